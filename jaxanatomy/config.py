@@ -1,0 +1,139 @@
+"""The architecture of a model as a frozen value."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from jaxanatomy.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerShape:
+    """What may differ from layer to layer while the residual width is constant.
+
+    Attributes:
+      num_heads: Query heads H.
+      num_kv_heads: Key-value heads K; divides H.
+      ffn_width: Width F of the gated feed-forward layer.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    ffn_width: int
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _require_positive("LayerShape", field.name, getattr(self, field.name))
+        if self.num_heads % self.num_kv_heads:
+            raise InputError(
+                f"num_heads must be a multiple of num_kv_heads; got {self.num_heads} "
+                f"and {self.num_kv_heads}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Llama3RopeScaling:
+    """Frequency scaling of Llama 3.1 (Hugging Face's `rope_type: llama3`).
+
+    Attributes:
+      factor: Low frequencies are divided by it.
+      low_freq_factor: Wavelengths above `original_context_length / low_freq_factor`
+        are scaled in full.
+      high_freq_factor: Wavelengths below `original_context_length / high_freq_factor`
+        are left alone; between the two the scaling is interpolated.
+      original_context_length: Context in tokens before the extension.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A decoder of the Llama family: everything that the shapes and the forward need.
+
+    Attributes:
+      vocab_size: Rows V of the embedding.
+      hidden_size: Residual width D.
+      head_dim: Width d of one attention head.
+      layers: One `LayerShape` for each layer, first to last.
+      rope_theta: Base of the rotary frequencies.
+      rope_scaling: None for plain RoPE.
+      norm_epsilon: Added to the mean square in every RMSNorm.
+      context_length: Longest sequence, in tokens, that the model was made for.
+      tie_embeddings: Whether the head uses the embedding matrix.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    head_dim: int
+    layers: tuple[LayerShape, ...]
+    rope_theta: float = 10_000.0
+    rope_scaling: Llama3RopeScaling | None = None
+    norm_epsilon: float = 1e-5
+    context_length: int = 2048
+    tie_embeddings: bool = True
+
+    def __post_init__(self):
+        for name in ("vocab_size", "hidden_size", "head_dim", "context_length"):
+            _require_positive("ModelConfig", name, getattr(self, name))
+        if not self.layers:
+            raise InputError("ModelConfig.layers must hold at least one LayerShape; got none")
+        if self.head_dim % 2:
+            raise InputError(f"head_dim must be even for RoPE; got {self.head_dim}")
+
+    @classmethod
+    def uniform(
+        cls, num_layers: int, num_heads: int, num_kv_heads: int, ffn_width: int, **kwargs: Any
+    ) -> "ModelConfig":
+        """A model whose layers all have the same shape."""
+        shape = LayerShape(num_heads, num_kv_heads, ffn_width)
+        return cls(layers=(shape,) * num_layers, **kwargs)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all layers have the same shape."""
+        return len(set(self.layers)) == 1
+
+    @property
+    def max_heads(self) -> int:
+        return max(shape.num_heads for shape in self.layers)
+
+    def with_layers(self, layers: Iterable[LayerShape]) -> "ModelConfig":
+        return dataclasses.replace(self, layers=tuple(layers))
+
+    def layer_parameter_count(self, layer: int) -> int:
+        """Number of parameters of one layer: seven matrices and two norms."""
+        shape, D = self.layers[layer], self.hidden_size
+        q_and_o = 2 * D * shape.num_heads * self.head_dim
+        k_and_v = 2 * D * shape.num_kv_heads * self.head_dim
+        return q_and_o + k_and_v + 3 * D * shape.ffn_width + 2 * D
+
+    @property
+    def parameter_count(self) -> int:
+        embeddings = (1 if self.tie_embeddings else 2) * self.vocab_size * self.hidden_size
+        layers = sum(self.layer_parameter_count(layer) for layer in range(self.num_layers))
+        return embeddings + layers + self.hidden_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dict; `from_dict` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "ModelConfig":
+        fields = dict(fields)
+        fields["layers"] = tuple(LayerShape(**shape) for shape in fields["layers"])
+        if fields.get("rope_scaling"):
+            fields["rope_scaling"] = Llama3RopeScaling(**fields["rope_scaling"])
+        return cls(**fields)
+
+
+def _require_positive(owner: str, name: str, value: int) -> None:
+    if not (isinstance(value, int) and value > 0):
+        raise InputError(f"{owner}.{name} must be a positive integer; got {value!r}")
