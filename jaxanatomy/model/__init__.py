@@ -1,0 +1,20 @@
+"""The Llama family as Flax modules and pure functions: forward, loss, decoding."""
+
+from jaxanatomy.model.decode import generate
+from jaxanatomy.model.head import final_norm, logits, token_nll
+from jaxanatomy.model.modules import Block, block
+from jaxanatomy.model.transformer import attention_bias, embed, forward, hidden, init
+
+__all__ = [
+    "Block",
+    "attention_bias",
+    "block",
+    "embed",
+    "final_norm",
+    "forward",
+    "generate",
+    "hidden",
+    "init",
+    "logits",
+    "token_nll",
+]

@@ -1,0 +1,130 @@
+"""Greedy and sampled generation with a key-value cache.
+
+`generate` compiles two programs, whatever the number of steps: one that reads the
+prompt (prefill) and one that writes tokens (decode, a scan).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.model import head, rope, transformer
+from jaxanatomy.model.modules import Cache, block
+
+
+def generate(
+    config: ModelConfig,
+    params: tree.Params,
+    prompt_BT: jax.Array,
+    steps: int,
+    temperature: float = 0.0,
+    key: jax.Array | None = None,
+    dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+    """Continues prompts of equal length.
+
+    Args:
+      config: The architecture.
+      params: Parameters, stacked or not.
+      prompt_BT: Token ids of the prompts.
+      steps: Tokens to write.
+      temperature: 0 takes the likeliest token; otherwise logits are divided by it
+        and a token is drawn.
+      key: Randomness for the draws; needed when `temperature` > 0.
+      dtype: Of the operands of products.
+
+    Returns:
+      The written tokens, int32 [B, steps].
+
+    Raises:
+      InputError: An empty prompt, no steps, a prompt and continuation longer than the
+        context, a negative temperature, or a temperature without a key.
+    """
+    B, T = prompt_BT.shape
+    if T < 1 or steps < 1:
+        raise InputError(f"generate needs a prompt and steps of at least 1; got {T} and {steps}")
+    if T + steps > config.context_length:
+        raise InputError(
+            f"prompt and continuation must fit the context of {config.context_length} tokens; "
+            f"got {T} + {steps}"
+        )
+    if temperature < 0 or (temperature > 0 and key is None):
+        raise InputError(
+            "temperature must be 0, or positive with a key for the draws; "
+            f"got temperature={temperature} and key={key}"
+        )
+    key = jax.random.key(0) if key is None else key
+    keys = jax.random.split(key, steps)
+    params = tree.with_layers(params, transformer.stacks(config, params))
+    caches = _empty_caches(config, B, T + steps)
+    temperature = jnp.float32(temperature)
+    token_B, caches = _prefill(config, dtype, params, prompt_BT, caches, temperature, keys[0])
+    written_BN = _decode(config, dtype, params, token_B, T, caches, temperature, keys[1:])
+    return jnp.concatenate([token_B[:, None], written_BN], axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def _prefill(config, dtype, params, prompt_BT, caches, temperature, key):
+    logits_BV, caches = _run(config, dtype, params, prompt_BT, jnp.int32(0), caches)
+    return _choose(logits_BV, temperature, key), caches
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _decode(config, dtype, params, token_B, start, caches, temperature, keys):
+    def step(carry, key):
+        token_B, index, caches = carry
+        logits_BV, caches = _run(config, dtype, params, token_B[:, None], index, caches)
+        token_B = _choose(logits_BV, temperature, key)
+        return (token_B, index + 1, caches), token_B
+
+    _, written_NB = jax.lax.scan(step, (token_B, jnp.int32(start), caches), keys)
+    return written_NB.T
+
+
+def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tuple[Cache, ...]]:
+    """Logits after the last token, and the caches with these tokens written at `index`."""
+    T = token_BT.shape[1]
+    S = caches[0][0].shape[2]
+    position_T = index + jnp.arange(T)
+    tables = rope.tables(config, position_T[None])
+    visible_1TS = (jnp.arange(S)[None] <= position_T[:, None])[None]
+    bias_1TS = jnp.where(visible_1TS, 0.0, transformer.MASKED).astype(jnp.float32)
+    x_BTD = transformer.embed(params, token_BT)
+    new_caches, layer = [], 0
+    for stacked, cache in zip(params["layers"], caches, strict=True):
+        module = block(config, layer, dtype)
+
+        def step(x_BTD, inputs, module=module):
+            params, cache = inputs
+            return module.apply(
+                {"params": params}, x_BTD, tables, bias_1TS, cache=cache, cache_index=index
+            )
+
+        x_BTD, cache = jax.lax.scan(step, x_BTD, (stacked, cache))
+        new_caches.append(cache)
+        layer += cache[0].shape[0]
+    return head.logits(config, params, x_BTD[:, -1:], dtype)[:, 0], tuple(new_caches)
+
+
+def _empty_caches(config: ModelConfig, B: int, S: int) -> tuple[Cache, ...]:
+    """Keys and values [N, B, S, K, d] for each stack of layers of equal shape."""
+    caches, layer = [], 0
+    while layer < config.num_layers:
+        shape, N = config.layers[layer], 0
+        while layer + N < config.num_layers and config.layers[layer + N] == shape:
+            N += 1
+        size = (N, B, S, shape.num_kv_heads, config.head_dim)
+        caches.append((jnp.zeros(size), jnp.zeros(size)))
+        layer += N
+    return tuple(caches)
+
+
+def _choose(logits_BV: jax.Array, temperature: jax.Array, key: jax.Array) -> jax.Array:
+    """The likeliest token at temperature 0, else a draw."""
+    safe = jnp.where(temperature > 0, temperature, 1.0)
+    drawn_B = jax.random.categorical(key, logits_BV / safe, axis=-1)
+    return jnp.where(temperature > 0, drawn_B, logits_BV.argmax(axis=-1)).astype(jnp.int32)

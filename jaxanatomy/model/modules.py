@@ -1,0 +1,180 @@
+"""The parts of a Llama block as Flax Linen modules.
+
+The modules know nothing of sweeps, edits or checkpoints. A block is applied with
+`block(config, layer).apply({"params": params}, x_BTD, rope, bias_BTS)`, its
+parameters a plain dict as described in `jaxanatomy.tree`.
+
+Products take operands in `dtype` and accumulate in float32; norms, softmax and
+the residual stream are float32 whatever `dtype` is.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.model import rope as rope_lib
+
+KERNEL_INIT = nn.initializers.normal(stddev=0.02)
+Cache = tuple[jax.Array, jax.Array]
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + epsilon) * scale over the last axis."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        scale_D = self.param("scale", nn.initializers.ones, (x_BTD.shape[-1],))
+        mean_square = jnp.mean(x_BTD * x_BTD, axis=-1, keepdims=True)
+        scale_D = scale_D.astype(jnp.float32)
+        return x_BTD * jax.lax.rsqrt(mean_square + self.epsilon) * _like(scale_D, x_BTD)
+
+
+class Linear(nn.Module):
+    """A product without bias, operands in `dtype`, result in float32."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", KERNEL_INIT, (x.shape[-1], self.features))
+        return jax.lax.dot_general(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (((x.ndim - 1,), (0,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with RoPE.
+
+    The products run over batch x key-value group, the queries of a group stacked
+    along the token axis, so that each is one large matrix product.
+    """
+
+    shape: LayerShape
+    head_dim: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        rope: rope_lib.Rope,
+        bias_BTS: jax.Array,
+        gate_BTH: jax.Array | None = None,
+        cache: Cache | None = None,
+        cache_index: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache]:
+        """Returns the output [B, T, D] and the keys and values [B, S, K, d] it attended to.
+
+        Args:
+          x_BTD: Normalised residual stream.
+          rope: Tables of `rope.tables` for the tokens of x.
+          bias_BTS: Added to the scores, 0 or a large negative number; B may be 1.
+          gate_BTH: Factor on the output of each query head, or None for ones.
+          cache: Keys and values of length S to write this call's into, when decoding.
+          cache_index: Where in the cache the first token of x goes.
+        """
+        B, T, D = x_BTD.shape
+        H, K, d = self.shape.num_heads, self.shape.num_kv_heads, self.head_dim
+        G = H // K
+        q_BTHd = Linear(H * d, self.dtype, name="q_proj")(x_BTD).reshape(B, T, H, d)
+        k_BSKd = Linear(K * d, self.dtype, name="k_proj")(x_BTD).reshape(B, T, K, d)
+        v_BSKd = Linear(K * d, self.dtype, name="v_proj")(x_BTD).reshape(B, T, K, d)
+        q_BTHd = rope_lib.rotate(q_BTHd, rope) * d**-0.5
+        k_BSKd = rope_lib.rotate(k_BSKd, rope)
+        if cache is not None:
+            start = (0, cache_index, 0, 0)
+            k_BSKd = jax.lax.dynamic_update_slice(cache[0], k_BSKd, start)
+            v_BSKd = jax.lax.dynamic_update_slice(cache[1], v_BSKd, start)
+        S = k_BSKd.shape[1]
+
+        q = q_BTHd.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B * K, G * T, d)
+        k = k_BSKd.transpose(0, 2, 3, 1).reshape(B * K, d, S)
+        v = v_BSKd.transpose(0, 2, 1, 3).reshape(B * K, S, d)
+        score_BKGTS = self._batched(q, k).reshape(B, K, G, T, S) + bias_BTS[:, None, None]
+        # The division by the sum comes after the product with v: d columns, not S.
+        top = jax.lax.stop_gradient(score_BKGTS.max(axis=-1, keepdims=True))
+        weight_BKGTS = jnp.exp(score_BKGTS - top)
+        total = weight_BKGTS.sum(axis=-1).reshape(B * K, G * T, 1)
+        out = self._batched(weight_BKGTS.reshape(B * K, G * T, S), v) / total
+        out_BTHd = out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
+        if gate_BTH is not None:
+            out_BTHd = out_BTHd * gate_BTH[..., None]
+        out_BTD = Linear(D, self.dtype, name="o_proj")(out_BTHd.reshape(B, T, H * d))
+        return out_BTD, (k_BSKd, v_BSKd)
+
+    def _batched(self, left: jax.Array, right: jax.Array) -> jax.Array:
+        return jnp.matmul(
+            left.astype(self.dtype), right.astype(self.dtype), preferred_element_type=jnp.float32
+        )
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x))."""
+
+    shape: LayerShape
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        F = self.shape.ffn_width
+        gate_BTF = Linear(F, self.dtype, name="gate_proj")(x_BTD)
+        up_BTF = Linear(F, self.dtype, name="up_proj")(x_BTD)
+        return Linear(x_BTD.shape[-1], self.dtype, name="down_proj")(nn.silu(gate_BTF) * up_BTF)
+
+
+class Block(nn.Module):
+    """One pre-norm layer: x + attention(norm(x)), then + mlp(norm(.))."""
+
+    shape: LayerShape
+    head_dim: int
+    norm_epsilon: float
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        rope: rope_lib.Rope,
+        bias_BTS: jax.Array,
+        gate_BTA: jax.Array | None = None,
+        cache: Cache | None = None,
+        cache_index: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache]:
+        """Returns the residual stream after the layer, and its keys and values.
+
+        Args:
+          x_BTD: Residual stream, float32.
+          rope: See `Attention`.
+          bias_BTS: See `Attention`.
+          gate_BTA: Factors on the outputs of the query heads (first columns) and of
+            the MLP (last column) at each position; None for ones.
+          cache: See `Attention`.
+          cache_index: See `Attention`.
+        """
+        gate_BTH = None if gate_BTA is None else gate_BTA[..., : self.shape.num_heads]
+        h_BTD = RMSNorm(self.norm_epsilon, name="attention_norm")(x_BTD)
+        attention = Attention(self.shape, self.head_dim, self.dtype, name="attention")
+        a_BTD, cache = attention(h_BTD, rope, bias_BTS, gate_BTH, cache, cache_index)
+        x_BTD = x_BTD + a_BTD
+        h_BTD = RMSNorm(self.norm_epsilon, name="mlp_norm")(x_BTD)
+        m_BTD = MLP(self.shape, self.dtype, name="mlp")(h_BTD)
+        if gate_BTA is not None:
+            m_BTD = m_BTD * gate_BTA[..., -1:]
+        return x_BTD + m_BTD, cache
+
+
+def block(config: ModelConfig, layer: int, dtype: jnp.dtype = jnp.float32) -> Block:
+    """The module that applies layer `layer` of a model."""
+    return Block(config.layers[layer], config.head_dim, config.norm_epsilon, dtype)
+
+
+def _like(scale_D: jax.Array, x: jax.Array) -> jax.Array:
+    """Adds leading axes: rank promotion is never implicit here."""
+    return scale_D.reshape((1,) * (x.ndim - 1) + scale_D.shape)

@@ -1,0 +1,110 @@
+"""The whole model as pure functions of (config, params, tokens)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.model import head, rope
+from jaxanatomy.model.modules import KERNEL_INIT, block
+
+MASKED = -1e30
+
+
+def init(config: ModelConfig, key: jax.Array) -> tree.Params:
+    """Random parameters: normal kernels of standard deviation 0.02, norms of one."""
+    embed_key, unembed_key, *layer_keys = jax.random.split(key, 2 + config.num_layers)
+    x_BTD = jnp.zeros((1, 1, config.hidden_size))
+    tables, bias_BTS = rope.tables(config, jnp.zeros((1, 1), jnp.int32)), jnp.zeros((1, 1, 1))
+    blocks = [
+        block(config, layer).init(layer_key, x_BTD, tables, bias_BTS)["params"]
+        for layer, layer_key in enumerate(layer_keys)
+    ]
+    shape_VD = (config.vocab_size, config.hidden_size)
+    params = {
+        "embed": {"embedding": KERNEL_INIT(embed_key, shape_VD)},
+        "layers": tuple(blocks),
+        "final_norm": {"scale": jnp.ones(config.hidden_size)},
+    }
+    if not config.tie_embeddings:
+        params["unembed"] = {"embedding": KERNEL_INIT(unembed_key, shape_VD)}
+    return params
+
+
+def embed(params: tree.Params, token_BT: jax.Array) -> jax.Array:
+    """The residual stream before the first layer, float32 [B, T, D]."""
+    return params["embed"]["embedding"][token_BT].astype(jnp.float32)
+
+
+def attention_bias(segment_BT: jax.Array) -> jax.Array:
+    """0 where a token may attend, a large negative number elsewhere, [B, T, S].
+
+    A token attends to itself and to earlier tokens of its own segment.
+    """
+    T = segment_BT.shape[1]
+    causal_1TS = jnp.tril(jnp.ones((T, T), bool))[None]
+    same_BTS = segment_BT[:, :, None] == segment_BT[:, None, :]
+    return jnp.where(causal_1TS & same_BTS, 0.0, MASKED).astype(jnp.float32)
+
+
+def hidden(
+    config: ModelConfig,
+    params: tree.Params,
+    token_BT: jax.Array,
+    position_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+    dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+    """The residual stream after the last layer, before the final norm, [B, T, D].
+
+    Args:
+      config: The architecture.
+      params: Parameters, `layers` one block for each layer or stacked.
+      token_BT: Token ids.
+      position_BT: Position of each token in its document; default 0 .. T-1.
+      segment_BT: Tokens attend within equal segment ids only; default all equal.
+      dtype: Of the operands of products.
+    """
+    if position_BT is None:
+        position_BT = jnp.broadcast_to(jnp.arange(token_BT.shape[1])[None], token_BT.shape)
+    if segment_BT is None:
+        segment_BT = jnp.zeros_like(token_BT)
+    tables, bias_BTS = rope.tables(config, position_BT), attention_bias(segment_BT)
+    x_BTD = embed(params, token_BT)
+    layer = 0
+    for stacked in stacks(config, params):
+        module = block(config, layer, dtype)
+
+        def step(x_BTD, params, module=module):
+            return module.apply({"params": params}, x_BTD, tables, bias_BTS)[0], None
+
+        x_BTD, _ = jax.lax.scan(step, x_BTD, stacked)
+        layer += jax.tree.leaves(stacked)[0].shape[0]
+    return x_BTD
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def forward(
+    config: ModelConfig,
+    params: tree.Params,
+    token_BT: jax.Array,
+    position_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+    dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+    """Logits [B, T, V], float32. Arguments as in `hidden`."""
+    x_BTD = hidden(config, params, token_BT, position_BT, segment_BT, dtype)
+    return head.logits(config, params, x_BTD, dtype)
+
+
+def stacks(config: ModelConfig, params: tree.Params) -> tuple[tree.Block, ...]:
+    """The layers of `params` stacked, whether they came so or as one block each."""
+    layers = params["layers"]
+    if tree.get(layers[0], "attention_norm").ndim == 1:
+        layers = tree.stack(layers)
+    depth = sum(tree.get(stacked, "attention_norm").shape[0] for stacked in layers)
+    if depth != config.num_layers:
+        raise ValueError(f"config has {config.num_layers} layers, the parameters have {depth}")
+    return tuple(layers)
