@@ -1,0 +1,158 @@
+"""Variants of a model as data: which layer runs at each depth step, and with what edit.
+
+Nothing here touches weights or streams. A `Variant` is a list of `Step`s that the
+sweep engine plans, shares and executes; the baseline is layers 0 .. L-1 unedited,
+a skip drops a step, swap and reverse permute steps, an early exit truncates them.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy import tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Positions:
+    """Which token positions of a document an edit or a gate acts on.
+
+    Attributes:
+      name: As it stands in names of variants and in rows.
+      select: Maps positions inside their documents, int [R, T], to a bool mask [R, T].
+    """
+
+    name: str
+    select: Callable[[np.ndarray], np.ndarray] = dataclasses.field(compare=False)
+
+
+ALL = Positions("all", lambda position_RT: np.ones_like(position_RT, dtype=bool))
+FIRST = Positions("first", lambda position_RT: position_RT == 0)
+OTHERS = Positions("others", lambda position_RT: position_RT > 0)
+POSITIONS = {positions.name: positions for positions in (ALL, FIRST, OTHERS)}
+
+
+def up_to(last: int) -> Positions:
+    """Positions 0 .. `last` of each document."""
+    return Positions(f"up_to_{last}", lambda position_RT: position_RT <= last)
+
+
+def after(last: int) -> Positions:
+    """Positions above `last` of each document."""
+    return Positions(f"after_{last}", lambda position_RT: position_RT > last)
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """New weights for one layer, as a pure function of unedited weights.
+
+    Attributes:
+      name: The intervention's name.
+      function: `function(own, *others, **arguments)` takes the layer's own block and
+        the blocks of `sources` (see `jaxanatomy.tree`) and returns a block; only the
+        components in `scope` are taken from it. It is compiled by `jax.jit` with
+        `arguments` static unless `on_host`.
+      sources: Layers whose unedited blocks the function reads besides its own.
+      scope: Components that the edit may replace, a subset of `tree.COMPONENTS`.
+      arguments: Keyword arguments as a sorted tuple of (name, value).
+      on_host: The function works on NumPy arrays (random numbers, assignments).
+    """
+
+    name: str
+    function: Callable[..., tree.Block]
+    sources: tuple[int, ...] = ()
+    scope: tuple[str, ...] = tree.MATRICES
+    arguments: tuple[tuple[str, Hashable], ...] = ()
+    on_host: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One depth step of a variant.
+
+    Attributes:
+      layer: The layer that is applied.
+      edit: New weights for it, or None.
+      closed: What is gated off: "attention", "mlp", or single query heads as
+        "head_0", "head_1", ...; a gated sublayer adds nothing to the residual stream.
+      positions: Where edit and gates act. An edit at some positions selects outputs:
+        the edited block's output there, the unedited block's elsewhere, both from
+        the same input. (Edited keys and values seen by all tokens would be another
+        experiment.)
+    """
+
+    layer: int
+    edit: Edit | None = None
+    closed: tuple[str, ...] = ()
+    positions: Positions = ALL
+
+
+Steps = tuple[Step, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """A measure of streams inside the network rather than at its end.
+
+    Attributes:
+      name: Under which the result stands in the variant's readings.
+      measure: Name of the measure, as given to the sweep.
+      streams: The streams that it reads, each named by the steps that lead to it. The
+        contribution of step i is read from `(steps[:i], steps[:i + 1])`.
+    """
+
+    name: str
+    measure: str
+    streams: tuple[Steps, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A named list of steps.
+
+    Attributes:
+      name: Unique in a sweep, for example "neighbour_mean/layer/11".
+      steps: What is applied, in order, from the embedding to the read-out.
+      taps: Further streams to measure.
+      labels: Fields that its row carries: intervention, scope, positions, layer, ...
+    """
+
+    name: str
+    steps: Steps
+    taps: tuple[Tap, ...] = ()
+    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the result, stable between processes."""
+        parts = [_describe(step) for step in self.steps]
+        for tap in self.taps:
+            parts += [tap.measure, *(_describe(step) for path in tap.streams for step in path)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def baseline_steps(num_layers: int) -> Steps:
+    return tuple(Step(layer) for layer in range(num_layers))
+
+
+def baseline(num_layers: int) -> Variant:
+    """The unedited model."""
+    return Variant("baseline", baseline_steps(num_layers), labels={"intervention": "none"})
+
+
+def _describe(step: Step) -> str:
+    text = f"{step.layer} {sorted(step.closed)} {step.positions.name}"
+    if step.edit is None:
+        return text
+    edit = step.edit
+    return f"{text} {edit.name} {edit.sources} {edit.scope} {edit.arguments} {_code(edit.function)}"
+
+
+def _code(function: Callable) -> str:
+    """The source of a function, so that a user's changed intervention is measured anew."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        return f"{function.__module__}.{function.__qualname__}"

@@ -1,0 +1,126 @@
+"""Ahead-of-time compilation of the programs of a sweep.
+
+Every shape follows from the configuration, the text and the schedules, so that
+programs compile in threads while the weights load.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.packing import TextBatch
+from jaxanatomy.sweep import programs
+from jaxanatomy.sweep.devices import Lanes
+from jaxanatomy.sweep.options import SweepOptions
+
+ProgramKey = tuple[str, Hashable, int]
+PREPARE: ProgramKey = ("prepare", None, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The sizes that all programs of a sweep share: slots, rows of the gate and mask tables."""
+
+    slots: int
+    gates: int
+    masks: int
+
+
+class Compiler:
+    """Knows the arguments of each program and compiles them."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        options: SweepOptions,
+        lanes: Lanes,
+        batch: TextBatch,
+        sizes: Sizes,
+        measures: Mapping[str, programs.Measure],
+    ):
+        self._config, self._options, self._lanes = config, options, lanes
+        self._sizes, self._measures = sizes, measures
+        self._dtype = options.compute_dtype
+        self._head = abstract_head(config, self._dtype)
+        self._inputs = jax.eval_shape(lambda: text_inputs(batch))
+        self._prepare = functools.partial(programs.prepare, config, sizes.slots)
+        self._pool, self._text = jax.eval_shape(self._prepare, self._head, *self._inputs)
+        R, T = batch.token_RT.shape
+        self._gates = jax.ShapeDtypeStruct((sizes.gates, R, T, config.max_heads + 1), jnp.float32)
+        self._masks = jax.ShapeDtypeStruct((sizes.masks, R, T), jnp.bool_)
+
+    def compile(self, keys: Iterable[ProgramKey]) -> dict[ProgramKey, Callable]:
+        """Compiles the programs of `keys` and the one that prepares a batch."""
+        keys = [PREPARE, *keys]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return dict(zip(keys, pool.map(self._build, keys), strict=True))
+
+    def _build(self, key: ProgramKey) -> Callable:
+        function, donate, arguments = getattr(self, "_" + key[0] + "_program")(*key[1:])
+        with jax.default_matmul_precision(self._options.precision):
+            wrapped = self._lanes.wrap(function, donate)
+            return wrapped.lower(*self._lanes.abstract(arguments)).compile()
+
+    def _prepare_program(self, variety: None, width: int) -> tuple:
+        return self._prepare, (), (self._head, *self._inputs)
+
+    def _apply_program(self, shape: Hashable, width: int) -> tuple:
+        function = functools.partial(programs.apply_layer, self._config, shape, self._dtype)
+        layer = self._config.layers.index(shape)
+        block = abstract_block(self._config, layer, self._dtype)
+        arguments = (block, self._pool, _indices(3, width), self._gates, self._text)
+        return function, (1,), arguments
+
+    def _mix_program(self, variety: None, width: int) -> tuple:
+        return programs.mix, (0,), (self._pool, _indices(4, width), self._masks)
+
+    def _read_program(self, variety: tuple[str, int], width: int) -> tuple:
+        name, inputs = variety
+        measure = self._measures[name]
+        function = functools.partial(programs.read, self._config, self._dtype, measure)
+        return function, (), (self._head, self._pool, _indices(inputs, width), self._text)
+
+
+def text_inputs(batch: TextBatch) -> tuple[np.ndarray, ...]:
+    """The arrays of a batch that `programs.prepare` takes."""
+    return (
+        batch.token_RT,
+        batch.position_RT,
+        batch.segment_RT,
+        batch.predict_P,
+        batch.target_P,
+    )
+
+
+def cast(array: tree.Array, dtype: jnp.dtype) -> tree.Array:
+    """Matrices in the compute dtype; norms stay as they are."""
+    return array.astype(dtype) if array.ndim > 1 and array.dtype != dtype else array
+
+
+def abstract_block(config: ModelConfig, layer: int, dtype: jnp.dtype) -> tree.Block:
+    """Shapes of one layer's placed weights."""
+    shapes = tree.block_shapes(config, layer)
+    return tree.block_from({name: _abstract(shape, dtype) for name, shape in shapes.items()})
+
+
+def abstract_head(config: ModelConfig, dtype: jnp.dtype) -> tree.Params:
+    """Shapes of the placed weights that are not layers."""
+    embedding = {"embedding": _abstract((config.vocab_size, config.hidden_size), dtype)}
+    head = {"embed": embedding, "final_norm": {"scale": _abstract((config.hidden_size,), dtype)}}
+    return head if config.tie_embeddings else {**head, "unembed": embedding}
+
+
+def _abstract(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype if len(shape) > 1 else jnp.float32)
+
+
+def _indices(rows: int, width: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((rows, width), jnp.int32)

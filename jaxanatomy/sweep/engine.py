@@ -1,0 +1,255 @@
+"""Runs variants over text, computing each distinct layer application once.
+
+sweep = Sweep(config, variants, batches, {"nll": nll})
+sweep.compile()          # needs no weights: may run while they load
+sweep.place(params)
+for chunk in range(len(sweep.chunks)):
+    readings = sweep.run(chunk)
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.packing import TextBatch
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.sweep import programs
+from jaxanatomy.sweep.compilation import PREPARE, Compiler, Sizes, cast, text_inputs
+from jaxanatomy.sweep.devices import Lanes, choose_devices
+from jaxanatomy.sweep.edits import Editor
+from jaxanatomy.sweep.options import SweepOptions
+from jaxanatomy.sweep.plan import Plan
+from jaxanatomy.sweep.schedule import Call, LaneWork, schedule
+
+Readings = dict[str, dict[str, list[Any]]]
+STREAMS_PER_DEVICE, DOCUMENTS_PER_DEVICE = 50, 4
+SYNC_SECONDS = 0.5
+
+
+class Sweep:
+    """A list of variants, a text and some measures, planned for this process's devices.
+
+    Attributes:
+      chunks: The variants in the groups that run together.
+      plans: For each chunk, the plan of each lane.
+      schedules: For each chunk, the calls.
+      split: "streams" or "rows": what the lanes share out.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        variants: Sequence[Variant],
+        batches: Sequence[TextBatch],
+        measures: Mapping[str, programs.Measure],
+        options: SweepOptions | None = None,
+        tap_measures: Mapping[str, programs.Measure] | None = None,
+    ):
+        """Plans and schedules; no array is made.
+
+        Args:
+          config: The architecture.
+          variants: What to run; names are unique.
+          batches: The text, all batches of equal shapes.
+          measures: Read at the end of every variant, by name.
+          options: How to run.
+          tap_measures: Further measures that only taps use.
+
+        Raises:
+          InputError: Nothing to run, layers out of range, names given twice, or more
+            devices wanted than there are.
+        """
+        if not variants or not batches:
+            raise InputError("a sweep needs at least one variant and some text; got none")
+        self.config, self.options = config, options or SweepOptions()
+        self._batches = tuple(batches)
+        self.split, useful = _split(self.options.split, len(variants), batches)
+        devices = choose_devices(self.options.devices, useful)
+        self.lanes = Lanes(devices, self.options.backend)
+        size = self.options.chunk_size
+        self.chunks = [tuple(variants[i : i + size]) for i in range(0, len(variants), size)]
+        self.plans = [
+            [Plan(config, part, tuple(measures)) for part in self._parts(chunk)]
+            for chunk in self.chunks
+        ]
+        tokens = batches[0].token_RT.size
+        widths = self.options.widths_for(tokens, devices[0].platform)
+        slots = self.options.pool_megabytes * 2**20 // (tokens * config.hidden_size * 4)
+        slots = max(slots, widths[0] + 2)
+        self.schedules = [schedule(plans, widths, slots) for plans in self.plans]
+        every_plan = [plan for plans in self.plans for plan in plans]
+        self._sizes = Sizes(
+            slots=max(schedule.slots for schedule in self.schedules),
+            gates=max(len(plan.gates) for plan in every_plan),
+            masks=max(len(plan.masks) for plan in every_plan),
+        )
+        every_measure = {**measures, **(tap_measures or {})}
+        self._compiler = Compiler(
+            config, self.options, self.lanes, batches[0], self._sizes, every_measure
+        )
+        self._programs: dict[tuple, Callable] = {}
+
+    @property
+    def distinct_applications(self) -> int:
+        """Layer applications that the chunks need, for one batch of text on each lane."""
+        return sum(schedule.distinct for schedule in self.schedules)
+
+    @property
+    def executed_applications(self) -> int:
+        """Layer applications that run, padding included, for one batch of text on each lane."""
+        return sum(schedule.executed for schedule in self.schedules)
+
+    @property
+    def pool_bytes(self) -> int:
+        """Memory for streams on each device."""
+        return self._sizes.slots * self._batches[0].token_RT.size * self.config.hidden_size * 4
+
+    def flops(self, measure: str) -> int:
+        """Distinct matrix-product work over the whole text; see `Plan.flops`."""
+        tokens, predictions = self._batches[0].token_RT.size, len(self._batches[0].predict_P)
+        plans = [
+            plan for lanes in self.plans for plan in (lanes if self._by_streams else lanes[:1])
+        ]
+        return len(self._batches) * sum(plan.flops(tokens, predictions, measure) for plan in plans)
+
+    def compile(self) -> None:
+        """Compiles every program that the schedules call, in threads."""
+        calls = [call for schedule in self.schedules for call in schedule.calls]
+        keys = dict.fromkeys((call.kind, call.variety, call.width) for call in calls)
+        self._programs = self._compiler.compile(keys)
+
+    def place(self, params: tree.Params) -> None:
+        """Puts weights on the devices: matrices in the compute dtype, norms in float32."""
+
+        def put(part):
+            return self.lanes.replicate(
+                jax.tree.map(lambda leaf: cast(leaf, self.options.compute_dtype), part)
+            )
+
+        self._head = put({key: part for key, part in params.items() if key != "layers"})
+        self._layers = [put(block) for block in params["layers"]]
+        self._editor = Editor(self.lanes, self._layers)
+
+    def run(self, chunk: int, progress: Callable[[int], None] | None = None) -> Readings:
+        """Runs one chunk over the whole text, compiling first if that was not done.
+
+        Args:
+          chunk: Index into `chunks`.
+          progress: Called now and then with the number of applications just finished.
+
+        Returns:
+          For each variant its readings by name, each a list with one value for each batch.
+        """
+        if not self._programs:
+            self.compile()
+        readings: Readings = {variant.name: {} for variant in self.chunks[chunk]}
+        step = 1 if self._by_streams else self.lanes.count
+        for start in range(0, len(self._batches), step):
+            group = self._batches[start : start + step]
+            values = self._run_batches(chunk, group, progress or (lambda done: None))
+            lanes = self.lanes.count if self._by_streams else len(group)
+            for plan, reads in zip(self.plans[chunk][:lanes], values[:lanes], strict=True):
+                for name, outputs in plan.outputs.items():
+                    for reading, index in outputs.items():
+                        readings[name].setdefault(reading, []).append(reads[index])
+        return readings
+
+    @property
+    def _by_streams(self) -> bool:
+        return self.split == "streams"
+
+    def _parts(self, chunk: Sequence[Variant]) -> list[Sequence[Variant]]:
+        """The variants of a chunk that each lane runs."""
+        count = self.lanes.count
+        return [chunk[lane::count] if self._by_streams else chunk for lane in range(count)]
+
+    def _run_batches(
+        self, chunk: int, batches: Sequence[TextBatch], progress: Callable[[int], None]
+    ) -> list[dict[int, Any]]:
+        """Each lane's reads by index, for one batch (or, split by rows, one for each lane)."""
+        pool, text, gates, masks = self._prepare(chunk, batches)
+        reads, pending, synced = [], 0, time.monotonic()
+        current, params = None, None
+        for call in self.schedules[chunk].calls:
+            program = self._programs[call.kind, call.variety, call.width]
+            index = self.lanes.put([self._index(call, work) for work in call.lanes])
+            if call.kind == "apply":
+                weights = tuple(work.weights for work in call.lanes)
+                if weights != current:
+                    current, params = weights, self._weights(weights)
+                pool = program(params, pool, index, gates, text)
+                pending += sum(len(work.rows) for work in call.lanes)
+            elif call.kind == "mix":
+                pool = program(pool, index, masks)
+            else:
+                reads.append((call, program(self._head, pool, index, text)))
+            if time.monotonic() - synced > SYNC_SECONDS:
+                jax.block_until_ready(pool)
+                progress(pending)
+                pending, synced = 0, time.monotonic()
+        values = self._collect(reads)
+        progress(pending)
+        return values
+
+    def _prepare(self, chunk: int, batches: Sequence[TextBatch]) -> tuple:
+        """The pool with the embedded text, the text arrays, and the gate and mask tables."""
+        per_lane = list(batches) * (self.lanes.count if self._by_streams else 1)
+        per_lane += [batches[-1]] * (self.lanes.count - len(per_lane))
+        gates, masks = [], []
+        for batch, plan in zip(per_lane, self.plans[chunk], strict=True):
+            columns = self.config.max_heads + 1
+            gates.append(
+                programs.gate_table(plan.gates, self._sizes.gates, columns, batch.position_RT)
+            )
+            masks.append(programs.mask_table(plan.masks, self._sizes.masks, batch.position_RT))
+        inputs = self.lanes.put([text_inputs(batch) for batch in per_lane])
+        pool, text = self._programs[PREPARE](self._head, *inputs)
+        return pool, text, self.lanes.put(gates), self.lanes.put(masks)
+
+    def _weights(self, weights: Sequence[tuple | None]) -> tree.Block:
+        """The placed weights of an apply call: the model's own where no lane edits."""
+        present = [pair for pair in weights if pair is not None]
+        if all(edit is None for _, edit in present):
+            return self._layers[present[0][0]]
+        return self._editor.blocks(weights)
+
+    def _index(self, call: Call, work: LaneWork) -> np.ndarray:
+        """Slots and table rows of one lane, int32 [rows, width]; see `programs`."""
+        if call.kind == "read":
+            table = np.zeros((call.variety[1], call.width), np.int32)
+            rows = work.sources
+        else:
+            table = np.zeros((3 if call.kind == "apply" else 4, call.width), np.int32)
+            table[-2] = self._sizes.slots  # beyond the pool: what padding writes is dropped
+            rows = (*work.sources, work.destinations, work.rows) if work.rows else ()
+        for row, values in zip(table, rows, strict=False):
+            row[: len(values)] = values
+        return table
+
+    def _collect(self, reads: Sequence[tuple[Call, Any]]) -> list[dict[int, Any]]:
+        """Host values of reads, by lane and index of the read."""
+        values: list[dict[int, Any]] = [{} for _ in range(self.lanes.count)]
+        for call, outputs in reads:
+            for lane, output in enumerate(self.lanes.fetch(outputs)):
+                for row, index in enumerate(call.lanes[lane].rows):
+                    values[lane][index] = jax.tree.map(lambda leaf, row=row: leaf[row], output)
+        return values
+
+
+def _split(split: str, num_variants: int, batches: Sequence[TextBatch]) -> tuple[str, int]:
+    """What lanes share out, and how many lanes have enough to do.
+
+    Rows where there are enough documents, streams where there are enough variants.
+    """
+    documents = 1 + max(int(batch.document_P.max()) for batch in batches)
+    by_rows = min(len(batches), documents // DOCUMENTS_PER_DEVICE)
+    by_streams = num_variants // STREAMS_PER_DEVICE
+    if split == "auto":
+        split = "rows" if by_rows > by_streams else "streams"
+    return split, max(1, by_rows if split == "rows" else by_streams)

@@ -1,0 +1,64 @@
+"""How a sweep is run: nothing here changes what is measured, only how fast."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from jaxanatomy.errors import InputError, choose
+
+BACKENDS = ("shard_map", "pmap")
+SPLITS = ("auto", "streams", "rows")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """Static settings of a sweep.
+
+    Attributes:
+      dtype: Of the operands of matrix products, "float32" or "bfloat16"; sums are float32.
+      precision: `jax.default_matmul_precision` for float32 products on GPU and TPU.
+      chunk_size: Variants planned and run together; rows appear after each chunk.
+      tokens_per_call: Tokens that the widest call takes through a layer: enough for large
+        products, few enough to stay in cache. None: 1,000 on a CPU, 16,384 elsewhere.
+      widths: Streams per call that programs are compiled for; None: chosen from
+        `tokens_per_call`.
+      pool_megabytes: Memory for streams, on each device.
+      devices: Number of devices to use; None: as many as have enough to do.
+      split: Whether devices share the streams (variants) or the rows (text).
+      backend: "shard_map" or "pmap"; the same programs on several devices either way.
+    """
+
+    dtype: str = "float32"
+    precision: str = "highest"
+    chunk_size: int = 256
+    tokens_per_call: int | None = None
+    widths: tuple[int, ...] | None = None
+    pool_megabytes: int = 512
+    devices: int | None = None
+    split: str = "auto"
+    backend: str = "shard_map"
+
+    def __post_init__(self):
+        choose("dtype", self.dtype, DTYPES)
+        choose("sweep.split", self.split, SPLITS)
+        choose("sweep.backend", self.backend, BACKENDS)
+        for name in ("chunk_size", "pool_megabytes", "tokens_per_call", "devices"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"sweep.{name} must be at least 1; got {value}")
+        if self.widths is not None and (not self.widths or min(self.widths) != 1):
+            raise InputError(f"sweep.widths must include 1; got {self.widths}")
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """`dtype` as JAX has it."""
+        return jnp.dtype(self.dtype)
+
+    def widths_for(self, tokens: int, platform: str) -> tuple[int, ...]:
+        """The widths of calls over streams of `tokens` tokens each, widest first."""
+        if self.widths is not None:
+            return tuple(sorted(set(self.widths), reverse=True))
+        wanted = self.tokens_per_call or (1_000 if platform == "cpu" else 16_384)
+        widest = max(1, round(wanted / tokens))
+        return tuple(sorted({widest, max(1, widest // 4), 1}, reverse=True))

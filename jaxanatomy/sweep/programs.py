@@ -1,0 +1,172 @@
+"""The compiled parts of a sweep, as pure functions of one device's arrays.
+
+Everything that is not weights lives in a pool of streams, `pool_XRTD`: X slots, each
+the residual stream of R rows of T packed tokens. In a padded call,
+padding reads slot 0 and writes to slot X, which is dropped.
+
+Text arrays are arguments of every program, never constants that a program closes over, so
+that one compiled program serves all batches of a text.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.interventions.variants import Positions
+from jaxanatomy.model import rope
+from jaxanatomy.sweep.plan import Gate
+
+
+class TextArrays(NamedTuple):
+    """What the programs need of one batch of text, on one device."""
+
+    cos_RTd: jax.Array
+    sin_RTd: jax.Array
+    bias_RTS: jax.Array
+    position_RT: jax.Array
+    segment_RT: jax.Array
+    predict_P: jax.Array
+    target_P: jax.Array
+
+
+class Context(NamedTuple):
+    """What a measure may use besides the streams.
+
+    Attributes:
+      config: The architecture.
+      dtype: Of the operands of products.
+      head: Parameters without layers: `embed`, `final_norm`, `unembed`.
+      text: The text of the streams.
+    """
+
+    config: ModelConfig
+    dtype: jnp.dtype
+    head: tree.Params
+    text: TextArrays
+
+
+Measure = Callable[[tuple[jax.Array, ...], Context], Any]
+
+
+def prepare(
+    config: ModelConfig,
+    slots: int,
+    head: tree.Params,
+    token_RT: jax.Array,
+    position_RT: jax.Array,
+    segment_RT: jax.Array,
+    predict_P: jax.Array,
+    target_P: jax.Array,
+) -> tuple[jax.Array, TextArrays]:
+    """The pool with the embedded text in slot 0, and the text arrays."""
+    cos_RTd, sin_RTd = rope.tables(config, position_RT)
+    bias_RTS = model.attention_bias(segment_RT)
+    x_RTD = model.embed(head, token_RT)
+    pool_XRTD = jnp.zeros((slots, *x_RTD.shape), x_RTD.dtype).at[0].set(x_RTD)
+    text = TextArrays(cos_RTd, sin_RTd, bias_RTS, position_RT, segment_RT, predict_P, target_P)
+    return pool_XRTD, text
+
+
+def apply_layer(
+    config: ModelConfig,
+    shape: LayerShape,
+    dtype: jnp.dtype,
+    params: tree.Block,
+    pool_XRTD: jax.Array,
+    index_3C: jax.Array,
+    gates: jax.Array,
+    text: TextArrays,
+) -> jax.Array:
+    """Takes C streams through one layer.
+
+    Args:
+      config: The architecture.
+      shape: The layer's shape.
+      dtype: Of the operands of products.
+      params: The layer's weights, edited or not.
+      pool_XRTD: All streams.
+      index_3C: For each stream the slot read, the slot written, and the row of `gates`.
+      gates: Factors on sublayer outputs, [gates, R, T, A].
+      text: The text of the streams.
+    """
+    source_C, destination_C, gate_C = index_3C
+    C, (_, R, T, D) = source_C.shape[0], pool_XRTD.shape
+    x_BTD = pool_XRTD[source_C].reshape(C * R, T, D)
+    gate_BTA = _head_columns(gates[gate_C], shape.num_heads).reshape(C * R, T, -1)
+    cos, sin, bias = (_for_streams(a, C) for a in (text.cos_RTd, text.sin_RTd, text.bias_RTS))
+    block = model.Block(shape, config.head_dim, config.norm_epsilon, dtype)
+    y_BTD, _ = block.apply({"params": params}, x_BTD, (cos, sin), bias, gate_BTA)
+    return pool_XRTD.at[destination_C].set(y_BTD.reshape(C, R, T, D), mode="drop")
+
+
+def mix(pool_XRTD: jax.Array, index_4C: jax.Array, masks: jax.Array) -> jax.Array:
+    """The edited stream where its mask selects, the clean one elsewhere.
+
+    Args:
+      pool_XRTD: All streams.
+      index_4C: For each stream the slots of the edited and of the clean stream, the slot
+        written, and the row of `masks`.
+      masks: Selected positions, bool [masks, R, T].
+    """
+    edited_C, clean_C, destination_C, mask_C = index_4C
+    selected = masks[mask_C][..., None]
+    mixed = jnp.where(selected, pool_XRTD[edited_C], pool_XRTD[clean_C])
+    return pool_XRTD.at[destination_C].set(mixed, mode="drop")
+
+
+def read(
+    config: ModelConfig,
+    dtype: jnp.dtype,
+    measure: Measure,
+    head: tree.Params,
+    pool_XRTD: jax.Array,
+    index_KC: jax.Array,
+    text: TextArrays,
+) -> Any:
+    """A measure of C tuples of K streams; each leaf of the result is [C, ...]."""
+    streams = tuple(pool_XRTD[source_C] for source_C in index_KC)
+    return measure(streams, Context(config, dtype, head, text))
+
+
+def gate_table(gates: list[Gate], count: int, columns: int, position_RT: np.ndarray) -> np.ndarray:
+    """Factors on sublayer outputs, float32 [count, R, T, A]; 1 is open.
+
+    Args:
+      gates: Closed heads, MLP and positions of each row.
+      count: Rows of the table; those beyond `gates` are open.
+      columns: A: the most heads of any layer, and one for the MLP.
+      position_RT: Position of each token in its document.
+    """
+    table = np.ones((count, *position_RT.shape, columns), np.float32)
+    for row, gate in zip(table, gates, strict=False):
+        closed = [*sorted(gate.heads), *([columns - 1] if gate.mlp else [])]
+        selected_RT1 = gate.positions.select(position_RT)[..., None]
+        row[..., closed] = np.where(selected_RT1, 0.0, 1.0)
+    return table
+
+
+def mask_table(masks: list[Positions], count: int, position_RT: np.ndarray) -> np.ndarray:
+    """Selected positions, bool [count, R, T]; rows beyond `masks` select nothing."""
+    table = np.zeros((count, *position_RT.shape), bool)
+    for row, positions in zip(table, masks, strict=False):
+        row[...] = positions.select(position_RT)
+    return table
+
+
+def _head_columns(gate: jax.Array, num_heads: int) -> jax.Array:
+    """Columns of this layer's heads and of the MLP, where layers differ in heads."""
+    if gate.shape[-1] == num_heads + 1:
+        return gate
+    return jnp.concatenate([gate[..., :num_heads], gate[..., -1:]], axis=-1)
+
+
+def _for_streams(array_R: jax.Array, C: int) -> jax.Array:
+    """Text arrays for C streams of R rows each; one row serves all by broadcasting."""
+    if array_R.shape[0] == 1:
+        return array_R
+    return jnp.tile(array_R, (C,) + (1,) * (array_R.ndim - 1))
