@@ -1,0 +1,112 @@
+"""A loaded model, and a model that is known but whose tensors are not read yet."""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tensors import Params, parse_dtype, to_leaves
+from jaxanatomy.weights.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model in host memory.
+
+    Attributes:
+      config: Its architecture.
+      params: NumPy arrays as `jaxanatomy.tree` describes them: kernels (in, out),
+        C-contiguous, `params["layers"]` a tuple with one block for each layer. What
+        `load` gives is read-only, because `jax.device_put` may share its memory.
+      tokenizer: None when the checkpoint came without one.
+      id: The model id, as it was given.
+      sha256: Of the weights file; of the list of names and hashes when there are
+        several.
+    """
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer | None
+    id: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A model whose architecture is known and whose tensors are still on disk.
+
+    Compilation needs only `config` and the tokenizer, so it can run while another
+    thread is in `load`. All members may be used from several threads.
+
+    Attributes:
+      id: The model id, as it was given.
+      config: The architecture.
+      read_tokenizer: Builds the tokenizer; runs once.
+      read_params: Reads the parameters in a NumPy dtype.
+      read_sha256: Hashes the weights, or reads the stamp of an earlier time.
+    """
+
+    id: str
+    config: ModelConfig
+    read_tokenizer: Callable[[], Tokenizer | None]
+    read_params: Callable[[Any], Params]
+    read_sha256: Callable[[], str]
+
+    def __post_init__(self):
+        object.__setattr__(self, "read_tokenizer", _once(self.read_tokenizer))
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        return self.read_tokenizer()
+
+    def load(self, dtype: str = "float32") -> Checkpoint:
+        """Reads the tensors.
+
+        Args:
+          dtype: "float32", "bfloat16" or "float16".
+
+        Raises:
+          InputError: A tensor is missing, left over, misshapen, NaN or infinite; the
+            tokenizer knows more tokens than the embedding has rows; unknown dtype.
+        """
+        numpy_dtype = parse_dtype(dtype)
+        with ThreadPoolExecutor(2) as pool:
+            sha256 = pool.submit(self.read_sha256)
+            tokenizer = pool.submit(self.read_tokenizer)
+            params = _read_only(self.read_params(numpy_dtype))
+            checkpoint = Checkpoint(
+                self.config, params, tokenizer.result(), self.id, sha256.result()
+            )
+        check_vocabulary(checkpoint)
+        return checkpoint
+
+
+def check_vocabulary(checkpoint: Checkpoint) -> None:
+    """Raises InputError when the tokenizer can give ids beyond the embedding."""
+    tokenizer, rows = checkpoint.tokenizer, checkpoint.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size > rows:
+        raise InputError(
+            f"the embedding of {checkpoint.id} has {rows} rows but its tokenizer has "
+            f"{tokenizer.vocab_size} tokens; use the tokenizer that belongs to these weights"
+        )
+
+
+def _read_only(params: Params) -> Params:
+    for array in to_leaves(params).values():
+        array.setflags(write=False)
+    return params
+
+
+def _once(function: Callable[[], Any]) -> Callable[[], Any]:
+    """The function, run at most once however many threads ask."""
+    lock, cached = threading.Lock(), functools.cache(function)
+
+    def call() -> Any:
+        with lock:
+            return cached()
+
+    return call

@@ -1,0 +1,220 @@
+"""The Llama family as llama.cpp stores it in GGUF files.
+
+Keys outside `llama.` describe the file, its making and its tokenizer, not the
+architecture; inside, every key is understood, fixed or refused.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.config import LayerShape, Llama3RopeScaling, ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes
+
+ARCHITECTURES = ("llama",)
+
+_REQUIRED = (
+    "llama.block_count",
+    "llama.context_length",
+    "llama.embedding_length",
+    "llama.feed_forward_length",
+    "llama.attention.head_count",
+    "llama.attention.layer_norm_rms_epsilon",
+)
+_UNDERSTOOD = {
+    *_REQUIRED, "llama.vocab_size", "llama.attention.head_count_kv", "llama.rope.freq_base",
+    "llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length",
+    "llama.tensor_data_layout",
+}  # fmt: skip
+
+# Keys of which only these values mean the forward pass that we have.
+_FIXED = {
+    "llama.rope.scaling.type": ("none",),
+    "llama.rope.scaling.factor": (1.0,),
+    "llama.expert_count": (0,),
+    "llama.expert_used_count": (0,),
+    "llama.attention.causal": (True,),
+    "split.count": (0, 1),
+}
+
+_NAMES = {"embed": "token_embd", "final_norm": "output_norm", "unembed": "output"}
+_LAYER_NAMES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+    "attention_norm": "attn_norm",
+    "mlp_norm": "ffn_norm",
+}
+_ROPE_FREQUENCIES = "rope_freqs.weight"
+
+# Llama 3.1 and 3.2, whose converted files keep only the factors that these give.
+_LLAMA3_BANDS = {
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_context_length": 8192,
+}
+
+
+def from_metadata(
+    fields: Mapping[str, Any], stored: Mapping[str, StoredTensor]
+) -> tuple[ModelConfig, dict[str, StoredTensor]]:
+    """The architecture of a GGUF, and its tensors without the RoPE factors.
+
+    Args:
+      fields: Metadata by key.
+      stored: Tensors by name; no `output.weight` means tied embeddings.
+
+    Raises:
+      InputError: A key is missing, not known, or has a value that changes the forward
+        pass in a way that we do not have.
+    """
+    _check_keys(fields)
+    get = lambda name: fields.get(f"llama.{name}")  # noqa: E731
+    num_layers, D = (_integer(get(name), name) for name in ("block_count", "embedding_length"))
+    heads = _per_layer(get("attention.head_count"), num_layers, "head_count")
+    kv_heads = _per_layer(get("attention.head_count_kv") or heads, num_layers, "head_count_kv")
+    widths = _per_layer(get("feed_forward_length"), num_layers, "feed_forward_length")
+    d = _head_dim(fields, D, heads[0])
+    theta = _shortest(get("rope.freq_base") or 10_000.0)
+    weights = {name: tensor for name, tensor in stored.items() if name != _ROPE_FREQUENCIES}
+    config = ModelConfig(
+        vocab_size=_vocab_size(fields, stored),
+        hidden_size=D,
+        head_dim=d,
+        layers=tuple(LayerShape(*shape) for shape in zip(heads, kv_heads, widths, strict=True)),
+        rope_theta=theta,
+        rope_scaling=_rope_scaling(stored.get(_ROPE_FREQUENCIES), theta, d),
+        norm_epsilon=_shortest(get("attention.layer_norm_rms_epsilon")),
+        context_length=_integer(get("context_length"), "context_length"),
+        tie_embeddings="output.weight" not in stored,
+    )
+    return config, weights
+
+
+def names(config: ModelConfig) -> dict[str, str]:
+    """The tensor's name in a GGUF file for each leaf."""
+    result = {}
+    for leaf in leaf_shapes(config):
+        if leaf in _NAMES:
+            result[leaf] = f"{_NAMES[leaf]}.weight"
+        else:
+            _, layer, component = leaf.split("/")
+            result[leaf] = f"blk.{layer}.{_LAYER_NAMES[component]}.weight"
+    return result
+
+
+def row_orders(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Where each row of the query and key matrices lies in the file."""
+    return {
+        f"layers/{layer}/{name}": rotary_row_order(count, config.head_dim)
+        for layer, shape in enumerate(config.layers)
+        for name, count in (("q_proj", shape.num_heads), ("k_proj", shape.num_kv_heads))
+    }
+
+
+def rotary_row_order(num_heads: int, head_dim: int) -> np.ndarray:
+    """The file's row for each row of a query or key matrix.
+
+    llama.cpp rotates neighbouring pairs (2j, 2j+1) of a head, Hugging Face pairs
+    (j, j + d/2). So inside a head, row s*d/2 + j is row 2j + s of the file.
+    """
+    rows = np.arange(num_heads * head_dim)
+    return rows.reshape(num_heads, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+
+
+def llama3_factors(scaling: Llama3RopeScaling, theta: float, head_dim: int) -> np.ndarray:
+    """What the rotary frequencies are divided by, float64 [d/2].
+
+    Source: Llama 3.1's RoPE as in Hugging Face's `rope_type: llama3`.
+    """
+    wavelengths = 2 * math.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    turns = scaling.original_context_length / wavelengths
+    smooth = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return 1.0 / ((1.0 - smooth) / scaling.factor + smooth)
+
+
+def _check_keys(fields: Mapping[str, Any]) -> None:
+    known = _UNDERSTOOD | set(_FIXED)
+    if unknown := sorted(key for key in fields if key.startswith("llama.") and key not in known):
+        raise InputError(
+            f"the GGUF has keys that are not understood: {', '.join(unknown)}; "
+            "this architecture is not supported"
+        )
+    if absent := [key for key in _REQUIRED if fields.get(key) is None]:
+        raise InputError(f"the GGUF must have {', '.join(absent)}; fetch it again")
+    for key, accepted in _FIXED.items():
+        if key in fields and fields[key] not in accepted:
+            raise InputError(f"expected {key}={accepted[-1]!r}; got {fields[key]!r}; not supported")
+
+
+def _rope_scaling(
+    frequencies: StoredTensor | None, theta: float, head_dim: int
+) -> Llama3RopeScaling | None:
+    """The scaling whose factors the file stores, if it is that of Llama 3.1 or 3.2."""
+    if frequencies is None:
+        return None
+    stored = frequencies.read(0, frequencies.shape[0])
+    scaling = Llama3RopeScaling(factor=_shortest(stored.max()), **_LLAMA3_BANDS)
+    expected = llama3_factors(scaling, theta, head_dim)
+    if stored.shape != expected.shape or not np.allclose(stored, expected, rtol=1e-5, atol=0):
+        raise InputError(
+            f"{_ROPE_FREQUENCIES} of the GGUF are not the factors of Llama 3.1 or 3.2; other "
+            "RoPE scalings are not supported; use the Hugging Face folder if its config says llama3"
+        )
+    return scaling
+
+
+def _vocab_size(fields: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> int:
+    if "llama.vocab_size" in fields:
+        return _integer(fields["llama.vocab_size"], "vocab_size")
+    if "token_embd.weight" not in stored:
+        raise InputError(
+            "the GGUF has neither llama.vocab_size nor token_embd.weight; fetch it again"
+        )
+    return stored["token_embd.weight"].shape[0]
+
+
+def _head_dim(fields: Mapping[str, Any], hidden_size: int, num_heads: int) -> int:
+    given = {
+        name: fields[f"llama.{name}"]
+        for name in ("attention.key_length", "attention.value_length", "rope.dimension_count")
+        if f"llama.{name}" in fields
+    }
+    if len(set(given.values())) > 1:
+        raise InputError(
+            f"expected one width for keys, values and RoPE; got {given}; not supported"
+        )
+    if given:
+        return _integer(next(iter(given.values())), "head width")
+    if hidden_size % num_heads:
+        raise InputError(
+            f"embedding_length must be a multiple of head_count; got {hidden_size} and {num_heads}"
+        )
+    return hidden_size // num_heads
+
+
+def _per_layer(value: Any, num_layers: int, name: str) -> tuple[int, ...]:
+    """One number for each layer, from one for all or a list."""
+    values = value if isinstance(value, list | tuple) else [value] * num_layers
+    if len(values) != num_layers:
+        raise InputError(f"{name} of the GGUF must have {num_layers} values; got {len(values)}")
+    return tuple(_integer(number, name) for number in values)
+
+
+def _integer(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} of the GGUF must be a positive integer; got {value!r}")
+    return value
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that is this float32: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value)))

