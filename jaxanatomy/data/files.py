@@ -1,0 +1,165 @@
+"""Documents from a file: .txt, .jsonl or .parquet."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxanatomy.errors import InputError, choose
+
+DEFAULT_FIELD = "text"
+
+
+def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
+    """Reads the documents of one file.
+
+    Args:
+      path: A file whose name ends in one of `READERS`.
+      part: What a document is, as it stands after `#` in a source. For .txt: "" for
+        the whole file, because a text is usually one piece and is predicted best
+        with all its context, or a name in `SPLITS`. For .jsonl and .parquet: the
+        field that holds the text, "" for `DEFAULT_FIELD`.
+
+    Returns:
+      The documents in the order of the file. Those of a .txt are stripped of white
+      space at both ends (the newline at the end of a file is not part of its text);
+      those of a .jsonl or .parquet are kept to the letter.
+
+    Raises:
+      InputError: The file is missing, unreadable, of another kind, or malformed;
+        the message names the line or row.
+    """
+    path = Path(path)
+    if not os.path.isfile(path):
+        raise InputError(f"there is no text file {str(path)!r}; check the path")
+    if path.suffix not in READERS:
+        raise InputError(
+            f"a text file must end in {', '.join(READERS)}; got {str(path)!r}; convert it to one "
+            "of them"
+        )
+    return READERS[path.suffix](path, part)
+
+
+def _read_txt(path: Path, part: str) -> tuple[str, ...]:
+    text = _decode(path).replace("\r\n", "\n").replace("\r", "\n")
+    if not part:
+        return (text.strip(),) if text.strip() else ()
+    return SPLITS[choose("way to split a .txt", part, SPLITS)](text)
+
+
+def split_blank_lines(text: str) -> tuple[str, ...]:
+    """The blocks of lines between blank lines; line breaks inside a block are kept."""
+    blocks = [[]]
+    for line in text.split("\n"):
+        if line.strip():
+            blocks[-1].append(line)
+        else:
+            blocks.append([])
+    return tuple("\n".join(block).strip() for block in blocks if block)
+
+
+def split_lines(text: str) -> tuple[str, ...]:
+    """The lines that are not blank."""
+    return tuple(line.strip() for line in text.split("\n") if line.strip())
+
+
+def _read_jsonl(path: Path, part: str) -> tuple[str, ...]:
+    # Not str.splitlines(): U+2028 and its like may stand unescaped in a JSON string.
+    lines = enumerate(_decode(path).split("\n"), start=1)
+    return tuple(
+        _document_of(line, part or DEFAULT_FIELD, f"line {number} of {str(path)!r}")
+        for number, line in lines
+        if line.strip()
+    )
+
+
+def _document_of(line: str, field: str, place: str) -> str:
+    """The text of one line of a .jsonl: a JSON string, or an object's field."""
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place} is not JSON ({error.msg}); mend or remove it") from None
+    if isinstance(value, dict):
+        return text_field(value, field, place)
+    if isinstance(value, str):
+        return value
+    raise InputError(
+        f"{place} must be a JSON object with a field {field!r} or a JSON string; "
+        f"got {type(value).__name__}"
+    )
+
+
+def text_field(record: dict, field: str, place: str) -> str:
+    """The text in one field of a record, decoded if it comes as bytes."""
+    if field not in record:
+        raise InputError(
+            f"{place} has no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}; "
+            "name the field that holds the text after '#'"
+        )
+    value = record[field]
+    if isinstance(value, bytes):
+        return decode(value, f"field {field!r} of {place}")
+    if not isinstance(value, str):
+        raise InputError(
+            f"field {field!r} of {place} must be text; got {type(value).__name__}; "
+            "name another field after '#'"
+        )
+    return value
+
+
+def _read_parquet(path: Path, part: str) -> tuple[str, ...]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise InputError(
+            f"{str(path)!r} needs pyarrow, which is not installed; pip install pyarrow, or "
+            "convert the file to .jsonl"
+        ) from None
+    field = part or DEFAULT_FIELD
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if field not in names:
+                text_field(dict.fromkeys(names), field, repr(str(path)))
+            column = file.read(columns=[field]).column(0).to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise InputError(f"{str(path)!r} is not a readable .parquet: {first_line(error)}") from None
+    return tuple(
+        text_field({field: value}, field, f"row {number} of {str(path)!r}")
+        for number, value in enumerate(column, start=1)
+    )
+
+
+def _decode(path: Path) -> str:
+    try:
+        return decode(path.read_bytes(), repr(str(path)))
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from None
+
+
+def decode(data: bytes, place: str) -> str:
+    """Bytes as UTF-8, without a byte order mark."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{place} must be UTF-8; byte {error.start} (0x{data[error.start]:02x}) is not; "
+            "convert it to UTF-8"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, cut to one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+SPLITS: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "blank_lines": split_blank_lines,
+    "lines": split_lines,
+}
+READERS: dict[str, Callable[[Path, str], tuple[str, ...]]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}

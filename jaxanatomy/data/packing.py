@@ -1,0 +1,256 @@
+"""Documents as packed batches of tokens, for scoring every next token.
+
+Windows of documents are packed side by side into rows, and rows into batches of
+one shape. Attention stays inside a window: `segment_RT` tells windows apart and
+`position_RT` restarts in each, so packing changes nothing but the amount of padding.
+"""
+
+import bisect
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from jaxanatomy.data.text import Text
+from jaxanatomy.data.windows import Tokenizer, Window, cut_text, require_positive
+from jaxanatomy.errors import InputError
+
+# A text of so few tokens is one row: attention over all of it costs next to nothing.
+SINGLE_ROW_TOKENS = 128
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextBatch:
+    """R rows of T tokens with P predictions, as NumPy arrays.
+
+    All batches of one call of `pack` have the same shapes.
+
+    Attributes:
+      token_RT: int32 token ids; 0 where padding.
+      position_RT: int32 position inside its window, for RoPE; 0 where padding.
+      segment_RT: int32 index of the window, unique in the text and ascending in it;
+        -1 where padding. Padding may attend to padding, so no softmax is empty.
+      predict_P: int32 flat index r * T + t of a position whose next token is
+        predicted; 0 where padding.
+      target_P: int32 that next token; 0 where padding.
+      document_P: int32 index of the document; -1 where padding.
+      first_P: bool, whether it is the first prediction of its document.
+    """
+
+    token_RT: np.ndarray
+    position_RT: np.ndarray
+    segment_RT: np.ndarray
+    predict_P: np.ndarray
+    target_P: np.ndarray
+    document_P: np.ndarray
+    first_P: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class TextStats:
+    """Sizes of a packed text.
+
+    Attributes:
+      documents: Documents with at least one prediction.
+      windows: Windows that they were cut into.
+      tokens: Tokens that the model reads; those in two windows count twice.
+      predictions: Tokens that are predicted, each once.
+      batches: Number of batches.
+      rows: Rows R of a batch.
+      row_length: Tokens T of a row.
+      padding: Share of all positions that hold no token, 0 to 1.
+    """
+
+    documents: int
+    windows: int
+    tokens: int
+    predictions: int
+    batches: int
+    rows: int
+    row_length: int
+    padding: float
+
+
+def pack(
+    text: Text,
+    tokenizer: Tokenizer,
+    *,
+    context_length: int,
+    vocab_size: int,
+    window: int | None = None,
+    stride: int | None = None,
+    row_length: int | None = None,
+    tokens_per_batch: int = 1024,
+    token_budget: int | None = None,
+    add_bos: bool = False,
+) -> tuple[TextBatch, ...]:
+    """Tokenises a text, cuts it into windows and packs them into batches.
+
+    Every token of a document but its first is predicted exactly once: in the first
+    window that reaches it, hence with the longest context of all windows. (With
+    `add_bos` the BOS stands before the document as its first token.)
+
+    Args:
+      text: The documents.
+      tokenizer: Encodes them without special tokens.
+      context_length: Longest sequence, in tokens, that the model takes.
+      vocab_size: Rows V of the embedding; token ids must be below.
+      window: Longest window, in tokens; by default 512, or the context if shorter.
+      stride: Tokens from the start of a window to the start of the next in the same
+        document, below `window`; by default half of it.
+      row_length: Tokens T of a row; by default all tokens of a text that has at most
+        128, else the longest window.
+      tokens_per_batch: About how many tokens a batch holds; at least one row. Rows
+        are spread evenly over the batches.
+      token_budget: The text ends before the first window that would take the tokens
+        read (see `TextStats.tokens`) above it; None for all of it.
+      add_bos: Whether a BOS token stands before each document.
+
+    Returns:
+      Batches of identical shapes.
+
+    Raises:
+      InputError: A document has nothing to predict, or is longer than the context
+        when `window` is too; a token is not in the vocabulary; an argument is out of
+        range.
+    """
+    require_positive(row_length=row_length, tokens_per_batch=tokens_per_batch)
+    windows = cut_text(
+        text,
+        tokenizer,
+        context_length=context_length,
+        vocab_size=vocab_size,
+        window=window,
+        stride=stride,
+        token_budget=token_budget,
+        add_bos=add_bos,
+    )
+    lengths = [len(window.token) for window in windows]
+    T = _row_length(row_length, lengths)
+    rows = best_fit(lengths, T)
+    num_batches = _ceil_div(len(rows), max(1, tokens_per_batch // T))
+    R = _ceil_div(len(rows), num_batches)
+    groups = [rows[start : start + R] for start in range(0, len(rows), R)]
+    P = max(sum(windows[w].num_targets for row in group for w in row) for group in groups)
+    return tuple(_batch(windows, group, R, T, P) for group in groups)
+
+
+def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """Packs items into rows: longest first, each into the fullest row that has room.
+
+    Args:
+      lengths: Length of each item, at most `row_length`.
+      row_length: Room in a row.
+
+    Returns:
+      The items of each row, by index and ascending; rows in the order of their first
+      item. Of equally long items the earlier goes first, of equally full rows the
+      older is taken.
+    """
+    rows, room = [], []  # `room` holds (free, row), ascending.
+    for item in sorted(range(len(lengths)), key=lambda item: -lengths[item]):
+        place = bisect.bisect_left(room, (lengths[item], -1))
+        if place == len(room):
+            free, row = row_length, len(rows)
+            rows.append([])
+        else:
+            free, row = room.pop(place)
+        rows[row].append(item)
+        bisect.insort(room, (free - lengths[item], row))
+    return sorted(sorted(row) for row in rows)
+
+
+def count_predictions(batches: Iterable[TextBatch]) -> int:
+    """Number of predicted tokens, without padding."""
+    return sum(int(np.count_nonzero(batch.document_P >= 0)) for batch in batches)
+
+
+def text_stats(batches: Sequence[TextBatch]) -> TextStats:
+    """Sizes of the text that `pack` returned."""
+    segment_BRT = np.stack([batch.segment_RT for batch in batches])
+    document_BP = np.stack([batch.document_P for batch in batches])
+    tokens = int(np.count_nonzero(segment_BRT >= 0))
+    return TextStats(
+        documents=len(np.unique(document_BP[document_BP >= 0])),
+        windows=int(segment_BRT.max()) + 1,
+        tokens=tokens,
+        predictions=count_predictions(batches),
+        batches=len(batches),
+        rows=segment_BRT.shape[1],
+        row_length=segment_BRT.shape[2],
+        padding=1 - tokens / segment_BRT.size,
+    )
+
+
+def gather_predictions(
+    batches: Sequence[TextBatch], values_per_batch: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Puts values of predictions into the order of the text, without padding.
+
+    Args:
+      batches: What `pack` returned, in any order.
+      values_per_batch: For each batch an array [..., P].
+
+    Returns:
+      The values [..., P] of all predictions of the text, sorted by document and by
+      position in the document; the index of the document [P]; whether each is the
+      first prediction of its document [P].
+    """
+    segment_P = _concatenate(batch.segment_RT.ravel()[batch.predict_P] for batch in batches)
+    position_P = _concatenate(batch.position_RT.ravel()[batch.predict_P] for batch in batches)
+    document_P = _concatenate(batch.document_P for batch in batches)
+    first_P = _concatenate(batch.first_P for batch in batches)
+    values_P = _concatenate(values_per_batch)
+    if values_P.shape[-1] != len(document_P):
+        raise ValueError(f"{values_P.shape[-1]} values for {len(document_P)} predictions")
+    valid = np.flatnonzero(document_P >= 0)
+    # Windows ascend with the document and inside it, so they need no further key.
+    order = valid[np.lexsort((position_P[valid], segment_P[valid]))]
+    return values_P[..., order], document_P[order], first_P[order]
+
+
+def _row_length(row_length: int | None, lengths: Sequence[int]) -> int:
+    longest, total = max(lengths), sum(lengths)
+    if row_length is None:
+        return total if total <= SINGLE_ROW_TOKENS else longest
+    if row_length < longest:
+        raise InputError(
+            f"row_length must be at least the longest window, {longest} tokens; got {row_length}; "
+            "raise it or lower window"
+        )
+    return row_length
+
+
+def _batch(
+    windows: Sequence[Window], rows: Sequence[Sequence[int]], R: int, T: int, P: int
+) -> TextBatch:
+    token_RT, position_RT = np.zeros((2, R, T), np.int32)
+    segment_RT = np.full((R, T), -1, np.int32)
+    predict_P, target_P = np.zeros((2, P), np.int32)
+    document_P = np.full(P, -1, np.int32)
+    first_P = np.zeros(P, bool)
+    p = 0
+    for r, row in enumerate(rows):
+        t = 0
+        for index in row:
+            window = windows[index]
+            span = slice(t, t + len(window.token))
+            token_RT[r, span] = window.token
+            position_RT[r, span] = np.arange(len(window.token))
+            segment_RT[r, span] = index
+
+            filled = slice(p, p + window.num_targets)
+            predict_P[filled] = r * T + np.arange(t + window.first_target, span.stop) - 1
+            target_P[filled] = window.token[window.first_target :]
+            document_P[filled] = window.document
+            first_P[p] = window.is_first
+            t, p = span.stop, filled.stop
+    return TextBatch(token_RT, position_RT, segment_RT, predict_P, target_P, document_P, first_P)
+
+
+def _ceil_div(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)
+
+
+def _concatenate(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.asarray(array) for array in arrays], axis=-1)

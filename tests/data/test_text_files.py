@@ -1,0 +1,99 @@
+import json
+import sys
+
+import pytest
+
+from jaxanatomy.data.files import read_documents
+from jaxanatomy.errors import InputError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+BOOK = "Chapter one.\nIt rained.\n \nChapter two.\n\n\nIt rained again.\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "documents"),
+    [
+        ("", (BOOK.strip(),)),
+        ("blank_lines", ("Chapter one.\nIt rained.", "Chapter two.", "It rained again.")),
+        ("lines", ("Chapter one.", "It rained.", "Chapter two.", "It rained again.")),
+    ],
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_txt_is_one_document_unless_split(part, documents, newline, write):
+    path = write("book.txt", "\ufeff" + BOOK.replace("\n", newline))
+    assert read_documents(path, part) == documents
+
+
+def test_jsonl_takes_objects_and_strings_to_the_letter(write):
+    lines = [{"text": " a\n"}, "b\u2028c", {"other": 1, "text": "é"}]
+    content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n"
+    assert read_documents(write("t.jsonl", content)) == (" a\n", "b\u2028c", "é")
+
+
+def test_jsonl_with_carriage_returns(write):
+    assert read_documents(write("t.jsonl", '"a"\r\n"b"\r\n')) == ("a", "b")
+
+
+def test_jsonl_with_another_field(write):
+    path = write("t.jsonl", '{"text": "a", "answer": "b"}')
+    assert read_documents(path, "answer") == ("b",)
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is optional")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is optional")
+    path = tmp_path / "t.parquet"
+    table = pyarrow.table({"text": ["a", "é"], "answer": ["b", None], "number": [1, 2]})
+    parquet.write_table(table, path)
+    assert read_documents(path) == ("a", "é")
+    with pytest.raises(InputError, match=r"field 'answer' of row 2 of .* must be text; got None"):
+        read_documents(path, "answer")
+    with pytest.raises(InputError, match=r"field 'number' of row 1 of .* must be text; got int"):
+        read_documents(path, "number")
+    with pytest.raises(InputError, match="no field 'body'; it has 'text', 'answer', 'number'"):
+        read_documents(path, "body")
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"t\.parquet' is not a readable \.parquet"):
+        read_documents(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part", "message"),
+    [
+        ("t.txt", b"ab\xff", "", r"t\.txt' must be UTF-8; byte 2 \(0xff\) is not"),
+        ("t.txt", "a", "paragraphs", "unknown way to split a .txt 'paragraphs'; known: blank_li"),
+        ("t.json", "[]", "", r"must end in \.txt, \.jsonl, \.parquet; got .*t\.json'"),
+        ("t.jsonl", '"a"\n\n{"text": 1}', "", r"field 'text' of line 3 of .* got int"),
+        ("t.jsonl", '"a"\n{"text": "b"', "", r"line 2 of .*t\.jsonl' is not JSON"),
+        ("t.jsonl", '["a"]', "", "line 1 .* with a field 'text' or a JSON string; got list"),
+        ("t.jsonl", '{"a": 1, "b": 2}', "", "line 1 .* has no field 'text'; it has 'a', 'b'; name"),
+        ("t.jsonl", "{}", "", "has no field 'text'; it has none"),
+    ],
+)
+def test_malformed_files(name, content, part, message, write):
+    with pytest.raises(InputError, match=message) as raised:
+        read_documents(write(name, content), part)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    folder = tmp_path / "t.txt"
+    folder.mkdir()
+    with pytest.raises(InputError, match="there is no text file"):
+        read_documents(folder)
+
+
+def test_parquet_without_pyarrow(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"needs pyarrow, .*; pip install pyarrow, or convert"):
+        read_documents(write("t.parquet", b""))
