@@ -1,0 +1,187 @@
+"""What an intervention is: a name, a function on blocks and the layers that it reads."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Hashable
+
+from jaxanatomy import tree
+from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.scopes import head_index, scope_components
+from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps
+
+Arguments = dict[str, Hashable]
+
+
+def no_arguments(config: ModelConfig, layer: int) -> Arguments:
+    """The `arguments` of a function that takes blocks alone."""
+    del config, layer
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervention:
+    """One way to change one layer, at whichever layer and scope it is asked for.
+
+    Attributes:
+      name: As it stands in names of variants and in rows.
+      help: One line on what it does.
+      function: `function(own, *sources, **arguments)`, see `variants.Edit`.
+      sources: The layers that the function reads besides its own, as offsets: -1 is the
+        previous layer, 1 the next.
+      at_ends: What happens at layers where some but not all sources exist. True: the
+        function gets those that do, and the variant is flagged `boundary`; False: the
+        intervention is absent there, as it is where no source exists.
+      components: The components that it may replace.
+      arguments: Maps (config, layer) to keyword arguments of the function.
+      on_host: The function works on NumPy arrays.
+      steps: Instead of a function: maps (config, layer, scope, positions) to the steps
+        that stand for the changed layer, where these are not simply an edit.
+    """
+
+    name: str
+    help: str
+    function: Callable[..., tree.Block] | None = None
+    sources: tuple[int, ...] = ()
+    at_ends: bool = False
+    components: tuple[str, ...] = tree.MATRICES
+    arguments: Callable[[ModelConfig, int], Arguments] = no_arguments
+    on_host: bool = False
+    steps: Callable[[ModelConfig, int, str, Positions], Steps] | None = None
+
+    def sources_at(self, num_layers: int, layer: int) -> tuple[int, ...]:
+        """The layers that it reads at `layer`."""
+        sources = (layer + offset for offset in self.sources)
+        return tuple(source for source in sources if 0 <= source < num_layers)
+
+    def is_boundary(self, num_layers: int, layer: int) -> bool:
+        """Whether `layer` lacks one of the sources."""
+        return len(self.sources_at(num_layers, layer)) < len(self.sources)
+
+    def is_present(self, num_layers: int, layer: int) -> bool:
+        """Whether it can be applied at `layer`."""
+        if not self.is_boundary(num_layers, layer):
+            return True
+        return self.at_ends and bool(self.sources_at(num_layers, layer))
+
+    def where(self) -> str:
+        """The layers at which it exists, in words for a listing."""
+        if not self.sources:
+            return "every layer"
+        if self.at_ends:
+            return "every layer, boundary at the ends"
+        missing = [
+            name
+            for name, reads in (("first", min(self.sources) < 0), ("last", max(self.sources) > 0))
+            if reads
+        ]
+        return f"every layer but the {' and '.join(missing)}"
+
+
+def custom(
+    name: str,
+    function: Callable[..., tree.Block],
+    sources: tuple[int, ...] = (-1, 1),
+    *,
+    help: str = "",
+    at_ends: bool = False,
+    components: tuple[str, ...] = tree.MATRICES,
+    on_host: bool = False,
+) -> Intervention:
+    """An intervention of one's own from a plain function on blocks.
+
+    Args:
+      name: A new name: letters, digits, `_`, `-`, `.`.
+      function: `function(own, previous, next)` returns a block. With other `sources` it
+        gets the blocks that these name. It should be pure, and written with operators or
+        `jax.numpy`, for it is compiled, unless `on_host`.
+      sources: Offsets of the layers to read besides the layer's own.
+      help: One line on what it does.
+      at_ends: See `Intervention`.
+      components: What may be replaced; a scope narrows it further.
+      on_host: The function wants NumPy arrays.
+
+    Raises:
+      InputError: a name that cannot stand in a variant's name, or a source that is not
+        an offset.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise InputError(
+            f"an intervention's name may hold letters, digits, '_', '-' and '.'; got {name!r}"
+        )
+    if not callable(function):
+        raise InputError(
+            f"intervention {name!r} needs a function of blocks; got {type(function).__name__}"
+        )
+    if not all(isinstance(offset, int) and offset != 0 for offset in sources):
+        raise InputError(
+            f"sources of {name!r} must be offsets such as -1 (previous) and 1 (next), never 0, "
+            f"for the layer's own block always comes first; got {tuple(sources)}"
+        )
+    return Intervention(
+        name=name,
+        help=help,
+        function=function,
+        sources=tuple(sources),
+        at_ends=at_ends,
+        components=components,
+        on_host=on_host,
+    )
+
+
+def apply_at(
+    intervention: Intervention,
+    config: ModelConfig,
+    layer: int,
+    scope: str = "layer",
+    positions: Positions = ALL,
+) -> Steps:
+    """The steps that stand for `layer` under an intervention; none for a skipped layer.
+
+    Raises:
+      InputError: the scope holds nothing that the intervention changes, or a source has
+        another shape than the layer.
+    """
+    if intervention.steps is not None:
+        return intervention.steps(config, layer, scope, positions)
+    sources = intervention.sources_at(config.num_layers, layer)
+    for source in sources:
+        _require_same_shape(intervention.name, config, layer, source)
+    edit = Edit(
+        name=intervention.name,
+        function=intervention.function,
+        sources=sources,
+        scope=_scope_of(intervention, scope),
+        arguments=tuple(sorted(intervention.arguments(config, layer).items())),
+        on_host=intervention.on_host,
+    )
+    return (Step(layer, edit=edit, positions=positions),)
+
+
+def _scope_of(intervention: Intervention, scope: str) -> tuple[str, ...]:
+    if head_index(scope) is not None:
+        raise InputError(
+            f"scope {scope!r} can be zeroed only; got intervention {intervention.name!r}; "
+            "take 'zero', or a scope of whole matrices"
+        )
+    common = tuple(c for c in scope_components(scope) if c in intervention.components)
+    if not common:
+        raise InputError(
+            f"{intervention.name} changes {', '.join(intervention.components)} only; "
+            f"got scope {scope!r}, which holds none of them"
+        )
+    return common
+
+
+def _require_same_shape(name: str, config: ModelConfig, layer: int, source: int) -> None:
+    if config.layers[layer] != config.layers[source]:
+        raise InputError(
+            f"{name} at layer {layer} needs layers of one shape; layer {layer} has "
+            f"{_words(config.layers[layer])}, layer {source} has {_words(config.layers[source])}; "
+            "name other layers, or an intervention that reads the layer alone "
+            "(zero, matched_noise, permuted_rows)"
+        )
+
+
+def _words(shape: LayerShape) -> str:
+    return f"{shape.num_heads} heads, {shape.num_kv_heads} KV heads and FFN width {shape.ffn_width}"

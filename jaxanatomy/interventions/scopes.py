@@ -1,0 +1,57 @@
+"""Scopes: the part of a layer that an intervention acts on."""
+
+import re
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import choose
+
+SCOPES = {
+    "layer": "the whole layer: seven matrices",
+    "attention": "q_proj, k_proj, v_proj and o_proj",
+    "mlp": "gate_proj, up_proj and down_proj",
+    "q_proj": "the query projection",
+    "k_proj": "the key projection",
+    "v_proj": "the value projection",
+    "o_proj": "the output projection of attention",
+    "gate_proj": "the gate of the MLP, the input of its silu",
+    "up_proj": "the other factor of the MLP's hidden layer",
+    "down_proj": "the output projection of the MLP",
+}
+
+_COMPONENTS = {
+    "layer": tree.COMPONENTS,
+    "attention": (*tree.ATTENTION, "attention_norm"),
+    "mlp": (*tree.MLP, "mlp_norm"),
+}
+
+
+def all_scopes(config: ModelConfig) -> dict[str, str]:
+    """Every scope of a model, with a line of help each."""
+    heads = {
+        f"head_{head}": f"query head {head}: its slice of the o_proj input"
+        for head in range(config.max_heads)
+    }
+    return SCOPES | heads
+
+
+def choose_scope(config: ModelConfig, scope: str) -> str:
+    """`scope` if the model has it.
+
+    Raises:
+      InputError: it does not; the message has the closest name.
+    """
+    return choose("scope", scope, all_scopes(config))
+
+
+def scope_components(scope: str) -> tuple[str, ...]:
+    """The components that belong to a scope, norms included; none for a single head."""
+    if head_index(scope) is not None:
+        return ()
+    return _COMPONENTS.get(scope, (scope,))
+
+
+def head_index(scope: str) -> int | None:
+    """The head of a scope `head_i`, or None for any other scope."""
+    match = re.fullmatch(r"head_(\d+)", scope)
+    return int(match.group(1)) if match else None

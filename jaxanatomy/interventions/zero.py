@@ -1,0 +1,52 @@
+"""A layer, a part of it, one matrix or one head with zero weights.
+
+Zero weights add exactly nothing to the residual stream, so most of these need no
+weights at all: the step is dropped, or a gate is closed. That is the same function
+and costs the sweep less, because gated streams share calls with unedited ones.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.interventions.scopes import head_index
+from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps
+
+# What is off when one matrix is zero. Without values, or without the projection that
+# writes them, attention adds W_o (sum of probabilities times 0) = 0. Without gate, up
+# or down the MLP adds W_down (silu(gate) * up) = 0, for silu(0) = 0.
+_CLOSED = {
+    "layer": ("attention", "mlp"),
+    "attention": ("attention",),
+    "mlp": ("mlp",),
+    "v_proj": ("attention",),
+    "o_proj": ("attention",),
+    "gate_proj": ("mlp",),
+    "up_proj": ("mlp",),
+    "down_proj": ("mlp",),
+}
+
+
+def zeros(own: tree.Block) -> tree.Block:
+    """A block of zeros."""
+    return jax.tree.map(jnp.zeros_like, own)
+
+
+def zero_steps(config: ModelConfig, layer: int, scope: str, positions: Positions = ALL) -> Steps:
+    """The steps that stand for a layer with zero weights in `scope` (AH section 3.5).
+
+    Returns:
+      No step where the whole layer is zero at all positions, a gated step where the
+      scope can only silence a part of the layer, and an edited one for queries or keys.
+    """
+    del config
+    if scope == "layer" and positions == ALL:
+        return ()
+    if scope in ("q_proj", "k_proj"):
+        # Zero queries and zero keys both make every score 0 and attention uniform. One
+        # edit stands for both, so the sweep computes it once.
+        edit = Edit("zero", zeros, scope=("q_proj",))
+        return (Step(layer, edit=edit, positions=positions),)
+    closed = (scope,) if head_index(scope) is not None else _CLOSED[scope]
+    return (Step(layer, closed=closed, positions=positions),)
