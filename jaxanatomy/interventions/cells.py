@@ -1,0 +1,181 @@
+"""Ablations of one layer at a time as lists of variants."""
+
+import collections
+import operator
+from collections.abc import Iterable, Sequence
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.interventions.intervention import Intervention, apply_at
+from jaxanatomy.interventions.registry import INTERVENTIONS, choose_intervention
+from jaxanatomy.interventions.scopes import all_scopes, choose_scope, head_index
+from jaxanatomy.interventions.variants import (
+    POSITIONS,
+    Positions,
+    Variant,
+    baseline,
+    baseline_steps,
+)
+
+Names = Sequence[str | Intervention]
+
+
+def ablations(
+    config: ModelConfig,
+    interventions: Names | None = None,
+    scopes: Sequence[str] | None = None,
+    positions: Sequence[str | Positions] | None = None,
+    layers: Iterable[int] | None = None,
+) -> list[Variant]:
+    """The baseline, and each intervention on each scope, at each choice of positions and layer.
+
+    Args:
+      config: The model.
+      interventions: Names (`registry.INTERVENTIONS`) or interventions of one's own;
+        default: neighbour_mean.
+      scopes: Parts of a layer (`scopes.all_scopes`); default: the whole layer.
+      positions: "all", "first", "others" or `Positions`; default: all.
+      layers: Layers to change, one per variant; default: all. An intervention is left
+        out at layers where it does not exist (copy_previous at layer 0), a head at
+        layers that have fewer heads.
+
+    Returns:
+      Variants with unique names, the baseline first.
+
+    Raises:
+      InputError: an unknown name, a layer out of range, anything named twice, an
+        intervention that exists at none of the layers, layers of different shapes.
+    """
+    chosen = [
+        choose_intervention(i) for i in _listed("interventions", interventions, ("neighbour_mean",))
+    ]
+    scope_names = [choose_scope(config, scope) for scope in _listed("scopes", scopes, ("layer",))]
+    places = [_choose_positions(p) for p in _listed("positions", positions, ("all",))]
+    numbers = _checked_layers(config, layers)
+    variants = [baseline(config.num_layers)]
+    for intervention in chosen:
+        cells = [
+            _cell(config, intervention, scope, place, layer)
+            for scope in scope_names
+            for place in places
+            for layer in numbers
+            if _exists(config, intervention, scope, layer)
+        ]
+        if not cells:
+            raise InputError(
+                f"{intervention.name} exists at {intervention.where()}, and {scope_names} are "
+                f"parts of the model; none of the layers {numbers} has both; name other layers"
+            )
+        variants += cells
+    _require_unique("variants", [variant.name for variant in variants])
+    return variants
+
+
+def main_map(config: ModelConfig, boundary: bool = False) -> list[Variant]:
+    """The importance map: the neighbour mean of every inner layer (AH section 3.2).
+
+    Args:
+      config: The model.
+      boundary: Whether to add the first and the last layer, which have one neighbour:
+        it is copied, and the variant flagged `boundary`. (AH Table 1 prints 0.0 there.)
+    """
+    variants = ablations(config)
+    return [variant for variant in variants if boundary or not variant.labels.get("boundary")]
+
+
+def protocol_cells(config: ModelConfig) -> list[Variant]:
+    """The full importance protocol: the map, its controls, and its parts.
+
+    The whole layer under all nine interventions; neighbour_mean and zero of the layer at
+    the first token alone and at the others alone; attention and MLP under both, zero also
+    at first and others; each of the seven matrices under both; each query head zeroed.
+    """
+    both, edges = ("neighbour_mean", "zero"), ("first", "others")
+    heads = [scope for scope in all_scopes(config) if head_index(scope) is not None]
+    nine = [name for name in INTERVENTIONS if _is_anywhere(config, name)]
+    both = [name for name in both if name in nine]
+    groups = (
+        (nine, ["layer"], ["all"]),
+        (both, ["layer"], edges),
+        (both, ["attention", "mlp"], ["all"]),
+        (["zero"], ["attention", "mlp"], edges),
+        (both, tree.MATRICES, ["all"]),
+        (["zero"], heads, ["all"]),
+    )
+    variants = [baseline(config.num_layers)]
+    for interventions, scope_names, places in groups:
+        variants += ablations(config, interventions, scope_names, places)[1:]
+    return variants
+
+
+def _cell(
+    config: ModelConfig, intervention: Intervention, scope: str, positions: Positions, layer: int
+) -> Variant:
+    """One variant: `layer` changed, every other layer as it is."""
+    steps = baseline_steps(config.num_layers)
+    changed = apply_at(intervention, config, layer, scope, positions)
+    part = scope if positions.name == "all" else f"{scope}@{positions.name}"
+    return Variant(
+        name=f"{intervention.name}/{part}/{layer}",
+        steps=(*steps[:layer], *changed, *steps[layer + 1 :]),
+        labels={
+            "intervention": intervention.name,
+            "scope": scope,
+            "positions": positions.name,
+            "layer": layer,
+            "boundary": intervention.is_boundary(config.num_layers, layer),
+        },
+    )
+
+
+def _exists(config: ModelConfig, intervention: Intervention, scope: str, layer: int) -> bool:
+    head = head_index(scope)
+    if head is not None and head >= config.layers[layer].num_heads:
+        return False
+    return intervention.is_present(config.num_layers, layer)
+
+
+def _is_anywhere(config: ModelConfig, name: str) -> bool:
+    """Whether an intervention exists at all: a model of one layer has no neighbours."""
+    layers = range(config.num_layers)
+    return any(INTERVENTIONS[name].is_present(config.num_layers, layer) for layer in layers)
+
+
+def _listed(kind: str, given: Sequence | None, default: Sequence) -> list:
+    if given is None:
+        return list(default)
+    if isinstance(given, str | Intervention | Positions):
+        given = [given]
+    if not given:
+        raise InputError(f"{kind} must name at least one; got an empty list")
+    _require_unique(kind, [getattr(item, "name", item) for item in given])
+    return list(given)
+
+
+def _choose_positions(positions: str | Positions) -> Positions:
+    if isinstance(positions, Positions):
+        return positions
+    return POSITIONS[choose("positions", positions, POSITIONS)]
+
+
+def _checked_layers(config: ModelConfig, layers: Iterable[int] | None) -> list[int]:
+    if layers is None:
+        return list(range(config.num_layers))
+    try:
+        numbers = [operator.index(layer) for layer in layers]
+    except TypeError as error:
+        raise InputError(f"layers must be a list of whole numbers; got {layers!r}") from error
+    for layer in numbers:
+        if not 0 <= layer < config.num_layers:
+            raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
+    if not numbers:
+        raise InputError("layers must name at least one; got an empty list")
+    _require_unique("layers", numbers)
+    return numbers
+
+
+def _require_unique(kind: str, names: Sequence) -> None:
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(f"each of {kind} may come once; repeated: {repeated}")
