@@ -1,0 +1,178 @@
+"""What the rows of the importance experiment say, in a few figures."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.measures.importance import CATEGORIES, Row
+from jaxanatomy.measures.statistics import spearman, spearman_interval
+
+MAIN = "neighbour_mean"
+
+
+def summarise(rows: Iterable[Row], reference: Sequence[float] | None = None) -> dict[str, Any]:
+    """The figures that the importance experiment is about.
+
+    Layers with two neighbours are compared; the boundary ones are listed apart.
+
+    Args:
+      rows: Rows of one text, from `importance_rows`; any part of the protocol.
+      reference: Degradation in percent of every layer to compare with, first to last,
+        for example AH Table 1.
+
+    Returns:
+      A dict ready for JSON: `text`, `baseline_ppl`, `variants`, `categories`,
+      `most_important`, `least_important` and `anti_layers` of the main map, `boundary`,
+      `rank_correlation` with the reference, `first_token` and `controls`. Parts whose
+      rows are missing are empty or None.
+
+    Raises:
+      InputError: rows of several texts, no baseline, or a reference that is too short.
+    """
+    rows = list(rows)
+    texts = sorted({str(row["text"]) for row in rows})
+    baselines = [row for row in rows if row["variant"] == "baseline"]
+    if len(texts) != 1 or len(baselines) != 1:
+        raise InputError(
+            "a summary needs the rows of one text with one baseline; got "
+            f"texts {texts} and {len(baselines)} baselines; select the rows of one text"
+        )
+    baseline = baselines[0]
+    main = [row for row in _cells(rows, MAIN) if not row["boundary"]]
+    by_loss = sorted(main, key=lambda row: _mean_nll(row), reverse=True)
+    return {
+        "text": texts[0],
+        "baseline_ppl": baseline["ppl"],
+        "variants": len(rows),
+        "categories": _count_categories(main),
+        "most_important": [_layer_and_degradation(row) for row in by_loss[:5]],
+        "least_important": [_layer_and_degradation(row) for row in by_loss[:-6:-1]],
+        "anti_layers": [row["layer"] for row in main if row["anti_layer"]],
+        "boundary": [_layer_and_degradation(row) for row in _cells(rows, MAIN) if row["boundary"]],
+        "rank_correlation": _agreement(main, reference),
+        "first_token": {name: first_token_shares(rows, baseline, name) for name in (MAIN, "zero")},
+        "controls": compare_controls(rows),
+    }
+
+
+def first_token_shares(rows: Iterable[Row], baseline: Row, intervention: str) -> list[Row]:
+    """How much of a layer's effect is its effect at the first token.
+
+    Returns:
+      For each layer that has both readings: degradation at the first token alone
+      (`first`), at the others alone (`others`), and `share`, the first token's part of
+      the two increases of the mean NLL (a decrease counts as none; None if neither
+      increases).
+    """
+    rows = list(rows)
+    others = {row["layer"]: row for row in _cells(rows, intervention, "others")}
+    shares = []
+    for first in _cells(rows, intervention, "first"):
+        other = others.get(first["layer"])
+        if other is None:
+            continue
+        rises = [max(0.0, _mean_nll(row) - _mean_nll(baseline)) for row in (first, other)]
+        shares.append(
+            {
+                "layer": first["layer"],
+                "first": first["degradation_percent"],
+                "others": other["degradation_percent"],
+                "share": _finite(rises[0] / sum(rises)) if sum(rises) > 0 else None,
+            }
+        )
+    return shares
+
+
+def compare_controls(rows: Iterable[Row]) -> dict[str, Row]:
+    """Each intervention on whole layers beside the neighbour mean.
+
+    A neighbour mean has smaller norms than the original and mixes unaligned neurons. If
+    that alone made layers look important, the rescaled and the aligned mean would be
+    clearly milder, and the controls would rank the layers otherwise.
+
+    Returns:
+      For each intervention, over the inner layers that it shares with the neighbour
+      mean: `layers` compared, `median_degradation_percent`, `median_difference` of the
+      mean NLL to the neighbour mean (nats per token), `milder` (layers that it harms
+      less) and `rank_correlation` with the neighbour mean.
+    """
+    rows = list(rows)
+    main = {row["layer"]: row for row in _cells(rows, MAIN) if not row["boundary"]}
+    names = dict.fromkeys(row["intervention"] for row in rows if row["variant"] != "baseline")
+    controls = {}
+    for name in names:
+        shared = [row for row in _cells(rows, name) if row["layer"] in main]
+        if not shared or name == MAIN:
+            continue
+        own = np.array([_mean_nll(row) for row in shared])
+        mean = np.array([_mean_nll(main[row["layer"]]) for row in shared])
+        degradations = [_degradation(row) for row in shared]
+        finite = np.isfinite(own) & np.isfinite(mean)
+        differences = own[finite] - mean[finite]
+        controls[name] = {
+            "layers": len(shared),
+            "median_degradation_percent": _finite(np.median(degradations)),
+            "median_difference": _finite(np.median(differences)) if len(differences) else None,
+            "milder": int((own < mean).sum()),
+            "rank_correlation": _finite(spearman(own, mean)) if len(shared) > 1 else None,
+        }
+    return controls
+
+
+def _agreement(main: list[Row], reference: Sequence[float] | None) -> Row | None:
+    """Rank correlation of the main map with a list of published degradations."""
+    if reference is None or len(main) < 2:
+        return None
+    last = max(row["layer"] for row in main)
+    if len(reference) <= last:
+        raise InputError(
+            f"the reference must have a value for each layer up to {last}; got {len(reference)}"
+        )
+    own = [_mean_nll(row) for row in main]
+    published = [reference[row["layer"]] for row in main]
+    interval = [_finite(end) for end in spearman_interval(own, published)]
+    return {
+        "layers": len(main),
+        "value": _finite(spearman(own, published)),
+        "ci95": None if None in interval else interval,
+    }
+
+
+def _cells(rows: Iterable[Row], intervention: str, positions: str = "all") -> list[Row]:
+    """The rows of one intervention on whole layers, by layer."""
+    chosen = [
+        row
+        for row in rows
+        if row["intervention"] == intervention
+        and row["scope"] == "layer"
+        and row["positions"] == positions
+    ]
+    return sorted(chosen, key=lambda row: row["layer"])
+
+
+def _count_categories(main: list[Row]) -> dict[str, int]:
+    counts = Counter(row["category"] for row in main)
+    return {category: counts[category] for category in CATEGORIES}
+
+
+def _layer_and_degradation(row: Row) -> Row:
+    return {"layer": row["layer"], "degradation_percent": row["degradation_percent"]}
+
+
+def _mean_nll(row: Row) -> float:
+    """Mean NLL, which stays finite where the perplexity overflows; infinite where unknown."""
+    return math.inf if row["nll"] is None else row["nll"] / row["tokens"]
+
+
+def _degradation(row: Row) -> float:
+    value = row["degradation_percent"]
+    return math.inf if value is None else value
+
+
+def _finite(value: float) -> float | None:
+    value = float(value)
+    return value if math.isfinite(value) else None
