@@ -1,0 +1,334 @@
+"""The contract of a run: one folder, one config, rows that survive a kill.
+
+    with Run.open(workdir, config, provenance(model=..., weights_sha256=...)) as run:
+        for chunk in chunks:
+            todo = [unit for unit in chunk if not run.done(unit.hash)]
+            ...
+            run.append(rows)                     # each a dict with "hash"
+        run.write_summary({...})
+
+    record = read_run(workdir)
+    record.select(scope="layer").column("ppl")
+
+| in the folder | what |
+| --- | --- |
+| config.json | {"config": resolved config, "provenance": what made it} |
+| rows.jsonl | one JSON object per measured unit, with its `hash` |
+| rows.K.jsonl | the same from process K > 0, until `merge_parts` |
+| summary.json, arrays.npz, figures/ | what the experiment writes at its end |
+
+Everything but the rows is replaced as a whole; rows are appended and synced.
+"""
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.progress import Progress, format_duration
+from jaxanatomy.provenance import code_version, provenance, row_hash
+from jaxanatomy.records import RunRecord, known_rows, read_run
+from jaxanatomy.storage import (
+    TEMPORARY_PREFIX,
+    append_bytes,
+    drop_torn_line,
+    read_json_object,
+    replacing,
+    to_json,
+)
+
+__all__ = [
+    "Progress",
+    "Run",
+    "RunRecord",
+    "code_version",
+    "format_duration",
+    "provenance",
+    "read_run",
+    "row_hash",
+]
+
+# Provenance that may differ when a run goes on: it says where, not what.
+_CIRCUMSTANCES = ("jax_version", "device", "device_count", "python", "platform", "time")
+
+
+class Run:
+    """A run that is being written; made by `Run.open`."""
+
+    def __init__(self, folder: Path, process_index: int):
+        self._folder = folder
+        self._process_index = process_index
+        self._rows_path = folder / _rows_name(process_index)
+        self._rows: list[dict[str, Any]] = []
+        self._hashes: set[str] = set()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls,
+        workdir: str | os.PathLike,
+        config: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        ignore: Sequence[str] = (),
+        process_index: int = 0,
+        process_count: int = 1,
+    ) -> Iterator["Run"]:
+        """Opens a folder for a run, new or to be continued, and locks it.
+
+        Args:
+          workdir: The folder; it is made if it is absent.
+          config: The resolved config, JSON-ready, may be nested.
+          provenance: See `jaxanatomy.runs.provenance`. Its hashes and code version must
+            be those that the folder's rows were measured with.
+          ignore: Fields of the config that decide no result and may differ when the run
+            goes on, with dots: "progress", "sweep.backend".
+          process_index: Which of the processes this is. Process 0 holds the lock and the
+            config; the others write their rows beside its own.
+          process_count: How many processes write to this folder.
+
+        Raises:
+          InputError: The folder cannot be written, is in use, is occupied by something
+            else or by a run of another config, or holds a corrupt row.
+        """
+        if not 0 <= process_index < process_count:
+            raise ValueError(f"process_index {process_index} of {process_count} processes")
+        run = cls(_make_folder(Path(workdir)), process_index)
+        if process_index == 0:
+            _refuse_foreign(run._folder)
+        with _exclusive(run._folder, process_index):
+            if process_index == 0:
+                _remove_temporaries(run._folder)
+                run._write_or_compare_config(config, provenance, ignore)
+            drop_torn_line(run._rows_path)
+            run._remember(known_rows(run._folder))
+            yield run
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self._folder
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows that are known so far, from earlier starts too."""
+        return list(self._rows)
+
+    def done(self, hash: str) -> bool:
+        """Whether the row with this hash has been measured."""
+        return hash in self._hashes
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes rows in one system call and syncs; a hash that is there is skipped.
+
+        Args:
+          rows: Each with `hash`; values as JSON has them, NumPy and JAX values are
+            converted.
+
+        Raises:
+          ValueError: A row without a hash, or with a number that is not finite.
+        """
+        lines = {}
+        for row in rows:
+            if not isinstance(row.get("hash"), str):
+                raise ValueError(f"expected a 'hash' (text) in every row; got {dict(row)!r}")
+            if row["hash"] not in self._hashes:
+                lines.setdefault(row["hash"], to_json(dict(row)))
+        if lines:
+            append_bytes(self._rows_path, "".join(line + "\n" for line in lines.values()).encode())
+            self._remember(map(_parse, lines.values()))
+
+    def merge_parts(self, order: Sequence[str] = ()) -> None:
+        """Moves the rows of the other processes into `rows.jsonl`; process 0 only.
+
+        Call it when the others have appended their last row.
+
+        Args:
+          order: Hashes in the order that the rows are to have; others follow.
+        """
+        if self._process_index:
+            raise ValueError("merge_parts is for process 0")
+        place = {hash: index for index, hash in enumerate(order)}
+        present = {row["hash"] for row in known_rows(self._folder, parts=False)}
+        rows = [row for row in known_rows(self._folder) if row["hash"] not in present]
+        rows.sort(key=lambda row: place.get(row["hash"], len(place)))
+        if rows:
+            lines = "".join(to_json(row) + "\n" for row in rows)
+            append_bytes(self._rows_path, lines.encode())
+        for part in self._folder.glob("rows.*.jsonl"):
+            part.unlink()
+        self._rows, self._hashes = [], set()
+        self._remember(known_rows(self._folder))
+
+    def path(self, name: str) -> Path:
+        """The path of a file of the run; write it through `replacing`."""
+        return self._folder / name
+
+    def figure_path(self, name: str) -> Path:
+        """The path of a figure, `figures/NAME.png`; write it through `replacing`."""
+        path = self._folder / "figures" / (name if Path(name).suffix else f"{name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def replacing(self, path: str | os.PathLike) -> contextlib.AbstractContextManager[Path]:
+        """A temporary path that replaces `path` (or a name in the folder) when all went well.
+
+        with run.replacing(run.figure_path("importance")) as path:
+            figure.savefig(path)
+        """
+        return replacing(self._folder / path)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file, such as `report.html`, whole or not at all."""
+        with replacing(self.path(name)) as path:
+            path.write_text(text, encoding="utf-8")
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes `summary.json`, the figures that the experiment is about.
+
+        Raises:
+          ValueError: A number is not finite.
+        """
+        self.write_text("summary.json", to_json(dict(summary), indent=1) + "\n")
+
+    def write_arrays(self, **arrays: Any) -> None:
+        """Writes `arrays.npz`, with these arrays and no others."""
+        plain = {name: np.asarray(array) for name, array in arrays.items()}
+        for name, array in plain.items():
+            if array.dtype.hasobject:
+                raise ValueError(f"expected numbers or text in array {name!r}; got objects")
+        with replacing(self.path("arrays.npz")) as path:
+            np.savez(path, **plain)
+
+    def _remember(self, rows: Iterable[dict[str, Any]]) -> None:
+        for row in rows:
+            if row["hash"] not in self._hashes:
+                self._hashes.add(row["hash"])
+                self._rows.append(row)
+
+    def _write_or_compare_config(
+        self, config: Mapping[str, Any], provenance: Mapping[str, Any], ignore: Sequence[str]
+    ) -> None:
+        path = self.path("config.json")
+        new = _parse(to_json({"config": dict(config), "provenance": dict(provenance)}))
+        if not path.exists():
+            self.write_text("config.json", to_json(new, indent=1) + "\n")
+            return
+        old = read_json_object(path)
+        _refuse_difference(self._folder, old["config"], new["config"], "config.", ignore)
+        _refuse_difference(
+            self._folder, old["provenance"], new["provenance"], "provenance.", _CIRCUMSTANCES
+        )
+
+
+def _rows_name(process_index: int) -> str:
+    return f"rows.{process_index}.jsonl" if process_index else "rows.jsonl"
+
+
+def _parse(line: str) -> dict[str, Any]:
+    """A row as a reader will see it, for instance with lists for tuples."""
+    return json.loads(line)
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"expected a workdir that can be written; {folder}: {error.strerror or error}; "
+        "choose another workdir"
+    )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuses a folder with something in it that is no run; hidden files do not count."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not names or ("rows.jsonl" in names and "config.json" not in names):
+        return
+    config = folder / "config.json"
+    if config.exists() and read_json_object(config).keys() >= {"config", "provenance"}:
+        return
+    raise InputError(
+        f"expected an empty folder or one of a run; {folder} is occupied "
+        f"({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}); choose another workdir"
+    )
+
+
+def _remove_temporaries(folder: Path) -> None:
+    """Removes what a killed run was writing; the lock says that nobody writes now."""
+    for place in (folder, folder / "figures"):
+        for path in place.glob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path, process_index: int) -> Iterator[None]:
+    """Holds the lock of one process of a run, or refuses; a kill releases it."""
+    suffix = f".{process_index}" if process_index else ""
+    lock = filelock.FileLock(folder / f".lock{suffix}", timeout=0)
+    holder = folder / f".holder{suffix}"
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(
+            f"expected a workdir that is not in use; {folder} is being written by "
+            f"{_read_holder(holder)}; wait for it or choose another workdir"
+        ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _read_holder(holder: Path) -> str:
+    try:
+        return holder.read_text() or "another process"
+    except OSError:
+        return "another process"
+
+
+def _refuse_difference(
+    folder: Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    prefix: str,
+    ignore: Sequence[str],
+) -> None:
+    """Compares two configs field by field, apart from the ignored fields and their insides."""
+    old, new = _flat(old), _flat(new)
+    for name in [*new, *(name for name in old if name not in new)]:
+        if any(name == other or name.startswith(f"{other}.") for other in ignore):
+            continue
+        if name not in old or name not in new or old[name] != new[name]:
+            was = repr(old[name]) if name in old else "absent"
+            now = repr(new[name]) if name in new else "absent"
+            raise InputError(
+                f"expected to continue the run in {folder}; its {prefix}{name} is {was}, "
+                f"now it is {now}; choose another workdir"
+            )
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields under names with dots."""
+    flat = {}
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

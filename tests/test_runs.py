@@ -1,0 +1,260 @@
+"""The contract of a run: locks, configs, rows that survive, what others may rely on."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.runs import Run, read_run
+
+CONFIG = {"model": "random:tiny", "seed": 0, "sweep": {"backend": "shard_map", "width": 9}}
+MADE = {"code_version": "1", "weights_sha256": "ab", "device": "cpu", "time": "now"}
+
+
+def rows(*numbers):
+    return [{"hash": f"{number:04d}", "value": number / 3} for number in numbers]
+
+
+def refuse(match, folder, config=CONFIG, made=MADE, **options):
+    with pytest.raises(InputError, match=match), Run.open(folder, config, made, **options):
+        pass
+
+
+def accept(folder, config=CONFIG, made=MADE, **options):
+    with Run.open(folder, config, made, **options):
+        pass
+
+
+def hashes(run):
+    return [row["hash"] for row in run.rows]
+
+
+def lines(folder, name="rows.jsonl"):
+    return (folder / name).read_text().splitlines()
+
+
+def test_a_run_writes_its_files_and_nothing_else(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    with Run.open(folder, CONFIG, MADE) as run:
+        run.append(rows(1, 2))
+        run.write_summary({"ppl": 26.5})
+        run.write_arrays(heat=np.eye(2))
+        run.write_text("report.html", "<p>ü</p>")
+        with run.replacing(run.figure_path("map")) as path:
+            path.write_bytes(b"picture")
+    assert json.loads((folder / "config.json").read_text()) == {
+        "config": CONFIG,
+        "provenance": MADE,
+    }
+    assert [json.loads(line) for line in lines(folder)] == rows(1, 2)
+    assert (folder / "figures" / "map.png").read_bytes() == b"picture"
+    assert (folder / "report.html").read_bytes() == "<p>ü</p>".encode()
+    visible = {path.name for path in folder.iterdir() if path.name != ".lock"}
+    assert visible == {
+        *("config.json", "rows.jsonl", "summary.json", "arrays.npz", "report.html", "figures")
+    }
+
+
+def test_a_restart_knows_the_rows_and_skips_them(tmp_path):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        assert not run.done("0001")
+        run.append(rows(1, 2, 2))
+        assert run.done("0001")
+    with Run.open(tmp_path, CONFIG, MADE | {"time": "later", "device": "H200"}) as run:
+        assert run.done("0002")
+        run.append([{"hash": "0002", "value": "other"}, *rows(3)])
+        assert run.rows == rows(1, 2, 3)
+    assert [json.loads(line) for line in lines(tmp_path)] == rows(1, 2, 3)
+    assert json.loads((tmp_path / "config.json").read_text())["provenance"] == MADE
+
+
+def test_rows_are_plain_json_and_read_back_exactly(tmp_path):
+    value = np.float32(0.1)
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        row = {"hash": "a", "value": value, "count": np.int64(3), "pair": np.array([1.5, 2])}
+        run.append([row | {"flag": np.bool_(True), "names": ("ü", "\u2028"), "none": None}])
+        (known,) = run.rows
+    assert known == json.loads(lines(tmp_path)[0])
+    assert known == {"hash": "a", "value": float(value), "count": 3, "pair": [1.5, 2.0]} | {
+        "flag": True,
+        "names": ["ü", "\u2028"],
+        "none": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"hash": "a", "ppl": float("inf")}, "ppl = inf is not"),
+        ({"hash": "a", "ci95": (1.0, np.float32("nan"))}, r"ci95\[1\] = nan is not"),
+        ({"hash": "a", "x": {"y": np.array([0.0, -np.inf])}}, r"x.y\[1\] = -inf is not"),
+        ({"value": 1}, "expected a 'hash'"),
+    ],
+)
+def test_a_bad_row_is_refused_and_none_is_written(tmp_path, bad, message):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        with pytest.raises(ValueError, match=message):
+            run.append([*rows(1), bad])
+        assert run.rows == []
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        run.append(rows(1, 2, 3))
+    whole = (tmp_path / "rows.jsonl").read_bytes()
+    end_of_two = whole.rindex(b"{")
+    for size in range(end_of_two, len(whole)):
+        (tmp_path / "rows.jsonl").write_bytes(whole[:size])
+        assert list(read_run(tmp_path)) == rows(1, 2)
+        with Run.open(tmp_path, CONFIG, MADE) as run:
+            assert hashes(run) == ["0001", "0002"]
+            assert (tmp_path / "rows.jsonl").read_bytes() == whole[:end_of_two]
+            run.append(rows(3))
+        assert (tmp_path / "rows.jsonl").read_bytes() == whole
+
+
+@pytest.mark.parametrize("line", ["{half", "[1]", '{"value": 1}', "", "\0\0"])
+def test_another_corrupt_line_is_an_error_with_its_number(tmp_path, line):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        run.append(rows(1, 2))
+    first, second = lines(tmp_path)
+    (tmp_path / "rows.jsonl").write_text(f"{first}\n{line}\n{second}\n")
+    refuse(r"line 2 of .*rows.jsonl", tmp_path)
+
+
+def test_another_config_is_refused_with_the_field_and_both_values(tmp_path):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        run.append(rows(1))
+    refuse(r"config.seed is 0, now it is 1; choose", tmp_path, CONFIG | {"seed": 1})
+    refuse(r"config.new is absent, now it is 2", tmp_path, CONFIG | {"new": 2})
+    less = {name: value for name, value in CONFIG.items() if name != "model"}
+    refuse(r"model is 'random:tiny', now it is absent", tmp_path, less)
+    assert lines(tmp_path) == [json.dumps(row) for row in rows(1)]
+
+
+def test_fields_that_decide_nothing_may_differ(tmp_path):
+    accept(tmp_path)
+    other = CONFIG | {"sweep": {"backend": "pmap", "width": 9}}
+    accept(tmp_path, other, ignore=("sweep.backend",))
+    accept(tmp_path, {"model": "random:tiny", "seed": 0}, ignore=("sweep",))
+    refuse("sweep.backend", tmp_path, other, ignore=("swe",))
+
+
+def test_tuples_and_lists_are_the_same_config(tmp_path):
+    accept(tmp_path, {"layers": (1, 2)})
+    accept(tmp_path, {"layers": [1, 2]})
+    refuse("layers", tmp_path, {"layers": [2, 1]})
+
+
+@pytest.mark.parametrize("name", ["code_version", "weights_sha256"])
+def test_other_code_or_weights_are_refused(tmp_path, name):
+    accept(tmp_path)
+    refuse(f"provenance.{name} is", tmp_path, made=MADE | {name: "other"})
+
+
+def test_an_occupied_folder_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("")
+    refuse(r"occupied \(thesis.tex\)", tmp_path)
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    refuse("occupied", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis.tex", "config.json"}
+
+
+def test_hidden_files_and_lone_rows_do_not_occupy(tmp_path):
+    (tmp_path / ".lock").write_text("")
+    (tmp_path / ".writing-123-config.json").write_text("{")
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows(1)[0]) + "\n")
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        assert hashes(run) == ["0001"]
+    assert not list(tmp_path.glob(".writing-*"))
+    assert json.loads((tmp_path / "config.json").read_text())["config"] == CONFIG
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    refuse("expected a workdir that can be written", tmp_path / "file")
+    refuse("expected a workdir that can be written", tmp_path / "file" / "run")
+
+
+def test_a_folder_without_permission_is_refused(run_python):
+    code = """
+import os, pathlib, tempfile
+from jaxanatomy.errors import InputError
+from jaxanatomy.runs import Run, read_run
+with tempfile.TemporaryDirectory() as folder:
+    with Run.open(folder + "/open", {}, {}):
+        pass  # what is imported late is imported now
+    closed = pathlib.Path(folder, "closed")
+    closed.mkdir()
+    closed.chmod(0o555)
+    pathlib.Path(folder).chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    for place in (closed, closed / "new"):
+        try:
+            with Run.open(place, {}, {}):
+                print("opened")
+        except InputError as error:
+            print(error)
+    os.seteuid(user)
+    pathlib.Path(folder).chmod(0o755)
+"""
+    printed = run_python(code).splitlines()
+    assert len(printed) == 2
+    for line in printed:
+        assert "expected a workdir that can be written" in line
+        assert "Permission denied; choose another workdir" in line
+
+
+def write_half(run, name):
+    with run.replacing(name) as path:
+        path.write_text("{half")
+        raise KeyboardInterrupt
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        run.write_summary({"ppl": 1.0})
+        with pytest.raises(ValueError, match="ppl = nan"):
+            run.write_summary({"ppl": float("nan")})
+        with pytest.raises(KeyboardInterrupt):
+            write_half(run, "summary.json")
+        with pytest.raises(ValueError, match="array 'bad'; got objects"):
+            run.write_arrays(bad=[{}])
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"ppl": 1.0}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.json", "summary.json"}
+
+
+def test_a_disk_that_is_full_leaves_whole_rows(tmp_path, monkeypatch):
+    write = os.write
+
+    def full(descriptor, content):
+        if len(content) < 60:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, content[:30])
+
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        run.append(rows(1))
+        before = (tmp_path / "rows.jsonl").read_bytes()
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            run.append(rows(2, 3))
+        monkeypatch.undo()
+        assert (tmp_path / "rows.jsonl").read_bytes() == before
+        assert not run.done("0002")
+        run.append(rows(2, 3))
+    assert [json.loads(line) for line in lines(tmp_path)] == rows(1, 2, 3)
+
+
+def test_rows_are_written_in_one_call_and_synced(tmp_path, monkeypatch):
+    calls = []
+    write, fsync = os.write, os.fsync
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        monkeypatch.setattr(os, "write", lambda *a: calls.append("write") or write(*a))
+        monkeypatch.setattr(os, "fsync", lambda *a: calls.append("fsync") or fsync(*a))
+        run.append(rows(*range(20)))
+    assert calls == ["write", "fsync"]
