@@ -1,0 +1,247 @@
+"""The sweep gives what a naive loop gives, for every kind of variant."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from naive import (
+    CONFIG,
+    MIXED_SHAPES,
+    average,
+    double,
+    edited,
+    naive_nll,
+    naive_stream,
+    random_params,
+    replaced,
+    text,
+)
+
+from jaxanatomy import tree
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import (
+    ALL,
+    FIRST,
+    OTHERS,
+    Edit,
+    Step,
+    Tap,
+    Variant,
+    baseline,
+    baseline_steps,
+    up_to,
+)
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.sweep import Sweep, SweepOptions
+
+L = CONFIG.num_layers
+BASE = baseline_steps(L)
+PARAMS = random_params(CONFIG)
+TEXT = text()
+
+
+def on_host(own, *others):
+    """Fails on JAX arrays: a host edit gets NumPy."""
+    assert all(type(tree.get(block, "q_proj")) is np.ndarray for block in (own, *others))
+    return double(own)
+
+
+VARIANTS = {
+    "baseline": BASE,
+    "edit": replaced(BASE, edited(2)),
+    "edits of several layers": replaced(BASE, edited(1, double, ()), edited(3), edited(4)),
+    "edit of one matrix": replaced(BASE, edited(2, scope=("q_proj",))),
+    "edit with norms": replaced(BASE, edited(2, scope=tree.COMPONENTS)),
+    "edit on the host": replaced(BASE, Step(1, Edit("h", on_host, (0,), on_host=True))),
+    "skip": BASE[:2] + BASE[3:],
+    "skip several": BASE[:1] + BASE[4:],
+    "skip all": (),
+    "swap": (BASE[0], BASE[2], BASE[1], *BASE[3:]),
+    "reverse": BASE[::-1],
+    "repeat": (*BASE[:3], BASE[2], *BASE[3:]),
+    "early exit": BASE[:3],
+    "no attention": replaced(BASE, Step(2, closed=("attention",))),
+    "no mlp": replaced(BASE, Step(2, closed=("mlp",))),
+    "no head": replaced(BASE, Step(2, closed=("head_1", "head_3"))),
+    "no mlp at first": replaced(BASE, Step(2, closed=("mlp",), positions=FIRST)),
+    "skip at others": replaced(BASE, Step(3, closed=("mlp", "attention"), positions=OTHERS)),
+    "edit at first": replaced(BASE, edited(2, positions=FIRST)),
+    "edit up to 2": replaced(BASE, edited(2, positions=up_to(2))),
+    "edit and gate": replaced(BASE, edited(2, closed=("mlp",))),
+    "edit and gate at first": replaced(BASE, edited(1, closed=("head_0",), positions=FIRST)),
+    "all at once": (
+        BASE[1],
+        edited(0, double, (), positions=OTHERS),
+        Step(3, closed=("mlp",)),
+        edited(4),
+        BASE[2],
+    ),
+}
+
+
+def run(config, params, variants, batches, options=None, **kwargs):
+    sweep = Sweep(config, variants, batches, {"nll": nll}, options, **kwargs)
+    sweep.place(params)
+    readings = {}
+    for chunk in range(len(sweep.chunks)):
+        readings |= sweep.run(chunk)
+    return sweep, readings
+
+
+@pytest.fixture(scope="module")
+def all_at_once():
+    variants = [Variant(name, steps) for name, steps in VARIANTS.items()]
+    return run(CONFIG, PARAMS, variants, [TEXT], SweepOptions(widths=(4, 2, 1)))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_sweep_equals_naive_loop(all_at_once, name):
+    _, readings = all_at_once
+    expected = naive_nll(CONFIG, PARAMS, VARIANTS[name], TEXT)
+    np.testing.assert_allclose(readings[name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_no_two_kinds_of_variant_agree_by_accident(all_at_once):
+    _, readings = all_at_once
+    totals = [float(values["nll"][0].sum()) for values in readings.values()]
+    assert len({round(total, 4) for total in totals}) == len(VARIANTS)
+
+
+def test_application_counts_are_those_that_ran(all_at_once):
+    sweep, _ = all_at_once
+    paths = {steps[: i + 1] for steps in VARIANTS.values() for i in range(len(steps))}
+    # An edit at some positions runs in full, beside the clean layer; both may be shared.
+    edited_in_full = {
+        (*path[:-1], dataclasses.replace(path[-1], positions=ALL) if path[-1].edit else path[-1])
+        for path in paths
+    }
+    clean_beside = {
+        (*path[:-1], Step(path[-1].layer))
+        for path in paths
+        if path[-1].edit is not None and path[-1].positions != ALL
+    }
+    assert sweep.distinct_applications == len(edited_in_full | clean_beside)
+    assert sweep.executed_applications >= sweep.distinct_applications
+
+
+def test_neutral_edit_is_equal_to_the_bit():
+    def neutral(own, *others):
+        return own
+
+    variants = [baseline(L), Variant("neutral", replaced(BASE, edited(2, neutral, ())))]
+    _, readings = run(CONFIG, PARAMS, variants, [TEXT])
+    assert np.array_equal(readings["baseline"]["nll"][0], readings["neutral"]["nll"][0])
+
+
+def test_widths_chunks_and_slots_do_not_change_results():
+    names = ["baseline", "edits of several layers", "edit and gate at first", "reverse", "no head"]
+    variants = [Variant(name, VARIANTS[name]) for name in names]
+    _, expected = run(CONFIG, PARAMS, variants, [TEXT], SweepOptions(widths=(1,)))
+    for options in (
+        SweepOptions(widths=(3, 2, 1)),
+        SweepOptions(widths=(2, 1), chunk_size=2),
+        SweepOptions(widths=(1,), pool_megabytes=1),
+    ):
+        _, readings = run(CONFIG, PARAMS, variants, [TEXT], options)
+        assert list(readings) == names
+        for name in names:
+            got = readings[name]["nll"][0]
+            np.testing.assert_allclose(got, expected[name]["nll"][0], rtol=1e-5, atol=1e-5)
+
+
+def test_several_rows_and_batches():
+    batches = [text(rows=3, seed=1), text(rows=3, seed=2)]
+    variants = [Variant(name, VARIANTS[name]) for name in ("baseline", "edit at first", "skip")]
+    _, readings = run(CONFIG, PARAMS, variants, batches, SweepOptions(widths=(2, 1)))
+    for variant in variants:
+        for batch, values in zip(batches, readings[variant.name]["nll"], strict=True):
+            expected = naive_nll(CONFIG, PARAMS, variant.steps, batch)
+            np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_layers_may_differ_in_heads_and_widths():
+    params = random_params(MIXED_SHAPES)
+    base = baseline_steps(4)
+    variants = [
+        Variant("baseline", base),
+        Variant("edit", replaced(base, edited(1, average, (0,)))),
+        Variant("heads", replaced(base, Step(1, closed=("head_3",)), Step(2, closed=("head_1",)))),
+        Variant("mlps", replaced(base, Step(2, closed=("mlp",)), Step(3, closed=("mlp",)))),
+        Variant("swap", (base[3], base[1], base[2], base[0])),
+    ]
+    _, readings = run(MIXED_SHAPES, params, variants, [TEXT], SweepOptions(widths=(2, 1)))
+    for variant in variants:
+        expected = naive_nll(MIXED_SHAPES, params, variant.steps, TEXT)
+        np.testing.assert_allclose(readings[variant.name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_taps_read_the_contributions_of_later_layers():
+    def contribution(streams, context):
+        before_CRTD, after_CRTD, clean_before_CRTD, clean_after_CRTD = streams
+        change = (after_CRTD - before_CRTD) - (clean_after_CRTD - clean_before_CRTD)
+        return jnp.linalg.norm(change, axis=-1)
+
+    skipped = BASE[:1] + BASE[2:]
+    taps = tuple(
+        Tap(
+            f"layer_{layer}",
+            "contribution",
+            (skipped[: layer - 1], skipped[:layer], BASE[:layer], BASE[: layer + 1]),
+        )
+        for layer in range(2, L)
+    )
+    variants = [baseline(L), Variant("skip", skipped, taps)]
+    sweep, readings = run(
+        CONFIG, PARAMS, variants, [TEXT], tap_measures={"contribution": contribution}
+    )
+    assert sweep.distinct_applications == L + (L - 2)
+    for layer in range(2, L):
+        streams = [
+            np.asarray(naive_stream(CONFIG, PARAMS, steps, TEXT))
+            for steps in (skipped[: layer - 1], skipped[:layer], BASE[:layer], BASE[: layer + 1])
+        ]
+        change = (streams[1] - streams[0]) - (streams[3] - streams[2])
+        expected = np.linalg.norm(change, axis=-1)
+        got = readings["skip"][f"layer_{layer}"][0]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * expected.max())
+
+
+def test_padding_is_never_read():
+    poisoned = TEXT.token_RT.copy()
+    poisoned[TEXT.segment_RT < 0] = 7
+    variants = [baseline(L), Variant("edit", replaced(BASE, edited(2)))]
+    _, expected = run(CONFIG, PARAMS, variants, [TEXT])
+    _, readings = run(
+        CONFIG, PARAMS, variants, [TEXT.__class__(**{**vars(TEXT), "token_RT": poisoned})]
+    )
+    for name in expected:
+        assert np.array_equal(readings[name]["nll"][0], expected[name]["nll"][0])
+
+
+def test_an_intervention_that_changes_shapes_is_refused():
+    def narrower(own):
+        return tree.replace(own, {"up_proj": tree.get(own, "up_proj")[:, 1:]})
+
+    steps = replaced(BASE, edited(2, narrower, (), scope=("up_proj",)))
+    with pytest.raises(InputError, match=r"must keep shapes; narrower gave up_proj \(16, 23\)"):
+        run(CONFIG, PARAMS, [Variant("v", steps)], [TEXT])
+
+
+def test_bfloat16_is_close_and_sums_in_float32():
+    _, exact = run(CONFIG, PARAMS, [baseline(L)], [TEXT])
+    _, rough = run(CONFIG, PARAMS, [baseline(L)], [TEXT], SweepOptions(dtype="bfloat16"))
+    exact, rough = exact["baseline"]["nll"][0], rough["baseline"]["nll"][0]
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_programs_are_compiled_before_the_run_and_never_again(monkeypatch):
+    calls = []
+    sweep = Sweep(CONFIG, [baseline(L)], [TEXT], {"nll": lambda s, c: calls.append(1) or nll(s, c)})
+    sweep.compile()
+    traced = len(calls)
+    sweep.place(PARAMS)
+    sweep.run(0)
+    sweep.run(0)
+    assert traced == len(calls) == 1

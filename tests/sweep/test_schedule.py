@@ -1,0 +1,110 @@
+"""Schedules run every node once, never lose a live stream, and keep to the slots."""
+
+import itertools
+import random
+
+import pytest
+from naive import CONFIG, average, double, edited, replaced
+
+from jaxanatomy.interventions.variants import FIRST, Step, Tap, Variant, baseline, baseline_steps
+from jaxanatomy.sweep.plan import Apply, Mix, Plan
+from jaxanatomy.sweep.schedule import _split, schedule
+
+L = CONFIG.num_layers
+BASE = baseline_steps(L)
+WIDTHS = [(1,), (2, 1), (9, 2, 1), (4, 3, 1)]
+
+
+def random_variants(count: int, seed: int) -> list[Variant]:
+    """Edits, gates, positions, repeats, any order and any depth."""
+    rng = random.Random(seed)
+    variants = [baseline(L)]
+    for index in range(count):
+        steps = []
+        for _ in range(rng.randint(1, L + 2)):
+            layer = rng.randrange(L)
+            positions = rng.choice([FIRST, *[edited(0).positions] * 3])
+            function = rng.choice([None, None, double, average])
+            closed = rng.choice([(), (), ("mlp",), ("head_1",)])
+            step = Step(layer, closed=closed, positions=positions)
+            if function:
+                step = edited(layer, function, closed=closed, positions=positions)
+            steps.append(step if rng.random() < 0.5 else Step(layer))
+        taps = (Tap("tap", "difference", (tuple(steps[:1]), tuple(steps))),)
+        variants.append(Variant(f"v{index}", tuple(steps), taps if rng.random() < 0.3 else ()))
+    return variants
+
+
+def replay(plan: Plan, calls, lane: int) -> tuple[set[int], list[int]]:
+    """Symbolically runs one lane: each slot holds a node; returns nodes and reads done."""
+    pool, done, reads = {0: 0}, set(), []
+    for call in calls:
+        work = call.lanes[lane]
+        assert len(work.rows) <= call.width
+        inputs = [
+            tuple(pool[slot] for slot in column) for column in zip(*work.sources, strict=True)
+        ]
+        if call.kind == "read":
+            for nodes, index in zip(inputs, work.rows, strict=True):
+                assert plan.reads[index].nodes == nodes
+                reads.append(index)
+            continue
+        outputs = []
+        for nodes, row in zip(inputs, work.rows, strict=True):
+            kind = Apply if call.kind == "apply" else Mix
+            node = kind(*nodes, *(work.weights or ()), row)
+            outputs.append(plan.nodes.index(node))
+        assert not done & set(outputs), "a node ran twice"
+        done |= set(outputs)
+        pool |= dict(zip(work.destinations, outputs, strict=True))
+    return done, reads
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+@pytest.mark.parametrize("slots", [4, 8, 10**6])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_every_node_and_read_runs_exactly_once(widths, slots, lanes):
+    variants = random_variants(24, seed=slots + lanes)
+    plans = [Plan(CONFIG, variants[lane::lanes], ["nll"]) for lane in range(lanes)]
+    result = schedule(plans, widths, slots)
+    for lane, plan in enumerate(plans):
+        done, reads = replay(plan, result.calls, lane)
+        assert done == set(range(1, len(plan.nodes)))
+        assert sorted(reads) == list(range(len(plan.reads)))
+    assert result.distinct == sum(plan.applications for plan in plans)
+    applied = [call for call in result.calls if call.kind == "apply"]
+    assert result.executed == sum(call.width * lanes for call in applied)
+    assert all(call.width in widths for call in result.calls)
+
+
+def test_few_slots_bound_the_memory_of_many_variants():
+    variants = [
+        Variant(f"v{i}{j}", replaced(BASE, edited(i, double, ()), edited(j)))
+        for i, j in itertools.combinations(range(L), 2)
+    ]
+    plan = Plan(CONFIG, variants, ["nll"])
+    unbounded = schedule([plan], (2, 1), 10**6)
+    bounded = schedule([plan], (2, 1), 6)
+    assert unbounded.slots > 8
+    assert bounded.slots <= 8
+    assert bounded.distinct == unbounded.distinct
+
+
+def test_streams_that_need_the_same_clean_layer_go_together():
+    variants = [Variant(f"v{i}", replaced(BASE, edited(i, double, ()))) for i in range(L)]
+    plan = Plan(CONFIG, [baseline(L), *variants], ["nll"])
+    calls = schedule([plan], (L + 1, 1), 10**6).calls
+    last = [c for c in calls if c.kind == "apply" and c.lanes[0].weights == (L - 1, None)]
+    assert [len(call.lanes[0].rows) for call in last] == [L]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, (1,)), (3, (2, 1)), (7, (2, 2, 2, 1)), (8, (9,)), (11, (9, 2))]
+)
+def test_split_weighs_padding_against_calls(count, expected):
+    assert _split(count, (9, 2, 1)) == expected
+
+
+def test_widths_without_one_are_refused():
+    with pytest.raises(ValueError, match="must include 1"):
+        schedule([Plan(CONFIG, [baseline(L)], ["nll"])], (4, 2), 10)
