@@ -10,6 +10,7 @@ _HOME = {
     "load": "loading",
     "open_model": "loading",
     "fetch": "loading",
+    "is_cached": "loading",
     "DEFAULT_MODEL": "sources",
     "KINDS": "sources",
     "Checkpoint": "checkpoint",

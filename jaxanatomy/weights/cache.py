@@ -86,7 +86,7 @@ def file_sha256(path: Path) -> str:
     status = path.stat()
     state = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     stamp = cache_dir() / "stamps" / f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(stamp.read_text())
         if {**state, "sha256": known["sha256"]} == known:
             return known["sha256"]

