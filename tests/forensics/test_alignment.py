@@ -151,8 +151,9 @@ def test_cache_gives_what_align_gives_and_works_out_a_pair_once(monkeypatch):
         for name in ("neuron_F", "group_K", "head_H"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert len(calls) == 2  # the pair, and the block with itself
-    changed = tree.replace(blocks[0], {"up_proj": tree.get(blocks[0], "up_proj")[:, ::-1]})
-    cache.align(changed, blocks[1], HEAD_DIM)
+    up_proj = tree.get(blocks[0], "up_proj").copy()
+    up_proj[-1, -1] += 1
+    cache.align(tree.replace(blocks[0], {"up_proj": up_proj}), blocks[1], HEAD_DIM)
     assert len(calls) == 3
 
 

@@ -90,6 +90,18 @@ def test_names_tell_the_positions_unless_they_are_all(naive):
     assert variants[2].steps[3] == Step(3, closed=("mlp",), positions=FIRST)
 
 
+def test_an_edit_at_some_positions_leaves_the_others_output(naive):
+    """Selected outputs: the same input, the edited block's result at the first token alone."""
+    changed = ablations(naive.config, ["copy_previous"], positions=["first"], layers=[4])[1]
+    kernels = tree.components(naive.blocks[3], tree.MATRICES)
+    x_TD = naive.run(baseline_steps(4), naive.blocks, naive.x_TD)
+    expected = naive.block(naive.blocks[4], x_TD)
+    expected[0] = naive.block(tree.replace(naive.blocks[4], kernels), x_TD)[0]
+    found = naive.run(changed.steps, naive.blocks, naive.x_TD)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert changed.name == "copy_previous/layer@first/4"
+
+
 def test_main_map():
     assert names(main_map(SMOLLM2)) == [
         "baseline",
