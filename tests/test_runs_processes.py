@@ -6,12 +6,14 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.runs import Run, read_run
 
+ROOT = Path(__file__).resolve().parent.parent
 CONFIG = {"seed": 0}
 MADE = {"code_version": "1"}
 
@@ -40,7 +42,7 @@ def start_writer(tmp_path):
         process = subprocess.Popen(
             [sys.executable, str(path), str(folder)],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         process.stdout.readline()
         return process

@@ -1,0 +1,247 @@
+"""The command line: `jaxanatomy NAME [flags]`, or `python -m experiments.NAME [flags]`.
+
+An experiment is a module with `run(config, workdir)`, and if it likes
+`dry_run(config) -> str` and `describe() -> str` for `--dry_run` and `--list`. Nothing
+heavy is imported before the flags and the config are known to be good; an experiment
+should in turn import what is slow inside its functions.
+
+Exit status: 0 done; 2 bad input, one line on stderr; 130 interrupted; 1 anything else.
+"""
+
+import argparse
+import ast
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from jaxanatomy import config_files
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.version import __version__
+
+_FLAGS = ("config", "workdir", "dry_run", "list", "debug", "help")
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script: the first argument names the experiment.
+
+    Args:
+      argv: Arguments after the program's name; those of the process by default.
+
+    Returns:
+      The exit status.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("--help", "-h", "help"):
+        print(_overview())
+        return 0
+    if argv[0] == "--version":
+        print(f"jaxanatomy {__version__}")
+        return 0
+
+    def command() -> None:
+        name = choose("experiment", argv[0], experiments())
+        _execute(name, argv[1:], lambda: _import_experiment(name))
+
+    return _guarded(command, argv)
+
+
+def run_experiment(
+    name: str,
+    run: Callable[[Any, Path], Any],
+    list_text: str | None = None,
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """The main of an experiment's own module; ends the process with the exit status.
+
+    if __name__ == "__main__":
+        cli.run_experiment("importance", run)
+
+    Args:
+      name: The experiment: its default config is `configs/NAME.py`.
+      run: `run(config, workdir)`; `dry_run` and `describe` are found in its module.
+      list_text: What `--list` prints, if the module has no `describe`.
+      argv: Arguments after the program's name; those of the process by default.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    module = sys.modules[run.__module__]
+    sys.exit(_guarded(lambda: _execute(name, argv, lambda: module, list_text), argv))
+
+
+def experiments() -> dict[str, str]:
+    """The experiments that are here, each with the first line of its docstring."""
+    paths = sorted(_folder("experiments").glob("[a-z]*.py"))
+    return {path.stem: _docstring(path).partition("\n")[0] for path in paths}
+
+
+def _guarded(command: Callable[[], None], argv: Sequence[str]) -> int:
+    """Runs a command and turns what it raises into one line and an exit status."""
+    try:
+        command()
+        return 0
+    except InputError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        message = "interrupted; start it again with the same --workdir to continue"
+        print(message, file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _execute(
+    name: str,
+    argv: Sequence[str],
+    import_experiment: Callable[[], ModuleType],
+    list_text: str | None = None,
+) -> None:
+    """One command for one experiment: help, list, dry run or run."""
+    flags, overrides = _parse_flags(argv)
+    if flags.help:
+        print(_usage(name))
+        return
+    if flags.list:
+        print(_list(name, import_experiment(), list_text))
+        return
+    config = _load_config(name, flags.config)
+    config_files.apply_overrides(config, overrides)
+    if flags.dry_run:
+        dry_run = getattr(import_experiment(), "dry_run", None)
+        print(dry_run(config) if dry_run else _format_fields(config))
+        return
+    if not flags.workdir:
+        raise InputError("expected --workdir=DIR, the folder for the results; got none; add it")
+    import_experiment().run(config, Path(flags.workdir))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help shows the flags")
+
+
+def _parse_flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[str, str | None]]]:
+    """Splits the arguments into flags and overrides of config fields."""
+    overrides, others = [], []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith(("--config.", "--noconfig.")):
+            others.append(argument)
+            continue
+        left, equals, text = argument.partition("=")
+        name = left.partition(".")[2]
+        if left.startswith("--no"):
+            if equals:
+                raise InputError(f"expected {left} without a value; got {argument!r}")
+            text = "false"
+        elif not equals:
+            text = rest.pop(0) if rest and not rest[0].startswith("--") else None
+        overrides.append((name, text))
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for flag in _FLAGS:
+        takes_value = flag in ("config", "workdir")
+        parser.add_argument(f"--{flag}", action="store" if takes_value else "store_true")
+    parser.add_argument("-h", action="store_true", dest="help")
+    flags, unknown = parser.parse_known_args(others)
+    if unknown:
+        known = [f"--{flag}" for flag in _FLAGS]
+        choose("flag", unknown[0].partition("=")[0], [*known, "--config.FIELD"])
+    return flags, overrides
+
+
+def _load_config(name: str, argument: str | None) -> Any:
+    """The config that `--config` names: `FILE[:variant]`, `:variant`, or the shipped one."""
+    text, _, variant = (argument or "").partition(":")
+    shipped = _folder("configs") / f"{name}.py"
+    if not text:
+        return config_files.load(shipped, variant)
+    path = Path(text)
+    if not path.exists() and path.parent.name == "configs":  # an installed copy, or elsewhere
+        path = _folder("configs") / path.name
+        path = path if path.exists() else Path(text)
+    config = config_files.load(path, variant)
+    if shipped.exists():
+        config_files.require_same_fields(config, config_files.load(shipped))
+    return config
+
+
+def _folder(name: str) -> Path:
+    """The shipped `experiments` or `configs`: inside an installed package, beside a clone's."""
+    inside = _PACKAGE / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+def _import_experiment(name: str) -> ModuleType:
+    folder = _folder("experiments")
+    if folder.parent == _PACKAGE:
+        return importlib.import_module(f"jaxanatomy.experiments.{name}")
+    if str(folder.parent) not in sys.path:
+        sys.path.insert(0, str(folder.parent))
+    return importlib.import_module(f"experiments.{name}")
+
+
+def _list(name: str, module: ModuleType, list_text: str | None) -> str:
+    if hasattr(module, "describe"):
+        return module.describe()
+    return list_text or module.__doc__ or name
+
+
+def _docstring(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+
+
+def _overview() -> str:
+    known = experiments()
+    width = max(map(len, known), default=0)
+    lines = [
+        "usage: jaxanatomy NAME --workdir=DIR [--config=FILE[:variant]] [--config.FIELD=VALUE ...]",
+        "       jaxanatomy NAME --help | --list | --dry_run",
+        "",
+        "experiments:",
+        *(f"  {name:{width}}  {line}" for name, line in known.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _usage(name: str) -> str:
+    shipped = _folder("configs") / f"{name}.py"
+    lines = [
+        f"usage: jaxanatomy {name} --workdir=DIR [flags]",
+        "",
+        _docstring(_folder("experiments") / f"{name}.py"),
+        "",
+        "flags:",
+        f"  --config=FILE[:variant]    config file; configs/{name}.py if absent, :variant for one",
+        "                             of its variants",
+        "  --config.FIELD=VALUE       changes a field of the config",
+        "  --workdir=DIR              folder for the results; a run is continued in its own folder",
+        "  --dry_run                  print what would be done",
+        "  --list                     print what can be chosen",
+        "  --debug                    print a traceback when the input is bad",
+    ]
+    if shipped.exists():
+        lines += ["", "fields of the config:", _format_fields(config_files.load(shipped))]
+        lines += ["", f"configs/{name}.py:", _docstring(shipped)]
+    return "\n".join(lines)
+
+
+def _format_fields(config: Any) -> str:
+    known = config_files.fields(config)
+    lines = [f"  --config.{name}={_format_value(value)}" for name, value in known.items()]
+    return "\n".join(lines)
+
+
+def _format_value(value: Any) -> str:
+    """As `--config.FIELD=` takes it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else json.dumps(value, default=str)
