@@ -197,15 +197,14 @@ def gather_predictions(
       first prediction of its document [P].
     """
     segment_P = _concatenate(batch.segment_RT.ravel()[batch.predict_P] for batch in batches)
-    position_P = _concatenate(batch.position_RT.ravel()[batch.predict_P] for batch in batches)
     document_P = _concatenate(batch.document_P for batch in batches)
     first_P = _concatenate(batch.first_P for batch in batches)
     values_P = _concatenate(values_per_batch)
     if values_P.shape[-1] != len(document_P):
         raise ValueError(f"{values_P.shape[-1]} values for {len(document_P)} predictions")
     valid = np.flatnonzero(document_P >= 0)
-    # Windows ascend with the document and inside it, so they need no further key.
-    order = valid[np.lexsort((position_P[valid], segment_P[valid]))]
+    # Windows are numbered in the order of the text, and predictions ascend in a window.
+    order = valid[np.argsort(segment_P[valid], kind="stable")]
     return values_P[..., order], document_P[order], first_P[order]
 
 

@@ -1,7 +1,5 @@
 import hashlib
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -112,11 +110,10 @@ def test_every_text_and_source_has_one_line_of_help():
         assert "\n" not in help_line
 
 
-def test_texts_load_without_the_heavy_libraries():
+def test_texts_load_without_the_heavy_libraries(run_python):
     heavy = ["tensorflow_datasets", "huggingface_hub", "pyarrow", "transformers"]
     code = (
         "import sys; from jaxanatomy.data.text import load_text; load_text('sentences'); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_python(code, devices=1).strip() == "[]"
