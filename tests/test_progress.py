@@ -34,7 +34,7 @@ def test_format_duration(seconds, text):
 
 def test_quiet_without_a_terminal():
     stream = io.StringIO()
-    with Progress(3, "work", stream=stream) as progress:
+    with Progress(3, "work", stream=stream, interval=0) as progress:
         progress.update(3)
     assert stream.getvalue() == ""
 

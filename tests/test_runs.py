@@ -75,7 +75,10 @@ def test_rows_are_plain_json_and_read_back_exactly(tmp_path):
     with Run.open(tmp_path, CONFIG, MADE) as run:
         row = {"hash": "a", "value": value, "count": np.int64(3), "pair": np.array([1.5, 2])}
         run.append([row | {"flag": np.bool_(True), "names": ("ü", "\u2028"), "none": None}])
+        run.write_summary({"file": tmp_path / "model", "matrix": np.eye(2, dtype=np.float16)})
         (known,) = run.rows
+    summary = {"file": str(tmp_path / "model"), "matrix": [[1.0, 0.0], [0.0, 1.0]]}
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert known == json.loads(lines(tmp_path)[0])
     assert known == {"hash": "a", "value": float(value), "count": 3, "pair": [1.5, 2.0]} | {
         "flag": True,

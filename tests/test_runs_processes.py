@@ -150,6 +150,7 @@ def test_part_rows_are_found_again_by_every_process(tmp_path):
     # killed between writing the merged rows and deleting the parts: nothing comes twice
     with open(tmp_path / "rows.jsonl", "a") as file:
         file.write('{"hash": "c"}\n')
+    assert [row["hash"] for row in read_run(tmp_path)] == ["a", "c", "b", "e"]
     with Run.open(tmp_path, CONFIG, MADE) as run:
         run.merge_parts()
     written = (tmp_path / "rows.jsonl").read_text().splitlines()
