@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from tokenizers import pre_tokenizers
+from tokenizers import pre_tokenizers, processors
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import tokenizer as module
@@ -41,6 +41,23 @@ def test_text_is_split_as_the_pre_tokenizer_says(kind, text, tokens):
     tokenizer = from_gguf({**FIELDS, "tokenizer.ggml.pre": kind})
     assert spelled(tokenizer, text) == tokens
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_llama_3_takes_a_known_word_whole_though_no_merges_lead_to_it():
+    fields = {**FIELDS, "tokenizer.ggml.tokens": [*TOKENS, "xyz"]}
+    assert spelled(from_gguf({**fields, "tokenizer.ggml.pre": "llama-bpe"}), "xyz") == ["xyz"]
+    assert spelled(from_gguf({**fields, "tokenizer.ggml.pre": "gpt-2"}), "xyz") == ["x", "y", "z"]
+
+
+def test_bos_that_a_file_asks_for_is_not_added(tmp_path):
+    backend = from_gguf(FIELDS).backend
+    template = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[(SPECIAL[1], 1)]
+    )
+    backend.post_processor = template
+    assert backend.encode("he").tokens == ["<|im_start|>", "he"]
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert spelled(from_folder(tmp_path), "he") == ["he"]
 
 
 def test_any_text_comes_back_and_nothing_is_added():
