@@ -21,6 +21,7 @@ Everything but the rows is replaced as a whole; rows are appended and synced.
 """
 
 import contextlib
+import fnmatch
 import json
 import os
 import socket
@@ -254,8 +255,8 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
 def _refuse_foreign(folder: Path) -> None:
     """Refuses a folder with something in it that is no run; hidden files do not count."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if not names or ("rows.jsonl" in names and "config.json" not in names):
-        return
+    if all(fnmatch.fnmatch(name, "rows*.jsonl") for name in names):
+        return  # empty, or another process was quicker than the one that writes the config
     config = folder / "config.json"
     if config.exists() and read_json_object(config).keys() >= {"config", "provenance"}:
         return

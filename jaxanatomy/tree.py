@@ -125,6 +125,7 @@ def with_layers(params: Params, layers: Sequence[Block]) -> Params:
 
 
 def map_layers(function: Callable[[Block], Block], params: Params) -> Params:
+    """The same model with a function applied to each block."""
     return with_layers(params, [function(block) for block in params["layers"]])
 
 

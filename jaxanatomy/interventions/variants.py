@@ -18,11 +18,14 @@ from jaxanatomy import tree
 
 @dataclasses.dataclass(frozen=True)
 class Positions:
-    """Which token positions of a document an edit or a gate acts on.
+    """Which token positions an edit or a gate acts on.
+
+    Positions count from 0 inside each window of text; a document that is not longer than
+    a window is one window.
 
     Attributes:
       name: As it stands in names of variants and in rows.
-      select: Maps positions inside their documents, int [R, T], to a bool mask [R, T].
+      select: Maps positions inside their windows, int [R, T], to a bool mask [R, T].
     """
 
     name: str
@@ -36,12 +39,12 @@ POSITIONS = {positions.name: positions for positions in (ALL, FIRST, OTHERS)}
 
 
 def up_to(last: int) -> Positions:
-    """Positions 0 .. `last` of each document."""
+    """Positions 0 .. `last` of each window."""
     return Positions(f"up_to_{last}", lambda position_RT: position_RT <= last)
 
 
 def after(last: int) -> Positions:
-    """Positions above `last` of each document."""
+    """Positions above `last` of each window."""
     return Positions(f"after_{last}", lambda position_RT: position_RT > last)
 
 
@@ -133,13 +136,17 @@ class Variant:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+BASELINE = "baseline"
+
+
 def baseline_steps(num_layers: int) -> Steps:
+    """All layers in order, unedited."""
     return tuple(Step(layer) for layer in range(num_layers))
 
 
 def baseline(num_layers: int) -> Variant:
     """The unedited model."""
-    return Variant("baseline", baseline_steps(num_layers), labels={"intervention": "none"})
+    return Variant(BASELINE, baseline_steps(num_layers), labels={"intervention": "none"})
 
 
 def _describe(step: Step) -> str:
@@ -151,8 +158,9 @@ def _describe(step: Step) -> str:
 
 
 def _code(function: Callable) -> str:
-    """The source of a function, so that a user's changed intervention is measured anew."""
+    """The source of a function and what it captured, so that a changed one is measured anew."""
+    captured = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     try:
-        return inspect.getsource(function)
+        return f"{inspect.getsource(function)} {captured}"
     except (OSError, TypeError):
-        return f"{function.__module__}.{function.__qualname__}"
+        return f"{function.__module__}.{function.__qualname__} {captured}"

@@ -36,7 +36,7 @@ class Sweep:
     """A list of variants, a text and some measures, planned for this process's devices.
 
     Attributes:
-      chunks: The variants in the groups that run together.
+      chunks: The variants in the groups that run together, each with the anchor first.
       plans: For each chunk, the plan of each lane.
       schedules: For each chunk, the calls.
       split: "streams" or "rows": what the lanes share out.
@@ -50,6 +50,7 @@ class Sweep:
         measures: Mapping[str, programs.Measure],
         options: SweepOptions | None = None,
         tap_measures: Mapping[str, programs.Measure] | None = None,
+        anchor: Variant | None = None,
     ):
         """Plans and schedules; no array is made.
 
@@ -60,12 +61,14 @@ class Sweep:
           measures: Read at the end of every variant, by name.
           options: How to run.
           tap_measures: Further measures that only taps use.
+          anchor: A variant that runs in every chunk, so that its readings are at hand to
+            compare with whichever chunks run; usually the baseline.
 
         Raises:
           InputError: Nothing to run, layers out of range, names given twice, or more
             devices wanted than there are.
         """
-        if not variants or not batches:
+        if not (variants or anchor) or not batches:
             raise InputError("a sweep needs at least one variant and some text; got none")
         self.config, self.options = config, options or SweepOptions()
         self._batches = tuple(batches)
@@ -73,7 +76,8 @@ class Sweep:
         devices = choose_devices(self.options.devices, useful)
         self.lanes = Lanes(devices, self.options.backend)
         size = self.options.chunk_size
-        self.chunks = [tuple(variants[i : i + size]) for i in range(0, len(variants), size)]
+        first = () if anchor is None else (anchor,)
+        self.chunks = [(*first, *variants[i : i + size]) for i in range(0, len(variants), size)]
         self.plans = [
             [Plan(config, part, tuple(measures)) for part in self._parts(chunk)]
             for chunk in self.chunks
@@ -135,6 +139,16 @@ class Sweep:
         self._head = put({key: part for key, part in params.items() if key != "layers"})
         self._layers = [put(block) for block in params["layers"]]
         self._editor = Editor(self.lanes, self._layers)
+
+    def share_weights(self, other: "Sweep") -> None:
+        """Uses the weights that another sweep of the same model has placed.
+
+        Raises:
+          ValueError: The other sweep has other devices or another dtype.
+        """
+        if (self.lanes.sharding, self.options.dtype) != (other.lanes.sharding, other.options.dtype):
+            raise ValueError("weights can be shared by sweeps on the same devices and dtype only")
+        self._head, self._layers, self._editor = other._head, other._layers, other._editor
 
     def run(self, chunk: int, progress: Callable[[int], None] | None = None) -> Readings:
         """Runs one chunk over the whole text, compiling first if that was not done.

@@ -1,0 +1,124 @@
+"""Importance: what the model loses without each layer, and parts of it, beside its controls.
+
+The method (AH section 3.2, with the controls of our protocol): replace a layer's weights
+by the mean of its neighbours', or by one of eight controls, and measure the perplexity.
+The same for attention and MLP, each matrix and each head; at all token positions,
+at the first alone, at the others alone. Intervals by a paired bootstrap over documents.
+
+    python -m experiments.importance --config=configs/importance.py --workdir=runs/atlas
+
+`rows.jsonl` has one row for each variant and text; `report.html` shows them.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "distributed", "progress")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.measures.summary import summarise
+    from jaxanatomy.report.reference import table1_of
+    from jaxanatomy.sweep import distributed
+
+    process, processes = distributed.start(**config.distributed)
+    study = _study(config, process, processes)
+    with runs.Run.open(
+        workdir,
+        config.to_dict(),
+        study.provenance(),
+        ignore=PLACEMENT,
+        process_index=process,
+        process_count=processes,
+    ) as results:
+        study.measure(results)
+        distributed.wait_for_all("importance: all rows are written")
+        if process > 0:
+            return
+        results.merge_parts(study.row_order())
+        published = table1_of({**config.to_dict(), **study.config.to_dict()})
+        by_text = {
+            text: summarise([row for row in results.rows if row["text"] == text], published)
+            for text in dict.fromkeys(row["text"] for row in results.rows)
+        }
+        results.write_summary({"texts": by_text})
+        path = report.write_report(results.folder)
+        print(report.summary_table(results.rows))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The variants, and what they would cost."""
+    return _study(config).describe()
+
+
+def _study(config: ConfigDict, process: int = 0, processes: int = 1):
+    """All cells on the first text, the main map on the others."""
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.interventions import cells
+    from jaxanatomy.study import Part, Study, StudySettings
+    from jaxanatomy.sweep import SweepOptions
+    from jaxanatomy.weights import open_model
+
+    if not config.texts:
+        raise InputError("texts must name at least one text; got none; 'sentences' is one")
+    texts = [load_text(name) for name in config.texts]
+    source = open_model(config.model)
+    if config.cells == "protocol":
+        variants = cells.protocol_cells(source.config)
+    elif config.cells == "map":
+        variants = cells.main_map(source.config, boundary=config.boundary)
+    else:
+        raise InputError(f"cells must be 'protocol' or 'map'; got {config.cells!r}")
+    if config.interventions or config.scopes or config.positions or config.layers:
+        variants = cells.ablations(
+            source.config,
+            config.interventions or None,
+            config.scopes or None,
+            config.positions or None,
+            config.layers or None,
+        )
+    main_map = cells.main_map(source.config, boundary=config.boundary)
+    settings = StudySettings(
+        packing=config.packing.to_dict(),
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+        options=SweepOptions(**config.sweep),
+        processes=processes,
+        process=process,
+        progress=config.progress,
+    )
+    parts = [Part(texts[0], variants), *(Part(text, main_map) for text in texts[1:])]
+    return Study(source, parts, settings)
+
+
+def describe() -> str:
+    """Interventions, scopes, texts and model ids, a line each."""
+    from jaxanatomy.data.text import SOURCES, TEXTS
+    from jaxanatomy.interventions.registry import describe_interventions
+    from jaxanatomy.interventions.scopes import SCOPES
+    from jaxanatomy.interventions.variants import POSITIONS
+    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
+
+    sections = {
+        "interventions": dict(describe_interventions()),
+        "scopes": SCOPES,
+        "positions": {name: "" for name in POSITIONS},
+        "texts": {**TEXTS, **SOURCES},
+        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+    }
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {name:28} {line}" for name, line in lines.items())])
+        for title, lines in sections.items()
+    )
+
+
+if __name__ == "__main__":
+    cli.run_experiment("importance", run)

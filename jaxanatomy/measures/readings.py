@@ -1,0 +1,70 @@
+"""From what a sweep read to rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.data.packing import TextBatch, gather_predictions
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import BASELINE, Variant
+from jaxanatomy.measures.importance import Row, importance_rows
+from jaxanatomy.sweep import Readings
+
+
+def rows_of_readings(
+    readings: Readings,
+    variants: Sequence[Variant],
+    batches: Sequence[TextBatch],
+    *,
+    text: str,
+    samples: int = 2000,
+    seed: int = 0,
+) -> list[Row]:
+    """Importance rows of the variants of one chunk; see `importance_rows`.
+
+    Args:
+      readings: What `Sweep.run` returned, with the baseline among it.
+      variants: The variants to report.
+      batches: The text that was swept.
+      text: Its name.
+      samples: Resamples of the paired bootstrap.
+      seed: Its seed.
+
+    Returns:
+      Rows; readings other than `nll` stand in them under their own names, averaged over
+      the predictions of the text.
+    """
+    nll = {}
+    for name in dict.fromkeys([BASELINE, *(variant.name for variant in variants)]):
+        nll[name], document_P, first_P = gather_predictions(batches, readings[name]["nll"])
+    rows = importance_rows(
+        nll,
+        variants,
+        baseline_P=nll[BASELINE],
+        document_P=document_P,
+        first_P=first_P,
+        text=text,
+        samples=samples,
+        seed=seed,
+    )
+    for row, variant in zip(rows, variants, strict=True):
+        for name, values in readings[variant.name].items():
+            if name != "nll":
+                row[name] = _average(name, values, batches)
+    return rows
+
+
+def _average(name: str, values: Sequence[Any], batches: Sequence[TextBatch]) -> float:
+    """The mean over predictions of a user's measure: one number each, or one a batch."""
+    arrays = [np.asarray(value, np.float64) for value in values]
+    if all(array.ndim == 0 for array in arrays):
+        weights = [np.count_nonzero(batch.document_P >= 0) for batch in batches]
+        return float(np.average(arrays, weights=weights))
+    expected = [batch.predict_P.shape for batch in batches]
+    if [array.shape for array in arrays] != expected:
+        raise InputError(
+            f"measure {name!r} must return [C] or [C, P], a number for each stream or for each "
+            f"of its {expected[0][0]} predicted positions; got [C, *{arrays[0].shape}]"
+        )
+    return float(gather_predictions(batches, arrays)[0].mean())

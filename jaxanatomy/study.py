@@ -1,0 +1,207 @@
+"""Variants on texts, measured into the rows of a run: what all sweep experiments share.
+
+study = Study(open_model(model_id), [Part(text, variants)], settings)
+with Run.open(workdir, config, study.provenance()) as run:
+    study.measure(run)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from jaxanatomy import runs
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.packing import TextBatch, pack
+from jaxanatomy.data.text import Text
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.sweep import Sweep, SweepOptions, cost
+from jaxanatomy.weights import Checkpoint, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Variants to measure on one text."""
+
+    text: Text
+    variants: Sequence[Variant]
+
+
+@dataclasses.dataclass(frozen=True)
+class StudySettings:
+    """What decides the rows besides model, text and variant, and how to run.
+
+    Attributes:
+      packing: Keyword arguments of `jaxanatomy.data.packing.pack`.
+      samples: Resamples of the paired bootstrap.
+      seed: Its seed.
+      options: How to run the sweeps.
+      processes: Number of processes that share the chunks.
+      process: Which of them this is.
+      progress: Whether to report progress where stderr is no terminal, too.
+    """
+
+    packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    samples: int = 2000
+    seed: int = 0
+    options: SweepOptions = dataclasses.field(default_factory=SweepOptions)
+    processes: int = 1
+    process: int = 0
+    progress: bool = False
+
+
+class Study:
+    """Texts with their variants, planned for one model.
+
+    Attributes:
+      sweeps: For each part the planned sweep.
+      hashes: For each part the hash of each variant's row, by the variant's name.
+    """
+
+    def __init__(self, source: Source, parts: Sequence[Part], settings: StudySettings):
+        """Tokenises and plans; reads no weights.
+
+        Raises:
+          InputError: The model has no tokenizer, or a text or variant does not fit it.
+        """
+        self._source, self._parts, self._settings = source, tuple(parts), settings
+        self._batches = [tokenise(source, part.text, **settings.packing) for part in parts]
+        anchor = baseline(source.config.num_layers)
+        self.sweeps = [
+            Sweep(
+                source.config,
+                _by_layer(part.variants),
+                batches,
+                {"nll": nll},
+                settings.options,
+                anchor=anchor,
+            )
+            for part, batches in zip(parts, self._batches, strict=True)
+        ]
+        self.hashes = [
+            {variant.name: self._hash(part, variant) for chunk in sweep.chunks for variant in chunk}
+            for part, sweep in zip(parts, self.sweeps, strict=True)
+        ]
+
+    @property
+    def config(self) -> ModelConfig:
+        """The architecture of the model."""
+        return self._source.config
+
+    def describe(self) -> str:
+        """Variants, work, memory and expected time of each part, in a few lines."""
+        return "\n\n".join(
+            cost.describe(sweep, part.text.name)
+            for part, sweep in zip(self._parts, self.sweeps, strict=True)
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """What `runs.Run.open` records; reads the hash of the weights."""
+        return runs.provenance(
+            model=self._source.id,
+            architecture=self.config.to_dict(),
+            weights_sha256=self._source.read_sha256(),
+            data_sha256={part.text.name: part.text.sha256 for part in self._parts},
+            seed=self._settings.seed,
+        )
+
+    def row_order(self) -> list[str]:
+        """The hashes of all rows in the order in which one process writes them."""
+        return [row_hash for hashes in self.hashes for row_hash in hashes.values()]
+
+    def measure(self, run: runs.Run) -> None:
+        """Appends the rows that are not there yet; weights are read only if some are missing.
+
+        Chunks always run whole, so that a row does not depend on where a run was stopped.
+        """
+        todo = [
+            [index for index in range(len(sweep.chunks)) if self._is_mine(run, part, index)]
+            for part, sweep in enumerate(self.sweeps)
+        ]
+        if not any(todo):
+            return
+        self._prepare([sweep for sweep, chunks in zip(self.sweeps, todo, strict=True) if chunks])
+        for part, (sweep, chunks) in enumerate(zip(self.sweeps, todo, strict=True)):
+            work = sum(sweep.schedules[chunk].distinct for chunk in chunks)
+            work *= len(self._batches[part])
+            name = self._parts[part].text.name
+            with runs.Progress(work, name, force=self._settings.progress) as progress:
+                for chunk in chunks:
+                    readings = sweep.run(chunk, progress.update)
+                    run.append(self._rows(part, chunk, readings))
+
+    def _prepare(self, sweeps: Sequence[Sweep]) -> None:
+        """Compiles while the weights load, then places the weights."""
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(self._source.load)
+            for sweep in sweeps:
+                sweep.compile()
+            checkpoint = loading.result()
+        for index, sweep in enumerate(sweeps):
+            if index == 0:
+                sweep.place(checkpoint.params)
+            else:
+                sweep.share_weights(sweeps[0])
+
+    def _is_mine(self, run: runs.Run, part: int, chunk: int) -> bool:
+        """Whether this process has to run a chunk: its turn, and rows are missing."""
+        hashes = (self.hashes[part][variant.name] for variant in self.sweeps[part].chunks[chunk])
+        turn = chunk % self._settings.processes == self._settings.process
+        return turn and not all(run.done(row_hash) for row_hash in hashes)
+
+    def _rows(self, part: int, chunk: int, readings: Any) -> list[dict[str, Any]]:
+        variants = self.sweeps[part].chunks[chunk]
+        rows = rows_of_readings(
+            readings,
+            variants,
+            self._batches[part],
+            text=self._parts[part].text.name,
+            samples=self._settings.samples,
+            seed=self._settings.seed,
+        )
+        hashes = self.hashes[part]
+        return [{"hash": hashes[row["variant"]], **row} for row in rows]
+
+    def _hash(self, part: Part, variant: Variant) -> str:
+        settings, source = self._settings, self._source
+        return runs.row_hash(
+            weights=source.read_sha256(),
+            data=part.text.sha256,
+            text=part.text.name,
+            variant=variant.name,
+            steps=variant.fingerprint(),
+            code=runs.code_version(),
+            dtype=settings.options.dtype,
+            precision=settings.options.precision,
+            packing=dict(settings.packing),
+            samples=settings.samples,
+            seed=settings.seed,
+        )
+
+
+def tokenise(model: Checkpoint | Source, text: Text, **packing: Any) -> tuple[TextBatch, ...]:
+    """Packs a text for a model; `packing` are settings of `jaxanatomy.data.packing.pack`.
+
+    Raises:
+      InputError: The model has no tokenizer, or the text does not fit it.
+    """
+    if model.tokenizer is None:
+        raise InputError(
+            f"{model.id} has no tokenizer, which a text needs; put its tokenizer.json beside it"
+        )
+    return pack(
+        text,
+        model.tokenizer,
+        context_length=model.config.context_length,
+        vocab_size=model.config.vocab_size,
+        **packing,
+    )
+
+
+def _by_layer(variants: Sequence[Variant]) -> list[Variant]:
+    """Without the baseline, ordered so that variants of one layer share a chunk."""
+    others = [variant for variant in variants if variant.name != BASELINE]
+    return sorted(others, key=lambda variant: variant.labels.get("layer") or 0)

@@ -1,0 +1,72 @@
+"""What a sweep would cost, before it is run."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy.progress import format_duration
+from jaxanatomy.sweep.engine import Sweep
+
+# Share of the product peak that a sweep reaches on a CPU, from tools/bench_sweep.py.
+EFFICIENCY = 0.75
+
+
+def weight_bytes(sweep: Sweep) -> int:
+    """Memory of the placed weights, on each device."""
+    return sweep.config.parameter_count * sweep.options.compute_dtype.itemsize
+
+
+def expected_seconds(sweep: Sweep) -> float:
+    """Distinct work over a share of the product peak, which is measured now (0.1 s)."""
+    lanes = sweep.lanes.count
+    return sweep.flops("nll") / (EFFICIENCY * measure_peak() * lanes)
+
+
+def measure_peak(repeats: int = 8) -> float:
+    """Floating-point operations a second of a large float32 product on the first device."""
+    left, right = jnp.ones((888, 576)), jnp.ones((576, 3072))
+    product = jax.jit(jnp.matmul)
+    product(left, right).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(left, right).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * 888 * 576 * 3072 / sorted(seconds)[repeats // 2]
+
+
+def describe(sweep: Sweep, text: str) -> str:
+    """Variants, work, memory and time of a sweep in a few lines."""
+    names = [variant.name for chunk in sweep.chunks for variant in chunk]
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        group, _, layer = name.rpartition("/")
+        groups.setdefault(group or layer, []).append(layer)
+    megabytes = (weight_bytes(sweep) + sweep.pool_bytes) / 2**20
+    lines = [
+        f"text {text}: {len(dict.fromkeys(names))} variants in {len(sweep.chunks)} chunks",
+        *(f"  {group:36} {_ranges(layers)}" for group, layers in groups.items()),
+        f"  layer applications, distinct     {sweep.distinct_applications:,}",
+        f"  layer applications, with padding {sweep.executed_applications:,}",
+        f"  matrix products                  {sweep.flops('nll') / 1e12:,.2f} TFLOP",
+        f"  memory for weights and streams   {megabytes:,.0f} MiB on each of "
+        f"{sweep.lanes.count} device(s)",
+        f"  expected time                    {format_duration(expected_seconds(sweep))} "
+        f"(at {EFFICIENCY:.0%} of the product peak measured now)",
+    ]
+    return "\n".join(lines)
+
+
+def _ranges(layers: list[str]) -> str:
+    """ "layers 0-3, 7" for the layers of one group; nothing for the baseline."""
+    if not all(layer.isdigit() for layer in layers):
+        return ""
+    numbers, parts = sorted(map(int, layers)), []
+    for number in numbers:
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    spans = [str(low) if low == high else f"{low}-{high}" for low, high in parts]
+    return f"layers {', '.join(spans)}"

@@ -1,0 +1,51 @@
+"""Several processes, each with its own devices and its own share of the chunks.
+
+No process sends arrays to another: each plans the same full list, runs every n-th
+chunk on its own devices and writes its own rows. They only wait for each other at the end.
+"""
+
+import jax
+
+from jaxanatomy.errors import InputError
+
+
+def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, int]:
+    """Joins the other processes; call it before anything else uses JAX.
+
+    Args:
+      coordinator: "HOST:PORT" of process 0; "auto" where JAX finds it out by itself
+        (Cloud TPU, Slurm); "" for a single process.
+      count: Number of processes.
+      index: Which of them this is.
+
+    Returns:
+      (index of this process, number of processes).
+
+    Raises:
+      InputError: An index outside the count, or several processes without a coordinator.
+    """
+    if not coordinator:
+        if count != 1 or index != 0:
+            raise InputError(
+                f"distributed.count={count} and distributed.index={index} need "
+                "distributed.coordinator=HOST:PORT (or auto); give it, or leave all three out"
+            )
+        return 0, 1
+    if coordinator == "auto":
+        jax.distributed.initialize()
+    else:
+        if not 0 <= index < count:
+            raise InputError(
+                f"distributed.index must be 0 .. {count - 1} with distributed.count={count}; "
+                f"got {index}"
+            )
+        jax.distributed.initialize(coordinator, count, index)
+    return jax.process_index(), jax.process_count()
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has come here; `name` tells such places apart."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
