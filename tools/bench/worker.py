@@ -1,0 +1,85 @@
+"""One contender in a process of its own: its own threads, its own memory.
+
+    python tools/bench/worker.py CONTENDER FOLDER THREADS
+
+Reads the name of a command from each line of standard input, runs it, and answers with a
+line of JSON: `value`, `seconds`, `peak_bytes`. The first line is written when it is ready.
+"""
+
+import functools
+import importlib
+import json
+import os
+import pathlib
+import sys
+import time
+
+CONTENDERS = {
+    "jaxanatomy": ("jax_sweep", "open_sweep", {}),
+    "transformers": ("torch_loops", "open_loop", {"layout": "padded"}),
+    "transformers_packed": ("torch_loops", "open_loop", {"layout": "packed"}),
+    "transformers_cached": ("torch_loops", "open_cached_loop", {"layout": "padded"}),
+    "transformers_cached_packed": ("torch_loops", "open_cached_loop", {"layout": "packed"}),
+    "transformer_lens": ("lens_loop", "open_loop", {}),
+}
+EXPORT = "export"
+
+
+def main():
+    """Serves commands until standard input ends."""
+    contender, folder, threads = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
+    use_cores(threads)
+    # Libraries may print; only answers go to the pipe.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    commands = _open(contender, folder, threads)
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        start = time.perf_counter()
+        value = commands[name](*arguments)
+        seconds = time.perf_counter() - start
+        answer = {"value": value, "seconds": seconds, "peak_bytes": peak_bytes()}
+        answers.write(json.dumps(answer) + "\n")
+
+
+def use_cores(threads):
+    """Keeps this process on as many cores as it may have threads; call before imports."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+def peak_bytes():
+    """Most memory that this process has had resident."""
+    try:
+        # Not getrusage, which on Linux also counts the parent before the exec.
+        status = pathlib.Path("/proc/self/status").read_text()
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _open(contender, folder, threads):
+    # The helpers import each other as `bench.NAME`, from wherever this file is run.
+    tools = pathlib.Path(__file__).resolve().parents[1]
+    sys.path[:1] = [str(tools), str(tools.parent)]
+    if contender == EXPORT:
+        module = importlib.import_module("bench.jax_sweep")
+        return {"export": functools.partial(module.export, folder)}
+    # The model lies in the folder: nothing may reach for the network from here on.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    name, function, arguments = CONTENDERS[contender]
+    if name != "jax_sweep":
+        import torch
+
+        torch.set_num_threads(threads)
+    module = importlib.import_module(f"bench.{name}")
+    return getattr(module, function)(folder, **arguments)
+
+
+if __name__ == "__main__":
+    main()

