@@ -148,15 +148,19 @@ class Study:
 
     def _is_mine(self, run: runs.Run, part: int, chunk: int) -> bool:
         """Whether this process has to run a chunk: its turn, and rows are missing."""
-        hashes = (self.hashes[part][variant.name] for variant in self.sweeps[part].chunks[chunk])
+        hashes = (self.hashes[part][variant.name] for variant in self._reported(part, chunk))
         turn = chunk % self._settings.processes == self._settings.process
         return turn and not all(run.done(row_hash) for row_hash in hashes)
 
-    def _rows(self, part: int, chunk: int, readings: Any) -> list[dict[str, Any]]:
+    def _reported(self, part: int, chunk: int) -> Sequence[Variant]:
+        """The variants whose rows a chunk gives: the baseline's comes from the first."""
         variants = self.sweeps[part].chunks[chunk]
+        return variants if chunk == 0 else variants[1:]
+
+    def _rows(self, part: int, chunk: int, readings: Any) -> list[dict[str, Any]]:
         rows = rows_of_readings(
             readings,
-            variants,
+            self._reported(part, chunk),
             self._batches[part],
             text=self._parts[part].text.name,
             samples=self._settings.samples,
