@@ -10,13 +10,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FOUNDATION = (
     *("axes", "errors", "config", "tree", "version"),
-    *("storage", "provenance", "progress", "records", "runs"),
+    *("storage", "provenance", "progress", "records", "runs", "host"),
 )
 PACKAGES = (
     *("model", "weights", "data", "forensics", "interventions", "growth"),
     *("sweep", "measures", "train", "report"),
 )
-SURFACE = ("__init__", "__main__", "api", "config_files", "cli")
+SURFACE = ("__init__", "__main__", "study", "api", "config_files", "cli")
 LAYERS = (
     dict.fromkeys(FOUNDATION, 0)
     | {name: layer for layer, name in enumerate(PACKAGES, start=1)}

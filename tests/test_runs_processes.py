@@ -157,6 +157,14 @@ def test_part_rows_are_found_again_by_every_process(tmp_path):
     assert [json.loads(line)["hash"] for line in written] == ["a", "c", "b", "e"]
 
 
+def test_a_part_may_come_before_process_zero(tmp_path):
+    with part(tmp_path, 1) as second:
+        second.append([{"hash": "b"}])
+        with part(tmp_path, 0) as first:
+            assert first.done("b")
+    assert json.loads((tmp_path / "config.json").read_text())["config"] == CONFIG
+
+
 def test_only_process_zero_merges_and_indices_are_checked(tmp_path):
     with part(tmp_path, 1) as run, pytest.raises(ValueError, match="for process 0"):
         run.merge_parts()
