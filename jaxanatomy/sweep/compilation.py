@@ -66,8 +66,7 @@ class Compiler:
     def _build(self, key: ProgramKey) -> Callable:
         function, donate, arguments = getattr(self, "_" + key[0] + "_program")(*key[1:])
         with jax.default_matmul_precision(self._options.precision):
-            wrapped = self._lanes.wrap(function, donate)
-            return wrapped.lower(*self._lanes.abstract(arguments)).compile()
+            return self._lanes.compile(function, donate, arguments)
 
     def _prepare_program(self, variety: None, width: int) -> tuple:
         return self._prepare, (), (self._head, *self._inputs)

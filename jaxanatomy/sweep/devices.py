@@ -65,6 +65,13 @@ class Lanes:
         mapped = jax.shard_map(on_lane, mesh=self._mesh, in_specs=spec, out_specs=spec)
         return jax.jit(mapped, donate_argnums=donate)
 
+    def compile(self, function: Callable, donate: tuple[int, ...], arguments: Any) -> Callable:
+        """`wrap`, compiled ahead of time for one lane's `arguments` (arrays or their shapes)."""
+        wrapped = self.wrap(function, donate)
+        if self._backend == "pmap" and jax.process_count() > 1 and self.count > 1:
+            return wrapped  # there pmap lowers concrete arrays only: it compiles when called
+        return wrapped.lower(*self.abstract(arguments)).compile()
+
     def abstract(self, tree: Any) -> Any:
         """Shapes of one lane's arrays as those of the placed arrays."""
 

@@ -1,0 +1,91 @@
+"""Run by test_devices with 8 virtual devices: prints how lanes compare with one device."""
+
+import json
+
+import jax
+import numpy as np
+from naive import CONFIG, MIXED_SHAPES, average, double, edited, random_params, replaced, text
+
+from jaxanatomy import tree
+from jaxanatomy.interventions.variants import (
+    FIRST,
+    Edit,
+    Step,
+    Variant,
+    baseline,
+    baseline_steps,
+)
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.sweep import Sweep, SweepOptions
+
+
+def on_host(own, *others):
+    """A host edit must get NumPy blocks without a lane axis."""
+    assert tree.get(own, "q_proj").ndim == 2
+    assert type(tree.get(own, "q_proj")) is np.ndarray
+    return double(own)
+
+
+def variants(num_layers):
+    base = baseline_steps(num_layers)
+    for layer in range(num_layers):
+        yield Variant(f"mean/{layer}", replaced(base, edited(layer, average, (0, 1))))
+        yield Variant(f"double/{layer}", replaced(base, edited(layer, double, ())))
+        yield Variant(f"first/{layer}", replaced(base, edited(layer, double, (), positions=FIRST)))
+        host = Edit("host", on_host, on_host=True)
+        yield Variant(f"host/{layer}", replaced(base, Step(layer, host)))
+        yield Variant(f"mlp/{layer}", replaced(base, Step(layer, closed=("mlp",))))
+        yield Variant(f"skip/{layer}", base[:layer] + base[layer + 1 :])
+
+
+def run(config, listed, batches, options):
+    sweep = Sweep(
+        config, listed, batches, {"nll": nll}, options, anchor=baseline(config.num_layers)
+    )
+    sweep.place(random_params(config))
+    readings = {}
+    for chunk in range(len(sweep.chunks)):
+        readings |= sweep.run(chunk)
+    return sweep, readings
+
+
+def deviation(readings, expected):
+    assert list(readings) == list(expected)
+    return max(
+        float(np.abs(got - want).max() / np.abs(want).max())
+        for name in expected
+        for got, want in zip(readings[name]["nll"], expected[name]["nll"], strict=True)
+    )
+
+
+def main():
+    report = {"devices": jax.local_device_count()}
+    batches = [text(rows=2, seed=seed) for seed in range(5)]
+    listed = list(variants(CONFIG.num_layers))
+    one = {"devices": 1, "widths": (2, 1), "split": "streams", "chunk_size": 20}
+    _, expected = run(CONFIG, listed, batches, SweepOptions(**one))
+    for split, backend, devices in [
+        ("streams", "shard_map", 8),
+        ("streams", "pmap", 8),
+        ("streams", "shard_map", 3),  # lanes that do not divide the variants
+        ("rows", "shard_map", 8),  # more lanes than batches
+        ("rows", "pmap", 2),  # lanes that do not divide the batches
+    ]:
+        options = {**one, "split": split, "backend": backend, "devices": devices}
+        sweep, readings = run(CONFIG, listed, batches, SweepOptions(**options))
+        report[f"{split} {backend} {devices}"] = {
+            "lanes": sweep.lanes.count,
+            "deviation": deviation(readings, expected),
+            "distinct": sweep.distinct_applications,
+        }
+    # Layers of several shapes: lanes may run edited layers of equal shape only together.
+    listed = [v for v in variants(MIXED_SHAPES.num_layers) if not v.name.startswith("mean")]
+    _, expected = run(MIXED_SHAPES, listed, batches[:1], SweepOptions(**one))
+    options = SweepOptions(**{**one, "devices": 4})
+    _, readings = run(MIXED_SHAPES, listed, batches[:1], options)
+    report["mixed shapes"] = {"lanes": 4, "deviation": deviation(readings, expected)}
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

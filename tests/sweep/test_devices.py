@@ -1,0 +1,71 @@
+"""Eight virtual devices, and two processes, give what one device gives."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.runs import read_run
+from jaxanatomy.sweep import distributed
+from jaxanatomy.sweep.devices import choose_devices
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def with_tests_on_path(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(HERE.parent), *sys.path[:1]]))
+
+
+@pytest.fixture
+def report(run_python, with_tests_on_path):
+    return json.loads(run_python(HERE / "devices_script.py", timeout=400))
+
+
+def test_lanes_equal_one_device(report):
+    assert report.pop("devices") == 8
+    assert len(report) == 6
+    for name, result in report.items():
+        assert result["deviation"] < 1e-5, name
+    lanes = [result["lanes"] for result in report.values()]
+    assert lanes == [8, 8, 3, 8, 2, 4]
+    # Both backends run the same plans; lanes that split streams repeat shared prefixes.
+    assert report["streams shard_map 8"]["distinct"] == report["streams pmap 8"]["distinct"]
+
+
+@pytest.mark.parametrize("backend", ["shard_map", "pmap"])
+def test_two_processes_write_the_rows_of_one(run_python, with_tests_on_path, tmp_path, backend):
+    script = HERE / "process_script.py"
+    run_python(script, tmp_path / "one", backend, devices=1)
+    measured = run_python(script, tmp_path / "two", backend, devices=4, processes=2)
+    one, two = read_run(tmp_path / "one"), read_run(tmp_path / "two")
+    # Searched for, because the transport of the processes prints lines of its own.
+    shares = [int(re.search(r"measured (\d+) rows", printed)[1]) for printed in measured]
+    assert 0 < min(shares) < len(one.rows)
+    assert sorted(row["variant"] for row in two.rows) == sorted(one.column("variant"))
+    assert not list((tmp_path / "two").glob("rows.*.jsonl"))
+    expected = {row["variant"]: row["nll"] for row in one.rows}
+    for row in two.rows:
+        assert row["nll"] == pytest.approx(expected[row["variant"]], rel=1e-5)
+
+
+def test_more_devices_than_there_are_is_refused():
+    have = jax.local_device_count()
+    with pytest.raises(InputError, match=f"sweep.devices={have + 1}, but this process has {have}"):
+        choose_devices(have + 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("coordinator", "count", "index", "message"),
+    [
+        ("", 2, 0, "need distributed.coordinator"),
+        ("localhost:1", 2, 2, "index must be 0 .. 1 with distributed.count=2; got 2"),
+    ],
+)
+def test_bad_process_settings_are_refused(coordinator, count, index, message):
+    with pytest.raises(InputError, match=message):
+        distributed.start(coordinator, count, index)
