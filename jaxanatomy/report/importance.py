@@ -1,0 +1,208 @@
+"""The importance map: what each layer's neighbour mean does to perplexity."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+from matplotlib import patheffects, transforms
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from jaxanatomy.measures.importance import CATEGORIES, THRESHOLDS_PERCENT
+from jaxanatomy.report import style
+from jaxanatomy.report.cells import Cells, Row, by_text, category, interval
+from jaxanatomy.report.cells import label as name_of
+from jaxanatomy.report.panels import draw_texts, title
+
+
+def importance(
+    rows: Iterable[Row],
+    ax: Axes | Sequence[Axes] | None = None,
+    *,
+    intervention: str | None = None,
+    scope: str = "layer",
+    paper: Sequence[float] | None = None,
+) -> Axes | style.Panels:
+    """Degradation of perplexity per layer, with categories and 95 % intervals.
+
+    The axis is linear within 10 % and logarithmic beyond, so that small improvements show
+    as what they are. Protocol: AH section 3.2 and DESIGN section 4.
+
+    Args:
+      rows: Rows of an importance run.
+      ax: Axes to draw on, one for each text; None for a new figure.
+      intervention: Which intervention; by default the neighbour mean, or the first there is.
+      scope: Of which part of the layers.
+      paper: Published degradations per layer in percent, drawn as hollow markers, for
+        example `reference.table1()`; NaN where there is none.
+
+    Returns:
+      The axes, or one for each text.
+    """
+    paper = [*(paper or ())]
+    texts = by_text(rows)
+    maps = {id(cells): _Map.of(cells, intervention, scope, paper) for cells in texts}
+    extent = [value for each in maps.values() for value in each.extent]
+
+    def draw(cells: Cells, axes: Axes) -> None:
+        # One scale for all texts, so that panels compare at a glance.
+        style.degradation_axis(axes, "y", extent)
+        _draw(maps[id(cells)], axes)
+
+    return draw_texts(texts, ax, draw, lambda cells: (style.layers_width(len(cells.layers)), 3.7))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Map:
+    """What one panel shows.
+
+    Attributes:
+      cells: The text.
+      words: What was done.
+      rows: The measured rows, by layer.
+      without_first: Degradation without each document's first prediction, per layer.
+      paper: Published degradation, for the first layers or none.
+    """
+
+    cells: Cells
+    words: str
+    rows: list[Row]
+    without_first: list[float]
+    paper: list[float]
+
+    @classmethod
+    def of(cls, cells: Cells, intervention: str | None, scope: str, paper: list[float]) -> "_Map":
+        name = intervention or cells.main
+        rows = [row for layer in cells.layers if (row := cells.row(name, layer, scope))]
+        rest = cells.profile(name, scope, field="degradation_percent_without_first")
+        part = "each layer" if scope == "layer" else f"each layer's {name_of(scope)}"
+        rest = [value if math.isfinite(value) else math.nan for value in rest]
+        return cls(cells, f"{name_of(name)} of {part}", rows, rest, paper[: len(cells.layers)])
+
+    @property
+    def finite(self) -> list[Row]:
+        return [row for row in self.rows if math.isfinite(_value(row))]
+
+    @property
+    def extent(self) -> list[float]:
+        """Everything that the scale has to hold."""
+        ends = [end for row in self.rows for end in interval(row) or ()]
+        return [*map(_value, self.rows), *self.without_first, *ends, *self.paper]
+
+
+def _draw(shown: _Map, ax: Axes) -> None:
+    layers = list(shown.cells.layers)
+    style.layer_axis(ax, layers)
+    _thresholds(ax)
+    for row in shown.finite:
+        _bar(ax, row)
+    _intervals(ax, shown.finite)
+    dashes = ax.plot(layers, shown.without_first, "_", color=style.INK, label="without first")
+    dashes[0].set(markersize=8, markeredgewidth=1.6, zorder=5)
+    points = ax.plot(layers[: len(shown.paper)], shown.paper, "D", label="paper")
+    points[0].set(color=style.PAPER, markerfacecolor="none", markersize=5, zorder=6)
+    points[0].set_markeredgewidth(1.2)
+    _not_finite(ax, [row for row in shown.rows if math.isinf(_value(row))])
+    _labels(ax, shown)
+    ax.set_ylabel("change of perplexity (%)\nlinear within ±10 %, log beyond")
+    ax.set_title(title(shown.cells, shown.words + _baseline(shown.cells)), pad=26)
+    _legend(ax, shown)
+
+
+def _baseline(cells: Cells) -> str:
+    if not cells.baseline or not cells.baseline.get("ppl"):
+        return ""
+    tokens = cells.baseline.get("tokens")
+    words = f"baseline perplexity {cells.baseline['ppl']:.2f}"
+    return f"  ({words}, {tokens:,} predicted tokens)" if tokens else f"  ({words})"
+
+
+def _thresholds(ax: Axes) -> None:
+    """Dashed lines where categories begin, their names at the right edge."""
+    beside = transforms.blended_transform_factory(ax.transAxes, ax.transData)
+    ends = THRESHOLDS_PERCENT
+    for end in ends:
+        ax.axhline(end, color="#7A838C", linewidth=0.8, dashes=(4, 3), zorder=1)
+    high = ax.get_ylim()[1]
+    heights = [3.2, math.sqrt(ends[0] * ends[1]), math.sqrt(ends[1] * ends[2])]
+    heights.append(math.sqrt(ends[2] * high))
+    for name, height in zip(CATEGORIES, heights, strict=True):
+        ax.text(1.008, height, name, transform=beside, va="center", fontsize=7.5, color=style.MUTED)
+    ax.axhline(0, color=style.INK, linewidth=0.8, zorder=4)
+
+
+def _bar(ax: Axes, row: Row) -> None:
+    colour = style.BETTER if row.get("anti_layer") else style.CATEGORY_COLOURS[category(row)]
+    hatch = {"hatch": "/////", "edgecolor": "white"} if row.get("boundary") else {}
+    ax.bar(row["layer"], _value(row), width=0.78, color=colour, linewidth=0, zorder=2, **hatch)
+
+
+def _intervals(ax: Axes, rows: Sequence[Row]) -> None:
+    rows = [row for row in rows if interval(row)]
+    ends = [interval(row) for row in rows]
+    lines = ax.vlines(
+        [row["layer"] for row in rows],
+        [low for low, _ in ends],
+        [high for _, high in ends],
+        color=style.INK,
+        linewidth=1.3,
+        zorder=4,
+        label="95 % interval",
+    )
+    lines.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+
+
+def _not_finite(ax: Axes, rows: Sequence[Row]) -> None:
+    """Crosses at the top edge: the perplexity is infinite or not a number."""
+    top = transforms.blended_transform_factory(ax.transData, ax.transAxes)
+    layers = [row["layer"] for row in rows]
+    marks = ax.plot(layers, [0.96] * len(layers), "x", transform=top, label="not finite")
+    marks[0].set(color=style.CROSS, markeredgewidth=2, markersize=8)
+
+
+def _labels(ax: Axes, shown: _Map) -> None:
+    """The value over each critical bar, above its interval and the paper's marker."""
+    published = dict(enumerate(shown.paper))
+    for row in shown.finite:
+        if category(row) != "critical":
+            continue
+        reach = [_value(row), *(interval(row) or ()), published.get(row["layer"], math.nan)]
+        ax.annotate(
+            f"{style.compact(_value(row))} %",
+            (row["layer"], max(value for value in reach if math.isfinite(value))),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+            fontweight="bold",
+        )
+
+
+def _legend(ax: Axes, shown: _Map) -> None:
+    """Above the panel; names only what the panel has."""
+    handles = []
+    if any(interval(row) for row in shown.finite):
+        handles.append(Line2D([], [], color=style.INK, linewidth=1.3, label="95 % interval"))
+    if any(map(math.isfinite, shown.without_first)):
+        mark = {"marker": "_", "linestyle": "", "color": style.INK, "markeredgewidth": 1.6}
+        handles.append(Line2D([], [], **mark, label="without each document's first prediction"))
+    if any(map(math.isfinite, shown.paper)):
+        mark = {"marker": "D", "linestyle": "", "color": style.PAPER, "markerfacecolor": "none"}
+        handles.append(Line2D([], [], **mark, markersize=5, label="paper (AH Table 1, base model)"))
+    if any(row.get("boundary") for row in shown.rows):
+        face = {"facecolor": "#8A939C", "edgecolor": "white", "hatch": "/////"}
+        handles.append(Patch(**face, label="boundary: one neighbour, copied"))
+    if any(row.get("anti_layer") for row in shown.rows):
+        handles.append(Patch(facecolor=style.BETTER, label="anti-layer (interval below 0)"))
+    if len(shown.finite) < len(shown.rows):
+        mark = {"marker": "x", "linestyle": "", "color": style.CROSS}
+        handles.append(Line2D([], [], **mark, markeredgewidth=2, label="perplexity not finite"))
+    above = {"loc": "lower left", "bbox_to_anchor": (-0.005, 1.0), "borderpad": 0.2}
+    spacing = {"columnspacing": 1.6, "handletextpad": 0.6}
+    ax.legend(handles=handles, ncols=max(len(handles), 1), **above, **spacing)
+
+
+def _value(row: Row) -> float:
+    value = row.get("degradation_percent")
+    return float(value) if value is not None and math.isfinite(value) else math.inf

@@ -1,0 +1,69 @@
+"""The figures of the paper that a report shows beside its own (AH Table 1)."""
+
+import functools
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+
+@functools.cache
+def _paper() -> dict[str, Any]:
+    return json.loads(resources.files(__package__).joinpath("paper_tables.json").read_text())
+
+
+def table1() -> list[float]:
+    """Degradation per layer in percent (AH Table 1); NaN where it was not measured.
+
+    The paper prints 0.0 for the first and the last layer, which have one neighbour only.
+    """
+    paper = _paper()
+    return [
+        math.nan if layer in paper["not_ablated"] else value
+        for layer, value in enumerate(paper["degradation_percent"])
+    ]
+
+
+def table1_of(config: Mapping[str, Any]) -> list[float] | None:
+    """`table1()` when a run is of the paper's model with trained weights, else None.
+
+    SmolLM-135M has the same shapes; the RoPE base tells it from SmolLM2-135M.
+
+    Args:
+      config: Anything nested that holds a `ModelConfig.to_dict()` at some depth, such as a
+        run's `config.json`, and the model's id under "model".
+    """
+    model, id = _paper()["model"], find(config, "model")
+    if isinstance(id, str) and id.startswith("random:"):
+        return None
+    architecture = _find_holder(config, "hidden_size") or {}
+    found = {
+        "num_layers": len(architecture.get("layers") or ()),
+        "hidden_size": architecture.get("hidden_size"),
+        "vocab_size": architecture.get("vocab_size"),
+        "rope_theta": architecture.get("rope_theta"),
+    }
+    return table1() if all(found[key] == model[key] for key in found) else None
+
+
+def find(tree: Any, key: str) -> Any:
+    """The first value under `key` in nested dicts and lists, outermost first, or None."""
+    return (_find_holder(tree, key) or {}).get(key)
+
+
+def _find_holder(tree: Any, key: str) -> Mapping[str, Any] | None:
+    """The outermost mapping that has the key."""
+    level = [tree]
+    while level:
+        for node in level:
+            if isinstance(node, Mapping) and key in node:
+                return node
+        level = [child for node in level for child in _children(node)]
+    return None
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, Mapping):
+        return list(node.values())
+    return list(node) if isinstance(node, list | tuple) else []

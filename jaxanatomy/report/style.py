@@ -1,0 +1,187 @@
+"""How figures look: colours, scales, number formats, and axes that show themselves.
+
+Figures are made without pyplot, so importing or calling anything here changes no global
+state. A panel that a function made displays itself at the end of a notebook cell.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
+from matplotlib.figure import Figure
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": "#3D4650",
+    "axes.edgecolor": "#8A939C",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": "#3D4650",
+    "ytick.color": "#3D4650",
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "text.color": "#1B2026",
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "hatch.linewidth": 0.8,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+INK, MUTED, FAINT = "#1B2026", "#5B6570", "#E3E7EB"
+PAPER = "#1F5FA8"
+CROSS = "#AE2320"  # where a figure is not finite
+# Ordered in lightness, grey to red, so that order survives colour blindness and grey
+# printing; blue, at the other end of every scale, is kept for "better than the baseline".
+CATEGORY_COLOURS = {
+    "redundant": "#BCC4CC",
+    "minor": "#F3C55B",
+    "important": "#E9822E",
+    "critical": "#AE2320",
+}
+BETTER = "#3F7FBF"
+LINEAR_BELOW = 10.0  # percent; degradation scales are linear from -10 to 10
+
+_HEAT = (
+    (-10.0, "#5E97CC"),
+    (0.0, "#FFFFFF"),
+    (10.0, "#FCEBC0"),
+    (30.0, "#F6CB6B"),
+    (100.0, "#EE9440"),
+    (1e3, "#D4512C"),
+    (1e4, "#A1201F"),
+    (1e6, "#3E0B1E"),
+)
+
+
+class Panel(Axes):
+    """Axes that a notebook shows as the picture of their whole figure."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self.figure)
+
+
+class Panels(tuple):
+    """Several axes of one figure, shown like one `Panel`."""
+
+    def _repr_png_(self) -> bytes:
+        return to_png(self[0].figure)
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """The project's matplotlib settings, for the duration of the context."""
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs) -> Panels:
+    """A figure of `width` x `height` inches; returns its panels, row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False, subplot_kw={"axes_class": Panel}, **kwargs)
+    return Panels(grid.flat)
+
+
+def to_png(figure: Figure, dpi: int = 160) -> bytes:
+    """The picture of a figure; the same bytes for the same figure."""
+    stream = io.BytesIO()
+    with styled():
+        figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": "jaxanatomy"})
+    return stream.getvalue()
+
+
+def layers_width(num_layers: int, per_layer: float = 0.33) -> float:
+    """Width in inches of a figure with layers along its x axis."""
+    return min(max(1.6 + per_layer * num_layers, 5.5), 34.0)
+
+
+def layer_axis(ax: Axes, layers: Sequence[int], label: bool = True) -> None:
+    """Layers along the x axis; every layer is numbered up to 48 of them."""
+    step = max(1, math.ceil(len(layers) / 48))
+    ax.set_xticks([layer for layer in layers if layer % step == 0])
+    ax.set_xlim(-0.8, len(layers) - 0.4)
+    ax.tick_params(axis="x", length=0)
+    if label:
+        ax.set_xlabel("layer")
+
+
+def degradation_ticks(low: float, high: float) -> list[float]:
+    """0, 10, 30, 100, then the decades up to `high`; likewise below zero down to `low`."""
+    above = [10.0, 30.0, 100.0]
+    decade = 1e3
+    while decade <= max(high, 100.0):
+        above.append(decade)
+        decade *= 10
+    below = [-tick for tick in (10.0, 30.0, 100.0) if -tick >= low]
+    return [*below[::-1], 0.0, *above]
+
+
+def degradation_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of a degradation axis that hold all finite values and 0 to 100 %."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min([*finite, 0.0]), max([*finite, 100.0])
+    return min(low * 1.3, -2.0), 3.2 * high
+
+
+def degradation_axis(ax: Axes, which: str, values: Sequence[float]) -> None:
+    """A symmetric-log percent scale on the "x" or "y" axis: linear within 10 %."""
+    low, high = degradation_limits(values)
+    scale = {"linthresh": LINEAR_BELOW, "linscale": 0.8}
+    getattr(ax, f"set_{which}scale")("symlog", **scale)
+    getattr(ax, f"set_{which}lim")(low, high)
+    ticks = degradation_ticks(low, high)
+    getattr(ax, f"set_{which}ticks")(ticks, [percent_tick(tick) for tick in ticks])
+    getattr(ax, f"set_{which}ticks")([], minor=True)
+    ax.grid(axis=which, color=FAINT, linewidth=0.6)
+
+
+def heat_scale(values: Sequence[float]) -> tuple[SymLogNorm, LinearSegmentedColormap]:
+    """Norm and colours for degradation in percent.
+
+    A colour means the same percentage in every figure; only where the scale ends follows
+    the values. Blue is better than the baseline, white no effect.
+    """
+    high = max([value for value in values if math.isfinite(value)] + [100.0])
+    top = min(10.0 ** math.ceil(math.log10(high)), _HEAT[-1][0])
+    norm = SymLogNorm(LINEAR_BELOW, linscale=0.8, vmin=-LINEAR_BELOW, vmax=top, base=10)
+    full = SymLogNorm(LINEAR_BELOW, linscale=0.8, vmin=-LINEAR_BELOW, vmax=1e6, base=10)
+    everywhere = LinearSegmentedColormap.from_list(
+        "degradation", [(float(full(value)), colour) for value, colour in _HEAT], N=1024
+    )
+    part = [everywhere(float(full(norm.inverse(i / 511)))) for i in range(512)]
+    cmap = LinearSegmentedColormap.from_list("degradation", part, N=1024)
+    cmap.set_bad((0, 0, 0, 0))
+    return norm, cmap
+
+
+def percent_tick(value: float) -> str:
+    """A tick of a degradation axis: 1,000 %, with a minus sign where negative."""
+    return f"{value:,.0f} %".replace("-", "−")
+
+
+def compact(value: float) -> str:
+    """A number in at most five characters for cells and labels: −0.6, 35, 5.7k, 34k, 1.2M."""
+    if not math.isfinite(value):
+        return "n/f"
+    size = abs(value)
+    for limit, divisor, suffix in ((1e3, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M")):
+        scaled = size / divisor
+        digits = 1 if scaled < 9.95 else 0
+        if size < limit and float(f"{scaled:.{digits}f}") < 1e3:
+            text = f"{scaled:.{digits}f}"
+            sign = "−" if value < 0 and float(text) else ""
+            return sign + text + suffix
+    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e").replace("-", "−")
