@@ -63,9 +63,10 @@ def test_transformers_loops(tool, folder, loop, layout):
 
 
 @pytest.mark.filterwarnings("ignore")  # of TransformerLens and what it imports
-def test_transformer_lens_loop(tool, folder):
+@pytest.mark.parametrize("layout", ["padded", "packed"])
+def test_transformer_lens_loop(tool, folder, layout):
     pytest.importorskip("transformer_lens", reason="needs the [bench] extra")
-    importance_map = tool("bench.lens_loop").open_loop(folder)["map"]
+    importance_map = tool("bench.lens_loop").open_loop(folder, layout)["map"]
     first, second = importance_map(), importance_map()
     np.testing.assert_allclose(first, naive_map(tool, folder), rtol=1e-5)
     assert first == second, "the edit was not undone"

@@ -23,7 +23,7 @@ def results(rates=((100e9, 100e9), (100e9, 100e9)), theirs=(26.5, 31.0)):
         "perplexities": {"jaxanatomy": [26.5, 31.0], "transformers": list(theirs)},
         "product_rates": [list(pair) for pair in rates],
         "work": 160e9,
-        "cold_seconds": [],
+        "cold_seconds": [(6.0, 9.0), (8.0, 9.5), (7.0, 9.1)],
     }
 
 
@@ -54,12 +54,13 @@ def test_largest_deviation_is_relative_and_says_where(bench):
     assert where == "other, layer 1"
 
 
-def test_table_holds_medians_ratios_memory_and_the_share_of_the_peak(bench):
+def test_table_holds_medians_ratios_memory_and_shares(bench):
     text = bench.table(results())
     ours, theirs = text.splitlines()[2:4]
     assert ours.split() == ["jaxanatomy", "2.00", "(1.90-2.60)", "1.00", "1.50", "GB"]
     assert theirs.split() == ["transformers", "8.00", "(7.00-9.00)", "4.00", "2.50", "GB"]
     assert "160 GFLOP: 80 GFLOP/s, 80.0% of the product peak 100" in text
+    assert text.endswith("cold process: 7.0 s to the last row, 9.1 s to the report")
 
 
 def test_a_worker_that_fails_is_reported_by_its_last_line(bench, tmp_path):

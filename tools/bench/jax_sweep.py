@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from bench import tokens
 
-from jaxanatomy import weights
+from jaxanatomy import host, weights
 from jaxanatomy.data.packing import pack
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.cells import main_map
@@ -32,6 +32,7 @@ def export(folder, model_id):
 
 def open_sweep(folder):
     """The warm sweep: planned, compiled and placed once; its work; the product peak."""
+    host.keep_freed_memory()  # as the command line does
     checkpoint = weights.load(f"file:{folder / 'model'}")
     sweep, batches = _plan(checkpoint)
     sweep.compile()

@@ -2,31 +2,32 @@
 
 TransformerLens 4 wraps a transformers model in a `TransformerBridge`. Without
 `enable_compatibility_mode` it leaves the weights as they are (nothing folded or
-centred), so the same matrices can be averaged. The loop calls the model on the padded
-batch and reads whole logits, because its forward gives nothing else; its
-`start_at_layer` still runs the layers below, so there is no cached variant. A mask is
-passed (it is faster than without one here), and attention is eager, as it asks for.
+centred), so the same matrices can be averaged. The loop calls the model and reads whole
+logits, because its forward gives nothing else; its `start_at_layer` still runs the
+layers below, so there is no cached variant. Attention is eager, as it asks for. It takes
+the same masks and positions as the transformers loops, padded or packed.
 """
 
 import torch
 from bench import tokens
-from bench.torch_loops import load_model, neighbour_mean, padded, perplexity
+from bench.torch_loops import LAYOUTS, load_model, neighbour_mean, perplexity
 from transformer_lens.model_bridge.sources import build_bridge_from_module
 
 
-def open_loop(folder):
+def open_loop(folder, layout):
     """The loop over a bridged model."""
-    model = load_model(folder, attention="eager")
+    model, text = load_model(folder, attention="eager"), LAYOUTS[layout](tokens.read(folder))
     bridge = build_bridge_from_module(
         model, "LlamaForCausalLM", hf_config=model.config, dtype=torch.float32, device="cpu"
     )
-    sentences = tokens.read(folder)
-    text = padded(sentences)
-    lengths_B1 = torch.tensor([[len(sentence)] for sentence in sentences])
-    mask_BT = (torch.arange(text.token_BT.shape[1]) < lengths_B1).long()
 
     def score():
-        logits_BTV = bridge(text.token_BT, attention_mask=mask_BT, use_cache=False)
+        logits_BTV = bridge(
+            text.token_BT,
+            attention_mask=text.mask_11TT,
+            position_ids=text.position_BT,
+            use_cache=False,
+        )
         return perplexity(logits_BTV[text.predict_BT], text.target_P)
 
     @torch.inference_mode()

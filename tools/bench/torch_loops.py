@@ -79,6 +79,9 @@ def _mask(allowed_TT):
     return torch.where(allowed_TT, zero, least)[None, None]
 
 
+LAYOUTS = {"padded": padded, "packed": packed}
+
+
 def open_loop(folder, layout):
     """The plain loop: every variant runs through the whole model."""
     model, text = _load(folder, layout)
@@ -169,8 +172,7 @@ def perplexity(logits_PV, target_P):
 
 
 def _load(folder, layout):
-    sentences = tokens.read(folder)
-    return load_model(folder), {"padded": padded, "packed": packed}[layout](sentences)
+    return load_model(folder), LAYOUTS[layout](tokens.read(folder))
 
 
 def _matrices(block):

@@ -20,7 +20,8 @@ CONTENDERS = {
     "transformers_packed": ("torch_loops", "open_loop", {"layout": "packed"}),
     "transformers_cached": ("torch_loops", "open_cached_loop", {"layout": "padded"}),
     "transformers_cached_packed": ("torch_loops", "open_cached_loop", {"layout": "packed"}),
-    "transformer_lens": ("lens_loop", "open_loop", {}),
+    "transformer_lens": ("lens_loop", "open_loop", {"layout": "padded"}),
+    "transformer_lens_packed": ("lens_loop", "open_loop", {"layout": "packed"}),
 }
 EXPORT = "export"
 
