@@ -45,7 +45,7 @@ def describe(sweep: Sweep, text: str) -> str:
         groups.setdefault(group or layer, []).append(layer)
     megabytes = (weight_bytes(sweep) + sweep.pool_bytes) / 2**20
     lines = [
-        f"text {text}: {len(dict.fromkeys(names))} variants in {len(sweep.chunks)} chunks",
+        f"text {text}: {len(dict.fromkeys(names))} variants, chunks of work: {len(sweep.chunks)}",
         *(f"  {group:36} {_ranges(layers)}" for group, layers in groups.items()),
         f"  layer applications, distinct     {sweep.distinct_applications:,}",
         f"  layer applications, with padding {sweep.executed_applications:,}",

@@ -1,0 +1,51 @@
+# make atlas   measure the default model and write runs/atlas/report.html
+# make test    run the tests
+#
+# Both set themselves up in .venv. Another Python: make test PYTHON=python3.12 VENV=.venv312
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+PY := $(VENV)/bin/python
+WORKDIR ?= runs/atlas
+
+.PHONY: atlas test model lint format parity bench clean
+
+atlas: model
+	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
+
+test: model
+	$(PY) -m pytest -m "not parity"
+
+model: $(VENV)/.installed
+	$(PY) tools/fetch_model.py
+
+lint: $(VENV)/.installed
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+format: $(VENV)/.installed
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+# Against live transformers; the only place besides the benchmark that needs torch.
+parity: model $(VENV)/.torch
+	$(PY) -m pytest -m parity
+
+bench: model $(VENV)/.torch
+	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PY) -m tools.bench_sweep
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "jaxanatomy needs Python 3.11 or newer; $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.installed
+	$(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@touch $@
