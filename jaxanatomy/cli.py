@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from jaxanatomy import config_files
+from jaxanatomy import config_files, host
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.version import __version__
 
@@ -120,6 +120,7 @@ def _execute(
         return
     if not flags.workdir:
         raise InputError("expected --workdir=DIR, the folder for the results; got none; add it")
+    host.keep_freed_memory()
     import_experiment().run(config, Path(flags.workdir))
 
 

@@ -100,10 +100,9 @@ def pack(
         document, below `window`; by default half of it.
       row_length: Tokens T of a row; by default all tokens of a text that has at most
         128, else the longest window.
-      tokens_per_batch: About how many tokens a batch holds; at least one row. Rows
-        are spread evenly over the batches.
+      tokens_per_batch: About how many tokens a batch holds; rows are spread evenly.
       token_budget: The text ends before the first window that would take the tokens
-        read (see `TextStats.tokens`) above it; None for all of it.
+        read (see `TextStats.tokens`) above it.
       add_bos: Whether a BOS token stands before each document.
 
     Returns:
