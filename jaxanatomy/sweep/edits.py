@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxanatomy import tree
-from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.steps import edited_arrays
 from jaxanatomy.interventions.variants import Edit
 from jaxanatomy.sweep.devices import Lanes
 
@@ -68,17 +68,4 @@ def _compiled(function, scope: tuple[str, ...], arguments: tuple, lanes: Lanes):
 
 def _restricted(function, scope: tuple[str, ...], arguments: tuple):
     """The edit as a function from blocks to the components of its scope."""
-
-    def restricted(own: tree.Block, *others: tree.Block) -> dict[str, Any]:
-        new = function(own, *others, **dict(arguments))
-        arrays = tree.components(new, scope)
-        for name, array in arrays.items():
-            expected = tree.get(own, name).shape
-            if array.shape != expected:
-                raise InputError(
-                    f"an intervention must keep shapes; {function.__name__} gave {name} "
-                    f"{array.shape} for {expected}"
-                )
-        return {name: array.astype(tree.get(own, name).dtype) for name, array in arrays.items()}
-
-    return restricted
+    return functools.partial(edited_arrays, function, scope, arguments)

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.steps import closed_parts
 from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps, Variant
 
 ROOT = 0
@@ -147,7 +148,7 @@ class Plan:
         num_layers = self.config.num_layers
         if not 0 <= step.layer < num_layers:
             raise InputError(f"layers are 0 .. {num_layers - 1}; got {step.layer}; count from 0")
-        heads, mlp = self._closed(step)
+        heads, mlp = closed_parts(self.config, step)
         if step.edit is None:
             if step.positions == ALL and mlp and len(heads) == self._num_heads(step.layer):
                 return parent  # both sublayers add nothing: the layer is skipped
@@ -157,20 +158,6 @@ class Plan:
             return edited
         clean = self._apply(parent, step.layer, None, OPEN)
         return self._nodes.index(Mix(edited, clean, self._masks.index(step.positions)))
-
-    def _closed(self, step: Step) -> tuple[frozenset[int], bool]:
-        num_heads, heads = self._num_heads(step.layer), set()
-        for name in step.closed:
-            if name == "attention":
-                heads.update(range(num_heads))
-            elif name.startswith("head_") and name[5:].isdigit() and int(name[5:]) < num_heads:
-                heads.add(int(name[5:]))
-            elif name != "mlp":
-                raise InputError(
-                    f"a step closes 'attention', 'mlp' or 'head_0' .. 'head_{num_heads - 1}'; "
-                    f"got {name!r} at layer {step.layer}"
-                )
-        return frozenset(heads), "mlp" in step.closed
 
     def _num_heads(self, layer: int) -> int:
         return self.config.layers[layer].num_heads
