@@ -101,8 +101,7 @@ def pack(
       row_length: Tokens T of a row; by default all tokens of a text that has at most
         128, else the longest window.
       tokens_per_batch: About how many tokens a batch holds; rows are spread evenly.
-      token_budget: The text ends before the first window that would take the tokens
-        read (see `TextStats.tokens`) above it.
+      token_budget: The text ends before the window that would take the tokens read above it.
       add_bos: Whether a BOS token stands before each document.
 
     Returns:
