@@ -1,0 +1,102 @@
+"""A variant's steps as parameters of an ordinary model, to be kept and run anywhere.
+
+The sweep never builds these: it computes a variant's result from shared pieces. What is
+built here gives the same result in a plain forward, in any program.
+"""
+
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.steps import closed_parts, edited_arrays
+from jaxanatomy.interventions.variants import ALL, Step, Steps
+
+
+def materialise(
+    config: ModelConfig, params: tree.Params, steps: Steps
+) -> tuple[ModelConfig, tree.Params]:
+    """The model that a variant's steps describe.
+
+    One layer for each step: edits replace weights, as everywhere computed from unedited
+    ones; a closed MLP becomes a zero down_proj, a closed head zero rows of o_proj; a
+    layer of which nothing is left is dropped.
+
+    Args:
+      config: The model.
+      params: Its parameters, NumPy or JAX; they are not changed, and what no edit
+        touches is shared with the result.
+      steps: Of a `Variant`.
+
+    Returns:
+      The architecture and the parameters of the new model; edited arrays are NumPy's and
+      keep their dtype.
+
+    Raises:
+      InputError: as `remaining_steps`; an edit that does not keep shapes.
+    """
+    steps = remaining_steps(config, steps)
+    blocks = [_block(config, params["layers"], step) for step in steps]
+    return materialised_config(config, steps), tree.with_layers(params, blocks)
+
+
+def materialised_config(config: ModelConfig, steps: Steps) -> ModelConfig:
+    """The architecture of what `materialise` would give; no weights are needed.
+
+    Raises:
+      InputError: as `remaining_steps`.
+    """
+    return config.with_layers(config.layers[step.layer] for step in remaining_steps(config, steps))
+
+
+def remaining_steps(config: ModelConfig, steps: Steps) -> Steps:
+    """The steps that are a layer of the materialised model.
+
+    Raises:
+      InputError: A step acts at some positions only, which no weights express; a layer or
+        head does not exist; no layer is left.
+    """
+    kept = []
+    for step in steps:
+        if not 0 <= step.layer < config.num_layers:
+            raise InputError(
+                f"layers of this model are 0 to {config.num_layers - 1}; got {step.layer}"
+            )
+        if step.positions != ALL:
+            raise InputError(
+                "weights act at every token position alike; got a change of layer "
+                f"{step.layer} at positions {step.positions.name!r} only; change it at all"
+            )
+        heads, mlp = closed_parts(config, step)
+        if not (mlp and len(heads) == config.layers[step.layer].num_heads):
+            kept.append(step)
+    if not kept:
+        raise InputError("a model must keep at least one layer; these changes leave none; keep one")
+    return tuple(kept)
+
+
+def _block(config: ModelConfig, layers: tuple[tree.Block, ...], step: Step) -> tree.Block:
+    """The weights of one layer of the new model."""
+    block = own = layers[step.layer]
+    if step.edit is not None:
+        blocks = [own, *(layers[source] for source in step.edit.sources)]
+        if step.edit.on_host:
+            blocks = [_on_host(block) for block in blocks]
+        edit = step.edit
+        new = edited_arrays(edit.function, edit.scope, edit.arguments, *blocks)
+        block = tree.replace(own, {name: np.asarray(array) for name, array in new.items()})
+    heads, mlp = closed_parts(config, step)
+    if heads:
+        rows = [head * config.head_dim + np.arange(config.head_dim) for head in sorted(heads)]
+        kernel = np.array(tree.get(block, "o_proj"))
+        kernel[np.concatenate(rows)] = 0
+        block = tree.replace(block, {"o_proj": kernel})
+    if mlp:
+        zeros = np.zeros_like(tree.get(block, "down_proj"))
+        block = tree.replace(block, {"down_proj": zeros})
+    return block
+
+
+def _on_host(block: tree.Block) -> tree.Block:
+    arrays = tree.components(block)
+    return tree.block_from({name: np.asarray(array) for name, array in arrays.items()})
