@@ -57,7 +57,7 @@ def _controls(cells: Cells) -> list[str]:
 
 def _draw(cells: Cells, ax: Axes) -> None:
     names = _controls(cells)
-    ax.set_title(title(cells, "controls against the neighbour mean"))
+    ax.set_title(title(cells, "whole layers: controls against the neighbour mean"))
     if not names:
         ax.text(0.5, 0.5, "no controls in this run", ha="center", transform=ax.transAxes)
         ax.set_axis_off()

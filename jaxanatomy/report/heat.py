@@ -33,7 +33,7 @@ def scopes(
     def draw(cells: Cells, axes: Axes) -> None:
         names = cells.scopes(intervention)
         values = [cells.profile(intervention, scope) for scope in names]
-        words = f"{name_of(intervention)} of each part of each layer"
+        words = f"each part of each layer: {name_of(intervention)}"
         _heatmap(cells, axes, values, names, words)
         if "layer" in names and len(names) > 1:
             axes.axhline(names.index("layer") + 0.5, color=style.INK, linewidth=0.8)
@@ -49,7 +49,7 @@ def heads(
     def draw(cells: Cells, axes: Axes) -> None:
         names = cells.heads(intervention)
         values = [cells.profile(intervention, head) for head in names]
-        _heatmap(cells, axes, values, names, f"{name_of(intervention)} of one query head")
+        _heatmap(cells, axes, values, names, f"each query head: {name_of(intervention)}")
 
     return draw_texts(rows, ax, draw, lambda cells: _size(cells, len(cells.heads(intervention))))
 
@@ -64,7 +64,7 @@ def controls(rows: Iterable[Row], ax: Axes | Sequence[Axes] | None = None) -> Ax
     def draw(cells: Cells, axes: Axes) -> None:
         names = cells.interventions
         values = [cells.profile(name) for name in names]
-        _heatmap(cells, axes, values, names, "every intervention on whole layers")
+        _heatmap(cells, axes, values, names, "whole layers: every intervention")
         if NEIGHBOUR_MEAN in names and len(names) > 1:
             axes.axhline(names.index(NEIGHBOUR_MEAN) + 0.5, color=style.INK, linewidth=0.8)
 

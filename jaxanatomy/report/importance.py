@@ -76,9 +76,9 @@ class _Map:
         name = intervention or cells.main
         rows = [row for layer in cells.layers if (row := cells.row(name, layer, scope))]
         rest = cells.profile(name, scope, field="degradation_percent_without_first")
-        part = "each layer" if scope == "layer" else f"each layer's {name_of(scope)}"
+        part = "each layer" if scope == "layer" else f"{name_of(scope)} of each layer"
         rest = [value if math.isfinite(value) else math.nan for value in rest]
-        return cls(cells, f"{name_of(name)} of {part}", rows, rest, paper[: len(cells.layers)])
+        return cls(cells, f"{part}: {name_of(name)}", rows, rest, paper[: len(cells.layers)])
 
     @property
     def finite(self) -> list[Row]:

@@ -52,7 +52,7 @@ def draw_texts(
 
 def title(cells: Cells, words: str) -> str:
     """A panel's title; it begins with the text where the rows name one."""
-    return f"{cells.text}: {words}" if cells.text else words[:1].upper() + words[1:]
+    return f"{cells.text}, {words}" if cells.text else words[:1].upper() + words[1:]
 
 
 def _new_panels(texts, size) -> Panels:

@@ -53,7 +53,10 @@ def _draw(cells: Cells, ax: Axes, intervention: str, scope: str) -> None:
     first = cells.profile(intervention, scope, "first")
     others = cells.profile(intervention, scope, "others")
     whole = cells.profile(intervention, scope)
-    style.degradation_axis(ax, "y", [*first, *others, *whole])
+    # One scale for all figures of a text, so that they compare.
+    positions = ("all", "first", "others")
+    every = [(*pair, where) for pair in position_cells(cells) for where in positions]
+    style.degradation_axis(ax, "y", [v for key in every for v in cells.profile(*key)])
     style.layer_axis(ax, cells.layers)
     ax.axhline(0, color=style.INK, linewidth=0.8, zorder=1)
     layers = list(cells.layers)
@@ -81,8 +84,8 @@ def _draw(cells: Cells, ax: Axes, intervention: str, scope: str) -> None:
                 fontweight="bold",
                 color=FIRST,
             )
-    part = "whole layer" if scope == "layer" else name_of(scope)
-    ax.set_title(title(cells, f"{name_of(intervention)}, {part}"))
+    part = "whole layers" if scope == "layer" else name_of(scope)
+    ax.set_title(title(cells, f"{part}: {name_of(intervention)}"))
     ax.set_ylabel("change of perplexity (%)")
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderpad=0.1)
 
