@@ -77,7 +77,8 @@ class Sweep:
         self.lanes = Lanes(devices, self.options.backend)
         size = self.options.chunk_size
         first = () if anchor is None else (anchor,)
-        self.chunks = [(*first, *variants[i : i + size]) for i in range(0, len(variants), size)]
+        starts = range(0, len(variants) or 1, size)  # the anchor alone is a chunk as well
+        self.chunks = [(*first, *variants[i : i + size]) for i in starts]
         self.plans = [
             [Plan(config, part, tuple(measures)) for part in self._parts(chunk)]
             for chunk in self.chunks

@@ -245,3 +245,10 @@ def test_programs_are_compiled_before_the_run_and_never_again(monkeypatch):
     sweep.run(0)
     sweep.run(0)
     assert traced == len(calls) == 1
+
+
+def test_the_anchor_alone_is_a_chunk():
+    sweep = Sweep(CONFIG, [], [TEXT], {"nll": nll}, anchor=baseline(L))
+    sweep.place(PARAMS)
+    _, expected = run(CONFIG, PARAMS, [baseline(L)], [TEXT])
+    assert np.array_equal(sweep.run(0)["baseline"]["nll"][0], expected["baseline"]["nll"][0])
