@@ -114,10 +114,7 @@ def describe() -> str:
         "texts": {**TEXTS, **SOURCES},
         f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
     }
-    return "\n\n".join(
-        "\n".join([f"{title}:", *(f"  {name:28} {line}" for name, line in lines.items())])
-        for title, lines in sections.items()
-    )
+    return cli.format_sections(sections)
 
 
 if __name__ == "__main__":

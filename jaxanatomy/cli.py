@@ -14,7 +14,7 @@ import importlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -77,6 +77,14 @@ def experiments() -> dict[str, str]:
     """The experiments that are here, each with the first line of its docstring."""
     paths = sorted(_folder("experiments").glob("[a-z]*.py"))
     return {path.stem: _docstring(path).partition("\n")[0] for path in paths}
+
+
+def format_sections(sections: Mapping[str, Mapping[str, str]]) -> str:
+    """What an experiment's `describe` returns: names under titles, each with a line of help."""
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {name:28} {line}".rstrip() for name, line in lines.items())])
+        for title, lines in sections.items()
+    )
 
 
 def _guarded(command: Callable[[], None], argv: Sequence[str]) -> int:
