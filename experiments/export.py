@@ -1,0 +1,208 @@
+"""Export: the model after a change, as a Hugging Face folder that transformers loads.
+
+What the importance map found can be acted on: layers dropped, scaled, cloned or
+replaced, parts of them zeroed, several at once, in any order.
+
+    python -m experiments.export --config=configs/export.py --workdir=runs/export \
+        --config.variants=zero/layer/14,scale_0.9/layer/17
+
+The folder is `model` in the workdir; `summary.json` says what was changed, and what it
+costs in perplexity, measured on the tensors as they were written.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxanatomy.config import ModelConfig
+    from jaxanatomy.data.text import Text
+    from jaxanatomy.interventions.variants import Steps
+    from jaxanatomy.weights import Checkpoint, Source
+
+FOLDER = "model"
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Writes the folder, reads it back, and records what was changed."""
+    from jaxanatomy import runs
+
+    plan = _plan(config)
+    provenance = runs.provenance(
+        model=plan.source.id,
+        architecture=plan.source.config.to_dict(),
+        weights_sha256=plan.source.read_sha256(),
+        data_sha256={plan.text.name: plan.text.sha256} if plan.text else {},
+    )
+    with runs.Run.open(workdir, config.to_dict(), provenance) as results:
+        folder = results.path(FOLDER)
+        original = plan.source.load()
+        if not folder.exists():  # it appears whole, so what is there is complete
+            _write(plan, original, folder)
+        summary = _summary(plan, original, folder)
+        results.write_summary(summary)
+    print(_in_words(summary, folder))
+
+
+def dry_run(config: ConfigDict) -> str:
+    """What would be written, from the architecture alone."""
+    plan = _plan(config)
+    facts = _facts(plan)
+    size = plan.config.parameter_count * plan.dtype.itemsize / 2**20
+    lines = [
+        f"changes: {', '.join(facts['variants']) or 'none'}",
+        f"layers: {facts['layers']} of {facts['layers_before']}",
+        f"parameters: {facts['parameters_after']:,} of {facts['parameters_before']:,}",
+        f"size: {size:,.0f} MiB of {config.dtype}",
+        f"perplexity: {'on ' + plan.text.name if plan.text else 'not measured'}",
+    ]
+    return "\n".join(lines)
+
+
+def describe() -> str:
+    """How changes are written, interventions, scopes and dtypes, a line each."""
+    from jaxanatomy.interventions.registry import describe_interventions
+    from jaxanatomy.interventions.scopes import SCOPES
+    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
+    from jaxanatomy.weights.tensors import DTYPES
+
+    sections = {
+        "variants": {
+            "INTERVENTION/SCOPE/LAYER": "a change, as the rows of an importance run name it",
+            "zero/layer/14": "layer 14 is dropped",
+            "scale_0.9/layer/17": "the weights of layer 17 times 0.9",
+            "zero/head_3/7": "query head 3 of layer 7 is silenced",
+        },
+        "interventions": dict(describe_interventions()),
+        "scopes": {**SCOPES, "head_I": "one query head (zero only)"},
+        "dtypes": {name: "" for name in DTYPES},
+        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+    }
+    return cli.format_sections(sections)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is to be written, known before any weights are read.
+
+    Attributes:
+      source: The model as it is.
+      variants: The changes by name.
+      steps: The layers of the new model.
+      config: Its architecture.
+      dtype: Of the written tensors.
+      text: What to measure on, or None.
+    """
+
+    source: "Source"
+    variants: tuple[str, ...]
+    steps: "Steps"
+    config: "ModelConfig"
+    dtype: "np.dtype"
+    text: "Text | None"
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.interventions.combine import combined_steps
+    from jaxanatomy.interventions.materialise import materialised_config, remaining_steps
+    from jaxanatomy.study import tokenise
+    from jaxanatomy.weights import open_model
+    from jaxanatomy.weights.families import llama
+    from jaxanatomy.weights.tensors import parse_dtype
+
+    dtype = parse_dtype(config.dtype)
+    text = load_text(config.text) if config.text else None
+    source = open_model(config.model)
+    steps = combined_steps(source.config, config.variants, config.layers or None)
+    steps = remaining_steps(source.config, steps)
+    changed = materialised_config(source.config, steps)
+    llama.to_config(changed)  # refuses what a Hugging Face folder cannot express
+    if text is not None:
+        tokenise(source, text)
+    return _Plan(source, tuple(config.variants), steps, changed, dtype, text)
+
+
+def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
+    """Changes the weights and writes them in the dtype that is asked for."""
+    import numpy as np
+
+    from jaxanatomy.interventions.materialise import materialise
+    from jaxanatomy.weights import export_hf, tensors
+
+    for stale in folder.parent.glob(f".{FOLDER}.part-*"):
+        shutil.rmtree(stale)  # of a killed run: this one holds the lock
+    config, params = materialise(original.config, original.params, plan.steps)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        leaves = {
+            leaf: np.asarray(array).astype(plan.dtype, copy=False)
+            for leaf, array in tensors.to_leaves(params).items()
+        }
+    broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
+    tensors.require_finite(broken, "the changed model", plan.dtype)
+    params = tensors.from_leaves(leaves)
+    export_hf(dataclasses.replace(original, config=config, params=params), folder)
+
+
+def _facts(plan: _Plan) -> dict[str, Any]:
+    return {
+        "variants": list(plan.variants),
+        "layers": [step.layer for step in plan.steps],
+        "layers_before": plan.source.config.num_layers,
+        "layers_after": plan.config.num_layers,
+        "parameters_before": plan.source.config.parameter_count,
+        "parameters_after": plan.config.parameter_count,
+    }
+
+
+def _summary(plan: _Plan, original: "Checkpoint", folder: Path) -> dict[str, Any]:
+    """What was changed and what it costs; the folder is read back for both."""
+    from jaxanatomy import api
+    from jaxanatomy.weights import cache, load
+
+    weights = folder / "model.safetensors"
+    summary = _facts(plan) | {
+        "folder": FOLDER,
+        "dtype": str(plan.dtype),
+        "bytes": weights.stat().st_size,
+        "sha256": cache.file_sha256(weights),
+    }
+    written = load(f"file:{folder}")
+    if plan.text is None:
+        return summary
+    before, after = (api.sweep(model, [], plan.text)[0] for model in (original, written))
+    summary |= {"text": plan.text.name, "tokens": before["tokens"]}
+    summary |= {"ppl_before": before["ppl"], "ppl_after": after["ppl"]}
+    summary["degradation_percent"] = None
+    if None in (before["ppl"], after["ppl"]):
+        return summary | {"reason": before.get("reason") or after["reason"]}
+    return summary | {"degradation_percent": 100 * (after["ppl"] / before["ppl"] - 1)}
+
+
+def _in_words(summary: dict[str, Any], folder: Path) -> str:
+    """The summary for the terminal."""
+    lines = [
+        f"model: {folder} ({summary['layers_after']} layers, was {summary['layers_before']}; "
+        f"{summary['parameters_after']:,} parameters, was {summary['parameters_before']:,}; "
+        f"{summary['bytes'] / 2**20:,.1f} MiB of {summary['dtype']})"
+    ]
+    if summary.get("degradation_percent") is not None:
+        lines.append(
+            f"perplexity on {summary['text']}: {summary['ppl_after']:.4f}, was "
+            f"{summary['ppl_before']:.4f} ({summary['degradation_percent']:+.2f} %)"
+        )
+    elif "reason" in summary:
+        lines.append(f"perplexity on {summary['text']}: none, {summary['reason']}")
+    lines.append(f"load it: transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run_experiment("export", run)
