@@ -69,16 +69,17 @@ def main(argv=None):
     try:
         with tempfile.TemporaryDirectory() as folder:
             results = measure(pathlib.Path(folder), names, options)
+        check(results)
+        results["cold_seconds"] = [cold(options.model) for _ in range(options.cold)]
     except WorkerError as error:
         sys.exit(f"error: {error}")
-    check(results)
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def measure(folder, names, options):
-    """Runs everything; returns plain numbers, see `check` and `table`."""
+    """Runs the contenders; returns plain numbers, see `check` and `table`."""
     say("exporting the model")
     with Worker(EXPORT, folder, options.threads) as exporter:
         exporter.ask("export", options.model)
@@ -103,7 +104,6 @@ def measure(folder, names, options):
         "perplexities": {name: first[name]["value"] for name in names},
         "product_rates": peaks,
         "work": work,
-        "cold_seconds": [cold(options.model) for _ in range(options.cold)],
     }
 
 
@@ -184,10 +184,10 @@ def table(results):
         f"distinct work {results['work'] / 1e9:.0f} GFLOP: {rate / 1e9:.0f} GFLOP/s, "
         f"{rate / peak:.1%} of the product peak {peak / 1e9:.0f} "
         f"(halves {first / 1e9:.0f}, {second / 1e9:.0f})",
-        "largest difference of a perplexity: {:.2g} relative ({})".format(
-            *largest_deviation(results["perplexities"])
-        ),
     ]
+    if len(seconds) > 1:
+        deviation, where = largest_deviation(results["perplexities"])
+        lines.append(f"largest difference of a perplexity: {deviation:.2g} relative ({where})")
     if results["cold_seconds"]:
         rows, end = map(statistics.median, zip(*results["cold_seconds"], strict=True))
         lines.append(f"cold process: {rows:.1f} s to the last row, {end:.1f} s to the report")
