@@ -111,12 +111,12 @@ def _heatmap(
 
 def _numbers(ax: Axes, values: Sequence[Sequence[float]], norm, cmap) -> None:
     """The value in each cell, dark on light and light on dark; not finite: crossed out."""
+    colours = cmap(norm(np.nan_to_num(np.asarray(values, dtype=float), posinf=0.0)))
+    is_dark = colours[..., :3] @ (0.299, 0.587, 0.114) < 0.56
     for y, row in enumerate(values):
         for x, value in enumerate(row):
             if math.isnan(value):
                 continue
-            red, green, blue, _ = cmap(float(norm(value))) if math.isfinite(value) else (1,) * 4
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.56
             ax.text(
                 x,
                 y,
@@ -124,7 +124,7 @@ def _numbers(ax: Axes, values: Sequence[Sequence[float]], norm, cmap) -> None:
                 ha="center",
                 va="center",
                 fontsize=6.4,
-                color="white" if dark else style.INK,
+                color="white" if is_dark[y, x] else style.INK,
             )
             if math.isinf(value):
                 box = {"facecolor": "white", "edgecolor": style.CROSS, "hatch": "xxxx"}

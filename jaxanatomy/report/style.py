@@ -10,9 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, SymLogNorm
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, SymLogNorm
 from matplotlib.figure import Figure
 
 RC = {
@@ -148,7 +149,7 @@ def degradation_axis(ax: Axes, which: str, values: Sequence[float]) -> None:
     ax.grid(axis=which, color=FAINT, linewidth=0.6)
 
 
-def heat_scale(values: Sequence[float]) -> tuple[SymLogNorm, LinearSegmentedColormap]:
+def heat_scale(values: Sequence[float]) -> tuple[SymLogNorm, ListedColormap]:
     """Norm and colours for degradation in percent.
 
     A colour means the same percentage in every figure; only where the scale ends follows
@@ -161,10 +162,8 @@ def heat_scale(values: Sequence[float]) -> tuple[SymLogNorm, LinearSegmentedColo
     everywhere = LinearSegmentedColormap.from_list(
         "degradation", [(float(full(value)), colour) for value, colour in _HEAT], N=1024
     )
-    part = [everywhere(float(full(norm.inverse(i / 511)))) for i in range(512)]
-    cmap = LinearSegmentedColormap.from_list("degradation", part, N=1024)
-    cmap.set_bad((0, 0, 0, 0))
-    return norm, cmap
+    part = full(norm.inverse(np.linspace(0.0, 1.0, 1024)))
+    return norm, ListedColormap(everywhere(part), name="degradation")
 
 
 def percent_tick(value: float) -> str:
