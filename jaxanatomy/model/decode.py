@@ -59,8 +59,9 @@ def generate(
         )
     key = jax.random.key(0) if key is None else key
     keys = jax.random.split(key, steps)
-    params = tree.with_layers(params, transformer.stacks(config, params))
-    caches = _empty_caches(config, B, T + steps)
+    stacks = transformer.stacks(config, params)
+    params = tree.with_layers(params, stacks)
+    caches = _empty_caches(config, stacks, B, T + steps)
     temperature = jnp.float32(temperature)
     token_B, caches = _prefill(config, dtype, params, prompt_BT, caches, temperature, keys[0])
     written_BN = _decode(config, dtype, params, token_B, T, caches, temperature, keys[1:])
@@ -110,14 +111,14 @@ def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tup
     return head.logits(config, params, x_BTD[:, -1:], dtype)[:, 0], tuple(new_caches)
 
 
-def _empty_caches(config: ModelConfig, B: int, S: int) -> tuple[Cache, ...]:
-    """Keys and values [N, B, S, K, d] for each stack of layers of equal shape."""
+def _empty_caches(
+    config: ModelConfig, stacks: tuple[tree.Block, ...], B: int, S: int
+) -> tuple[Cache, ...]:
+    """Keys and values [N, B, S, K, d] for each stack of layers."""
     caches, layer = [], 0
-    while layer < config.num_layers:
-        shape, N = config.layers[layer], 0
-        while layer + N < config.num_layers and config.layers[layer + N] == shape:
-            N += 1
-        size = (N, B, S, shape.num_kv_heads, config.head_dim)
+    for stacked in stacks:
+        N = tree.get(stacked, "attention_norm").shape[0]
+        size = (N, B, S, config.layers[layer].num_kv_heads, config.head_dim)
         caches.append((jnp.zeros(size), jnp.zeros(size)))
         layer += N
     return tuple(caches)

@@ -64,7 +64,8 @@ def token_nll(
     top_P, total_P = carry
     target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
     target_score_P = (h_PD.astype(dtype).astype(jnp.float32) * target_PD).sum(axis=-1)
-    return top_P + jnp.log(total_P) - target_score_P
+    # The two scores are subtracted first: both may be large, their difference is not.
+    return jnp.log(total_P) + (top_P - target_score_P)
 
 
 def _scores(h: jax.Array, rows_VD: jax.Array, dtype: jnp.dtype) -> jax.Array:
