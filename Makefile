@@ -34,7 +34,7 @@ parity: model $(VENV)/.torch
 
 bench: model $(VENV)/.torch
 	$(PY) -m pip install --quiet -e ".[bench]"
-	$(PY) -m tools.bench_sweep
+	$(PY) tools/bench_sweep.py
 
 clean:
 	rm -rf $(VENV)
