@@ -186,3 +186,8 @@ def _known_first(names: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in known if name in names) + tuple(
         name for name in names if name not in known
     )
+
+
+def shortened(name: str, length: int = 32) -> str:
+    """The name of a text, of a long path its end."""
+    return name if len(name) <= length else f"...{name[3 - length :]}"

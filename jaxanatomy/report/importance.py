@@ -50,7 +50,12 @@ def importance(
         style.degradation_axis(axes, "y", extent)
         _draw(maps[id(cells)], axes)
 
-    return draw_texts(texts, ax, draw, lambda cells: (style.layers_width(len(cells.layers)), 3.7))
+    return draw_texts(texts, ax, draw, lambda cells: (_width(len(cells.layers)), 3.7))
+
+
+def _width(num_layers: int) -> float:
+    """Inches: a model of few layers still needs room for title and legend."""
+    return max(style.layers_width(num_layers), 9.5)
 
 
 @dataclasses.dataclass(frozen=True)

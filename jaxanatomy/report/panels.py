@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.report.cells import Cells, Row, by_text
+from jaxanatomy.report.cells import Cells, Row, by_text, shortened
 from jaxanatomy.report.style import Panels, new_figure, styled
 
 
@@ -52,7 +52,9 @@ def draw_texts(
 
 def title(cells: Cells, words: str) -> str:
     """A panel's title; it begins with the text where the rows name one."""
-    return f"{cells.text}, {words}" if cells.text else words[:1].upper() + words[1:]
+    if not cells.text:
+        return words[:1].upper() + words[1:]
+    return f"{shortened(cells.text)}, {words}"
 
 
 def _new_panels(texts, size) -> Panels:

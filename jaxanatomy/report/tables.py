@@ -12,6 +12,7 @@ from jaxanatomy.report.cells import (
     interval,
     label,
     number,
+    shortened,
 )
 
 _NOTES = {"*": "boundary: its one neighbour copied", "!": "anti-layer: its interval is below 0"}
@@ -53,7 +54,7 @@ def _table(cells: Cells) -> str:
 
 
 def _heading(cells: Cells) -> str:
-    name = (cells.text or "text")[-24:]
+    name = shortened(cells.text or "text")
     baseline = cells.baseline or {}
     if not math.isfinite(number(baseline, "ppl")):
         return f"{name}: no finite baseline"
