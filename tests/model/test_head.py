@@ -1,0 +1,104 @@
+"""The streamed loss is the log-softmax of whole logits, however the vocabulary is cut."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from naive import CONFIG, random_params
+
+from jaxanatomy import model, tree
+
+P, V, D = 6, 23, 8
+TARGET_P = np.array([0, 5, 22, 22, 7, 16], np.int32)  # first and last rows, every chunk
+RNG = np.random.default_rng(0)
+H_PD = RNG.standard_normal((P, D)).astype(np.float32)
+MATRIX_VD = RNG.standard_normal((V, D)).astype(np.float32)
+# Multiples of a quarter: float32 holds their products and sums exactly, up to large ones.
+QUARTERS_PD, QUARTERS_VD = np.round(4 * H_PD) / 4, np.round(4 * MATRIX_VD) / 4
+TOKEN_NLL = jax.jit(model.token_nll, static_argnames=("dtype", "chunk"))
+
+
+def whole_nll(h_PD, matrix_VD):
+    """From all logits, in float64."""
+    score_PV = np.asarray(h_PD, np.float64) @ np.asarray(matrix_VD, np.float64).T
+    top_P = score_PV.max(axis=1)
+    total_P = np.exp(score_PV - top_P[:, None]).sum(axis=1)
+    return top_P + np.log(total_P) - score_PV[np.arange(P), TARGET_P]
+
+
+@pytest.mark.parametrize(
+    "chunk", [1, 4, 22, V, V + 1, 2048], ids=lambda chunk: f"{V // chunk} and {V % chunk}"
+)
+def test_chunks_with_and_without_a_remainder(chunk):
+    got = TOKEN_NLL(H_PD, MATRIX_VD, TARGET_P, chunk=chunk)
+    np.testing.assert_allclose(got, whole_nll(H_PD, MATRIX_VD), rtol=1e-6, atol=1e-5)
+    assert got.dtype == jnp.float32
+
+
+def test_the_likeliest_token_costs_nothing_and_uniform_scores_cost_log_v():
+    np.testing.assert_allclose(
+        TOKEN_NLL(np.zeros((P, D), np.float32), MATRIX_VD, TARGET_P, chunk=4), np.log(V), rtol=1e-6
+    )
+    one_hot = 50 * np.eye(V, dtype=np.float32)
+    got = TOKEN_NLL(one_hot[TARGET_P] / 50, one_hot, TARGET_P, chunk=4)
+    np.testing.assert_allclose(got, 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [4, 2048])
+@pytest.mark.parametrize("shift", [-1000.0, 1000.0])
+def test_scores_that_overflow_a_plain_exponential(chunk, shift):
+    # One feature adds the same to every score, which the loss does not feel.
+    h_PD = np.concatenate([QUARTERS_PD, np.ones((P, 1), np.float32)], axis=1)
+    matrix_VD = np.concatenate([QUARTERS_VD, np.full((V, 1), shift, np.float32)], axis=1)
+    plain_P = jnp.log(jnp.exp(h_PD @ matrix_VD.T).sum(axis=1))
+    assert not jnp.isfinite(plain_P).any()
+    got = TOKEN_NLL(h_PD, matrix_VD, TARGET_P, chunk=chunk)
+    np.testing.assert_allclose(got, whole_nll(QUARTERS_PD, QUARTERS_VD), rtol=0, atol=1e-5)
+
+
+def test_scores_far_apart():
+    got = TOKEN_NLL(256 * QUARTERS_PD, QUARTERS_VD, TARGET_P, chunk=4)
+    expected = whole_nll(256 * QUARTERS_PD, QUARTERS_VD)
+    assert expected.max() > 500
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [4, 2048])
+def test_gradient_is_that_of_log_softmax(chunk):
+    weight_P = np.arange(1.0, P + 1, dtype=np.float32)
+
+    def streamed(h_PD, matrix_VD):
+        return weight_P @ model.token_nll(h_PD, matrix_VD, TARGET_P, chunk=chunk)
+
+    def whole(h_PD, matrix_VD):
+        log_PV = jax.nn.log_softmax(h_PD @ matrix_VD.T)
+        return -weight_P @ log_PV[jnp.arange(P), TARGET_P]
+
+    got = jax.jit(jax.grad(streamed, argnums=(0, 1)))(H_PD, MATRIX_VD)
+    expected = jax.jit(jax.grad(whole, argnums=(0, 1)))(H_PD, MATRIX_VD)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_rounds_the_operands_and_sums_in_float32():
+    got = TOKEN_NLL(H_PD, MATRIX_VD, TARGET_P, dtype=jnp.bfloat16, chunk=4)
+    rounded = [np.asarray(jnp.asarray(x, jnp.bfloat16), np.float32) for x in (H_PD, MATRIX_VD)]
+    np.testing.assert_allclose(got, whole_nll(*rounded), rtol=0, atol=1e-5)
+    assert np.abs(got - whole_nll(H_PD, MATRIX_VD)).max() > 1e-3
+    assert got.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_are_products_with_the_heads_matrix_after_the_final_norm(tied):
+    config = dataclasses.replace(CONFIG, tie_embeddings=tied)
+    params = random_params(config)
+    x_BTD = RNG.standard_normal((2, 3, config.hidden_size)).astype(np.float32)
+    matrix_VD = params["embed" if tied else "unembed"]["embedding"]
+    normed = x_BTD / np.sqrt((x_BTD**2).mean(-1, keepdims=True) + config.norm_epsilon)
+    expected = (normed * params["final_norm"]["scale"]) @ matrix_VD.T
+    got = jax.jit(functools.partial(model.logits, config))(params, x_BTD)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+    assert (tree.unembedding(params) is params["embed"]["embedding"]) is tied
