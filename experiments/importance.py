@@ -104,13 +104,16 @@ def describe() -> str:
     from jaxanatomy.data.text import SOURCES, TEXTS
     from jaxanatomy.interventions.registry import describe_interventions
     from jaxanatomy.interventions.scopes import SCOPES
-    from jaxanatomy.interventions.variants import POSITIONS
     from jaxanatomy.weights import DEFAULT_MODEL, KINDS
 
     sections = {
         "interventions": dict(describe_interventions()),
         "scopes": SCOPES,
-        "positions": {name: "" for name in POSITIONS},
+        "positions": {
+            "all": "every token",
+            "first": "the first token of each window of text",
+            "others": "every token but the first of its window",
+        },
         "texts": {**TEXTS, **SOURCES},
         f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
     }
