@@ -1,0 +1,197 @@
+"""The importance experiment from the command line: the contract of a run, end to end."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from jaxanatomy import weights
+from jaxanatomy.data.text import load_text
+from jaxanatomy.interventions import cells
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.study import tokenise
+from jaxanatomy.sweep import Sweep
+
+FIELDS = {
+    *("hash", "text", "variant", "intervention", "scope", "positions", "layer", "nll", "tokens"),
+    *("ppl", "degradation_percent", "ci95", "category", "anti_layer", "boundary"),
+    *("ppl_without_first", "degradation_percent_without_first"),
+}
+MAP = ("--config.cells=map", "--config.bootstrap_samples=50")
+
+
+def rows_of(workdir):
+    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+
+
+def flags(tiny, workdir, *texts):
+    texts = ",".join(texts or (tiny.jsonl,))
+    return [
+        "importance",
+        f"--config.model={tiny.model}",
+        f"--config.texts={texts}",
+        *[f"--workdir={workdir}"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory, command):
+    """All cells of the tiny model on one text, the map on another."""
+    workdir = tmp_path_factory.mktemp("runs") / "atlas"
+    done = command(
+        *flags(tiny, workdir, tiny.jsonl, tiny.txt),
+        "--config.bootstrap_samples=200",
+        "--config.sweep.chunk_size=32",
+    )
+    assert (done.status, done.err) == (0, "")
+    return workdir, done.out
+
+
+def test_the_files_of_the_contract_are_there(finished):
+    workdir, out = finished
+    names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
+    assert names == {"config.json", "rows.jsonl", "summary.json", "figures", "report.html"}
+    pictures = list((workdir / "figures").iterdir())
+    assert workdir / "figures" / "importance.png" in pictures
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
+    page = (workdir / "report.html").read_text().lstrip()
+    assert page.lower().startswith("<!doctype html>")
+    assert "data:image/png;base64," in page
+    assert f"report: {workdir / 'report.html'}" in out
+    assert re.search(r"^ +1 +[\d.,]+ +[+-][\d.]+ ", out, re.MULTILINE)
+
+
+def test_every_row_has_the_fields_of_the_design(finished):
+    rows = rows_of(finished[0])
+    assert all(set(row) == FIELDS for row in rows)
+    assert len({row["hash"] for row in rows}) == len(rows)
+    assert all(re.fullmatch(r"[0-9a-f]{16}", row["hash"]) for row in rows)
+
+
+def test_the_first_text_has_all_cells_and_the_other_the_map(finished, tiny):
+    config = weights.open_model(tiny.model).config
+    expected = [(tiny.jsonl, variant.name) for variant in cells.protocol_cells(config)]
+    expected += [(tiny.txt, v.name) for v in cells.main_map(config, boundary=True)]
+    assert sorted((row["text"], row["variant"]) for row in rows_of(finished[0])) == sorted(expected)
+
+
+def test_rows_are_those_of_a_sweep_by_hand(finished, tiny):
+    model = weights.load(tiny.model)
+    text = load_text(tiny.jsonl)
+    (batch,) = tokenise(model, text)
+    variants = cells.protocol_cells(model.config)[::7]
+    sweep = Sweep(model.config, variants, [batch], {"nll": nll})
+    sweep.place(model.params)
+    readings = sweep.run(0)
+    rows = {row["variant"]: row for row in rows_of(finished[0]) if row["text"] == tiny.jsonl}
+    base = rows["baseline"]["ppl"]
+    for variant in variants:
+        losses = np.asarray(readings[variant.name]["nll"][0], np.float64)
+        row = rows[variant.name]
+        assert row["tokens"] == len(losses) == sum(map(len, text.documents)) - 6
+        assert row["nll"] == pytest.approx(losses.sum(), rel=1e-6)
+        assert row["ppl"] == pytest.approx(np.exp(losses.mean()), rel=1e-6)
+        assert row["degradation_percent"] == pytest.approx(100 * (row["ppl"] / base - 1), abs=1e-6)
+        rest = losses[~batch.first_P]
+        assert row["ppl_without_first"] == pytest.approx(np.exp(rest.mean()), rel=1e-6)
+        for label in ("intervention", "scope", "positions", "layer"):
+            assert row[label] == variant.labels.get(label)
+        if variant.name != "baseline":
+            low, high = row["ci95"]
+            assert low < row["degradation_percent"] < high
+
+
+def test_config_and_summary_say_what_was_run(finished, tiny):
+    made = json.loads((finished[0] / "config.json").read_text())
+    assert made["config"]["model"] == tiny.model
+    assert made["config"]["sweep"]["chunk_size"] == 32
+    provenance = made["provenance"]
+    assert provenance["weights_sha256"] == weights.load(tiny.model).sha256
+    texts = {name: load_text(name).sha256 for name in (tiny.jsonl, tiny.txt)}
+    assert provenance["data_sha256"] == texts
+    assert provenance["seed"] == 0
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    assert set(summary["texts"]) == set(texts)
+
+
+def test_a_second_run_reads_no_weights_and_gives_the_same_rows(
+    finished, tiny, command, tmp_path, monkeypatch
+):
+    def fail(*args, **kwargs):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("jaxanatomy.weights.tensors.read_params", fail)
+    workdir, before = finished[0], (finished[0] / "rows.jsonl").read_bytes()
+    again = [*flags(tiny, workdir, tiny.jsonl, tiny.txt), "--config.bootstrap_samples=200"]
+    again += ["--config.sweep.chunk_size=32", "--config.progress"]  # decides no result
+    assert command(*again).status == 0
+    assert (workdir / "rows.jsonl").read_bytes() == before
+    assert command(*flags(tiny, tmp_path / "new"), *MAP).status == 1  # the trap does spring
+
+
+@pytest.mark.parametrize(
+    ("flag", "name", "was", "now"),
+    [
+        ("--config.seed=1", "config.seed", "0", "1"),
+        ("--config.packing.window=64", "config.packing.window", "None", "64"),
+        ("--config.layers=1", "config.layers", r"\[\]", r"\[1\]"),
+    ],
+)
+def test_another_config_is_refused_in_the_same_folder(
+    finished, tiny, command, flag, name, was, now
+):
+    workdir = finished[0]
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    same = [*flags(tiny, workdir, tiny.jsonl, tiny.txt), "--config.bootstrap_samples=200"]
+    done = command(*same, "--config.sweep.chunk_size=32", flag)
+    assert (done.status, done.out) == (2, "")
+    assert re.fullmatch(
+        rf"error: expected to continue the run in \S+; its {name} is {was}, now it is {now}; "
+        r"choose another workdir\n",
+        done.err,
+    )
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_row_that_is_not_finite_is_null_with_a_reason(tiny, command, tmp_path):
+    overflow = "--config.interventions=scale_1" + 38 * "0"
+    done = command(*flags(tiny, tmp_path / "run"), *MAP, overflow, "--config.layers=1")
+    assert (done.status, done.err) == (0, "")
+    baseline, row = rows_of(tmp_path / "run")
+    assert set(row) == FIELDS | {"reason"}
+    assert [row[name] for name in ("nll", "ppl", "degradation_percent", "ci95")] == 4 * [None]
+    assert row["reason"] == "the summed NLL is nan"
+    assert baseline["ppl"] > 1
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_lists_of_the_config_replace_the_cells_of_the_first_text(tiny, command, tmp_path):
+    lists = ["--config.interventions=zero", "--config.scopes=mlp,head_5", "--config.layers=0,2"]
+    lists += ["--config.positions=first"]
+    done = command(*flags(tiny, tmp_path / "run"), *MAP, *lists)
+    assert (done.status, done.err) == (0, "")
+    names = [row["variant"] for row in rows_of(tmp_path / "run")]
+    expected = ["zero/mlp@first/0", "zero/head_5@first/0"]
+    expected += ["zero/mlp@first/2", "zero/head_5@first/2"]
+    assert names == ["baseline", *expected]
+
+
+def test_a_dry_run_says_the_cost_and_writes_nothing(tiny, command, tmp_path):
+    done = command(*flags(tiny, tmp_path / "run"), *MAP, "--dry_run")
+    assert (done.status, done.err) == (0, "")
+    assert f"text {tiny.jsonl}: 4 variants" in done.out
+    assert re.search(r"neighbour_mean/layer +layers 0-2\n", done.out)
+    # Three layers unedited, and from each edited one to the end: 3 + 3 + 2 + 1.
+    assert re.search(r"layer applications, distinct +9\n", done.out)
+    assert re.search(r"matrix products +[\d.]+ TFLOP\n", done.out)
+    assert re.search(r"memory for weights and streams +[\d,]+ MiB on each of 1 device", done.out)
+    assert re.search(r"expected time +[\d.]+ s", done.out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_names_what_can_be_chosen(command):
+    done = command("importance", "--list")
+    assert (done.status, done.err) == (0, "")
+    for name in ("neighbour_mean", "scale_ALPHA", "q_proj", "others", "paragraphs", "file:PATH"):
+        assert re.search(rf"^  {re.escape(name)} ", done.out + " ", re.MULTILINE), name
