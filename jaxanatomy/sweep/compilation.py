@@ -63,8 +63,13 @@ class Compiler:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return dict(zip(keys, pool.map(self._build, keys), strict=True))
 
+    def program(self, key: ProgramKey) -> tuple[Callable, tuple[int, ...], tuple]:
+        """A program as a function, the arguments that it donates, and their shapes."""
+        kind, variety, width = key
+        return getattr(self, f"_{kind}_program")(variety, width)
+
     def _build(self, key: ProgramKey) -> Callable:
-        function, donate, arguments = getattr(self, "_" + key[0] + "_program")(*key[1:])
+        function, donate, arguments = self.program(key)
         with jax.default_matmul_precision(self._options.precision):
             return self._lanes.compile(function, donate, arguments)
 
