@@ -96,7 +96,8 @@ class Run:
 
         Raises:
           InputError: The folder cannot be written, is in use, is occupied by something
-            else or by a run of another config, or holds a corrupt row.
+            else or by a run of another config, or holds a corrupt row. If the block raises
+            one before a new run has rows, config.json is taken away again.
         """
         if not 0 <= process_index < process_count:
             raise ValueError(f"process_index {process_index} of {process_count} processes")
@@ -104,12 +105,19 @@ class Run:
         if process_index == 0:
             _refuse_foreign(run._folder)
         with _exclusive(run._folder, process_index):
+            is_new = process_index == 0 and not run.path("config.json").exists()
             if process_index == 0:
                 _remove_temporaries(run._folder)
                 run._write_or_compare_config(config, provenance, ignore)
             drop_torn_line(run._rows_path)
             run._remember(known_rows(run._folder))
-            yield run
+            try:
+                yield run
+            except InputError:
+                if is_new and not known_rows(run._folder):
+                    # The command, once corrected, may go into the same folder.
+                    run.path("config.json").unlink(missing_ok=True)
+                raise
 
     @property
     def folder(self) -> Path:

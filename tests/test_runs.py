@@ -138,6 +138,26 @@ def test_another_config_is_refused_with_the_field_and_both_values(tmp_path):
     assert lines(tmp_path) == [json.dumps(row) for row in rows(1)]
 
 
+def test_bad_input_before_the_first_row_leaves_the_folder_to_the_corrected_command(tmp_path):
+    def stop(config, done, error):
+        with Run.open(tmp_path, config, MADE) as run:
+            run.append(rows(*done))
+            raise error("NaN in the weights")
+
+    def fail(config, *done, error=InputError):
+        with pytest.raises(error, match="NaN"):
+            stop(config, done, error)
+
+    fail(CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    fail({"model": "random:other"}, error=ZeroDivisionError)  # a fault of ours keeps it
+    refuse(r"config.model is 'random:other'", tmp_path)
+    (tmp_path / "config.json").unlink()
+    fail(CONFIG, 1)
+    fail(CONFIG)
+    assert read_run(tmp_path).config == CONFIG
+
+
 def test_fields_that_decide_nothing_may_differ(tmp_path):
     accept(tmp_path)
     other = CONFIG | {"sweep": {"backend": "pmap", "width": 9}}
