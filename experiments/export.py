@@ -134,6 +134,7 @@ def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
     """Changes the weights and writes them in the dtype that is asked for."""
     import numpy as np
 
+    from jaxanatomy.errors import InputError
     from jaxanatomy.interventions.materialise import materialise
     from jaxanatomy.weights import export_hf, tensors
 
@@ -146,7 +147,11 @@ def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
             for leaf, array in tensors.to_leaves(params).items()
         }
     broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
-    tensors.require_finite(broken, "the changed model", plan.dtype)
+    if broken:
+        raise InputError(
+            f"the changed weights must be finite as {plan.dtype}; NaN or Inf in "
+            f"{', '.join(broken[:4])}; take dtype float32 or another change"
+        )
     params = tensors.from_leaves(leaves)
     export_hf(dataclasses.replace(original, config=config, params=params), folder)
 

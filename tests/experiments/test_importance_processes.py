@@ -18,12 +18,12 @@ PYTHON = (sys.executable, "-m", "experiments.importance")
 
 def flags_of(tiny, workdir):
     """Many small chunks of one variant each."""
-    scopes = ["layer", "attention", "mlp", "q_proj", "k_proj", "v_proj", "o_proj"]
-    scopes += ["gate_proj", "up_proj", "down_proj"]
+    scopes = ["layer", "attention", "mlp", *(f"head_{head}" for head in range(6))]
+    scopes += ["q_proj", "v_proj", "gate_proj"]
     return [
         "--config=configs/importance.py:quick",
         *(f"--config.model={tiny.model}", f"--config.texts={tiny.jsonl}", f"--workdir={workdir}"),
-        *("--config.interventions=neighbour_mean,zero", f"--config.scopes={','.join(scopes)}"),
+        *("--config.interventions=zero", f"--config.scopes={','.join(scopes)}"),
         *("--config.sweep.chunk_size=1", "--config.bootstrap_samples=50"),
     ]
 
