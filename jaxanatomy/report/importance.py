@@ -133,7 +133,7 @@ def _thresholds(ax: Axes) -> None:
     heights = [3.2, math.sqrt(ends[0] * ends[1]), math.sqrt(ends[1] * ends[2])]
     heights.append(math.sqrt(ends[2] * high))
     for name, height in zip(CATEGORIES, heights, strict=True):
-        ax.text(1.008, height, name, transform=beside, va="center", fontsize=7.5, color=style.MUTED)
+        ax.text(1.016, height, name, transform=beside, va="center", fontsize=7.5, color=style.MUTED)
     ax.axhline(0, color=style.INK, linewidth=0.8, zorder=4)
 
 
@@ -167,12 +167,13 @@ def _not_finite(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def _labels(ax: Axes, shown: _Map) -> None:
-    """The value over each critical bar, above its interval and the paper's marker."""
+    """The value over each critical bar, above everything that is drawn on it."""
     published = dict(enumerate(shown.paper))
     for row in shown.finite:
         if category(row) != "critical":
             continue
-        reach = [_value(row), *(interval(row) or ()), published.get(row["layer"], math.nan)]
+        marks = [published.get(row["layer"], math.nan), shown.without_first[row["layer"]]]
+        reach = [_value(row), *(interval(row) or ()), *marks]
         ax.annotate(
             f"{style.compact(_value(row))} %",
             (row["layer"], max(value for value in reach if math.isfinite(value))),

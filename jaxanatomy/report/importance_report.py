@@ -1,6 +1,7 @@
 """The report of the importance experiment: its sections, with how to read each figure."""
 
 import math
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -99,12 +100,15 @@ def _settled(cells: Cells) -> str:
 def _caution(cells: Cells) -> str:
     """What the controls and the attribution add, where they were measured."""
     words = []
-    skipped = ratios(cells, "zero").values()
+    skipped = ratios(cells, "zero")
     if skipped and cells.main == NEIGHBOUR_MEAN:
-        milder = sum(ratio < 1 for ratio in skipped)
+        milder = [layer for layer, ratio in skipped.items() if ratio < 1]
+        apart = sum(_is_clearly_milder(cells, "zero", layer) for layer in milder)
         words.append(
-            f"skipping the layer altogether does less damage than its neighbour mean in {milder} "
-            f"of {len(skipped)} layers; there the map measures the mixture as well as the loss."
+            f"skipping the layer altogether gives a lower perplexity than its neighbour mean in "
+            f"{len(milder)} of {len(skipped)} layers (median ratio "
+            f"×{statistics.median(skipped.values()):.2f}); in {apart} of them the two 95 % "
+            "intervals do not overlap. Where they do, this text does not tell the two apart."
         )
     layers = ", ".join(map(str, first_token_layers(cells)))
     if layers:
@@ -112,6 +116,15 @@ def _caution(cells: Cells) -> str:
     sentence = " ".join(words)
     on = f"On {cells.text}, " if cells.text and skipped else ""
     return on + sentence if on else sentence[:1].upper() + sentence[1:]
+
+
+def _is_clearly_milder(cells: Cells, control: str, layer: int) -> bool:
+    """Whether the control's whole interval lies below the neighbour mean's.
+
+    Stricter than a paired test of the two, which the rows do not hold.
+    """
+    ends = [interval(cells.row(name, layer)) for name in (control, NEIGHBOUR_MEAN)]
+    return all(ends) and ends[0][1] < ends[1][0]
 
 
 def _effect(row: Mapping[str, Any]) -> str:
@@ -164,12 +177,12 @@ def _controls_section(texts: Sequence[Cells]) -> Section | None:
                     _figure(plot.control_ratios([cells])),
                     f"{_on(cells)}for each control, its perplexity over that of the neighbour "
                     "mean, a dot for each inner layer.",
-                    "Where zero (the layer skipped) lies left of 1, the neighbour mean does harm "
-                    "of its own beyond removing the layer. The rescaled mean undoes the loss of "
-                    "norm, the aligned mean the mixing of unaligned neurons; matched noise and "
+                    "Where zero (the layer skipped) lies clearly left of 1, the neighbour mean "
+                    "does harm of its own beyond removing the layer. The rescaled mean undoes the "
+                    "loss of norm, the aligned mean the mixing of neurons; matched noise and "
                     "permuted rows keep a layer's statistics and nothing else. Colours are the "
-                    "categories of the importance map; numbers name outlying layers. Ratios have "
-                    "the uncertainty of both perplexities.",
+                    "categories of the importance map; numbers name outlying layers. "
+                    "These are point estimates: a ratio near 1 decides nothing on a short text.",
                 )
             )
     text = (
@@ -224,7 +237,9 @@ def _parts_section(texts: Sequence[Cells]) -> Section | None:
             )
     text = (
         _HEAT_CAPTION + "Each row edits one part alone; effects of parts do not add up to the "
-        "layer's, since parts can stand in for each other."
+        "layer's, since parts can stand in for each other. Under zero some rows must be equal: "
+        "a product with one factor zero is zero whichever factor it is, so q_proj equals k_proj; "
+        "v_proj, o_proj and attention are equal; and so are gate_proj, up_proj, down_proj and MLP."
     )
     return Section("Parts of layers", (text,), tuple(content)) if content else None
 

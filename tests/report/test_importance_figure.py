@@ -121,3 +121,12 @@ def test_rows_without_a_layer_are_refused(rows):
 def test_a_notebook_shows_what_was_drawn(rows, two_texts):
     assert plot.importance(rows)._repr_png_().startswith(b"\x89PNG")
     assert plot.importance(two_texts)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_labels_stand_above_what_is_drawn_on_their_bar(rows, change):
+    change(rows, "neighbour_mean/layer/0", degradation_percent_without_first=900.0)
+    labels = {
+        found.xy[0]: found.xy[1] for found in plot.importance(rows).texts if hasattr(found, "xy")
+    }
+    assert labels[0] == 900.0
+    assert labels[3] == 1.5 * 34_000 + 4
