@@ -15,6 +15,8 @@ from jaxanatomy.report.cells import Cells, Row, by_text, category, interval
 from jaxanatomy.report.cells import label as name_of
 from jaxanatomy.report.panels import draw_texts, title
 
+_NEAR = 2.5  # a label over a bar covers marks up to this many times higher
+
 
 def importance(
     rows: Iterable[Row],
@@ -167,16 +169,19 @@ def _not_finite(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def _labels(ax: Axes, shown: _Map) -> None:
-    """The value over each critical bar, above everything that is drawn on it."""
+    """The value over each critical bar, clear of its interval and of marks close by."""
     published = dict(enumerate(shown.paper))
     for row in shown.finite:
         if category(row) != "critical":
             continue
         marks = [published.get(row["layer"], math.nan), shown.without_first[row["layer"]]]
-        reach = [_value(row), *(interval(row) or ()), *marks]
+        top = max(_value(row), *(interval(row) or ()), 1.0)
+        for mark in sorted(filter(math.isfinite, marks)):
+            # A mark further off is left alone: the label would seem to be the mark's.
+            top = max(top, mark) if mark < _NEAR * top else top
         ax.annotate(
             f"{style.compact(_value(row))} %",
-            (row["layer"], max(value for value in reach if math.isfinite(value))),
+            (row["layer"], top),
             xytext=(0, 6),
             textcoords="offset points",
             ha="center",

@@ -108,7 +108,8 @@ def _caution(cells: Cells) -> str:
             f"skipping the layer altogether gives a lower perplexity than its neighbour mean in "
             f"{len(milder)} of {len(skipped)} layers (median ratio "
             f"×{statistics.median(skipped.values()):.2f}); in {apart} of them the two 95 % "
-            "intervals do not overlap. Where they do, this text does not tell the two apart."
+            "intervals do not overlap. Where they do, these intervals do not tell the two "
+            "apart; a paired test, which the rows do not allow, might."
         )
     layers = ", ".join(map(str, first_token_layers(cells)))
     if layers:

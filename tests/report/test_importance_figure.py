@@ -123,10 +123,13 @@ def test_a_notebook_shows_what_was_drawn(rows, two_texts):
     assert plot.importance(two_texts)._repr_png_().startswith(b"\x89PNG")
 
 
-def test_labels_stand_above_what_is_drawn_on_their_bar(rows, change):
-    change(rows, "neighbour_mean/layer/0", degradation_percent_without_first=900.0)
-    labels = {
-        found.xy[0]: found.xy[1] for found in plot.importance(rows).texts if hasattr(found, "xy")
-    }
-    assert labels[0] == 900.0
-    assert labels[3] == 1.5 * 34_000 + 4
+@pytest.mark.parametrize(
+    ("mark", "height"),
+    [(300.0, 379.0), (500.0, 500.0), (9_000.0, 379.0)],
+    ids=["under the interval", "close above it", "far above it"],
+)
+def test_labels_are_clear_of_marks_but_stay_with_their_bar(rows, mark, height):
+    """Layer 0: 250 %, its interval ends at 379 %; the paper's marker is at `mark`."""
+    axes = plot.importance(rows, paper=[mark])
+    labels = {found.xy[0]: found.xy[1] for found in axes.texts if hasattr(found, "xy")}
+    assert labels == {0: height, 3: 1.5 * 34_000 + 4}
