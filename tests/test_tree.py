@@ -39,8 +39,10 @@ def test_layer_l_of_a_stack_is_an_index():
 
 
 def test_equal_shapes_that_are_not_neighbours_or_of_another_dtype_stand_apart():
-    narrow, wide = PARAMS["mixed"]["layers"][2], PARAMS["mixed"]["layers"][0]
-    assert len(tree.stack([wide, narrow, wide])) == 3
+    wide, _, *others = PARAMS["mixed"]["layers"]
+    for other in others:  # fewer heads, a narrower MLP
+        assert len(tree.stack([wide, other, wide])) == 3
+        assert len(tree.stack([other, wide, other])) == 3
     half = jax.tree.map(lambda leaf: leaf.astype(np.float16), wide)
     stacks = tree.stack([wide, half, half])
     assert [tree.get(stacked, "q_proj").dtype for stacked in stacks] == [np.float32, np.float16]
