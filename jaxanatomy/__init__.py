@@ -11,6 +11,8 @@ The names are those of `jaxanatomy.api`; they are imported when first used, so t
 """
 
 import importlib
+import sys
+import types
 from typing import Any
 
 from jaxanatomy.version import __version__
@@ -41,14 +43,24 @@ _PUBLIC = (
 __all__ = ["__version__", *_PUBLIC]
 
 
+class _Package(types.ModuleType):
+    """This package, in which `sweep` is the function and not the package of that name."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # The import system binds each submodule that is imported, wherever that happens.
+        if name != "sweep" or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    api = importlib.import_module("jaxanatomy.api")
-    # All at once: importing the API binds `sweep` to the package of that name, and the
-    # function is what `ja.sweep(...)` means.
-    globals().update({public: getattr(api, public) for public in _PUBLIC})
-    return globals()[name]
+    value = getattr(importlib.import_module("jaxanatomy.api"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -28,13 +28,23 @@ MIXED_SHAPES = CONFIG.with_layers(
 def random_params(config: ModelConfig, seed: int = 0) -> tree.Params:
     """Kernels large enough that every layer, head, norm and position matters."""
     rng = np.random.default_rng(seed)
-    params = model.init(config, jax.random.key(seed))
 
-    def scale(leaf):
-        factor = 12.0 if leaf.ndim > 1 else rng.uniform(0.5, 1.5, leaf.shape)
-        return np.asarray(leaf * factor, np.float32)
+    def draw(shape):
+        if len(shape) == 1:
+            return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        return 0.24 * rng.standard_normal(shape, dtype=np.float32)
 
-    return jax.tree.map(scale, params)
+    def block(layer):
+        shapes = tree.block_shapes(config, layer)
+        return tree.block_from({name: draw(shape) for name, shape in shapes.items()})
+
+    shape_VD = (config.vocab_size, config.hidden_size)
+    params = {
+        "embed": {"embedding": draw(shape_VD)},
+        "layers": tuple(block(layer) for layer in range(config.num_layers)),
+        "final_norm": {"scale": draw((config.hidden_size,))},
+    }
+    return params if config.tie_embeddings else {**params, "unembed": {"embedding": draw(shape_VD)}}
 
 
 def text(documents: int = 3, rows: int = 1, seed: int = 0) -> TextBatch:

@@ -233,10 +233,8 @@ def test_importing_the_package_imports_nothing_slow(run_python):
         "ja.sweep; from jaxanatomy.sweep import engine",
         "from jaxanatomy.sweep import engine; ja.load",
         "from jaxanatomy import api; ja.load",
-        pytest.param(
-            "from jaxanatomy.sweep import engine",
-            marks=pytest.mark.xfail(reason="until another public name of ja is used"),
-        ),
+        "from jaxanatomy.sweep import engine",
+        "import jaxanatomy.sweep.engine",
     ],
 )
 def test_sweep_is_the_function_though_a_package_has_its_name(lines, run_python):
