@@ -52,6 +52,15 @@ class StudySettings:
     process: int = 0
     progress: bool = False
 
+    def __post_init__(self):
+        if self.samples < 1:
+            raise InputError(
+                f"bootstrap_samples must be a whole number above 0; got {self.samples}; "
+                "2000 is usual"
+            )
+        if self.seed < 0:
+            raise InputError(f"seed must be 0 or above; got {self.seed}")
+
 
 class Study:
     """Texts with their variants, planned for one model.

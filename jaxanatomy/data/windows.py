@@ -1,6 +1,7 @@
 """Documents cut into windows of tokens, in which every token is predicted once."""
 
 import dataclasses
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -74,11 +75,16 @@ def cut_text(
     return _within_budget(windows, token_budget)
 
 
-def require_positive(**numbers: int | None) -> None:
+def require_positive(**counts: int | None) -> None:
     """Raises `InputError` for the first number that is neither None nor a count above 0."""
-    for name, number in numbers.items():
-        if number is not None and (isinstance(number, bool) or int(number) != number or number < 1):
+    for name, number in counts.items():
+        if number is not None and not _is_count(number):
             raise InputError(f"{name} must be a whole number above 0; got {number!r}")
+
+
+def _is_count(number: object) -> bool:
+    is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    return is_number and number >= 1 and int(number) == number
 
 
 def _window_and_stride(
@@ -89,12 +95,13 @@ def _window_and_stride(
     size = min(DEFAULT_WINDOW if window is None else window, context_length)
     if size < 2:
         raise InputError(
-            f"window must be at least 2 tokens, one to read and one to predict; got {size}"
+            f"window must be at least 2 tokens, one to read and one to predict; got {size}; "
+            "raise it"
         )
     if stride is not None and stride >= size:
         raise InputError(
             f"stride must be below the window of {size} tokens, or the first token of a window "
-            f"could not be predicted; got {stride}"
+            f"could not be predicted; got {stride}; lower it"
         )
     return size, size // 2 if stride is None else stride
 
@@ -104,7 +111,9 @@ def _tokenise(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Index and tokens of each document, one at a time: a budget may end the text early."""
     if add_bos and tokenizer.bos_id is None:
-        raise InputError("add_bos needs a tokenizer with a BOS token; this one has none")
+        raise InputError(
+            "add_bos needs a tokenizer with a BOS token; this one has none; leave add_bos off"
+        )
     prefix = [tokenizer.bos_id] if add_bos else []
     for index, document in enumerate(text.documents):
         token = np.asarray([*prefix, *tokenizer.encode(document)], np.int64)

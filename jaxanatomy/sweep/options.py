@@ -9,6 +9,7 @@ from jaxanatomy.errors import InputError, choose
 BACKENDS = ("shard_map", "pmap")
 SPLITS = ("auto", "streams", "rows")
 DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,13 @@ class SweepOptions:
 
     def __post_init__(self):
         choose("dtype", self.dtype, DTYPES)
+        choose("sweep.precision", self.precision, PRECISIONS)
         choose("sweep.split", self.split, SPLITS)
         choose("sweep.backend", self.backend, BACKENDS)
         for name in ("chunk_size", "pool_megabytes", "tokens_per_call", "devices"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"sweep.{name} must be at least 1; got {value}")
+            if value is not None and not (isinstance(value, int) and value >= 1):
+                raise InputError(f"sweep.{name} must be a whole number above 0; got {value!r}")
         if self.widths is not None and (not self.widths or min(self.widths) != 1):
             raise InputError(f"sweep.widths must include 1; got {self.widths}")
 
