@@ -111,7 +111,9 @@ def require_same_fields(config: Mapping[str, Any], reference: Mapping[str, Any])
 def _execute(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     if spec is None or not path.is_file():
-        raise InputError(f"expected a Python config file; got {str(path)!r}; there is none")
+        raise InputError(
+            f"expected a Python config file; got {str(path)!r}; there is none; check the path"
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

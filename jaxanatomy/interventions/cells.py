@@ -64,8 +64,9 @@ def ablations(
         ]
         if not cells:
             raise InputError(
-                f"{intervention.name} exists at {intervention.where()}, and {scope_names} are "
-                f"parts of the model; none of the layers {numbers} has both; name other layers"
+                f"{intervention.name} of {', '.join(scope_names)} must exist at one layer or "
+                f"more; {intervention.name} exists at {intervention.where()}; got layers "
+                f"{', '.join(map(str, numbers))}; name other layers"
             )
         variants += cells
     _require_unique("variants", [variant.name for variant in variants])
@@ -178,4 +179,7 @@ def _checked_layers(config: ModelConfig, layers: Iterable[int] | None) -> list[i
 def _require_unique(kind: str, names: Sequence) -> None:
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
-        raise InputError(f"each of {kind} may come once; repeated: {repeated}")
+        raise InputError(
+            f"each of {kind} may come once; repeated: {', '.join(map(str, repeated))}; leave the "
+            "repetition out"
+        )

@@ -72,7 +72,8 @@ def open_gguf(path: Path, model_id: str) -> Source:
         fields = metadata(reader)
     except _BROKEN as error:
         raise InputError(
-            f"{path} must be a complete GGUF file; {str(error)[:200]}; fetch it again"
+            f"{path} must be a complete GGUF file; its {path.stat().st_size:,} bytes are cut off "
+            f"or damaged ({str(error)[:100]}); fetch it again"
         ) from error
     family = families.for_gguf(fields.get("general.architecture"))
     stored = {tensor.name: _stored(tensor, path) for tensor in reader.tensors}

@@ -169,9 +169,10 @@ def read_params(
 def require_finite(broken: list[str], where: str, dtype: np.dtype) -> None:
     """Raises InputError when the list of tensors with NaN or infinite values has any."""
     if broken:
+        remedy = "fetch the checkpoint again"
         raise InputError(
             f"weights must be finite; NaN or Inf as {dtype} in {_shorten(sorted(broken))} of "
-            f"{where}; fetch the checkpoint again or try dtype float32"
+            f"{where}; {remedy if dtype == np.float32 else f'try dtype float32, or {remedy}'}"
         )
 
 

@@ -172,7 +172,7 @@ def test_layers_of_different_shapes_are_named():
         ({"layers": [5]}, "layers of this model are 0 to 4; got 5"),
         ({"layers": [-1]}, "layers of this model are 0 to 4; got -1"),
         ({"layers": [1.5]}, "whole numbers"),
-        ({"layers": [2, 3, 2]}, r"each of layers may come once; repeated: \[2\]"),
+        ({"layers": [2, 3, 2]}, r"each of layers may come once; repeated: 2; leave"),
         ({"layers": []}, "layers must name at least one"),
         ({"interventions": []}, "interventions must name at least one"),
         ({"scopes": ["mlp", "mlp"]}, "each of scopes may come once"),

@@ -145,7 +145,10 @@ def test_both_forms_of_rope_give_the_same():
         ({"pretraining_tp": 2}, "expected pretraining_tp=1 in config.json; got 2"),
         ({"rope_interleaved": True}, "expected rope_interleaved=False"),
         ({"sliding_window": 4096}, "expected sliding_window=None in config.json; got 4096"),
-        ({"quantization_config": {"bits": 4}}, "expected quantization_config=None"),
+        (
+            {"quantization_config": {"bits": 4}},
+            "a checkpoint that is not quantised; got quantization_config=",
+        ),
         ({"hidden_size": None}, "config.json must have hidden_size;"),
         ({"hidden_size": "576"}, "hidden_size of the model must be a positive integer; got '576'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers of the model must be a positive integer"),

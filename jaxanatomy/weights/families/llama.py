@@ -90,6 +90,11 @@ def from_config(fields: Mapping[str, Any]) -> ModelConfig:
         raise InputError(f"config.json must have {', '.join(absent)}; fetch it again")
     for name, accepted in _FIXED.items():
         if name in fields and fields[name] not in accepted:
+            if name == "quantization_config":
+                raise InputError(
+                    f"expected a checkpoint that is not quantised; got {name}={fields[name]!r} in "
+                    "config.json; use the original checkpoint, or a GGUF"
+                )
             raise InputError(
                 f"expected {name}={accepted[0]!r} in config.json; got {fields[name]!r}; "
                 "this architecture is not supported"
@@ -231,7 +236,10 @@ def _rope_scaling(form: Mapping[str, Any], key: str) -> Llama3RopeScaling | None
     kind = form.get("rope_type", form.get("type", "default"))
     wanted = {"default": (), "llama3": tuple(_LLAMA3)}.get(kind)
     if wanted is None:
-        raise InputError(f"expected {key} of type default or llama3; got {kind!r}; not supported")
+        raise InputError(
+            f"expected {key} of type default or llama3; got {kind!r} in config.json; "
+            "this architecture is not supported"
+        )
     given = set(form) - {"rope_type", "type", "rope_theta"}
     if form.get("partial_rotary_factor") in (1, None):
         given -= {"partial_rotary_factor"}

@@ -152,7 +152,10 @@ def _check_keys(fields: Mapping[str, Any]) -> None:
         raise InputError(f"the GGUF must have {', '.join(absent)}; fetch it again")
     for key, accepted in _FIXED.items():
         if key in fields and fields[key] not in accepted:
-            raise InputError(f"expected {key}={accepted[-1]!r}; got {fields[key]!r}; not supported")
+            raise InputError(
+                f"expected {key}={accepted[-1]!r}; got {fields[key]!r} in the GGUF; this is not "
+                "supported; use another file"
+            )
 
 
 def _rope_scaling(
