@@ -89,3 +89,17 @@ def command():
 def copy_model():
     """`copy_model(folder, kind)`: a model of one's own, to be damaged."""
     return make_model
+
+
+@pytest.fixture
+def place(tmp_path, tiny, monkeypatch):
+    """Where a test makes its bad input: a folder, the workdir to be, and helpers."""
+    with contextlib.ExitStack() as stack:
+        yield types.SimpleNamespace(
+            folder=tmp_path,
+            workdir=tmp_path / "run",
+            tiny=tiny,
+            copy_model=make_model,
+            monkeypatch=monkeypatch,
+            stack=stack,
+        )
