@@ -52,6 +52,9 @@ def test_the_forward_gives_the_result_of_the_sweep(name, swept):
     assert [shape.num_heads for shape in config.layers] == [4] * len(params["layers"])
     found = naive_nll(config, params, baseline_steps(config.num_layers), text())
     np.testing.assert_allclose(found, swept[name], rtol=1e-5, atol=1e-5)
+    # The sweep shares what an edit does with the code under test; a naive loop does not.
+    expected = naive_nll(CONFIG, PARAMS, VARIANTS[name].steps, text())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_variants_differ_from_the_baseline(swept):
