@@ -2,6 +2,9 @@
 
     python -m experiments.export --config=configs/export.py --workdir=runs/export
 
+Six seconds on two cores: 127.4 of 134.5 million parameters, perplexity 28.51 on the ten
+sentences, was 26.53.
+
 Anything else that the importance map can name, for example one layer scaled, one cloned
 and a head silenced, as bfloat16:
 
