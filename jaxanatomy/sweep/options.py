@@ -63,4 +63,4 @@ class SweepOptions:
             return tuple(sorted(set(self.widths), reverse=True))
         wanted = self.tokens_per_call or (1_000 if platform == "cpu" else 16_384)
         widest = max(1, round(wanted / tokens))
-        return tuple(sorted({widest, max(1, widest // 4), 1}, reverse=True))
+        return tuple(sorted({widest, max(1, widest // 3), 1}, reverse=True))
