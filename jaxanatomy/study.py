@@ -134,8 +134,7 @@ class Study:
             return
         self._prepare([sweep for sweep, chunks in zip(self.sweeps, todo, strict=True) if chunks])
         for part, (sweep, chunks) in enumerate(zip(self.sweeps, todo, strict=True)):
-            work = sum(sweep.schedules[chunk].distinct for chunk in chunks)
-            work *= len(self._batches[part])
+            work = sum(sweep.applications(chunk) for chunk in chunks)
             name = self._parts[part].text.name
             with runs.Progress(work, name, force=self._settings.progress) as progress:
                 for chunk in chunks:

@@ -4,8 +4,7 @@ Only the components that an edit replaces are new arrays; the rest of the block 
 shared with the model.
 """
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ class Editor:
 
     def __init__(self, lanes: Lanes, layers: Sequence[tree.Block]):
         self._lanes = lanes
+        self._compiled: dict[tuple, Callable] = {}
         self._layers = [
             [lanes.on_lane(block, lane) for block in layers] for lane in range(lanes.count)
         ]
@@ -40,18 +40,22 @@ class Editor:
         if edit is None:
             return own
         blocks = [own, *(self._layers[lane][source] for source in edit.sources)]
-        if edit.on_host:
-            new = self._on_host(edit, blocks, own)
-        else:
-            new = _compiled(edit.function, edit.scope, edit.arguments, self._lanes)(*blocks)
+        new = self._on_host(edit, blocks, own) if edit.on_host else self._on_device(edit, blocks)
         return tree.replace(own, new)
+
+    def _on_device(self, edit: Edit, blocks: Sequence[tree.Block]) -> dict[str, Any]:
+        """Compiled once for all layers of a shape: the layer's number is no argument."""
+        key = edit.function, edit.scope, edit.arguments
+        if key not in self._compiled:
+            self._compiled[key] = jax.jit(self._lanes.squeezed(_in_float32(edit)))
+        return self._compiled[key](*blocks)
 
     def _on_host(self, edit: Edit, blocks: Sequence[tree.Block], own: tree.Block) -> dict[str, Any]:
         several = self._lanes.count > 1
         host = jax.tree.map(
             lambda leaf: np.asarray(leaf)[0] if several else np.asarray(leaf), blocks
         )
-        new = _restricted(edit.function, edit.scope, edit.arguments)(*host)
+        new = _in_float32(edit)(*host)
         return {
             name: jax.device_put(
                 np.asarray(array[None] if several else array, tree.get(own, name).dtype),
@@ -61,11 +65,22 @@ class Editor:
         }
 
 
-@functools.cache
-def _compiled(function, scope: tuple[str, ...], arguments: tuple, lanes: Lanes):
-    return jax.jit(lanes.squeezed(_restricted(function, scope, arguments)))
+def _in_float32(edit: Edit) -> Callable[..., dict[str, Any]]:
+    """The edit as a function from blocks to the components of its scope.
+
+    It sees float32 whatever the compute dtype is, so that norms and statistics of
+    bfloat16 weights are not summed in bfloat16.
+    """
+
+    def edited(*blocks: tree.Block) -> dict[str, Any]:
+        wide = jax.tree.map(lambda leaf: _cast(leaf, np.float32), blocks)
+        arrays = edited_arrays(edit.function, edit.scope, edit.arguments, *wide)
+        return {
+            name: _cast(array, tree.get(blocks[0], name).dtype) for name, array in arrays.items()
+        }
+
+    return edited
 
 
-def _restricted(function, scope: tuple[str, ...], arguments: tuple):
-    """The edit as a function from blocks to the components of its scope."""
-    return functools.partial(edited_arrays, function, scope, arguments)
+def _cast(array: tree.Array, dtype: np.dtype) -> tree.Array:
+    return array if array.dtype == dtype else array.astype(dtype)

@@ -123,6 +123,11 @@ class Sweep:
         ]
         return len(self._batches) * sum(plan.flops(tokens, predictions, measure) for plan in plans)
 
+    def applications(self, chunk: int) -> int:
+        """Layer applications, without padding, that `run(chunk)` reports to `progress`."""
+        groups = len(range(0, len(self._batches), self._batches_at_once))
+        return groups * self.schedules[chunk].distinct
+
     def compile(self) -> None:
         """Compiles every program that the schedules call, in threads."""
         calls = [call for schedule in self.schedules for call in schedule.calls]
@@ -164,9 +169,8 @@ class Sweep:
         if not self._programs:
             self.compile()
         readings: Readings = {variant.name: {} for variant in self.chunks[chunk]}
-        step = 1 if self._by_streams else self.lanes.count
-        for start in range(0, len(self._batches), step):
-            group = self._batches[start : start + step]
+        for start in range(0, len(self._batches), self._batches_at_once):
+            group = self._batches[start : start + self._batches_at_once]
             values = self._run_batches(chunk, group, progress or (lambda done: None))
             lanes = self.lanes.count if self._by_streams else len(group)
             for plan, reads in zip(self.plans[chunk][:lanes], values[:lanes], strict=True):
@@ -178,6 +182,10 @@ class Sweep:
     @property
     def _by_streams(self) -> bool:
         return self.split == "streams"
+
+    @property
+    def _batches_at_once(self) -> int:
+        return 1 if self._by_streams else self.lanes.count
 
     def _parts(self, chunk: Sequence[Variant]) -> list[Sequence[Variant]]:
         """The variants of a chunk that each lane runs."""

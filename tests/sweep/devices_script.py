@@ -43,9 +43,10 @@ def run(config, listed, batches, options):
         config, listed, batches, {"nll": nll}, options, anchor=baseline(config.num_layers)
     )
     sweep.place(random_params(config))
-    readings = {}
+    readings, reported = {}, []
     for chunk in range(len(sweep.chunks)):
-        readings |= sweep.run(chunk)
+        readings |= sweep.run(chunk, reported.append)
+    assert sum(reported) == sum(map(sweep.applications, range(len(sweep.chunks))))
     return sweep, readings
 
 

@@ -236,6 +236,32 @@ def test_bfloat16_is_close_and_sums_in_float32():
     assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("host", [False, True])
+def test_edits_see_float32_weights_whatever_the_compute_dtype(host):
+    seen = []
+
+    def watch(own):
+        seen.append(tree.get(own, "up_proj").dtype)
+        return double(own)
+
+    steps = replaced(BASE, Step(2, Edit("watch", watch, on_host=host)))
+    options = SweepOptions(dtype="bfloat16")
+    _, readings = run(CONFIG, PARAMS, [baseline(L), Variant("v", steps)], [TEXT], options)
+    assert seen == [np.float32]
+    expected = naive_nll(CONFIG, PARAMS, replaced(BASE, edited(2, double, ())), TEXT)
+    assert np.abs(readings["v"]["nll"][0] - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_progress_ends_at_the_announced_number_of_applications():
+    batches = [text(rows=2, seed=seed) for seed in range(3)]
+    variants = [Variant(name, steps) for name, steps in VARIANTS.items()]
+    sweep = Sweep(CONFIG, variants, batches, {"nll": nll}, SweepOptions(widths=(1,), chunk_size=12))
+    sweep.place(PARAMS)
+    reported = []
+    sweep.run(1, reported.append)
+    assert sum(reported) == sweep.applications(1) == 3 * sweep.schedules[1].distinct
+
+
 def test_programs_are_compiled_before_the_run_and_never_again(monkeypatch):
     calls = []
     sweep = Sweep(CONFIG, [baseline(L)], [TEXT], {"nll": lambda s, c: calls.append(1) or nll(s, c)})
