@@ -144,7 +144,9 @@ def interval(row: Row) -> tuple[float, float] | None:
 
 def category(row: Row) -> str:
     """The row's category, worked out where the row does not say."""
-    return row.get("category") or categorise(number(row, "degradation_percent")) or ""
+    if "category" in row:
+        return row["category"] or ""
+    return categorise(number(row, "degradation_percent")) or ""
 
 
 def is_certain(row: Row) -> bool:

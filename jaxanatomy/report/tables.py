@@ -104,11 +104,11 @@ def _perplexity(row: Row | None) -> str:
 
 
 def percent(value: float) -> str:
-    """A percentage with its sign, in at most nine ASCII characters; "-": not measured."""
+    """A percentage with its sign, in at most nine ASCII characters; "-": not measured, "n/f": not finite."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):
-        return "infinite"
+        return "n/f"
     if abs(value) >= 1e6:
         return f"{value:+.1e}"
     return f"{value:+,.1f}" if abs(value) < 1e3 else f"{value:+,.0f}"
