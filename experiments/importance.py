@@ -61,7 +61,7 @@ def dry_run(config: ConfigDict) -> str:
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     """All cells on the first text, the main map on the others."""
     from jaxanatomy.data.text import load_text
-    from jaxanatomy.errors import InputError
+    from jaxanatomy.errors import InputError, choose
     from jaxanatomy.interventions import cells
     from jaxanatomy.study import Part, Study, StudySettings
     from jaxanatomy.sweep import SweepOptions
@@ -71,12 +71,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     texts = [load_text(name) for name in config.texts]
     source = open_model(config.model)
-    if config.cells == "protocol":
-        variants = cells.protocol_cells(source.config)
-    elif config.cells == "map":
-        variants = cells.main_map(source.config, boundary=config.boundary)
-    else:
-        raise InputError(f"cells must be 'protocol' or 'map'; got {config.cells!r}")
+    choose("cells", config.cells, ("protocol", "map"))
     if config.interventions or config.scopes or config.positions or config.layers:
         variants = cells.ablations(
             source.config,
@@ -85,7 +80,10 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
             config.positions or None,
             config.layers or None,
         )
-    main_map = cells.main_map(source.config, boundary=config.boundary)
+    elif config.cells == "protocol":
+        variants = cells.protocol_cells(source.config)
+    else:
+        variants = cells.main_map(source.config, boundary=config.boundary)
     settings = StudySettings(
         packing=config.packing.to_dict(),
         samples=config.bootstrap_samples,
@@ -95,7 +93,9 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         process=process,
         progress=config.progress,
     )
-    parts = [Part(texts[0], variants), *(Part(text, main_map) for text in texts[1:])]
+    parts = [Part(texts[0], variants)]
+    for text in texts[1:]:
+        parts.append(Part(text, cells.main_map(source.config, boundary=config.boundary)))
     return Study(source, parts, settings)
 
 
@@ -108,7 +108,7 @@ def describe() -> str:
 
     sections = {
         "interventions": dict(describe_interventions()),
-        "scopes": SCOPES,
+        "scopes": {**SCOPES, "head_I": "one query head, from head_0 (zero only)"},
         "positions": {
             "all": "every token",
             "first": "the first token of each window of text",

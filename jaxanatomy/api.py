@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from jaxanatomy.data.text import Text
 from jaxanatomy.data.text import load_text as text
+from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.intervention import Intervention, custom
 from jaxanatomy.interventions.variants import (
@@ -105,6 +106,8 @@ def sweep(
     Raises:
       InputError: A model without a tokenizer, a text it cannot read, a bad variant.
     """
+    if "nll" in (measures or {}):
+        raise InputError("'nll' is measured always; give your own measure another name")
     batches = tokenise(model, text)
     anchor = baseline(model.config.num_layers)
     others = [variant for variant in variants if variant.name != BASELINE]

@@ -108,6 +108,7 @@ class Run:
             is_new = process_index == 0 and not run.path("config.json").exists()
             if process_index == 0:
                 _remove_temporaries(run._folder)
+            if process_index == 0 or run.path("config.json").exists():
                 run._write_or_compare_config(config, provenance, ignore)
             drop_torn_line(run._rows_path)
             run._remember(known_rows(run._folder))
@@ -159,13 +160,17 @@ class Run:
         Call it when the others have appended their last row.
 
         Args:
-          order: Hashes in the order that the rows are to have; others follow.
+          order: Hashes of the rows to take, in the order that they are to have; all if empty.
         """
         if self._process_index:
             raise ValueError("merge_parts is for process 0")
         place = {hash: index for index, hash in enumerate(order)}
         present = {row["hash"] for row in known_rows(self._folder, parts=False)}
-        rows = [row for row in known_rows(self._folder) if row["hash"] not in present]
+        rows = [
+            row
+            for row in known_rows(self._folder)
+            if row["hash"] not in present and (not order or row["hash"] in place)
+        ]
         rows.sort(key=lambda row: place.get(row["hash"], len(place)))
         if rows:
             lines = "".join(to_json(row) + "\n" for row in rows)

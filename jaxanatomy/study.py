@@ -148,16 +148,21 @@ class Study:
             for sweep in sweeps:
                 sweep.compile()
             checkpoint = loading.result()
-        for index, sweep in enumerate(sweeps):
-            if index == 0:
-                sweep.place(checkpoint.params)
+        placed: list[Sweep] = []
+        for sweep in sweeps:
+            # Parts may use different numbers of devices; those that agree share weights.
+            same = [other for other in placed if other.lanes.sharding == sweep.lanes.sharding]
+            if same:
+                sweep.share_weights(same[0])
             else:
-                sweep.share_weights(sweeps[0])
+                sweep.place(checkpoint.params)
+                placed.append(sweep)
 
     def _is_mine(self, run: runs.Run, part: int, chunk: int) -> bool:
         """Whether this process has to run a chunk: its turn, and rows are missing."""
         hashes = (self.hashes[part][variant.name] for variant in self._reported(part, chunk))
-        turn = chunk % self._settings.processes == self._settings.process
+        before = sum(len(sweep.chunks) for sweep in self.sweeps[:part])
+        turn = (before + chunk) % self._settings.processes == self._settings.process
         return turn and not all(run.done(row_hash) for row_hash in hashes)
 
     def _reported(self, part: int, chunk: int) -> Sequence[Variant]:

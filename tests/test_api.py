@@ -155,6 +155,18 @@ def test_a_measure_of_another_shape_is_refused():
         ja.sweep(MODEL, [], TEXT, {"whole": whole}, OPTIONS)
 
 
+@pytest.mark.parametrize("name", ["nll", "ppl", "text"])
+def test_a_measure_may_not_take_the_name_of_a_field(name):
+    with pytest.raises(InputError, match=f"'{name}'"):
+        ja.sweep(MODEL, [ja.baseline(CONFIG.num_layers)], TEXT, {name: stream_norm}, OPTIONS)
+
+
+def test_positions_may_not_take_a_built_in_name():
+    mine = ja.Positions("all", lambda position_RT: position_RT == 0)
+    with pytest.raises(InputError, match="'all' belongs to built-in positions"):
+        ja.ablations(MODEL, positions=[mine])
+
+
 def test_a_measure_is_averaged_over_the_predictions_of_all_batches():
     text = ja.Text("many", tuple(f"{number} bottles" for number in range(1000, 1151)))
     batches = tokenise(MODEL, text)

@@ -127,9 +127,9 @@ def test_parts_are_merged_in_the_given_order(tmp_path):
         third.append([{"hash": "c"}, {"hash": "z"}])
         assert (tmp_path / "rows.2.jsonl").exists()
         first.merge_parts(["a", "b", "c", "d"])
-        assert [row["hash"] for row in first.rows] == ["a", "b", "c", "d", "z"]
+        assert [row["hash"] for row in first.rows] == ["a", "b", "c", "d"]  # z is of no plan
         assert first.done("d")
-    assert [row["hash"] for row in read_run(tmp_path)] == ["a", "b", "c", "d", "z"]
+    assert [row["hash"] for row in read_run(tmp_path)] == ["a", "b", "c", "d"]
     assert not list(tmp_path.glob("rows.*.jsonl"))
 
 
@@ -180,3 +180,14 @@ def test_two_launches_do_not_write_the_same_part(tmp_path):
         part(tmp_path, 1),
     ):
         pass
+
+
+def test_a_process_of_another_config_is_refused_once_the_config_is_there(tmp_path):
+    with part(tmp_path, 0):
+        pass
+    with (
+        pytest.raises(InputError, match="seed"),
+        Run.open(tmp_path, {"seed": 7}, {}, process_index=1, process_count=2),
+    ):
+        pass
+    assert not (tmp_path / "rows.1.jsonl").exists()

@@ -156,6 +156,11 @@ def _listed(kind: str, given: Sequence | None, default: Sequence) -> list:
 
 def _choose_positions(positions: str | Positions) -> Positions:
     if isinstance(positions, Positions):
+        if POSITIONS.get(positions.name, positions) != positions:
+            raise InputError(
+                f"the name {positions.name!r} belongs to built-in positions; "
+                "give your own another name"
+            )
         return positions
     return POSITIONS[choose("positions", positions, POSITIONS)]
 

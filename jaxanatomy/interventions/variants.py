@@ -6,6 +6,7 @@ a skip drops a step, swap and reverse permute steps, an early exit truncates the
 """
 
 import dataclasses
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Hashable, Mapping
@@ -29,7 +30,7 @@ class Positions:
     """
 
     name: str
-    select: Callable[[np.ndarray], np.ndarray] = dataclasses.field(compare=False)
+    select: Callable[[np.ndarray], np.ndarray]
 
 
 ALL = Positions("all", lambda position_RT: np.ones_like(position_RT, dtype=bool))
@@ -38,11 +39,13 @@ OTHERS = Positions("others", lambda position_RT: position_RT > 0)
 POSITIONS = {positions.name: positions for positions in (ALL, FIRST, OTHERS)}
 
 
+@functools.cache
 def up_to(last: int) -> Positions:
     """Positions 0 .. `last` of each window."""
     return Positions(f"up_to_{last}", lambda position_RT: position_RT <= last)
 
 
+@functools.cache
 def after(last: int) -> Positions:
     """Positions above `last` of each window."""
     return Positions(f"after_{last}", lambda position_RT: position_RT > last)
@@ -150,7 +153,10 @@ def baseline(num_layers: int) -> Variant:
 
 
 def _describe(step: Step) -> str:
-    text = f"{step.layer} {sorted(step.closed)} {step.positions.name}"
+    positions = step.positions
+    text = f"{step.layer} {sorted(step.closed)} {positions.name}"
+    if positions not in POSITIONS.values():
+        text += f" {_code(positions.select)}"
     if step.edit is None:
         return text
     edit = step.edit
@@ -159,8 +165,10 @@ def _describe(step: Step) -> str:
 
 def _code(function: Callable) -> str:
     """The source of a function and what it captured, so that a changed one is measured anew."""
+    if isinstance(function, functools.partial):
+        return f"{_code(function.func)} {function.args} {sorted(function.keywords.items())}"
     captured = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     try:
         return f"{inspect.getsource(function)} {captured}"
     except (OSError, TypeError):
-        return f"{function.__module__}.{function.__qualname__} {captured}"
+        return f"{function.__module__}.{getattr(function, '__qualname__', function)} {captured}"

@@ -50,8 +50,11 @@ def rows_of_readings(
     )
     for row, variant in zip(rows, variants, strict=True):
         for name, values in readings[variant.name].items():
-            if name != "nll":
-                row[name] = _average(name, values, batches)
+            if name == "nll":
+                continue
+            if name in row:
+                raise InputError(f"a measure may not be called {name!r}, a field of every row")
+            row[name] = _average(name, values, batches)
     return rows
 
 

@@ -104,7 +104,7 @@ def _perplexity(row: Row | None) -> str:
 
 
 def percent(value: float) -> str:
-    """A percentage with its sign, in at most nine ASCII characters; "-": not measured, "n/f": not finite."""
+    """A percentage with its sign, at most nine ASCII characters; "-": not measured."""
     if math.isnan(value):
         return "-"
     if math.isinf(value):

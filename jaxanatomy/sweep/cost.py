@@ -47,8 +47,9 @@ def describe(sweep: Sweep, text: str) -> str:
     lines = [
         f"text {text}: {len(dict.fromkeys(names))} variants, chunks of work: {len(sweep.chunks)}",
         *(f"  {group:36} {_ranges(layers)}" for group, layers in groups.items()),
-        f"  layer applications, distinct     {sweep.distinct_applications:,}",
-        f"  layer applications, with padding {sweep.executed_applications:,}",
+        "  layer applications, for each batch of text",
+        f"    distinct                       {sweep.distinct_applications:,}",
+        f"    with padding                   {sweep.executed_applications:,}",
         f"  matrix products                  {sweep.flops('nll') / 1e12:,.2f} TFLOP",
         f"  memory for weights and streams   {megabytes:,.0f} MiB on each of "
         f"{sweep.lanes.count} device(s)",

@@ -19,8 +19,8 @@ from jaxanatomy.sweep.devices import Lanes
 class Editor:
     """Applies edits to the layers of a placed model."""
 
-    def __init__(self, lanes: Lanes, layers: Sequence[tree.Block]):
-        self._lanes = lanes
+    def __init__(self, lanes: Lanes, layers: Sequence[tree.Block], precision: str):
+        self._lanes, self._precision = lanes, precision
         self._compiled: dict[tuple, Callable] = {}
         self._layers = [
             [lanes.on_lane(block, lane) for block in layers] for lane in range(lanes.count)
@@ -48,7 +48,13 @@ class Editor:
         key = edit.function, edit.scope, edit.arguments
         if key not in self._compiled:
             self._compiled[key] = jax.jit(self._lanes.squeezed(_in_float32(edit)))
-        return self._compiled[key](*blocks)
+        with jax.default_matmul_precision(self._precision):
+            new = self._compiled[key](*blocks)
+        # What does not depend on its inputs (zeros) would lie on the default device.
+        own = blocks[0]
+        return {
+            name: jax.device_put(array, tree.get(own, name).sharding) for name, array in new.items()
+        }
 
     def _on_host(self, edit: Edit, blocks: Sequence[tree.Block], own: tree.Block) -> dict[str, Any]:
         several = self._lanes.count > 1

@@ -144,7 +144,7 @@ class Sweep:
 
         self._head = put({key: part for key, part in params.items() if key != "layers"})
         self._layers = [put(block) for block in params["layers"]]
-        self._editor = Editor(self.lanes, self._layers)
+        self._editor = Editor(self.lanes, self._layers, self.options.precision)
 
     def share_weights(self, other: "Sweep") -> None:
         """Uses the weights that another sweep of the same model has placed.
@@ -274,5 +274,5 @@ def _split(split: str, num_variants: int, batches: Sequence[TextBatch]) -> tuple
     by_rows = min(len(batches), documents // DOCUMENTS_PER_DEVICE)
     by_streams = num_variants // STREAMS_PER_DEVICE
     if split == "auto":
-        split = "rows" if by_rows > by_streams else "streams"
+        split = "rows" if by_rows > max(1, by_streams) else "streams"
     return split, max(1, by_rows if split == "rows" else by_streams)

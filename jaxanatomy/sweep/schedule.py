@@ -100,7 +100,9 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
     calls = []
     while any(lane.ready for lane in lanes):
         lead, chosen = _choose(lanes, widths[0])
-        width = _split(max(len(nodes) for _, nodes in chosen), widths)[0]
+        most = max(len(nodes) for _, nodes in chosen)
+        # Far above the widest there is nothing to weigh.
+        width = widths[0] if most > 2 * widths[0] else _split(most, widths)[0]
         work = tuple(
             lane.run(key, nodes[:width]) if nodes else LaneWork()
             for lane, (key, nodes) in zip(lanes, chosen, strict=True)

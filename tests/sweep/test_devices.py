@@ -53,6 +53,30 @@ def test_two_processes_write_the_rows_of_one(run_python, with_tests_on_path, tmp
         assert row["nll"] == pytest.approx(expected[row["variant"]], rel=1e-5)
 
 
+PARTS_OF_SEVERAL_SIZES = """
+from test_study import CONFIG, OTHER, PARAMS, TEXT, source
+from jaxanatomy import runs
+from jaxanatomy.interventions import cells
+from jaxanatomy.study import Part, Study, StudySettings
+from jaxanatomy.sweep import SweepOptions
+
+parts = [Part(TEXT, cells.protocol_cells(CONFIG)), Part(OTHER, cells.main_map(CONFIG))]
+settings = StudySettings(options=SweepOptions(widths=(4, 1), split="streams"))
+study = Study(source(), parts, settings)
+with runs.Run.open("run", {}, study.provenance()) as run:
+    study.measure(run)
+    missing = set(study.row_order()) - {row["hash"] for row in run.rows}
+print([sweep.lanes.count for sweep in study.sweeps], len(missing))
+"""
+
+
+def test_parts_of_a_study_may_use_different_numbers_of_devices(
+    run_python, with_tests_on_path, tmp_path
+):
+    printed = run_python(PARTS_OF_SEVERAL_SIZES, devices=8, cwd=tmp_path, timeout=300)
+    assert printed.strip() == "[3, 1] 0"
+
+
 def test_more_devices_than_there_are_is_refused():
     have = jax.local_device_count()
     with pytest.raises(InputError, match=f"sweep.devices={have + 1}, but this process has {have}"):

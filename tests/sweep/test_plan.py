@@ -4,7 +4,16 @@ import pytest
 from naive import CONFIG, average, double, edited, replaced
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import FIRST, Step, Tap, Variant, baseline, baseline_steps
+from jaxanatomy.interventions.variants import (
+    FIRST,
+    Positions,
+    Step,
+    Tap,
+    Variant,
+    baseline,
+    baseline_steps,
+    up_to,
+)
 from jaxanatomy.sweep.plan import OPEN, Apply, Mix, Plan
 
 L = CONFIG.num_layers
@@ -100,3 +109,16 @@ def test_bad_steps_are_refused(steps, message):
 def test_a_name_given_twice_is_refused():
     with pytest.raises(InputError, match="'v' came twice"):
         plan(Variant("v", BASE), Variant("v", replaced(BASE, edited(1, average))))
+
+
+def test_positions_of_one_name_and_two_functions_are_two_masks():
+    evens = Positions("mine", lambda position_RT: position_RT % 2 == 0)
+    odds = Positions("mine", lambda position_RT: position_RT % 2 == 1)
+    named_all = Positions("all", lambda position_RT: position_RT == 0)
+    listed = [
+        Variant(f"v{index}", replaced(BASE, edited(2, positions=positions)))
+        for index, positions in enumerate((evens, odds, named_all, up_to(3), up_to(3)))
+    ]
+    both = plan(*listed)
+    assert both.masks == [evens, odds, named_all, up_to(3)]
+    assert len({variant.fingerprint() for variant in listed}) == 4
