@@ -61,7 +61,7 @@ def dry_run(config: ConfigDict) -> str:
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     """All cells on the first text, the main map on the others."""
     from jaxanatomy.data.text import load_text
-    from jaxanatomy.errors import InputError, choose
+    from jaxanatomy.errors import InputError
     from jaxanatomy.interventions import cells
     from jaxanatomy.study import Part, Study, StudySettings
     from jaxanatomy.sweep import SweepOptions
@@ -71,7 +71,8 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     texts = [load_text(name) for name in config.texts]
     source = open_model(config.model)
-    choose("cells", config.cells, ("protocol", "map"))
+    if config.cells not in ("protocol", "map"):
+        raise InputError(f"cells must be 'protocol' or 'map'; got {config.cells!r}; choose one")
     if config.interventions or config.scopes or config.positions or config.layers:
         variants = cells.ablations(
             source.config,

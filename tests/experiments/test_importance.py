@@ -183,7 +183,7 @@ def test_a_dry_run_says_the_cost_and_writes_nothing(tiny, command, tmp_path):
     assert f"text {tiny.jsonl}: 4 variants" in done.out
     assert re.search(r"neighbour_mean/layer +layers 0-2\n", done.out)
     # Three layers unedited, and from each edited one to the end: 3 + 3 + 2 + 1.
-    assert re.search(r"layer applications, distinct +9\n", done.out)
+    assert re.search(r"  distinct +9\n", done.out)
     assert re.search(r"matrix products +[\d.]+ TFLOP\n", done.out)
     assert re.search(r"memory for weights and streams +[\d,]+ MiB on each of 1 device", done.out)
     assert re.search(r"expected time +[\d.]+ s", done.out)
