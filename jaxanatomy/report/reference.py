@@ -1,5 +1,6 @@
-"""The figures of the paper that a report shows beside its own (AH Table 1)."""
+"""The figures of the paper that a report shows beside its own (AH Tables 1 to 8 and 10)."""
 
+import copy
 import functools
 import json
 import math
@@ -7,10 +8,29 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from jaxanatomy.errors import choose
+
 
 @functools.cache
 def _paper() -> dict[str, Any]:
     return json.loads(resources.files(__package__).joinpath("paper_tables.json").read_text())
+
+
+def paper_table(name: str) -> Any:
+    """One table of the paper as plain numbers; components under our names.
+
+    Args:
+      name: For example "table1" (printed degradations and categories), "table2_r2"
+        ({component: [average, best]}), "table3_delta_correlation" ({component: value}),
+        "table4_ppl" ({strategy: perplexity}) or "table5_recovery".
+
+    Returns:
+      A new copy, so that a reader may change it.
+
+    Raises:
+      InputError: There is no such table.
+    """
+    return copy.deepcopy(_paper()[choose("table of the paper", name, _paper())])
 
 
 def table1() -> list[float]:
@@ -18,10 +38,10 @@ def table1() -> list[float]:
 
     The paper prints 0.0 for the first and the last layer, which have one neighbour only.
     """
-    paper = _paper()
+    table = _paper()["table1"]
     return [
-        math.nan if layer in paper["not_ablated"] else value
-        for layer, value in enumerate(paper["degradation_percent"])
+        math.nan if layer in table["not_ablated"] else value
+        for layer, value in enumerate(table["degradation_percent"])
     ]
 
 
