@@ -45,27 +45,69 @@ def token_nll(
     Returns:
       nll_P, float32.
     """
+    # Built from data, so that the carry varies over devices as h does.
+    total_P = jnp.zeros_like(h_PD[:, 0])
+    top_P, total_P = _over_vocabulary(_accumulate, total_P, h_PD, unembedding_VD, dtype, chunk)
+    # The two scores are subtracted first: both may be large, their difference is not.
+    return jnp.log(total_P) + (top_P - _target_scores(h_PD, unembedding_VD, target_P, dtype))
+
+
+def token_nll_at(
+    h_PD: jax.Array,
+    unembedding_VD: jax.Array,
+    target_P: jax.Array,
+    inverse_temperature_Q: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+    chunk: int = VOCABULARY_CHUNK,
+) -> jax.Array:
+    """The loss of each target at several temperatures, from one product with the head.
+
+    At temperature tau the model says softmax(scores / tau). Arguments as `token_nll`, and:
+
+    Args:
+      inverse_temperature_Q: 1 / tau, above 0, float32.
+
+    Returns:
+      nll_QP in nats, float32.
+    """
+    each = jax.vmap(_accumulate, in_axes=((None, 0), None, 0), out_axes=(None, 0))
+
+    def accumulate(carry, score_PW):
+        return each(carry, score_PW, inverse_temperature_Q)
+
+    shape_QP = (len(inverse_temperature_Q), len(h_PD))
+    total_QP = jnp.broadcast_to(jnp.zeros_like(h_PD[:, 0])[None], shape_QP)
+    top_P, total_QP = _over_vocabulary(accumulate, total_QP, h_PD, unembedding_VD, dtype, chunk)
+    below_P = top_P - _target_scores(h_PD, unembedding_VD, target_P, dtype)
+    return jnp.log(total_QP) + inverse_temperature_Q[:, None] * below_P[None]
+
+
+def _over_vocabulary(accumulate, total, h_PD, unembedding_VD, dtype, chunk):
+    """The largest score, and the sum that `accumulate` forms over chunks of the vocabulary."""
     V, D = unembedding_VD.shape
     full = V // chunk * chunk
 
-    def accumulate(carry, chunk_WD):
-        top_P, total_P = carry
-        score_PW = _scores(h_PD, chunk_WD, dtype)
-        new_top_P = jnp.maximum(top_P, score_PW.max(axis=-1))
-        chunk_P = jnp.exp(score_PW - new_top_P[:, None]).sum(axis=-1)
-        return (new_top_P, total_P * jnp.exp(top_P - new_top_P) + chunk_P), None
+    def step(carry, chunk_WD):
+        return accumulate(carry, _scores(h_PD, chunk_WD, dtype)), None
 
-    # Built from data, so that the carry varies over devices as h does.
-    carry = (jnp.full_like(h_PD[:, 0], -jnp.inf), jnp.zeros_like(h_PD[:, 0]))
-    chunks_NWD = unembedding_VD[:full].reshape(-1, chunk, D)
-    carry, _ = jax.lax.scan(accumulate, carry, chunks_NWD)
+    carry = (jnp.full_like(h_PD[:, 0], -jnp.inf), total)
+    carry, _ = jax.lax.scan(step, carry, unembedding_VD[:full].reshape(-1, chunk, D))
     if full < V:
-        carry, _ = accumulate(carry, unembedding_VD[full:])
+        carry, _ = step(carry, unembedding_VD[full:])
+    return carry
+
+
+def _accumulate(carry, score_PW, inverse_temperature=1.0):
+    """Takes more scores into a running sum of exp((score - top) / tau), top the largest yet."""
     top_P, total_P = carry
+    new_top_P = jnp.maximum(top_P, score_PW.max(axis=-1))
+    chunk_P = jnp.exp(inverse_temperature * (score_PW - new_top_P[:, None])).sum(axis=-1)
+    return new_top_P, total_P * jnp.exp(inverse_temperature * (top_P - new_top_P)) + chunk_P
+
+
+def _target_scores(h_PD, unembedding_VD, target_P, dtype):
     target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
-    target_score_P = (h_PD.astype(dtype).astype(jnp.float32) * target_PD).sum(axis=-1)
-    # The two scores are subtracted first: both may be large, their difference is not.
-    return jnp.log(total_P) + (top_P - target_score_P)
+    return (h_PD.astype(dtype).astype(jnp.float32) * target_PD).sum(axis=-1)
 
 
 def _scores(h: jax.Array, rows_VD: jax.Array, dtype: jnp.dtype) -> jax.Array:

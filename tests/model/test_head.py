@@ -19,6 +19,8 @@ MATRIX_VD = RNG.standard_normal((V, D)).astype(np.float32)
 # Multiples of a quarter: float32 holds their products and sums exactly, up to large ones.
 QUARTERS_PD, QUARTERS_VD = np.round(4 * H_PD) / 4, np.round(4 * MATRIX_VD) / 4
 TOKEN_NLL = jax.jit(model.token_nll, static_argnames=("dtype", "chunk"))
+TOKEN_NLL_AT = jax.jit(model.token_nll_at, static_argnames=("dtype", "chunk"))
+INVERSE_TEMPERATURE_Q = np.array([0.125, 0.8, 1.0, 3.0], np.float32)
 
 
 def whole_nll(h_PD, matrix_VD):
@@ -89,6 +91,32 @@ def test_bfloat16_rounds_the_operands_and_sums_in_float32():
     np.testing.assert_allclose(got, whole_nll(*rounded), rtol=0, atol=1e-5)
     assert np.abs(got - whole_nll(H_PD, MATRIX_VD)).max() > 1e-3
     assert got.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("chunk", [1, 4, V, 2048])
+def test_several_temperatures_are_log_softmaxes_of_scaled_scores(chunk):
+    got = TOKEN_NLL_AT(H_PD, MATRIX_VD, TARGET_P, INVERSE_TEMPERATURE_Q, chunk=chunk)
+    assert (got.shape, got.dtype) == ((4, P), jnp.float32)
+    for nll_P, inverse in zip(got, INVERSE_TEMPERATURE_Q, strict=True):
+        log_PV = jax.nn.log_softmax((H_PD @ MATRIX_VD.T) * inverse)
+        np.testing.assert_allclose(nll_P, -log_PV[np.arange(P), TARGET_P], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        got[2], TOKEN_NLL(H_PD, MATRIX_VD, TARGET_P, chunk=chunk), rtol=0, atol=1e-6
+    )
+
+
+def test_several_temperatures_of_scores_far_apart():
+    got = TOKEN_NLL_AT(256 * QUARTERS_PD, QUARTERS_VD, TARGET_P, INVERSE_TEMPERATURE_Q, chunk=4)
+    for nll_P, inverse in zip(got, INVERSE_TEMPERATURE_Q.astype(np.float64), strict=True):
+        expected = whole_nll(256 * inverse * QUARTERS_PD, QUARTERS_VD)
+        np.testing.assert_allclose(nll_P, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_several_temperatures_in_bfloat16():
+    arguments = (H_PD, MATRIX_VD, TARGET_P)
+    got = TOKEN_NLL_AT(*arguments, INVERSE_TEMPERATURE_Q, dtype=jnp.bfloat16, chunk=4)
+    expected = TOKEN_NLL(*arguments, dtype=jnp.bfloat16, chunk=4)
+    np.testing.assert_allclose(got[2], expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("tied", [True, False])
