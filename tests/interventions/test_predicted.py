@@ -1,0 +1,102 @@
+"""Predicted layers against a regression of each parameter, alone and in the sweep."""
+
+import naive as sweep_naive
+import numpy as np
+import pytest
+
+from jaxanatomy import tree
+from jaxanatomy.config import LayerShape
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.materialise import materialise
+from jaxanatomy.interventions.predicted import predicted, predicted_step
+from jaxanatomy.interventions.variants import Variant, baseline_steps
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.sweep import Sweep, SweepOptions
+
+N = 5
+
+
+def regression(values, target):
+    """Ridge with penalty 1 and a free intercept: the normal equations of centred features."""
+    angle = np.arange(N) * np.pi / N
+    X = np.stack([np.arange(N), np.arange(N) ** 2, np.sin(angle), np.cos(angle)], axis=1)
+    centred = X[:target] - X[:target].mean(0)
+    beta = np.linalg.solve(centred.T @ centred + np.eye(4), centred.T @ values)
+    return values.mean(0) + (X[target] - X[:target].mean(0)) @ beta
+
+
+@pytest.mark.parametrize("target", [2, 3, 4])
+def test_every_parameter_is_what_its_regression_predicts(naive, target):
+    own = naive.blocks[target]
+    block = predicted(own, *naive.blocks[:target], num_layers=N)
+    for name in tree.MATRICES:
+        arrays = [tree.get(source, name).astype(np.float64) for source in naive.blocks[:target]]
+        expected = regression(np.stack(arrays).reshape(target, -1), target)
+        found = tree.get(block, name)
+        np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-5, atol=1e-6)
+        assert (found.dtype, found.shape) == (np.float32, arrays[0].shape)
+    for name in tree.NORMS:
+        assert tree.get(block, name) is tree.get(own, name)
+
+
+def test_equal_layers_predict_themselves(naive):
+    own, same = naive.blocks[:2]
+    block = predicted(own, same, same, same, num_layers=N)
+    for name in tree.MATRICES:
+        np.testing.assert_allclose(tree.get(block, name), tree.get(same, name), rtol=1e-6)
+
+
+def test_a_step_reads_all_layers_before_and_replaces_the_matrices(naive):
+    step = predicted_step(naive.config, 3)
+    assert (step.layer, step.edit.sources, step.edit.scope) == (3, (0, 1, 2), tree.MATRICES)
+    fingerprints = {
+        Variant("x", (predicted_step(naive.config, layer),)).fingerprint() for layer in (2, 3, 4)
+    }
+    assert len(fingerprints) == 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_sweep_runs_sets_of_them(dtype):
+    config, batch = sweep_naive.CONFIG, sweep_naive.text()
+    params = sweep_naive.random_params(config)
+    sets = {f"set_{i}": layers for i, layers in enumerate([(2,), (4,), (2, 3), (2, 3, 4)])}
+    variants = [
+        Variant(
+            name,
+            sweep_naive.replaced(
+                baseline_steps(config.num_layers), *(predicted_step(config, t) for t in layers)
+            ),
+        )
+        for name, layers in sets.items()
+    ]
+    sweep = Sweep(config, variants, [batch], {"nll": nll}, SweepOptions(dtype=dtype))
+    sweep.place(params)
+    readings = sweep.run(0)
+    tolerance = 1e-5 if dtype == "float32" else 0.05  # bfloat16 has 8 bits
+    for variant in variants:
+        expected = sweep_naive.naive_nll(config, params, variant.steps, batch)
+        found = np.asarray(readings[variant.name]["nll"][0])
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_predicted_layer_can_be_written(naive):
+    params = {"layers": tuple(naive.blocks)}
+    steps = (*baseline_steps(4), predicted_step(naive.config, 4))
+    _, written = materialise(naive.config, params, steps)
+    expected = predicted(naive.blocks[4], *naive.blocks[:4], num_layers=N)
+    for name in tree.MATRICES:
+        np.testing.assert_array_equal(
+            tree.get(written["layers"][4], name), tree.get(expected, name)
+        )
+
+
+@pytest.mark.parametrize("layer", [-1, 0, 1, 5])
+def test_layers_without_two_before_are_refused(naive, layer):
+    with pytest.raises(InputError, match=rf"layers 2 to 4.*got layer {layer}; name another"):
+        predicted_step(naive.config, layer)
+
+
+def test_earlier_layers_of_another_shape_are_refused(naive):
+    layers = [LayerShape(4, 2, 6), LayerShape(4, 2, 8), *[LayerShape(4, 2, 6)] * 2]
+    with pytest.raises(InputError, match=r"layer 3 need .*FFN width 6\); layer 1 has .*width 8; "):
+        predicted_step(naive.config.with_layers(layers), 3)
