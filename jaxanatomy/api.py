@@ -25,7 +25,7 @@ from jaxanatomy.interventions.variants import (
     baseline,
     baseline_steps,
 )
-from jaxanatomy.measures.importance import Row
+from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.model import generate

@@ -3,10 +3,12 @@
 study = Study(open_model(model_id), [Part(text, variants)], settings)
 with Run.open(workdir, config, study.provenance()) as run:
     study.measure(run)
+    study.add([Part(text, variants_chosen_by(run.rows))])
+    study.measure(run)
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,19 +17,32 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch, pack
 from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
+from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
+from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
-from jaxanatomy.sweep import Sweep, SweepOptions, cost
+from jaxanatomy.sweep import Measure, Sweep, SweepOptions, cost
 from jaxanatomy.weights import Checkpoint, Source
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Variants to measure on one text."""
+    """Variants to measure on one text.
+
+    Attributes:
+      text: The text.
+      variants: The variants; a baseline among them gives its labels to the baseline's row.
+      measures: What is read at the end of each, by name.
+      rows: Makes rows of what was read; called as `readings.rows_of_readings`.
+      everywhere: Each of several processes measures all of it, because the parts that are
+        added later are chosen by its rows.
+    """
 
     text: Text
     variants: Sequence[Variant]
+    measures: Mapping[str, Measure] = dataclasses.field(default_factory=lambda: {"nll": nll})
+    rows: Callable[..., list[Row]] = rows_of_readings
+    everywhere: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,24 +91,41 @@ class Study:
         Raises:
           InputError: The model has no tokenizer, or a text or variant does not fit it.
         """
-        self._source, self._parts, self._settings = source, tuple(parts), settings
-        self._batches = [tokenise(source, part.text, **settings.packing) for part in parts]
-        anchor = baseline(source.config.num_layers)
-        self.sweeps = [
-            Sweep(
-                source.config,
-                _by_layer(part.variants),
+        self._source, self._settings = source, settings
+        self._parts: list[Part] = []
+        self._batches: list[tuple[TextBatch, ...]] = []
+        self.sweeps: list[Sweep] = []
+        self.hashes: list[dict[str, str]] = []
+        self._placed: list[Sweep] = []
+        self.add(parts)
+
+    def add(self, parts: Sequence[Part]) -> None:
+        """Plans further parts, which `measure` then measures beside the first.
+
+        Raises:
+          InputError: as the constructor.
+        """
+        for part in parts:
+            batches = tokenise(self._source, part.text, **self._settings.packing)
+            named = [variant for variant in part.variants if variant.name == BASELINE]
+            sweep = Sweep(
+                self.config,
+                by_departure(part.variants),
                 batches,
-                {"nll": nll},
-                settings.options,
-                anchor=anchor,
+                part.measures,
+                self._settings.options,
+                anchor=named[0] if named else baseline(self.config.num_layers),
             )
-            for part, batches in zip(parts, self._batches, strict=True)
-        ]
-        self.hashes = [
-            {variant.name: self._hash(part, variant) for chunk in sweep.chunks for variant in chunk}
-            for part, sweep in zip(parts, self.sweeps, strict=True)
-        ]
+            self._parts.append(part)
+            self._batches.append(batches)
+            self.sweeps.append(sweep)
+            self.hashes.append(
+                {
+                    variant.name: self._hash(part, variant)
+                    for chunk in sweep.chunks
+                    for variant in chunk
+                }
+            )
 
     @property
     def config(self) -> ModelConfig:
@@ -142,27 +174,26 @@ class Study:
                     run.append(self._rows(part, chunk, readings))
 
     def _prepare(self, sweeps: Sequence[Sweep]) -> None:
-        """Compiles while the weights load, then places the weights."""
+        """Compiles, while the weights load unless they are there, and places the weights."""
         with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(self._source.load)
+            loading = None if self._placed else pool.submit(self._source.load)
             for sweep in sweeps:
                 sweep.compile()
-            checkpoint = loading.result()
-        placed: list[Sweep] = []
         for sweep in sweeps:
             # Parts may use different numbers of devices; those that agree share weights.
-            same = [other for other in placed if other.lanes.sharding == sweep.lanes.sharding]
+            same = [each for each in self._placed if each.lanes.sharding == sweep.lanes.sharding]
             if same:
                 sweep.share_weights(same[0])
             else:
-                sweep.place(checkpoint.params)
-                placed.append(sweep)
+                sweep.place((loading.result() if loading else self._source.load()).params)
+                self._placed.append(sweep)
 
     def _is_mine(self, run: runs.Run, part: int, chunk: int) -> bool:
         """Whether this process has to run a chunk: its turn, and rows are missing."""
         hashes = (self.hashes[part][variant.name] for variant in self._reported(part, chunk))
         before = sum(len(sweep.chunks) for sweep in self.sweeps[:part])
         turn = (before + chunk) % self._settings.processes == self._settings.process
+        turn = turn or self._parts[part].everywhere
         return turn and not all(run.done(row_hash) for row_hash in hashes)
 
     def _reported(self, part: int, chunk: int) -> Sequence[Variant]:
@@ -171,7 +202,7 @@ class Study:
         return variants if chunk == 0 else variants[1:]
 
     def _rows(self, part: int, chunk: int, readings: Any) -> list[dict[str, Any]]:
-        rows = rows_of_readings(
+        rows = self._parts[part].rows(
             readings,
             self._reported(part, chunk),
             self._batches[part],
@@ -190,6 +221,7 @@ class Study:
             text=part.text.name,
             variant=variant.name,
             steps=variant.fingerprint(),
+            measures=sorted(part.measures),
             code=runs.code_version(),
             dtype=settings.options.dtype,
             precision=settings.options.precision,
@@ -218,7 +250,18 @@ def tokenise(model: Checkpoint | Source, text: Text, **packing: Any) -> tuple[Te
     )
 
 
-def _by_layer(variants: Sequence[Variant]) -> list[Variant]:
-    """Without the baseline, ordered so that variants of one layer share a chunk."""
+def by_departure(variants: Sequence[Variant]) -> list[Variant]:
+    """Without the baseline, ordered so that those with a long common beginning are neighbours.
+
+    Chunks are cut from this order, and steps are shared inside a chunk only. Variants that
+    depart from the baseline at the same depth stay together.
+    """
     others = [variant for variant in variants if variant.name != BASELINE]
-    return sorted(others, key=lambda variant: variant.labels.get("layer") or 0)
+    numbers: dict[Step, int] = {}
+
+    def key(variant: Variant) -> tuple:
+        unedited = [step == Step(depth) for depth, step in enumerate(variant.steps)]
+        departure = unedited.index(False) if False in unedited else len(unedited)
+        return departure, tuple(numbers.setdefault(step, len(numbers)) for step in variant.steps)
+
+    return sorted(others, key=key)

@@ -1,5 +1,7 @@
 """A study measures what is missing, in whole chunks, and gives the same rows however it is cut."""
 
+import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -10,7 +12,11 @@ from jaxanatomy import runs
 from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
-from jaxanatomy.study import Part, Study, StudySettings, tokenise
+from jaxanatomy.interventions.variants import Step, Variant, baseline, baseline_steps
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.study import Part, Study, StudySettings, by_departure, tokenise
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Checkpoint, Source
 
@@ -100,6 +106,90 @@ def test_shares_of_several_processes_make_the_rows_of_one(finished, tmp_path):
         run.merge_parts(whole.row_order())
         merged = {json.dumps(row, sort_keys=True) for row in run.rows}
     assert merged == {json.dumps(row, sort_keys=True) for row in finished[1]}
+
+
+def test_parts_that_are_added_read_the_weights_once_and_go_on_after_a_stop(tmp_path):
+    loads = []
+
+    def run(workdir, lines=None):
+        first = [Part(TEXT, cells.main_map(CONFIG))]
+        settings = StudySettings(options=SweepOptions(widths=(2, 1), chunk_size=6))
+        two_steps = Study(source(lambda: loads.append(1)), first, settings)
+        with runs.Run.open(workdir, {"seed": 0}, two_steps.provenance()) as results:
+            two_steps.measure(results)
+            worst = max(results.rows, key=lambda row: row["nll"])["layer"]
+            chosen = cells.ablations(CONFIG, ["zero"], layers=[worst])
+            make = functools.partial(rows_of_readings, make=loss_rows)
+            labelled = dataclasses.replace(chosen[0], labels={"strategy": "none"})
+            two_steps.add([Part(OTHER, [labelled, *chosen[1:]], rows=make)])
+            two_steps.measure(results)
+            return results.rows
+
+    rows = run(tmp_path / "whole")
+    assert loads == [1]
+    baseline_row, zero = [row for row in rows if row["text"] == OTHER.name]
+    assert baseline_row["strategy"] == "none"
+    assert "category" not in baseline_row
+    (batch,) = tokenise(source(), OTHER)
+    steps = cells.ablations(CONFIG, ["zero"], layers=[zero["layer"]])[1].steps
+    expected = naive_nll(CONFIG, PARAMS, steps, batch).sum(dtype=np.float64)
+    assert zero["nll"] == pytest.approx(expected, rel=1e-5)
+
+    (tmp_path / "stopped").mkdir()
+    lines = (tmp_path / "whole/rows.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "stopped/rows.jsonl").write_bytes(b"".join(lines[:-1]))
+    (tmp_path / "stopped/config.json").write_bytes((tmp_path / "whole/config.json").read_bytes())
+    assert run(tmp_path / "stopped") == rows
+
+
+def test_a_part_that_later_ones_are_chosen_by_is_measured_by_every_process(tmp_path):
+    for index in (0, 1):
+        part = Part(TEXT, cells.main_map(CONFIG), everywhere=True)
+        settings = StudySettings(process=index, processes=2)
+        share = Study(source(), [part], settings)
+        rows = measure(tmp_path, share, process_index=index, process_count=2)
+        assert [row["variant"] for row in rows] == [v.name for v in cells.main_map(CONFIG)]
+
+
+def test_measures_make_rows_of_their_own(tmp_path):
+    def rows(readings, variants, batches, *, text, samples, seed):
+        return [
+            {
+                "variant": variant.name,
+                "text": text,
+                "worst": float(readings[variant.name]["top"][0]),
+            }
+            for variant in variants
+        ]
+
+    def top(streams, context):
+        return nll(streams, context).max(axis=-1)
+
+    plain = Part(TEXT, cells.main_map(CONFIG))
+    other = Part(TEXT, cells.main_map(CONFIG), measures={"top": top}, rows=rows)
+    both = Study(source(), [plain, other], StudySettings())
+    assert not set(both.hashes[0].values()) & set(both.hashes[1].values())
+    (batch,) = tokenise(source(), TEXT)
+    worst = naive_nll(CONFIG, PARAMS, baseline_steps(CONFIG.num_layers), batch).max()
+    found = [row for row in measure(tmp_path, both) if "worst" in row]
+    assert found[0]["worst"] == pytest.approx(worst, rel=1e-5)
+
+
+def test_variants_with_a_long_common_beginning_are_neighbours():
+    def edited(*layers):
+        steps = list(baseline_steps(6))
+        for layer in layers:
+            steps[layer] = Step(layer, closed=("mlp",))
+        return Variant("_".join(map(str, layers)), tuple(steps))
+
+    given = [edited(*layers) for layers in [(4,), (1, 3), (1, 2), (1, 3, 5), (1, 2, 4), (0,)]]
+    names = [variant.name for variant in by_departure([baseline(6), *given])]
+    assert names[0] == "0"
+    assert names[-1] == "4"
+    assert {frozenset(names[1:3]), frozenset(names[3:5])} == {
+        frozenset({"1_3", "1_3_5"}),
+        frozenset({"1_2", "1_2_4"}),
+    }
 
 
 def test_variants_with_equal_steps_have_rows_of_their_own(tmp_path):

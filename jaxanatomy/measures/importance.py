@@ -6,16 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import Variant
-from jaxanatomy.measures.statistics import (
-    bootstrap_units,
-    degradation_percent,
-    paired_bootstrap,
-    perplexity,
-)
-
-Row = dict[str, Any]
+from jaxanatomy.interventions.variants import BASELINE, Variant
+from jaxanatomy.measures.losses import Row, degradation, loss_rows
 
 CATEGORIES = ("redundant", "minor", "important", "critical")
 THRESHOLDS_PERCENT = (10.0, 30.0, 100.0)
@@ -38,101 +30,35 @@ def importance_rows(
     variants: Sequence[Variant],
     *,
     baseline_P: np.ndarray,
-    document_P: np.ndarray,
-    first_P: np.ndarray,
-    text: str,
-    samples: int = 2000,
-    seed: int = 0,
+    **settings: Any,
 ) -> list[Row]:
     """One row for each variant, with the fields of the importance experiment.
-
-    Rows do not depend on which other variants come in the same call.
 
     Args:
       results: Per-token NLL of each variant by its name, float32 [P].
       variants: The variants to report, in order.
       baseline_P: Per-token NLL of the unedited model.
-      document_P: Document index of each predicted token.
-      first_P: Whether it is the first prediction of its document.
-      text: Name of the text.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
+      **settings: The others of `losses.loss_rows`.
 
     Returns:
-      Rows ready for JSON. `ci95` is the 95 % interval of degradation_percent. Where a
-      figure is not finite it is None, and `reason` says why. The fields that end in
-      `_without_first` leave out the first prediction of each document.
+      The rows of `loss_rows` with `LABELS` (None where a variant has none), `category`,
+      `anti_layer` and `boundary`.
 
     Raises:
-      InputError: a variant has no result, or one of another length.
+      InputError: as `loss_rows`.
     """
-    nll_VP = np.stack([_result(results, variant.name, baseline_P) for variant in variants])
-    intervals_V2 = paired_bootstrap(
-        nll_VP, baseline_P, bootstrap_units(document_P), samples=samples, seed=seed
-    )
-    rows = []
-    for variant, nll_P, interval in zip(variants, nll_VP, intervals_V2, strict=True):
-        if variant.name == "baseline":
-            interval = np.full(2, np.nan)
-        row = _row(variant, nll_P, baseline_P, interval)
-        row |= _without_first(nll_P, baseline_P, first_P)
-        rows.append(row | {"text": text})
-    return rows
+    rows = loss_rows(results, variants, baseline_P=baseline_P, **settings)
+    return [
+        {"variant": variant.name, **dict.fromkeys(LABELS), **row}
+        | {
+            "category": _category(variant, np.asarray(results[variant.name]), baseline_P),
+            # Without an interval nothing is claimed.
+            "anti_layer": row["ci95"] is not None and row["ci95"][1] < 0,
+            "boundary": bool(variant.labels.get("boundary", False)),
+        }
+        for variant, row in zip(variants, rows, strict=True)
+    ]
 
 
-def _row(variant: Variant, nll_P: np.ndarray, baseline_P: np.ndarray, interval: np.ndarray) -> Row:
-    nll, tokens = float(nll_P.sum(dtype=np.float64)), len(nll_P)
-    ppl, reason = perplexity(nll, tokens)
-    degradation = _degradation(nll_P, baseline_P)
-    ends = [_finite(degradation_percent(end)) for end in interval]
-    row = {"variant": variant.name} | {label: variant.labels.get(label) for label in LABELS}
-    row |= {
-        "nll": _finite(nll),
-        "tokens": tokens,
-        "ppl": ppl,
-        "degradation_percent": _finite(degradation),
-        # An upper end that overflows leaves no interval to report.
-        "ci95": None if None in ends else ends,
-        "category": None if variant.name == "baseline" else categorise(degradation),
-        # A comparison with NaN is false: without an interval nothing is claimed.
-        "anti_layer": bool(interval[1] < 0),
-        "boundary": bool(variant.labels.get("boundary", False)),
-    }
-    if reason is None and row["degradation_percent"] is None:
-        reason = "the ratio to the baseline is not finite"
-    return row if reason is None else row | {"reason": reason}
-
-
-def _without_first(nll_P: np.ndarray, baseline_P: np.ndarray, first_P: np.ndarray) -> Row:
-    """The second reading: short texts are dominated by the first prediction."""
-    kept = ~np.asarray(first_P, bool)
-    if not kept.any():
-        return {"ppl_without_first": None, "degradation_percent_without_first": None}
-    nll_P, baseline_P = nll_P[kept], baseline_P[kept]
-    ppl, _ = perplexity(float(nll_P.sum(dtype=np.float64)), len(nll_P))
-    return {
-        "ppl_without_first": ppl,
-        "degradation_percent_without_first": _finite(_degradation(nll_P, baseline_P)),
-    }
-
-
-def _degradation(nll_P: np.ndarray, baseline_P: np.ndarray) -> float:
-    difference = nll_P.sum(dtype=np.float64) - baseline_P.sum(dtype=np.float64)
-    return float(degradation_percent(difference / len(nll_P)))
-
-
-def _result(results: Mapping[str, np.ndarray], name: str, baseline_P: np.ndarray) -> np.ndarray:
-    if name not in results:
-        raise InputError(f"variant {name!r} has no result; sweep it before asking for its row")
-    nll_P = np.asarray(results[name])
-    if nll_P.shape != baseline_P.shape:
-        raise InputError(
-            f"variant {name!r} must have an NLL for each of the {len(baseline_P)} predicted "
-            f"tokens of the baseline; got shape {nll_P.shape}; sweep both on the same text"
-        )
-    return nll_P
-
-
-def _finite(value: float) -> float | None:
-    value = float(value)
-    return value if math.isfinite(value) else None
+def _category(variant: Variant, nll_P: np.ndarray, baseline_P: np.ndarray) -> str | None:
+    return None if variant.name == BASELINE else categorise(degradation(nll_P, baseline_P))

@@ -1,6 +1,6 @@
 """From what a sweep read to rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE, Variant
-from jaxanatomy.measures.importance import Row, importance_rows
+from jaxanatomy.measures.importance import importance_rows
+from jaxanatomy.measures.losses import Row
 from jaxanatomy.sweep import Readings
 
 
@@ -20,8 +21,9 @@ def rows_of_readings(
     text: str,
     samples: int = 2000,
     seed: int = 0,
+    make: Callable[..., list[Row]] = importance_rows,
 ) -> list[Row]:
-    """Importance rows of the variants of one chunk; see `importance_rows`.
+    """Rows of the variants of one chunk.
 
     Args:
       readings: What `Sweep.run` returned, with the baseline among it.
@@ -30,6 +32,8 @@ def rows_of_readings(
       text: Its name.
       samples: Resamples of the paired bootstrap.
       seed: Its seed.
+      make: What makes rows of losses: `importance_rows`, or `losses.loss_rows` for the
+        fields that all experiments share.
 
     Returns:
       Rows; readings other than `nll` stand in them under their own names, averaged over
@@ -38,7 +42,7 @@ def rows_of_readings(
     nll = {}
     for name in dict.fromkeys([BASELINE, *(variant.name for variant in variants)]):
         nll[name], document_P, first_P = gather_predictions(batches, readings[name]["nll"])
-    rows = importance_rows(
+    rows = make(
         nll,
         variants,
         baseline_P=nll[BASELINE],

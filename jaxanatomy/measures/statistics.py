@@ -5,6 +5,8 @@ exponentiated in float64.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -99,30 +101,78 @@ def paired_bootstrap(
       variant's NLL is not finite, and everywhere if there is one unit only. `exp` is
       monotone, so `degradation_percent` of the ends is the interval of degradation.
     """
-    if samples < 1:
-        raise InputError(f"the bootstrap needs at least one sample; got {samples}")
     nll_VP = np.atleast_2d(nll_VP)
-    intervals_V2 = np.full((len(nll_VP), 2), np.nan)
-    num_units = int(unit_P.max()) + 1
-    if num_units < 2:
-        return intervals_V2
-    weight_SU = _resamples(num_units, samples, seed)
-    tokens_S = weight_SU @ np.bincount(unit_P).astype(np.float64)
     order_P = np.argsort(unit_P, kind="stable")
-    start_U = np.searchsorted(unit_P[order_P], np.arange(num_units))
-    tail = 50 * (1 - level)
+    tokens_U = np.bincount(unit_P)
+    start_U = np.cumsum(tokens_U) - tokens_U
+    sums_VU = np.empty((len(nll_VP), len(tokens_U)))
     for start in range(0, len(nll_VP), _GROUP):
         group = slice(start, start + _GROUP)
         # In float64 before the difference is taken: it may be a small part of either.
         difference_VP = nll_VP[group].astype(np.float64) - baseline_P.astype(np.float64)
-        finite_V = np.isfinite(difference_VP).all(axis=1)
+        difference_VP[~np.isfinite(difference_VP).all(axis=1)] = np.nan
+        sums_VU[group] = np.add.reduceat(difference_VP[:, order_P], start_U, axis=1)
+    return _bootstrap(sums_VU, tokens_U, samples, seed, level)
+
+
+def paired_difference(
+    row: Mapping[str, Any],
+    other: Mapping[str, Any],
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """How much more a variant loses than another one, from their rows alone.
+
+    Args:
+      row: A row of a sweep, with `unit_nll` and `unit_tokens` (`losses.loss_rows`).
+      other: Another row on the same text.
+      samples: Resamples of the paired bootstrap over units.
+      seed: Its seed.
+      level: Coverage of the interval.
+
+    Returns:
+      (difference, low, high) of the mean NLLs in nats per token; NaN where a loss is not
+      finite, and without an interval if there is one unit only.
+
+    Raises:
+      InputError: The rows are not of the same text.
+    """
+    if row["unit_tokens"] != other["unit_tokens"]:
+        raise InputError(
+            f"rows of one text can be compared; {row['variant']!r} and {other['variant']!r} have "
+            f"{sum(row['unit_tokens'])} and {sum(other['unit_tokens'])} tokens in "
+            f"{len(row['unit_tokens'])} and {len(other['unit_tokens'])} units; name one text"
+        )
+    tokens_U = np.asarray(row["unit_tokens"])
+    own_U, other_U = (np.array(each["unit_nll"], np.float64) for each in (row, other))
+    difference_U = own_U - other_U
+    ((low, high),) = _bootstrap(difference_U[None], tokens_U, samples, seed, level)
+    return float(difference_U.sum() / tokens_U.sum()), float(low), float(high)
+
+
+def _bootstrap(
+    sums_VU: np.ndarray, tokens_U: np.ndarray, samples: int, seed: int, level: float
+) -> np.ndarray:
+    """Percentile intervals [V, 2] of the mean over tokens, from sums over units."""
+    if samples < 1:
+        raise InputError(f"the bootstrap needs at least one sample; got {samples}")
+    intervals_V2 = np.full((len(sums_VU), 2), np.nan)
+    num_units = len(tokens_U)
+    if num_units < 2:
+        return intervals_V2
+    weight_SU = _resamples(num_units, samples, seed)
+    tokens_S = weight_SU @ tokens_U.astype(np.float64)
+    tail = 50 * (1 - level)
+    for start in range(0, len(sums_VU), _GROUP):
+        group = slice(start, start + _GROUP)
+        finite_V = np.isfinite(sums_VU[group]).all(axis=1)
         # Always products of the same shape: with others the last bit could change with
         # the number of variants, and a resumed run must write the same rows.
-        sums_VU = np.zeros((_GROUP, num_units))
-        sums_VU[np.flatnonzero(finite_V)] = np.add.reduceat(
-            difference_VP[finite_V][:, order_P], start_U, axis=1
-        )
-        mean_VS = sums_VU @ weight_SU.T / tokens_S
+        padded_VU = np.zeros((_GROUP, num_units))
+        padded_VU[np.flatnonzero(finite_V)] = sums_VU[group][finite_V]
+        mean_VS = padded_VU @ weight_SU.T / tokens_S
         ends_2V = np.percentile(mean_VS[: len(finite_V)], [tail, 100 - tail], axis=1)
         intervals_V2[group] = np.where(finite_V[:, None], ends_2V.T, np.nan)
     return intervals_V2

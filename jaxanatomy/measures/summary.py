@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.importance import CATEGORIES, Row
+from jaxanatomy.measures.importance import CATEGORIES
+from jaxanatomy.measures.losses import Row, finite
 from jaxanatomy.measures.statistics import spearman, spearman_interval
 
 MAIN = "neighbour_mean"
@@ -81,7 +82,7 @@ def first_token_shares(rows: Iterable[Row], baseline: Row, intervention: str) ->
                 "layer": first["layer"],
                 "first": first["degradation_percent"],
                 "others": other["degradation_percent"],
-                "share": _finite(rises[0] / sum(rises)) if sum(rises) > 0 else None,
+                "share": finite(rises[0] / sum(rises)) if sum(rises) > 0 else None,
             }
         )
     return shares
@@ -111,14 +112,14 @@ def compare_controls(rows: Iterable[Row]) -> dict[str, Row]:
         own = np.array([_mean_nll(row) for row in shared])
         mean = np.array([_mean_nll(main[row["layer"]]) for row in shared])
         degradations = [_degradation(row) for row in shared]
-        finite = np.isfinite(own) & np.isfinite(mean)
-        differences = own[finite] - mean[finite]
+        known = np.isfinite(own) & np.isfinite(mean)
+        differences = own[known] - mean[known]
         controls[name] = {
             "layers": len(shared),
-            "median_degradation_percent": _finite(np.median(degradations)),
-            "median_difference": _finite(np.median(differences)) if len(differences) else None,
+            "median_degradation_percent": finite(np.median(degradations)),
+            "median_difference": finite(np.median(differences)) if len(differences) else None,
             "milder": int((own < mean).sum()),
-            "rank_correlation": _finite(spearman(own, mean)) if len(shared) > 1 else None,
+            "rank_correlation": finite(spearman(own, mean)) if len(shared) > 1 else None,
         }
     return controls
 
@@ -134,10 +135,10 @@ def _agreement(main: list[Row], reference: Sequence[float] | None) -> Row | None
         )
     own = [_mean_nll(row) for row in main]
     published = [reference[row["layer"]] for row in main]
-    interval = [_finite(end) for end in spearman_interval(own, published)]
+    interval = [finite(end) for end in spearman_interval(own, published)]
     return {
         "layers": len(main),
-        "value": _finite(spearman(own, published)),
+        "value": finite(spearman(own, published)),
         "ci95": None if None in interval else interval,
     }
 
@@ -171,8 +172,3 @@ def _mean_nll(row: Row) -> float:
 def _degradation(row: Row) -> float:
     value = row["degradation_percent"]
     return math.inf if value is None else value
-
-
-def _finite(value: float) -> float | None:
-    value = float(value)
-    return value if math.isfinite(value) else None

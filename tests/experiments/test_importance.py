@@ -16,7 +16,7 @@ from jaxanatomy.sweep import Sweep
 FIELDS = {
     *("hash", "text", "variant", "intervention", "scope", "positions", "layer", "nll", "tokens"),
     *("ppl", "degradation_percent", "ci95", "category", "anti_layer", "boundary"),
-    *("ppl_without_first", "degradation_percent_without_first"),
+    *("ppl_without_first", "degradation_percent_without_first", "unit_nll", "unit_tokens"),
 }
 MAP = ("--config.cells=map", "--config.bootstrap_samples=50")
 

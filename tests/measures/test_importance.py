@@ -79,6 +79,11 @@ def test_row_of_a_variant_has_the_fields_of_the_contract():
         "category": "important",
         "anti_layer": False,
         "boundary": False,
+        "unit_nll": [
+            pytest.approx(math.fsum(map(float, nll_P[start : start + 3])), rel=1e-12)
+            for start in range(0, 18, 3)
+        ],
+        "unit_tokens": [3] * 6,
         "ppl_without_first": pytest.approx(math.exp(kept_mean), rel=1e-12),
         "degradation_percent_without_first": pytest.approx(
             100 * math.expm1(kept_mean - kept_base), rel=1e-9

@@ -11,6 +11,7 @@ from jaxanatomy.measures.statistics import (
     bootstrap_units,
     degradation_percent,
     paired_bootstrap,
+    paired_difference,
     perplexity,
     spearman,
     spearman_interval,
@@ -168,3 +169,35 @@ def test_z_score():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def loss_row(nll_P, unit_P, variant="some"):
+    return {
+        "variant": variant,
+        "unit_nll": [float(nll_P[unit_P == unit].sum()) for unit in range(unit_P.max() + 1)],
+        "unit_tokens": np.bincount(unit_P).tolist(),
+    }
+
+
+def test_two_rows_compare_like_their_tokens():
+    generator = np.random.default_rng(3)
+    unit_P = np.sort(generator.integers(9, size=60))
+    own_P, other_P = generator.normal(3, 1, 60), generator.normal(2.9, 1, 60)
+    difference, low, high = paired_difference(
+        loss_row(own_P, unit_P), loss_row(other_P, unit_P), samples=500, seed=7
+    )
+    assert difference == pytest.approx(own_P.mean() - other_P.mean(), rel=1e-12)
+    expected = paired_bootstrap(own_P, other_P, unit_P, samples=500, seed=7)[0]
+    np.testing.assert_allclose([low, high], expected, rtol=1e-9)
+
+
+def test_rows_of_different_texts_are_not_compared():
+    unit_P = np.repeat(np.arange(3), 2)
+    with pytest.raises(InputError, match=r"rows of one text.*6 and 4 tokens"):
+        paired_difference(loss_row(np.ones(6), unit_P), loss_row(np.ones(4), unit_P[:4]))
+
+
+def test_a_loss_that_is_not_finite_has_no_difference():
+    row = loss_row(np.ones(6), np.repeat(np.arange(3), 2))
+    unknown = row | {"unit_nll": [None, 2.0, 2.0]}
+    assert np.isnan(paired_difference(unknown, row)).all()

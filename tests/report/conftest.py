@@ -42,6 +42,8 @@ def make_row(intervention, scope, positions, layer, degradation, text="sentences
         "layer": layer,
         "nll": None if ppl is None else 50 * math.log(ppl),
         "tokens": 50,
+        "unit_nll": [None if ppl is None else 25 * math.log(ppl) + side for side in (-1, 1)],
+        "unit_tokens": [25, 25],
         "ppl": ppl,
         "degradation_percent": degradation,
         "ci95": None if ppl is None else [degradation - 3.0 - layer, 1.5 * abs(degradation) + 4.0],

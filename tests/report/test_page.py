@@ -165,18 +165,18 @@ class TestContent:
         found = read(write_report(make_run(rows, summary={"cosine": 0.5})))
         assert ["cosine", "0.5"] in [row for table in found.tables for row in table]
 
-    def test_controls_are_not_claimed_beyond_their_intervals(self, few, make_run, change):
-        """Layer 1 alone is milder when zeroed; whether that counts is for the intervals."""
+    def test_controls_are_not_claimed_beyond_a_paired_interval(self, few, make_run, change):
+        """Layer 1 alone is milder when zeroed; whether that counts is for the bootstrap."""
 
-        def headline(zero_ends):
-            change(few, "zero/layer/1", ci95=zero_ends)
-            change(few, "neighbour_mean/layer/1", ci95=[-2.5, -1.0])
+        def headline(zero_units):
+            change(few, "zero/layer/1", unit_nll=zero_units, unit_tokens=[25, 25])
+            change(few, "neighbour_mean/layer/1", unit_nll=[70.0, 80.0], unit_tokens=[25, 25])
             text = write_report(make_run(few)).read_text(encoding="utf-8")
             return " ".join(text.split())
 
-        words = "in 1 of 3 layers (median ratio ×1.08); in {} of them the two 95 % intervals"
-        assert words.format(0) in headline([-4.0, -2.0])
-        assert words.format(1) in headline([-4.0, -2.6])
+        words = "in 1 of 3 layers (median ratio ×1.08); in {} of them a paired bootstrap"
+        assert words.format(0) in headline([69.0, 81.0])
+        assert words.format(1) in headline([69.0, 79.0])
 
     def test_equal_rows_under_zero_are_explained(self, rows, make_run):
         text = write_report(make_run(rows)).read_text(encoding="utf-8")

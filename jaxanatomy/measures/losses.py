@@ -1,0 +1,132 @@
+"""What a variant loses against the unedited model: the fields that all sweep rows have."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import BASELINE, Variant
+from jaxanatomy.measures.statistics import (
+    bootstrap_units,
+    degradation_percent,
+    paired_bootstrap,
+    perplexity,
+)
+
+Row = dict[str, Any]
+
+
+def loss_rows(
+    results: Mapping[str, np.ndarray],
+    variants: Sequence[Variant],
+    *,
+    baseline_P: np.ndarray,
+    document_P: np.ndarray,
+    first_P: np.ndarray,
+    text: str,
+    samples: int = 2000,
+    seed: int = 0,
+) -> list[Row]:
+    """One row for each variant: its labels, its loss, and the loss against the baseline.
+
+    Rows do not depend on which other variants come in the same call.
+
+    Args:
+      results: Per-token NLL of each variant by its name, float32 [P].
+      variants: The variants to report, in order.
+      baseline_P: Per-token NLL of the unedited model.
+      document_P: Document index of each predicted token.
+      first_P: Whether it is the first prediction of its document.
+      text: Name of the text.
+      samples: Resamples of the paired bootstrap.
+      seed: Its seed.
+
+    Returns:
+      Rows ready for JSON. `ci95` is the 95 % interval of degradation_percent. `unit_nll`
+      and `unit_tokens` hold the summed NLL and the tokens of each unit of the bootstrap (see
+      `bootstrap_units`), so that any two rows of a text can be compared
+      (`statistics.paired_difference`). The fields that end in `_without_first` leave out
+      the first prediction of each document. Where a figure is not finite it is None, and
+      `reason` says why.
+
+    Raises:
+      InputError: a variant has no result, or one of another length.
+    """
+    nll_VP = np.stack([_result(results, variant.name, baseline_P) for variant in variants])
+    unit_P = bootstrap_units(document_P)
+    intervals_V2 = paired_bootstrap(nll_VP, baseline_P, unit_P, samples=samples, seed=seed)
+    rows = []
+    for variant, nll_P, interval in zip(variants, nll_VP, intervals_V2, strict=True):
+        if variant.name == BASELINE:
+            interval = np.full(2, np.nan)
+        row = {"variant": variant.name, **variant.labels}
+        row |= _loss(nll_P, baseline_P, interval)
+        row |= unit_sums(nll_P, unit_P)
+        row |= _without_first(nll_P, baseline_P, first_P)
+        rows.append(row | {"text": text})
+    return rows
+
+
+def degradation(nll_P: np.ndarray, baseline_P: np.ndarray) -> float:
+    """100 (PPL / PPL_baseline - 1) from the losses of the same tokens; may be infinite."""
+    difference = nll_P.sum(dtype=np.float64) - baseline_P.sum(dtype=np.float64)
+    return float(degradation_percent(difference / len(nll_P)))
+
+
+def unit_sums(nll_P: np.ndarray, unit_P: np.ndarray) -> Row:
+    """`unit_nll`, the summed NLL of each unit of the bootstrap, and `unit_tokens`."""
+    sums_U = np.bincount(unit_P, weights=nll_P.astype(np.float64))
+    return {
+        "unit_nll": [finite(value) for value in sums_U],
+        "unit_tokens": np.bincount(unit_P).tolist(),
+    }
+
+
+def finite(value: float) -> float | None:
+    """A float for JSON: None where it is not finite."""
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def _loss(nll_P: np.ndarray, baseline_P: np.ndarray, interval: np.ndarray) -> Row:
+    nll, tokens = float(nll_P.sum(dtype=np.float64)), len(nll_P)
+    ppl, reason = perplexity(nll, tokens)
+    ends = [finite(degradation_percent(end)) for end in interval]
+    row = {
+        "nll": finite(nll),
+        "tokens": tokens,
+        "ppl": ppl,
+        "degradation_percent": finite(degradation(nll_P, baseline_P)),
+        # An upper end that overflows leaves no interval to report.
+        "ci95": None if None in ends else ends,
+    }
+    if reason is None and row["degradation_percent"] is None:
+        reason = "the ratio to the baseline is not finite"
+    return row if reason is None else row | {"reason": reason}
+
+
+def _without_first(nll_P: np.ndarray, baseline_P: np.ndarray, first_P: np.ndarray) -> Row:
+    """The second reading: short texts are dominated by the first prediction."""
+    kept = ~np.asarray(first_P, bool)
+    if not kept.any():
+        return {"ppl_without_first": None, "degradation_percent_without_first": None}
+    nll_P, baseline_P = nll_P[kept], baseline_P[kept]
+    ppl, _ = perplexity(float(nll_P.sum(dtype=np.float64)), len(nll_P))
+    return {
+        "ppl_without_first": ppl,
+        "degradation_percent_without_first": finite(degradation(nll_P, baseline_P)),
+    }
+
+
+def _result(results: Mapping[str, np.ndarray], name: str, baseline_P: np.ndarray) -> np.ndarray:
+    if name not in results:
+        raise InputError(f"variant {name!r} has no result; sweep it before asking for its row")
+    nll_P = np.asarray(results[name])
+    if nll_P.shape != baseline_P.shape:
+        raise InputError(
+            f"variant {name!r} must have an NLL for each of the {len(baseline_P)} predicted "
+            f"tokens of the baseline; got shape {nll_P.shape}; sweep both on the same text"
+        )
+    return nll_P
