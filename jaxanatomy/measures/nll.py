@@ -16,12 +16,16 @@ def nll(streams: tuple[jax.Array, ...], context: Context) -> jax.Array:
     Returns:
       nll_CP, float32.
     """
+    h_PD, target_P = predictions(streams, context)
+    matrix_VD = tree.unembedding(context.head)
+    nll_P = model.token_nll(h_PD, matrix_VD, target_P, context.dtype)
+    return nll_P.reshape(len(streams[0]), -1)
+
+
+def predictions(streams: tuple[jax.Array, ...], context: Context) -> tuple[jax.Array, jax.Array]:
+    """The normed streams [C * P, D] at the predicted positions, and the targets [C * P]."""
     (x_CRTD,) = streams
-    config, dtype, head, text = context
     C, R, T, D = x_CRTD.shape
-    x_CPD = x_CRTD.reshape(C, R * T, D)[:, text.predict_P]
-    h_CPD = model.final_norm(config, head, x_CPD)
-    P = x_CPD.shape[1]
-    target = jax.numpy.tile(text.target_P, C)
-    nll = model.token_nll(h_CPD.reshape(C * P, D), tree.unembedding(head), target, dtype)
-    return nll.reshape(C, P)
+    x_CPD = x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
+    h_CPD = model.final_norm(context.config, context.head, x_CPD)
+    return h_CPD.reshape(-1, D), jax.numpy.tile(context.text.target_P, C)
