@@ -1,8 +1,11 @@
-"""A layer replaced by Gaussian noise of the same scale."""
+"""Gaussian noise in place of a layer's weights, or added to them."""
 
 import numpy as np
 
 from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import Edit, Step
 
 
 def matched_noise(own: tree.Block, *, seed: int) -> tree.Block:
@@ -19,14 +22,69 @@ def matched_noise(own: tree.Block, *, seed: int) -> tree.Block:
     """
     generator = np.random.default_rng(seed)
     return tree.replace(
-        own, {name: _noise_like(tree.get(own, name), generator) for name in tree.MATRICES}
+        own, {name: noise_like(tree.get(own, name), generator) for name in tree.MATRICES}
     )
 
 
-def _noise_like(kernel: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def perturb(own: tree.Block, *, alpha: float, layer: int, seed: int) -> tree.Block:
+    """W + alpha std(W) Z for each of the seven matrices, Z standard normal.
+
+    Puts to the test that "a prediction error of 0.01 per layer compounds" (AH section
+    4.2): an error without structure, of a known size. Works on NumPy arrays. The noise Z
+    depends on seed, layer and matrix alone, so that alphas and sets of layers are nested.
+
+    Args:
+      own: The layer's own block.
+      alpha: Size of the noise against the population std of each matrix.
+      layer: Number of the layer.
+      seed: With layer and matrix the seed of the noise; see `generator_of`.
+    """
+    return tree.replace(
+        own,
+        {
+            name: add_noise(tree.get(own, name), alpha, generator_of(seed, layer, name))
+            for name in tree.MATRICES
+        },
+    )
+
+
+def perturb_step(config: ModelConfig, layer: int, alpha: float, seed: int) -> Step:
+    """The step that applies a layer after `perturb`.
+
+    Raises:
+      InputError: No such layer, or a negative alpha or seed.
+    """
+    if not 0 <= layer < config.num_layers:
+        raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
+    if not (0 <= alpha < np.inf and seed >= 0):
+        raise InputError(
+            f"noise needs an alpha and a seed of 0 or above; got alpha {alpha} and seed {seed}"
+        )
+    arguments = (("alpha", float(alpha)), ("layer", layer), ("seed", seed))
+    return Step(layer, Edit("perturb", perturb, arguments=arguments, on_host=True))
+
+
+def generator_of(seed: int, layer: int, matrix: str) -> np.random.Generator:
+    """`numpy.random.default_rng((seed, layer, i))`, i the matrix's place in `tree.MATRICES`."""
+    return np.random.default_rng((seed, layer, tree.MATRICES.index(matrix)))
+
+
+def noise_like(kernel: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Noise with the mean and the population std of a matrix, drawn in the (out, in) layout."""
     values = np.asarray(kernel, np.float32)
-    mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-    noise = generator.standard_normal(values.shape[::-1], dtype=np.float32)
-    noise *= np.float32(std)
-    noise += np.float32(mean)
+    noise = _scaled_noise(values, 1.0, generator)
+    noise += np.float32(values.mean(dtype=np.float64))
     return np.ascontiguousarray(noise.T, dtype=kernel.dtype)
+
+
+def add_noise(kernel: np.ndarray, alpha: float, generator: np.random.Generator) -> np.ndarray:
+    """A matrix plus noise of alpha times its population std, drawn in the (out, in) layout."""
+    values = np.asarray(kernel, np.float32)
+    noise = _scaled_noise(values, alpha, generator)
+    return np.ascontiguousarray(values + noise.T, dtype=kernel.dtype)
+
+
+def _scaled_noise(values: np.ndarray, alpha: float, generator: np.random.Generator) -> np.ndarray:
+    noise = generator.standard_normal(values.shape[::-1], dtype=np.float32)
+    noise *= np.float32(alpha * values.std(dtype=np.float64))
+    return noise
