@@ -146,7 +146,7 @@ def apply_at(
         return intervention.steps(config, layer, scope, positions)
     sources = intervention.sources_at(config.num_layers, layer)
     for source in sources:
-        _require_same_shape(intervention.name, config, layer, source)
+        require_same_shape(intervention.name, config, layer, source)
     edit = Edit(
         name=intervention.name,
         function=intervention.function,
@@ -173,13 +173,23 @@ def _scope_of(intervention: Intervention, scope: str) -> tuple[str, ...]:
     return common
 
 
-def _require_same_shape(name: str, config: ModelConfig, layer: int, source: int) -> None:
+def require_same_shape(name: str, config: ModelConfig, layer: int, source: int) -> None:
+    """Refuses that `layer` is made from a layer of another shape.
+
+    Args:
+      name: What is done, for the message.
+      config: The model.
+      layer: The layer that is changed.
+      source: The layer that is read.
+
+    Raises:
+      InputError: Their heads or FFN widths differ.
+    """
     if config.layers[layer] != config.layers[source]:
         raise InputError(
             f"{name} at layer {layer} needs layers of one shape; layer {layer} has "
             f"{_words(config.layers[layer])}, layer {source} has {_words(config.layers[source])}; "
-            "name other layers, or an intervention that reads the layer alone "
-            "(zero, matched_noise, permuted_rows)"
+            "name other layers, or a change that reads the layer alone (zero, scale_0.9)"
         )
 
 

@@ -1,0 +1,115 @@
+"""The variants of the manipulation experiment: strategies by sets (AH section 4.4)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.interventions.low_rank import Rank, largest_rank
+from jaxanatomy.interventions.sets import MAIN_SETS, Degradation, LayerSet, named_sets
+from jaxanatomy.interventions.strategies import STRATEGIES, strategy_variant
+from jaxanatomy.interventions.variants import Variant
+
+# The factors of AH section 3.5, and between and beyond them.
+PAPER_ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+ALPHAS = (*PAPER_ALPHAS, 0.8, 0.95, 1.05, 1.1)
+LEAST_ALPHAS = (0.5, 0.9)
+RANKS = ("full", "half", 16, 64)
+# What is done to which sets: names of strategies, ranks in their place. The neighbour mean
+# is the map from which the sets are chosen; here it is a row like the others.
+LEAST = (
+    *(("zero", None), ("clone", None), ("clone_high", None), ("clone_with_norms", None)),
+    *(("blend_2", None), ("blend_4", None), ("predicted", None)),
+    *(("low_rank", "full"), ("low_rank", "half"), ("own_svd", "half")),
+)
+# Those of which AH Table 4 has a row of two layers.
+PAIRS = (("zero", None), ("clone", None), ("blend_2", None), ("low_rank", "full"))
+
+Setting = tuple[str, Mapping[str, Any]]
+
+
+def manipulation_grid(
+    config: ModelConfig,
+    degradation: Degradation,
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    ranks: Sequence[Rank] | None = None,
+    least_alphas: Sequence[float] = LEAST_ALPHAS,
+) -> list[Variant]:
+    """Every strategy on the main sets, the main strategies on all the others.
+
+    Args:
+      config: The model.
+      degradation: Of each inner layer's neighbour mean, in percent; infinite allowed.
+      alphas: Factors of scale and scale_output on the main sets.
+      ranks: Of low_rank and own_svd there; default: those of `RANKS` that the matrices have.
+      least_alphas: Factors on least_1, least_2, ...
+
+    Returns:
+      Variants with unique names, without the baseline. What does not exist at a set
+      (predicted where 0 or 1 is in it, blend_4 where fewer than four layers are left) is
+      left out; so are the paper's sets and their pairs for models of another depth than 30.
+
+    Raises:
+      InputError: as `named_sets` and `strategy_variant`.
+    """
+    sets = named_sets(config, degradation)
+    variants = table4_variants(config, degradation, alphas=alphas, ranks=ranks)
+    for name, layer_set in sets.items():
+        if name.startswith("least_"):
+            variants += _variants(config, layer_set, [*_fixed(LEAST), *_scales(least_alphas)])
+        elif name.startswith("pair_"):
+            variants += _variants(config, layer_set, _fixed(PAIRS))
+    return variants
+
+
+def table4_variants(
+    config: ModelConfig,
+    degradation: Degradation,
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    ranks: Sequence[Rank] | None = None,
+) -> list[Variant]:
+    """Every strategy on the main sets: what AH Table 4 has for one set, and its controls.
+
+    Args:
+      config: The model.
+      degradation: Of each inner layer's neighbour mean, in percent; infinite allowed.
+      alphas: Factors of scale and scale_output.
+      ranks: Of low_rank and own_svd; default: those of `RANKS` that the matrices have.
+
+    Raises:
+      InputError: as `manipulation_grid`.
+    """
+    if ranks is None:
+        ranks = [rank for rank in RANKS if isinstance(rank, str) or rank <= largest_rank(config)]
+    plain = [(name, {}) for name, strategy in STRATEGIES.items() if not strategy.takes]
+    ranked = [(name, {"rank": rank}) for name in ("low_rank", "own_svd") for rank in ranks]
+    # Equal settings given twice are one variant: 1 and 1.0 have the same name.
+    settings = [*plain, *ranked, *_scales(alphas)]
+    sets = named_sets(config, degradation)
+    return [
+        variant
+        for name in MAIN_SETS
+        if name in sets
+        for variant in _variants(config, sets[name], settings)
+    ]
+
+
+def _variants(
+    config: ModelConfig, layer_set: LayerSet, settings: Iterable[Setting]
+) -> list[Variant]:
+    """One variant for each setting of a strategy that exists at the set, each name once."""
+    variants = [
+        strategy_variant(config, name, layer_set, **setting)
+        for name, setting in settings
+        if STRATEGIES[name].exists(config, layer_set)
+    ]
+    return list({variant.name: variant for variant in variants}.values())
+
+
+def _fixed(pairs: Iterable[tuple[str, Rank | None]]) -> list[Setting]:
+    return [(name, {"rank": rank}) for name, rank in pairs]
+
+
+def _scales(alphas: Iterable[float]) -> list[Setting]:
+    return [(name, {"alpha": alpha}) for name in ("scale", "scale_output") for alpha in alphas]

@@ -1,0 +1,118 @@
+"""The variants of the manipulation experiment."""
+
+import collections
+import math
+
+import pytest
+from naive import CONFIG, MIXED_SHAPES
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.grid import ALPHAS, RANKS, manipulation_grid, table4_variants
+from jaxanatomy.interventions.sets import named_sets
+from jaxanatomy.interventions.strategies import STRATEGIES, parse_strategy, strategy_variant
+
+WIDE = {"hidden_size": 256, "head_dim": 64, "ffn_width": 256, "num_heads": 4, "num_kv_heads": 1}
+PAPER_DEPTH = CONFIG.uniform(30, vocab_size=11, context_length=16, **WIDE)
+FIVE = CONFIG  # five layers whose shortest side is 8
+# Layer 1, which cannot be predicted, is in no set that is chosen by this.
+DEGRADATION = {layer: float(layer * 7 % 29) for layer in range(2, 29)} | {1: math.inf}
+SMALL = {1: 1.0, 2: math.inf, 3: 0.5}
+
+
+@pytest.fixture(scope="module")
+def grid():
+    return manipulation_grid(PAPER_DEPTH, DEGRADATION)
+
+
+def names_of(variants, layer_set):
+    return [v.name.split("/")[0] for v in variants if v.labels["set"] == layer_set]
+
+
+def test_every_named_set_is_there_and_no_variant_twice(grid):
+    assert len({variant.name for variant in grid}) == len(grid)
+    assert len({variant.fingerprint() for variant in grid}) > 350
+    sets = named_sets(PAPER_DEPTH, DEGRADATION)
+    assert {variant.labels["set"] for variant in grid} == set(sets)
+    counts = collections.Counter(variant.labels["set"] for variant in grid)
+    settings = 8 + 2 * len(RANKS) + 2 * len(ALPHAS)
+    assert counts["measured"] == counts["paper_inner"] == settings
+    assert counts["paper"] == settings - 1  # layer 0 cannot be predicted
+    assert {counts[f"pair_{a}_{b}"] for a, b in ((0, 3), (17, 29))} == {4}
+    assert {counts[f"least_{k}"] for k in range(1, 13)} == {14}
+    assert len(grid) == 3 * settings - 1 + 36 * 4 + 12 * 14
+
+
+def test_the_main_sets_have_every_strategy(grid):
+    for layer_set in ("measured", "paper", "paper_inner"):
+        found = {v.labels["strategy"] for v in grid if v.labels["set"] == layer_set}
+        assert found == set(STRATEGIES) - ({"predicted"} if layer_set == "paper" else set())
+    names = names_of(grid, "paper_inner")
+    assert [name for name in names if name.startswith("scale_")][:6] == [
+        "scale_0", "scale_0.1", "scale_0.3", "scale_0.5", "scale_0.7", "scale_0.9",
+    ]  # fmt: skip
+    assert [name for name in names if "low_rank" in name or "svd" in name] == [
+        "low_rank_full", "low_rank_half", "low_rank_16", "low_rank_64",
+        "own_svd_full", "own_svd_half", "own_svd_16", "own_svd_64",
+    ]  # fmt: skip
+
+
+def test_the_other_sets_have_theirs(grid):
+    assert names_of(grid, "pair_3_5") == ["zero", "clone", "blend_2", "low_rank_full"]
+    assert names_of(grid, "least_3") == [
+        "zero", "clone", "clone_high", "clone_with_norms", "blend_2", "blend_4", "predicted",
+        "low_rank_full", "low_rank_half", "own_svd_half",
+        "scale_0.5", "scale_0.9", "scale_output_0.5", "scale_output_0.9",
+    ]  # fmt: skip
+
+
+def test_each_variant_is_what_its_name_says(grid):
+    sets = named_sets(PAPER_DEPTH, DEGRADATION)
+    for variant in grid:
+        name, layer_set = variant.name.split("/")
+        strategy, settings = parse_strategy(name)
+        assert strategy_variant(PAPER_DEPTH, strategy, sets[layer_set], **settings) == variant
+
+
+def test_table_4_is_the_part_with_the_main_sets(grid):
+    main = [v for v in grid if v.labels["set"] in ("measured", "paper", "paper_inner")]
+    assert table4_variants(PAPER_DEPTH, DEGRADATION) == main
+
+
+def test_a_small_model_has_what_it_can_have():
+    grid = manipulation_grid(FIVE, SMALL)
+    assert {v.labels["set"] for v in grid} == {"measured", "least_1", "least_2", "least_3"}
+    names = {v.name for v in grid}
+    # measured is 1, 2 and 3: only 0 and 4 are left, and no prediction of 1.
+    assert {"blend_2/measured", "clone/measured", "blend_4/least_1", "predicted/least_1"} <= names
+    assert not {"blend_4/measured", "predicted/measured", "blend_4/least_2"} & names
+    ranks = {v.labels["rank"] for v in grid}
+    assert ranks == {None, "full", "half"}  # the shortest side is 8
+
+
+def test_factors_and_ranks_can_be_chosen_and_come_once():
+    grid = manipulation_grid(
+        FIVE, SMALL, alphas=(1, 1.0, 0.25), ranks=(8, "half", 8), least_alphas=()
+    )
+    names = [v.name for v in grid if v.labels["strategy"] in ("scale", "low_rank")]
+    assert names == [
+        "low_rank_8/measured", "low_rank_half/measured", "scale_1/measured", "scale_0.25/measured",
+        *(f"low_rank_{rank}/least_{k}" for k in (1, 2, 3) for rank in ("full", "half")),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ranks": (9,)}, "from 1 to 8, the shortest side .* got 9"),
+        ({"alphas": (math.nan,)}, "alpha must be a finite number"),
+        ({"least_alphas": ("x",)}, "alpha must be a finite number"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        manipulation_grid(FIVE, SMALL, **settings)
+
+
+def test_models_with_layers_of_several_shapes_are_told():
+    with pytest.raises(InputError, match="needs layers of one shape"):
+        manipulation_grid(MIXED_SHAPES, {1: 1.0, 2: 1.0})
