@@ -54,6 +54,9 @@ class Attention(nn.Module):
 
     The products run over batch x key-value group, the queries of a group stacked
     along the token axis, so that each is one large matrix product.
+
+    The attention weights [B, H, T, S] are sown as `attention` for those who make the
+    collection `intermediates` mutable; nobody else pays for them.
     """
 
     shape: LayerShape
@@ -102,6 +105,9 @@ class Attention(nn.Module):
         top = jax.lax.stop_gradient(score_BKGTS.max(axis=-1, keepdims=True))
         weight_BKGTS = jnp.exp(score_BKGTS - top)
         total = weight_BKGTS.sum(axis=-1).reshape(B * K, G * T, 1)
+        if self.is_mutable_collection("intermediates"):
+            share_BKGTS = weight_BKGTS / weight_BKGTS.sum(axis=-1, keepdims=True)
+            self.sow("intermediates", "attention", share_BKGTS.reshape(B, H, T, S))
         out = self._batched(weight_BKGTS.reshape(B * K, G * T, S), v) / total
         out_BTHd = out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
         if gate_BTH is not None:
