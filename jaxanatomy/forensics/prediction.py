@@ -31,12 +31,16 @@ class Scores:
     Attributes:
       r2_T: 1 - sum of squared errors / sum of squares about the mean, float64 [T]; NaN
         where the target does not vary.
-      cosine_T: Cosine of the predicted and the actual values, float64 [T]; NaN where
-        either is zero.
+      cosine_T: Cosine of the predicted and the actual values, float64 [T]; NaN likewise.
     """
 
     r2_T: np.ndarray
     cosine_T: np.ndarray
+
+
+def targets(num_layers: int) -> range:
+    """The layers that are predicted: 2 .. L-1 (AH section 3.3)."""
+    return range(FIRST_TARGET, num_layers)
 
 
 def layer_features(layers: Iterable[int], num_layers: int) -> np.ndarray:
@@ -84,69 +88,81 @@ def ridge_weights(
     return 1 / len(X) + slope
 
 
-def extrapolate(values_LN: np.ndarray, penalty: float = 1.0) -> Scores:
-    """Fit on layers l < t, scored over the values of t about their mean."""
-    return _at_targets(values_LN, _combinations(len(values_LN), penalty, with_target=False))
+def as_they_are(values_LN: np.ndarray) -> np.ndarray:
+    """The values themselves."""
+    return values_LN
 
 
-def target_included(values_LN: np.ndarray, penalty: float = 1.0) -> Scores:
-    """Fit on layers l <= t, scored at t: the regression has seen what it predicts."""
-    return _at_targets(values_LN, _combinations(len(values_LN), penalty, with_target=True))
+def in_order(values_LN: np.ndarray) -> np.ndarray:
+    """Each layer's values in order of size.
 
-
-def in_sample(values_LN: np.ndarray, penalty: float = 1.0) -> Scores:
-    """Fit on layers l < t, scored on those same layers.
-
-    Pooled: one R2 over all values of all fitted layers, about the mean of them all; one
-    cosine of all fitted values with all actual ones.
+    The k-th smallest value of a layer is no parameter: this compares distributions.
     """
-    values_LN = np.asarray(values_LN, np.float64)
-    # Sums over the values need only the products of layers: with w the layers and H the
-    # fit, |w - Hw|^2 = sum (I - H)' (I - H) * ww'.
-    gram_LL, sum_L = values_LN @ values_LN.T, values_LN.sum(axis=1)
-    r2, cosine = [], []
-    for hat in _fits(len(values_LN), penalty):
-        t = len(hat)
-        gram, rest = gram_LL[:t, :t], np.eye(t) - hat
-        count = t * values_LN.shape[1]
-        total = np.trace(gram)
-        r2.append(1 - _ratio(((rest @ gram) * rest).sum(), total - sum_L[:t].sum() ** 2 / count))
-        fitted = ((hat @ gram) * hat).sum()
-        cosine.append(_ratio((hat * gram).sum(), np.sqrt(max(fitted, 0.0) * total)))
-    return Scores(np.array(r2), np.array(cosine))
+    return np.sort(values_LN, axis=1)
 
 
-def sorted_values(values_LN: np.ndarray, penalty: float = 1.0) -> Scores:
-    """Each layer's values in order of size first, then `extrapolate`.
-
-    It compares distributions: the k-th smallest value of a layer is no parameter, and two
-    layers of noise with equal moments agree almost exactly.
-    """
-    return extrapolate(np.sort(values_LN, axis=1), penalty)
-
-
-def sorted_weak(values_LN: np.ndarray) -> Scores:
-    """`sorted_values` with hardly any penalty, so that the polynomial is free."""
-    return sorted_values(values_LN, WEAK_PENALTY)
-
-
-def statistics(values_LN: np.ndarray) -> Scores:
-    """`extrapolate` on mean, standard deviation and quantiles of each layer.
-
-    The nine statistics (`QUANTILES`; all in units of the weights) stand in place of the
-    parameters: R2 is over the nine about their mean.
-    """
+def layer_statistics(values_LN: np.ndarray) -> np.ndarray:
+    """Mean, standard deviation and `QUANTILES` of each layer, [L, 9], in units of the weights."""
     rows = [values_LN.mean(axis=1), values_LN.std(axis=1)]
-    return extrapolate(np.stack([*rows, *np.quantile(values_LN, QUANTILES, axis=1)], axis=1))
+    return np.stack([*rows, *np.quantile(values_LN, QUANTILES, axis=1)], axis=1)
 
 
-READINGS: dict[str, Callable[[np.ndarray], Scores]] = {
-    "extrapolate": extrapolate,
-    "in_sample": in_sample,
-    "target_included": target_included,
-    "sorted": sorted_values,
-    "sorted_weak": sorted_weak,
-    "statistics": statistics,
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """One reading of "predict layer t from the layers before it": [L, N] values to `Scores`.
+
+    Attributes:
+      help: One line on what it does.
+      transform: What is done to each layer's values first, [L, N] to [L, any].
+      with_target: Fit on l <= t instead of l < t: the regression has seen what it predicts.
+      pooled: Scored on the fitted layers instead of t: one R2 over all their values, about
+        the mean of them all, and one cosine.
+      penalty: Of the ridge regression.
+    """
+
+    help: str
+    transform: Callable[[np.ndarray], np.ndarray] = as_they_are
+    with_target: bool = False
+    pooled: bool = False
+    penalty: float = 1.0
+
+    def __call__(self, values_LN: np.ndarray) -> Scores:
+        """Scores of every target.
+
+        Raises:
+          InputError: Fewer than four layers.
+        """
+        return self.score(self.transform(values_LN))
+
+    def score(self, values_LN: np.ndarray) -> Scores:
+        """The same for values that are transformed already."""
+        values_LN = np.asarray(values_LN, np.float64)
+        # Sums over the values need only the products of layers: with w the layers, one in
+        # each row, |w - Aw|^2 is the sum of (I - A) ww' * (I - A).
+        gram_LL, sum_L = values_LN @ values_LN.T, values_LN.sum(axis=1)
+        scores = [
+            _score(gram_LL, sum_L, values_LN.shape[1], layers, weights_kL)
+            for layers, weights_kL in _predictions(
+                len(values_LN), self.penalty, self.with_target, self.pooled
+            )
+        ]
+        return Scores(*np.array(scores).T)
+
+
+READINGS = {
+    "extrapolate": Reading("fit on layers l < t, R2 over the parameters of t"),
+    "in_sample": Reading("fit on layers l < t, R2 on the fitted layers, pooled", pooled=True),
+    "target_included": Reading("fit on layers l <= t, R2 at t", with_target=True),
+    "sorted": Reading("each layer's values sorted first, then extrapolate", in_order),
+    "sorted_weak": Reading(
+        "the same with hardly any penalty, so that the polynomial is free",
+        in_order,
+        penalty=WEAK_PENALTY,
+    ),
+    "statistics": Reading(
+        "extrapolate mean, deviation and quantiles of a layer instead of its parameters",
+        layer_statistics,
+    ),
 }
 
 
@@ -155,11 +171,6 @@ def gaussian_like(values_LN: np.ndarray, generator: np.random.Generator) -> np.n
     mean_L1 = values_LN.mean(axis=1, keepdims=True)
     std_L1 = values_LN.std(axis=1, keepdims=True)
     return mean_L1 + std_L1 * generator.standard_normal(values_LN.shape)
-
-
-def shuffled_layers(values_LN: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """The same layers in random order: what does not depend on depth stays."""
-    return values_LN[generator.permutation(len(values_LN))]
 
 
 def sample_component(
@@ -201,41 +212,34 @@ def require_predictable(config: ModelConfig, components: Iterable[str]) -> None:
 
 
 @functools.cache
-def _combinations(num_layers: int, penalty: float, with_target: bool) -> np.ndarray:
-    """The weights of each target's prediction, float64 [T, L], zero where not fitted."""
+def _predictions(
+    num_layers: int, penalty: float, with_target: bool, pooled: bool
+) -> tuple[tuple[range, np.ndarray], ...]:
+    """For each target the layers to score and the weights of their predictions, [k, L]."""
     if num_layers < MIN_LAYERS:
         raise InputError(f"predictability needs at least {MIN_LAYERS} layers; got {num_layers}")
-    weights_TL = np.zeros((num_layers - FIRST_TARGET, num_layers))
-    for row, target in enumerate(range(FIRST_TARGET, num_layers)):
+    predictions = []
+    for target in targets(num_layers):
         fitted = range(target + with_target)
-        weights_TL[row, : len(fitted)] = ridge_weights(fitted, target, num_layers, penalty)
-    weights_TL.setflags(write=False)
-    return weights_TL
+        scored = fitted if pooled else range(target, target + 1)
+        weights_kL = np.zeros((len(scored), num_layers))
+        for row, layer in enumerate(scored):
+            weights_kL[row, : len(fitted)] = ridge_weights(fitted, layer, num_layers, penalty)
+        predictions.append((scored, weights_kL))
+    return tuple(predictions)
 
 
-@functools.cache
-def _fits(num_layers: int, penalty: float) -> tuple[np.ndarray, ...]:
-    """For each target t the fit of layers l < t on themselves, float64 [t, t]."""
-    _combinations(num_layers, penalty, with_target=False)  # refuses too few layers
-    return tuple(
-        np.stack([ridge_weights(range(t), layer, num_layers, penalty) for layer in range(t)])
-        for t in range(FIRST_TARGET, num_layers)
-    )
-
-
-def _at_targets(values_LN: np.ndarray, weights_TL: np.ndarray) -> Scores:
-    """Scores of linear combinations of layers against the targets."""
-    values_LN = np.asarray(values_LN, np.float64)
-    actual_TN, predicted_TN = values_LN[FIRST_TARGET:], weights_TL @ values_LN
-    errors_T = ((actual_TN - predicted_TN) ** 2).sum(axis=1)
-    total_T = ((actual_TN - actual_TN.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    norms_T = np.linalg.norm(actual_TN, axis=1) * np.linalg.norm(predicted_TN, axis=1)
-    return Scores(
-        1 - _ratio(errors_T, total_T), _ratio((actual_TN * predicted_TN).sum(axis=1), norms_T)
-    )
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole; NaN where the whole is not above 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def _score(
+    gram_LL: np.ndarray, sum_L: np.ndarray, count: int, layers: range, weights_kL: np.ndarray
+) -> tuple[float, float]:
+    """(R2, cosine) of predicted layers over all their values together."""
+    rows = slice(layers.start, layers.stop)
+    error_kL = np.eye(len(gram_LL))[rows] - weights_kL
+    squares = np.trace(gram_LL[rows, rows])
+    about_mean = squares - sum_L[rows].sum() ** 2 / (count * len(layers))
+    predicted = ((weights_kL @ gram_LL) * weights_kL).sum()
+    # What is left of a constant by rounding is no variance.
+    if about_mean <= 1e-12 * squares or predicted <= 0:
+        return np.nan, np.nan
+    r2 = 1 - ((error_kL @ gram_LL) * error_kL).sum() / about_mean
+    return r2, (weights_kL * gram_LL[rows]).sum() / np.sqrt(predicted * squares)

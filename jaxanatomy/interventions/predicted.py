@@ -1,12 +1,18 @@
 """A layer replaced by the prediction from the layers before it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.forensics.prediction import FIRST_TARGET, ridge_weights
-from jaxanatomy.interventions.variants import Edit, Step
+from jaxanatomy.forensics.prediction import ridge_weights, targets
+from jaxanatomy.interventions.variants import BASELINE, Edit, Step, Variant, baseline_steps
+
+# The layers that AH section 3.5 manipulates in its 30-layer model, without the two ends.
+PAPER_INNER = (3, 5, 6, 12, 14, 17, 19)
+PAPER_LAYERS = 30
 
 
 def predicted(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Block:
@@ -42,10 +48,11 @@ def predicted_step(config: ModelConfig, layer: int) -> Step:
     Raises:
       InputError: A layer before 2 or beyond the last, or an earlier layer of another shape.
     """
-    if not FIRST_TARGET <= layer < config.num_layers:
+    known = targets(config.num_layers)
+    if layer not in known:
         raise InputError(
-            f"predicted weights exist for layers {FIRST_TARGET} to {config.num_layers - 1} of "
-            f"this model, from all the layers before; got layer {layer}; name another"
+            f"predicted weights exist for layers {known.start} to {known.stop - 1} of this model, "
+            f"from all the layers before; got layer {layer}; name another"
         )
     for source in range(layer):
         if config.layers[source] != config.layers[layer]:
@@ -62,6 +69,52 @@ def predicted_step(config: ModelConfig, layer: int) -> Step:
         on_host=True,
     )
     return Step(layer, edit=edit)
+
+
+def prediction_sets(num_layers: int, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The sets of layers in which predicted weights are tried, by name.
+
+    The paper replaces 1 and "9+" layers without naming them (AH section 4.2). Here, among
+    the layers 2 .. L-1 that can be predicted: `layer_t` for each; for each size k
+    `even_k`, the middle layers of k equal parts, and `last_k`; and `paper_inner` where the
+    model has the paper's depth.
+
+    Args:
+      num_layers: L.
+      sizes: Those larger than the number of layers that can be predicted have no set.
+    """
+    layers = targets(num_layers)
+    sets = {f"layer_{layer}": (layer,) for layer in layers}
+    for size in sizes:
+        if size <= len(layers):
+            middles = [(2 * part + 1) * len(layers) // (2 * size) for part in range(size)]
+            sets[f"even_{size}"] = tuple(layers[middle] for middle in middles)
+            sets[f"last_{size}"] = tuple(layers[-size:])
+    if num_layers == PAPER_LAYERS:
+        sets["paper_inner"] = PAPER_INNER
+    return sets
+
+
+def prediction_variants(config: ModelConfig, sizes: Sequence[int]) -> list[Variant]:
+    """The function test: each set predicted and, to compare, deleted; the baseline first.
+
+    Labels: `reading` ("function"), `strategy` ("none", "predicted", "zero"), `set`, `layers`.
+
+    Raises:
+      InputError: as `predicted_step`.
+    """
+    steps = baseline_steps(config.num_layers)
+    labels = {"reading": "function", "strategy": "none", "set": None, "layers": ()}
+    variants = [Variant(BASELINE, steps, labels=labels)]
+    for name, layers in prediction_sets(config.num_layers, sizes).items():
+        predicted_steps = tuple(
+            predicted_step(config, step.layer) if step.layer in layers else step for step in steps
+        )
+        rest = tuple(step for step in steps if step.layer not in layers)
+        for strategy, its_steps in (("predicted", predicted_steps), ("zero", rest)):
+            labels = {"reading": "function", "strategy": strategy, "set": name, "layers": layers}
+            variants.append(Variant(f"{strategy}/{name}", its_steps, labels=labels))
+    return variants
 
 
 def _weighted_sum(weights: np.ndarray, matrices: list[tree.Array]) -> np.ndarray:

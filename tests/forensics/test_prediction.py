@@ -1,5 +1,7 @@
 """Predicting layers from earlier ones, against least squares written out and planted cases."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -107,10 +109,11 @@ def test_a_planted_trend_is_found_and_its_noise_is_not():
     rng = np.random.default_rng(0)
     layer = np.arange(12.0)[:, None]
     values = rng.normal(size=500) + layer * rng.normal(size=500)
-    found = prediction.extrapolate(values, penalty=1e-9)
+    extrapolate = dataclasses.replace(READINGS["extrapolate"], penalty=1e-9)
+    found = extrapolate(values)
     # Four features share a trend of one dimension out: exact from the fourth target on.
     assert found.r2_T[3:].min() > 1 - 1e-6
-    null = prediction.extrapolate(prediction.gaussian_like(values, rng), penalty=1e-9)
+    null = extrapolate(prediction.gaussian_like(values, rng))
     assert null.r2_T[3:].max() < 0
 
 
@@ -134,17 +137,11 @@ def test_a_null_keeps_mean_and_deviation_of_each_layer():
     assert abs(np.corrcoef(null)[0, 1]) < 0.02
 
 
-def test_shuffled_layers_are_the_same_layers(values):
-    shuffled = prediction.shuffled_layers(values, np.random.default_rng(0))
-    assert not np.array_equal(shuffled, values)
-    np.testing.assert_array_equal(np.sort(shuffled[:, 0]), np.sort(values[:, 0]))
-    assert {tuple(row) for row in shuffled} == {tuple(row) for row in values}
-
-
-def test_a_layer_that_does_not_vary_has_no_r2(values):
+@pytest.mark.parametrize("constant", [0.0, 0.1])
+def test_a_layer_that_does_not_vary_has_no_r2(values, constant):
     flat = values.copy()
-    flat[4] = 0
-    scores = prediction.extrapolate(flat)
+    flat[4] = constant
+    scores = READINGS["extrapolate"](flat)
     assert np.flatnonzero(np.isnan(scores.r2_T)).tolist() == [2]
     assert np.flatnonzero(np.isnan(scores.cosine_T)).tolist() == [2]
 
@@ -186,7 +183,7 @@ class TestBadInput:
         with pytest.raises(InputError, match=r"at least 4 layers.*this model has 3; take a deeper"):
             prediction.require_predictable(self.config(*[shape] * 3), ["q_proj"])
         prediction.require_predictable(self.config(*[shape] * 4), ["q_proj"])
-        for reading in (prediction.extrapolate, prediction.in_sample):
+        for reading in READINGS.values():
             with pytest.raises(InputError, match="at least 4 layers; got 3"):
                 reading(np.ones((3, 5)))
 

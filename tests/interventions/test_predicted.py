@@ -8,8 +8,13 @@ from jaxanatomy import tree
 from jaxanatomy.config import LayerShape
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.materialise import materialise
-from jaxanatomy.interventions.predicted import predicted, predicted_step
-from jaxanatomy.interventions.variants import Variant, baseline_steps
+from jaxanatomy.interventions.predicted import (
+    predicted,
+    predicted_step,
+    prediction_sets,
+    prediction_variants,
+)
+from jaxanatomy.interventions.variants import Step, Variant, baseline_steps
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
@@ -100,3 +105,47 @@ def test_earlier_layers_of_another_shape_are_refused(naive):
     layers = [LayerShape(4, 2, 6), LayerShape(4, 2, 8), *[LayerShape(4, 2, 6)] * 2]
     with pytest.raises(InputError, match=r"layer 3 need .*FFN width 6\); layer 1 has .*width 8; "):
         predicted_step(naive.config.with_layers(layers), 3)
+
+
+def test_the_sets_are_written_down():
+    sets = prediction_sets(30, (2, 4, 9))
+    single = {f"layer_{layer}": (layer,) for layer in range(2, 30)}
+    assert sets == single | {
+        "even_2": (9, 23),
+        "last_2": (28, 29),
+        "even_4": (5, 12, 19, 26),
+        "last_4": (26, 27, 28, 29),
+        "even_9": (3, 6, 9, 12, 16, 19, 22, 25, 28),
+        "last_9": tuple(range(21, 30)),
+        "paper_inner": (3, 5, 6, 12, 14, 17, 19),
+    }
+
+
+def test_a_shallow_model_has_the_sets_that_fit():
+    assert list(prediction_sets(5, (2, 3, 4))) == [
+        *("layer_2", "layer_3", "layer_4"),
+        *("even_2", "last_2", "even_3", "last_3"),
+    ]
+    assert prediction_sets(5, (2,))["even_2"] == (2, 4)
+
+
+def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
+    variants = {v.name: v for v in prediction_variants(naive.config, (2,))}
+    base = variants["baseline"]
+    assert base.steps == baseline_steps(N)
+    labels = {"reading": "function", "strategy": "none", "set": None, "layers": ()}
+    assert base.labels == labels
+    sets = prediction_sets(N, (2,))
+    assert list(variants) == [
+        "baseline",
+        *(f"{strategy}/{name}" for name in sets for strategy in ("predicted", "zero")),
+    ]
+    for name, layers in sets.items():
+        predicted_one, deleted = variants[f"predicted/{name}"], variants[f"zero/{name}"]
+        assert [step.layer for step in deleted.steps] == [t for t in range(N) if t not in layers]
+        assert all(step.edit is None for step in deleted.steps)
+        assert predicted_one.steps == tuple(
+            predicted_step(naive.config, t) if t in layers else Step(t) for t in range(N)
+        )
+        assert deleted.labels == labels | {"strategy": "zero", "set": name, "layers": layers}
+        assert predicted_one.labels["strategy"] == "predicted"

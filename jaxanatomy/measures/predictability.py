@@ -1,0 +1,169 @@
+"""How predictable layers are, in their weights and in their function: rows and summary."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.errors import InputError
+from jaxanatomy.forensics.prediction import (
+    FIRST_TARGET,
+    READINGS,
+    Scores,
+    gaussian_like,
+)
+from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.statistics import paired_difference, z_score
+
+_MEAN_FIELDS = (
+    *("r2", "best", "cosine", "null_r2", "null_low", "null_high", "null_best", "z"),
+    *("shuffled_r2", "shuffled_low", "shuffled_high"),
+)
+
+
+def weight_rows(component: str, values_LN: np.ndarray, *, null_draws: int, seed: int) -> list[Row]:
+    """Rows of one component: every reading, its mean over targets and each target.
+
+    AH Table 2 prints the average and the best R2 over the targets.
+
+    Args:
+      component: Its name.
+      values_LN: The same sampled parameters in every layer, [L, N].
+      null_draws: How often the null is drawn, at least 2.
+      seed: Of the draws.
+
+    Returns:
+      Rows with `component`, `reading`, `target` (None: the mean over targets), `r2`,
+      `cosine`; the Gaussian null's mean `null_r2`, the middle 95 % of its draws `null_low`
+      and `null_high`, its `null_cosine`, and `z`; the same of the real layers in random
+      order as `shuffled_r2`, `shuffled_low`, `shuffled_high`. Rows of means also have
+      `best`, the largest R2 of a target, and `null_best`, the mean of that over draws.
+      Figures that cannot be had are None, and `reason` says why.
+
+    Raises:
+      InputError: Fewer than two draws.
+    """
+    if null_draws < 2:
+        raise InputError(f"null_draws must be a whole number above 1; got {null_draws}")
+    index = tree.MATRICES.index(component)
+    noise, order = (np.random.default_rng([seed, index, kind]) for kind in (1, 2))
+    # What a reading does to a layer's values is done once for those that share it.
+    transforms = dict.fromkeys(reading.transform for reading in READINGS.values())
+    own_of = {transform: transform(values_LN) for transform in transforms}
+    null_of: dict[str, list[Scores]] = {name: [] for name in READINGS}
+    shuffled_of: dict[str, list[Scores]] = {name: [] for name in READINGS}
+    for _ in range(null_draws):
+        drawn_LN, order_L = gaussian_like(values_LN, noise), order.permutation(len(values_LN))
+        drawn_of = {transform: transform(drawn_LN) for transform in transforms}
+        for name, reading in READINGS.items():
+            null_of[name].append(reading.score(drawn_of[reading.transform]))
+            shuffled_of[name].append(reading.score(own_of[reading.transform][order_L]))
+    return [
+        {"component": component, "reading": name, **row}
+        for name, reading in READINGS.items()
+        for row in _reading_rows(
+            reading.score(own_of[reading.transform]), null_of[name], shuffled_of[name]
+        )
+    ]
+
+
+def summarise(rows: Iterable[Row], *, samples: int, seed: int) -> dict[str, Any]:
+    """The figures that the predictability experiment is about.
+
+    Args:
+      rows: Of a run.
+      samples: Resamples of the paired bootstrap.
+      seed: Its seed.
+
+    Returns:
+      A dict ready for JSON. `weights`: for each component and reading the means over
+      targets beside their nulls. `function`: for each text its `baseline_ppl`, for each set
+      of layers the perplexities with predicted and with deleted layers and the
+      difference of their mean NLLs (above 0: predicting is worse than deleting) with its
+      95 % interval, and how many single layers lie on either side.
+    """
+    rows = list(rows)
+    weights: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row["reading"] in READINGS and row["target"] is None:
+            figures = {name: row[name] for name in _MEAN_FIELDS}
+            weights.setdefault(row["component"], {})[row["reading"]] = figures
+    tested = [row for row in rows if row["reading"] == "function"]
+    by_text = {
+        text: _function([row for row in tested if row["text"] == text], samples, seed)
+        for text in dict.fromkeys(row["text"] for row in tested)
+    }
+    return {"weights": weights, "function": by_text}
+
+
+def _reading_rows(own: Scores, null: Sequence[Scores], shuffled: Sequence[Scores]) -> list[Row]:
+    """The mean over targets, then each target."""
+    null_ST, shuffled_ST = (np.stack([each.r2_T for each in drawn]) for drawn in (null, shuffled))
+    cosine_ST = np.stack([each.cosine_T for each in null])
+    rows = [
+        {
+            "target": None,
+            **_figures(own.r2_T.mean(), null_ST.mean(axis=1), shuffled_ST.mean(axis=1)),
+            "best": finite(own.r2_T.max()),
+            "null_best": finite(null_ST.max(axis=1).mean()),
+            "cosine": finite(own.cosine_T.mean()),
+            "null_cosine": finite(cosine_ST.mean()),
+        }
+    ]
+    for place in range(len(own.r2_T)):
+        rows.append(
+            {
+                "target": FIRST_TARGET + place,
+                **_figures(own.r2_T[place], null_ST[:, place], shuffled_ST[:, place]),
+                "cosine": finite(own.cosine_T[place]),
+                "null_cosine": finite(cosine_ST[:, place].mean()),
+            }
+        )
+    return rows
+
+
+def _figures(r2: float, null_S: np.ndarray, shuffled_S: np.ndarray) -> Row:
+    """An R2 beside its two nulls."""
+    row = {"r2": finite(r2)}
+    for name, drawn_S in (("null", null_S), ("shuffled", shuffled_S)):
+        low, high = np.percentile(drawn_S, [2.5, 97.5])
+        row[f"{name}_r2"] = finite(drawn_S.mean())
+        row |= {f"{name}_low": finite(low), f"{name}_high": finite(high)}
+    row["z"] = finite(z_score(r2, null_S))
+    if row["r2"] is None:
+        row["reason"] = "a target layer does not vary, so it has no R2"
+    return row
+
+
+def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
+    """The function test on one text."""
+    by_key = {(row["strategy"], row["set"]): row for row in rows}
+    sets = {}
+    for strategy, name in by_key:
+        if strategy != "predicted" or ("zero", name) not in by_key:
+            continue
+        predicted, deleted = by_key[strategy, name], by_key["zero", name]
+        found = paired_difference(predicted, deleted, samples=samples, seed=seed)
+        difference, low, high = map(finite, found)
+        sets[name] = {
+            "layers": predicted["layers"],
+            "predicted_ppl": predicted["ppl"],
+            "predicted_percent": predicted["degradation_percent"],
+            "zero_ppl": deleted["ppl"],
+            "zero_percent": deleted["degradation_percent"],
+            "difference": difference,
+            "ci95": None if None in (low, high) else [low, high],
+        }
+    intervals = [each["ci95"] for each in sets.values() if len(each["layers"]) == 1]
+    known = [ends for ends in intervals if ends]
+    baseline = by_key.get(("none", None))
+    return {
+        "baseline_ppl": baseline and baseline["ppl"],
+        "sets": sets,
+        "single_layers": {
+            "compared": len(intervals),
+            "predicted_worse": sum(low > 0 for low, _ in known),
+            "predicted_better": sum(high < 0 for _, high in known),
+        },
+    }
