@@ -113,22 +113,15 @@ def attention_shift(
         )
     run = clean or attention_run(config, params, batch)
     text = (run.tables, run.bias_RTS)
+    head = {"kind": "attention", "label": "matched_noise" if alpha is None else "perturb"}
     rows, propagated_RTD = [], run.streams[0]
     for layer, own in enumerate(params["layers"]):
         shape, before = config.layers[layer], run.attention[layer]
         block = tree.replace(own, {component: _noisy(own, component, alpha, layer, seed)})
         for spread, x_RTD in ((LOCAL, run.streams[layer]), (PROPAGATED, propagated_RTD)):
             after = _attend(config, shape, block, x_RTD, *text)
-            row = {
-                "kind": "attention",
-                "label": "matched_noise" if alpha is None else "perturb",
-                "component": component,
-                "layer": layer,
-                "alpha": alpha,
-                "seed": seed,
-                "spread": spread,
-            }
-            rows.append(row | _shift(before, after, run.counted_RT))
+            row = {"component": component, "layer": layer, "alpha": alpha, "seed": seed}
+            rows.append(head | row | {"spread": spread} | _shift(before, after, run.counted_RT))
         propagated_RTD = _advance(config, shape, block, propagated_RTD, *text)
     return rows
 
