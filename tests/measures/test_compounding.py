@@ -1,0 +1,152 @@
+"""Exponents and ratios of made-up effects of which both are known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.measures.compounding import compounding
+
+TOKENS, BASE_NLL, LAYERS, COUNTS, SEEDS = 200, 640.0, 8, (1, 2, 4, 8), (0, 1, 2)
+
+
+def row(name, delta, **labels):
+    """A sweep row whose mean NLL is `delta` nats above the baseline's."""
+    nll = None if delta is None else BASE_NLL + TOKENS * delta
+    return {"variant": name, "text": "sentences", "nll": nll, "tokens": TOKENS, **labels}
+
+
+def rows_of(of_set, of_layer=None, alpha=0.01, seeds=SEEDS):
+    """Rows of `of_set(count, seed)` and `of_layer(layer, seed)` nats, baseline not among them."""
+    rows = []
+    for seed in seeds:
+        labels = {"strategy": "perturb", "alpha": alpha, "seed": seed}
+        for count in COUNTS:
+            name = f"random_{count}_s{seed}"
+            layers = list(range(count))
+            rows.append(
+                row(name, of_set(count, seed), set=name, layers=layers, count=count, **labels)
+            )
+        for layer in range(LAYERS if of_layer else 0):
+            name = f"layer_{layer}"
+            delta = of_layer(layer, seed)
+            rows.append(row(f"{name}_s{seed}", delta, set=name, layers=[layer], count=1, **labels))
+    return rows
+
+
+BASELINE = row("baseline", 0.0, strategy="none")
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 1.7])
+def test_exponent_and_ratio_of_a_power_law(power):
+    (result,) = compounding([BASELINE, *rows_of(lambda k, s: 0.01 * k**power, lambda n, s: 0.01)])
+    for name in ("delta_nll", "absolute_delta_nll"):
+        fitted = result["exponents"][name]
+        assert fitted["value"] == pytest.approx(power, abs=1e-9)
+        assert fitted["ci95"] == pytest.approx([power, power], abs=1e-9)
+        assert fitted["counts"] == list(COUNTS)
+    ratio = result["all_to_singles"]
+    assert ratio["all"] == pytest.approx(0.01 * 8**power, abs=1e-9)
+    assert ratio["sum"] == pytest.approx(0.08, abs=1e-9)
+    assert ratio["ratio"] == pytest.approx(8 ** (power - 1), rel=1e-9)
+    assert ratio["ci95"] == pytest.approx([8 ** (power - 1)] * 2, rel=1e-9)
+    percent = np.polyfit(
+        np.log(COUNTS), np.log([100 * math.expm1(0.01 * k**power) for k in COUNTS]), 1
+    )
+    assert result["exponents"]["degradation_percent"]["value"] == pytest.approx(percent[0])
+
+
+def test_means_over_seeds_and_what_signs_do():
+    sign = {0: 1, 1: -1, 2: 1}
+    rows = rows_of(lambda k, s: 0.3 * sign[s] * k**0.5)
+    (result,) = compounding([BASELINE, *rows])
+    for found, k in zip(result["counts"], COUNTS, strict=True):
+        delta = 0.3 * k**0.5
+        assert found["count"] == k
+        assert found["delta_nll"] == pytest.approx(delta / 3)
+        assert found["absolute_delta_nll"] == pytest.approx(delta)
+        expected = 100 * (2 * math.expm1(delta) + math.expm1(-delta)) / 3
+        assert found["degradation_percent"] == pytest.approx(expected)
+        assert found["ci95"] == pytest.approx([-delta, delta])
+    assert result["exponents"]["absolute_delta_nll"]["value"] == pytest.approx(0.5)
+
+
+def test_intervals_resample_the_seeds():
+    generator = np.random.default_rng(5)
+    delta = {(k, s): 0.02 * k * generator.uniform(0.5, 1.5) for k in COUNTS for s in range(6)}
+    single = {(n, s): generator.uniform(0.01, 0.03) for n in range(LAYERS) for s in range(6)}
+    rows = rows_of(lambda k, s: delta[k, s], lambda n, s: single[n, s], seeds=range(6))
+    (result,) = compounding([BASELINE, *rows], samples=300, seed=4)
+    draws = np.random.default_rng(4).multinomial(6, [1 / 6] * 6, size=300)
+    slopes, ratios = [], []
+    for draw in draws:
+        chosen = [s for s in range(6) for _ in range(draw[s])]
+        means = [np.mean([delta[k, s] for s in chosen]) for k in COUNTS]
+        slopes.append(np.polyfit(np.log(COUNTS), np.log(means), 1)[0])
+        total = np.sum([single[n, s] for s in chosen for n in range(LAYERS)])
+        ratios.append(np.sum([delta[8, s] for s in chosen]) / total)
+    found = result["exponents"]["delta_nll"]["ci95"]
+    assert found == pytest.approx(np.percentile(slopes, [2.5, 97.5]), rel=1e-6)
+    assert result["all_to_singles"]["ci95"] == pytest.approx(
+        np.percentile(ratios, [2.5, 97.5]), rel=1e-6
+    )
+
+
+def test_counts_without_a_positive_mean_are_left_out():
+    (result,) = compounding([BASELINE, *rows_of(lambda k, s: -0.01 if k == 2 else 0.01 * k)])
+    assert result["exponents"]["delta_nll"]["counts"] == [1, 4, 8]
+    assert result["exponents"]["delta_nll"]["value"] == pytest.approx(1)
+    (result,) = compounding([BASELINE, *rows_of(lambda k, s: 0.01 if k == 2 else -0.01 * k)])
+    fitted = result["exponents"]["delta_nll"]
+    assert (fitted["value"], fitted["ci95"]) == (None, None)
+    assert fitted["reason"] == "fewer than two counts have a positive mean"
+
+
+def test_no_ratio_without_a_sum_above_zero():
+    sign = {0: 1, 1: -1, 2: 1}
+    rows = rows_of(lambda k, s: 0.01 * k, lambda n, s: 0.01 * sign[s])
+    ratio = compounding([BASELINE, *rows])[0]["all_to_singles"]
+    assert (ratio["ratio"], ratio["ci95"]) == (None, None)
+    assert ratio["sum"] == pytest.approx(0.08 / 3)
+    assert ratio["reason"].startswith("the sum of single effects is not above 0")
+
+
+def test_what_was_not_measured_is_null_with_a_reason():
+    (result,) = compounding([BASELINE, *rows_of(lambda k, s: 0.01 * k)])
+    assert result["all_to_singles"]["reason"].startswith("needs every layer alone")
+    rows = rows_of(lambda k, s: None if (k, s) == (8, 1) else 0.01 * k, lambda n, s: 0.01)
+    (result,) = compounding([BASELINE, *rows])
+    assert result["counts"][3]["delta_nll"] is None
+    assert result["counts"][3]["ci95"] is None
+    assert result["counts"][3]["reason"] == "not measured for every seed, or not finite"
+    assert result["exponents"]["delta_nll"]["counts"] == [1, 2, 4]
+    assert result["all_to_singles"]["reason"] == "not measured for every seed, or not finite"
+    json.dumps(result, allow_nan=False)
+
+
+def test_each_alpha_by_itself_and_other_strategies_not_at_all():
+    rows = [
+        *rows_of(lambda k, s: 0.1 * k, alpha=0.3),
+        BASELINE,
+        *rows_of(lambda k, s: 0.01 * k**2),
+        row("zero/layer/1", 9.0, strategy="zero", set="layer_1", layers=[1]),
+    ]
+    small, large = compounding(rows)
+    assert (small["alpha"], large["alpha"]) == (0.01, 0.3)
+    assert (small["seeds"], small["text"]) == ([0, 1, 2], "sentences")
+    assert small["exponents"]["delta_nll"]["value"] == pytest.approx(2)
+    assert large["exponents"]["delta_nll"]["value"] == pytest.approx(1)
+
+
+def test_rows_that_do_not_belong_together_are_refused():
+    rows = rows_of(lambda k, s: 0.01)
+    with pytest.raises(
+        InputError, match=r"got texts \['sentences'\], 0 baselines and 12 perturbed"
+    ):
+        compounding(rows)
+    with pytest.raises(InputError, match=r"got texts \['other', 'sentences'\], 1 baselines"):
+        compounding([{**BASELINE, "text": "other"}, *rows])
+    with pytest.raises(InputError, match="1 baselines and 0 perturbed variants"):
+        compounding([BASELINE])
