@@ -38,10 +38,10 @@ def compounding(
       number of layers: `count`, the means over seeds `delta_nll` and
       `absolute_delta_nll` in nats per token and `degradation_percent`, and `ci95` of
       `delta_nll`), and for these three the exponents p of y ~ count^p, `exponents`
-      (`value`, `ci95` and `counts`, those that were fitted: of positive y). `all_to_singles` compares all layers at once
-      with the sum of all layers one by one, in `delta_nll`: `all`, `sum`, their `ratio`
-      (1: they add up; above: they compound) and `ci95`. What cannot be had is None, and
-      `reason` says why.
+      (`value`, `ci95` and `counts`, those that were fitted: of positive y).
+      `all_to_singles` compares all layers at once with the sum of all layers one by one,
+      in `delta_nll`: `all`, `sum`, their `ratio` (1: they add up; above: they compound)
+      and `ci95`. What cannot be had is None, and `reason` says why.
 
     Raises:
       InputError: Rows of several texts, no baseline, or no perturbed variant.
