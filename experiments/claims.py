@@ -1,0 +1,72 @@
+"""Claims: which claims of the papers hold on a checkpoint, each decided by a written rule.
+
+Reads the rows of finished runs and measures nothing. Every claim stands beside the paper's
+figure, ours, its null or control, and a rule with its threshold; the rule says "holds",
+"does not hold" or "cannot tell". A second table tests the paper's figures against each other.
+
+    python -m experiments.claims --config=configs/claims.py --workdir=runs/claims
+
+A claim whose experiment is not among the runs is listed as not measured.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Tests every claim; the rows are written anew each time, from the runs as they are."""
+    from jaxanatomy.report.claims_report import summary_table
+
+    from jaxanatomy import report, runs
+    from jaxanatomy.report import claims
+    from jaxanatomy.storage import to_json
+
+    evidence = claims.gather(config.runs)
+    first = next(iter(evidence.records.values())).provenance
+    provenance = runs.provenance(
+        **{
+            name: first[name]
+            for name in ("model", "weights_sha256", "architecture")
+            if name in first
+        }
+    )
+    rows = claims.audit(evidence)
+    with runs.Run.open(workdir, config.to_dict(), provenance) as results:
+        # Not appended: when a run has got further, its claims replace the older ones.
+        results.write_text("rows.jsonl", "".join(to_json(row) + "\n" for row in rows))
+        results.write_summary(claims.summarise(evidence, rows))
+        path = report.write_report(results.folder)
+    print(summary_table(rows))
+    print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The runs that were found, and how many claims they can decide."""
+    from jaxanatomy.report import claims
+
+    evidence = claims.gather(config.runs)
+    lines = [
+        f"{name}: {record.folder}, {len(record.rows):,} rows"
+        + ("" if record.summary else ", not finished")
+        for name, record in evidence.records.items()
+    ]
+    testable = [claim for claim in claims.CLAIMS if set(claim.needs) <= set(evidence.records)]
+    return "\n".join([*lines, f"claims with their runs: {len(testable)} of {len(claims.CLAIMS)}"])
+
+
+def describe() -> str:
+    """Every claim, by the experiment that it needs, a line each."""
+    from jaxanatomy.report.claims import CLAIMS
+
+    sections: dict[str, dict[str, str]] = {}
+    for claim in CLAIMS:
+        title = " and ".join(claim.needs) or "the paper's own figures"
+        sections.setdefault(title, {})[claim.id] = claim.statement
+    return cli.format_sections(sections)
+
+
+if __name__ == "__main__":
+    cli.run_experiment("claims", run)

@@ -1,0 +1,295 @@
+"""AH sections 4.1 and 5: what the importance map says about each layer."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from jaxanatomy.measures.statistics import spearman, spearman_interval
+from jaxanatomy.report.cells import NEIGHBOUR_MEAN, Cells, Row, by_text, interval
+from jaxanatomy.report.claims.claim import (
+    Answer,
+    Claim,
+    Finding,
+    beyond,
+    effect,
+    every,
+    harms_more,
+    mean_nll,
+    most,
+    negated,
+    per_text,
+    percent,
+    reaches,
+)
+from jaxanatomy.report.reference import paper_table, table1
+
+REDUNDANT, CRITICAL = THRESHOLDS_PERCENT[0], THRESHOLDS_PERCENT[-1]
+RADICAL = CRITICAL / REDUNDANT  # a radical difference: what is between the categories
+RANK_AGREEMENT = 0.5  # least Spearman correlation of two rankings that agree
+_PAPER = paper_table("table1")
+_RANGE = _PAPER["range_factor"]
+_PRINTED = _PAPER["degradation_percent"]
+
+
+def cells_of(rows: Iterable[Row]) -> Cells:
+    """The rows of one text, looked up by what was edited."""
+    (cells,) = by_text(list(rows))
+    return cells
+
+
+def inner_rows(cells: Cells, intervention: str = NEIGHBOUR_MEAN) -> list[Row]:
+    """Rows of the whole layers whose neighbour mean was measured from two neighbours."""
+    means = {layer: cells.row(NEIGHBOUR_MEAN, layer) for layer in cells.layers}
+    inner = [layer for layer, row in means.items() if row and not row.get("boundary")]
+    return [row for layer in inner if (row := cells.row(intervention, layer))]
+
+
+def _extremes(rows: Sequence[Row]) -> tuple[Row, Row] | None:
+    """The least and the most damaging row."""
+    ordered = sorted(rows, key=mean_nll)
+    return (ordered[0], ordered[-1]) if len(ordered) > 1 else None
+
+
+def _span(rows: Sequence[Row]) -> str:
+    ends = _extremes(rows)
+    return " to ".join(f"L{row['layer']} {effect(row)}" for row in ends) if ends else ""
+
+
+def skipped_span(cells: Cells) -> str:
+    """The control of the map, for reading: the same layers skipped."""
+    span = _span(inner_rows(cells, "zero"))
+    return f"layers skipped instead: {span}" if span else ""
+
+
+def _ratio(least: Row, top: Row) -> tuple[float, float] | None:
+    """Bounds of the ratio of two degradations, whatever values in their intervals they have."""
+    ends = interval(least), interval(top)
+    if None in ends:
+        return None
+    (low, high), (top_low, top_high) = ends
+    if top_low <= 0:
+        return None
+    return top_low / high if high > 0 else math.inf, top_high / low if low > 0 else math.inf
+
+
+def _spread(rows: list[Row], factor: float) -> Finding | None:
+    """Whether the most damaging inner layer does so many times what the least damaging does."""
+    cells = cells_of(rows)
+    inner = inner_rows(cells)
+    ends = _extremes(inner)
+    if ends is None:
+        return None
+    bounds = _ratio(*ends)
+    settled = {
+        "redundant": sum(reaches(row, REDUNDANT) is False for row in inner),
+        "critical": sum(reaches(row, CRITICAL) is True for row in inner),
+    }
+    return Finding.of(
+        beyond(bounds, factor),
+        f"{_span(inner)}; settled of {len(inner)} layers: {settled['redundant']} redundant, "
+        f"{settled['critical']} critical",
+        skipped_span(cells),
+        f"ratio {_bounds(bounds)} against {factor:,.0f}",
+    )
+
+
+def _bounds(ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return "without bounds"
+    low, high = ends
+    upper = "with no upper bound, as the smaller may be 0"
+    return f"{low:,.0f} to {high:,.0f}" if math.isfinite(high) else f"from {low:,.0f} {upper}"
+
+
+def _agreement(
+    own: Sequence[Row], other: Sequence[float], control: Callable[[], str]
+) -> Finding | None:
+    """Whether a ranking of layers agrees with another."""
+    if len(own) < 4:
+        return None
+    nll = [mean_nll(row) for row in own]
+    value, ends = spearman(nll, other), spearman_interval(nll, other)
+    return Finding.of(
+        beyond(ends, RANK_AGREEMENT),
+        f"rank correlation {value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}] over {len(own)} layers",
+        control(),
+    )
+
+
+def _ranking(rows: list[Row]) -> Finding | None:
+    cells = cells_of(rows)
+    published = table1()
+
+    def control() -> str:
+        zero = inner_rows(cells, "zero")
+        if len(zero) < 4:
+            return "0 for unrelated rankings"
+        value = spearman([mean_nll(row) for row in zero], [published[row["layer"]] for row in zero])
+        return f"0 for unrelated rankings; layers skipped instead: {value:.2f}"
+
+    inner = inner_rows(cells)
+    return _agreement(inner, [published[row["layer"]] for row in inner], control)
+
+
+def _is_importance(rows: list[Row]) -> Finding | None:
+    cells = cells_of(rows)
+    pairs = [(row, cells.row("zero", row["layer"])) for row in inner_rows(cells)]
+    pairs = [pair for pair in pairs if pair[1]]
+
+    def control() -> str:
+        noise = {row["layer"]: row for row in inner_rows(cells, "matched_noise")}
+        shared = [(row, noise[row["layer"]]) for row, _ in pairs if row["layer"] in noise]
+        if len(shared) < 4:
+            return "0 for unrelated rankings"
+        return f"with matched noise: {spearman(*_columns(shared)):.2f}"
+
+    return _agreement([row for row, _ in pairs], [mean_nll(zero) for _, zero in pairs], control)
+
+
+def _columns(pairs: Sequence[tuple[Row, Row]]) -> tuple[list[float], list[float]]:
+    return [mean_nll(row) for row, _ in pairs], [mean_nll(row) for _, row in pairs]
+
+
+def _boundary(rows: list[Row]) -> Finding | None:
+    cells = cells_of(rows)
+    means = [(layer, cells.row(NEIGHBOUR_MEAN, layer)) for layer in cells.layers]
+    ends = [layer for layer, row in means if row and row.get("boundary")]
+    found = [
+        (words, row)
+        for name, words in ((NEIGHBOUR_MEAN, "neighbour copied"), ("zero", "skipped"))
+        for layer in ends
+        if (row := cells.row(name, layer))
+    ]
+    if not found:
+        return None
+    return Finding.of(
+        every(negated(reaches(row, REDUNDANT)) for _, row in found),
+        ", ".join(f"L{row['layer']} {words} {effect(row)}" for words, row in found),
+        "a median inner layer: " + _median(inner_rows(cells)),
+    )
+
+
+def _median(rows: Sequence[Row]) -> str:
+    ordered = sorted(rows, key=mean_nll)
+    return effect(ordered[len(ordered) // 2]) if ordered else "not measured"
+
+
+def _first_token(rows: list[Row]) -> Finding | None:
+    cells = cells_of(rows)
+    ends = _extremes(inner_rows(cells))
+    if ends is None:
+        return None
+    layer = ends[1]["layer"]
+    first, others = (cells.row(NEIGHBOUR_MEAN, layer, "layer", p) for p in ("first", "others"))
+    if not first or not others:
+        return None
+    answer = reaches(others, CRITICAL)
+    if answer is False and not reaches(first, CRITICAL):
+        answer = None  # critical nowhere alone: the parts do not say where it works
+    skipped = [cells.row("zero", layer, "layer", p) for p in ("first", "others")]
+    null = " and ".join(effect(row) for row in skipped if row)
+    return Finding.of(
+        answer,
+        f"L{layer} at the first token alone {effect(first)}, at all others {effect(others)}",
+        f"skipped instead: {null}" if null else "",
+        "critical at the first token only" if answer is False else "",
+    )
+
+
+def _cancellation(rows: list[Row]) -> Finding | None:
+    cells = cells_of(rows)
+
+    def milder(control: str) -> list[Answer]:
+        """By layer, whether the neighbour mean harms more than a control."""
+        pairs = [(row, cells.row(control, row["layer"])) for row in inner_rows(cells)]
+        return [harms_more(row, other) for row, other in pairs if other]
+
+    def counted(name: str, answers: list[Answer]) -> str:
+        return (
+            f"{name}: milder in {answers.count(True)}, worse in {answers.count(False)} "
+            f"of {len(answers)} layers"
+        )
+
+    rescaled, aligned = milder("rescaled_mean"), milder("aligned_mean")
+    if not rescaled:
+        return None
+    return Finding.of(
+        most(rescaled),
+        counted("norms restored", rescaled),
+        counted("neurons aligned", aligned) if aligned else "",
+        f"undecided layers: {rescaled.count(None)}",
+    )
+
+
+def _claim(id: str, source: str, statement: str, paper: str, rule: str, test, **more) -> Claim:
+    return Claim(id, source, statement, paper, rule, test, needs=("importance",), **more)
+
+
+CLAIMS = (
+    _claim(
+        "non_equivalence",
+        "AH hypothesis H1, section 4.1",
+        "Layers are not interchangeable: replacing them does radically different damage.",
+        f"{percent(min(_PRINTED))} to {percent(max(_PRINTED))}",
+        f"The largest degradation of an inner layer is at least {RADICAL:g} times the smallest (as "
+        "critical is to redundant), whatever values in their intervals the two have.",
+        per_text("importance", functools.partial(_spread, factor=RADICAL)),
+    ),
+    _claim(
+        "importance_range",
+        "AH section 4.1",
+        "The damage of the layers ranges over a factor of more than 10^7.",
+        "> 10^7",
+        f"The largest degradation of an inner layer is at least {_RANGE:,} times the smallest, "
+        "whatever values in their intervals the two have.",
+        per_text("importance", functools.partial(_spread, factor=_RANGE)),
+    ),
+    _claim(
+        "table1_ranking",
+        "AH Table 1",
+        "The ranking of the layers is the one of Table 1.",
+        "Table 1",
+        "The interval of Spearman's rank correlation with Table 1 lies at or above "
+        f"{RANK_AGREEMENT}.",
+        per_text("importance", _ranking),
+        papers_model=True,
+    ),
+    _claim(
+        "map_is_importance",
+        "AH section 3.2",
+        "The neighbour mean measures how important a layer is.",
+        "used as the measure",
+        "It ranks the layers as skipping them does: the interval of Spearman's correlation lies "
+        f"at or above {RANK_AGREEMENT}.",
+        per_text("importance", _is_importance),
+    ),
+    _claim(
+        "most_important_layer_reasons",
+        "AH sections 4.1, 5.1",
+        "The most important layer is the model's brain: it works on the text.",
+        "L11, 'model brain', by interpretation alone",
+        "Replaced at all tokens but the first of each document it is still critical "
+        f"(whole interval at or above {CRITICAL:g} %); it fails if only the first token is.",
+        per_text("importance", _first_token),
+    ),
+    _claim(
+        "boundary_layers_redundant",
+        "AH Table 1",
+        "The first and the last layer are redundant.",
+        "L0 0.0 %, L29 0.0 %",
+        "With the one neighbour copied, and skipped where measured, the whole interval of both "
+        f"lies below {REDUNDANT:g} %.",
+        per_text("importance", _boundary),
+    ),
+    _claim(
+        "averaging_cancels",
+        "AH section 5.2",
+        "Averaging neighbours cancels their directions, which is why even minor layers are "
+        "sensitive to it.",
+        "explanation without a figure",
+        "With the norms restored (rescaled mean) the damage is smaller in more than half of the "
+        "inner layers, by paired intervals.",
+        per_text("importance", _cancellation),
+    ),
+)

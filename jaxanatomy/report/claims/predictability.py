@@ -1,0 +1,277 @@
+"""AH section 4.2, Table 2: predicted weights, in weight space and at work."""
+
+import statistics
+from collections.abc import Sequence
+
+from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from jaxanatomy.report.cells import Row, number
+from jaxanatomy.report.claims.claim import (
+    Answer,
+    Claim,
+    Evidence,
+    Finding,
+    combine,
+    effect,
+    every,
+    harms_more,
+    mean_nll,
+    most,
+    negated,
+    per_text,
+    percent,
+    reaches,
+)
+from jaxanatomy.report.reference import paper_table
+
+PREDICTABLE = 0.7  # least R2 that the paper calls predictable (0.716)
+MARGIN = 0.02  # least R2, and least distance from the null, that means anything
+SAME = 0.1  # greatest difference of two tables' R2 that are the same finding
+TOLERABLE = THRESHOLDS_PERCENT[1]
+NINE = 9
+OUT_OF_SAMPLE = "extrapolate"
+
+_TABLE2 = paper_table("table2_r2")
+_PERCENT = paper_table("table2_percent")
+_CALLED_PREDICTABLE = [name for name, (average, _) in _TABLE2.items() if average >= PREDICTABLE]
+
+
+def _averages(evidence: Evidence, reading: str | None = None) -> dict[tuple[str, str], Row]:
+    """The means over target layers, by reading and component."""
+    return {
+        (row["reading"], row["component"]): row
+        for row in evidence.rows("predictability")
+        if "r2" in row and row.get("target") is None and reading in (None, row["reading"])
+    }
+
+
+def _readings(evidence: Evidence) -> dict[str, dict[str, Row]]:
+    readings: dict[str, dict[str, Row]] = {}
+    for (reading, component), row in _averages(evidence).items():
+        readings.setdefault(reading, {})[component] = row
+    return readings
+
+
+def _high(evidence: Evidence) -> tuple[Answer, dict[str, Row]]:
+    """Whether the components that the paper calls predictable are so out of sample."""
+    rows = _readings(evidence).get(OUT_OF_SAMPLE, {})
+    called = {name: rows[name] for name in _CALLED_PREDICTABLE if name in rows}
+    values = [row["r2"] for row in called.values()]
+    if len(values) < len(_CALLED_PREDICTABLE) or None in values:
+        return None, called
+    return all(value >= PREDICTABLE for value in values), called
+
+
+def _r2_high(evidence: Evidence) -> Finding | None:
+    answer, rows = _high(evidence)
+    if not rows:
+        return None
+    return Finding.of(answer, _r2(rows), _null(rows), "an R2 is missing" if answer is None else "")
+
+
+def _r2_reproduced(evidence: Evidence) -> Finding | None:
+    """Whether one reading gives all of Table 2."""
+    distances = {
+        reading: max(abs(rows[name]["r2"] - _TABLE2[name][0]) for name in _TABLE2)
+        for reading, rows in _readings(evidence).items()
+        if all(name in rows and rows[name]["r2"] is not None for name in _TABLE2)
+    }
+    if not distances:
+        return None
+    nearest = min(distances, key=distances.get)
+    rows = _readings(evidence)[nearest]
+    return Finding.of(
+        distances[nearest] <= SAME,
+        f"nearest reading {nearest}: {_r2(rows)}",
+        _null(rows),
+        f"of {len(distances)} readings {nearest} comes nearest, within {distances[nearest]:.2f}",
+    )
+
+
+def _beats_null(evidence: Evidence) -> Finding | None:
+    rows = _readings(evidence).get(OUT_OF_SAMPLE, {})
+    if not rows:
+        return None
+    answers = []
+    for row in rows.values():
+        known = row.get("r2") is not None and row.get("null_high") is not None
+        answers.append(row["r2"] >= max(0.0, row["null_high"]) + MARGIN if known else None)
+    return Finding.of(
+        most(answers),
+        _r2(rows),
+        _null(rows),
+        f"better than noise and than the mean: {answers.count(True)} of {len(answers)} components",
+    )
+
+
+def _r2(rows: dict[str, Row]) -> str:
+    return ", ".join(f"{name} {_plain(row.get('r2'))}" for name, row in rows.items())
+
+
+def _null(rows: dict[str, Row]) -> str:
+    words = ", ".join(f"{name} {_plain(row.get('null_r2'))}" for name, row in rows.items())
+    return f"independent Gaussians: {words}"
+
+
+def _plain(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+def _function(
+    rows: list[Row], least: int, most_: int | None = None
+) -> list[tuple[Row, Row | None]]:
+    """Rows of predicted sets of so many layers, each with the same layers deleted."""
+    zero = {tuple(row["layers"]): row for row in rows if row.get("strategy") == "zero"}
+    return [
+        (row, zero.get(tuple(row["layers"])))
+        for row in rows
+        if row.get("strategy") == "predicted"
+        and least <= len(row["layers"]) <= (most_ or len(row["layers"]))
+    ]
+
+
+def _paradox(evidence: Evidence) -> Finding | None:
+    high, rows = _high(evidence)
+    broken = combine(
+        {
+            text: each
+            for text, part in evidence.texts("predictability").items()
+            if (each := _nine(part))
+        }
+    )
+    if not rows or broken is None:
+        return None
+    ruined = _destroyed(evidence)
+    return Finding.of(
+        every([high, ruined]),
+        f"R2 {_r2(rows)}; nine layers: {broken.measured}",
+        f"{_null(rows)}; {broken.null}",
+        f"R2 {'is' if high else 'is not'} high out of sample; the model is "
+        f"{'destroyed' if ruined else 'not destroyed'}",
+    )
+
+
+def _destroyed(evidence: Evidence) -> Answer:
+    """Whether some set of nine or more predicted layers makes the model critical everywhere."""
+    texts = [_function(rows, NINE) for rows in evidence.texts("predictability").values()]
+    return every(reaches(row, THRESHOLDS_PERCENT[-1]) for part in texts for row, _ in part)
+
+
+def _one(rows: list[Row]) -> Finding | None:
+    pairs = _function(rows, 1, 1)
+    if not pairs:
+        return None
+    answers = [negated(reaches(row, TOLERABLE)) for row, _ in pairs]
+    return Finding.of(
+        most(answers),
+        f"median {percent(_median([row for row, _ in pairs]))} over {len(pairs)} layers",
+        "the same layers deleted: " + _deleted(pairs),
+        f"settled below {TOLERABLE:g} %: {answers.count(True)}, not below: {answers.count(False)} "
+        f"of {len(answers)} layers",
+    )
+
+
+def _nine(rows: list[Row]) -> Finding | None:
+    pairs = _function(rows, NINE)
+    if not pairs:
+        return None
+    least = min((row for row, _ in pairs), key=mean_nll)
+    threshold = _PERCENT["predicted_9_at_least"]
+    return Finding.of(
+        every(reaches(row, threshold) for row, _ in pairs),
+        f"least of {len(pairs)} sets: {effect(least)}",
+        "the same layers deleted: " + _deleted(pairs),
+    )
+
+
+def _against_deletion(rows: list[Row]) -> Finding | None:
+    pairs = [(row, other) for row, other in _function(rows, 1, 1) if other]
+    if not pairs:
+        return None
+    answers = [harms_more(other, row) for row, other in pairs]
+    return Finding.of(
+        most(answers),
+        f"better than nothing in {answers.count(True)}, worse in {answers.count(False)} of "
+        f"{len(pairs)} layers; median {percent(_median([row for row, _ in pairs]))}",
+        "the same layers deleted: " + _deleted(pairs),
+        f"undecided layers: {answers.count(None)}",
+    )
+
+
+def _median(rows: Sequence[Row]) -> float:
+    return statistics.median(number(row, "degradation_percent") for row in rows)
+
+
+def _deleted(pairs: Sequence[tuple[Row, Row | None]]) -> str:
+    others = [other for _, other in pairs if other]
+    return f"median {percent(_median(others))}" if others else "not measured"
+
+
+def _claim(id: str, source: str, statement: str, paper: str, rule: str, test, **more) -> Claim:
+    return Claim(id, source, statement, paper, rule, test, needs=("predictability",), **more)
+
+
+_PRINTED = ", ".join(f"{name} {_plain(average)}" for name, (average, _) in _TABLE2.items())
+
+CLAIMS = (
+    _claim(
+        "r2_high",
+        "AH section 4.2, Table 2",
+        "The weights of most components are highly predictable from earlier layers.",
+        _PRINTED,
+        f"Predicting a layer from those before it, the mean R2 is at least {PREDICTABLE} in each "
+        f"of the {len(_CALLED_PREDICTABLE)} components called predictable.",
+        _r2_high,
+    ),
+    _claim(
+        "r2_reproduced",
+        "AH Table 2",
+        "The protocol gives the R2 of Table 2.",
+        _PRINTED,
+        f"In some reading of the protocol all seven mean R2 lie within {SAME} of the table's.",
+        _r2_reproduced,
+        papers_model=True,
+    ),
+    _claim(
+        "later_layers_predictable",
+        "AH hypothesis H2",
+        "Later layers' weights can be predicted from earlier ones: there is a pattern.",
+        "H2, from R2",
+        "In more than half of the components the out-of-sample R2 exceeds 0, and the upper end "
+        f"of what independent Gaussians give, by at least {MARGIN}.",
+        _beats_null,
+    ),
+    _claim(
+        "r2_perplexity_paradox",
+        "AH section 4.2",
+        "Weights can be predicted with high R2, and yet the predicted weights destroy the model.",
+        f"R2 0.91; nine layers > {percent(_PERCENT['predicted_9_at_least'])}",
+        f"Both halves hold: out-of-sample R2 of at least {PREDICTABLE} as above, and every set of "
+        f"nine or more predicted layers at or above {THRESHOLDS_PERCENT[-1]:g} %.",
+        _paradox,
+    ),
+    _claim(
+        "one_predicted_layer",
+        "AH section 4.2",
+        "One layer with predicted weights costs little.",
+        f"{percent(_PERCENT['predicted_1'])} (which layer is not said)",
+        f"In more than half of the layers the whole interval lies below {TOLERABLE:g} %.",
+        per_text("predictability", _one),
+    ),
+    _claim(
+        "predicted_beats_deleted",
+        "AH section 4.2 (our control)",
+        "A predicted layer is better than none.",
+        "no such control",
+        "In more than half of the layers a paired interval says that deleting it harms more.",
+        per_text("predictability", _against_deletion),
+    ),
+    _claim(
+        "nine_predicted_layers",
+        "AH section 4.2",
+        "Nine or more layers with predicted weights destroy the model.",
+        f"> {percent(_PERCENT['predicted_9_at_least'])}",
+        "The whole interval of every such set lies at or above "
+        f"{_PERCENT['predicted_9_at_least']:,} %.",
+        per_text("predictability", _nine),
+    ),
+)
