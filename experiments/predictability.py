@@ -1,0 +1,163 @@
+"""Predictability: whether earlier layers' weights foretell a later layer's, and if it works.
+
+The method (AH sections 3.3 and 4.2, with nulls): ridge regression on the layer index
+predicts the weights of every layer from those before it. The paper does not say where it
+scores, so six readings of its text are measured, each beside independent Gaussians of the
+same moments and beside the same layers in random order. Then the function: perplexity with
+predicted weights in one layer and in sets of layers, against deleting the same layers.
+
+    python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
+
+`rows.jsonl` has rows of both kinds: those of the function test say `reading: "function"`.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "progress")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.measures.predictability import summarise
+    from jaxanatomy.report.predictability_report import summary_table
+
+    source = _open(config)
+    study = _study(config, source)
+    with runs.Run.open(workdir, config.to_dict(), study.provenance(), PLACEMENT) as results:
+        _measure_weights(config, source, results)
+        study.measure(results)
+        summary = summarise(results.rows, samples=config.bootstrap_samples, seed=config.seed)
+        results.write_summary(summary)
+        path = report.write_report(results.folder)
+        print(summary_table(summary))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """What would be measured, and what it would cost."""
+    study = _study(config, _open(config))
+    weights = (
+        f"weights: {', '.join(_components(config))}; {config.samples:,} parameters of each "
+        f"layer, {config.null_draws} draws of each null"
+    )
+    return "\n\n".join(filter(None, [weights, study.describe()]))
+
+
+def describe() -> str:
+    """Readings, components and texts, a line each."""
+    from jaxanatomy import tree
+    from jaxanatomy.data.text import SOURCES, TEXTS
+    from jaxanatomy.forensics.prediction import READINGS
+
+    sections = {
+        "readings": {name: reading.help for name, reading in READINGS.items()},
+        "components": {
+            **dict.fromkeys(tree.ATTENTION, "a matrix of attention"),
+            **dict.fromkeys(tree.MLP, "a matrix of the MLP"),
+        },
+        "texts": {**TEXTS, **SOURCES},
+    }
+    return cli.format_sections(sections)
+
+
+def _open(config: ConfigDict):
+    """The model, whose weights both halves read from one copy."""
+    from jaxanatomy.weights import open_model
+
+    source = open_model(config.model)
+    return dataclasses.replace(source, read_params=functools.cache(source.read_params))
+
+
+def _components(config: ConfigDict) -> list[str]:
+    from jaxanatomy import tree
+    from jaxanatomy.errors import choose
+
+    names = config.components or tree.MATRICES
+    return [choose("component", name, tree.MATRICES) for name in dict.fromkeys(names)]
+
+
+def _study(config: ConfigDict, source):
+    """The function test on every text; refuses what cannot be measured."""
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.forensics.prediction import require_predictable
+    from jaxanatomy.interventions.predicted import prediction_variants
+    from jaxanatomy.measures.losses import loss_rows
+    from jaxanatomy.measures.readings import rows_of_readings
+    from jaxanatomy.study import Part, Study, StudySettings
+    from jaxanatomy.sweep import SweepOptions
+
+    for name, least in (("samples", 2), ("null_draws", 2)):
+        if config[name] < least:
+            raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
+    if min(config.set_sizes, default=1) < 1:
+        raise InputError(
+            f"set_sizes must be whole numbers above 0, as in 2,4,9; got {tuple(config.set_sizes)}"
+        )
+    require_predictable(source.config, _components(config))
+    if config.texts and not source.config.is_uniform:
+        raise InputError(
+            "predicted weights replace whole layers and need layers of one shape, which "
+            f"{config.model} does not have; set texts= to study the weights alone"
+        )
+    variants = prediction_variants(source.config, config.set_sizes) if config.texts else []
+    settings = StudySettings(
+        packing=config.packing.to_dict(),
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+        options=SweepOptions(**config.sweep),
+        progress=config.progress,
+    )
+    rows = functools.partial(rows_of_readings, make=loss_rows)
+    parts = [Part(load_text(name), variants, rows=rows) for name in config.texts]
+    return Study(source, parts, settings)
+
+
+def _measure_weights(config: ConfigDict, source, results) -> None:
+    """The rows of the weights, component by component."""
+    import numpy as np
+
+    from jaxanatomy import runs, tree
+    from jaxanatomy.forensics.prediction import READINGS, sample_component, targets
+    from jaxanatomy.measures.predictability import weight_rows
+
+    def row_hash(component: str, reading: str, target: int | None) -> str:
+        return runs.row_hash(
+            weights=source.read_sha256(),
+            component=component,
+            reading=reading,
+            target=target,
+            samples=config.samples,
+            null_draws=config.null_draws,
+            seed=config.seed,
+            code=runs.code_version(),
+        )
+
+    cells = [(name, t) for name in READINGS for t in (None, *targets(source.config.num_layers))]
+    components = _components(config)
+    with runs.Progress(len(components), "weights", force=config.progress) as progress:
+        for component in components:
+            if not all(results.done(row_hash(component, *cell)) for cell in cells):
+                blocks = source.load().params["layers"]
+                place = np.random.default_rng([config.seed, tree.MATRICES.index(component)])
+                values_LN = sample_component(blocks, component, config.samples, place)
+                rows = weight_rows(
+                    component, values_LN, null_draws=config.null_draws, seed=config.seed
+                )
+                results.append(
+                    {"hash": row_hash(component, row["reading"], row["target"]), **row}
+                    for row in rows
+                )
+            progress.update()
+
+
+if __name__ == "__main__":
+    cli.run_experiment("predictability", run)
