@@ -10,12 +10,16 @@ from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.intervention import apply_at
 from jaxanatomy.interventions.registry import choose_intervention
 from jaxanatomy.interventions.scopes import choose_scope
+from jaxanatomy.interventions.sets import parse_set
+from jaxanatomy.interventions.strategies import parse_strategy, strategy_steps
 from jaxanatomy.interventions.variants import POSITIONS, Step, Steps
 
 FORM = "INTERVENTION/SCOPE[@POSITIONS]/LAYER"
+SET_FORM = "STRATEGY/SET"
 _NAME = re.compile(
     r"(?P<intervention>[^/]+)/(?P<scope>[^/@]+)(@(?P<positions>[^/@]+))?/(?P<layer>\d+)"
 )
+_SET_NAME = re.compile(r"(?P<strategy>[^/]+)/(?P<set>[^/\d][^/]*)")
 
 
 def steps_of(config: ModelConfig, name: str) -> tuple[int, Steps]:
@@ -32,7 +36,8 @@ def steps_of(config: ModelConfig, name: str) -> tuple[int, Steps]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise InputError(
-            f"a variant is written {FORM}, for example 'neighbour_mean/layer/11'; got {name!r}"
+            f"a variant is written {FORM}, for example 'neighbour_mean/layer/11', or {SET_FORM}, "
+            f"for example 'clone/layers_3_5'; got {name!r}"
         )
     intervention = choose_intervention(match["intervention"])
     scope = choose_scope(config, match["scope"])
@@ -50,6 +55,26 @@ def steps_of(config: ModelConfig, name: str) -> tuple[int, Steps]:
     return layer, apply_at(intervention, config, layer, scope, positions)
 
 
+def changes_of(config: ModelConfig, name: str) -> dict[int, Steps]:
+    """The layers that a variant's name changes, each with the steps that stand for it.
+
+    Args:
+      config: The model.
+      name: As `steps_of` takes it, or of layers that are changed together: a strategy and a
+        set of them, "clone/layers_3_5", "scale_0.9/paper".
+
+    Raises:
+      InputError: as `steps_of`, `strategies.strategy_steps` and `sets.parse_set`; a set that
+        is chosen by measured degradations, for there are none here.
+    """
+    match = _SET_NAME.fullmatch(name)
+    if match is None:
+        layer, steps = steps_of(config, name)
+        return {layer: steps}
+    strategy, settings = parse_strategy(match["strategy"])
+    return strategy_steps(config, strategy, parse_set(config, match["set"]), **settings)
+
+
 def combined_steps(
     config: ModelConfig, names: Sequence[str], layers: Iterable[int] | None = None
 ) -> Steps:
@@ -60,12 +85,12 @@ def combined_steps(
 
     Args:
       config: The model.
-      names: Changes; see `steps_of`.
+      names: Changes; see `changes_of`.
       layers: Which layers are applied, in order, each as often as it stands there;
         default: all. A change acts wherever its layer stands.
 
     Raises:
-      InputError: as `steps_of`; a layer that is changed twice or not applied.
+      InputError: as `changes_of`; a layer that is changed twice or not applied.
     """
     layers = list(range(config.num_layers)) if layers is None else list(layers)
     for layer in layers:
@@ -73,13 +98,13 @@ def combined_steps(
             raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
     by_layer: dict[int, list[tuple[str, Steps]]] = collections.defaultdict(list)
     for name in dict.fromkeys(names):
-        layer, steps = steps_of(config, name)
-        by_layer[layer].append((name, steps))
-        if layer not in layers:
-            raise InputError(
-                f"{name!r} changes layer {layer}, which is not among the layers {layers}; "
-                "add the layer or leave the change out"
-            )
+        for layer, steps in changes_of(config, name).items():
+            by_layer[layer].append((name, steps))
+            if layer not in layers:
+                raise InputError(
+                    f"{name!r} changes layer {layer}, which is not among the layers {layers}; "
+                    "add the layer or leave the change out"
+                )
     changed = {layer: _merged(layer, changes) for layer, changes in by_layer.items()}
     return tuple(step for layer in layers for step in changed.get(layer, (Step(layer),)))
 

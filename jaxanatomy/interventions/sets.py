@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.interventions.perturbations import layer_order
 
 # The nine layers that AH section 4.1 finds redundant in a model of 30. Two of them are the
 # first and the last, which AH Table 1 prints as 0.0 because they were not measured.
@@ -139,16 +138,16 @@ def pairs(layers: Sequence[int]) -> list[LayerSet]:
 
 
 def random_set(config: ModelConfig, count: int, seed: int) -> LayerSet:
-    """The first `count` of all layers in the order of `numpy.random.default_rng(seed)`.
+    """The first `count` of all layers in a random order, see `perturbations.layer_order`.
 
-    Sets of one seed are nested. All layers may be in it: nothing is read from outside.
+    Sets of one seed are nested. All layers may be in one.
     """
     if not 1 <= count <= config.num_layers:
         raise InputError(
             f"random_K_sS takes 1 to {config.num_layers} layers of this model; got {count}"
         )
-    order = np.random.default_rng(seed).permutation(config.num_layers)
-    return LayerSet(f"random_{count}_s{seed}", tuple(sorted(map(int, order[:count]))))
+    order = layer_order(config.num_layers, seed)
+    return LayerSet(f"random_{count}_s{seed}", tuple(sorted(order[:count])))
 
 
 def nearest_outside(

@@ -22,7 +22,7 @@ from jaxanatomy.interventions.low_rank import Rank, check_rank, low_rank, own_sv
 from jaxanatomy.interventions.predicted import predicted_step
 from jaxanatomy.interventions.registry import INTERVENTIONS, scaled
 from jaxanatomy.interventions.sets import LayerSet, nearest_outside
-from jaxanatomy.interventions.variants import Edit, Step, Steps, Variant, baseline_steps
+from jaxanatomy.interventions.variants import Edit, Step, Steps, Variant, baseline, baseline_steps
 
 # What a strategy is told besides the layer: a factor, a rank, or nothing.
 Setting = float | Rank | None
@@ -82,23 +82,12 @@ def strategy_variant(
       strategy, alpha, rank, set and layers.
 
     Raises:
-      InputError: An unknown strategy; a setting that is missing, not taken or out of range;
-        too few layers outside the set, or one of another shape; a layer without a prediction.
+      InputError: as `strategy_steps`.
     """
-    chosen = STRATEGIES[choose("strategy", strategy, STRATEGIES)]
+    changed = strategy_steps(config, strategy, layer_set, alpha=alpha, rank=rank)
+    chosen = STRATEGIES[strategy]
     setting = _setting(config, chosen, {"alpha": alpha, "rank": rank})
-    if layer_set.layers[-1] >= config.num_layers:
-        raise InputError(
-            f"layers of this model are 0 to {config.num_layers - 1}; got {layer_set.layers[-1]} in "
-            f"set {layer_set.name!r}; name other layers"
-        )
-    base = baseline_steps(config.num_layers)
-    steps = [
-        chosen.make(config, layer_set, step.layer, setting)
-        if step.layer in layer_set.layers
-        else (step,)
-        for step in base
-    ]
+    steps = [changed.get(step.layer, (step,)) for step in baseline_steps(config.num_layers)]
     return Variant(
         name=f"{_name(chosen, setting)}/{layer_set.name}",
         steps=tuple(step for part in steps for step in part),
@@ -110,6 +99,39 @@ def strategy_variant(
             "layers": list(layer_set.layers),
         },
     )
+
+
+def strategy_steps(
+    config: ModelConfig,
+    strategy: str,
+    layer_set: LayerSet,
+    *,
+    alpha: float | None = None,
+    rank: Rank | None = None,
+) -> dict[int, Steps]:
+    """The steps that stand for each layer of a set; none for a skipped layer.
+
+    Args:
+      config: as the others of `strategy_variant`.
+
+    Raises:
+      InputError: An unknown strategy; a setting that is missing, not taken or out of range;
+        too few layers outside the set, or one of another shape; a layer without a prediction.
+    """
+    chosen = STRATEGIES[choose("strategy", strategy, STRATEGIES)]
+    setting = _setting(config, chosen, {"alpha": alpha, "rank": rank})
+    if layer_set.layers[-1] >= config.num_layers:
+        raise InputError(
+            f"layers of this model are 0 to {config.num_layers - 1}; got {layer_set.layers[-1]} in "
+            f"set {layer_set.name!r}; name other layers"
+        )
+    return {layer: chosen.make(config, layer_set, layer, setting) for layer in layer_set.layers}
+
+
+def strategy_baseline(config: ModelConfig) -> Variant:
+    """The unedited model, with the labels of a strategy."""
+    labels = {"strategy": "none", "alpha": None, "rank": None, "set": None, "layers": []}
+    return dataclasses.replace(baseline(config.num_layers), labels=labels)
 
 
 def parse_strategy(name: str) -> tuple[str, dict[str, Any]]:

@@ -6,6 +6,8 @@ from naive import CONFIG
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.combine import combined_steps, steps_of
+from jaxanatomy.interventions.sets import LayerSet
+from jaxanatomy.interventions.strategies import parse_strategy, strategy_variant
 from jaxanatomy.interventions.variants import Step
 
 
@@ -47,6 +49,27 @@ def test_layers_can_be_left_out_repeated_and_permuted():
     ]
 
 
+def test_every_strategy_on_a_set_gives_its_steps():
+    layer_set = LayerSet("layers_2_4", (2, 4))
+    names = ["zero", "clone", "clone_with_norms", "blend_2", "scale_0.9", "scale_output_0.5"]
+    for name in [*names, "low_rank_half", "own_svd_4", "predicted", "neighbour_mean"]:
+        strategy, settings = parse_strategy(name)
+        variant = strategy_variant(CONFIG, strategy, layer_set, **settings)
+        assert combined_steps(CONFIG, [variant.name]) == variant.steps
+
+
+def test_sets_combine_with_each_other_and_with_parts():
+    steps = combined_steps(CONFIG, ["scale_0.9/layers_0_2", "clone/pair_1_3", "zero/mlp/2"])
+    assert [step.edit and step.edit.name for step in steps] == [
+        "scale_0.9",
+        "clone",
+        "scale_0.9",
+        "clone",
+        None,
+    ]
+    assert steps[2].closed == ("mlp",)
+
+
 def test_nothing_changed_is_the_baseline():
     assert combined_steps(CONFIG, []) == tuple(Step(layer) for layer in range(5))
 
@@ -57,8 +80,17 @@ def test_nothing_changed_is_the_baseline():
         (
             ["zero/14"],
             None,
-            r"is written INTERVENTION/SCOPE.*/LAYER, for example .*; got 'zero/14'",
+            r"is written INTERVENTION/SCOPE.*/LAYER, .*, or STRATEGY/SET, .*; got 'zero/14'",
         ),
+        (["clone/layer/x/1"], None, "or STRATEGY/SET, for example 'clone/layers_3_5'; got"),
+        (["clones/layers_1_2"], None, "unknown strategy 'clones'; did you mean 'clone'"),
+        (["scale/layers_1_2"], None, "'scale' needs alpha; got none"),
+        (["clone/layer_s"], None, "unknown layer set 'layer_s'; did you mean 'layer_A'"),
+        (["clone/layers_1_5"], None, "layers of this model are 0 to 4; got 5 in 'layers_1_5'"),
+        (["clone/least_2"], None, "'least_2' is chosen by the degradation .*; name the layers"),
+        (["clone/paper"], None, "of a model of 30 layers; this one has 5"),
+        (["clone/layers_1_2"], [0, 1], "changes layer 2, which is not among the layers"),
+        (["clone/layers_1_2", "scale_0.9/layer/2"], None, "may have one edit .*; leave one out"),
         (["zero/layer/x"], None, "got 'zero/layer/x'"),
         (["zero/layer/-1"], None, "got 'zero/layer/-1'"),
         (["zeros/layer/1"], None, "unknown intervention 'zeros'; did you mean 'zero'"),
