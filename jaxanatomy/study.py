@@ -106,7 +106,7 @@ class Study:
           InputError: as the constructor.
         """
         for part in parts:
-            batches = tokenise(self._source, part.text, **self._settings.packing)
+            batches = self.batches(part.text)
             named = [variant for variant in part.variants if variant.name == BASELINE]
             sweep = Sweep(
                 self.config,
@@ -152,6 +152,30 @@ class Study:
     def row_order(self) -> list[str]:
         """The hashes of all rows in the order in which one process writes them."""
         return [row_hash for hashes in self.hashes for row_hash in hashes.values()]
+
+    def load(self) -> Checkpoint:
+        """The model with its weights, for measures that are no sweep."""
+        return self._source.load()
+
+    def batches(self, text: Text) -> tuple[TextBatch, ...]:
+        """A text as all parts of this study pack it."""
+        return tokenise(self._source, text, **self._settings.packing)
+
+    def row_hash(self, text: Text, **what: Any) -> str:
+        """The hash of a row on a text; `what` is what decides it besides model and settings."""
+        settings, source = self._settings, self._source
+        return runs.row_hash(
+            weights=source.read_sha256(),
+            data=text.sha256,
+            text=text.name,
+            code=runs.code_version(),
+            dtype=settings.options.dtype,
+            precision=settings.options.precision,
+            packing=dict(settings.packing),
+            samples=settings.samples,
+            seed=settings.seed,
+            **what,
+        )
 
     def measure(self, run: runs.Run) -> None:
         """Appends the rows that are not there yet; weights are read only if some are missing.
@@ -214,20 +238,11 @@ class Study:
         return [{"hash": hashes[row["variant"]], **row} for row in rows]
 
     def _hash(self, part: Part, variant: Variant) -> str:
-        settings, source = self._settings, self._source
-        return runs.row_hash(
-            weights=source.read_sha256(),
-            data=part.text.sha256,
-            text=part.text.name,
+        return self.row_hash(
+            part.text,
             variant=variant.name,
             steps=variant.fingerprint(),
             measures=sorted(part.measures),
-            code=runs.code_version(),
-            dtype=settings.options.dtype,
-            precision=settings.options.precision,
-            packing=dict(settings.packing),
-            samples=settings.samples,
-            seed=settings.seed,
         )
 
 

@@ -69,7 +69,7 @@ def ablations(
                 f"{', '.join(map(str, numbers))}; name other layers"
             )
         variants += cells
-    _require_unique("variants", [variant.name for variant in variants])
+    require_unique("variants", [variant.name for variant in variants])
     return variants
 
 
@@ -150,7 +150,7 @@ def _listed(kind: str, given: Sequence | None, default: Sequence) -> list:
         given = [given]
     if not given:
         raise InputError(f"{kind} must name at least one; got an empty list")
-    _require_unique(kind, [getattr(item, "name", item) for item in given])
+    require_unique(kind, [getattr(item, "name", item) for item in given])
     return list(given)
 
 
@@ -177,11 +177,12 @@ def _checked_layers(config: ModelConfig, layers: Iterable[int] | None) -> list[i
             raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
     if not numbers:
         raise InputError("layers must name at least one; got an empty list")
-    _require_unique("layers", numbers)
+    require_unique("layers", numbers)
     return numbers
 
 
-def _require_unique(kind: str, names: Sequence) -> None:
+def require_unique(kind: str, names: Sequence) -> None:
+    """Refuses a list that names something twice."""
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         raise InputError(

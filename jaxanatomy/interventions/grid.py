@@ -4,9 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.cells import require_unique
 from jaxanatomy.interventions.low_rank import Rank, largest_rank
-from jaxanatomy.interventions.sets import MAIN_SETS, Degradation, LayerSet, named_sets
-from jaxanatomy.interventions.strategies import STRATEGIES, strategy_variant
+from jaxanatomy.interventions.sets import (
+    MAIN_SETS,
+    Degradation,
+    LayerSet,
+    named_sets,
+    parse_set,
+)
+from jaxanatomy.interventions.strategies import STRATEGIES, parse_strategy, strategy_variant
 from jaxanatomy.interventions.variants import Variant
 
 # The factors of AH section 3.5, and between and beyond them.
@@ -80,12 +88,8 @@ def table4_variants(
     Raises:
       InputError: as `manipulation_grid`.
     """
-    if ranks is None:
-        ranks = [rank for rank in RANKS if isinstance(rank, str) or rank <= largest_rank(config)]
-    plain = [(name, {}) for name, strategy in STRATEGIES.items() if not strategy.takes]
-    ranked = [(name, {"rank": rank}) for name in ("low_rank", "own_svd") for rank in ranks]
     # Equal settings given twice are one variant: 1 and 1.0 have the same name.
-    settings = [*plain, *ranked, *_scales(alphas)]
+    settings = _every(config, alphas, ranks)
     sets = named_sets(config, degradation)
     return [
         variant
@@ -93,6 +97,57 @@ def table4_variants(
         if name in sets
         for variant in _variants(config, sets[name], settings)
     ]
+
+
+def selected_variants(
+    config: ModelConfig,
+    degradation: Degradation,
+    sets: Sequence[str] = (),
+    strategies: Sequence[str] = (),
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    ranks: Sequence[Rank] | None = None,
+) -> list[Variant]:
+    """Strategies and sets of one's own choice.
+
+    Args:
+      config: The model.
+      degradation: Of each inner layer's neighbour mean, in percent; infinite allowed.
+      sets: As in `sets.FORMS`; none: the main sets that the model has.
+      strategies: For example "clone", "scale_0.9", "low_rank_half"; none: all, at every
+        factor and rank.
+      alphas: The factors.
+      ranks: The ranks; default: those of `RANKS` that the matrices have.
+
+    Raises:
+      InputError: An unknown set or strategy, one of them twice, a strategy that exists at
+        none of the sets.
+    """
+    known = named_sets(config, degradation)
+    names = sets or [name for name in MAIN_SETS if name in known]
+    chosen = [parse_set(config, name, degradation) for name in names]
+    require_unique("sets", [layer_set.name for layer_set in chosen])
+    require_unique("strategies", strategies)
+    settings = [parse_strategy(name) for name in strategies] or _every(config, alphas, ranks)
+    for name, _ in settings:
+        if not any(STRATEGIES[name].exists(config, layer_set) for layer_set in chosen):
+            raise InputError(
+                f"strategy {name!r} exists at none of the sets {', '.join(names)}: it needs "
+                f"{STRATEGIES[name].outside} layers outside a set, and layers from "
+                f"{STRATEGIES[name].first_layer} in it; name another set or strategy"
+            )
+    return [variant for each in chosen for variant in _variants(config, each, settings)]
+
+
+def _every(
+    config: ModelConfig, alphas: Sequence[float], ranks: Sequence[Rank] | None
+) -> list[Setting]:
+    """Every strategy, at every factor or rank."""
+    if ranks is None:
+        ranks = [rank for rank in RANKS if isinstance(rank, str) or rank <= largest_rank(config)]
+    plain = [(name, {}) for name, strategy in STRATEGIES.items() if not strategy.takes]
+    ranked = [(name, {"rank": rank}) for name in ("low_rank", "own_svd") for rank in ranks]
+    return [*plain, *ranked, *_scales(alphas)]
 
 
 def _variants(

@@ -1,0 +1,169 @@
+"""What the rows of the manipulation experiment say, in a few figures."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import BASELINE
+from jaxanatomy.measures.attention import LOCAL
+from jaxanatomy.measures.calibration import calibrated
+from jaxanatomy.measures.compounding import compounding
+from jaxanatomy.measures.losses import Row
+
+MAP = "neighbour_mean"
+# Survival, in percent of perplexity: what the paper calls viable costs it +19 or +49 %.
+VIABLE_PERCENT = 100.0
+
+
+def sweep_rows(rows: Iterable[Row], text: str | None = None) -> list[Row]:
+    """The rows of variants' losses, of one text if it is named."""
+    return [row for row in rows if "kind" not in row and (text is None or row["text"] == text)]
+
+
+def map_degradation(rows: Iterable[Row], text: str) -> dict[int, float]:
+    """The neighbour mean's degradation of each inner layer, in percent, by layer.
+
+    It decides which layers are the set `measured`, and `least_K`; infinite where the
+    perplexity is not finite.
+
+    Raises:
+      InputError: The map has not been measured on this text.
+    """
+    found = {
+        row["layers"][0]: math.inf if row["ppl"] is None else row["degradation_percent"]
+        for row in sweep_rows(rows, text)
+        if row["strategy"] == MAP
+    }
+    if not found:
+        raise InputError(
+            f"the sets are chosen by the neighbour means on {text!r}, which are not measured; "
+            "start the run again"
+        )
+    return {layer: math.inf if value is None else value for layer, value in found.items()}
+
+
+def improved(rows: Iterable[Row], text: str) -> list[str]:
+    """The variants whose perplexity is below the baseline's on a text, by name.
+
+    Random perturbations are left out: half of any small ones are improvements.
+    """
+    return [
+        row["variant"]
+        for row in sweep_rows(rows, text)
+        if row["strategy"] not in ("none", "perturb")
+        and row["degradation_percent"] is not None
+        and row["degradation_percent"] < 0
+    ]
+
+
+def calibration_digest(
+    rows: Iterable[Row], fit_texts: Mapping[str, str], *, samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Every improvement before and after temperature scaling; see `calibration.calibrated`.
+
+    Args:
+      rows: All rows, those of kind "temperature" among them.
+      fit_texts: For each text the one that temperatures are fitted on.
+      samples: Resamples of the paired bootstrap.
+      seed: Its seed.
+    """
+    rows = list(rows)
+    found = {(row["text"], row["variant"]): row for row in rows if row.get("kind") == "temperature"}
+    return [
+        calibrated(
+            found[fit, name],
+            found[fit, BASELINE],
+            found[text, name],
+            found[text, BASELINE],
+            samples=samples,
+            seed=seed,
+        )
+        for text, fit in fit_texts.items()
+        for name in improved(rows, text)
+    ]
+
+
+def compounding_digest(
+    rows: Iterable[Row], text: str, *, samples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Whether noise in several layers compounds, by alpha; see `compounding.compounding`.
+
+    Returns:
+      For each alpha `exponent` of the degradation in the number of layers with
+      `exponent_ci95`, `ratio_all_to_sum` of the rise in NLL (1: effects add up) with
+      `ratio_ci95`, `degradation_all_percent` and `by_count`, the mean degradations.
+      Empty where no noise was measured.
+    """
+    own = [row for row in sweep_rows(rows, text) if row["strategy"] in ("none", "perturb")]
+    if not any(row["strategy"] == "perturb" for row in own):
+        return {}
+    digest = {}
+    for each in compounding(own, samples=samples, seed=seed):
+        exponent, ratio = each["exponents"]["degradation_percent"], each["all_to_singles"]
+        digest[f"{each['alpha']:g}"] = {
+            "exponent": exponent["value"],
+            "exponent_ci95": exponent["ci95"],
+            "ratio_all_to_sum": ratio["ratio"],
+            "ratio_ci95": ratio["ci95"],
+            "degradation_all_percent": each["counts"][-1]["degradation_percent"],
+            "by_count": {
+                str(count["count"]): count["degradation_percent"] for count in each["counts"]
+            },
+        }
+    return digest
+
+
+def attention_digest(rows: Iterable[Row]) -> dict[str, dict[str, dict[str, float]]]:
+    """How far noise moves attention, by component and alpha: means over layers and seeds."""
+    groups = defaultdict(list)
+    for row in rows:
+        if row.get("kind") == "attention":
+            alpha = "matched_noise" if row["alpha"] is None else f"{row['alpha']:g}"
+            for figure in ("total_variation", "argmax_changed"):
+                name = figure if row["spread"] == LOCAL else f"{row['spread']}_{figure}"
+                groups[row["component"], alpha, name].append(row[figure])
+    digest: dict[str, dict[str, dict[str, float]]] = {}
+    for (component, alpha, name), values in groups.items():
+        digest.setdefault(component, {}).setdefault(alpha, {})[name] = statistics.fmean(values)
+    return digest
+
+
+def summarise_text(rows: Iterable[Row], text: str, main_sets: Sequence[str]) -> dict[str, Any]:
+    """The figures of one text.
+
+    Returns:
+      A dict ready for JSON: `baseline_ppl`, `variants`; for each main set `strategies`
+      (degradation in percent by strategy with its setting) and `viable` (those below
+      +100 %); `improvements`, the variants whose whole interval is below 0.
+    """
+    own = sweep_rows(rows, text)
+    (baseline,) = [row for row in own if row["strategy"] == "none"]
+    by_set = {
+        name: {
+            row["variant"].partition("/")[0]: row["degradation_percent"]
+            for row in own
+            if row["set"] == name
+        }
+        for name in main_sets
+    }
+    return {
+        "baseline_ppl": baseline["ppl"],
+        "variants": len(own),
+        "strategies": by_set,
+        "viable": {
+            name: [
+                strategy
+                for strategy, value in strategies.items()
+                if value is not None and value < VIABLE_PERCENT
+            ]
+            for name, strategies in by_set.items()
+        },
+        "improvements": [
+            row["variant"]
+            for row in own
+            if row["strategy"] not in ("none", "perturb") and row["ci95"] and row["ci95"][1] < 0
+        ],
+    }
