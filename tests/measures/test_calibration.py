@@ -10,9 +10,9 @@ import pytest
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.calibration import calibrated, fit_temperature, nll_at
 from jaxanatomy.measures.statistics import paired_bootstrap
-from jaxanatomy.measures.temperature import TEMPERATURES
 
 DOCUMENTS, TOKENS, V = 20, 40, 12
+TEMPERATURES = tuple(2 ** (step / 4) for step in range(-4, 13))  # 0.5 to 8
 UNIT_P = np.repeat(np.arange(DOCUMENTS), TOKENS)
 
 
@@ -130,6 +130,7 @@ def test_a_gain_that_is_only_a_temperature_is_explained():
     result = calibrated(*both_texts(lambda score: score, lambda score: 3 * score))
     assert result["ci95"][1] < 0
     assert abs(result["degradation_percent_calibrated"]) < 0.1
+    assert result["gain_remains"] is False
     assert result["explained_by_calibration"] is True
 
 
@@ -138,6 +139,7 @@ def test_a_gain_in_what_is_known_is_not_explained():
     result = calibrated(*both_texts(lambda score: score, lambda score: score + noise))
     assert result["ci95_calibrated"][1] < 0
     assert result["baseline_ppl_calibrated"] > result["ppl"]
+    assert result["gain_remains"] is True
     assert result["explained_by_calibration"] is False
 
 
@@ -149,6 +151,7 @@ def test_a_gain_that_the_calibrated_baseline_reaches_is_explained():
     assert result["degradation_percent"] < 0
     assert result["ci95_calibrated"][1] < 0
     assert result["baseline_ppl_calibrated"] <= result["ppl"]
+    assert result["gain_remains"] is True
     assert result["explained_by_calibration"] is True
 
 

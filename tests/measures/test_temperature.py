@@ -13,7 +13,7 @@ from jaxanatomy import model
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant, baseline, baseline_steps
 from jaxanatomy.measures.temperature import MEASURE, nll_at_temperatures, temperature_rows
-from jaxanatomy.sweep import Sweep
+from jaxanatomy.sweep import Sweep, SweepOptions
 
 TEMPERATURES = (0.5, 1.0, 1.5, 4.0)
 BASE = baseline_steps(CONFIG.num_layers)
@@ -28,7 +28,9 @@ DOCUMENTS = 6
 
 @pytest.fixture(scope="module")
 def readings():
-    sweep = Sweep(CONFIG, VARIANTS, BATCHES, {MEASURE: nll_at_temperatures(TEMPERATURES)})
+    options = SweepOptions(widths=(2, 1))  # both variants in one call
+    measures = {MEASURE: nll_at_temperatures(TEMPERATURES)}
+    sweep = Sweep(CONFIG, VARIANTS, BATCHES, measures, options)
     sweep.place(PARAMS)
     return sweep.run(0)
 
