@@ -92,6 +92,7 @@ def decompose(matrix: np.ndarray) -> Svd:
     Raises:
       InputError: The matrix holds NaN or Inf.
     """
+    import threadpoolctl
     from scipy import linalg
 
     if not np.isfinite(matrix).all():
@@ -99,7 +100,10 @@ def decompose(matrix: np.ndarray) -> Svd:
             f"singular values need finite weights; a matrix {matrix.shape} holds NaN or Inf; "
             "check the checkpoint"
         )
-    result = Svd(*linalg.svd(matrix, full_matrices=False, check_finite=False))
+    # BLAS threads wait for each other while the sweep uses the processors: a second
+    # thread was seen to cost ten times what one takes.
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        result = Svd(*linalg.svd(matrix, full_matrices=False, check_finite=False))
     for array in result:
         array.flags.writeable = False
     return result
