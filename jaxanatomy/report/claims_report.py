@@ -65,9 +65,10 @@ def claims_section(record: RunRecord) -> Section | None:
       experiment.
     """
     name = experiment_of(record)
-    rows = audit(Evidence({name: record}), [c for c in CLAIMS if c.needs == (name,)])
-    if name is None or not rows:
+    claims = [claim for claim in CLAIMS if claim.needs == (name,)]
+    if not claims:
         return None
+    rows = audit(Evidence({name: record}), claims)
     return Section("Claims of the paper", (_HOW_TO_READ,), (_overview(rows), *map(_details, rows)))
 
 

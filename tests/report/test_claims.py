@@ -274,7 +274,5 @@ def test_runs_that_do_not_belong_together_are_refused(folders, records, message)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(
-        InputError, match="no such folder; name the runs that you have as --config.runs=DIR,DIR"
-    ):
+    with pytest.raises(InputError, match="no such folder; name the runs that you have"):
         gather([tmp_path / "none"])

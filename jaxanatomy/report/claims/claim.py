@@ -76,8 +76,7 @@ class Evidence:
 
     def rows(self, experiment: str) -> list[Row]:
         """All rows of an experiment; none if it was not run."""
-        record = self.records.get(experiment)
-        return list(record.rows) if record else []
+        return list(self.records[experiment].rows) if experiment in self.records else []
 
     def texts(self, experiment: str) -> dict[str, list[Row]]:
         """The rows of variants on texts, by text; other kinds of rows are left out."""
@@ -89,8 +88,7 @@ class Evidence:
 
     def summaries(self, experiment: str, field: str) -> dict[str, Any]:
         """A field of an experiment's summary, by text where the summary keeps it by text."""
-        record = self.records.get(experiment)
-        summary = record.summary if record else {}
+        summary = self.records[experiment].summary if experiment in self.records else {}
         texts = summary.get("texts") or {}
         found = {name: part[field] for name, part in texts.items() if field in part}
         return found or ({"": summary[field]} if field in summary else {})

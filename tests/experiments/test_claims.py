@@ -1,0 +1,78 @@
+"""The claims experiment from the command line, on runs that other experiments left."""
+
+import json
+
+import pytest
+from report.claim_rows import cell
+
+from jaxanatomy.records import read_run
+from jaxanatomy.report.claims import CLAIMS
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """`make_run(name, rows, finished, weights)`: a folder as an experiment leaves it."""
+
+    def make(name="atlas", rows=None, finished=True, weights="1" * 64):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        provenance = {"model": "file:x", "weights_sha256": weights, "architecture": {}}
+        made = {"config": {"model": "file:x"}, "provenance": provenance}
+        (folder / "config.json").write_text(json.dumps(made))
+        rows = MAP if rows is None else rows
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        if finished:
+            (folder / "summary.json").write_text(json.dumps({"texts": {}}))
+        return folder
+
+    return make
+
+
+MAP = [cell(1, 1.0, 2.0, 3.0), cell(2, 500.0, 600.0, 700.0)]
+
+
+def test_every_claim_becomes_a_row(make_run, command, tmp_path):
+    run = make_run()
+    done = command("claims", f"--config.runs={run}", f"--workdir={tmp_path / 'claims'}")
+    assert (done.status, done.err) == (0, "")
+    assert "holds          Layers are not interchangeable" in done.out
+    record = read_run(tmp_path / "claims")
+    assert [row["claim"] for row in record] == [claim.id for claim in CLAIMS]
+    assert record.provenance["weights_sha256"] == "1" * 64
+    assert record.summary["verdicts"]["arithmetic"]["holds"] == 3
+    assert record.summary["runs"]["importance"]["finished"]
+    assert (record.folder / "report.html").exists()
+
+
+def test_when_a_run_has_got_further_its_claims_are_replaced(make_run, command, tmp_path):
+    flags = ("claims", f"--config.runs={make_run(finished=False)}", f"--workdir={tmp_path / 'c'}")
+    assert command(*flags).status == 0
+    (first,) = read_run(tmp_path / "c").select(claim="non_equivalence")
+    assert first["reason"].endswith("the importance run is not finished")
+    make_run(rows=[cell(1, 1.0, 2.0, 3.0), cell(2, 5.0, 6.0, 7.0)])
+    assert command(*flags).status == 0
+    record = read_run(tmp_path / "c")
+    (second,) = record.select(claim="non_equivalence")
+    assert second["verdict"] == "does not hold"
+    assert len(record) == len(CLAIMS)
+
+
+def test_a_dry_run_names_the_runs(make_run, command, tmp_path):
+    done = command("claims", f"--config.runs={make_run(finished=False)}", "--dry_run")
+    assert done.out.startswith(f"importance: {tmp_path / 'atlas'}, 2 rows, not finished\n")
+    assert f"of {len(CLAIMS)}" in done.out
+
+
+def test_the_list_has_every_claim(command):
+    listed = command("claims", "--list").out
+    assert all(f"  {claim.id} " in listed for claim in CLAIMS)
+
+
+def test_runs_of_other_weights_are_refused_in_one_line(make_run, command, tmp_path):
+    other = make_run("structure", [{"hash": "s", "metric": "mean_cosine"}], weights="2" * 64)
+    runs = f"--config.runs={make_run()},{other}"
+    done = command("claims", runs, f"--workdir={tmp_path / 'claims'}")
+    assert done.status == 2
+    assert done.err.startswith("error: expected runs of one model; ")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "claims").exists()
