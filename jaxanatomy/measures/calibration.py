@@ -138,13 +138,16 @@ def calibrated(
             f"degradation_percent{suffix}": finite(degradation_percent(difference)),
             f"ci95{suffix}": None if None in interval else interval,
         }
+    calibrated_baseline_gains = sum(after[1]["unit_nll"]) <= sum(before[0]["unit_nll"])
+    return result | _verdict(result, calibrated_baseline_gains)
+
+
+def _verdict(result: dict[str, Any], calibrated_baseline_gains: bool) -> dict[str, Any]:
     interval = result["ci95_calibrated"]
     remains = interval is not None and interval[1] < -TOLERANCE_PERCENT
-    result["gain_remains"] = remains
-    reached = sum(after[1]["unit_nll"]) <= sum(before[0]["unit_nll"])
-    better = result["degradation_percent"] < 0
-    result["explained_by_calibration"] = reached or not remains if better else None
-    return result
+    better = (result["degradation_percent"] or 0) < 0  # None: overflowed, far above 0
+    explained = (calibrated_baseline_gains or not remains) if better else None
+    return {"gain_remains": remains, "explained_by_calibration": explained}
 
 
 def _at(row: Row, temperature: float) -> Row:
