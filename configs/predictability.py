@@ -3,7 +3,15 @@
     python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
 
 Six readings of the paper's R2 for each of the seven matrices beside their nulls, and
-perplexities with predicted weights in one layer and in sets of layers.
+perplexities with predicted weights in one layer and in sets of layers. 560 s of CPU time,
+nearly all of it for `paragraphs`; 1.4 GB of memory. Value by value the weights do what
+Gaussian noise does: extrapolated R2 -1.51 to -1.05 against -1.51 to -1.05. Sorted values
+reach 0.96 to 1.00, sorted noise 0.97 to 1.00. On `paragraphs` predicting one layer is worse
+than deleting it in 24 of 28 layers.
+
+The weights alone, without a text (7 s):
+
+    python -m experiments.predictability --config.texts= --workdir=runs/weights
 """
 
 from ml_collections import ConfigDict

@@ -79,8 +79,8 @@ def summarise(rows: Iterable[Row], *, samples: int, seed: int) -> dict[str, Any]
     Returns:
       A dict ready for JSON. `weights`: for each component and reading the means over
       targets beside their nulls. `function`: for each text its `baseline_ppl`, for each set
-      of layers the perplexities with predicted and with deleted layers and the
-      difference of their mean NLLs (above 0: predicting is worse than deleting) with its
+      of layers, small sets first, the perplexities with predicted and with deleted layers and
+      the difference of their mean NLLs (above 0: predicting is worse than deleting) with its
       95 % interval, and how many single layers lie on either side.
     """
     rows = list(rows)
@@ -139,14 +139,16 @@ def _figures(r2: float, null_S: np.ndarray, shuffled_S: np.ndarray) -> Row:
 def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
     """The function test on one text."""
     by_key = {(row["strategy"], row["set"]): row for row in rows}
+    pairs = [
+        (row, by_key["zero", row["set"]])
+        for row in sorted(rows, key=lambda row: (len(row["layers"]), row["layers"]))
+        if row["strategy"] == "predicted" and ("zero", row["set"]) in by_key
+    ]
     sets = {}
-    for strategy, name in by_key:
-        if strategy != "predicted" or ("zero", name) not in by_key:
-            continue
-        predicted, deleted = by_key[strategy, name], by_key["zero", name]
+    for predicted, deleted in pairs:
         found = paired_difference(predicted, deleted, samples=samples, seed=seed)
         difference, low, high = map(finite, found)
-        sets[name] = {
+        sets[predicted["set"]] = {
             "layers": predicted["layers"],
             "predicted_ppl": predicted["ppl"],
             "predicted_percent": predicted["degradation_percent"],

@@ -19,8 +19,8 @@ READING_TITLES = {
     "extrapolate": "extrapolate: fit l < t, score t",
     "in_sample": "in_sample: fit l < t, score l < t",
     "target_included": "target_included: fit l ≤ t, score t",
-    "sorted": "sorted: values sorted, then extrapolate",
-    "sorted_weak": "sorted_weak: the same, hardly any penalty",
+    "sorted": "sorted: values sorted, extrapolated",
+    "sorted_weak": "sorted_weak: sorted, penalty near 0",
     "statistics": "statistics: mean, deviation, quantiles",
 }
 ELEMENTWISE = ("extrapolate", "in_sample", "target_included")
@@ -129,14 +129,17 @@ def function_test(rows: Sequence[Row], text: str):
     """
     rows = [row for row in rows if row.get("reading") == "function" and row["text"] == text]
     baseline = next((row for row in rows if row["strategy"] == "none"), None)
-    named = {row["set"]: row["layers"] for row in rows if row["set"]}
+    tested = sorted(
+        (row for row in rows if row["set"]), key=lambda row: (len(row["layers"]), row["layers"])
+    )
+    named = {row["set"]: row["layers"] for row in tested}
     single = {name: layers[0] for name, layers in named.items() if len(layers) == 1}
     several = {name: x for x, name in enumerate(name for name in named if name not in single)}
     depth = 1 + max(single.values(), default=0)
     with style.styled():
         width = style.layers_width(depth)
         widths = [width, 1.2 + 0.6 * len(several)]
-        panels = style.new_figure(sum(widths), 4.0, columns=2, width_ratios=widths, sharey=True)
+        panels = style.new_figure(sum(widths), 3.8, columns=2, width_ratios=widths)
         for ax, places in zip(panels, (single, several), strict=True):
             if baseline and baseline["ppl"]:
                 ax.axhline(baseline["ppl"], color=style.INK, linewidth=0.9, zorder=1)

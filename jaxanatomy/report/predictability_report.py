@@ -59,15 +59,14 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     Returns:
       Lines of at most 100 ASCII characters.
     """
-    names = list(READING_TITLES)
-    lines = ["R2, mean over targets: weights / Gaussian noise", ""]
+    lines = []
     if summary["weights"]:
-        lines.append("           " + "".join(f"{name:>15}" for name in names))
+        widths = {name: max(len(name), 13) + 1 for name in READING_TITLES}
+        header = "".join(name.rjust(width) for name, width in widths.items())
+        lines += ["R2, mean over targets: weights / Gaussian noise", "", 10 * " " + header]
     for component, readings in summary["weights"].items():
-        cells = (_pair(readings[name]) for name in names)
-        lines.append(f"{component:11}" + "".join(f"{cell:>15}" for cell in cells))
-    if not summary["weights"]:
-        lines = []
+        cells = (_pair(readings[name]).rjust(width) for name, width in widths.items())
+        lines.append(f"{component:10}" + "".join(cells))
     for text, found in summary["function"].items():
         heading = f"{shortened(text)}: baseline perplexity {_plain(found['baseline_ppl'])}"
         lines += ["", heading, f"  {'layers':14}{'predicted':>14}{'deleted':>14}"]
@@ -192,7 +191,7 @@ def _function_section(
                 f"Perplexity on {text} with predicted and with deleted layers, log scale.",
                 "Dots: matrices predicted; squares: the layer deleted. Lines: 95 % intervals of "
                 "a paired bootstrap over documents against the baseline. A cross at the top: "
-                "not finite.",
+                "not finite. Layers 0 and 1 have too few before them to be predicted.",
             )
         )
         if found.get("sets"):

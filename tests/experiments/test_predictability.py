@@ -135,7 +135,7 @@ def test_files_summary_and_table(finished, tiny):
         assert each["ci95"][0] < difference < each["ci95"][1]
     assert re.search(r"^k_proj +-?[\d.]+/-?[\d.]+ ", out, re.MULTILINE)
     assert re.search(r"^  even_4 +[\d.,]+ +[\d.,]+$", out, re.MULTILINE)
-    assert max(map(len, out.splitlines()[:20])) <= 101
+    assert max(map(len, out.splitlines()[:20])) <= 100
     assert f"report: {workdir / 'report.html'}" in out
 
 
