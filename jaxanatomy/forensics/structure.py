@@ -50,6 +50,8 @@ NULLS = {
 }
 INTERVAL = (2.5, 97.5)  # percentiles of a null's draws
 
+Key = tuple[str, int | None, str]  # metric, layer, null
+
 
 def require_comparable(config: ModelConfig, components: tuple[str, ...]) -> tuple[str, ...]:
     """The matrices to read, all seven if none are named.
@@ -78,6 +80,24 @@ def require_comparable(config: ModelConfig, components: tuple[str, ...]) -> tupl
                 + (f" with --config.components={','.join(others)}" if others else "")
             )
     return components
+
+
+def reading_keys(num_layers: int, has_initial: bool) -> list[Key]:
+    """Metric, layer and null of everything that `analyse` gives for a component, in order.
+
+    Args:
+      num_layers: L.
+      has_initial: Whether there is a randomly initialised model beside it.
+    """
+    nulls = [null for null in NULLS if has_initial or null != "random_init"]
+    keys: list[Key] = []
+    for lag, metric in enumerate(ORDER_METRICS, start=1):
+        layers = (None, *range(num_layers - 1 - lag))
+        keys += [(metric, layer, null) for layer in layers for null in nulls]
+    for metric in OTHER_METRICS:
+        absent = {"shuffled_layers"} | ({"closed_form"} if metric.startswith("pca") else set())
+        keys += [(metric, None, null) for null in nulls if null not in absent]
+    return keys
 
 
 def delta_correlation(moments: Moments, lag: int = 1) -> np.ndarray:
@@ -256,8 +276,7 @@ def analyse(moments: Moments, initial: Moments | None, samples: int, seed: Any) 
     drawn_share_SL = pca_shares(draws)
     share_L = pca_shares(moments)
     nulls = {
-        "closed_form": order_readings(moments.independent())
-        | {"mean_cosine": mean_cosine(moments.independent())},
+        "closed_form": _all_readings(moments.independent()),
         "gaussian": order_readings(draws) | other_readings(draws, drawn_share_SL),
         "shuffled_layers": order_readings(shuffled),
         "random_init": _all_readings(initial) if initial else {},
@@ -267,10 +286,8 @@ def analyse(moments: Moments, initial: Moments | None, samples: int, seed: Any) 
     found = {name: _with_means(readings) for name, readings in nulls.items()}
     return Structure(
         tuple(
-            _reading(metric, layer, value, null, readings[metric, layer])
-            for (metric, layer), value in values.items()
-            for null, readings in found.items()
-            if (metric, layer) in readings
+            _reading(metric, layer, values[metric, layer], null, found[null][metric, layer])
+            for metric, layer, null in reading_keys(moments.num_layers, initial is not None)
         ),
         cosine(moments),
         share_L,

@@ -1,0 +1,192 @@
+"""Structure: how weights change from layer to layer, beside what chance alone would give.
+
+The method (AH sections 3.4 and 4.3, with nulls): flatten a matrix of every layer; correlate
+consecutive differences between layers, compare all pairs by cosine, and do PCA over layers.
+Beside every figure stands what independent layers, Gaussian layers, the same layers in
+random order, layers without their trend of scale and an untrained model give.
+
+    python -m experiments.structure --config=configs/structure.py --workdir=runs/structure
+
+`rows.jsonl` has one row for each matrix, metric, layer and null; `report.html` shows them.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+if TYPE_CHECKING:
+    from jaxanatomy.forensics.gram import Moments
+    from jaxanatomy.runs import Progress, Run
+    from jaxanatomy.weights import Source
+
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = ("progress",)
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.measures.structure import summarise
+    from jaxanatomy.report.structure_tables import structure_table
+
+    plan = _plan(config)
+    provenance = runs.provenance(
+        model=plan.source.id,
+        architecture=plan.source.config.to_dict(),
+        weights_sha256=plan.source.read_sha256(),
+        seed=plan.seed,
+    )
+    with runs.Run.open(workdir, config.to_dict(), provenance, PLACEMENT) as results:
+        _measure(plan, results, config.progress)
+        results.write_summary(summarise(results.rows))
+        path = report.write_report(results.folder)
+        print(structure_table(results.rows))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """What would be measured, from the architecture alone."""
+    from jaxanatomy import tree
+
+    plan = _plan(config)
+    architecture = plan.source.config
+    lines = [f"{plan.source.id}: {architecture.num_layers} layers"]
+    for name in plan.components:
+        shape = " x ".join(map(str, tree.block_shapes(architecture, 0)[name]))
+        lines.append(f"  {name:10} {shape} in each layer, {len(plan.keys)} rows")
+    beside = f"and of {plan.initial.id} " if plan.initial else ""
+    lines.append(f"weights: read once {beside}in float32, {_gigabytes(plan):.1f} GB at a time")
+    lines.append(f"null models: {plan.samples:,} draws, seed {plan.seed}")
+    return "\n".join(lines)
+
+
+def describe() -> str:
+    """Components, metrics, nulls and model ids, a line each."""
+    from jaxanatomy import tree
+    from jaxanatomy.forensics.structure import METRICS, NULLS
+    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
+
+    sections = {
+        "components": dict.fromkeys(tree.MATRICES, ""),
+        "metrics": METRICS,
+        "nulls": NULLS,
+        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+    }
+    return cli.format_sections(sections)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is to be measured, known before any weights are read.
+
+    Attributes:
+      source: The model.
+      initial: Its architecture with random weights; None for a model that is random itself.
+      components: The matrices.
+      keys: Metric, layer and null of each row of a component.
+      samples: Draws of each null that has draws.
+      seed: Of these draws.
+    """
+
+    source: "Source"
+    initial: "Source | None"
+    components: tuple[str, ...]
+    keys: list[Any]
+    samples: int
+    seed: int
+
+    def hashes(self, component: str) -> list[str]:
+        """The hash of each row of a component."""
+        from jaxanatomy import runs
+
+        return [
+            runs.row_hash(
+                weights=self.source.read_sha256(),
+                code=runs.code_version(),
+                component=component,
+                metric=metric,
+                layer=layer,
+                null=null,
+                samples=self.samples,
+                seed=self.seed,
+            )
+            for metric, layer, null in self.keys
+        ]
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.forensics.structure import reading_keys, require_comparable
+    from jaxanatomy.weights import open_model
+
+    if config.null_samples < 2:
+        raise InputError(
+            f"null_samples must be a whole number above 1; got {config.null_samples}; 1000 is usual"
+        )
+    if config.seed < 0:
+        raise InputError(f"seed must be 0 or above; got {config.seed}")
+    source = open_model(config.model)
+    is_random = config.model.startswith("random:")
+    initial = None if is_random else open_model(f"random:{config.model}")
+    components = require_comparable(source.config, tuple(config.components))
+    keys = reading_keys(source.config.num_layers, has_initial=not is_random)
+    return _Plan(source, initial, components, keys, config.null_samples, config.seed)
+
+
+def _measure(plan: _Plan, results: "Run", progress: bool) -> None:
+    """Appends the rows of each component that is not there yet, with its arrays.
+
+    A component's arrays are written before its rows, so that rows always have theirs.
+    """
+    from jaxanatomy import runs, tree
+    from jaxanatomy.forensics.structure import analyse
+    from jaxanatomy.measures.structure import structure_arrays, structure_rows
+
+    arrays = runs.read_run(results.folder).arrays
+    hashes = {name: plan.hashes(name) for name in plan.components}
+    todo = [
+        name
+        for name in plan.components
+        if f"pca_{name}" not in arrays or not all(map(results.done, hashes[name]))
+    ]
+    if not todo:
+        return
+    steps = len(todo) * (3 if plan.initial else 2)
+    with runs.Progress(steps, "structure", force=progress) as bar:
+        moments = _read(plan.source, todo, bar)
+        initial = _read(plan.initial, todo, bar) if plan.initial else {}
+        for name in todo:
+            seed = (plan.seed, tree.MATRICES.index(name))
+            found = analyse(moments[name], initial.get(name), plan.samples, seed)
+            arrays |= structure_arrays(name, found)
+            results.write_arrays(**arrays)
+            rows = structure_rows(name, found)
+            pairs = zip(hashes[name], rows, strict=True)
+            results.append({"hash": hash, **row} for hash, row in pairs)
+            bar.update()
+
+
+def _read(source: "Source", components: list[str], bar: "Progress") -> dict[str, "Moments"]:
+    """The moments of each component; the weights are gone when it returns."""
+    from jaxanatomy import tree
+    from jaxanatomy.forensics.gram import gram
+
+    layers = source.load().params["layers"]
+    found = {}
+    for name in components:
+        found[name] = gram([tree.get(block, name) for block in layers])
+        bar.update()
+    return found
+
+
+def _gigabytes(plan: _Plan) -> float:
+    """The weights of one of the models in float32."""
+    return 4 * plan.source.config.parameter_count / 1e9
+
+
+if __name__ == "__main__":
+    cli.run_experiment("structure", run)
