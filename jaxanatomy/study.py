@@ -33,6 +33,7 @@ class Part:
       text: The text.
       variants: The variants; a baseline among them gives its labels to the baseline's row.
       measures: What is read at the end of each, by name.
+      settings: What decides the rows besides the measures' names; goes into their hashes.
       rows: Makes rows of what was read; called as `readings.rows_of_readings`.
       everywhere: Each of several processes measures all of it, because the parts that are
         added later are chosen by its rows.
@@ -41,6 +42,7 @@ class Part:
     text: Text
     variants: Sequence[Variant]
     measures: Mapping[str, Measure] = dataclasses.field(default_factory=lambda: {"nll": nll})
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Callable[..., list[Row]] = rows_of_readings
     everywhere: bool = False
 
@@ -243,6 +245,7 @@ class Study:
             variant=variant.name,
             steps=variant.fingerprint(),
             measures=sorted(part.measures),
+            part=dict(part.settings),
         )
 
 

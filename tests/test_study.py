@@ -169,6 +169,9 @@ def test_measures_make_rows_of_their_own(tmp_path):
     other = Part(TEXT, cells.main_map(CONFIG), measures={"top": top}, rows=rows)
     both = Study(source(), [plain, other], StudySettings())
     assert not set(both.hashes[0].values()) & set(both.hashes[1].values())
+    set_otherwise = dataclasses.replace(other, settings={"temperature": 2.0})
+    third = Study(source(), [set_otherwise], StudySettings())
+    assert not set(both.hashes[1].values()) & set(third.hashes[0].values())
     (batch,) = tokenise(source(), TEXT)
     worst = naive_nll(CONFIG, PARAMS, baseline_steps(CONFIG.num_layers), batch).max()
     found = [row for row in measure(tmp_path, both) if "worst" in row]

@@ -92,17 +92,18 @@ def compounding_digest(
     """Whether noise in several layers compounds, by alpha; see `compounding.compounding`.
 
     Returns:
-      For each alpha `exponent` of the degradation in the number of layers with
-      `exponent_ci95`, `ratio_all_to_sum` of the rise in NLL (1: effects add up) with
-      `ratio_ci95`, `degradation_all_percent` and `by_count`, the mean degradations.
-      Empty where no noise was measured.
+      For each alpha, of the size of the change in mean NLL (nats; the perplexity would grow
+      faster only because it is an exponential): `exponent` in the number of layers with
+      `exponent_ci95`; `ratio_all_to_sum` (1: effects add up) with `ratio_ci95`; and
+      `degradation_all_percent` and `by_count`, the mean degradations. Empty where no
+      noise was measured.
     """
     own = [row for row in sweep_rows(rows, text) if row["strategy"] in ("none", "perturb")]
     if not any(row["strategy"] == "perturb" for row in own):
         return {}
     digest = {}
     for each in compounding(own, samples=samples, seed=seed):
-        exponent, ratio = each["exponents"]["degradation_percent"], each["all_to_singles"]
+        exponent, ratio = each["exponents"]["absolute_delta_nll"], each["all_to_singles"]
         digest[f"{each['alpha']:g}"] = {
             "exponent": exponent["value"],
             "exponent_ci95": exponent["ci95"],
