@@ -319,7 +319,9 @@ def _at_lower_edge(ax: Axes, x: Sequence[float], colour: Any) -> None:
     """Open triangles: a mean that is not above 0, which a logarithmic axis cannot show."""
     edge = transforms.blended_transform_factory(ax.transData, ax.transAxes)
     mark = {"color": colour, "markerfacecolor": "none", "markersize": 6, "clip_on": False}
-    ax.plot(x, [0.02] * len(x), "v", transform=edge, **mark)
+    marks = ax.plot(x, [0.02] * len(x), "v", transform=edge, **mark)
+    # Outside the data, and often empty: the layout would make room for it anywhere.
+    marks[0].set_in_layout(False)
 
 
 def dose_colours(count: int) -> list:

@@ -280,3 +280,13 @@ def test_a_single_row_gives_an_emptier_figure(rows, name):
     axes = getattr(plot, name)([row])
     panel = axes[0] if isinstance(axes, tuple) else axes
     assert style.to_png(panel.figure, dpi=30).startswith(b"\x89PNG")
+
+
+def test_the_layout_holds_all_panels():
+    """A warning of the layout engine, and so an error, where a mark lies far outside."""
+    rows = made.make_rows()
+    axes = [getattr(plot, name)(rows) for name in (*FIGURES, "manipulation_pairs")]
+    for each in axes:
+        panels = each if isinstance(each, tuple) else (each,)
+        style.to_png(panels[0].figure, dpi=30)
+        assert all(panel.get_position().height > 0.1 for panel in panels)

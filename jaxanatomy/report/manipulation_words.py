@@ -1,0 +1,202 @@
+"""What the rows of a manipulation run say, in sentences; by rule, never by hand."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from jaxanatomy.measures.statistics import paired_difference
+from jaxanatomy.report.cells import Row, number
+from jaxanatomy.report.glance import signed
+from jaxanatomy.report.manipulation_figures import typical
+from jaxanatomy.report.manipulation_rows import (
+    Method,
+    Trials,
+    least_sets,
+    main_sets,
+    pair_sets,
+    percent,
+    set_label,
+)
+from jaxanatomy.report.manipulation_tables import Published, on, plain, ppl_cell, tabled_methods
+from jaxanatomy.report.reference import find
+
+VIABLE = THRESHOLDS_PERCENT[-1]  # below the critical degradation: the perplexity less than doubles
+NEAR = 10.0  # a pair comes near the paper's figure within this factor of its perplexity
+COLLAPSE = 10.0  # times the perplexity without the first and the last layer
+
+
+def survivors(trials: Trials) -> str:
+    """Which strategies the main sets survive."""
+    parts = []
+    for name in main_sets(trials):
+        methods = [method for method in tabled_methods(trials) if trials.row(method, name)]
+        kept = [method.label for method in methods if trials.value(method, name) < VIABLE]
+        listed = f" ({'; '.join(kept)})" if kept else ""
+        parts.append(f"{len(kept)} of {len(methods)} on the set “{set_label(name)}”{listed}")
+    return f"{on(trials)}strategies that keep it: {', '.join(parts)}."
+
+
+def collapse(trials: Trials) -> str:
+    """Whether the paper's set breaks down because of its first and last layer.
+
+    It does if a paired bootstrap finds the set worse with them at every factor below 1, and
+    at the factor nearest to a half `COLLAPSE` times worse.
+    """
+    pairs = [
+        (method.dose, trials.row(method, "paper"), trials.row(method, "paper_inner"))
+        for method in trials.doses("scale", "paper")
+        if method.dose < 1
+    ]
+    pairs = [pair for pair in pairs if pair[1] and pair[2]]
+    if not pairs:
+        return ""
+    worse = sum(_is_worse(outer, inner) for _, outer, inner in pairs)
+    # At half the weights the effect is large and hardly any perplexity has overflowed.
+    alpha, outer, inner = min(pairs, key=lambda pair: abs(pair[0] - 0.5))
+    left = [str(layer) for layer in outer["layers"] if layer not in inner["layers"]]
+    words = (
+        f"{on(trials)}scaling the paper's {len(outer['layers'])} layers by {alpha:g} gives a "
+        f"perplexity of {_ppl(outer)}; without layers {' and '.join(left)} it is {_ppl(inner)}"
+        f"{_ratio(inner, outer)}"
+    )
+    control = trials.row(Method("scale", alpha), "measured")
+    if control:
+        words += f", with the {len(control['layers'])} measured layers {_ppl(control)}"
+    words += (
+        f". A paired bootstrap over documents finds the set with them worse at {worse} of "
+        f"{len(pairs)} factors below 1. "
+    )
+    is_strong = number(outer, "ppl") > COLLAPSE * number(inner, "ppl")
+    if worse == len(pairs) and is_strong:
+        return f"{words}The collapse comes with layers {' and '.join(left)} in the set."
+    return (
+        f"{words}That does not show that a collapse comes with them, for which they would have to "
+        f"be worse at every factor and {COLLAPSE:.0f} times worse at {alpha:g}."
+    )
+
+
+def boundary_of(trials: Trials, provenance: Mapping[str, Any]) -> set[int]:
+    """The first and the last layer of the model."""
+    layers = (find(provenance, "architecture") or {}).get("layers") or ()
+    named = [layer for row in trials.rows.values() for layer in row["layers"]]
+    return {0, len(layers) - 1 if layers else max(named)}
+
+
+def near_pairs(
+    trials: Trials, method: Method, published: Published, boundary: set[int]
+) -> str | None:
+    """Which pairs come near the paper's figure, and whether the outermost layers decide it."""
+    found = {pair: trials.value(method, name) for pair, name in pair_sets(trials).items()}
+    found = {pair: value for pair, value in found.items() if not math.isnan(value)}
+    outer = [value for pair, value in found.items() if boundary & {*pair}]
+    inner = [value for pair, value in found.items() if not boundary & {*pair}]
+    if not outer or not inner:
+        return None
+    ends = " or ".join(map(str, sorted(boundary)))
+    words = (
+        f"{on(trials)}{method.label} of two layers costs {_span(outer)} with layer {ends}, "
+        f"{_span(inner)} without."
+    )
+    paper = published.pairs.get(method.strategy)
+    if paper is None:
+        return words
+    words += f" AH prints {signed(paper)} % for two layers; "
+    near = [pair for pair, value in found.items() if _is_near(value, paper)]
+    if not near:
+        return f"{words}no pair comes within a factor of {NEAR:.0f} of that perplexity."
+    names = ", ".join(f"{first} with {second}" for first, second in near[:6])
+    more = f" and {len(near) - 6} more" if len(near) > 6 else ""
+    with_ends = sum(bool(boundary & {*pair}) for pair in near)
+    return (
+        f"{words}within a factor of {NEAR:.0f} of that perplexity: {names}{more}; {with_ends} of "
+        f"these {len(near)} with layer {ends}."
+    )
+
+
+def enough(trials: Trials) -> str:
+    """Up to how many of the least important layers each strategy survives."""
+    sets, parts = least_sets(trials), []
+    for method in typical(trials):
+        kept = 0
+        for k, name in sets.items():
+            if not trials.value(method, name) < VIABLE:
+                break
+            kept = k
+        parts.append(f"{method.label}: {kept}")
+    return (
+        f"{on(trials)}so many of the {max(sets)} least important layers can be changed before the "
+        f"perplexity doubles: {'; '.join(parts)}."
+    )
+
+
+def better(trials: Trials) -> str:
+    """How many variants improve on the baseline, and how many of these beyond doubt."""
+    rows = [row for (method, _), row in trials.rows.items() if method.strategy != "perturb"]
+    below = [row for row in rows if number(row, "degradation_percent") < 0]
+    sure = sum(bool(row.get("ci95")) and row["ci95"][1] < 0 for row in below)
+    return (
+        f"{on(trials)}{len(below)} of {len(rows)} variants have a perplexity below the "
+        f"baseline's; for {sure} of them the whole 95 % interval lies below it."
+    )
+
+
+def growth(alpha: str, entry: Mapping[str, Any]) -> str:
+    """What the exponent of the effect in the number of layers says."""
+    ends = entry.get("exponent_ci95")
+    if entry.get("exponent") is None or not ends:
+        return ""
+    verdict = "effects that add up (1) are not excluded"
+    if ends[0] > 1:
+        verdict = "faster than effects that add up: errors compound"
+    elif ends[1] < 1:
+        verdict = "slower than effects that add up: errors do not compound"
+    return (
+        f"Noise of {percent(float(alpha))}: the effect grows as the number of layers to the power "
+        f"{entry['exponent']:.2f} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}), {verdict}."
+    )
+
+
+def redirected(component: str, doses: Mapping[str, Any]) -> str:
+    """How far 1 % of noise moves attention, beside the full scale."""
+    small, full = doses.get("0.01"), doses.get("matched_noise")
+    if not small or not full:
+        return ""
+    values = small["total_variation"], small["argmax_changed"], full["total_variation"]
+    moved, changed, most = (plain(100 * value) for value in values)
+    return (
+        f"{component}: noise of 1 % moves {moved} % of the attention and changes the most attended "
+        f"token of {changed} % of the queries; nothing but noise moves {most} %."
+    )
+
+
+def _is_worse(row: Row, other: Row) -> bool:
+    """By a paired bootstrap; what is not finite is worse than anything that is."""
+    if math.isinf(number(row, "ppl")):
+        return math.isfinite(number(other, "ppl"))
+    return paired_difference(row, other)[1] > 0
+
+
+def _ratio(row: Row, other: Row) -> str:
+    """A perplexity over another one, with the interval of a paired bootstrap."""
+    difference, low, high = paired_difference(row, other)
+    if not math.isfinite(difference):
+        return ""
+    ends = f", 95 % interval {math.exp(low):.3g} to {math.exp(high):.3g}"
+    return f" (×{math.exp(difference):.3g}{ends if math.isfinite(low) else ''})"
+
+
+def _ppl(row: Row) -> str:
+    return ppl_cell(row).text
+
+
+def _span(values: Sequence[float]) -> str:
+    ends = [signed(v) if math.isfinite(v) else "infinite" for v in (min(values), max(values))]
+    return f"{ends[0]} to {ends[1]} %"
+
+
+def _is_near(value: float, paper: float) -> bool:
+    """Whether two perplexities, each over its own baseline, lie within a factor `NEAR`."""
+    if not math.isfinite(value):
+        return False
+    return abs(math.log10((100 + value) / (100 + paper))) <= math.log10(NEAR)
