@@ -103,12 +103,13 @@ def _counts(groups: Mapping[str, Sequence[Row]]) -> Table:
 
 
 def _overview(rows: Sequence[Row]) -> Table:
-    """Three columns, so that it can be read on a phone; the rest is in `_details`."""
+    """Two columns, so that it can be read on a phone; the rest is in `_details`."""
     return Table(
         "Claims and verdicts",
-        ("claim", "verdict", "what decided"),
-        tuple((Cell(row["statement"]), _verdict(row), Cell(row["reason"])) for row in rows),
-        note="The evidence for each follows below; a click opens it.",
+        ("claim", "verdict, and what decided"),
+        tuple((Cell(row["statement"]), _verdict(row, row["reason"])) for row in rows),
+        note="The evidence for each follows below, with the paper's figure, ours, the null or "
+        "control, and the rule; a click opens it.",
     )
 
 
@@ -121,9 +122,9 @@ def _details(row: Row) -> Table:
     return Table(caption, ("", ""), tuple(lines), folded=True)
 
 
-def _verdict(row: Row) -> Cell:
+def _verdict(row: Row, text: str = "") -> Cell:
     verdict = row["verdict"]
-    return Cell(chips=(Chip(verdict, _COLOURS[verdict], certain=verdict != VERDICTS[-1]),))
+    return Cell(text, chips=(Chip(verdict, _COLOURS[verdict], certain=verdict != VERDICTS[-1]),))
 
 
 def _plural(verdict: str, count: int) -> str:

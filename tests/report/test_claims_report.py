@@ -36,7 +36,7 @@ def test_every_claim_is_in_an_overview_and_has_its_evidence(record):
     overviews = [section.content[0] for section in report.sections[1:]]
     details = [table for section in report.sections for table in section.content[1:]]
     assert sum(len(table.rows) for table in overviews) == len(details) == len(CLAIMS)
-    assert all(len(table.header) == 3 for table in overviews)
+    assert all(len(table.header) == 2 for table in overviews)
     assert all(table.folded and len(table.header) == 2 for table in details)
 
 

@@ -90,7 +90,7 @@ def _spread(rows: list[Row], factor: float) -> Finding | None:
         f"{_span(inner)}; settled of {len(inner)} layers: {settled['redundant']} redundant, "
         f"{settled['critical']} critical",
         skipped_span(cells),
-        f"ratio {_bounds(bounds)} against {factor:,.0f}",
+        f"it takes a ratio of {factor:,.0f}, this one is {_bounds(bounds)}",
     )
 
 
@@ -98,7 +98,7 @@ def _bounds(ends: tuple[float, float] | None) -> str:
     if ends is None:
         return "without bounds"
     low, high = ends
-    upper = "with no upper bound, as the smaller may be 0"
+    upper = "up, with no upper bound, as the smaller may be 0"
     return f"{low:,.0f} to {high:,.0f}" if math.isfinite(high) else f"from {low:,.0f} {upper}"
 
 
@@ -218,7 +218,7 @@ def _cancellation(rows: list[Row]) -> Finding | None:
         most(rescaled),
         counted("norms restored", rescaled),
         counted("neurons aligned", aligned) if aligned else "",
-        f"undecided layers: {rescaled.count(None)}",
+        f"milder in {rescaled.count(True)}, worse in {rescaled.count(False)} of {len(rescaled)}",
     )
 
 

@@ -190,10 +190,10 @@ def _against_deletion(rows: list[Row]) -> Finding | None:
     answers = [harms_more(other, row) for row, other in pairs]
     return Finding.of(
         most(answers),
-        f"better than nothing in {answers.count(True)}, worse in {answers.count(False)} of "
-        f"{len(pairs)} layers; median {percent(_median([row for row, _ in pairs]))}",
+        f"median {percent(_median([row for row, _ in pairs]))} over {len(pairs)} layers",
         "the same layers deleted: " + _deleted(pairs),
-        f"undecided layers: {answers.count(None)}",
+        f"better than nothing in {answers.count(True)}, worse in {answers.count(False)} of "
+        f"{len(pairs)} layers",
     )
 
 
@@ -268,7 +268,7 @@ CLAIMS = (
     _claim(
         "nine_predicted_layers",
         "AH section 4.2",
-        "Nine or more layers with predicted weights destroy the model.",
+        "Nine or more layers with predicted weights cost more than 442,000 %.",
         f"> {percent(_PERCENT['predicted_9_at_least'])}",
         "The whole interval of every such set lies at or above "
         f"{_PERCENT['predicted_9_at_least']:,} %.",

@@ -99,7 +99,8 @@ def _listed(values: Iterable[tuple[str, float | None]]) -> str:
 
 
 def _plain(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}".replace("-", "−")
+    # Adding 0.0 takes the sign from what rounds to 0.
+    return "none" if value is None else f"{round(value, 4) + 0.0:.4f}".replace("-", "−")
 
 
 def _claim(id: str, source: str, statement: str, paper: str, rule: str, test) -> Claim:
