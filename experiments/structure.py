@@ -58,8 +58,8 @@ def dry_run(config: ConfigDict) -> str:
     for name in plan.components:
         shape = " x ".join(map(str, tree.block_shapes(architecture, 0)[name]))
         lines.append(f"  {name:10} {shape} in each layer, {len(plan.keys)} rows")
-    beside = f"and of {plan.initial.id} " if plan.initial else ""
-    lines.append(f"weights: read once {beside}in float32, {_gigabytes(plan):.1f} GB at a time")
+    models = " and ".join(source.id for source in (plan.source, plan.initial) if source)
+    lines.append(f"weights: of {models}, {_gigabytes(plan):.1f} GB in float32, one after the other")
     lines.append(f"null models: {plan.samples:,} draws, seed {plan.seed}")
     return "\n".join(lines)
 

@@ -190,6 +190,13 @@ class TestFigures:
         diamonds = [line for line in ax.lines if line.get_marker() == "D"]
         assert [line.get_xdata()[0] for line in diamonds] == [-0.497]
 
+    def test_bars_at_the_edge_are_not_cut(self):
+        record = make_record({"q_proj": noise(4)})
+        ax = figures.delta_correlations(Readings.of(record.rows))
+        low, high = ax.get_xlim()
+        assert low < min(bar.get_x() for bar in ax.patches)
+        assert max(bar.get_x() + bar.get_width() for bar in ax.patches) < high
+
     def test_a_dot_for_each_layer(self, record):
         readings = Readings.of(record.rows)
         for panels in (figures.layer_profiles(readings), figures.layer_residuals(readings)):
