@@ -1,0 +1,273 @@
+"""Manipulation: what a model bears when a whole set of its layers is changed at once.
+
+The method (AH sections 3.5 and 4.4, with controls): zero, clone, blend, low-rank blend or
+scale the layers that the importance map calls redundant, and measure the perplexity. The
+same on the paper's set, on that set without its first and last layer, on the k least
+important layers and on pairs. Beside every improvement stands what a temperature alone
+would gain; beside the paper's reasons stand tests of them: whether a 1 % error compounds
+over layers, and whether it redirects attention.
+
+    python -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
+
+`rows.jsonl` has one row for each variant and text, rows of kind "temperature" and rows of kind
+"attention"; `report.html` shows them.
+"""
+
+import functools
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "distributed", "progress")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.report.manipulation_report import manipulation_table
+    from jaxanatomy.sweep import distributed
+
+    process, processes = distributed.start(**config.distributed)
+    study = _study(config, process, processes)
+    _check(config, study.config)
+    with runs.Run.open(
+        workdir,
+        config.to_dict(),
+        study.provenance(),
+        ignore=PLACEMENT,
+        process_index=process,
+        process_count=processes,
+    ) as results:
+        study.measure(results)
+        variants = _grid(config, study.config, results.rows)
+        study.add(_parts(study.config, variants))
+        study.measure(results)
+        distributed.wait_for_all("manipulation: the grid is measured")
+        if process > 0:
+            return
+        results.merge_parts(study.row_order())
+        study.add(_calibration_parts(config, study.config, variants, results.rows))
+        study.measure(results)
+        _measure_attention(config, study, results)
+        results.write_summary(_summary(config, study.config, results.rows))
+        path = report.write_report(results.folder)
+        print(manipulation_table(results.rows))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The variants, and what they would cost."""
+    study = _study(config)
+    _check(config, study.config)
+    # Which layers are redundant is not known yet; their number is.
+    unknown = {layer: 0.0 for layer in range(1, study.config.num_layers - 1)}
+    variants = _grid(config, study.config, unknown=unknown)
+    study.add(_parts(study.config, variants))
+    return (
+        "First the neighbour means, which decide the sets; then the grid, here as if the first "
+        f"inner layers were the least important.\n\n{study.describe()}"
+    )
+
+
+def describe() -> str:
+    """Sets, strategies and texts, a line each."""
+    from jaxanatomy.data.text import SOURCES, TEXTS
+    from jaxanatomy.interventions.sets import FORMS
+    from jaxanatomy.interventions.strategies import describe_strategies
+
+    sections = {
+        "sets": FORMS,
+        "strategies": dict(describe_strategies()),
+        "texts": {**TEXTS, **SOURCES},
+    }
+    return cli.format_sections(sections)
+
+
+def _study(config: ConfigDict, process: int = 0, processes: int = 1):
+    """The neighbour means on every text: the map that the sets are chosen by."""
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.study import Study, StudySettings
+    from jaxanatomy.sweep import SweepOptions
+    from jaxanatomy.weights import open_model
+
+    if not config.texts:
+        raise InputError("texts must name at least one text; got none; 'sentences' is one")
+    source = open_model(config.model)
+    settings = StudySettings(
+        packing=config.packing.to_dict(),
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+        options=SweepOptions(**config.sweep),
+        processes=processes,
+        process=process,
+        progress=config.progress,
+    )
+    variants = dict.fromkeys(config.texts, _map(source.config))
+    return Study(source, _parts(source.config, variants, everywhere=True), settings)
+
+
+def _map(model):
+    """The neighbour mean of each inner layer."""
+    from jaxanatomy.interventions.sets import parse_set
+    from jaxanatomy.interventions.strategies import strategy_variant
+    from jaxanatomy.measures.manipulation import MAP
+
+    inner = range(1, model.num_layers - 1)
+    sets = [parse_set(model, f"layer_{layer}") for layer in inner]
+    return [strategy_variant(model, MAP, layer_set) for layer_set in sets]
+
+
+def _check(config: ConfigDict, model) -> None:
+    """Refuses what can be refused before anything is measured."""
+    from jaxanatomy.errors import choose
+    from jaxanatomy.measures.temperature import checked_temperatures
+
+    choose("grid", config.grid, ("protocol", "main"))
+    checked_temperatures(config.calibration.temperatures)
+    _grid(config, model, unknown={layer: 0.0 for layer in range(1, model.num_layers - 1)})
+
+
+def _grid(config: ConfigDict, model, rows=(), unknown=None):
+    """For each text its variants; the sets are chosen by the map on the first text."""
+    from jaxanatomy.interventions.grid import manipulation_grid, selected_variants, table4_variants
+    from jaxanatomy.interventions.perturbations import perturbation_variants
+    from jaxanatomy.measures.manipulation import map_degradation
+
+    degradation = unknown or map_degradation(rows, config.texts[0])
+    settings = {"alphas": config.alphas, "ranks": config.ranks}
+    noise = perturbation_variants(
+        model,
+        config.perturbation.alphas,
+        config.perturbation.counts or None,
+        config.perturbation.seeds,
+    )
+    if config.sets or config.strategies:
+        chosen = selected_variants(model, degradation, config.sets, config.strategies, **settings)
+        return {text: chosen for text in config.texts}
+    main = table4_variants(model, degradation, **settings)
+    first = main
+    if config.grid == "protocol":
+        first = manipulation_grid(model, degradation, **settings)
+    return {text: main for text in config.texts} | {config.texts[0]: [*first, *noise]}
+
+
+def _parts(model, variants, everywhere: bool = False):
+    """One part for each text."""
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.interventions.strategies import strategy_baseline
+    from jaxanatomy.measures.losses import loss_rows
+    from jaxanatomy.measures.readings import rows_of_readings
+    from jaxanatomy.study import Part
+
+    rows = functools.partial(rows_of_readings, make=loss_rows)
+    return [
+        Part(load_text(text), [strategy_baseline(model), *own], rows=rows, everywhere=everywhere)
+        for text, own in variants.items()
+    ]
+
+
+def _fit_texts(config: ConfigDict):
+    """For each text the one that temperatures are fitted on: the start of another one."""
+    from jaxanatomy.data.text import Text, load_text
+
+    fits = {}
+    for name in config.texts:
+        others = [other for other in config.texts if other != name]
+        if others:
+            text, count = load_text(others[0]), config.calibration.documents
+            if len(text.documents) > count:
+                text = Text(f"{text.name}, first {count} documents", text.documents[:count])
+            fits[name] = text
+    return fits
+
+
+def _calibration_parts(config: ConfigDict, model, variants, rows):
+    """Every variant that improves on a text, at several temperatures, there and where they fit."""
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.interventions.strategies import strategy_baseline
+    from jaxanatomy.measures import temperature
+    from jaxanatomy.measures.manipulation import improved
+    from jaxanatomy.study import Part
+
+    grid = tuple(config.calibration.temperatures)
+    texts, wanted = {}, {}
+    for name, fit in _fit_texts(config).items():
+        better = improved(rows, name)
+        for text in (load_text(name), fit) if better else ():
+            texts[text.name] = text
+            wanted.setdefault(text.name, set()).update(better)
+    known = {variant.name: variant for own in variants.values() for variant in own}
+    known |= {variant.name: variant for variant in _map(model)}
+    baseline = strategy_baseline(model)
+    return [
+        Part(
+            text,
+            [baseline, *(known[name] for name in known if name in wanted[text.name])],
+            measures={temperature.MEASURE: temperature.nll_at_temperatures(grid)},
+            settings={"temperatures": grid},
+            rows=functools.partial(temperature.temperature_rows, temperatures=grid),
+        )
+        for text in texts.values()
+    ]
+
+
+def _measure_attention(config: ConfigDict, study, results) -> None:
+    """How far noise on queries or keys moves the attention, on the first text."""
+    import jax
+
+    from jaxanatomy import runs
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.measures.attention import COMPONENTS, attention_run, attention_shift
+
+    if not config.attention.alphas:
+        return
+    text, rows_of_each = load_text(config.texts[0]), 2 * study.config.num_layers
+    settings = [  # None: noise alone, the other end of the scale
+        {"component": component, "alpha": alpha, "seed": seed}
+        for component in COMPONENTS
+        for alpha in (*config.attention.alphas, None)
+        for seed in config.attention.seeds
+    ]
+    hashes = [
+        [study.row_hash(text, attention=setting, index=index) for index in range(rows_of_each)]
+        for setting in settings
+    ]
+    todo = [index for index, own in enumerate(hashes) if not all(map(results.done, own))]
+    if not todo:
+        return
+    params = jax.device_put(study.load().params)
+    batch = study.batches(text)[0]
+    clean = attention_run(study.config, params, batch)
+    with runs.Progress(len(todo), "attention", force=config.progress) as progress:
+        for index in todo:
+            rows = attention_shift(study.config, params, batch, clean=clean, **settings[index])
+            results.append(
+                {"hash": row_hash, **row, "text": text.name}
+                for row_hash, row in zip(hashes[index], rows, strict=True)
+            )
+            progress.update(1)
+
+
+def _summary(config: ConfigDict, model, rows):
+    """The figures that the experiment is about."""
+    from jaxanatomy.interventions.sets import MAIN_SETS, named_sets
+    from jaxanatomy.measures import manipulation as digest
+
+    bootstrap = {"samples": config.bootstrap_samples, "seed": config.seed}
+    sets = named_sets(model, digest.map_degradation(rows, config.texts[0]))
+    main = [name for name in MAIN_SETS if name in sets]
+    fits = {name: text.name for name, text in _fit_texts(config).items()}
+    return {
+        "texts": {text: digest.summarise_text(rows, text, main) for text in config.texts},
+        "sets": {name: list(each.layers) for name, each in sets.items()},
+        "calibration": digest.calibration_digest(rows, fits, **bootstrap),
+        "compounding": digest.compounding_digest(rows, config.texts[0], **bootstrap),
+        "attention": digest.attention_digest(rows),
+    }
+
+
+if __name__ == "__main__":
+    cli.run_experiment("manipulation", run)
