@@ -103,6 +103,7 @@ def make_attention():
         ("q_proj", "k_proj"), range(6), (0.01, 0.1, None), (0, 1), ("local", "propagated")
     ):
         shift = (alpha or 0.6) * (1 + 0.1 * layer) * (1 + 0.2 * (seed - 0.5))
+        shift *= 1.1 if spread == "propagated" else 1.0
         row = {"hash": f"{component}{layer}{alpha}{seed}{spread}", "kind": "attention"}
         row |= {"component": component, "layer": layer, "alpha": alpha, "seed": seed}
         rows.append(row | {"total_variation": shift, "argmax_changed": shift / 3, "spread": spread})

@@ -77,6 +77,14 @@ def test_single_layers_with_noise_of_several_seeds_stay_apart(rows):
         assert (row["seed"], row["layers"]) == (seed, [4])
 
 
+def test_rows_of_other_kinds_are_no_trials():
+    rows = made.make_rows()
+    assert any(row.get("kind") == "temperature" for row in rows)
+    found = by_text(rows)
+    assert [trials.text for trials in found] == ["sentences", "paragraphs"]
+    assert found[0].row(Method("zero"), "paper")["tokens"] == sum(made.TOKENS)
+
+
 def test_dose_response_holds_the_rows(rows):
     axes = plot.manipulation(rows, paper={0.9: 19.2, 0.0: 7e7})
     for name in made.SETS:
@@ -284,9 +292,23 @@ def test_a_single_row_gives_an_emptier_figure(rows, name):
 
 def test_the_layout_holds_all_panels():
     """A warning of the layout engine, and so an error, where a mark lies far outside."""
-    rows = made.make_rows()
+    rows = [*made.make_rows(), *made.make_noise("paragraphs")]
     axes = [getattr(plot, name)(rows) for name in (*FIGURES, "manipulation_pairs")]
     for each in axes:
         panels = each if isinstance(each, tuple) else (each,)
         style.to_png(panels[0].figure, dpi=30)
         assert all(panel.get_position().height > 0.1 for panel in panels)
+
+
+def test_a_data_frame_writes_null_as_nan(rows):
+    class Frame:
+        def to_dict(self, orient):
+            assert orient == "records"
+            holes = dict.fromkeys(("alpha", "rank", "set", "kind", "seed"), math.nan)
+            return [
+                holes | {name: math.nan if v is None else v for name, v in row.items()}
+                for row in rows
+            ]
+
+    (found,), (expected,) = by_text(Frame()), by_text(rows)
+    assert found.rows.keys() == expected.rows.keys()
