@@ -16,12 +16,12 @@ everywhere in the package.
 | d | width of one head, `head_dim` |
 | F | width of the feed-forward layer, `ffn_width` |
 | V | vocabulary |
-| N | layers of a stack |
+| L | layers of a model or a stack |
+| N | parameters of one component of a layer, flattened |
 | C | streams in one call of the sweep engine, its width |
 | R | rows of packed text that one stream holds |
 | P | predicted positions of a text batch |
 | Q | temperatures at which a loss is read |
 | A | gates of one position: one for each query head, then one for the MLP |
-| L | lanes: devices that run the same call on their own data |
 | X | slots of the pool in which the sweep engine keeps its streams |
 """

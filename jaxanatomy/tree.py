@@ -19,7 +19,7 @@ Parameters are plain nested dicts of arrays. Kernels have Flax's layout,
                      "down_proj": {"kernel": (F, D)}}}
 
 `params["layers"]` is a tuple with one block for each layer. `stack` turns such a
-tuple into stacks, `[N, ...]` for each leaf, one for each run of consecutive
+tuple into stacks, `[L, ...]` for each leaf, one for each run of consecutive
 layers of the same shape, which `lax.scan` and `vmap` walk; `unstack` is its
 exact inverse.
 """
@@ -104,7 +104,7 @@ def stack(blocks: Sequence[Block], xp: Any = jnp) -> tuple[Block, ...]:
       xp: `jnp` or `numpy`, whichever is to do the stacking.
 
     Returns:
-      One block for each run of layers of equal shapes, its leaves [N, ...].
+      One block for each run of layers of equal shapes, its leaves [L, ...].
     """
     runs = itertools.groupby(blocks, key=_signature)
     return tuple(jax.tree.map(lambda *leaves: xp.stack(leaves), *run) for _, run in runs)

@@ -114,7 +114,7 @@ def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tup
 def _empty_caches(
     config: ModelConfig, stacks: tuple[tree.Block, ...], B: int, S: int
 ) -> tuple[Cache, ...]:
-    """Keys and values [N, B, S, K, d] for each stack of layers."""
+    """Keys and values [L, B, S, K, d] for each stack of layers."""
     caches, layer = [], 0
     for stacked in stacks:
         N = tree.get(stacked, "attention_norm").shape[0]

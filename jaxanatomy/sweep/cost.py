@@ -10,6 +10,7 @@ from jaxanatomy.sweep.engine import Sweep
 
 # Share of the product peak that a sweep reaches on a CPU, from tools/bench_sweep.py.
 EFFICIENCY = 0.75
+SETS_SHOWN = 5
 
 
 def weight_bytes(sweep: Sweep) -> int:
@@ -41,12 +42,12 @@ def describe(sweep: Sweep, text: str) -> str:
     names = [variant.name for chunk in sweep.chunks for variant in chunk]
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
-        group, _, layer = name.rpartition("/")
-        groups.setdefault(group or layer, []).append(layer)
+        group, _, place = name.rpartition("/")
+        groups.setdefault(group or place, []).append(place)
     megabytes = (weight_bytes(sweep) + sweep.pool_bytes) / 2**20
     lines = [
         f"text {text}: {len(dict.fromkeys(names))} variants, chunks of work: {len(sweep.chunks)}",
-        *(f"  {group:36} {_ranges(layers)}" for group, layers in groups.items()),
+        *(f"  {group:36} {_where(group, places)}".rstrip() for group, places in groups.items()),
         "  layer applications, for each batch of text",
         f"    distinct                       {sweep.distinct_applications:,}",
         f"    with padding                   {sweep.executed_applications:,}",
@@ -59,15 +60,21 @@ def describe(sweep: Sweep, text: str) -> str:
     return "\n".join(lines)
 
 
-def _ranges(layers: list[str]) -> str:
-    """ "layers 0-3, 7" for the layers of one group; nothing for the baseline."""
-    if not all(layer.isdigit() for layer in layers):
+def _where(group: str, places: list[str]) -> str:
+    """ "layers 0-3, 7", or the first few sets of layers; nothing for the baseline."""
+    if places == [group]:
         return ""
-    numbers, parts = sorted(map(int, layers)), []
+    if all(place.isdigit() for place in places):
+        return f"layers {_ranges(sorted(map(int, places)))}"
+    rest = len(places) - SETS_SHOWN
+    return ", ".join(places[:SETS_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _ranges(numbers: list[int]) -> str:
+    parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][1] + 1:
             parts[-1][1] = number
         else:
             parts.append([number, number])
-    spans = [str(low) if low == high else f"{low}-{high}" for low, high in parts]
-    return f"layers {', '.join(spans)}"
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)

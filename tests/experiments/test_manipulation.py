@@ -215,5 +215,6 @@ def test_the_dry_run_says_what_it_would_cost(deep, command, tmp_path):
     done = command(*flags(deep, tmp_path / "run"), "--dry_run")
     assert (done.status, done.err) == (0, "")
     assert "First the neighbour means" in done.out
-    assert "low_rank_half" in done.out
+    assert re.search(r"^  clone +\w+(, \w+){4} and 1 more$", done.out, re.MULTILINE)
+    assert re.search(r"^  baseline$", done.out, re.MULTILINE)
     assert not (tmp_path / "run").exists()
