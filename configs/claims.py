@@ -16,5 +16,5 @@ def get_config(variant: str = "") -> ConfigDict:
     """The runs of all experiments that claims are about, of one model."""
     del variant
     config = ConfigDict()
-    config.runs = ("runs/atlas", "runs/structure", "runs/predictability", "runs/manipulation")
+    config.runs = ("runs/atlas", "runs/structure", "runs/predict", "runs/manipulation")
     return config

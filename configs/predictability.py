@@ -1,6 +1,6 @@
 """How predictable the layers of SmolLM2-135M are, in their weights and in their function.
 
-    python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predictability
+    python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
 
 Six readings of the paper's R2 for each of the seven matrices beside their nulls, and
 perplexities with predicted weights in one layer and in sets of layers. 560 s of CPU time,

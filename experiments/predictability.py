@@ -6,7 +6,7 @@ scores, so six readings of its text are measured, each beside independent Gaussi
 same moments and beside the same layers in random order. Then the function: perplexity with
 predicted weights in one layer and in sets of layers, against deleting the same layers.
 
-    python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predictability
+    python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
 
 `rows.jsonl` has rows of both kinds: those of the function test say `reading: "function"`.
 """
