@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures.statistics import degradation_percent
 from jaxanatomy.report import style
 from jaxanatomy.report.cells import Row, interval, number
 from jaxanatomy.report.manipulation_rows import (
@@ -119,8 +120,8 @@ def compounding(
     """Degradation against the number of layers with noise, on logarithmic axes.
 
     Dots are single sets of layers, lines their means, one colour for each size of the
-    noise. Dashed lines, the mean effect of one layer times the number of layers, are what
-    effects that merely add up would give.
+    noise. Dashed lines are what effects that merely add up would give: the mean rise of
+    the NLL by one layer times the number of layers. Means are of NLLs, shown as percent.
 
     Args:
       rows: Rows of a manipulation run.
@@ -292,14 +293,17 @@ def _compounded(trials: Trials, ax: Axes) -> None:
         x, y = zip(*dots, strict=True) if dots else ((), ())
         ax.scatter(x, y, s=10, color=colour, alpha=0.5, linewidths=0, zorder=3)
         means = mean_by_count(trials, method)
-        positive = {count: mean if mean > 0 else math.nan for count, mean in means.items()}
+        positive = {
+            count: degradation_percent(mean) if mean > 0 else math.nan
+            for count, mean in means.items()
+        }
         look = {"color": colour, "marker": "o", "markersize": 3.5, "linewidth": 1.6}
         handles += ax.plot(*_xy(positive), label=method.label, **look)
         _at_lower_edge(ax, [count for count, mean in means.items() if mean <= 0], colour)
-        one, ends = mean_of_one(trials, method), sorted({*means})
+        one = mean_of_one(trials, method)
         if one > 0 and math.isfinite(one):
             additive = {"color": colour, "linewidth": 1.0, "linestyle": (0, (3, 3)), "zorder": 2}
-            ax.plot(ends, [one * count for count in ends], **additive)
+            ax.plot(list(means), [degradation_percent(one * k) for k in means], **additive)
     ticks = sorted(set(counts.values()))
     ax.set_xscale("log")
     ax.set_yscale("log", nonpositive="mask")

@@ -228,10 +228,10 @@ def _compounding(texts: Sequence[Trials], summary: Any) -> Section | None:
         "with noise, a line for each size of the noise, beside effects that add up.",
         "Gaussian noise, so many percent of each matrix's standard deviation, is added to more "
         "and more layers in random order. Dots are single draws, lines their means. Dashed, the "
-        "null: the mean effect of one layer times the number of layers (absent where that mean is "
-        "not above 0). A line that climbs faster: errors compound; slower: they cancel. Open "
-        "triangles at the lower edge: a mean that is not above 0, which a logarithmic axis cannot "
-        "show. Random noise says nothing about errors with a direction, such as those of "
+        "null: losses add up, the mean rise by one layer times the number of layers (absent where "
+        "that mean is not above 0). A line that climbs faster: errors compound; slower: they "
+        "cancel. Open triangles at the lower edge: a mean that a logarithmic axis cannot show, not "
+        "above 0. Random noise says nothing about errors with a direction, such as those of "
         "predicted weights.",
     )
     found = [words.growth(alpha, entry) for alpha, entry in (summary or {}).items()]

@@ -186,22 +186,22 @@ def random_sets(trials: Trials) -> dict[str, int]:
 
 
 def mean_by_count(trials: Trials, method: Method) -> dict[int, float]:
-    """Mean degradation in percent over the random sets of each size, where all are finite."""
+    """Mean rise of the NLL over the random sets of each size, in nats, where all are finite."""
     groups: dict[int, list[float]] = {}
     for name, count in random_sets(trials).items():
         if trials.row(method, name):
-            groups.setdefault(count, []).append(trials.value(method, name))
+            groups.setdefault(count, []).append(_nats(trials.value(method, name)))
     means = {count: statistics.fmean(values) for count, values in sorted(groups.items())}
     return {count: mean for count, mean in means.items() if math.isfinite(mean)}
 
 
 def mean_of_one(trials: Trials, method: Method) -> float:
-    """Mean degradation of a single layer, over all layers that were changed alone.
+    """Mean rise of the NLL in nats over all layers that were changed alone.
 
     Where none was, over the random sets of one layer; NaN where there is neither.
     """
     values = [
-        trials.value(method, name)
+        _nats(trials.value(method, name))
         for other, name in trials.rows
         if other == method and name.startswith("layer_")
     ]
@@ -219,6 +219,11 @@ def set_label(name: str) -> str:
 def percent(share: float) -> str:
     """1 % for 0.01."""
     return f"{100 * share:g} %"
+
+
+def _nats(degradation: float) -> float:
+    """The inverse of `measures.statistics.degradation_percent`."""
+    return math.log1p(degradation / 100)
 
 
 def _set_of(row: Row) -> str:

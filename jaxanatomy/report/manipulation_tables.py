@@ -209,8 +209,10 @@ def compounding_table(summary: Mapping[str, Any]) -> Table:
             "all at once (%)",
         ),
         rows=tuple(rows),
-        note="Both are 1 if effects add up, the null. The exponent is fitted to the change of "
-        "perplexity, the ratio compares losses; a dash where neither can be had.",
+        note="The exponent is that of the size of the change in loss in the number of layers: 0.5 "
+        "for independent effects of random sign, 1 for effects that add up, the null; above, they "
+        "compound. The ratio compares losses and is 1 if they add up; a dash where the single "
+        "effects are not settled.",
     )
 
 

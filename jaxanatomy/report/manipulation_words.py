@@ -152,8 +152,9 @@ def growth(alpha: str, entry: Mapping[str, Any]) -> str:
     elif ends[1] < 1:
         verdict = "slower than effects that add up: errors do not compound"
     return (
-        f"Noise of {percent(float(alpha))}: the effect grows as the number of layers to the power "
-        f"{entry['exponent']:.2f} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}), {verdict}."
+        f"Noise of {percent(float(alpha))}: the change in loss grows as the number of layers "
+        f"to the power {entry['exponent']:.2f} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}), "
+        f"{verdict}."
     )
 
 

@@ -201,13 +201,13 @@ def test_compounding_stands_beside_effects_that_add_up(rows):
 
         def mean(count, family, own=own):
             chosen = [r for r in own if r["count"] == count and r["set"].startswith(family)]
-            return statistics.fmean(row["degradation_percent"] for row in chosen)
+            return statistics.fmean(math.log(row["ppl"] / made.BASELINE_PPL) for row in chosen)
 
         measured, below, additive = axes.lines[3 * index : 3 * index + 3]
         assert list(measured.get_xdata()) == [1, 2, 4, 6]
-        expected = [mean(count, "random") for count in (1, 2, 4, 6)]
+        expected = [100 * math.expm1(mean(count, "random")) for count in (1, 2, 4, 6)]
         np.testing.assert_allclose(measured.get_ydata(), expected, rtol=1e-12)
-        expected = [count * mean(1, "layer") for count in (1, 2, 4, 6)]
+        expected = [100 * math.expm1(count * mean(1, "layer")) for count in (1, 2, 4, 6)]
         np.testing.assert_allclose(additive.get_ydata(), expected, rtol=1e-12)
         assert list(below.get_xdata()) == []
 
