@@ -10,6 +10,8 @@ neighbour means on `paragraphs`. The quick map (29 variants, ten sentences):
 
 from ml_collections import ConfigDict
 
+from jaxanatomy import config_fields
+
 VARIANTS = ("", "quick")
 
 
@@ -27,28 +29,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.positions = ()
     config.layers = ()
 
-    config.packing = ConfigDict()
-    config.packing.add_bos = False
-    config.packing.window = None  # longest window, in tokens; None: 512 or the context
-    config.packing.stride = None  # None: half a window
-    config.packing.token_budget = None  # tokens to read of each text; None: all
+    config.packing = config_fields.packing()
 
     config.bootstrap_samples = 2000
     config.seed = 0  # of the bootstrap
 
-    # How to run; decides no result beyond rounding. See jaxanatomy.sweep.SweepOptions.
-    config.sweep = ConfigDict()
-    config.sweep.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
-    config.sweep.precision = "highest"  # of float32 products on GPU and TPU
-    config.sweep.chunk_size = 256  # variants that run together; rows appear after each
-    config.sweep.tokens_per_call = None  # None: 1,000 on a CPU, 16,384 elsewhere
-    config.sweep.pool_megabytes = 512  # memory for streams, on each device
-    config.sweep.devices = None  # None: as many as have enough to do
-    config.sweep.split = "auto"  # devices share "streams" (variants) or "rows" (text)
-    config.sweep.backend = "shard_map"  # or "pmap"
-
-    # Several processes that write to one workdir; "auto" on Cloud TPU.
-    config.distributed = ConfigDict({"coordinator": "", "count": 1, "index": 0})
+    config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
+    config.distributed = config_fields.distributed()
     config.progress = False  # report progress even where stderr is no terminal
 
     if variant == "quick":

@@ -16,6 +16,8 @@ The weights alone, without a text (7 s):
 
 from ml_collections import ConfigDict
 
+from jaxanatomy import config_fields
+
 VARIANTS = ("",)
 
 
@@ -31,25 +33,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.texts = ("sentences", "paragraphs")
     config.set_sizes = (2, 4, 9)  # of the sets of layers that are predicted at once
 
-    config.packing = ConfigDict()
-    config.packing.add_bos = False
-    config.packing.window = None  # longest window, in tokens; None: 512 or the context
-    config.packing.stride = None  # None: half a window
-    config.packing.token_budget = None  # tokens to read of each text; None: all
+    config.packing = config_fields.packing()
 
     config.bootstrap_samples = 2000
     config.seed = 0  # of the samples, the nulls and the bootstrap
 
-    # How to run; decides no result beyond rounding. See jaxanatomy.sweep.SweepOptions.
-    config.sweep = ConfigDict()
-    config.sweep.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
-    config.sweep.precision = "highest"  # of float32 products on GPU and TPU
-    config.sweep.chunk_size = 256  # variants that run together; rows appear after each
-    config.sweep.tokens_per_call = None  # None: 1,000 on a CPU, 16,384 elsewhere
-    config.sweep.pool_megabytes = 512  # memory for streams, on each device
-    config.sweep.devices = None  # None: as many as have enough to do
-    config.sweep.split = "auto"  # devices share "streams" (variants) or "rows" (text)
-    config.sweep.backend = "shard_map"  # or "pmap"
+    config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
 
     config.progress = False  # report progress even where stderr is no terminal
     return config

@@ -1,0 +1,32 @@
+"""Fields that several configs share, with their defaults: one place to read what they mean."""
+
+from ml_collections import ConfigDict
+
+
+def packing() -> ConfigDict:
+    """How a text is cut into windows; keyword arguments of `jaxanatomy.data.packing.pack`."""
+    fields = ConfigDict()
+    fields.add_bos = False
+    fields.window = None  # longest window, in tokens; None: 512 or the context
+    fields.stride = None  # None: half a window
+    fields.token_budget = None  # tokens to read of each text; None: all
+    return fields
+
+
+def sweep() -> ConfigDict:
+    """How a sweep runs: decides no result beyond rounding. See `jaxanatomy.sweep.SweepOptions`."""
+    fields = ConfigDict()
+    fields.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
+    fields.precision = "highest"  # of float32 products on GPU and TPU
+    fields.chunk_size = 256  # variants that run together; rows appear after each
+    fields.tokens_per_call = None  # None: 1,000 on a CPU, 16,384 elsewhere
+    fields.pool_megabytes = 512  # memory for streams, on each device
+    fields.devices = None  # None: as many as have enough to do
+    fields.split = "auto"  # devices share "streams" (variants) or "rows" (text)
+    fields.backend = "shard_map"  # or "pmap"
+    return fields
+
+
+def distributed() -> ConfigDict:
+    """Several processes that write to one workdir; coordinator "auto" on Cloud TPU."""
+    return ConfigDict({"coordinator": "", "count": 1, "index": 0})
