@@ -7,6 +7,8 @@ import numpy as np
 from naive import CONFIG, MIXED_SHAPES, average, double, edited, random_params, replaced, text
 
 from jaxanatomy import tree
+from jaxanatomy.interventions.grid import manipulation_grid
+from jaxanatomy.interventions.perturbations import perturbation_variants
 from jaxanatomy.interventions.variants import (
     FIRST,
     Edit,
@@ -79,6 +81,14 @@ def main():
             "deviation": deviation(readings, expected),
             "distinct": sweep.distinct_applications,
         }
+    # Whole sets of layers at once, the edits of which read layers that others edit.
+    inner = {layer: float(layer) for layer in range(1, CONFIG.num_layers - 1)}
+    listed_sets = [*manipulation_grid(CONFIG, inner), *perturbation_variants(CONFIG, (0.1,))]
+    _, expected = run(CONFIG, listed_sets, batches[:1], SweepOptions(**one))
+    options = SweepOptions(**{**one, "devices": 8})
+    sweep, readings = run(CONFIG, listed_sets, batches[:1], options)
+    found = {"lanes": sweep.lanes.count, "deviation": deviation(readings, expected)}
+    report["sets of layers"] = found
     # Layers of several shapes: lanes may run edited layers of equal shape only together.
     listed = [v for v in variants(MIXED_SHAPES.num_layers) if not v.name.startswith("mean")]
     _, expected = run(MIXED_SHAPES, listed, batches[:1], SweepOptions(**one))
