@@ -48,6 +48,32 @@ def perturb(own: tree.Block, *, alpha: float, layer: int, seed: int) -> tree.Blo
     )
 
 
+def recovery_noise(own: tree.Block, *, sigma: float, seed: int) -> tree.Block:
+    """W + sigma std(W) Z for each of the seven matrices: the damage that recovery heals.
+
+    AH section 3.6, with the draws of our protocol: one generator for the layer, which
+    draws the matrices in the order of `tree.MATRICES`, each in the (out, in) layout, so
+    that the noise is the same on every backend. Norm weights stay. Works on NumPy arrays.
+
+    Args:
+      own: The layer's own block.
+      sigma: Size of the noise against the population std of each matrix; AH has 0.5.
+      seed: Seed of `numpy.random.default_rng`; by default the number of the layer.
+
+    Raises:
+      InputError: A sigma or a seed below 0, or a sigma that is not finite.
+    """
+    if not (0 <= sigma < np.inf and seed >= 0):
+        raise InputError(
+            f"noise needs a finite sigma and a seed of 0 or above; got sigma {sigma} and "
+            f"seed {seed}; AH has sigma 0.5"
+        )
+    generator = np.random.default_rng(seed)
+    return tree.replace(
+        own, {name: add_noise(tree.get(own, name), sigma, generator) for name in tree.MATRICES}
+    )
+
+
 def perturb_step(config: ModelConfig, layer: int, alpha: float, seed: int) -> Step:
     """The step that applies a layer after `perturb`.
 

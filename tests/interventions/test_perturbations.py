@@ -12,6 +12,7 @@ from jaxanatomy.interventions.noise import (
     noise_like,
     perturb,
     perturb_step,
+    recovery_noise,
 )
 from jaxanatomy.interventions.perturbations import layer_order, perturbation_variants
 from jaxanatomy.interventions.variants import Step
@@ -50,6 +51,26 @@ def test_noise_of_zero_changes_no_bit_and_larger_noise_points_the_same_way(naive
         )
         for different in (other, deeper):
             assert not np.allclose(tree.get(small, name), tree.get(different, name), atol=1e-3)
+
+
+def test_recovery_noise_draws_all_matrices_of_a_layer_from_one_generator(naive):
+    own = naive.blocks[1]
+    noised = recovery_noise(own, sigma=0.5, seed=3)
+    generator = np.random.default_rng(3)
+    for name in MATRICES:
+        weight = tree.get(own, name).astype(np.float64).T  # (out, in)
+        drawn = generator.standard_normal(weight.shape, dtype=np.float32)
+        std = np.sqrt(((weight - weight.mean()) ** 2).sum() / weight.size)
+        expected = (weight + 0.5 * std * drawn).T
+        np.testing.assert_allclose(tree.get(noised, name), expected, rtol=0, atol=1e-6)
+    for norm in tree.NORMS:
+        assert tree.get(noised, norm) is tree.get(own, norm)
+
+
+@pytest.mark.parametrize(("sigma", "seed"), [(-0.1, 0), (np.inf, 0), (np.nan, 0), (0.5, -1)])
+def test_recovery_noise_refuses_what_is_no_size_or_seed(naive, sigma, seed):
+    with pytest.raises(InputError, match="finite sigma and a seed of 0 or above; got"):
+        recovery_noise(naive.blocks[0], sigma=sigma, seed=seed)
 
 
 def test_noise_keeps_the_dtype():
