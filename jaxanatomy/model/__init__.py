@@ -1,7 +1,13 @@
 """The Llama family as Flax modules and pure functions: forward, loss, decoding."""
 
 from jaxanatomy.model.decode import generate
-from jaxanatomy.model.head import final_norm, logits, token_nll, token_nll_at
+from jaxanatomy.model.head import (
+    final_norm,
+    logits,
+    token_nll,
+    token_nll_and_gradient,
+    token_nll_at,
+)
 from jaxanatomy.model.modules import Block, block
 from jaxanatomy.model.transformer import attention_bias, embed, forward, hidden, init
 
@@ -17,5 +23,6 @@ __all__ = [
     "init",
     "logits",
     "token_nll",
+    "token_nll_and_gradient",
     "token_nll_at",
 ]

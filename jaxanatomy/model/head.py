@@ -70,10 +70,10 @@ def token_nll_at(
     Returns:
       nll_QP in nats, float32.
     """
-    each = jax.vmap(_accumulate, in_axes=((None, 0), None, 0), out_axes=(None, 0))
+    each = jax.vmap(_accumulate, in_axes=((None, 0), None, None, 0), out_axes=(None, 0))
 
-    def accumulate(carry, score_PW):
-        return each(carry, score_PW, inverse_temperature_Q)
+    def accumulate(carry, score_PW, chunk_WD):
+        return each(carry, score_PW, chunk_WD, inverse_temperature_Q)
 
     shape_QP = (len(inverse_temperature_Q), len(h_PD))
     total_QP = jnp.broadcast_to(jnp.zeros_like(h_PD[:, 0])[None], shape_QP)
@@ -82,13 +82,46 @@ def token_nll_at(
     return jnp.log(total_QP) + inverse_temperature_Q[:, None] * below_P[None]
 
 
+def token_nll_and_gradient(
+    h_PD: jax.Array,
+    unembedding_VD: jax.Array,
+    target_P: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+    chunk: int = VOCABULARY_CHUNK,
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of each target and its gradient, from one pass over the vocabulary.
+
+    The gradient of a token's loss with respect to its own h is the mean of the head's
+    rows under the model's distribution, less the target's row; the running sums gather
+    the weighted rows beside their total. Arguments as `token_nll`.
+
+    Returns:
+      (nll_P, gradient_PD), float32.
+    """
+
+    def accumulate(carry, score_PW, chunk_WD):
+        top_P, (total_P, rows_PD) = carry
+        new_top_P, total_P = _accumulate((top_P, total_P), score_PW, chunk_WD)
+        weight_PW = jnp.exp(score_PW - new_top_P[:, None])
+        rows_PD = rows_PD * jnp.exp(top_P - new_top_P)[:, None]
+        return new_top_P, (total_P, rows_PD + _weighted_rows(weight_PW, chunk_WD, dtype))
+
+    sums = (jnp.zeros_like(h_PD[:, 0]), jnp.zeros_like(h_PD))
+    top_P, (total_P, rows_PD) = _over_vocabulary(
+        accumulate, sums, h_PD, unembedding_VD, dtype, chunk
+    )
+    below_P = top_P - _target_scores(h_PD, unembedding_VD, target_P, dtype)
+    target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
+    return jnp.log(total_P) + below_P, rows_PD / total_P[:, None] - target_PD
+
+
 def _over_vocabulary(accumulate, total, h_PD, unembedding_VD, dtype, chunk):
     """The largest score, and the sum that `accumulate` forms over chunks of the vocabulary."""
     V, D = unembedding_VD.shape
     full = V // chunk * chunk
 
     def step(carry, chunk_WD):
-        return accumulate(carry, _scores(h_PD, chunk_WD, dtype)), None
+        return accumulate(carry, _scores(h_PD, chunk_WD, dtype), chunk_WD), None
 
     carry = (jnp.full_like(h_PD[:, 0], -jnp.inf), total)
     carry, _ = jax.lax.scan(step, carry, unembedding_VD[:full].reshape(-1, chunk, D))
@@ -97,7 +130,7 @@ def _over_vocabulary(accumulate, total, h_PD, unembedding_VD, dtype, chunk):
     return carry
 
 
-def _accumulate(carry, score_PW, inverse_temperature=1.0):
+def _accumulate(carry, score_PW, chunk_WD, inverse_temperature=1.0):
     """Takes more scores into a running sum of exp((score - top) / tau), top the largest yet."""
     top_P, total_P = carry
     new_top_P = jnp.maximum(top_P, score_PW.max(axis=-1))
@@ -108,6 +141,15 @@ def _accumulate(carry, score_PW, inverse_temperature=1.0):
 def _target_scores(h_PD, unembedding_VD, target_P, dtype):
     target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
     return (h_PD.astype(dtype).astype(jnp.float32) * target_PD).sum(axis=-1)
+
+
+def _weighted_rows(weight_PW: jax.Array, rows_WD: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    return jax.lax.dot_general(
+        weight_PW.astype(dtype),
+        rows_WD.astype(dtype),
+        (((1,), (0,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
 
 
 def _scores(h: jax.Array, rows_VD: jax.Array, dtype: jnp.dtype) -> jax.Array:

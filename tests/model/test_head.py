@@ -119,6 +119,33 @@ def test_several_temperatures_in_bfloat16():
     np.testing.assert_allclose(got[2], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [1, 4, V, 2048])
+@pytest.mark.parametrize("scale", [1, 256], ids=["near", "far apart"])
+def test_loss_and_gradient_of_one_pass_are_those_of_log_softmax(chunk, scale):
+    def whole(h_PD):
+        log_PV = jax.nn.log_softmax(h_PD @ QUARTERS_VD.T)
+        return -log_PV[jnp.arange(P), TARGET_P].sum()
+
+    h_PD = scale * QUARTERS_PD
+    one_pass = jax.jit(model.token_nll_and_gradient, static_argnames=("dtype", "chunk"))
+    nll_P, gradient_PD = one_pass(h_PD, QUARTERS_VD, TARGET_P, chunk=chunk)
+    np.testing.assert_array_equal(nll_P, TOKEN_NLL(h_PD, QUARTERS_VD, TARGET_P, chunk=chunk))
+    np.testing.assert_allclose(gradient_PD, jax.grad(whole)(h_PD), rtol=0, atol=1e-5)
+    assert gradient_PD.dtype == jnp.float32
+
+
+def test_loss_and_gradient_in_bfloat16_round_the_operands():
+    one_pass = jax.jit(model.token_nll_and_gradient, static_argnames=("dtype", "chunk"))
+    nll_P, gradient_PD = one_pass(H_PD, MATRIX_VD, TARGET_P, dtype=jnp.bfloat16, chunk=4)
+    np.testing.assert_array_equal(
+        nll_P, TOKEN_NLL(H_PD, MATRIX_VD, TARGET_P, dtype=jnp.bfloat16, chunk=4)
+    )
+    _, exact_PD = one_pass(H_PD, MATRIX_VD, TARGET_P, chunk=4)
+    difference = np.abs(gradient_PD - exact_PD).max()
+    assert 1e-4 < difference < 5e-2
+    assert gradient_PD.dtype == jnp.float32
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_are_products_with_the_heads_matrix_after_the_final_norm(tied):
     config = dataclasses.replace(CONFIG, tie_embeddings=tied)
