@@ -36,6 +36,8 @@ _PUBLIC = (
     "load",
     "plot",
     "read_run",
+    "strategies",
+    "structure",
     "summary_table",
     "sweep",
     "text",

@@ -10,11 +10,20 @@ ja.plot.importance(rows)
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from jaxanatomy import tree
 from jaxanatomy.data.text import Text
 from jaxanatomy.data.text import load_text as text
 from jaxanatomy.errors import InputError
+from jaxanatomy.forensics.gram import gram
+from jaxanatomy.forensics.structure import analyse, require_comparable
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.intervention import Intervention, custom
+from jaxanatomy.interventions.sets import parse_set
+from jaxanatomy.interventions.strategies import (
+    parse_strategy,
+    strategy_baseline,
+    strategy_variant,
+)
 from jaxanatomy.interventions.variants import (
     BASELINE,
     Edit,
@@ -28,6 +37,7 @@ from jaxanatomy.interventions.variants import (
 from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.structure import structure_rows
 from jaxanatomy.model import generate
 from jaxanatomy.report import plot, summary_table
 from jaxanatomy.runs import read_run
@@ -56,6 +66,8 @@ __all__ = [
     "load",
     "plot",
     "read_run",
+    "strategies",
+    "structure",
     "summary_table",
     "sweep",
     "text",
@@ -75,6 +87,65 @@ def ablations(
     `jaxanatomy.interventions.cells.ablations`.
     """
     return cells.ablations(model.config, interventions, scopes, positions, layers)
+
+
+def strategies(
+    model: Checkpoint, names: Sequence[str], sets: Sequence[str | Sequence[int]]
+) -> list[Variant]:
+    """The baseline, and every strategy on every set of layers.
+
+    Args:
+      model: The model.
+      names: For example "clone", "scale_0.9", "low_rank_half"; see
+        `jaxanatomy.interventions.strategies`.
+      sets: Layers, for example [3, 5], or names of `jaxanatomy.interventions.sets` that need
+        no measurements: "paper", "pair_14_17".
+
+    Raises:
+      InputError: An unknown strategy or set, layers that do not exist or come twice.
+    """
+    variants = [strategy_baseline(model.config)]
+    for layers in sets:
+        name = layers if isinstance(layers, str) else "_".join(["layers", *map(str, layers)])
+        chosen = parse_set(model.config, name)
+        for strategy in names:
+            known, setting = parse_strategy(strategy)
+            variants.append(strategy_variant(model.config, known, chosen, **setting))
+    return variants
+
+
+def structure(
+    model: Checkpoint,
+    components: Sequence[str] = (),
+    *,
+    initial: Checkpoint | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> list[Row]:
+    """How weights change from layer to layer, beside the nulls; reads no text.
+
+    Args:
+      model: The model.
+      components: Matrices, for example "q_proj"; none: all seven.
+      initial: The null model, usually `load("random:" + id)`.
+      samples: Draws of each null.
+      seed: Of the draws.
+
+    Returns:
+      Rows of the structure experiment: `component`, `metric`, `layer`, `value`, `null`, ...
+
+    Raises:
+      InputError: Fewer than four layers, an unknown component, layers of different shapes.
+    """
+    rows = []
+    for name in require_comparable(model.config, tuple(components)):
+        read = [
+            gram([tree.get(block, name) for block in each.params["layers"]]) if each else None
+            for each in (model, initial)
+        ]
+        found = analyse(*read, samples, (seed, tree.MATRICES.index(name)))
+        rows += structure_rows(name, found)
+    return rows
 
 
 def sweep(
@@ -109,7 +180,8 @@ def sweep(
     if "nll" in (measures or {}):
         raise InputError("'nll' is measured always; give your own measure another name")
     batches = tokenise(model, text)
-    anchor = baseline(model.config.num_layers)
+    named = [variant for variant in variants if variant.name == BASELINE]
+    anchor = named[0] if named else baseline(model.config.num_layers)
     others = [variant for variant in variants if variant.name != BASELINE]
     functions = {"nll": nll, **(measures or {})}
     engine = Sweep(model.config, others, batches, functions, options, anchor=anchor)

@@ -1,5 +1,6 @@
 """From Python: five lines, interventions and measures of one's own, finished runs."""
 
+import itertools
 import math
 import pathlib
 import shutil
@@ -259,3 +260,43 @@ def test_public_names_are_listed_and_others_refused():
     assert all(getattr(ja, name) is not None for name in dir(ja))
     with pytest.raises(AttributeError, match="has no attribute 'ablate'"):
         ja.ablate  # noqa: B018
+
+
+def test_strategies_on_sets_of_layers():
+    variants = ja.strategies(MODEL, ["clone", "scale_0.5"], [[3, 1], "pair_0_2"])
+    names = ["clone/layers_1_3", "scale_0.5/layers_1_3", "clone/pair_0_2", "scale_0.5/pair_0_2"]
+    assert [variant.name for variant in variants] == ["baseline", *names]
+    rows = ja.sweep(MODEL, variants, TEXT, options=OPTIONS)
+    assert [row["strategy"] for row in rows] == ["none", "clone", "scale", "clone", "scale"]
+    # Layers 1 and 3 become copies of the nearest others, of equally near ones the lower.
+    edits = {1: (1, 0), 3: (3, 2)}
+    steps = [
+        Step(layer, Edit("own copy", lambda own, other: other, edits[layer][1:]))
+        if layer in edits
+        else Step(layer)
+        for layer in range(CONFIG.num_layers)
+    ]
+    assert rows[1]["ppl"] == pytest.approx(naive_perplexity(tuple(steps)), rel=1e-5)
+    assert isinstance(ja.plot.manipulation(rows), matplotlib.axes.Axes)
+
+
+def test_strategies_refuse_what_is_not_there():
+    with pytest.raises(InputError, match="unknown strategy 'clon'"):
+        ja.strategies(MODEL, ["clon"], [[1]])
+    with pytest.raises(InputError, match="layers of this model are 0 to 4; got 7"):
+        ja.strategies(MODEL, ["clone"], [[1, 7]])
+
+
+def test_structure_of_a_model():
+    rows = ja.structure(MODEL, ["q_proj"], initial=MODEL, samples=20)
+    flat = [np.ravel(tree.get(block, "q_proj")) for block in MODEL.params["layers"]]
+    change = np.diff(np.stack(flat), axis=0)
+    expected = [np.corrcoef(*pair)[0, 1] for pair in itertools.pairwise(change)]
+    found = {
+        row["null"]: row
+        for row in rows
+        if row["metric"] == "delta_correlation" and row["layer"] is None
+    }
+    assert found["closed_form"]["value"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert found["random_init"]["null_value"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert {row["component"] for row in rows} == {"q_proj"}
