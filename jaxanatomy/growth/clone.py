@@ -1,0 +1,74 @@
+"""One layer made from another one, across FFN widths."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy import tree
+
+
+def co_magnitude(block: tree.Block) -> jax.Array:
+    """|gate_p| |up_p| of each FFN neuron p: the norms of what it reads (LR section 3), [F]."""
+    gate_DF, up_DF = tree.get(block, "gate_proj"), tree.get(block, "up_proj")
+    return jnp.linalg.norm(gate_DF, axis=0) * jnp.linalg.norm(up_DF, axis=0)
+
+
+def resize_ffn(block: tree.Block, ffn_width: int) -> tree.Block:
+    """A layer with another number of FFN neurons.
+
+    Narrower: the neurons with the largest co-magnitude stay, in the order that they have.
+    Wider: neurons are copied, the largest first, again and again; the down rows of all
+    copies of a neuron are divided by their number, so that the layer computes the same
+    (Net2Net). Neurons of zeros would compute the same too, but no gradient reaches them.
+
+    Args:
+      block: A layer.
+      ffn_width: Width F of the result.
+    """
+    width = tree.get(block, "down_proj").shape[0]
+    if ffn_width == width:
+        return block
+    # A stable sort: of equal neurons the first stays.
+    by_size = jnp.argsort(-co_magnitude(block), stable=True)
+    if ffn_width < width:
+        take, copies = jnp.sort(by_size[:ffn_width]), jnp.ones(ffn_width)
+    else:
+        added = by_size[jnp.arange(ffn_width - width) % width]
+        take = jnp.concatenate([jnp.arange(width), added])
+        copies = jnp.bincount(take, length=width)[take]
+    return tree.replace(
+        block,
+        {
+            "gate_proj": tree.get(block, "gate_proj")[:, take],
+            "up_proj": tree.get(block, "up_proj")[:, take],
+            "down_proj": tree.get(block, "down_proj")[take] / copies[:, None],
+        },
+    )
+
+
+def clone(
+    block: tree.Block,
+    ffn_width: int,
+    key: jax.Array,
+    noise: float = 0.0,
+    ffn_scale: float = 1.0,
+) -> tree.Block:
+    """A new layer from a trained one (AH section 4.6.2).
+
+    Args:
+      block: The layer to be cloned; its attention and norms are taken over.
+      ffn_width: Width F of the new layer; see `resize_ffn`.
+      key: Randomness of the noise.
+      noise: Standard deviation of Gaussian noise on each of the seven matrices, as a share
+        of the matrix's own standard deviation. Norms have none.
+      ffn_scale: Factor on the down projection, hence on what the FFN adds to the stream.
+    """
+    block = resize_ffn(block, ffn_width)
+    arrays = tree.components(block, tree.MATRICES)
+    if noise:
+        keys = jax.random.split(key, len(tree.MATRICES))
+        arrays = {
+            name: array + noise * jnp.std(array) * jax.random.normal(each, array.shape)
+            for each, (name, array) in zip(keys, arrays.items(), strict=True)
+        }
+    arrays["down_proj"] = ffn_scale * arrays["down_proj"]
+    return tree.replace(block, arrays)
