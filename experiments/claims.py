@@ -18,10 +18,9 @@ from jaxanatomy import cli
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Tests every claim; the rows are written anew each time, from the runs as they are."""
-    from jaxanatomy.report.claims_report import summary_table
-
     from jaxanatomy import report, runs
     from jaxanatomy.report import claims
+    from jaxanatomy.report.claims.report import summary_table
     from jaxanatomy.storage import to_json
 
     evidence = claims.gather(config.runs)

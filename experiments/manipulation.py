@@ -27,7 +27,7 @@ PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "distribu
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
-    from jaxanatomy.report.manipulation_report import manipulation_table
+    from jaxanatomy.report.manipulation.report import manipulation_table
     from jaxanatomy.sweep import distributed
 
     process, processes = distributed.start(**config.distributed)

@@ -27,7 +27,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.predictability import summarise
-    from jaxanatomy.report.predictability_report import summary_table
+    from jaxanatomy.report.predictability.report import summary_table
 
     source = _open(config)
     study = _study(config, source)

@@ -31,7 +31,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.structure import summarise
-    from jaxanatomy.report.structure_tables import structure_table
+    from jaxanatomy.report.structure.tables import structure_table
 
     plan = _plan(config)
     provenance = runs.provenance(

@@ -192,6 +192,8 @@ class Study:
             return
         self._prepare([sweep for sweep, chunks in zip(self.sweeps, todo, strict=True) if chunks])
         for part, (sweep, chunks) in enumerate(zip(self.sweeps, todo, strict=True)):
+            if not chunks:
+                continue
             work = sum(sweep.applications(chunk) for chunk in chunks)
             name = self._parts[part].text.name
             with runs.Progress(work, name, force=self._settings.progress) as progress:

@@ -35,7 +35,7 @@ def map_degradation(rows: Iterable[Row], text: str) -> dict[int, float]:
     found = {
         row["layers"][0]: math.inf if row["ppl"] is None else row["degradation_percent"]
         for row in sweep_rows(rows, text)
-        if row["strategy"] == MAP
+        if row["strategy"] == MAP and row["set"].startswith("layer_")
     }
     if not found:
         raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 
 _HOMES = {
     "write_report": "jaxanatomy.report.page",
-    "summary_table": "jaxanatomy.report.tables",
+    "summary_table": "jaxanatomy.report.importance.tables",
     "plot": "jaxanatomy.report.plot",
 }
 __all__ = sorted(_HOMES)

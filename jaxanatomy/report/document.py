@@ -1,7 +1,7 @@
 """What a report consists of, before it becomes HTML: sections of text, pictures, tables.
 
 An experiment's report is a function from a run's record to a `Report`; see
-`importance_report.py`, and `page.REPORTS`, where such functions are entered.
+`importance/report.py`, and `page.REPORTS`, where such functions are entered.
 """
 
 import dataclasses

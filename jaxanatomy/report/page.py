@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxanatomy.records import RunRecord, read_run
-from jaxanatomy.report.claims_report import claims_report
+from jaxanatomy.report.claims.report import claims_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
-from jaxanatomy.report.importance_report import importance_report
-from jaxanatomy.report.manipulation_report import manipulation_report
-from jaxanatomy.report.predictability_report import predictability_report
-from jaxanatomy.report.structure_report import structure_report
+from jaxanatomy.report.importance.report import importance_report
+from jaxanatomy.report.manipulation.report import manipulation_report
+from jaxanatomy.report.predictability.report import predictability_report
+from jaxanatomy.report.structure.report import structure_report
 from jaxanatomy.report.style import to_png
 from jaxanatomy.storage import replacing
 

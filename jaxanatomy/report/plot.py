@@ -1,16 +1,16 @@
 """The figure functions: rows in, matplotlib axes out."""
 
-from jaxanatomy.report.attention import attention_shift
-from jaxanatomy.report.controls import control_ratios
-from jaxanatomy.report.heat import controls, heads, scopes
-from jaxanatomy.report.importance import importance
-from jaxanatomy.report.manipulation_figures import (
+from jaxanatomy.report.importance.controls import control_ratios
+from jaxanatomy.report.importance.figure import importance
+from jaxanatomy.report.importance.heat import controls, heads, scopes
+from jaxanatomy.report.importance.positions import first_token
+from jaxanatomy.report.manipulation.attention import attention_shift
+from jaxanatomy.report.manipulation.figures import (
     compounding,
     manipulation,
     manipulation_layers,
 )
-from jaxanatomy.report.manipulation_grids import manipulation_pairs, manipulation_sets
-from jaxanatomy.report.positions import first_token
+from jaxanatomy.report.manipulation.grids import manipulation_pairs, manipulation_sets
 from jaxanatomy.report.reference import table1
 
 __all__ = [

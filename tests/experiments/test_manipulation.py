@@ -102,7 +102,11 @@ def test_the_sets_are_chosen_by_the_map_of_the_first_text(finished, deep):
     summary = json.loads((finished.workdir / "summary.json").read_text())
     assert summary["sets"]["least_2"] == sorted(ranked[:2])
     assert rows["zero/least_2"]["layers"] == sorted(ranked[:2])
-    chosen = named_sets(DEEP, map_degradation(finished.rows, deep.jsonl))
+    degradation = map_degradation(finished.rows, deep.jsonl)
+    assert degradation == {
+        layer: rows[f"neighbour_mean/layer_{layer}"]["degradation_percent"] for layer in range(1, 6)
+    }
+    chosen = named_sets(DEEP, degradation)
     assert summary["sets"] == {name: list(each.layers) for name, each in chosen.items()}
 
 

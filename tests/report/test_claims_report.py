@@ -8,7 +8,7 @@ from report.claim_rows import cell
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import page
 from jaxanatomy.report.claims import CLAIMS, Evidence, audit
-from jaxanatomy.report.claims_report import claims_report, claims_section, summary_table
+from jaxanatomy.report.claims.report import claims_report, claims_section, summary_table
 from jaxanatomy.report.document import Table
 
 

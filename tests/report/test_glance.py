@@ -1,7 +1,7 @@
 import pytest
 
 from jaxanatomy.report.cells import by_text
-from jaxanatomy.report.glance import first_token_layers, glance
+from jaxanatomy.report.importance.glance import first_token_layers, glance
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex, to_rgba
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import plot, style
-from jaxanatomy.report.manipulation_figures import SET_COLOURS
-from jaxanatomy.report.manipulation_rows import MAIN_SETS, STRATEGIES, Method, by_text
+from jaxanatomy.report.manipulation.figures import SET_COLOURS
+from jaxanatomy.report.manipulation.rows import MAIN_SETS, STRATEGIES, Method, by_text
 
 
 @pytest.fixture

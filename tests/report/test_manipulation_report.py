@@ -7,12 +7,12 @@ import pytest
 
 from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import manipulation_words as words
 from jaxanatomy.report import page
 from jaxanatomy.report.document import Picture, Table
-from jaxanatomy.report.manipulation_report import manipulation_report, manipulation_table
-from jaxanatomy.report.manipulation_rows import Method, by_text
-from jaxanatomy.report.manipulation_tables import Published
+from jaxanatomy.report.manipulation import words
+from jaxanatomy.report.manipulation.report import manipulation_report, manipulation_table
+from jaxanatomy.report.manipulation.rows import Method, by_text
+from jaxanatomy.report.manipulation.tables import Published
 
 SECTIONS = [
     "What survives",

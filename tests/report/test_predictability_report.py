@@ -9,10 +9,10 @@ import pytest
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.measures.predictability import summarise, weight_rows
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import predictability_figures as figures
 from jaxanatomy.report import style
 from jaxanatomy.report.document import Picture, Table
-from jaxanatomy.report.predictability_report import predictability_report, summary_table
+from jaxanatomy.report.predictability import figures
+from jaxanatomy.report.predictability.report import predictability_report, summary_table
 
 SMOLLM2 = ModelConfig.uniform(
     30, 9, 3, 1536, vocab_size=49152, hidden_size=576, head_dim=64, rope_theta=100_000.0

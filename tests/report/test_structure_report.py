@@ -8,11 +8,11 @@ import pytest
 from jaxanatomy.forensics import structure
 from jaxanatomy.forensics.gram import gram
 from jaxanatomy.measures.structure import structure_arrays, structure_rows
-from jaxanatomy.report import structure_figures as figures
 from jaxanatomy.report import style
 from jaxanatomy.report.document import Picture, Table
-from jaxanatomy.report.structure_report import structure_report
-from jaxanatomy.report.structure_tables import Readings, number, structure_table
+from jaxanatomy.report.structure import figures
+from jaxanatomy.report.structure.report import structure_report
+from jaxanatomy.report.structure.tables import Readings, number, structure_table
 from jaxanatomy.tree import MATRICES
 
 LAYERS = 8

@@ -13,7 +13,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import degradation_percent
 from jaxanatomy.report import style
 from jaxanatomy.report.cells import Row, interval, number
-from jaxanatomy.report.manipulation_rows import (
+from jaxanatomy.report.manipulation.rows import (
     Method,
     Trials,
     by_text,

@@ -4,23 +4,22 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxanatomy.report import manipulation_tables as tables
-from jaxanatomy.report import manipulation_words as words
 from jaxanatomy.report import plot
-from jaxanatomy.report.attention import attention_means
 from jaxanatomy.report.cells import Row, number
 from jaxanatomy.report.document import Picture, Report, Section, Table, file_name
-from jaxanatomy.report.glance import signed
-from jaxanatomy.report.manipulation_figures import scaled_sets
-from jaxanatomy.report.manipulation_grids import grid_sets, paired_methods
-from jaxanatomy.report.manipulation_rows import (
+from jaxanatomy.report.importance.glance import signed
+from jaxanatomy.report.importance.tables import percent
+from jaxanatomy.report.manipulation import tables, words
+from jaxanatomy.report.manipulation.attention import attention_means
+from jaxanatomy.report.manipulation.figures import scaled_sets
+from jaxanatomy.report.manipulation.grids import grid_sets, paired_methods
+from jaxanatomy.report.manipulation.rows import (
     Trials,
     by_text,
     least_sets,
     main_sets,
     random_sets,
 )
-from jaxanatomy.report.tables import percent
 
 _COLOURS = (
     "Numbers are changes of perplexity in percent; k is thousands, M millions. A colour means "

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.report import predictability_figures as figures
 from jaxanatomy.report.cells import number, shortened
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table, file_name
-from jaxanatomy.report.glance import signed
-from jaxanatomy.report.predictability_figures import ELEMENTWISE, READING_TITLES
+from jaxanatomy.report.importance.glance import signed
+from jaxanatomy.report.predictability import figures
+from jaxanatomy.report.predictability.figures import ELEMENTWISE, READING_TITLES
 from jaxanatomy.report.reference import paper_table, table1_of
 
 Row = Mapping[str, Any]

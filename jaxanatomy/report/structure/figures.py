@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from jaxanatomy.report import style
-from jaxanatomy.report.structure_tables import Readings, number
+from jaxanatomy.report.structure.tables import Readings, number
 
 MEASURED, GAUSSIAN, SHUFFLED = "#AE2320", "#7FA9D2", "#D3D9DF"
 _DIVERGING = LinearSegmentedColormap.from_list(

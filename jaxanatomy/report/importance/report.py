@@ -19,10 +19,10 @@ from jaxanatomy.report.cells import (
     label,
     number,
 )
-from jaxanatomy.report.controls import ratios
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table, file_name
-from jaxanatomy.report.glance import chip, first_token_layers, glance, main_rows, signed
-from jaxanatomy.report.positions import position_cells
+from jaxanatomy.report.importance.controls import ratios
+from jaxanatomy.report.importance.glance import chip, first_token_layers, glance, main_rows, signed
+from jaxanatomy.report.importance.positions import position_cells
 from jaxanatomy.report.reference import table1_of
 
 _MAP_CAPTION = (

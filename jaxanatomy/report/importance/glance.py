@@ -15,8 +15,8 @@ from jaxanatomy.report.cells import (
     label,
     number,
 )
-from jaxanatomy.report.controls import ratios
 from jaxanatomy.report.document import Cell, Chip, Table
+from jaxanatomy.report.importance.controls import ratios
 
 _RANGES = {
     "critical": "100 % and above",

@@ -7,9 +7,9 @@ from typing import Any
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.report.cells import Row, number
-from jaxanatomy.report.glance import signed
-from jaxanatomy.report.manipulation_figures import typical
-from jaxanatomy.report.manipulation_rows import (
+from jaxanatomy.report.importance.glance import signed
+from jaxanatomy.report.manipulation.figures import typical
+from jaxanatomy.report.manipulation.rows import (
     Method,
     Trials,
     least_sets,
@@ -18,7 +18,7 @@ from jaxanatomy.report.manipulation_rows import (
     percent,
     set_label,
 )
-from jaxanatomy.report.manipulation_tables import Published, on, plain, ppl_cell, tabled_methods
+from jaxanatomy.report.manipulation.tables import Published, on, plain, ppl_cell, tabled_methods
 from jaxanatomy.report.reference import find
 
 VIABLE = THRESHOLDS_PERCENT[-1]  # below the critical degradation: the perplexity less than doubles

@@ -11,8 +11,8 @@ from matplotlib.patches import Rectangle
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
 from jaxanatomy.report.cells import Row, shortened
-from jaxanatomy.report.manipulation_figures import draw_trials
-from jaxanatomy.report.manipulation_rows import (
+from jaxanatomy.report.manipulation.figures import draw_trials
+from jaxanatomy.report.manipulation.rows import (
     Method,
     Trials,
     by_text,

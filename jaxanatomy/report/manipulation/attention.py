@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
 from jaxanatomy.report.cells import Row, number
-from jaxanatomy.report.manipulation_figures import dose_colours
-from jaxanatomy.report.manipulation_rows import percent
+from jaxanatomy.report.manipulation.figures import dose_colours
+from jaxanatomy.report.manipulation.rows import percent
 
 
 def attention_shift(rows: Iterable[Row], ax: Sequence[Axes] | None = None) -> style.Panels:

@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxanatomy.report.cells import Row, category, interval, number
 from jaxanatomy.report.document import Cell, Chip, Table
-from jaxanatomy.report.glance import chip, signed
-from jaxanatomy.report.manipulation_rows import (
+from jaxanatomy.report.importance.glance import chip, signed
+from jaxanatomy.report.manipulation.rows import (
     Method,
     Trials,
     main_sets,
