@@ -95,13 +95,28 @@ def apply_layer(
       text: The text of the streams.
     """
     source_C, destination_C, gate_C = index_3C
-    C, (_, R, T, D) = source_C.shape[0], pool_XRTD.shape
-    x_BTD = pool_XRTD[source_C].reshape(C * R, T, D)
-    gate_BTA = _head_columns(gates[gate_C], shape.num_heads).reshape(C * R, T, -1)
+    gate_CRTA = _head_columns(gates[gate_C], shape.num_heads)
+    y_CRTD = apply_block(config, shape, dtype, params, pool_XRTD[source_C], text, gate_CRTA)
+    return pool_XRTD.at[destination_C].set(y_CRTD, mode="drop")
+
+
+def apply_block(
+    config: ModelConfig,
+    shape: LayerShape,
+    dtype: jnp.dtype,
+    params: tree.Block,
+    x_CRTD: jax.Array,
+    text: TextArrays,
+    gate_CRTA: jax.Array | None = None,
+) -> jax.Array:
+    """C streams after one layer, [C, R, T, D]; arguments as `apply_layer`."""
+    C, R, T, D = x_CRTD.shape
+    gate_BTA = None if gate_CRTA is None else gate_CRTA.reshape(C * R, T, -1)
     cos, sin, bias = (_for_streams(a, C) for a in (text.cos_RTd, text.sin_RTd, text.bias_RTS))
     block = model.Block(shape, config.head_dim, config.norm_epsilon, dtype)
+    x_BTD = x_CRTD.reshape(C * R, T, D)
     y_BTD, _ = block.apply({"params": params}, x_BTD, (cos, sin), bias, gate_BTA)
-    return pool_XRTD.at[destination_C].set(y_BTD.reshape(C, R, T, D), mode="drop")
+    return y_BTD.reshape(C, R, T, D)
 
 
 def mix(pool_XRTD: jax.Array, index_4C: jax.Array, masks: jax.Array) -> jax.Array:

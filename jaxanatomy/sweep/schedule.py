@@ -102,7 +102,7 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
         lead, chosen = _choose(lanes, widths[0])
         most = max(len(nodes) for _, nodes in chosen)
         # Far above the widest there is nothing to weigh.
-        width = widths[0] if most > 2 * widths[0] else _split(most, widths)[0]
+        width = widths[0] if most > 2 * widths[0] else split(most, widths)[0]
         work = tuple(
             lane.run(key, nodes[:width]) if nodes else LaneWork()
             for lane, (key, nodes) in zip(lanes, chosen, strict=True)
@@ -264,13 +264,21 @@ def _edited_like(lead: _Key, key: _Key) -> bool:
 
 
 @functools.cache
-def _split(count: int, widths: tuple[int, ...]) -> tuple[int, ...]:
-    """The widths, largest first, that take `count` streams at the least cost."""
+def split(
+    count: int, widths: tuple[int, ...], overhead: float = CALL_OVERHEAD
+) -> tuple[int, ...]:
+    """The widths, largest first, that take `count` streams at the least cost.
+
+    Args:
+      count: Streams, at least 1; the widths may take more, the rest is padding.
+      widths: Widths to choose from, each as often as needed.
+      overhead: Cost of starting a call, in units of one more stream.
+    """
     options = []
     for width in widths:
-        rest = _split(count - width, widths) if count > width else ()
+        rest = split(count - width, widths, overhead) if count > width else ()
         options.append(tuple(sorted((width, *rest), reverse=True)))
-    return min(options, key=lambda option: sum(option) + CALL_OVERHEAD * len(option))
+    return min(options, key=lambda option: sum(option) + overhead * len(option))
 
 
 def _row(node: Apply | Mix) -> int:

@@ -8,7 +8,7 @@ from naive import CONFIG, average, double, edited, replaced
 
 from jaxanatomy.interventions.variants import FIRST, Step, Tap, Variant, baseline, baseline_steps
 from jaxanatomy.sweep.plan import Apply, Mix, Plan
-from jaxanatomy.sweep.schedule import _split, schedule
+from jaxanatomy.sweep.schedule import schedule, split
 
 L = CONFIG.num_layers
 BASE = baseline_steps(L)
@@ -102,7 +102,7 @@ def test_streams_that_need_the_same_clean_layer_go_together():
     ("count", "expected"), [(1, (1,)), (3, (2, 1)), (7, (2, 2, 2, 1)), (8, (9,)), (11, (9, 2))]
 )
 def test_split_weighs_padding_against_calls(count, expected):
-    assert _split(count, (9, 2, 1)) == expected
+    assert split(count, (9, 2, 1)) == expected
 
 
 def test_a_wide_layer_of_many_streams_is_scheduled_without_recursion():

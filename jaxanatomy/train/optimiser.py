@@ -1,0 +1,57 @@
+"""The optimiser of the protocols: AdamW after clipping by the global norm."""
+
+import dataclasses
+
+import optax
+
+from jaxanatomy.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """Settings of AdamW (AH section 3.6; what it leaves open is PyTorch's default).
+
+    Attributes:
+      learning_rate: Constant over the steps.
+      beta1: Decay of the first moment.
+      beta2: Decay of the second moment.
+      epsilon: Added to the root of the second moment.
+      weight_decay: Decoupled; times the learning rate. Matrices and norms decay alike.
+      clip: Largest global norm of the gradient of all that is trained together.
+    """
+
+    learning_rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+    def __post_init__(self):
+        for name in ("learning_rate", "epsilon", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(
+                    f"optimiser.{name} must be finite and above 0; got {getattr(self, name)}"
+                )
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError(
+                f"optimiser.weight_decay must be finite, 0 or above; got {self.weight_decay}"
+            )
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"optimiser.{name} must be at least 0 and below 1; got {getattr(self, name)}"
+                )
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The optimiser as optax has it."""
+        return optax.chain(
+            optax.clip_by_global_norm(self.clip),
+            optax.adamw(
+                self.learning_rate,
+                b1=self.beta1,
+                b2=self.beta2,
+                eps=self.epsilon,
+                weight_decay=self.weight_decay,
+            ),
+        )

@@ -1,0 +1,244 @@
+"""Many replicas of a model, each healing one layer, trained at once (AH section 3.6).
+
+trainer = RecoveryTrainer(config, [11, 14], train_batches, eval_batches, AdamW())
+trainer.compile()            # needs no weights: may run while they load
+trainer.place(params)
+group = trainer.start([Replica(11, seed=11), Replica(14, seed=14)], sigma=0.5)
+for step in range(200):
+    losses = trainer.step(group, step)
+nll = trainer.evaluate(group)
+
+A replica owns the nine arrays of its layer and their Adam moments; everything else is
+shared and frozen. So the clean streams below the trained layers are computed once for
+each batch, and above them replicas go through the frozen layers together.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.packing import TextBatch, gather_predictions
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.noise import recovery_noise
+from jaxanatomy.sweep.compilation import cast
+from jaxanatomy.sweep.devices import Lanes, choose_devices
+from jaxanatomy.train.optimiser import AdamW
+from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.passes import Passes, State
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Replica:
+    """A copy of the model that trains one layer.
+
+    Attributes:
+      layer: The layer.
+      seed: Seed of its noise; -1 for a control without noise.
+    """
+
+    layer: int
+    seed: int = -1
+
+    @property
+    def noise(self) -> bool:
+        """Whether the layer starts with noise."""
+        return self.seed >= 0
+
+
+@dataclasses.dataclass
+class Group:
+    """Replicas that train together, and their state.
+
+    Attributes:
+      replicas: Sorted by layer; replica i lies in slot i // lanes of lane i % lanes.
+      active: For each replica whether it still trains.
+      states: For each slot the placed (parameters, moments).
+    """
+
+    replicas: tuple[Replica, ...]
+    active: list[bool]
+    states: list[State]
+
+
+class RecoveryTrainer:
+    """Trains groups of replicas on one text and evaluates them on another.
+
+    Attributes:
+      config: The architecture.
+      lanes: The devices that share the replicas of a group.
+      slots: Replicas on each lane.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        layers: Iterable[int],
+        train: Sequence[TextBatch],
+        evaluation: Sequence[TextBatch],
+        optimiser: AdamW,
+        options: TrainOptions | None = None,
+    ):
+        """Plans; no array is made.
+
+        Args:
+          config: The architecture.
+          layers: All layers that a replica may train.
+          train: The training text; step s takes batch s modulo their number.
+          evaluation: The text to evaluate on.
+          optimiser: Of every replica, each with moments of its own.
+          options: How to run.
+
+        Raises:
+          InputError: A layer out of range, more devices wanted than there are, or several
+            devices for layers of different shapes.
+        """
+        self.config, options = config, options or TrainOptions()
+        layers = check_layers(config, layers)
+        devices = choose_devices(options.devices or 1, 1)
+        if len(devices) > 1 and len({config.layers[layer] for layer in layers}) > 1:
+            raise InputError(
+                "replicas of layers of different shapes cannot share several devices; got "
+                f"train.devices={options.devices}; leave it at 1, or name layers of one shape"
+            )
+        self.lanes = Lanes(devices, options.backend)
+        self.slots = -(-options.group_size // self.lanes.count)
+        self._options, self._optimiser = options, optimiser.transformation()
+        common = (config, options, self.lanes)
+        self._train = Passes(*common, train, layers, self.slots, self._optimiser)
+        self._evaluation = Passes(*common, evaluation, layers, self.slots)
+
+    def compile(self) -> None:
+        """Compiles every program, in threads."""
+        self._train.compile()
+        self._evaluation.compile()
+
+    def place(self, params: tree.Params) -> None:
+        """Puts the frozen weights on the devices: matrices in the compute dtype.
+
+        Args:
+          params: NumPy arrays; the layers are kept to start replicas from.
+        """
+        self._blocks = params["layers"]
+
+        def put(part: Any) -> Any:
+            dtype = self._options.compute_dtype
+            return self.lanes.replicate(jax.tree.map(lambda leaf: cast(leaf, dtype), part))
+
+        head = put({name: part for name, part in params.items() if name != "layers"})
+        layers = [put(block) for block in self._blocks]
+        self._train.place(head, layers)
+        self._evaluation.place(head, layers)
+
+    def start(self, replicas: Iterable[Replica], sigma: float) -> Group:
+        """A group before its first step.
+
+        Args:
+          replicas: As many as a group holds, or fewer.
+          sigma: Size of the noise; see `interventions.noise.recovery_noise`.
+
+        Raises:
+          ValueError: More replicas than slots.
+          InputError: As `recovery_noise`.
+        """
+        replicas = tuple(sorted(replicas))
+        lanes = self.lanes.count
+        if not 0 < len(replicas) <= self.slots * lanes:
+            raise ValueError(f"{len(replicas)} replicas in {self.slots} slots of {lanes} lanes")
+        states = []
+        for first in range(0, len(replicas), lanes):
+            slot = [self._initial(each, sigma) for each in replicas[first : first + lanes]]
+            states.append(self.lanes.put(slot + [slot[0]] * (lanes - len(slot))))
+        return Group(replicas, [True] * len(replicas), states)
+
+    def step(self, group: Group, step: int) -> list[float | None]:
+        """One step of every active replica.
+
+        Args:
+          group: Changed in place.
+          step: Number of the step, from 0; it chooses the batch.
+
+        Returns:
+          For each replica its mean loss on the batch before the step, nats per token; None
+          where it is not active.
+        """
+        batch = step % len(self._train.batches)
+        losses = self._train.step(group.states, self._trained(group), batch)
+        found = self._by_replica(group, losses)
+        return [None if loss is None else float(loss) for loss in found]
+
+    def evaluate(self, group: Group) -> list[np.ndarray | None]:
+        """For each active replica the loss of each predicted token in the order of the text."""
+        batches = self._evaluation.batches
+        trained = self._trained(group)
+        by_batch = [
+            self._by_replica(group, self._evaluation.evaluate(group.states, trained, batch))
+            for batch in range(len(batches))
+        ]
+        return [
+            None if values[0] is None else gather_predictions(batches, values)[0]
+            for values in zip(*by_batch, strict=True)
+        ]
+
+    def export_state(self, group: Group) -> list[list[np.ndarray]]:
+        """For each replica the leaves of its parameters and moments, on the host."""
+        lanes = [self.lanes.fetch(state) for state in group.states]
+        return [
+            jax.tree.leaves(lanes[index // self.lanes.count][index % self.lanes.count])
+            for index in range(len(group.replicas))
+        ]
+
+    def import_state(self, group: Group, leaves: Sequence[Sequence[np.ndarray]]) -> None:
+        """Puts back what `export_state` gave, on however many devices there are now."""
+        lanes = self.lanes.count
+        for slot, state in enumerate(group.states):
+            structure = jax.tree.structure(state)
+            own = [
+                jax.tree.unflatten(structure, each)
+                for each in leaves[slot * lanes : (slot + 1) * lanes]
+            ]
+            group.states[slot] = self.lanes.put(own + [own[0]] * (lanes - len(own)))
+
+    def _initial(self, replica: Replica, sigma: float) -> State:
+        """Parameters in float32 that share no memory with the model, and zero moments."""
+        block = self._blocks[replica.layer]
+        if replica.noise:
+            block = recovery_noise(block, sigma=sigma, seed=replica.seed)
+        # Copied: the first update is given their memory.
+        params = jax.tree.map(lambda leaf: np.array(leaf, np.float32), block)
+        return params, jax.tree.map(np.asarray, self._optimiser.init(params))
+
+    def _trained(self, group: Group) -> list[list[int | None]]:
+        """By lane and slot the layer of each active replica."""
+        layers = [
+            replica.layer if active else None
+            for replica, active in zip(group.replicas, group.active, strict=True)
+        ]
+        layers += [None] * (self.slots * self.lanes.count - len(layers))
+        return [layers[lane :: self.lanes.count] for lane in range(self.lanes.count)]
+
+    def _by_replica(self, group: Group, by_lane: Sequence[Sequence[Any]]) -> list[Any]:
+        lanes = self.lanes.count
+        return [by_lane[i % lanes][i // lanes] for i in range(len(group.replicas))]
+
+
+def check_layers(config: ModelConfig, layers: Iterable[int]) -> list[int]:
+    """The layers in order.
+
+    Raises:
+      InputError: There is none, one is out of range, or one comes twice.
+    """
+    layers = list(layers)
+    last = config.num_layers - 1
+    if not layers:
+        raise InputError(f"layers must name at least one of 0 to {last}; got none")
+    for layer in layers:
+        if not (isinstance(layer, int) and 0 <= layer <= last):
+            raise InputError(f"layers of this model are 0 to {last}; got {layer}; count from 0")
+        if layers.count(layer) > 1:
+            raise InputError(f"each layer may be named once; layer {layer} came twice")
+    return sorted(layers)
