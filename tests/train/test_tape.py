@@ -35,7 +35,7 @@ def test_every_stream_goes_once_through_every_layer_above_its_own(widths):
     trained = [0, 1, 3, 5, 8, 10, 11, 14, 17, 23, 24, 27, 29]
     calls = tape_calls([trained], num_layers=30, widths=widths)
     done = [(call.layer, slot) for call in calls for slot in call.slots[0] if slot >= 0]
-    expected = {(l, slot) for slot, own in enumerate(trained) for l in range(own + 1, 30)}
+    expected = {(layer, slot) for slot, own in enumerate(trained) for layer in range(own + 1, 30)}
     assert len(done) == len(expected) == sum(29 - own for own in trained) == 205
     assert set(done) == expected
     assert [call.layer for call in calls] == sorted(call.layer for call in calls)
