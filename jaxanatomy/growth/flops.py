@@ -1,0 +1,99 @@
+"""Floating point operations of training, counted from the architecture.
+
+The count of the forward is DESIGN's and DG's: the matrix products of QKV, both products of
+attention at full length, output, gated FFN and head; a product of [m, k] and [k, n] costs
+2mkn. Norms, activations, softmax and the optimiser do not count.
+
+The rule of the backward, product by product. A product has two gradients, each as costly as
+itself: with respect to its weights, which only layers that train need, and with respect to
+its input, which is needed where something below trains. So:
+
+- every layer in the model costs its forward;
+- a layer below the lowest trained one costs nothing more;
+- a frozen layer above that costs twice its forward, and its attention products, which have
+  no weights but two inputs, three times;
+- a trained layer costs three times its forward, the lowest one too, though nobody needs the
+  gradients with respect to the inputs of its q, k and v where nothing trains below;
+- the head costs its forward and the gradient of its input, and where the embedding trains
+  that of its weights.
+
+If everything trains, that is three times the forward.
+"""
+
+from collections.abc import Collection
+
+from jaxanatomy.config import ModelConfig
+
+
+def layer_flops(config: ModelConfig, layer: int, rows: int, length: int) -> dict[str, int]:
+    """Forward FLOPs of one layer by part: `qkv`, `attention`, `output`, `mlp`.
+
+    Args:
+      config: The architecture.
+      layer: Which layer.
+      rows: Sequences R.
+      length: Tokens T of each, padding included.
+    """
+    shape, D, d = config.layers[layer], config.hidden_size, config.head_dim
+    tokens = rows * length
+    return {
+        "qkv": 2 * tokens * D * d * (shape.num_heads + 2 * shape.num_kv_heads),
+        "attention": 2 * 2 * rows * length * length * shape.num_heads * d,
+        "output": 2 * tokens * D * d * shape.num_heads,
+        "mlp": 3 * 2 * tokens * D * shape.ffn_width,
+    }
+
+
+def head_flops(config: ModelConfig, rows: int, length: int) -> int:
+    """Forward FLOPs of the head at every position."""
+    return 2 * rows * length * config.hidden_size * config.vocab_size
+
+
+def forward_flops(
+    config: ModelConfig, rows: int, length: int, layers: Collection[int] | None = None
+) -> int:
+    """Forward FLOPs of a batch.
+
+    Args:
+      config: The architecture.
+      rows: Sequences R.
+      length: Tokens T of each, padding included.
+      layers: Those that are in the model; all by default.
+    """
+    layers = range(config.num_layers) if layers is None else layers
+    parts = (layer_flops(config, layer, rows, length) for layer in layers)
+    return sum(sum(part.values()) for part in parts) + head_flops(config, rows, length)
+
+
+def step_flops(
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    layers: Collection[int] | None = None,
+    train: Collection[int] | None = None,
+    embedding: bool = True,
+) -> int:
+    """FLOPs of one training step, forward and backward; the rule stands at the top.
+
+    Args:
+      config: The architecture.
+      rows: Sequences R of the batch.
+      length: Tokens T of each, padding included.
+      layers: Those that are in the model; all by default.
+      train: Those that train; all in the model by default.
+      embedding: Whether the embedding trains, which is the head too where they are tied.
+    """
+    layers = sorted(range(config.num_layers) if layers is None else layers)
+    train = set(layers if train is None else train)
+    total = (3 if embedding else 2) * head_flops(config, rows, length)
+    flows = embedding  # whether a gradient goes on below the layer
+    for layer in layers:
+        part = layer_flops(config, layer, rows, length)
+        weights = part["qkv"] + part["output"] + part["mlp"]
+        total += weights + part["attention"]
+        if layer in train:
+            total += 2 * (weights + part["attention"])
+        elif flows:
+            total += weights + 2 * part["attention"]
+        flows = flows or layer in train
+    return total

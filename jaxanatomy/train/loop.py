@@ -1,0 +1,154 @@
+"""The training loop: compiled steps on a state that is donated.
+
+    optimiser = adamw(weight_decay=0.01)
+    state = start(optimiser, trained)
+    for batches, rates in chunks:
+        state, losses = run_steps(loss, optimiser, state, frozen, batches, rates, count)
+    losses = evaluate(loss, state.params, frozen, batch)
+
+A call runs a chunk of steps in one program. Learning rates come as numbers, one for each
+step, so one program serves every schedule; `count` says how many of the chunk's steps are
+run, so one program serves the odd chunk at the end of a phase, too.
+
+Replicas: with a leading axis M on state, parameters and rates, and on the second axis of
+the batches, the same program trains M models side by side (`replicas=True`).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Tree = Any
+Loss = Callable[[Tree, Tree, Tree], jax.Array]
+
+
+class State(NamedTuple):
+    """What a step changes.
+
+    Attributes:
+      params: The parameters that train.
+      moments: The optimiser's state.
+      alive: bool; False once a loss or a gradient was not finite. The parameters are then
+        those before that step, and stay so.
+    """
+
+    params: Tree
+    moments: Tree
+    alive: jax.Array
+
+
+@functools.cache
+def adamw(
+    weight_decay: float = 0.01,
+    clip: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> optax.GradientTransformation:
+    """AdamW after clipping by the global norm, without the learning rate.
+
+    The loop multiplies by the rate, decay included, as torch and optax do. Equal arguments
+    give the same object, so that programs compiled for it are found again.
+
+    Args:
+      weight_decay: Decoupled; on all parameters.
+      clip: Largest global norm of a gradient.
+      betas: Decay of the two moments.
+      epsilon: Added to the root of the second moment.
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.scale_by_adam(*betas, eps=epsilon),
+        optax.add_decayed_weights(weight_decay),
+    )
+
+
+def start(optimiser: optax.GradientTransformation, params: Tree, replicas: bool = False) -> State:
+    """A state before its first step.
+
+    Args:
+      optimiser: Of `adamw`.
+      params: The parameters that train. They are donated to the first call of `run_steps`.
+      replicas: Whether leaves have a leading axis of replicas.
+    """
+
+    def one(params: Tree) -> State:
+        return State(params, optimiser.init(params), jnp.bool_(True))
+
+    return jax.jit(jax.vmap(one) if replicas else one)(params)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("loss", "optimiser", "replicas"), donate_argnames=("state",)
+)
+def run_steps(
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    state: State,
+    frozen: Tree,
+    batches: Tree,
+    rates: jax.Array,
+    count: int | jax.Array,
+    replicas: bool = False,
+) -> tuple[State, jax.Array]:
+    """Runs the first `count` steps of a chunk of E.
+
+    Args:
+      loss: `loss(trained, frozen, batch)`, a scalar; hashable.
+      optimiser: Without learning rate; hashable.
+      state: Of `start`; donated.
+      frozen: Parameters without gradients, the loss's second argument.
+      batches: One batch for each step, leaves [E, ...] or [E, M, ...].
+      rates: Learning rates, [E] or [E, M].
+      count: Steps to run, at most E.
+      replicas: Whether there is an axis M of replicas.
+
+    Returns:
+      (state, losses): the losses before each step, float32, shape of `rates`; NaN beyond
+      `count`, and for a replica that is no longer alive.
+    """
+    step = functools.partial(_step, loss, optimiser)
+    if replicas:
+        step = jax.vmap(step)
+
+    def body(at: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        state, losses = carry
+        batch = jax.tree.map(lambda leaf: leaf[at], batches)
+        state, found = step(state, frozen, batch, rates[at])
+        return state, losses.at[at].set(found)
+
+    nothing = jnp.full(rates.shape, jnp.nan, jnp.float32)
+    return jax.lax.fori_loop(0, count, body, (state, nothing))
+
+
+def _step(
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    state: State,
+    frozen: Tree,
+    batch: Tree,
+    rate: jax.Array,
+) -> tuple[State, jax.Array]:
+    value, gradient = jax.value_and_grad(loss)(state.params, frozen, batch)
+    # One number says whether any gradient is not finite.
+    alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+    update, moments = optimiser.update(gradient, state.moments, state.params)
+    params = jax.tree.map(lambda leaf, change: leaf - rate * change, state.params, update)
+    new = State(params, moments, alive)
+    new = jax.tree.map(
+        lambda new, old: jnp.where(alive, new, old), new, state._replace(alive=alive)
+    )
+    return new, jnp.where(state.alive, value, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "replicas"))
+def evaluate(
+    loss: Loss, trained: Tree, frozen: Tree, batch: Tree, replicas: bool = False
+) -> jax.Array:
+    """The loss on a batch, without training; of each replica, [M], on the same batch."""
+    if replicas:
+        return jax.vmap(lambda *params: loss(*params, batch))(trained, frozen)
+    return loss(trained, frozen, batch)

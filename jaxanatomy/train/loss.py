@@ -1,0 +1,119 @@
+"""The loss of a language model, and which of its parameters it is a function of.
+
+Parameters that train and parameters that do not are two trees of the same form, None
+where a leaf is in the other one; `merge` puts them together inside the loss. So a gradient
+with respect to the first does no work for the second: no weight gradients of frozen layers,
+and no backward at all below the lowest layer that trains.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import ModelConfig
+
+
+class Batch(NamedTuple):
+    """Tokens to learn from, or to score.
+
+    Attributes:
+      token_BT: Token ids.
+      target_BT: The token to be predicted at each position.
+      weight_BT: Weight of each prediction; 0 where there is none.
+      position_BT: Position in its document; None: 0 .. T-1.
+      segment_BT: Attention stays within equal segments; None: all equal.
+    """
+
+    token_BT: jax.Array
+    target_BT: jax.Array
+    weight_BT: jax.Array
+    position_BT: jax.Array | None = None
+    segment_BT: jax.Array | None = None
+
+
+def batch_of(token_BT: jax.Array, pad: int) -> Batch:
+    """Every next token of rows of one document each, padded at their ends.
+
+    Args:
+      token_BT: Token ids; rows are causal, so padding needs no mask.
+      pad: The id of padding, which is never predicted.
+    """
+    target_BT = jnp.asarray(token_BT)[:, 1:]
+    weight_BT = (target_BT != pad).astype(jnp.float32)
+    return Batch(jnp.asarray(token_BT)[:, :-1], target_BT, weight_BT)
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModelLoss:
+    """Mean negative log-likelihood in nats: `loss(trained, frozen, batch)`.
+
+    Equal values hash alike, so that one compiled program serves all of them.
+
+    Attributes:
+      config: The architecture, with the layers that are in the model.
+      dtype: Of the operands of products.
+    """
+
+    config: ModelConfig
+    dtype: jnp.dtype = jnp.float32
+
+    def __call__(self, trained: tree.Params, frozen: tree.Params, batch: Batch) -> jax.Array:
+        nll_BT = self.nll(merge(trained, frozen), batch)
+        return (nll_BT * batch.weight_BT).sum() / batch.weight_BT.sum()
+
+    def nll(self, params: tree.Params, batch: Batch) -> jax.Array:
+        """Negative log-likelihood of each target, [B, T]."""
+        x_BTD = model.hidden(
+            self.config, params, batch.token_BT, batch.position_BT, batch.segment_BT, self.dtype
+        )
+        h_BTD = model.final_norm(self.config, params, x_BTD)
+        nll_P = model.token_nll(
+            h_BTD.reshape(-1, self.config.hidden_size),
+            tree.unembedding(params),
+            batch.target_BT.reshape(-1),
+            self.dtype,
+        )
+        return nll_P.reshape(batch.target_BT.shape)
+
+
+def partition(
+    blocks: Mapping[int, tree.Block], ends: tree.Params, train: Collection[int], train_ends: bool
+) -> tuple[tree.Params, tree.Params]:
+    """Splits a model by what trains, its layers stacked for `model.hidden`.
+
+    Args:
+      blocks: The layers that are in the model, by number.
+      ends: The parameters that are no layers: embedding, head and final norm.
+      train: The layers that train.
+      train_ends: Whether the ends do.
+
+    Returns:
+      (trained, frozen): two trees of parameters, each with None for what the other has.
+      A stack holds consecutive layers of one shape that all train, or all do not.
+    """
+    trained, frozen = [], []
+    for trains, group in itertools.groupby(sorted(blocks), key=lambda layer: layer in train):
+        stacks = tree.stack([blocks[layer] for layer in group])
+        (trained if trains else frozen).extend(stacks)
+        (frozen if trains else trained).extend([None] * len(stacks))
+    nothing = dict.fromkeys(ends)
+    return (
+        {**(ends if train_ends else nothing), "layers": tuple(trained)},
+        {**(nothing if train_ends else ends), "layers": tuple(frozen)},
+    )
+
+
+def merge(trained: tree.Params, frozen: tree.Params) -> tree.Params:
+    """The inverse of `partition`: one tree of parameters, its layers stacked."""
+    layers = map(_either, trained["layers"], frozen["layers"])
+    ends = {name: _either(trained[name], frozen[name]) for name in trained if name != "layers"}
+    return {**ends, "layers": tuple(layers)}
+
+
+def _either(one: tree.Params | None, other: tree.Params | None) -> tree.Params:
+    return other if one is None else one

@@ -1,0 +1,97 @@
+"""FLOPs of a step against the products that a program holds."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.extend.core import jaxprs_in_params
+
+from jaxanatomy import model
+from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.growth import flops, phases
+from jaxanatomy.train.loss import Batch, LanguageModelLoss, partition
+
+SHAPES = (LayerShape(4, 2, 24), LayerShape(4, 2, 8), LayerShape(4, 2, 8), LayerShape(4, 4, 16))
+CONFIG = ModelConfig(vocab_size=19, hidden_size=16, head_dim=8, layers=SHAPES)
+ROWS, LENGTH = 3, 5
+
+
+def products(jaxpr):
+    """FLOPs of all matrix products in a jaxpr, those of a scan's body times its length."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (left, _), _ = equation.params["dimension_numbers"]
+            contracted = math.prod(equation.invars[0].aval.shape[axis] for axis in left)
+            total += 2 * contracted * equation.outvars[0].aval.size
+        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        for inner in jaxprs_in_params(equation.params):
+            total += times * products(inner)
+    return total
+
+
+def program_flops(layers, train, embedding):
+    config = CONFIG.with_layers(SHAPES[layer] for layer in layers)
+    params = model.init(CONFIG, jax.random.key(0))
+    blocks = {layer: params["layers"][layer] for layer in layers}
+    ends = {name: leaf for name, leaf in params.items() if name != "layers"}
+    split = partition(blocks, ends, train, embedding)
+    token_BT = jnp.zeros((ROWS, LENGTH), jnp.int32)
+    batch = Batch(token_BT, token_BT, jnp.ones((ROWS, LENGTH)))
+    loss = LanguageModelLoss(config)
+    return products(jax.make_jaxpr(jax.value_and_grad(loss))(*split, batch).jaxpr)
+
+
+@pytest.mark.parametrize(
+    ("layers", "train", "embedding"),
+    [
+        ((0, 1, 2, 3), (0, 1, 2, 3), True),
+        ((1, 2), (1, 2), True),
+        ((0, 1, 2, 3), (1,), True),
+        ((0, 1, 2, 3), (1,), False),
+        ((0, 1, 2, 3), (0, 3), False),
+        ((0, 2, 3), (3,), False),
+        ((0, 1, 3), (0,), True),
+        ((0, 1, 2, 3), (), True),
+    ],
+)
+def test_a_step_has_the_products_of_the_differentiated_program(layers, train, embedding):
+    counted = flops.step_flops(CONFIG, ROWS, LENGTH, layers, train, embedding)
+    assert counted == program_flops(layers, train, embedding)
+
+
+def test_training_everything_is_three_times_the_forward():
+    forward = flops.forward_flops(CONFIG, ROWS, LENGTH)
+    assert flops.step_flops(CONFIG, ROWS, LENGTH) == 3 * forward
+
+
+def test_the_growth_transformer_is_literal():
+    config = phases.growth_transformer()
+    # 2 FLOPs for each matrix weight and token: all parameters but 25 norms of 256; attention
+    # adds two products of 12 x 256 x 12 a token.
+    tokens = 8 * 12
+    weights = 9_570_048 - 25 * 256
+    attention = 2 * 2 * 12 * 12 * 256 * tokens
+    assert flops.forward_flops(config, 8, 12) == 2 * weights * tokens + attention
+    assert flops.layer_flops(config, 0, 8, 12) == {
+        "qkv": 2 * tokens * 3 * 256 * 256,
+        "attention": 2 * 2 * tokens * 12 * 256,
+        "output": 2 * tokens * 256 * 256,
+        "mlp": 2 * tokens * 3 * 256 * 256,
+    }
+
+
+def test_frozen_layers_cost_less():
+    config = phases.growth_transformer()
+    stages = phases.stages(config, phases.developmental_phases(), 656)
+    costs = [
+        flops.step_flops(config, 8, 12, stage.layers, stage.train, stage.embedding)
+        for stage in stages
+    ]
+    assert costs[-1] == 3 * flops.forward_flops(config, 8, 12)
+    assert max(costs[:-1]) < costs[-1]
+    # In the phase `growth` nothing below L7 has a backward.
+    below = sum(sum(flops.layer_flops(config, layer, 8, 12).values()) for layer in (1, 2, 4, 5))
+    lowered = flops.step_flops(config, 8, 12, (7, 8, 9, 10), (7, 10), False)
+    assert costs[3] == lowered + below

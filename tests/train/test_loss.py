@@ -1,0 +1,92 @@
+"""The loss: against whole logits, and what it is a function of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.train.loss import Batch, LanguageModelLoss, batch_of, merge, partition
+
+SHAPES = (LayerShape(4, 2, 24), LayerShape(4, 2, 8), LayerShape(4, 2, 8), LayerShape(4, 2, 8))
+CONFIG = ModelConfig(vocab_size=19, hidden_size=16, head_dim=8, layers=SHAPES)
+PARAMS = model.init(CONFIG, jax.random.key(0))
+BLOCKS = dict(enumerate(PARAMS["layers"]))
+ENDS = {name: leaf for name, leaf in PARAMS.items() if name != "layers"}
+TOKEN_BT = jax.random.randint(jax.random.key(1), (3, 7), 1, 19)
+BATCH = batch_of(TOKEN_BT.at[1, 4:].set(0), pad=0)
+LOSS = LanguageModelLoss(CONFIG)
+
+
+def literal(params):
+    logits_BTV = model.forward(CONFIG, params, BATCH.token_BT)
+    nll_BT = -jnp.take_along_axis(
+        jax.nn.log_softmax(logits_BTV), BATCH.target_BT[..., None], axis=-1
+    )[..., 0]
+    return (nll_BT * BATCH.weight_BT).sum() / BATCH.weight_BT.sum()
+
+
+def test_padding_is_never_predicted():
+    assert BATCH.token_BT.shape == BATCH.target_BT.shape == (3, 6)
+    np.testing.assert_array_equal(BATCH.weight_BT, [[1] * 6, [1, 1, 1, 0, 0, 0], [1] * 6])
+    np.testing.assert_array_equal(BATCH.target_BT[0], TOKEN_BT[0, 1:])
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The loss and gradient of all parameters."""
+    return jax.jit(jax.value_and_grad(literal))(PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("train", "ends"), [((0, 1, 2, 3), True), ((1, 2), True), ((0, 3), False), ((), True)]
+)
+def test_the_loss_and_its_gradient_are_those_of_the_whole_model(train, ends, whole):
+    trained, frozen = partition(BLOCKS, ENDS, train, ends)
+    value, gradient = jax.jit(jax.value_and_grad(LOSS))(trained, frozen, BATCH)
+    expected, literal_gradient = whole
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    blocks = tree.unstack([stack for stack in gradient["layers"] if stack is not None])
+    assert len(blocks) == len(train)
+    for block, layer in zip(blocks, train, strict=True):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
+            block,
+            literal_gradient["layers"][layer],
+        )
+    if ends:
+        for name in ENDS:
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6, rtol=1e-5),
+                gradient[name],
+                literal_gradient[name],
+            )
+    else:
+        assert not jax.tree.leaves([gradient[name] for name in ENDS])
+
+
+def test_stacks_end_where_training_or_shapes_do():
+    trained, frozen = partition(BLOCKS, ENDS, (0, 1), True)
+    assert [stack is None for stack in trained["layers"]] == [False, False, True]
+    assert [stack is None for stack in frozen["layers"]] == [True, True, False]
+    merged = merge(trained, frozen)
+    blocks = tree.unstack(merged["layers"])
+    jax.tree.map(np.testing.assert_array_equal, blocks, PARAMS["layers"])
+    jax.tree.map(np.testing.assert_array_equal, merged["embed"], PARAMS["embed"])
+    few, _ = partition({1: BLOCKS[1], 3: BLOCKS[3]}, ENDS, (1, 3), True)
+    assert [tree.get(stack, "mlp_norm").shape[0] for stack in few["layers"]] == [2]
+
+
+def test_equal_losses_hash_alike_and_segments_are_read():
+    assert hash(LOSS) == hash(LanguageModelLoss(CONFIG))
+    assert LanguageModelLoss(CONFIG) == LOSS != LanguageModelLoss(CONFIG.with_layers(SHAPES[:2]))
+    whole, nothing = partition(BLOCKS, ENDS, (0, 1, 2, 3), True)
+    two = jnp.concatenate([TOKEN_BT[:1, :4], TOKEN_BT[1:2, :4]], axis=1)
+    weight = jnp.array([[1.0, 1, 1, 0, 1, 1, 1, 0]])
+    target = jnp.roll(two, -1, axis=1)
+    place = jnp.array([[0, 1, 2, 3, 0, 1, 2, 3]])
+    segment = jnp.array([[0, 0, 0, 0, 1, 1, 1, 1]])
+    packed = jax.jit(LOSS)(whole, nothing, Batch(two, target, weight, place, segment))
+    apart = jax.jit(LOSS)(whole, nothing, batch_of(TOKEN_BT[:2, :4], pad=0))
+    np.testing.assert_allclose(packed, apart, rtol=1e-5)
