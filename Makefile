@@ -1,7 +1,8 @@
 # make atlas   measure the default model and write runs/atlas/report.html
+# make anatomy the same, then structure, predictability, manipulation and the audit of claims
 # make test    run the tests
 #
-# Both set themselves up in .venv. Another Python: make test PYTHON=python3.12 VENV=.venv312
+# All set themselves up in .venv. Another Python: make test PYTHON=python3.12 VENV=.venv312
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,10 +10,16 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas test model lint format parity bench clean
+.PHONY: atlas anatomy test model lint format parity bench clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
+
+anatomy: atlas
+	$(PY) -m experiments.structure --config=configs/structure.py --workdir=runs/structure
+	$(PY) -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
+	$(PY) -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
+	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
 test: model
 	$(PY) -m pytest -m "not parity"
