@@ -1,0 +1,207 @@
+"""How fast layers heal: rows of the recovery experiment and what they say (AH section 3.6)."""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.measures.losses import Row, finite, unit_sums
+from jaxanatomy.measures.statistics import (
+    bootstrap_units,
+    paired_difference,
+    perplexity,
+    spearman,
+    spearman_interval,
+)
+
+FINAL, BASELINE = "final", "baseline"
+
+
+def check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
+    """The thresholds, multiples of the baseline's perplexity.
+
+    Raises:
+      InputError: There is none, one is not finite and above 1, or they do not descend.
+    """
+    thresholds = tuple(float(value) for value in thresholds)
+    descend = all(a > b for a, b in itertools.pairwise(thresholds))
+    if not thresholds or not descend or not all(1 < value < math.inf for value in thresholds):
+        raise InputError(
+            "thresholds must be multiples of the baseline's perplexity that descend, each above "
+            f"1, as in 2,1.5,1.1; got {','.join(f'{value:g}' for value in thresholds) or 'none'}"
+        )
+    return thresholds
+
+
+def evaluation_fields(nll_P: np.ndarray, document_P: np.ndarray) -> Row:
+    """What the model with one damaged layer does on the evaluation text.
+
+    Args:
+      nll_P: Loss of each predicted token.
+      document_P: Document of each.
+
+    Returns:
+      `nll`, `tokens`, `ppl`, `unit_nll` and `unit_tokens` as in all rows of losses; where a
+      figure is not finite it is None, and `reason` says why.
+    """
+    nll, tokens = float(nll_P.sum(dtype=np.float64)), len(nll_P)
+    ppl, reason = perplexity(nll, tokens)
+    row = {"nll": finite(nll), "tokens": tokens, "ppl": ppl}
+    row |= unit_sums(nll_P, bootstrap_units(document_P))
+    return row if reason is None else row | {"reason": reason}
+
+
+def steps_to(
+    curve: Iterable[Row], baseline_ppl: float, thresholds: Sequence[float]
+) -> dict[str, int | None]:
+    """The first evaluated step at which a curve is at or below each threshold.
+
+    Args:
+      curve: Rows of one replica with `step` and `ppl`, in order.
+      baseline_ppl: Perplexity of the undamaged model.
+      thresholds: Multiples of it.
+
+    Returns:
+      {"2": 10, "1.1": None}: None where the curve never gets there.
+    """
+    points = [(row["step"], row["ppl"]) for row in curve if row["ppl"] is not None]
+    return {
+        f"{threshold:g}": next(
+            (step for step, ppl in points if ppl <= threshold * baseline_ppl), None
+        )
+        for threshold in thresholds
+    }
+
+
+def curves(rows: Iterable[Row]) -> dict[tuple[int, int | None], list[Row]]:
+    """The points of each replica by (layer, seed), in the order of steps; None: no noise."""
+    found: dict[tuple[int, int | None], list[Row]] = {}
+    for row in rows:
+        if "step" in row and "kind" not in row:
+            found.setdefault((row["layer"], row["seed"]), []).append(row)
+    return {key: sorted(found[key], key=lambda row: row["step"]) for key in sorted(found, key=_key)}
+
+
+def final_row(
+    curve: Sequence[Row],
+    control: Sequence[Row] | None,
+    baseline_ppl: float,
+    thresholds: Sequence[float],
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+) -> Row:
+    """What one recovery curve comes to.
+
+    Args:
+      curve: Its points.
+      control: The curve of the same layer trained without noise; None if there is none,
+        or this is it.
+      baseline_ppl: Perplexity of the undamaged model.
+      thresholds: Multiples of it.
+      samples: Resamples of the paired bootstrap over documents.
+      seed: Its seed.
+
+    Returns:
+      A row of `kind` "final": `noised_ppl` and `final_ppl` at the ends of the curve,
+      `best_ppl` and `best_step` at its minimum, `steps_to`, and the gap to the control at
+      the last step that both have: `gap_to_control` in perplexity, `gap_to_control_nats`
+      with its interval `gap_ci95` in nats per token. `reason` if the curve diverged.
+    """
+    first, last = curve[0], curve[-1]
+    known = [row for row in curve if row["ppl"] is not None]
+    best = min(known, key=lambda row: row["ppl"], default=None)
+    row = {"kind": FINAL, **{name: first[name] for name in ("layer", "seed", "noise")}}
+    row |= {
+        "train_text": first["train_text"],
+        "text": first["text"],
+        "steps": last["step"],
+        "noised_ppl": first["ppl"],
+        "best_ppl": best and best["ppl"],
+        "best_step": best and best["step"],
+        "final_ppl": last["ppl"],
+        "steps_to": steps_to(curve, baseline_ppl, thresholds),
+        **_gap(curve, control, samples, seed),
+    }
+    return row | {"reason": last["reason"]} if "reason" in last else row
+
+
+def recovery_against_importance(
+    finals: Iterable[Row],
+    degradation: Mapping[int, float | None],
+    threshold: str,
+    *,
+    samples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Row]:
+    """Rank correlations of how layers recover with how important they are.
+
+    The paper reads importance off recovery (AH section 4.5); this asks whether they agree.
+
+    Args:
+      finals: Final rows; those with noise count, several seeds of a layer by their mean.
+      degradation: Importance of each layer: degradation in percent of its neighbour mean.
+      threshold: Which of `steps_to` to rank by; a curve that never got there comes last.
+      samples: Resamples of layers.
+      seed: Their seed.
+
+    Returns:
+      For "noised" (perplexity with noise), "best" (lowest perplexity) and "steps" each
+      {"layers", "value", "ci95"}; None where a figure does not vary.
+    """
+    by_layer: dict[int, list[Row]] = {}
+    for row in finals:
+        if row["noise"] and degradation.get(row["layer"]) is not None:
+            by_layer.setdefault(row["layer"], []).append(row)
+    readings = {
+        "noised": lambda row: _or_infinite(row["noised_ppl"]),
+        "best": lambda row: _or_infinite(row["best_ppl"]),
+        "steps": lambda row: _or_infinite(row["steps_to"][threshold]),
+    }
+    importance = [degradation[layer] for layer in by_layer]
+    return {
+        name: _correlation(
+            [float(np.mean([read(row) for row in own])) for own in by_layer.values()],
+            importance,
+            samples,
+            seed,
+        )
+        for name, read in readings.items()
+    }
+
+
+def _correlation(x: list[float], y: list[float], samples: int, seed: int) -> Row:
+    if len(x) < 3:
+        return {"layers": len(x), "value": None, "ci95": None}
+    ends = [finite(end) for end in spearman_interval(x, y, samples=samples, seed=seed)]
+    return {
+        "layers": len(x),
+        "value": finite(spearman(x, y)),
+        "ci95": None if None in ends else ends,
+    }
+
+
+def _gap(curve: Sequence[Row], control: Sequence[Row] | None, samples: int, seed: int) -> Row:
+    """The gap at the last step at which both curves are finite."""
+    other = {row["step"]: row for row in control or () if row["ppl"] is not None}
+    shared = [row for row in curve if row["ppl"] is not None and row["step"] in other]
+    names = ("gap_to_control", "gap_to_control_nats", "gap_ci95")
+    if not shared:
+        return dict.fromkeys(names)
+    own = shared[-1]
+    control_row = other[own["step"]]
+    value, low, high = paired_difference(own, control_row, samples=samples, seed=seed)
+    ends = [finite(low), finite(high)]
+    gap = own["ppl"] - control_row["ppl"]
+    return dict(zip(names, (gap, finite(value), None if None in ends else ends), strict=True))
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _key(key: tuple[int, int | None]) -> tuple[int, int]:
+    layer, seed = key
+    return layer, -1 if seed is None else seed
