@@ -1,0 +1,110 @@
+"""The arms of the developmental experiment: training regimes of one architecture (AH Table 8)."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import choose
+from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.growth.phases import (
+    Phase,
+    Stage,
+    clone_init_phases,
+    developmental_phases,
+    shuffled_phases,
+    stages,
+    uniform_phases,
+)
+
+ARMS = {
+    "uniform_100": "every layer at every step, in all the steps: the paper's baseline",
+    "growth_50": "the phases of Table 7 in fewer steps (the paper's '50 %' is 416 of 656)",
+    "growth_100": "the phases of Table 7 in all the steps",
+    "clone_init_uniform": "control: the clones are made at once, then every layer trains",
+    "shuffled_phases": "control: the growing phases in another order, with the same steps",
+    "equal_flops": "control: uniform, for as many steps as the FLOPs of growth_100 buy",
+}
+MAIN = ("uniform_100", "growth_50", "growth_100")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSettings:
+    """What all arms share.
+
+    Attributes:
+      steps: Of the full budget.
+      fewer_steps: Of growth_50.
+      core: One of `phases.CORE_READINGS`.
+      not_yet_grown: One of `phases.NOT_YET_GROWN`.
+      order: Seed of the order of shuffled_phases.
+      rows: Sequences of a batch.
+      length: Tokens of each, padding included.
+    """
+
+    steps: int
+    fewer_steps: int
+    core: str
+    not_yet_grown: str
+    order: int
+    rows: int
+    length: int
+
+
+def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[Stage, ...]:
+    """What an arm does, stage by stage.
+
+    Args:
+      name: One of `ARMS`.
+      config: The architecture at the end.
+      settings: What all arms share.
+
+    Raises:
+      InputError: No such arm, or the steps do not suffice for its phases.
+    """
+    choose("arm", name, ARMS)
+    growing = developmental_phases(settings.core)
+    phases: tuple[Phase, ...] = growing
+    steps = settings.fewer_steps if name == "growth_50" else settings.steps
+    if name in ("uniform_100", "equal_flops"):
+        phases = uniform_phases(config.num_layers)
+    elif name == "clone_init_uniform":
+        phases = clone_init_phases(growing)
+    elif name == "shuffled_phases":
+        phases = shuffled_phases(growing, random_order(len(growing) - 1, settings.order))
+    if name == "equal_flops":
+        spent = total_flops(config, arm_stages("growth_100", config, settings), settings)
+        each = step_flops(config, settings.rows, settings.length)
+        steps = max(1, round(spent / each))
+    return stages(config, phases, steps, settings.not_yet_grown)
+
+
+def stage_flops(config: ModelConfig, stage: Stage, settings: ArmSettings) -> int:
+    """FLOPs of one step of a stage."""
+    return step_flops(
+        config, settings.rows, settings.length, stage.layers, stage.train, stage.embedding
+    )
+
+
+def total_flops(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings) -> int:
+    """FLOPs of all steps of all stages."""
+    return flops_at(config, plan, settings, sum(stage.steps for stage in plan))
+
+
+def flops_at(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings, step: int) -> int:
+    """FLOPs of the first `step` steps."""
+    total = 0
+    for stage in plan:
+        steps = min(stage.steps, step)
+        total += steps * stage_flops(config, stage, settings)
+        step -= steps
+    return total
+
+
+def random_order(count: int, seed: int) -> tuple[int, ...]:
+    """A random order of `count` phases that is not the given one."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = tuple(int(index) for index in rng.permutation(count))
+        if order != tuple(range(count)):
+            return order

@@ -1,0 +1,250 @@
+"""Training that grows a model stage by stage, several replicas at once (AH section 4.6).
+
+At the start of a stage layers are cloned, the model is put together anew from the layers
+that are there, and the optimiser starts anew: moments of a layer that was frozen would be
+stale, and those of a new one would be zeros under the bias correction of an old step. The
+learning rate is one continuous schedule over all stages.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.growth.clone import clone
+from jaxanatomy.growth.phases import Stage
+from jaxanatomy.train.loop import adamw, evaluate, run_steps, start
+from jaxanatomy.train.loss import LanguageModelLoss, batch_of, merge, partition
+from jaxanatomy.train.schedule import WarmupStableDecay
+
+Blocks = dict[int, tree.Block]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Corpus:
+    """Rows of one document each.
+
+    Attributes:
+      train_NT: Token ids of the training split, padded, int32.
+      validation_NT: Token ids of the validation split.
+      pad: The id of padding.
+    """
+
+    train_NT: np.ndarray
+    validation_NT: np.ndarray
+    pad: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Replica:
+    """One of the models that train side by side.
+
+    Attributes:
+      seed: Of initial weights and of the noise on clones.
+      schedule: Of its learning rate.
+      order: Rows of the training split that each step reads, [steps, R].
+    """
+
+    seed: int
+    schedule: WarmupStableDecay
+    order: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Point:
+    """What is known at an evaluation; lists have a value for each replica.
+
+    Attributes:
+      stage: Name.
+      step: Steps done so far.
+      tokens: Predicted tokens so far, padding apart.
+      seconds: Training time so far, without compilation and evaluation, divided by the
+        number of replicas.
+      loss: Mean training loss of the steps since the last point; NaN at a stage's start.
+      eval_nll: Mean NLL of the validation split, nats per token.
+    """
+
+    stage: str
+    step: int
+    tokens: list[int]
+    seconds: float
+    loss: list[float]
+    eval_nll: list[float]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """The result of `train_stages`.
+
+    Attributes:
+      points: Evaluations, the first of each stage before its first step.
+      params: Parameters of each replica, layers stacked for `model.forward`.
+      train_nll: Mean NLL of the whole training split, of each replica.
+      diverged: The step at which a replica's loss was not finite and it stopped, or None.
+      wall_seconds: Time of all replicas with compilation and evaluation.
+    """
+
+    points: list[Point]
+    params: list[tree.Params]
+    train_nll: list[float]
+    diverged: list[int | None]
+    wall_seconds: float
+
+
+def train_stages(
+    config: ModelConfig,
+    plan: Sequence[Stage],
+    corpus: Corpus,
+    replicas: Sequence[Replica],
+    *,
+    eval_every: int,
+    weight_decay: float = 0.01,
+    progress: Callable[[int], Any] = lambda steps: None,
+) -> Trained:
+    """Trains replicas of one plan side by side.
+
+    Args:
+      config: The architecture at the end.
+      plan: Of `phases.stages`.
+      corpus: What to learn and what to score.
+      replicas: They differ in seed, learning rate and order of the data.
+      eval_every: Steps between evaluations; also made at both ends of a stage.
+      weight_decay: Of AdamW.
+      progress: Called with the number of steps that were done.
+    """
+    began = time.perf_counter()
+    growing = _Growing(config, corpus, replicas, sum(stage.steps for stage in plan))
+    optimiser = adamw(weight_decay)
+    for stage in plan:
+        growing.grow(stage)
+        if stage.steps:
+            growing.train(stage, optimiser, eval_every, progress)
+    return Trained(
+        points=growing.points,
+        params=growing.parameters(),
+        train_nll=growing.score(batch_of(corpus.train_NT, corpus.pad)),
+        diverged=growing.diverged,
+        wall_seconds=time.perf_counter() - began,
+    )
+
+
+class _Growing:
+    """Replicas on their way; every array has a leading axis M of replicas."""
+
+    def __init__(
+        self, config: ModelConfig, corpus: Corpus, replicas: Sequence[Replica], steps: int
+    ):
+        self.config, self.corpus, self.replicas = config, corpus, replicas
+        seeds_M = np.array([replica.seed for replica in replicas])
+        self.keys_M = jax.vmap(jax.random.key)(seeds_M)
+        params = jax.jit(jax.vmap(lambda key: model.init(config, key)))(self.keys_M)
+        self.initial: Blocks = dict(enumerate(params.pop("layers")))
+        self.ends: tree.Params = params
+        self.blocks: Blocks = {}
+        self.rates_EM = np.stack([each.schedule.rates(steps) for each in replicas], axis=1)
+        self.order_EMR = np.stack([replica.order for replica in replicas], axis=1)
+        targets_N = np.count_nonzero(corpus.train_NT[:, 1:] != corpus.pad, axis=1)
+        self.tokens_EM = targets_N[self.order_EMR].sum(axis=-1).cumsum(axis=0)
+        self.validation = batch_of(corpus.validation_NT, corpus.pad)
+        self.points: list[Point] = []
+        self.diverged: list[int | None] = [None] * len(replicas)
+        self.step, self.seconds = 0, 0.0
+
+    def grow(self, stage: Stage) -> None:
+        """Brings in the layers of a stage: clones, and those with initial weights."""
+        for layer, source in stage.clone:
+            width = self.config.layers[layer].ffn_width
+
+            def one(block: tree.Block, key: jax.Array, layer=layer, width=width) -> tree.Block:
+                key = jax.random.fold_in(key, layer)
+                return clone(block, width, key, stage.noise, stage.ffn_scale)
+
+            self.blocks[layer] = jax.jit(jax.vmap(one))(self.blocks[source], self.keys_M)
+        for layer in stage.layers:
+            self.blocks.setdefault(layer, self.initial[layer])
+
+    def train(self, stage: Stage, optimiser, eval_every: int, progress) -> None:
+        """The steps of a stage, with evaluations."""
+        loss = LanguageModelLoss(self._config(stage.layers))
+        trained, frozen = self._partition(stage)
+        # A replica that has stopped stays stopped.
+        alive_M = jnp.array([step is None for step in self.diverged])
+        state = start(optimiser, trained, replicas=True)._replace(alive=alive_M)
+
+        def run(state, count: int):
+            batches, rates = self._chunk(eval_every)
+            return run_steps(loss, optimiser, state, frozen, batches, rates, count, replicas=True)
+
+        state, _ = run(state, 0)  # compiles
+        self._evaluate(stage, loss, state.params, frozen, [])
+        end = self.step + stage.steps
+        while self.step < end:
+            count = min(eval_every, end - self.step)
+            before = time.perf_counter()
+            state, losses_EM = run(state, count)
+            losses_EM = np.asarray(losses_EM)[:count]
+            self.seconds += (time.perf_counter() - before) / len(self.replicas)
+            self._note_divergence(losses_EM, np.asarray(state.alive))
+            self.step += count
+            self._evaluate(stage, loss, state.params, frozen, losses_EM)
+            progress(count)
+        merged = merge(state.params, frozen)
+        blocks = jax.vmap(tree.unstack)(merged.pop("layers"))
+        self.blocks |= dict(zip(stage.layers, blocks, strict=True))
+        self.ends = merged
+
+    def parameters(self) -> list[tree.Params]:
+        """Parameters of each replica."""
+        params = {**self.ends, "layers": jax.vmap(tree.stack)(self._ordered())}
+        return [
+            jax.tree.map(lambda leaf, at=at: leaf[at], params) for at in range(len(self.replicas))
+        ]
+
+    def score(self, batch) -> list[float]:
+        """The loss of the model as it is on a batch."""
+        params = {**self.ends, "layers": jax.vmap(tree.stack)(self._ordered())}
+        nothing = {name: None for name in self.ends} | {"layers": (None,) * len(params["layers"])}
+        loss = LanguageModelLoss(self._config(sorted(self.blocks)))
+        return np.asarray(evaluate(loss, params, nothing, batch, replicas=True)).tolist()
+
+    def _ordered(self) -> list[tree.Block]:
+        return [self.blocks[layer] for layer in sorted(self.blocks)]
+
+    def _config(self, layers: Sequence[int]) -> ModelConfig:
+        return self.config.with_layers(self.config.layers[layer] for layer in layers)
+
+    def _partition(self, stage: Stage) -> tuple[tree.Params, tree.Params]:
+        def one(blocks: Blocks, ends: tree.Params):
+            return partition(blocks, ends, stage.train, stage.embedding)
+
+        blocks = {layer: self.blocks[layer] for layer in stage.layers}
+        return jax.jit(jax.vmap(one))(blocks, self.ends)
+
+    def _chunk(self, length: int):
+        """Batches [E, M, R, T] and rates [E, M] of the next steps; beyond the end repeats."""
+        at_E = np.minimum(self.step + np.arange(length), len(self.rates_EM) - 1)
+        token_EMRT = self.corpus.train_NT[self.order_EMR[at_E]]
+        flat = batch_of(token_EMRT.reshape(-1, token_EMRT.shape[-1]), self.corpus.pad)
+        batches = jax.tree.map(lambda leaf: leaf.reshape(*token_EMRT.shape[:3], -1), flat)
+        return batches, jnp.asarray(self.rates_EM[at_E])
+
+    def _note_divergence(self, losses_EM: np.ndarray, alive_M: np.ndarray) -> None:
+        for at, alive in enumerate(alive_M):
+            if not alive and self.diverged[at] is None:
+                finite = np.isfinite(losses_EM[:, at])
+                self.diverged[at] = self.step + int(finite.sum())
+
+    def _evaluate(self, stage: Stage, loss, trained, frozen, losses_EM) -> None:
+        nll_M = np.asarray(evaluate(loss, trained, frozen, self.validation, replicas=True))
+        nothing = [float("nan")] * len(self.replicas)
+        mean_M = np.mean(losses_EM, axis=0).tolist() if len(losses_EM) else nothing
+        done = self.tokens_EM[self.step - 1] if self.step else np.zeros_like(self.tokens_EM[0])
+        self.points.append(
+            Point(stage.name, self.step, done.tolist(), self.seconds, mean_M, nll_M.tolist())
+        )

@@ -1,0 +1,53 @@
+"""The arms of the developmental experiment, as stages."""
+
+import pytest
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth import arms, phases
+
+CONFIG = phases.growth_transformer()
+SETTINGS = arms.ArmSettings(656, 416, "text", "absent", 0, 8, 12)
+
+
+def plan(name, settings=SETTINGS):
+    return arms.arm_stages(name, CONFIG, settings)
+
+
+def test_the_paper_s_arms_have_its_steps():
+    assert [sum(stage.steps for stage in plan(name)) for name in arms.MAIN] == [656, 416, 656]
+    assert [stage.name for stage in plan("uniform_100")] == ["uniform"]
+    assert [stage.steps for stage in plan("growth_50")] == [121, 81, 81, 48, 24, 61]
+
+
+def test_equal_flops_are_equal_within_half_a_step():
+    growth = arms.total_flops(CONFIG, plan("growth_100"), SETTINGS)
+    uniform = arms.total_flops(CONFIG, plan("equal_flops"), SETTINGS)
+    each = arms.stage_flops(CONFIG, plan("uniform_100")[0], SETTINGS)
+    assert abs(growth - uniform) <= each / 2
+    assert sum(stage.steps for stage in plan("equal_flops")) < 656
+
+
+def test_flops_add_up_step_by_step():
+    growth = plan("growth_100")
+    each = [arms.stage_flops(CONFIG, stage, SETTINGS) for stage in growth]
+    assert arms.flops_at(CONFIG, growth, SETTINGS, 0) == 0
+    assert arms.flops_at(CONFIG, growth, SETTINGS, 191 + 5) == 191 * each[0] + 5 * each[1]
+    assert arms.flops_at(CONFIG, growth, SETTINGS, 656) == sum(
+        stage.steps * cost for stage, cost in zip(growth, each, strict=True)
+    )
+
+
+def test_shuffled_phases_have_the_shares_of_the_phases_in_another_order():
+    given, shuffled = plan("growth_100"), plan("shuffled_phases")
+    names = [stage.name for stage in given]
+    assert sorted(stage.name for stage in shuffled) == sorted(names)
+    assert [stage.name for stage in shuffled] != names
+    assert shuffled[-1].name == "maturation"
+    assert {s.name: s.steps for s in shuffled} == {s.name: s.steps for s in given}
+    assert len({arms.random_order(5, seed) for seed in range(20)}) > 10
+    assert all(arms.random_order(2, seed) == (1, 0) for seed in range(5))
+
+
+def test_an_unknown_arm_is_refused():
+    with pytest.raises(InputError, match="did you mean 'uniform_100'"):
+        plan("uniform")
