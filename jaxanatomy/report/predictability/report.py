@@ -109,6 +109,11 @@ def _weights_section(
     return Section("Do weights foretell weights", (_METHOD, _NULLS, *words), content)
 
 
+def _titles() -> list[str]:
+    """The readings as headings, which may break at a space."""
+    return [name.replace("_", " ") for name in READING_TITLES]
+
+
 def _sentence(reading: str, names: Sequence[str], means: Mapping) -> str:
     """How one reading compares with its null, over the components."""
     found = {name: means[name, reading] for name in names if (name, reading) in means}
@@ -132,7 +137,7 @@ def _sentence(reading: str, names: Sequence[str], means: Mapping) -> str:
 
 
 def _mean_table(names, means, paper) -> Table:
-    header = ["matrix", *READING_TITLES]
+    header = ["matrix", *_titles()]
     rows = []
     for name in names:
         cells = [_beside(means.get((name, reading))) for reading in READING_TITLES]
@@ -158,7 +163,7 @@ def _best_table(names, means, paper) -> Table:
         rows.append((Cell(name), *cells, *_paper_cell(paper, name, 1)))
     return Table(
         "Best R² of a target (the best of Gaussian noise, mean of its draws)",
-        ("matrix", *READING_TITLES, *(["AH Table 2, best"] if paper else [])),
+        ("matrix", *_titles(), *(["AH Table 2, best"] if paper else [])),
         tuple(rows),
         folded=True,
     )
