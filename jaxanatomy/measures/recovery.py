@@ -205,3 +205,26 @@ def _or_infinite(value: float | None) -> float:
 def _key(key: tuple[int, int | None]) -> tuple[int, int]:
     layer, seed = key
     return layer, -1 if seed is None else seed
+
+
+def noise_spread(rows: Iterable[Row]) -> dict[int, Row]:
+    """How far noise seeds differ: perplexities with noise and without training, by layer.
+
+    Returns:
+      {"seeds", "low", "median", "high"} of the finite ones; None where there is none.
+    """
+    found: dict[int, list[float | None]] = {}
+    for curve in curves(rows).values():
+        if curve[0]["noise"] and curve[0]["step"] == 0:
+            found.setdefault(curve[0]["layer"], []).append(curve[0]["ppl"])
+    spread = {}
+    for layer, values in found.items():
+        known = [value for value in values if value is not None]
+        spread[layer] = {"seeds": len(values), **dict.fromkeys(("low", "median", "high"))}
+        if known:
+            spread[layer] |= {
+                "low": min(known),
+                "median": float(np.median(known)),
+                "high": max(known),
+            }
+    return spread

@@ -13,19 +13,23 @@ from typing import Any
 
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report.claims.report import claims_report
+from jaxanatomy.report.developmental.report import developmental_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
 from jaxanatomy.report.predictability.report import predictability_report
+from jaxanatomy.report.recovery.report import recovery_report
 from jaxanatomy.report.structure.report import structure_report
 from jaxanatomy.report.style import to_png
 from jaxanatomy.storage import replacing
 
 REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
+    recovery_report,
     importance_report,
     structure_report,
     predictability_report,
     manipulation_report,
+    developmental_report,
     claims_report,
 )
 

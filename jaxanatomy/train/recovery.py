@@ -226,6 +226,23 @@ class RecoveryTrainer:
         return [by_lane[i % lanes][i // lanes] for i in range(len(group.replicas))]
 
 
+def step_flops(config: ModelConfig, replicas: Iterable[Replica], batch: TextBatch) -> int:
+    """Floating-point operations of the matrix products of one step, m n k being 2 m n k.
+
+    A frozen layer counts twice (forward, back to its input), a trained one three times
+    (forward, forward again and its weights in the update), the head twice; not the
+    attention products and no elementwise work.
+    """
+    D, tokens = config.hidden_size, batch.token_RT.size
+    products = 0
+    for replica in replicas:
+        for layer in range(replica.layer, config.num_layers):
+            matrices = config.layer_parameter_count(layer) - 2 * D
+            products += (3 if layer == replica.layer else 2) * tokens * matrices
+        products += 2 * len(batch.predict_P) * D * config.vocab_size
+    return 2 * products
+
+
 def check_layers(config: ModelConfig, layers: Iterable[int]) -> list[int]:
     """The layers in order.
 

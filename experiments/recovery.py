@@ -1,0 +1,377 @@
+"""Recovery: how fast each layer heals after noise, with all the others frozen.
+
+The method (AH sections 3.6 and 4.5, with controls): noise of half a matrix's standard
+deviation on the seven matrices of one layer, then AdamW on that layer alone; perplexity on
+another text every few steps. All layers train at once. Beside every curve stands the same
+training without noise, because training alone lowers the perplexity; beside every noised
+model other noise of the same size. From the steps that a layer takes to heal follows a
+budget, beside AH Table 10.
+
+    python -m experiments.recovery --config=configs/recovery.py --workdir=runs/recovery
+
+`rows.jsonl` has the importance map, a row for each point of each curve and a row of kind
+"final" for each curve; `report.html` shows them. A run that was killed goes on from its last
+checkpoint to the same curves.
+"""
+
+import dataclasses
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = (
+    *("train.devices", "train.backend", "train.clean_megabytes", "checkpoint_every", "progress"),
+)
+SEED_STRIDE = 1000
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains what is not trained yet, then writes summary, figures and report."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.report.recovery.report import recovery_table
+
+    plan = _plan(config)
+    for warning in plan.warnings:
+        print("warning:", warning, file=sys.stderr)
+    with runs.Run.open(workdir, config.to_dict(), plan.provenance(), PLACEMENT) as results:
+        plan.study.measure(results)
+        _measure_curves(config, plan, results)
+        results.append(_final_rows(config, plan, results.rows))
+        results.write_summary(_summary(config, plan, results.rows))
+        path = report.write_report(results.folder)
+        print(recovery_table(results.rows))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The replicas, and what they would cost."""
+    plan = _plan(config)
+    return plan.describe()
+
+
+def describe() -> str:
+    """Texts and model ids, a line each."""
+    from jaxanatomy.data.text import SOURCES, TEXTS
+    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
+
+    sections = {
+        "texts": {**TEXTS, **SOURCES, "evaluation": "train_text only: the evaluation text"},
+        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+    }
+    return cli.format_sections(sections)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What a config asks for, checked; nothing is loaded.
+
+    Attributes:
+      study: The undamaged model, and the importance map, on the evaluation text.
+      text: The evaluation text.
+      train_text: The training text.
+      train: Its batches.
+      groups: Replicas that train, as they train together.
+      others: Groups of replicas whose noise is measured, and that do not train.
+      steps: When to do what.
+      optimiser: Of every replica.
+      options: How to run.
+      warnings: What the reader of the report has to know.
+    """
+
+    study: Any
+    text: Any
+    train_text: Any
+    train: Any
+    groups: list
+    others: list
+    steps: Any
+    optimiser: Any
+    options: Any
+    warnings: list[str]
+
+    def provenance(self) -> dict[str, Any]:
+        """Of both texts."""
+        found = self.study.provenance()
+        hashes = {self.text.name: self.text.sha256, self.train_text.name: self.train_text.sha256}
+        return {**found, "data_sha256": hashes}
+
+    def describe(self) -> str:
+        """Replicas, work and expected time."""
+        from jaxanatomy.progress import format_duration
+        from jaxanatomy.sweep import cost
+        from jaxanatomy.train.recovery import step_flops
+
+        replicas = [replica for group in self.groups for replica in group]
+        work = self.steps.total * step_flops(self.study.config, replicas, self.train[0])
+        seconds = work / (cost.EFFICIENCY * cost.measure_peak())
+        noisy = sum(replica.noise for replica in replicas)
+        others = sum(map(len, self.others))
+        lines = [
+            f"recovery on {self.train_text.name}: {noisy} replicas with noise, "
+            f"{len(replicas) - noisy} without, in {len(self.groups)} groups",
+            f"  without training                 {others} more replicas with noise",
+            f"  steps                            {self.steps.total}, evaluated every "
+            f"{self.steps.eval_every} on {self.text.name}",
+            f"  matrix products                  {work / 1e12:,.2f} TFLOP",
+            f"  expected time                    {format_duration(seconds)} (at "
+            f"{cost.EFFICIENCY:.0%} of the product peak measured now)",
+            *(f"  warning: {warning}" for warning in self.warnings),
+        ]
+        return "\n".join([*lines, "", self.study.describe()])
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    """Refuses what cannot be trained."""
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.interventions import cells
+    from jaxanatomy.measures.recovery import check_thresholds
+    from jaxanatomy.study import Part, Study, StudySettings, tokenise
+    from jaxanatomy.sweep import SweepOptions
+    from jaxanatomy.train.curves import Steps
+    from jaxanatomy.train.optimiser import AdamW
+    from jaxanatomy.train.options import TrainOptions
+    from jaxanatomy.train.recovery import check_layers
+    from jaxanatomy.weights import open_model
+
+    for name, least in (("seeds", 1), ("noise_seeds", 0), ("train_tokens", 2)):
+        if config[name] < least:
+            raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
+    if not 0 <= config.sigma < float("inf"):
+        raise InputError(f"sigma must be finite and 0 or above; got {config.sigma}; AH has 0.5")
+    check_thresholds(config.thresholds)
+    steps = Steps(config.steps, config.eval_every, config.checkpoint_every)
+    optimiser, options = AdamW(**config.optimiser), TrainOptions(**config.train)
+    source, text = open_model(config.model), load_text(config.text)
+    upper_bound = config.train_text == "evaluation"
+    train_text = text if upper_bound else load_text(config.train_text)
+    layers = check_layers(source.config, config.layers or range(source.config.num_layers))
+    window = min(config.train_tokens, source.config.context_length)
+    train = tokenise(source, train_text, window=window, tokens_per_batch=config.train_tokens)
+    settings = StudySettings(
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+        options=SweepOptions(dtype=options.dtype, precision=options.precision),
+        progress=config.progress,
+    )
+    variants = cells.main_map(source.config) if config.importance else []
+    groups, others = _replicas(config, layers)
+    return _Plan(
+        study=Study(source, [Part(text, variants)], settings),
+        text=text,
+        train_text=train_text,
+        train=train,
+        groups=groups,
+        others=others,
+        steps=steps,
+        optimiser=optimiser,
+        options=options,
+        warnings=_warnings(text, train_text, upper_bound),
+    )
+
+
+def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
+    """Groups of neighbouring layers that train, and groups whose noise is measured alone."""
+    from jaxanatomy.train.recovery import Replica
+
+    seeds = max(config.seeds, config.noise_seeds)
+    noisy = [[Replica(layer, layer + SEED_STRIDE * j) for j in range(seeds)] for layer in layers]
+    controls = [[Replica(layer)] if config.controls else [] for layer in layers]
+    trained = [
+        replica
+        for control, own in zip(controls, noisy, strict=True)
+        for replica in (*control, *own[: config.seeds])
+    ]
+    others = [replica for own in noisy for replica in own[config.seeds :]]
+    size = config.train.group_size
+    return tuple(
+        [each[start : start + size] for start in range(0, len(each), size)]
+        for each in (trained, others)
+    )
+
+
+def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
+    """The rows of all curves that are not there yet, group by group."""
+    from jaxanatomy import runs
+    from jaxanatomy.train.curves import noised_points, train_curves
+    from jaxanatomy.train.recovery import RecoveryTrainer
+
+    rows = _CurveRows(config, plan)
+    groups = [group for group in plan.groups if not rows.finished(group, results)]
+    others = [group for group in plan.others if not rows.started(group, results)]
+    if not groups and not others:
+        return
+    replicas = [replica for group in (*plan.groups, *plan.others) for replica in group]
+    trainer = RecoveryTrainer(
+        plan.study.config,
+        {replica.layer for replica in replicas},
+        plan.train,
+        plan.study.batches(plan.text),
+        plan.optimiser,
+        plan.options,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(plan.study.load)
+        trainer.compile()
+        trainer.place(loading.result().params)
+    for group in others:
+        results.append(rows.of(noised_points(trainer, group, config.sigma)))
+    total = len(groups) * plan.steps.total
+    with runs.Progress(total, "steps", force=config.progress) as progress:
+        for group in groups:
+            folder = results.path("checkpoints") / f"group_{plan.groups.index(group)}"
+            train_curves(
+                *(trainer, group, config.sigma, plan.steps, folder),
+                emit=lambda points: results.append(rows.of(points)),
+                progress=progress.update,
+            )
+
+
+class _CurveRows:
+    """Rows of points, and which of them a run has."""
+
+    def __init__(self, config: ConfigDict, plan: _Plan):
+        from jaxanatomy.data.packing import gather_predictions
+
+        self._plan = plan
+        batches = plan.study.batches(plan.text)
+        _, self._document_P, _ = gather_predictions(batches, [b.target_P for b in batches])
+        self._settings = {
+            **{name: config[name] for name in ("sigma", "eval_every", "train_tokens")},
+            "optimiser": dataclasses.asdict(plan.optimiser),
+            "train_data": plan.train_text.sha256,
+        }
+
+    def of(self, points) -> list[dict[str, Any]]:
+        """A row for each point."""
+        from jaxanatomy.measures.losses import finite
+        from jaxanatomy.measures.recovery import evaluation_fields
+
+        rows = []
+        for point in points:
+            row = {"hash": self._hash(point.replica, point.step), **self._labels(point.replica)}
+            row |= {"train_text": self._plan.train_text.name, "step": point.step}
+            row |= {"loss": None if point.loss is None else finite(point.loss)}
+            row |= evaluation_fields(point.nll_P, self._document_P)
+            row |= {"reason": point.reason} if point.reason else {}
+            rows.append(row | {"text": self._plan.text.name})
+        return rows
+
+    def started(self, group, results) -> bool:
+        """Whether all replicas of a group have their first point."""
+        return all(results.done(self._hash(replica, 0)) for replica in group)
+
+    def finished(self, group, results) -> bool:
+        """Whether all curves of a group have ended, by divergence or at the last step."""
+        diverged = {
+            (row["layer"], row["seed"])
+            for row in results.rows
+            if "step" in row and "reason" in row and "kind" not in row
+        }
+        return all(
+            results.done(self._hash(replica, self._plan.steps.total))
+            or tuple(self._labels(replica).values())[:2] in diverged
+            for replica in group
+        )
+
+    def _labels(self, replica) -> dict[str, Any]:
+        seed = replica.seed if replica.noise else None
+        return {"layer": replica.layer, "seed": seed, "noise": replica.noise}
+
+    def _hash(self, replica, step: int) -> str:
+        study, text = self._plan.study, self._plan.text
+        what = {"layer": replica.layer, "noise_seed": replica.seed, "step": step}
+        return study.row_hash(text, **self._settings, **what)
+
+
+def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
+    """What each curve that trained comes to."""
+    from jaxanatomy.measures.recovery import curves, final_row
+
+    found = curves(rows)
+    finals = []
+    for (layer, seed), curve in found.items():
+        if len(curve) < 2 and "reason" not in curve[-1]:
+            continue  # noise that was measured and not trained
+        control = None if seed is None else found.get((layer, None))
+        row = final_row(
+            *(curve, control, _baseline_ppl(rows), config.thresholds),
+            samples=config.bootstrap_samples,
+            seed=config.seed,
+        )
+        what = {"kind": row["kind"], "curve": [point["hash"] for point in curve]}
+        what |= {"control": [point["hash"] for point in control or ()]}
+        what |= {"thresholds": list(config.thresholds)}
+        finals.append({"hash": plan.study.row_hash(plan.text, **what), **row})
+    return finals
+
+
+def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
+    """The figures that the experiment is about."""
+    from jaxanatomy.growth.budgets import budget, recovery_shares
+    from jaxanatomy.measures.recovery import noise_spread, recovery_against_importance
+    from jaxanatomy.report.reference import paper_table, table1_of
+
+    finals = [row for row in rows if row.get("kind") == "final"]
+    degradation = {
+        row["layer"]: row["degradation_percent"]
+        for row in rows
+        if row.get("intervention") == "neighbour_mean"
+    }
+    last = f"{config.thresholds[-1]:g}"
+    table = paper_table("table10_budget")
+    same_model = table1_of({**config.to_dict(), **plan.study.config.to_dict()})
+    groups = table["groups"] if same_model else ()
+    shares = recovery_shares(finals, last, plan.steps.total)
+    settings = {"samples": config.bootstrap_samples, "seed": config.seed}
+    return {
+        "text": plan.text.name,
+        "train_text": plan.train_text.name,
+        "steps": plan.steps.total,
+        "thresholds": [f"{value:g}" for value in config.thresholds],
+        "baseline_ppl": _baseline_ppl(rows),
+        "warnings": plan.warnings,
+        "diverged": [
+            {name: row[name] for name in ("layer", "seed", "reason")}
+            for row in finals
+            if "reason" in row
+        ],
+        "noise": noise_spread(rows),
+        "importance": recovery_against_importance(finals, degradation, last, **settings),
+        "shares": shares,
+        "budget": budget(shares, groups, table["steps_per_layer"]),
+    }
+
+
+def _baseline_ppl(rows) -> float:
+    """Perplexity of the undamaged model."""
+    from jaxanatomy.errors import InputError
+
+    (row,) = (row for row in rows if row.get("variant") == "baseline")
+    if row["ppl"] is None:
+        raise InputError(
+            f"the undamaged model must have a finite perplexity; {row['reason']}; choose "
+            "another model or text"
+        )
+    return row["ppl"]
+
+
+def _warnings(text, train_text, upper_bound: bool) -> list[str]:
+    shared = set(text.documents) & set(train_text.documents)
+    if not shared or upper_bound:
+        return []
+    return [
+        f"{len(shared)} of {len(text.documents)} documents of the evaluation text {text.name} are "
+        f"in the training text {train_text.name}, too: the curves show learning by heart, no "
+        "recovery; train_text=evaluation says that it is meant"
+    ]
+
+
+if __name__ == "__main__":
+    cli.run_experiment("recovery", run)

@@ -1,0 +1,156 @@
+"""Recovery curves of a group of replicas: train, evaluate, checkpoint, go on after a kill."""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.train.checkpoints import Checkpoints, Saved
+from jaxanatomy.train.recovery import Group, RecoveryTrainer, Replica
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """When to do what, in optimiser steps.
+
+    Attributes:
+      total: Steps of training.
+      eval_every: Steps from one evaluation to the next; the last step is evaluated, too.
+      checkpoint_every: Steps from one checkpoint to the next, a multiple of `eval_every`.
+
+    Raises:
+      InputError: One of them is below 1, or the last no multiple.
+    """
+
+    total: int
+    eval_every: int
+    checkpoint_every: int
+
+    def __post_init__(self):
+        names = {"steps": self.total, "eval_every": self.eval_every}
+        for name, value in (names | {"checkpoint_every": self.checkpoint_every}).items():
+            if value < 1:
+                raise InputError(f"{name} must be a whole number above 0; got {value}")
+        if self.checkpoint_every % self.eval_every:
+            raise InputError(
+                f"checkpoint_every must be a multiple of eval_every={self.eval_every}; got "
+                f"{self.checkpoint_every}"
+            )
+
+    def evaluated(self, step: int) -> bool:
+        """Whether the model is evaluated after so many steps."""
+        return step % self.eval_every == 0 or step == self.total
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A point of a recovery curve.
+
+    Attributes:
+      replica: Whose curve.
+      step: Steps done; at 0 the layer has its noise and no training.
+      nll_P: Loss of each predicted token of the evaluation text.
+      loss: Mean of the training losses since the point before, each before its step; None
+        at step 0.
+      reason: Why the curve ends here, if it diverged; else empty.
+    """
+
+    replica: Replica
+    step: int
+    nll_P: np.ndarray
+    loss: float | None
+    reason: str = ""
+
+
+Emit = Callable[[list[Point]], None]
+
+
+def train_curves(
+    trainer: RecoveryTrainer,
+    replicas: Sequence[Replica],
+    sigma: float,
+    steps: Steps,
+    folder: Path,
+    emit: Emit,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> None:
+    """Trains one group of replicas to the end, from its checkpoint if there is one.
+
+    Points are emitted before the checkpoint of their step is written, so that a run that
+    is killed at any step emits some points twice and none never.
+
+    Args:
+      trainer: With the model placed.
+      replicas: The group.
+      sigma: Size of the noise.
+      steps: When to do what.
+      folder: For checkpoints; removed at the end.
+      emit: Takes the points of all replicas at a step.
+      progress: Told of the steps done.
+    """
+    group = trainer.start(replicas, sigma)
+    with Checkpoints(folder) as checkpoints:
+        done = _resume(trainer, group, checkpoints)
+        progress(done)
+        if done == 0:
+            emit(_points(trainer, group, 0, []))
+        losses: list[list[float | None]] = []
+        for step in range(done + 1, steps.total + 1):
+            if not any(group.active):
+                progress(steps.total - step + 1)
+                break
+            losses.append(trainer.step(group, step - 1))
+            progress(1)
+            if steps.evaluated(step):
+                emit(_points(trainer, group, step, losses))
+                losses = []
+            if step % steps.checkpoint_every == 0 and step < steps.total:
+                checkpoints.save(Saved(step, group.active, trainer.export_state(group)))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def noised_points(
+    trainer: RecoveryTrainer, replicas: Sequence[Replica], sigma: float
+) -> list[Point]:
+    """The points at step 0 of as many replicas as a group holds; nothing is trained."""
+    return _points(trainer, trainer.start(replicas, sigma), 0, [])
+
+
+def _resume(trainer: RecoveryTrainer, group: Group, checkpoints: Checkpoints) -> int:
+    """Steps that the checkpoint has done, now those of the group."""
+    saved = checkpoints.restore(trainer.export_state(group))
+    if saved is None:
+        return 0
+    trainer.import_state(group, saved.leaves)
+    group.active[:] = saved.active
+    return saved.step
+
+
+def _points(
+    trainer: RecoveryTrainer, group: Group, step: int, losses: list[list[float | None]]
+) -> list[Point]:
+    """The points of the active replicas; those that diverged are stopped."""
+    points = []
+    for index, nll_P in enumerate(trainer.evaluate(group)):
+        if nll_P is None:
+            continue
+        own = [each[index] for each in losses]
+        reason = _divergence(step, own, nll_P)
+        group.active[index] = not reason
+        loss = float(np.mean(own)) if own else None
+        points.append(Point(group.replicas[index], step, nll_P, loss, reason))
+    return points
+
+
+def _divergence(step: int, losses: list[float], nll_P: np.ndarray) -> str:
+    """Where a curve stopped being finite, in words; empty if it is."""
+    for steps_ago, loss in zip(range(len(losses) - 1, -1, -1), losses, strict=True):
+        if not math.isfinite(loss):
+            return f"diverged: the training loss of step {step - steps_ago} is {loss}"
+    if not np.isfinite(nll_P).all():
+        return f"diverged: the loss on the evaluation text is not finite after step {step}"
+    return ""
