@@ -128,16 +128,16 @@ def turn(
     """
     x_CRTD = _streams(pool_XRTD, slot_C)
     C, R, T, D = x_CRTD.shape
-    x_MD = x_CRTD.reshape(C, R * T, D)[:, text.predict_P].reshape(-1, D)
-    h_MD, pull = jax.vjp(lambda x: model.final_norm(config, head, x), x_MD)
-    target_M, weight_M = jnp.tile(text.target_P, C), jnp.tile(weight_P, C)
-    nll_M, dh_MD = model.token_nll_and_gradient(h_MD, tree.unembedding(head), target_M, dtype)
-    (dx_MD,) = pull(dh_MD * weight_M[:, None])
+    x_PD = x_CRTD.reshape(C, R * T, D)[:, text.predict_P].reshape(-1, D)
+    h_PD, pull = jax.vjp(lambda x_PD: model.final_norm(config, head, x_PD), x_PD)
+    target_P, weight_P = jnp.tile(text.target_P, C), jnp.tile(weight_P, C)
+    nll_P, dh_PD = model.token_nll_and_gradient(h_PD, tree.unembedding(head), target_P, dtype)
+    (dx_PD,) = pull(dh_PD * weight_P[:, None])
     # Added, not set: padding points at position 0, which may be predicted from as well.
-    d_CMD = jnp.zeros_like(x_CRTD).reshape(C, R * T, D)
-    d_CMD = d_CMD.at[:, text.predict_P].add(dx_MD.reshape(C, -1, D))
-    pool_XRTD = pool_XRTD.at[slot_C].set(d_CMD.reshape(x_CRTD.shape), mode="drop")
-    return pool_XRTD, (nll_M * weight_M).reshape(C, -1).sum(axis=-1)
+    flat = jnp.zeros_like(x_CRTD).reshape(C, R * T, D)
+    flat = flat.at[:, text.predict_P].add(dx_PD.reshape(C, -1, D))
+    pool_XRTD = pool_XRTD.at[slot_C].set(flat.reshape(x_CRTD.shape), mode="drop")
+    return pool_XRTD, (nll_P * weight_P).reshape(C, -1).sum(axis=-1)
 
 
 def read(
