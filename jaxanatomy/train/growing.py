@@ -7,6 +7,7 @@ learning rate is one continuous schedule over all stages.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -143,7 +144,7 @@ class _Growing:
         self.config, self.corpus, self.replicas = config, corpus, replicas
         seeds_M = np.array([replica.seed for replica in replicas])
         self.keys_M = jax.vmap(jax.random.key)(seeds_M)
-        params = jax.jit(jax.vmap(lambda key: model.init(config, key)))(self.keys_M)
+        params = _init(config, self.keys_M)
         self.initial: Blocks = dict(enumerate(params.pop("layers")))
         self.ends: tree.Params = params
         self.blocks: Blocks = {}
@@ -160,12 +161,9 @@ class _Growing:
         """Brings in the layers of a stage: clones, and those with initial weights."""
         for layer, source in stage.clone:
             width = self.config.layers[layer].ffn_width
-
-            def one(block: tree.Block, key: jax.Array, layer=layer, width=width) -> tree.Block:
-                key = jax.random.fold_in(key, layer)
-                return clone(block, width, key, stage.noise, stage.ffn_scale)
-
-            self.blocks[layer] = jax.jit(jax.vmap(one))(self.blocks[source], self.keys_M)
+            self.blocks[layer] = _clone(
+                self.blocks[source], self.keys_M, layer, width, stage.noise, stage.ffn_scale
+            )
         for layer in stage.layers:
             self.blocks.setdefault(layer, self.initial[layer])
 
@@ -195,20 +193,20 @@ class _Growing:
             self._evaluate(stage, loss, state.params, frozen, losses_EM)
             progress(count)
         merged = merge(state.params, frozen)
-        blocks = jax.vmap(tree.unstack)(merged.pop("layers"))
+        blocks = _unstack(merged.pop("layers"))
         self.blocks |= dict(zip(stage.layers, blocks, strict=True))
         self.ends = merged
 
     def parameters(self) -> list[tree.Params]:
         """Parameters of each replica."""
-        params = {**self.ends, "layers": jax.vmap(tree.stack)(self._ordered())}
+        params = {**self.ends, "layers": _stack(self._ordered())}
         return [
             jax.tree.map(lambda leaf, at=at: leaf[at], params) for at in range(len(self.replicas))
         ]
 
     def score(self, batch) -> list[float]:
         """The loss of the model as it is on a batch."""
-        params = {**self.ends, "layers": jax.vmap(tree.stack)(self._ordered())}
+        params = {**self.ends, "layers": _stack(self._ordered())}
         nothing = {name: None for name in self.ends} | {"layers": (None,) * len(params["layers"])}
         loss = LanguageModelLoss(self._config(sorted(self.blocks)))
         return np.asarray(evaluate(loss, params, nothing, batch, replicas=True)).tolist()
@@ -220,11 +218,8 @@ class _Growing:
         return self.config.with_layers(self.config.layers[layer] for layer in layers)
 
     def _partition(self, stage: Stage) -> tuple[tree.Params, tree.Params]:
-        def one(blocks: Blocks, ends: tree.Params):
-            return partition(blocks, ends, stage.train, stage.embedding)
-
         blocks = {layer: self.blocks[layer] for layer in stage.layers}
-        return jax.jit(jax.vmap(one))(blocks, self.ends)
+        return _split(blocks, self.ends, stage.train, stage.embedding)
 
     def _chunk(self, length: int):
         """Batches [E, M, R, T] and rates [E, M] of the next steps; beyond the end repeats."""
@@ -248,3 +243,28 @@ class _Growing:
         self.points.append(
             Point(stage.name, self.step, done.tolist(), self.seconds, mean_M, nll_M.tolist())
         )
+
+
+# Over the axis of replicas; compiled once for all arms of an experiment.
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _init(config: ModelConfig, keys_M: jax.Array) -> tree.Params:
+    return jax.vmap(functools.partial(model.init, config))(keys_M)
+
+
+@functools.partial(jax.jit, static_argnames=("width", "noise", "ffn_scale"))
+def _clone(block, keys_M, layer, width: int, noise: float, ffn_scale: float) -> tree.Block:
+    def one(block: tree.Block, key: jax.Array) -> tree.Block:
+        return clone(block, width, jax.random.fold_in(key, layer), noise, ffn_scale)
+
+    return jax.vmap(one)(block, keys_M)
+
+
+@functools.partial(jax.jit, static_argnames=("train", "ends_train"))
+def _split(blocks: Blocks, ends, train: tuple[int, ...], ends_train: bool):
+    return jax.vmap(lambda blocks, ends: partition(blocks, ends, train, ends_train))(blocks, ends)
+
+
+_stack = jax.jit(jax.vmap(tree.stack))
+_unstack = jax.jit(jax.vmap(tree.unstack))

@@ -30,7 +30,7 @@ def test_every_claim_is_in_an_overview_and_has_its_evidence(record):
     assert (report.kind, report.title) == ("Claims audit", "file:x")
     titles = [section.title for section in report.sections]
     assert titles == [
-        *("At a glance", "Importance", "Structure", "Predictability", "Manipulation"),
+        *("At a glance", "Importance", "Structure", "Predictability", "Manipulation", "Developmental"),
         "The paper's own figures",
     ]
     overviews = [section.content[0] for section in report.sections[1:]]
@@ -48,7 +48,7 @@ def test_the_counts_are_those_of_the_rows(record):
     assert lines["Structure"] == [0, 0, 3]
     assert lines["The paper's own figures"] == [3, 15, 1]
     lead = claims_report(record).lead
-    assert lead.startswith("Of 37 claims about the model 1 holds, 3 do not hold, 33 cannot be told")
+    assert lead.startswith("Of 43 claims about the model 1 holds, 3 do not hold, 39 cannot be told")
 
 
 def test_a_verdict_is_a_word_on_a_colour(record):
@@ -96,9 +96,9 @@ def test_another_report_can_embed_its_own_claims(importance):
 
 def test_the_terminal_has_a_line_for_each_claim_about_the_model(record):
     lines = summary_table(record.rows).splitlines()
-    assert len(lines) == 37 + 2
+    assert len(lines) == 43 + 2
     assert lines[0].startswith("holds          Layers are not interchangeable")
-    assert lines[-2] == "claims about the model: 1 holds, 3 do not hold, 33 cannot be told"
+    assert lines[-2] == "claims about the model: 1 holds, 3 do not hold, 39 cannot be told"
     assert lines[-1] == (
         "claims about the paper's own figures: 3 hold, 15 do not hold, 1 cannot be told"
     )

@@ -15,6 +15,7 @@ from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report.claims import (
     budgets,
     contradictions,
+    developmental,
     importance,
     layers,
     manipulation,
@@ -43,6 +44,7 @@ CLAIMS: tuple[Claim, ...] = (
     *predictability.CLAIMS,
     *manipulation.CLAIMS,
     *probes.CLAIMS,
+    *developmental.CLAIMS,
     *contradictions.CLAIMS,
     *budgets.CLAIMS,
 )
@@ -53,6 +55,7 @@ _FIELDS = {
     "structure": "metric",
     "manipulation": "strategy",
     "importance": "intervention",
+    "developmental": "exact_completions",
 }
 
 
@@ -99,17 +102,19 @@ def gather(folders: Iterable[str | Path]) -> Evidence:
 
 
 def _require_one_model(records: Mapping[str, RunRecord]) -> None:
-    def weights(record: RunRecord) -> Any:
-        return record.provenance.get("weights_sha256") or record.provenance.get("model")
-
-    first, *others = records.values()
+    """Runs that train their own models from scratch go with those of any checkpoint."""
+    first, *others = [record for record in records.values() if _weights(record)] or [None]
     for other in others:
-        if weights(other) != weights(first):
+        if _weights(other) != _weights(first):
             raise InputError(
                 f"expected runs of one model; {first.folder} is of {_model(first)}, {other.folder} "
-                f"of {_model(other)} ({weights(first)!s:.8} and {weights(other)!s:.8}); audit each "
-                "model on its own"
+                f"of {_model(other)} ({_weights(first)!s:.8} and {_weights(other)!s:.8}); audit "
+                "each model on its own"
             )
+
+
+def _weights(record: RunRecord) -> Any:
+    return record.provenance.get("weights_sha256") or record.provenance.get("model")
 
 
 def _model(record: RunRecord) -> str:
@@ -120,7 +125,7 @@ def audit(evidence: Evidence, claims: Iterable[Claim] = CLAIMS) -> list[dict[str
     """A row for each claim: `claim`, `source`, `statement`, `paper`, `measured`, `null`, `rule`,
     `verdict`, `reason`, `model`, `text`, and `needs`, the experiments that it reads (none for
     arithmetic on the paper's figures)."""
-    models = sorted({_model(record) for record in evidence.records.values()})
+    models = sorted({_model(record) for record in evidence.records.values() if _weights(record)})
     hashes = {
         name: [row["hash"] for row in record.rows] for name, record in evidence.records.items()
     }

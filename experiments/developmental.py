@@ -1,0 +1,266 @@
+"""Developmental training: does a transformer that grows learn better than one trained flat?
+
+The method (AH section 4.6, with controls): a 12-layer model whose FFN widths follow the
+importance of layers (Table 6) learns simple facts, either all layers at every step, or in
+six phases in which layers are born as clones (Table 7). Both are judged by paraphrases of
+facts that they were told, at the end and at their best. Controls take the claim apart:
+clones made at the start, phases in another order, equal FLOPs instead of equal steps, and a
+learning rate tuned for every arm.
+
+    python -m experiments.developmental --workdir=runs/developmental
+
+`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+if TYPE_CHECKING:
+    from jaxanatomy.config import ModelConfig
+    from jaxanatomy.data.facts import Facts
+    from jaxanatomy.growth.arms import ArmSettings
+    from jaxanatomy.growth.phases import Stage
+    from jaxanatomy.runs import Progress, Run
+    from jaxanatomy.train.growing import Corpus, Trained
+    from jaxanatomy.weights.tokenizer import Tokenizer
+
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = ("progress", "arms")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains what is not trained yet, then writes summary, figures and report."""
+    from jaxanatomy import host, report, runs
+    from jaxanatomy.measures.developmental import summarise
+    from jaxanatomy.report.developmental.report import summary_table
+
+    host.keep_freed_memory()
+    plan = _plan(config)
+    provenance = runs.provenance(
+        architecture=plan.model.to_dict(),
+        parameters=plan.model.parameter_count,
+        data_sha256=plan.facts.sha256,
+    )
+    with runs.Run.open(workdir, config.to_dict(), provenance, PLACEMENT) as results:
+        with runs.Progress(plan.total_steps(), "training", force=config.progress) as progress:
+            for arm in plan.arms:
+                _train_arm(plan, arm, results, progress)
+        results.write_summary(summarise(results.rows))
+        path = report.write_report(results.folder)
+        print(summary_table(results.rows))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The arms, their phases and what they would cost."""
+    from jaxanatomy.growth.arms import total_flops
+
+    plan = _plan(config)
+    trained = len(plan.config.seeds) + len(plan.config.learning_rates) * len(
+        plan.config.tuning_seeds
+    )
+    lines = [
+        f"{plan.model.parameter_count:,} parameters; {len(plan.facts.train)} sentences to learn, "
+        f"{len(plan.facts.validation)} to judge by"
+    ]
+    for arm, stages in plan.arms.items():
+        cost = total_flops(plan.model, stages, plan.settings)
+        steps = sum(stage.steps for stage in stages)
+        lines.append(f"{arm}: {steps} steps, {cost / 1e12:.2f} TFLOP, trained {trained} times")
+        for stage in stages:
+            layers = " ".join(map(str, stage.train))
+            lines.append(f"    {stage.steps:4} steps {stage.name}: train {layers}")
+    return "\n".join(lines)
+
+
+def describe() -> str:
+    """Arms and readings, a line each."""
+    from jaxanatomy.growth.arms import ARMS
+    from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN
+
+    return cli.format_sections(
+        {"arms": ARMS, "core": CORE_READINGS, "not_yet_grown": NOT_YET_GROWN}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is to be trained, known before anything is.
+
+    Attributes:
+      config: The config.
+      model: The architecture.
+      facts: The sentences.
+      tokenizer: Of their words.
+      corpus: The same as tokens.
+      settings: What all arms share.
+      arms: The stages of each arm.
+    """
+
+    config: ConfigDict
+    model: "ModelConfig"
+    facts: "Facts"
+    tokenizer: "Tokenizer"
+    corpus: "Corpus"
+    settings: "ArmSettings"
+    arms: dict[str, tuple["Stage", ...]]
+
+    def groups(self) -> dict[str, list[tuple[float | None, int]]]:
+        """Learning rate and seed of the replicas that train together, by purpose.
+
+        The rate None stands for the tuned one.
+        """
+        rates, seeds = self.config.learning_rates, self.config.tuning_seeds
+        return {
+            "tuning": [(rate, seed) for rate in rates for seed in seeds],
+            "main": [(None, seed) for seed in self.config.seeds],
+        }
+
+    def hash(self, arm: str, purpose: str, rate: float, seed: int, **more: Any) -> str:
+        """The hash of a row."""
+        from jaxanatomy import runs
+
+        names = ("batch_rows", "warmup", "cooldown", "weight_decay", "eval_every")
+        return runs.row_hash(
+            code=runs.code_version(),
+            architecture=self.model.to_dict(),
+            data=self.facts.sha256,
+            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
+            settings={name: self.config[name] for name in names},
+            arm=arm,
+            purpose=purpose,
+            learning_rate=rate,
+            seed=seed,
+            **more,
+        )
+
+    def total_steps(self) -> int:
+        """Calls of the progress bar's unit."""
+        return 2 * sum(stage.steps for stages in self.arms.values() for stage in stages)
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    from jaxanatomy.data import facts
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.growth.arms import ArmSettings, arm_stages
+    from jaxanatomy.growth.phases import growth_transformer
+    from jaxanatomy.train.growing import Corpus
+    from jaxanatomy.train.schedule import WarmupStableDecay
+
+    for name in ("steps", "fewer_steps", "batch_rows", "eval_every"):
+        if config[name] < 1:
+            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
+    for name in ("arms", "seeds", "tuning_seeds", "learning_rates"):
+        if not config[name] or len(set(config[name])) < len(config[name]):
+            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
+    if set(config.seeds) & set(config.tuning_seeds) or min(*config.seeds, *config.tuning_seeds) < 0:
+        raise InputError(
+            "seeds and tuning_seeds must be 0 or above and have none in common; got "
+            f"{config.seeds} and {config.tuning_seeds}"
+        )
+    for rate in config.learning_rates:
+        WarmupStableDecay(rate, config.warmup, config.cooldown)
+    if not 0 <= config.weight_decay < float("inf"):
+        raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
+    model, corpus = growth_transformer(), facts.facts(config.facts_seed)
+    sentences = corpus.train + corpus.validation
+    tokenizer = facts.word_tokenizer(corpus.train, model.vocab_size)
+    length = facts.longest_row(sentences)
+    train, validation = (
+        facts.rows(part, tokenizer, length) for part in (corpus.train, corpus.validation)
+    )
+    pad = facts.SPECIAL.index(facts.PAD)
+    settings = ArmSettings(
+        steps=config.steps,
+        fewer_steps=config.fewer_steps,
+        core=config.core,
+        not_yet_grown=config.not_yet_grown,
+        order=config.shuffle_order,
+        rows=config.batch_rows,
+        length=length - 1,  # the last token of a row is only predicted
+    )
+    return _Plan(
+        config=config,
+        model=model,
+        facts=corpus,
+        tokenizer=tokenizer,
+        corpus=Corpus(train, validation, pad),
+        settings=settings,
+        arms={name: arm_stages(name, model, settings) for name in config.arms},
+    )
+
+
+def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> None:
+    """Tunes an arm's learning rate, then trains its seeds; each group together, and once."""
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.measures.developmental import choose_rate
+
+    for purpose, replicas in plan.groups().items():
+        if purpose == "main":
+            rate = choose_rate(results.rows, arm)
+            if rate is None:
+                raise InputError(
+                    f"every learning rate of {plan.config.learning_rates} diverged in {arm}; "
+                    "set lower learning_rates"
+                )
+            replicas = [(rate, seed) for _, seed in replicas]
+        steps = sum(stage.steps for stage in plan.arms[arm])
+        last = {"kind": "final", "stage": plan.arms[arm][-1].name, "step": steps}
+        if all(results.done(plan.hash(arm, purpose, *each, **last)) for each in replicas):
+            progress.update(steps)
+            continue
+        trained = _train(plan, arm, replicas, progress)
+        results.append(_rows(plan, arm, purpose, replicas, trained))
+
+
+def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trained":
+    from jaxanatomy.data.facts import batch_order
+    from jaxanatomy.train.growing import Replica, train_stages
+    from jaxanatomy.train.schedule import WarmupStableDecay
+
+    config, stages = plan.config, plan.arms[arm]
+    steps, sentences = sum(stage.steps for stage in stages), len(plan.facts.train)
+    return train_stages(
+        plan.model,
+        stages,
+        plan.corpus,
+        [
+            Replica(
+                seed,
+                WarmupStableDecay(rate, config.warmup, config.cooldown),
+                batch_order(sentences, config.batch_rows, steps, seed),
+            )
+            for rate, seed in replicas
+        ],
+        eval_every=config.eval_every,
+        weight_decay=config.weight_decay,
+        progress=progress.update,
+    )
+
+
+def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: "Trained") -> list[dict]:
+    """The curve of each replica, and its final row."""
+    from jaxanatomy.growth.arms import flops_at
+    from jaxanatomy.measures.completions import complete
+    from jaxanatomy.measures.developmental import developmental_rows
+
+    prompts = [start for start, _ in plan.facts.prompts]
+    rows = []
+    for at, (rate, seed) in enumerate(replicas):
+        written = complete(plan.model, trained.params[at], plan.tokenizer, prompts)
+        labels = {"arm": arm, "purpose": purpose, "learning_rate": rate, "seed": seed}
+        for row in developmental_rows(trained, at, plan.facts.prompts, written):
+            which = {name: row[name] for name in ("kind", "stage", "step")}
+            flops = flops_at(plan.model, plan.arms[arm], plan.settings, row["step"])
+            hash = plan.hash(arm, purpose, rate, seed, **which)
+            rows.append({"hash": hash, **labels, **row, "flops": flops})
+    return rows
+
+
+if __name__ == "__main__":
+    cli.run_experiment("developmental", run)

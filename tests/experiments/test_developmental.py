@@ -1,0 +1,169 @@
+"""The developmental experiment from the command line, on a small model of twelve layers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.growth import phases
+
+pytestmark = pytest.mark.slow
+
+SMALL = ModelConfig(
+    vocab_size=494,
+    hidden_size=8,
+    head_dim=4,
+    layers=tuple(LayerShape(2, 2, 8 * multiplier) for multiplier in phases.MULTIPLIERS),
+    context_length=32,
+)
+# These arms train all layers at every step, so that one program serves them.
+ARMS = ("uniform_100", "clone_init_uniform", "equal_flops")
+FLAGS = (
+    *("--config.steps=20", "--config.fewer_steps=20", "--config.eval_every=10"),
+    *("--config.seeds=0,1", "--config.learning_rates=1e-3,1e-2", "--config.tuning_seeds=7"),
+)
+FIELDS = {
+    *("hash", "kind", "arm", "purpose", "seed", "learning_rate", "stage", "step", "tokens"),
+    *("flops", "seconds", "loss", "eval_nll"),
+}
+
+
+@pytest.fixture(scope="module")
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phases, "growth_transformer", lambda: SMALL)
+        patch.setattr("jaxanatomy.provenance.code_version", lambda: "test")
+        yield
+
+
+def flags(workdir, *more, arms=ARMS):
+    return [
+        "developmental",
+        f"--workdir={workdir}",
+        f"--config.arms={','.join(arms)}",
+        *FLAGS,
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory, command):
+    workdir = tmp_path_factory.mktemp("runs") / "developmental"
+    done = command(*flags(workdir, arms=ARMS[:2]))
+    assert (done.status, done.err) == (0, "")
+    return workdir, done.out
+
+
+def rows_of(workdir):
+    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+
+
+def test_the_files_and_rows_are_those_of_the_design(finished):
+    workdir, out = finished
+    names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
+    assert names == {"config.json", "rows.jsonl", "summary.json", "figures", "report.html"}
+    rows = rows_of(workdir)
+    assert len({row["hash"] for row in rows}) == len(rows)
+    curves = [row for row in rows if row["kind"] == "curve"]
+    assert all(set(row) == FIELDS for row in curves)
+    finals = [row for row in rows if row["kind"] == "final"]
+    assert all(set(row) > FIELDS | {"final_nll", "min_nll", "completions"} for row in finals)
+    # Two arms, of each two learning rates and two seeds; points at 0, 10 and 20 steps.
+    assert (len(curves), len(finals)) == (2 * 4 * 3, 2 * 4)
+    assert [row["step"] for row in curves[:3]] == [0, 10, 20]
+    assert {row["arm"] for row in finals} == set(ARMS[:2])
+    assert all(len(row["completions"]) == 12 for row in finals)
+    assert f"report: {workdir / 'report.html'}" in out
+    assert out.splitlines()[1].startswith("uniform_100")
+    provenance = json.loads((workdir / "config.json").read_text())["provenance"]
+    assert provenance["parameters"] == SMALL.parameter_count
+
+
+def test_arms_share_seeds_and_data_and_differ_in_weights(finished):
+    finals = [row for row in rows_of(finished[0]) if row["kind"] == "final"]
+    main = [row for row in finals if row["purpose"] == "main"]
+    by_seed = {}
+    for row in main:
+        by_seed.setdefault(row["seed"], []).append(row)
+    assert set(by_seed) == {0, 1}
+    for pair in by_seed.values():
+        assert pair[0]["tokens"] == pair[1]["tokens"]
+        assert pair[0]["flops"] == pair[1]["flops"]
+        assert pair[0]["final_nll"] != pair[1]["final_nll"]
+
+
+def test_each_arm_takes_the_rate_that_did_best_in_tuning(finished):
+    rows = rows_of(finished[0])
+    for arm in ARMS[:2]:
+        finals = [row for row in rows if row["kind"] == "final" and row["arm"] == arm]
+        tuning = {r["learning_rate"]: r["final_nll"] for r in finals if r["purpose"] == "tuning"}
+        assert set(tuning) == {1e-3, 1e-2}
+        taken = {r["learning_rate"] for r in finals if r["purpose"] == "main"}
+        assert taken == {min(tuning, key=tuning.get)}
+
+
+def test_a_finished_run_trains_nothing_and_another_arm_is_added(finished, command, monkeypatch):
+    workdir = finished[0]
+    before = rows_of(workdir)
+    from jaxanatomy.train import growing
+
+    calls, train = [], growing.train_stages
+    monkeypatch.setattr(growing, "train_stages", lambda *a, **k: calls.append(a) or train(*a, **k))
+    assert command(*flags(workdir, arms=ARMS[:2])).status == 0
+    assert (calls, rows_of(workdir)) == ([], before)
+    assert command(*flags(workdir, arms=ARMS)).status == 0
+    assert len(calls) == 2  # tuning and seeds of the new arm
+    after = rows_of(workdir)
+    assert after[: len(before)] == before
+    assert {row["arm"] for row in after[len(before) :]} == {"equal_flops"}
+
+
+def test_the_summary_and_report_have_every_arm(finished):
+    summary = json.loads((finished[0] / "summary.json").read_text())
+    assert set(summary["arms"]) >= set(ARMS[:2])
+    assert set(summary["differences"]) >= {"clone_init_uniform"}
+    finals = [row for row in rows_of(finished[0]) if row["kind"] == "final"]
+    values = [r["final_nll"] for r in finals if (r["arm"], r["purpose"]) == (ARMS[0], "main")]
+    found = summary["arms"]["uniform_100"]["final_nll"]["mean"]
+    assert found == pytest.approx(np.mean(values), rel=1e-9)
+    page = (finished[0] / "report.html").read_text()
+    assert "Developmental training" in page
+    assert {path.name for path in (finished[0] / "figures").iterdir()} == {
+        "loss_curves.png",
+        "training_and_validation.png",
+    }
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--config.arms=growth_10", "did you mean 'growth_100'"),
+        ("--config.steps=3", "3 steps are too few for 6 phases"),
+        ("--config.seeds=0,0", "seeds must name at least one, each once; got (0, 0)"),
+        ("--config.seeds=-1", "0 or above"),
+        ("--config.tuning_seeds=1", "have none in common; got (0, 1) and (1,)"),
+        ("--config.learning_rates=0.0", "a learning rate must be above 0"),
+        ("--config.eval_every=0", "eval_every must be a whole number above 0; got 0"),
+        ("--config.warmup=0.9", "at most together; got 0.9 and 0.2"),
+        ("--config.weight_decay=-1", "weight_decay must be 0 or above; got -1"),
+        ("--config.core=tabel", "did you mean 'table'"),
+        ("--config.not_yet_grown=gone", "did you mean 'frozen'"),
+    ],
+)
+def test_bad_input_is_one_line(small, tmp_path, command, flag, words):
+    arms = ("growth_100",)
+    done = command(*flags(tmp_path / "run", flag, arms=arms))
+    assert done.status == 2
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run" / "rows.jsonl").exists()
+
+
+def test_the_dry_run_lists_arms_and_phases(small, tmp_path, command):
+    done = command(*flags(tmp_path, "--dry_run", "--config.steps=656", arms=("growth_100",)))
+    assert done.status == 0
+    assert "480 sentences to learn, 120 to judge by" in done.out
+    assert "growth_100: 656 steps" in done.out
+    assert "191 steps gastrulation: train 4 5" in done.out
+    assert "growth_50: 416" not in done.out

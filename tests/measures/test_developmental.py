@@ -1,0 +1,121 @@
+"""Rows and summary of the developmental experiment, by literal numbers."""
+
+import math
+import types
+
+import numpy as np
+import pytest
+
+from jaxanatomy.measures import developmental
+from jaxanatomy.measures.developmental import choose_rate, developmental_rows, paired_interval
+
+PROMPTS = (("a", "b c"), ("d", "e"))
+
+
+def trained(losses, diverged=None):
+    points = [
+        types.SimpleNamespace(
+            stage="one" if step < 8 else "two",
+            step=step,
+            tokens=[10 * step],
+            seconds=0.5 * step,
+            loss=[math.nan if step == 0 else 2.0],
+            eval_nll=[loss],
+        )
+        for step, loss in zip((0, 4, 8, 8), losses, strict=True)
+    ]
+    return types.SimpleNamespace(
+        points=points, train_nll=[0.25], diverged=[diverged], wall_seconds=9.0
+    )
+
+
+def test_rows_are_the_curve_and_a_final_row():
+    *curve, final = developmental_rows(trained([6.0, 1.5, 2.0, 3.0]), 0, PROMPTS, ["b c", "x"])
+    assert curve[0] == {
+        "kind": "curve",
+        "stage": "one",
+        "step": 0,
+        "tokens": 0,
+        "seconds": 0.0,
+        "loss": None,
+        "eval_nll": 6.0,
+    }
+    assert [row["eval_nll"] for row in curve] == [6.0, 1.5, 2.0, 3.0]
+    assert (final["kind"], final["stage"], final["step"]) == ("final", "two", 8)
+    assert (final["final_nll"], final["min_nll"], final["min_step"]) == (3.0, 1.5, 4)
+    assert (final["train_nll"], final["tokens"], final["seconds"]) == (0.25, 80, 4.0)
+    assert (final["completions"], final["exact_completions"]) == (["b c", "x"], 1)
+    assert (final["diverged_step"], final["reason"]) == (None, None)
+
+
+def test_a_replica_that_stopped_has_no_losses_but_a_reason():
+    losses = [6.0, 1.5, math.nan, math.nan]
+    *curve, final = developmental_rows(trained(losses, diverged=5), 0, PROMPTS, ["", ""])
+    assert [row["eval_nll"] for row in curve] == [6.0, 1.5, None, None]
+    names = ("final_nll", "min_nll", "min_step", "train_nll")
+    assert [final[name] for name in names] == [None] * 4
+    assert final["reason"] == "the loss was not finite at step 5"
+
+
+def final_row(arm, seed, final, low=None, rate=1e-3, purpose="main"):
+    return {
+        "kind": "final",
+        "purpose": purpose,
+        "arm": arm,
+        "seed": seed,
+        "learning_rate": rate,
+        "final_nll": final,
+        "min_nll": final if low is None else low,
+        "train_nll": 0.5,
+        "step": 656,
+        "flops": 7,
+        "seconds": 3.0 + seed,
+        "exact_completions": 12 - seed,
+        "diverged_step": None if final is not None else 3,
+        "wall_seconds": 40.0,
+    }
+
+
+def test_the_interval_is_student_s():
+    # t quantile of 4 degrees of freedom at 97.5 %: 2.776445.
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    half = 2.776445 * math.sqrt(2.5 / 5)
+    np.testing.assert_allclose(paired_interval(values), (3 - half, 3 + half), rtol=1e-6)
+    assert np.isnan(paired_interval([1.0])).all()
+
+
+def test_the_learning_rate_of_lowest_final_loss_is_taken():
+    tuning = [
+        final_row("a", seed, loss, rate=rate, purpose="tuning")
+        for rate, losses in ((1e-4, (2, 4)), (1e-3, (3, 2.5)), (1e-2, (0.1, None)))
+        for seed, loss in enumerate(losses)
+    ]
+    assert choose_rate(tuning, "a") == 1e-3
+    assert choose_rate(tuning, "b") is None
+    assert choose_rate([final_row("a", 0, None, purpose="tuning")], "a") is None
+    assert choose_rate([final_row("a", 0, 1.0)], "a") is None
+
+
+def test_the_summary_pairs_seeds():
+    rows = [
+        *(final_row("uniform_100", seed, 2.0 + seed, 1.0) for seed in range(3)),
+        *(final_row("growth_100", seed, 1.5 + seed, 1.25) for seed in range(2)),
+        final_row("growth_100", 2, None),
+        final_row("growth_100", 9, 3.0, rate=3e-3, purpose="tuning"),
+    ]
+    found = developmental.summarise(rows)
+    uniform = found["arms"]["uniform_100"]
+    assert (uniform["seeds"], uniform["seconds"], uniform["exact_completions"]) == (3, 4.0, 11.0)
+    half = 4.302653 / math.sqrt(3)
+    assert uniform["final_nll"] == pytest.approx({"mean": 3, "low": 3 - half, "high": 3 + half})
+    assert found["arms"]["growth_100"]["diverged_seeds"] == [2]
+    assert found["arms"]["growth_100"]["final_nll"]["mean"] == 2.0
+    assert found["differences"] == {
+        "growth_100": {
+            "final_nll": {"seeds": 2, "mean": -0.5, "low": -0.5, "high": -0.5},
+            "min_nll": {"seeds": 2, "mean": 0.25, "low": 0.25, "high": 0.25},
+        }
+    }
+    tried = {"learning_rate": 3e-3, "seed": 9, "final_nll": 3.0, "min_nll": 3.0}
+    assert found["tuning"] == {"growth_100": [tried]}
+    assert found["wall_seconds"] == {"uniform_100": 40.0, "growth_100": 80.0}

@@ -1,0 +1,102 @@
+"""Claims about growth, from literal losses of seeds."""
+
+import pytest
+
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import claims
+from jaxanatomy.report.claims.claim import FAILS, HOLDS, UNDECIDED, Evidence
+
+SPREAD = (-0.01, 0.0, 0.01)
+
+
+def finals(arm, loss, lowest=None, exact=12, seconds=10.0, spread=SPREAD):
+    return [
+        {
+            "hash": f"{arm}{seed}",
+            "kind": "final",
+            "purpose": "main",
+            "arm": arm,
+            "seed": seed,
+            "final_nll": loss + off,
+            "min_nll": (loss if lowest is None else lowest) + off,
+            "seconds": seconds,
+            "flops": 100,
+            "completions": [""] * 12,
+            "exact_completions": exact,
+        }
+        for seed, off in enumerate(spread)
+    ]
+
+
+def finding(claim, *groups):
+    (chosen,) = (each for each in claims.CLAIMS if each.id == claim)
+    rows = [row for group in groups for row in group]
+    record = RunRecord("run", rows, {}, {}, {"done": 1})
+    return chosen.finding(Evidence({"developmental": record}))
+
+
+UNIFORM = finals("uniform_100", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "groups", "verdict"),
+    [
+        ("growth_wins", (UNIFORM, finals("growth_100", 0.9)), HOLDS),
+        ("growth_wins", (UNIFORM, finals("growth_100", 1.1)), FAILS),
+        ("growth_wins", (UNIFORM, finals("growth_100", 1.0, spread=(0.3, -0.3, 0))), UNDECIDED),
+        ("growth_wins", (UNIFORM,), UNDECIDED),
+        ("growth_wins_by_far", (UNIFORM, finals("growth_100", 0.9)), FAILS),
+        ("growth_wins_by_far", (finals("uniform_100", 5), finals("growth_100", 0.9)), HOLDS),
+        ("growth_wins_by_far", (finals("uniform_100", 4.7), finals("growth_100", 1)), UNDECIDED),
+        ("half_budget_wins", (UNIFORM, finals("growth_50", 0.9)), HOLDS),
+        ("half_budget_wins", (UNIFORM, finals("growth_100", 0.9)), UNDECIDED),
+        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=8.7)), HOLDS),
+        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=8.8)), FAILS),
+        ("growth_completes_all", (finals("growth_100", 1),), HOLDS),
+        ("growth_completes_all", (finals("growth_100", 1, exact=11),), FAILS),
+    ],
+)
+def test_verdicts(claim, groups, verdict):
+    assert finding(claim, *groups).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("cloned", "shuffled", "verdict"), [(1.1, 1.2, HOLDS), (0.9, 1.2, FAILS), (1.1, 0.9, FAILS)]
+)
+def test_the_phases_must_beat_both_controls(cloned, shuffled, verdict):
+    groups = finals("clone_init_uniform", cloned), finals("shuffled_phases", shuffled)
+    found = finding("phases_explain_growth", finals("growth_100", 1.0), *groups)
+    assert found.verdict == verdict
+
+
+def test_the_lowest_losses_stand_beside_the_last():
+    found = finding("growth_wins", finals("uniform_100", 1.0, 0.5), finals("growth_100", 0.8, 0.7))
+    assert "growth_100 0.800, uniform_100 1.000, −0.200 [−0.200, −0.200] nats" in found.measured
+    assert "+0.200" in found.null
+    ratio = finding(
+        "growth_wins_by_far",
+        finals("uniform_100", 2, spread=(0,) * 3),
+        finals("growth_100", 1, spread=(0,) * 3),
+    )
+    assert ratio.measured == "2.00 times [2.00, 2.00]"
+
+
+def test_a_seed_that_stopped_is_left_out():
+    stopped = finals("growth_100", 0.9)
+    stopped[0]["final_nll"] = None
+    assert finding("growth_wins", UNIFORM, stopped).verdict == HOLDS
+    alone = finals("growth_100", 0.9, spread=(0.0,))
+    assert "no interval from one seed" in finding("growth_wins", UNIFORM, alone).measured
+
+
+def test_a_run_from_scratch_goes_with_runs_of_a_checkpoint(tmp_path):
+    from jaxanatomy.runs import Run
+
+    made = {"importance": {"intervention": "zero"}, "developmental": {"exact_completions": 3}}
+    provenance = {"importance": {"model": "file:x", "weights_sha256": "1"}, "developmental": {}}
+    for name, fields in made.items():
+        with Run.open(tmp_path / name, {}, provenance[name]) as run:
+            run.append([{"hash": name, **fields}])
+    evidence = claims.gather([tmp_path / name for name in made])
+    assert set(evidence.records) == set(made)
+    assert {row["model"] for row in claims.audit(evidence)} == {"file:x"}
