@@ -264,9 +264,7 @@ def _edited_like(lead: _Key, key: _Key) -> bool:
 
 
 @functools.cache
-def split(
-    count: int, widths: tuple[int, ...], overhead: float = CALL_OVERHEAD
-) -> tuple[int, ...]:
+def split(count: int, widths: tuple[int, ...], overhead: float = CALL_OVERHEAD) -> tuple[int, ...]:
     """The widths, largest first, that take `count` streams at the least cost.
 
     Args:

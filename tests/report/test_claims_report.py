@@ -30,7 +30,14 @@ def test_every_claim_is_in_an_overview_and_has_its_evidence(record):
     assert (report.kind, report.title) == ("Claims audit", "file:x")
     titles = [section.title for section in report.sections]
     assert titles == [
-        *("At a glance", "Importance", "Structure", "Predictability", "Manipulation", "Developmental"),
+        *(
+            "At a glance",
+            "Importance",
+            "Structure",
+            "Predictability",
+            "Manipulation",
+            "Developmental",
+        ),
         "The paper's own figures",
     ]
     overviews = [section.content[0] for section in report.sections[1:]]
