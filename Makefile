@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas anatomy test model lint format parity bench clean
+.PHONY: atlas anatomy test slow model lint format parity bench clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
@@ -22,7 +22,11 @@ anatomy: atlas
 	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
 test: model
-	$(PY) -m pytest -m "not parity"
+	$(PY) -m pytest -m "not parity and not slow"
+
+# What takes more than ten seconds each; .ci/run runs both.
+slow: model
+	$(PY) -m pytest -m "slow and not parity"
 
 model: $(VENV)/.installed
 	$(PY) tools/fetch_model.py

@@ -14,6 +14,8 @@ from jaxanatomy.train import growing
 from jaxanatomy.train.growing import Corpus, Replica, train_stages
 from jaxanatomy.train.schedule import WarmupStableDecay
 
+pytestmark = pytest.mark.slow
+
 SHAPES = (LayerShape(2, 2, 8), LayerShape(2, 2, 16), LayerShape(2, 2, 16))
 CONFIG = ModelConfig(vocab_size=13, hidden_size=8, head_dim=4, layers=SHAPES)
 RNG = np.random.default_rng(0)

@@ -25,6 +25,7 @@ def trained(config, params, batches, evaluation, replicas, adamw, options=None):
     return np.array(losses), [nll_P.mean() for nll_P in trainer.evaluate(group)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "rows", "replicas"),
     # The oracle compiles the whole model for each replica.
