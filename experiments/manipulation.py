@@ -136,7 +136,7 @@ def _grid(config: ConfigDict, model, rows=(), unknown=None):
     from jaxanatomy.interventions.perturbations import perturbation_variants
     from jaxanatomy.measures.manipulation import map_degradation
 
-    degradation = unknown or map_degradation(rows, config.texts[0])
+    degradation = map_degradation(rows, config.texts[0]) if unknown is None else unknown
     settings = {"alphas": config.alphas, "ranks": config.ranks}
     noise = perturbation_variants(
         model,
