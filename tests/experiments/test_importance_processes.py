@@ -58,6 +58,7 @@ def kill_when(process, is_reached, seconds=120):
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_gives_the_same_rows(tiny, tmp_path, command):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert command("importance", *flags_of(tiny, whole)).status == 0

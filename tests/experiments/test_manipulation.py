@@ -156,6 +156,7 @@ def test_a_second_run_reads_no_weights_and_gives_the_same_rows(
     assert (finished.workdir / "rows.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.97])
 def test_a_stopped_run_goes_on_to_the_same_rows(finished, deep, command, tmp_path, share):
     lines = (finished.workdir / "rows.jsonl").read_bytes().splitlines(keepends=True)
@@ -169,6 +170,7 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, deep, command, tmp_pat
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
     done = command(
         *flags(deep, tmp_path / "run"),

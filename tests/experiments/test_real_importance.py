@@ -59,6 +59,7 @@ def test_skipped_layers_are_the_reference(command, tmp_path, reference):
     assert found == pytest.approx(expected, rel=RELATIVE)
 
 
+@pytest.mark.slow
 def test_the_width_of_calls_does_not_change_a_bit():
     model = weights.load(weights.DEFAULT_MODEL)
     (batch,) = tokenise(model, load_text("sentences"))

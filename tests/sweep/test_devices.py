@@ -26,6 +26,7 @@ def report(run_python, with_tests_on_path):
     return json.loads(run_python(HERE / "devices_script.py", timeout=400))
 
 
+@pytest.mark.slow
 def test_lanes_equal_one_device(report):
     assert report.pop("devices") == 8
     assert len(report) == 7
@@ -37,6 +38,7 @@ def test_lanes_equal_one_device(report):
     assert report["streams shard_map 8"]["distinct"] == report["streams pmap 8"]["distinct"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["shard_map", "pmap"])
 def test_two_processes_write_the_rows_of_one(run_python, with_tests_on_path, tmp_path, backend):
     script = HERE / "process_script.py"
