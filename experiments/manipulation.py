@@ -122,11 +122,20 @@ def _map(model):
 
 def _check(config: ConfigDict, model) -> None:
     """Refuses what can be refused before anything is measured."""
-    from jaxanatomy.errors import choose
+    from jaxanatomy.errors import InputError, choose
     from jaxanatomy.measures.temperature import checked_temperatures
 
     choose("grid", config.grid, ("protocol", "main"))
     checked_temperatures(config.calibration.temperatures)
+    if config.calibration.documents < 1:
+        raise InputError(
+            f"calibration.documents must be 1 or above; got {config.calibration.documents}"
+        )
+    for name, values in config.attention.items():
+        if any(not 0 <= value < float("inf") for value in values) or len({*values}) < len(values):
+            raise InputError(
+                f"attention.{name} must be numbers of 0 or above, each once; got {tuple(values)}"
+            )
     _grid(config, model, unknown={layer: 0.0 for layer in range(1, model.num_layers - 1)})
 
 
@@ -136,7 +145,9 @@ def _grid(config: ConfigDict, model, rows=(), unknown=None):
     from jaxanatomy.interventions.perturbations import perturbation_variants
     from jaxanatomy.measures.manipulation import map_degradation
 
-    degradation = map_degradation(rows, config.texts[0]) if unknown is None else unknown
+    degradation = unknown
+    if degradation is None:
+        degradation = map_degradation(rows, config.texts[0], model.num_layers)
     settings = {"alphas": config.alphas, "ranks": config.ranks}
     noise = perturbation_variants(
         model,
@@ -208,6 +219,7 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
             [baseline, *(known[name] for name in known if name in wanted[text.name])],
             measures={temperature.MEASURE: temperature.nll_at_temperatures(grid)},
             settings={"temperatures": grid},
+            everywhere=True,  # only process 0 is left
             rows=functools.partial(temperature.temperature_rows, temperatures=grid),
         )
         for text in texts.values()
@@ -239,13 +251,14 @@ def _measure_attention(config: ConfigDict, study, results) -> None:
     if not todo:
         return
     params = jax.device_put(study.load().params)
-    batch = study.batches(text)[0]
+    batch = study.batches(text)[0]  # of a long text its beginning: `tokens` says how much
+    tokens = int((batch.segment_RT >= 0).sum())
     clean = attention_run(study.config, params, batch)
     with runs.Progress(len(todo), "attention", force=config.progress) as progress:
         for index in todo:
             rows = attention_shift(study.config, params, batch, clean=clean, **settings[index])
             results.append(
-                {"hash": row_hash, **row, "text": text.name}
+                {"hash": row_hash, **row, "text": text.name, "tokens": tokens}
                 for row_hash, row in zip(hashes[index], rows, strict=True)
             )
             progress.update(1)
@@ -257,7 +270,7 @@ def _summary(config: ConfigDict, model, rows):
     from jaxanatomy.measures import manipulation as digest
 
     bootstrap = {"samples": config.bootstrap_samples, "seed": config.seed}
-    sets = named_sets(model, digest.map_degradation(rows, config.texts[0]))
+    sets = named_sets(model, digest.map_degradation(rows, config.texts[0], model.num_layers))
     main = [name for name in MAIN_SETS if name in sets]
     fits = {name: text.name for name, text in _fit_texts(config).items()}
     return {

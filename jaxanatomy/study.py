@@ -8,9 +8,12 @@ with Run.open(workdir, config, study.provenance()) as run:
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import numpy as np
 
 from jaxanatomy import runs
 from jaxanatomy.config import ModelConfig
@@ -99,6 +102,7 @@ class Study:
         self.sweeps: list[Sweep] = []
         self.hashes: list[dict[str, str]] = []
         self._placed: list[Sweep] = []
+        self._tokens: dict[str, str] = {}
         self.add(parts)
 
     def add(self, parts: Sequence[Part]) -> None:
@@ -148,6 +152,7 @@ class Study:
             architecture=self.config.to_dict(),
             weights_sha256=self._source.read_sha256(),
             data_sha256={part.text.name: part.text.sha256 for part in self._parts},
+            tokens_sha256={part.text.name: self._tokens_of(part.text) for part in self._parts},
             seed=self._settings.seed,
         )
 
@@ -169,6 +174,7 @@ class Study:
         return runs.row_hash(
             weights=source.read_sha256(),
             data=text.sha256,
+            tokens=self._tokens_of(text),
             text=text.name,
             code=runs.code_version(),
             dtype=settings.options.dtype,
@@ -240,6 +246,17 @@ class Study:
         )
         hashes = self.hashes[part]
         return [{"hash": hashes[row["variant"]], **row} for row in rows]
+
+    def _tokens_of(self, text: Text) -> str:
+        """A hash of a text as the model sees it: another tokenizer gives other rows."""
+        key = f"{text.name} {text.sha256}"
+        if key not in self._tokens:
+            digest = hashlib.sha256()
+            for batch in self.batches(text):
+                for array in (batch.token_RT, batch.target_P, batch.document_P):
+                    digest.update(np.ascontiguousarray(array).tobytes())
+            self._tokens[key] = digest.hexdigest()
+        return self._tokens[key]
 
     def _hash(self, part: Part, variant: Variant) -> str:
         return self.row_hash(

@@ -215,6 +215,20 @@ def test_hashes_follow_what_decides_a_row(change):
     assert not set(study().row_order()) & set(study(**change).row_order())
 
 
+def test_another_tokenizer_gives_other_rows_and_is_refused_in_the_same_folder(finished):
+    class Shifted(Letters):
+        def encode(self, text):
+            return [(ord(character) + 1) % 101 for character in text]
+
+    part = Part(TEXT, cells.main_map(CONFIG))
+    other = dataclasses.replace(source(), read_tokenizer=Shifted)
+    one, two = (Study(each, [part], StudySettings()) for each in (source(), other))
+    assert not set(one.row_order()) & set(two.row_order())
+    assert one.provenance()["data_sha256"] == two.provenance()["data_sha256"]
+    with pytest.raises(InputError, match=r"provenance\.tokens_sha256"):
+        measure(finished[0], Study(other, [part, Part(OTHER, part.variants)], StudySettings()))
+
+
 def test_a_model_without_tokenizer_is_refused():
     model = Checkpoint(CONFIG, PARAMS, None, "file:somewhere", "sha256")
     with pytest.raises(InputError, match=r"file:somewhere has no tokenizer.*tokenizer\.json"):

@@ -25,7 +25,7 @@ def sweep_rows(rows: Iterable[Row], text: str | None = None) -> list[Row]:
     return [row for row in rows if "kind" not in row and (text is None or row["text"] == text)]
 
 
-def map_degradation(rows: Iterable[Row], text: str) -> dict[int, float]:
+def map_degradation(rows: Iterable[Row], text: str, num_layers: int) -> dict[int, float]:
     """The neighbour mean's degradation of each inner layer, in percent, by layer.
 
     It decides which layers are the set `measured`, and `least_K`; infinite where the
@@ -37,7 +37,9 @@ def map_degradation(rows: Iterable[Row], text: str) -> dict[int, float]:
     found = {
         row["layers"][0]: math.inf if row["ppl"] is None else row["degradation_percent"]
         for row in sweep_rows(rows, text)
-        if row["strategy"] == MAP and row["set"].startswith("layer_")
+        if row["strategy"] == MAP
+        and row["set"].startswith("layer_")
+        and 0 < row["layers"][0] < num_layers - 1
     }
     if not found:
         raise InputError(

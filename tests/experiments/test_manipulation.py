@@ -70,7 +70,7 @@ def sweep_rows(rows, text):
 
 
 def test_the_grid_is_measured_on_the_first_text_and_the_main_sets_on_the_other(finished, deep):
-    degradation = map_degradation(finished.rows, deep.jsonl)
+    degradation = map_degradation(finished.rows, deep.jsonl, 7)
     settings = {"alphas": (0.0, 0.5, 0.9, 1.1), "ranks": ("full", "half", 3)}
     grid = {variant.name for variant in manipulation_grid(DEEP, degradation, **settings)}
     main = {variant.name for variant in table4_variants(DEEP, degradation, **settings)}
@@ -84,7 +84,7 @@ def test_the_grid_is_measured_on_the_first_text_and_the_main_sets_on_the_other(f
 
 def test_rows_are_those_of_a_naive_forward(finished, deep):
     model = weights.load(deep.model)
-    degradation = map_degradation(finished.rows, deep.jsonl)
+    degradation = map_degradation(finished.rows, deep.jsonl, 7)
     (batch,) = tokenise(model, load_text(deep.jsonl))
     rows = sweep_rows(finished.rows, deep.jsonl)
     settings = {"alphas": (0.0, 0.5, 0.9, 1.1), "ranks": ("full", "half", 3)}
@@ -102,7 +102,7 @@ def test_the_sets_are_chosen_by_the_map_of_the_first_text(finished, deep):
     summary = json.loads((finished.workdir / "summary.json").read_text())
     assert summary["sets"]["least_2"] == sorted(ranked[:2])
     assert rows["zero/least_2"]["layers"] == sorted(ranked[:2])
-    degradation = map_degradation(finished.rows, deep.jsonl)
+    degradation = map_degradation(finished.rows, deep.jsonl, 7)
     assert degradation == {
         layer: rows[f"neighbour_mean/layer_{layer}"]["degradation_percent"] for layer in range(1, 6)
     }
@@ -197,9 +197,12 @@ def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
         ("strategies=clone,clone", r"strategies may come once; repeated: clone"),
         ("alphas=nan", r"alphas. expects items of type float or int; got .nan."),
         ("strategies=scale_inf", r"alpha must be a finite number"),
-        ("ranks=9", r"9"),
+        ("ranks=9", r"rank.*got 9"),
         ("grid=all", r"unknown grid 'all'"),
         ("calibration.temperatures=0.5,2", r"temperatures must be at least 4"),
+        ("attention.alphas=-1", r"attention.alphas must be numbers of 0 or above"),
+        ("attention.seeds=0,0", r"each once; got \(0, 0\)"),
+        ("calibration.documents=0", r"calibration.documents must be 1 or above; got 0"),
         ("texts=", r"texts must name at least one text"),
     ],
 )
