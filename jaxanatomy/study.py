@@ -102,7 +102,8 @@ class Study:
         self.sweeps: list[Sweep] = []
         self.hashes: list[dict[str, str]] = []
         self._placed: list[Sweep] = []
-        self._tokens: dict[str, str] = {}
+        self._packed: dict[Text, tuple[TextBatch, ...]] = {}
+        self._tokens: dict[Text, str] = {}
         self.add(parts)
 
     def add(self, parts: Sequence[Part]) -> None:
@@ -166,7 +167,9 @@ class Study:
 
     def batches(self, text: Text) -> tuple[TextBatch, ...]:
         """A text as all parts of this study pack it."""
-        return tokenise(self._source, text, **self._settings.packing)
+        if text not in self._packed:
+            self._packed[text] = tokenise(self._source, text, **self._settings.packing)
+        return self._packed[text]
 
     def row_hash(self, text: Text, **what: Any) -> str:
         """The hash of a row on a text; `what` is what decides it besides model and settings."""
@@ -249,14 +252,13 @@ class Study:
 
     def _tokens_of(self, text: Text) -> str:
         """A hash of a text as the model sees it: another tokenizer gives other rows."""
-        key = f"{text.name} {text.sha256}"
-        if key not in self._tokens:
+        if text not in self._tokens:
             digest = hashlib.sha256()
             for batch in self.batches(text):
                 for array in (batch.token_RT, batch.target_P, batch.document_P):
                     digest.update(np.ascontiguousarray(array).tobytes())
-            self._tokens[key] = digest.hexdigest()
-        return self._tokens[key]
+            self._tokens[text] = digest.hexdigest()
+        return self._tokens[text]
 
     def _hash(self, part: Part, variant: Variant) -> str:
         return self.row_hash(

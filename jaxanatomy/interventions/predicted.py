@@ -8,11 +8,8 @@ from jaxanatomy import tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.prediction import ridge_weights, targets
+from jaxanatomy.interventions.sets import PAPER, PAPER_DEPTH
 from jaxanatomy.interventions.variants import BASELINE, Edit, Step, Variant, baseline_steps
-
-# The layers that AH section 3.5 manipulates in its 30-layer model, without the two ends.
-PAPER_INNER = (3, 5, 6, 12, 14, 17, 19)
-PAPER_LAYERS = 30
 
 
 def predicted(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Block:
@@ -90,8 +87,8 @@ def prediction_sets(num_layers: int, sizes: Sequence[int]) -> dict[str, tuple[in
             middles = [(2 * part + 1) * len(layers) // (2 * size) for part in range(size)]
             sets[f"even_{size}"] = tuple(layers[middle] for middle in middles)
             sets[f"last_{size}"] = tuple(layers[-size:])
-    if num_layers == PAPER_LAYERS:
-        sets["paper_inner"] = PAPER_INNER
+    if num_layers == PAPER_DEPTH:
+        sets["paper_inner"] = PAPER[1:-1]
     return sets
 
 
