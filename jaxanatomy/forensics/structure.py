@@ -327,7 +327,7 @@ def _reading(
     low = high = z = None
     if draws.ndim and defined.size:
         low, high = map(float, np.percentile(defined, INTERVAL))
-        spread = defined.std()
+        spread = defined.std(ddof=1) if defined.size > 1 else 0.0
         # Draws that agree to rounding (two layers to shuffle, say) have no spread.
         if np.isfinite(value) and spread > ROUNDING * max(1.0, abs(defined.mean())):
             z = float((value - defined.mean()) / spread)

@@ -20,7 +20,7 @@ from jaxanatomy.interventions.variants import Variant
 # The factors of AH section 3.5, and between and beyond them.
 PAPER_ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 ALPHAS = (*PAPER_ALPHAS, 0.8, 0.95, 1.05, 1.1)
-LEAST_ALPHAS = (0.5, 0.9)
+LEAST_ALPHAS = (0.5, 0.9)  # on least_1, least_2, ...
 RANKS = ("full", "half", 16, 64)
 # What is done to which sets: names of strategies, ranks in their place. The neighbour mean
 # is the map from which the sets are chosen; here it is a row like the others.
@@ -41,7 +41,6 @@ def manipulation_grid(
     *,
     alphas: Sequence[float] = ALPHAS,
     ranks: Sequence[Rank] | None = None,
-    least_alphas: Sequence[float] = LEAST_ALPHAS,
 ) -> list[Variant]:
     """Every strategy on the main sets, the main strategies on all the others.
 
@@ -50,7 +49,6 @@ def manipulation_grid(
       degradation: Of each inner layer's neighbour mean, in percent; infinite allowed.
       alphas: Factors of scale and scale_output on the main sets.
       ranks: Of low_rank and own_svd there; default: those of `RANKS` that the matrices have.
-      least_alphas: Factors on least_1, least_2, ...
 
     Returns:
       Variants with unique names, without the baseline. What does not exist at a set
@@ -64,7 +62,7 @@ def manipulation_grid(
     variants = table4_variants(config, degradation, alphas=alphas, ranks=ranks)
     for name, layer_set in sets.items():
         if name.startswith("least_"):
-            variants += _variants(config, layer_set, [*_fixed(LEAST), *_scales(least_alphas)])
+            variants += _variants(config, layer_set, [*_fixed(LEAST), *_scales(LEAST_ALPHAS)])
         elif name.startswith("pair_"):
             variants += _variants(config, layer_set, _fixed(PAIRS))
     return variants

@@ -163,6 +163,18 @@ def test_shuffled_layers_are_the_metric_of_layers_in_other_orders():
     assert reading.z == pytest.approx(expected, abs=0.05)
 
 
+def test_a_z_score_counts_the_standard_deviations_of_a_sample():
+    x_LN, rng = random_layers(5), np.random.default_rng(4)
+    found = readings_of(x_LN, samples=3, seed=4)
+    reading = found["delta_correlation", None, "shuffled_layers"]
+    structure.gaussian_moments(moments_of(x_LN), 3, rng)  # drawn first
+    orders = structure.random_orders(5, 3, rng)
+    drawn = [np.mean(naive_delta_correlation(x_LN[order], 1)) for order in orders]
+    spread = np.sqrt(np.square(drawn - np.mean(drawn)).sum() / 2)
+    assert reading.z == pytest.approx((reading.value - np.mean(drawn)) / spread, rel=1e-9)
+    assert {each.z for each in readings_of(x_LN, samples=1).values()} == {None}
+
+
 def test_standardised_and_random_init_are_the_metric_of_those_layers():
     x_LN, other = random_layers(), random_layers(seed=1)
     z_LN = (x_LN - x_LN.mean(1, keepdims=True)) / x_LN.std(1, keepdims=True)

@@ -90,13 +90,12 @@ def test_a_small_model_has_what_it_can_have():
 
 
 def test_factors_and_ranks_can_be_chosen_and_come_once():
-    grid = manipulation_grid(
-        FIVE, SMALL, alphas=(1, 1.0, 0.25), ranks=(8, "half", 8), least_alphas=()
-    )
+    grid = manipulation_grid(FIVE, SMALL, alphas=(1, 1.0, 0.25), ranks=(8, "half", 8))
     names = [v.name for v in grid if v.labels["strategy"] in ("scale", "low_rank")]
+    least = ("low_rank_full", "low_rank_half", "scale_0.5", "scale_0.9")
     assert names == [
         "low_rank_8/measured", "low_rank_half/measured", "scale_1/measured", "scale_0.25/measured",
-        *(f"low_rank_{rank}/least_{k}" for k in (1, 2, 3) for rank in ("full", "half")),
+        *(f"{name}/least_{k}" for k in (1, 2, 3) for name in least),
     ]  # fmt: skip
 
 
@@ -105,7 +104,7 @@ def test_factors_and_ranks_can_be_chosen_and_come_once():
     [
         ({"ranks": (9,)}, "from 1 to 8, the shortest side .* got 9"),
         ({"alphas": (math.nan,)}, "alpha must be a finite number"),
-        ({"least_alphas": ("x",)}, "alpha must be a finite number"),
+        ({"alphas": ("x",)}, "alpha must be a finite number"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
