@@ -9,9 +9,10 @@ from jaxanatomy.model.head import (
     token_nll_at,
 )
 from jaxanatomy.model.modules import Block, block
-from jaxanatomy.model.transformer import attention_bias, embed, forward, hidden, init
+from jaxanatomy.model.transformer import REMAT, attention_bias, embed, forward, hidden, init
 
 __all__ = [
+    "REMAT",
     "Block",
     "attention_bias",
     "block",

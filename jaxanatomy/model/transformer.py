@@ -1,6 +1,7 @@
 """The whole model as pure functions of (config, params, tokens)."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,13 @@ from jaxanatomy.model import head, rope
 from jaxanatomy.model.modules import KERNEL_INIT, block
 
 MASKED = -1e30
+
+# What a layer keeps for its gradient; the rest is computed again on the way back.
+REMAT = {
+    "none": "everything",
+    "dots": "the results of matrix products: norms, softmax and gates are computed again",
+    "full": "its input alone: every layer is computed twice",
+}
 
 
 def init(config: ModelConfig, key: jax.Array) -> tree.Params:
@@ -56,6 +64,7 @@ def hidden(
     position_BT: jax.Array | None = None,
     segment_BT: jax.Array | None = None,
     dtype: jnp.dtype = jnp.float32,
+    remat: str = "none",
 ) -> jax.Array:
     """The residual stream after the last layer, before the final norm, [B, T, D].
 
@@ -66,6 +75,7 @@ def hidden(
       position_BT: Position of each token in its document; default 0 .. T-1.
       segment_BT: Tokens attend within equal segment ids only; default all equal.
       dtype: Of the operands of products.
+      remat: One of `REMAT`; changes memory and time of a gradient, not its value.
     """
     if position_BT is None:
         position_BT = jnp.broadcast_to(jnp.arange(token_BT.shape[1])[None], token_BT.shape)
@@ -80,9 +90,18 @@ def hidden(
         def step(x_BTD, params, module=module):
             return module.apply({"params": params}, x_BTD, tables, bias_BTS)[0], None
 
-        x_BTD, _ = jax.lax.scan(step, x_BTD, stacked)
+        x_BTD, _ = jax.lax.scan(_rematerialised(step, remat), x_BTD, stacked)
         layer += jax.tree.leaves(stacked)[0].shape[0]
     return x_BTD
+
+
+def _rematerialised(step: Callable, remat: str) -> Callable:
+    if remat == "none":
+        return step
+    policies = jax.checkpoint_policies
+    policy = policies.dots_saveable if remat == "dots" else policies.nothing_saveable
+    # A scan keeps the compiler from merging the second computation into the first one.
+    return jax.checkpoint(step, policy=policy, prevent_cse=False)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))

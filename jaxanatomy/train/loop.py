@@ -81,9 +81,10 @@ def start(optimiser: optax.GradientTransformation, params: Tree, replicas: bool 
     return jax.jit(jax.vmap(one) if replicas else one)(params)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("loss", "optimiser", "replicas"), donate_argnames=("state",)
-)
+_STATIC = ("loss", "optimiser", "replicas", "accumulate", "place")
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))
 def run_steps(
     loss: Loss,
     optimiser: optax.GradientTransformation,
@@ -93,6 +94,8 @@ def run_steps(
     rates: jax.Array,
     count: int | jax.Array,
     replicas: bool = False,
+    accumulate: int = 1,
+    place: Callable[[Tree], Tree] | None = None,
 ) -> tuple[State, jax.Array]:
     """Runs the first `count` steps of a chunk of E.
 
@@ -105,12 +108,15 @@ def run_steps(
       rates: Learning rates, [E] or [E, M].
       count: Steps to run, at most E.
       replicas: Whether there is an axis M of replicas.
+      accumulate: Parts that a batch's rows are cut into; their gradients are summed, so
+        that only one part's activations are alive. `loss.weight(batch)` weighs the parts.
+      place: Keeps a tree where it is on the devices of a mesh; see `train.mesh`. Hashable.
 
     Returns:
       (state, losses): the losses before each step, float32, shape of `rates`; NaN beyond
       `count`, and for a replica that is no longer alive.
     """
-    step = functools.partial(_step, loss, optimiser)
+    step = functools.partial(_step, loss, optimiser, accumulate)
     if replicas:
         step = jax.vmap(step)
 
@@ -118,6 +124,7 @@ def run_steps(
         state, losses = carry
         batch = jax.tree.map(lambda leaf: leaf[at], batches)
         state, found = step(state, frozen, batch, rates[at])
+        state = state if place is None else place(state)
         return state, losses.at[at].set(found)
 
     nothing = jnp.full(rates.shape, jnp.nan, jnp.float32)
@@ -127,12 +134,13 @@ def run_steps(
 def _step(
     loss: Loss,
     optimiser: optax.GradientTransformation,
+    accumulate: int,
     state: State,
     frozen: Tree,
     batch: Tree,
     rate: jax.Array,
 ) -> tuple[State, jax.Array]:
-    value, gradient = jax.value_and_grad(loss)(state.params, frozen, batch)
+    value, gradient = _gradient(loss, accumulate, state.params, frozen, batch)
     # One number says whether any gradient is not finite.
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     update, moments = optimiser.update(gradient, state.moments, state.params)
@@ -142,6 +150,32 @@ def _step(
         lambda new, old: jnp.where(alive, new, old), new, state._replace(alive=alive)
     )
     return new, jnp.where(state.alive, value, jnp.nan)
+
+
+def _gradient(
+    loss: Loss, accumulate: int, params: Tree, frozen: Tree, batch: Tree
+) -> tuple[jax.Array, Tree]:
+    """The loss of a batch and its gradient, summed over parts of the batch's rows."""
+    if accumulate == 1:
+        return jax.value_and_grad(loss)(params, frozen, batch)
+    # Part a holds rows a, a + A, ...: rows that lie on several devices stay there.
+    parts = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, accumulate, *leaf.shape[1:]).swapaxes(0, 1), batch
+    )
+    share_A = jax.vmap(loss.weight)(parts)
+    share_A = share_A / share_A.sum()
+
+    def add(sums: tuple[jax.Array, Tree], part: tuple[Tree, jax.Array]):
+        batch, share = part
+        found = jax.value_and_grad(loss)(params, frozen, batch)
+        # A part without predictions has no mean.
+        return jax.tree.map(
+            lambda total, one: total + jnp.where(share > 0, share * one, 0), sums, found
+        ), None
+
+    nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
+    sums, _ = jax.lax.scan(add, nothing, (parts, share_A))
+    return sums
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "replicas"))

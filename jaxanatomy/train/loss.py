@@ -57,19 +57,27 @@ class LanguageModelLoss:
     Attributes:
       config: The architecture, with the layers that are in the model.
       dtype: Of the operands of products.
+      remat: What a layer keeps for its gradient, one of `model.REMAT`.
     """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
 
     def __call__(self, trained: tree.Params, frozen: tree.Params, batch: Batch) -> jax.Array:
         nll_BT = self.nll(merge(trained, frozen), batch)
-        return (nll_BT * batch.weight_BT).sum() / batch.weight_BT.sum()
+        return (nll_BT * batch.weight_BT).sum() / self.weight(batch)
+
+    def weight(self, batch: Batch) -> jax.Array:
+        """What a batch counts in a mean over several."""
+        return batch.weight_BT.sum()
 
     def nll(self, params: tree.Params, batch: Batch) -> jax.Array:
         """Negative log-likelihood of each target, [B, T]."""
         x_BTD = model.hidden(
-            self.config, params, batch.token_BT, batch.position_BT, batch.segment_BT, self.dtype
+            *(self.config, params, batch.token_BT, batch.position_BT, batch.segment_BT),
+            dtype=self.dtype,
+            remat=self.remat,
         )
         h_BTD = model.final_norm(self.config, params, x_BTD)
         nll_P = model.token_nll(

@@ -1,0 +1,149 @@
+"""Where arrays of a training run lie: a mesh of devices, and one rule for each kind of array.
+
+    placement = Placement.over(jax.devices(), shards=4)
+    params = placement.make(init, key)           # never whole on one device
+    batch = placement.rows(batch)                # each device its own rows
+    run_steps(..., place=placement.constrain)
+
+The mesh has two axes. Rows of a batch are shared out over both of them; parameters and
+moments are cut over `shard` alone and repeated over `data`. With one shard that is plain
+data parallelism, with as many shards as devices fully sharded parameters. The compiler puts
+in the collectives.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxanatomy.errors import InputError
+
+DATA, SHARD = "data", "shard"
+
+# A smaller array is on every device: gathering it would take longer than it saves.
+SMALLEST_CUT = 2**16
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """A mesh, and the rules.
+
+    Attributes:
+      mesh: With the axes `data` and `shard`.
+      smallest_cut: Elements below which an array is not cut.
+    """
+
+    mesh: Mesh
+    smallest_cut: int = SMALLEST_CUT
+
+    @classmethod
+    def over(
+        cls,
+        devices: Sequence[jax.Device] | None = None,
+        shards: int = 1,
+        smallest_cut: int = SMALLEST_CUT,
+    ) -> "Placement":
+        """A mesh over devices, in their order.
+
+        Args:
+          devices: All by default.
+          shards: How many parts the parameters are cut into; divides the devices.
+          smallest_cut: See `Placement`.
+
+        Raises:
+          InputError: The devices are not a multiple of the shards.
+        """
+        devices = list(jax.devices() if devices is None else devices)
+        if shards < 1 or len(devices) % shards:
+            raise InputError(
+                f"shards must divide the number of devices; got {shards} shards and "
+                f"{len(devices)} devices"
+            )
+        shape = (len(devices) // shards, shards)
+        mesh = jax.make_mesh(shape, (DATA, SHARD), (AxisType.Auto,) * 2, devices=devices)
+        return cls(mesh, smallest_cut)
+
+    @property
+    def device_count(self) -> int:
+        """Devices of the mesh."""
+        return self.mesh.size
+
+    def sharding(self, leaf: Any) -> NamedSharding:
+        """Where a parameter or a moment lies: cut along the longer of its last two axes.
+
+        Of the two the longer one that the shards divide; a leading axis of layers or of
+        replicas is never cut.
+        """
+        shape, shards = np.shape(leaf), self.mesh.shape[SHARD]
+        axes = [axis for axis in range(len(shape))[-2:] if shape[axis] % shards == 0]
+        spec = [None] * len(shape)
+        if shards > 1 and axes and np.prod(shape) >= self.smallest_cut:
+            spec[max(axes, key=lambda axis: shape[axis])] = SHARD
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    def shardings(self, tree: Tree) -> Tree:
+        """`sharding` of every leaf."""
+        return jax.tree.map(self.sharding, tree)
+
+    def constrain(self, tree: Tree) -> Tree:
+        """Inside a compiled function: keeps parameters and moments where they belong."""
+        return jax.lax.with_sharding_constraint(tree, self.shardings(tree))
+
+    def make(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
+        """The result of a function of arrays, computed where it is to lie."""
+        shardings = self.shardings(jax.eval_shape(function, *arguments))
+        return jax.jit(function, out_shardings=shardings)(*arguments)
+
+    def put(self, tree: Tree) -> Tree:
+        """Parameters or moments from the host; every process has the whole of them."""
+        return jax.tree.map(lambda leaf: _put(leaf, self.sharding(leaf)), tree)
+
+    def everywhere(self, tree: Tree) -> Tree:
+        """A tree that is whole on every device."""
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda leaf: _put(leaf, whole), tree)
+
+    def rows(self, tree: Tree, axis: int = 0) -> Tree:
+        """Batches from the host, their rows shared out; a process gives its own rows.
+
+        Args:
+          tree: Arrays, rows along `axis`.
+          axis: Which axis counts rows.
+
+        Raises:
+          InputError: The rows are not a multiple of the devices.
+        """
+        return jax.tree.map(functools.partial(self._rows, axis), tree)
+
+    def check_rows(self, rows: int) -> None:
+        """Refuses a batch that cannot be shared out.
+
+        Args:
+          rows: Of one part of a batch, over all processes.
+
+        Raises:
+          InputError: They are not a multiple of the devices.
+        """
+        if rows % self.device_count:
+            raise InputError(
+                "the rows of a batch, divided by the parts that are accumulated, must be a "
+                f"multiple of the devices; got {rows} rows and {self.device_count} devices"
+            )
+
+    def _rows(self, axis: int, leaf: np.ndarray) -> jax.Array:
+        spec = [None] * leaf.ndim
+        spec[axis] = (DATA, SHARD)
+        sharding = NamedSharding(self.mesh, PartitionSpec(*spec))
+        self.check_rows(leaf.shape[axis] * jax.process_count())
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    leaf = np.asarray(leaf)
+    return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])

@@ -1,0 +1,53 @@
+"""Where arrays lie: shapes of the parts, and refusals; the results are in test_devices.py."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.train.mesh import Placement
+
+
+def fake_mesh(data, shard):
+    """A mesh of the wanted shape without the devices: only shapes are asked for."""
+    return jax.sharding.AbstractMesh((data, shard), ("data", "shard"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((6, 64, 256), (None, None, "shard")),
+        ((6, 256, 64), (None, "shard", None)),
+        ((6, 64, 250), (None, "shard", None)),  # 4 does not divide 250
+        ((63, 250), (None, None)),
+        ((8,), ("shard",)),
+        ((6,), (None,)),
+        ((), ()),
+    ],
+)
+def test_parameters_are_cut_along_the_longest_axis_that_divides(shape, spec):
+    placement = Placement(fake_mesh(2, 4), smallest_cut=1)
+    assert tuple(placement.sharding(np.zeros(shape)).spec) == spec
+
+
+def test_small_arrays_are_whole():
+    placement = Placement(fake_mesh(1, 4), smallest_cut=65)
+    assert tuple(placement.sharding(np.zeros((8, 8))).spec) == (None, None)
+    assert tuple(placement.sharding(np.zeros((8, 12))).spec) == (None, "shard")
+
+
+def test_one_device_holds_everything():
+    placement = Placement.over(jax.devices()[:1])
+    made = placement.make(lambda key: {"a": jax.random.normal(key, (4, 3))}, jax.random.key(0))
+    np.testing.assert_array_equal(made["a"], jax.random.normal(jax.random.key(0), (4, 3)))
+    put = placement.put({"a": np.arange(6.0, dtype=np.float32).reshape(2, 3)})
+    np.testing.assert_array_equal(put["a"], np.arange(6).reshape(2, 3))
+    rows = placement.rows(np.arange(6).reshape(2, 3), axis=1)
+    np.testing.assert_array_equal(rows, np.arange(6).reshape(2, 3))
+
+
+def test_refusals():
+    with pytest.raises(InputError, match=r"shards must divide .* got 2 shards and 1 devices"):
+        Placement.over(jax.devices()[:1], shards=2)
+    with pytest.raises(InputError, match="got 6 rows and 8 devices"):
+        Placement(fake_mesh(2, 4)).check_rows(6)
