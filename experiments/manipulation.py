@@ -228,40 +228,40 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
 
 def _measure_attention(config: ConfigDict, study, results) -> None:
     """How far noise on queries or keys moves the attention, on the first text."""
-    import jax
+    import dataclasses
 
     from jaxanatomy import runs
     from jaxanatomy.data.text import load_text
-    from jaxanatomy.measures.attention import COMPONENTS, attention_run, attention_shift
+    from jaxanatomy.measures.attention import COMPONENTS, AttentionNoise, attention_shifts
 
     if not config.attention.alphas:
         return
     text, rows_of_each = load_text(config.texts[0]), 2 * study.config.num_layers
     settings = [  # None: noise alone, the other end of the scale
-        {"component": component, "alpha": alpha, "seed": seed}
+        AttentionNoise(component, alpha, seed)
         for component in COMPONENTS
         for alpha in (*config.attention.alphas, None)
         for seed in config.attention.seeds
     ]
-    hashes = [
-        [study.row_hash(text, attention=setting, index=index) for index in range(rows_of_each)]
+    hashes = {
+        setting: [
+            study.row_hash(text, attention=dataclasses.asdict(setting), index=index)
+            for index in range(rows_of_each)
+        ]
         for setting in settings
-    ]
-    todo = [index for index, own in enumerate(hashes) if not all(map(results.done, own))]
+    }
+    todo = [each for each in settings if not all(map(results.done, hashes[each]))]
     if not todo:
         return
-    params = jax.device_put(study.load().params)
-    batch = study.batches(text)[0]  # of a long text its beginning: `tokens` says how much
-    tokens = int((batch.segment_RT >= 0).sum())
-    clean = attention_run(study.config, params, batch)
-    with runs.Progress(len(todo), "attention", force=config.progress) as progress:
-        for index in todo:
-            rows = attention_shift(study.config, params, batch, clean=clean, **settings[index])
+    params, batches = study.load().params, study.batches(text)
+    work = len(todo) * len(batches)
+    with runs.Progress(work, "attention", force=config.progress) as progress:
+        found = attention_shifts(study.config, params, batches, todo, progress.update)
+        for setting, rows in zip(todo, found, strict=True):
             results.append(
-                {"hash": row_hash, **row, "text": text.name, "tokens": tokens}
-                for row_hash, row in zip(hashes[index], rows, strict=True)
+                {"hash": row_hash, **row, "text": text.name}
+                for row_hash, row in zip(hashes[setting], rows, strict=True)
             )
-            progress.update(1)
 
 
 def _summary(config: ConfigDict, model, rows):

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from naive import naive_nll, random_params
 
+import configs.manipulation
+import experiments.manipulation
 from jaxanatomy import weights
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import load_text
@@ -142,6 +144,23 @@ def test_noise_has_digests(finished):
         ]
         assert digest["0.01"]["total_variation"] == pytest.approx(np.mean(own))
         assert digest["0.01"]["total_variation"] < digest["matched_noise"]["total_variation"]
+
+
+def test_attention_is_read_on_the_whole_of_a_long_text(deep, tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text(
+        "\n".join(f"Line {number} of a text of several batches." for number in range(70))
+    )
+    config = configs.manipulation.get_config()
+    config.model, config.texts = deep.model, (f"{path}#lines",)
+    config.attention.alphas, config.attention.seeds = (0.5,), (0,)
+    study, rows = experiments.manipulation._study(config), []
+    results = types.SimpleNamespace(done=lambda _: False, append=rows.extend)
+    experiments.manipulation._measure_attention(config, study, results)
+    batches = study.batches(load_text(config.texts[0]))
+    assert len(batches) > 1
+    assert len({row["hash"] for row in rows}) == len(rows) == 2 * 2 * 2 * 7
+    assert {row["tokens"] for row in rows} == {len(path.read_text()) - 69}
 
 
 def test_a_second_run_reads_no_weights_and_gives_the_same_rows(

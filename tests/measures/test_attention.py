@@ -1,6 +1,8 @@
 """Attention before and after a perturbation against loops over heads and positions."""
 
+import dataclasses
 import functools
+import itertools
 import json
 
 import jax
@@ -9,10 +11,11 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES, naive_stream, random_params, text
 
 from jaxanatomy import model, tree, weights
+from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.data.text import load_text
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Edit, Step
-from jaxanatomy.measures.attention import attention_run, attention_shift, attention_shifts
+from jaxanatomy.measures.attention import AttentionNoise, attention_run, attention_shifts
 from jaxanatomy.study import tokenise
 
 BATCH = text(rows=2)
@@ -20,6 +23,11 @@ PARAMS = random_params(CONFIG)
 # Where a query of the first row has at least two keys: documents of 4, 6 and 5 tokens.
 COUNTED_T = [t for t in range(15) if t not in (0, 4, 10)]
 PLACE = {"q_proj": 0, "k_proj": 1}
+
+
+def shift(config, params, batches, *noise):
+    (rows,) = attention_shifts(config, params, batches, [AttentionNoise(*noise)])
+    return rows
 
 
 def rotated(x_d, position):
@@ -105,7 +113,7 @@ def _noisy_edit(component, alpha, layer, seed, own):
 @pytest.mark.parametrize("config", [CONFIG, MIXED_SHAPES], ids=["uniform", "mixed"])
 def test_rows_are_what_loops_give(config, component, alpha):
     params = random_params(config)
-    rows = attention_shift(config, params, BATCH, component, alpha, seed=5)
+    rows = shift(config, params, [BATCH], component, alpha, 5)
     expected = expected_rows(config, params, component, alpha, 5)
     assert len(rows) == len(expected) == 2 * config.num_layers
     for row in rows:
@@ -120,20 +128,28 @@ def test_rows_are_what_loops_give(config, component, alpha):
             "alpha": alpha,
             "seed": 5,
             "spread": row["spread"],
+            "tokens": 30,
+            "queries": 2 * len(COUNTED_T),
         }
     json.dumps(rows, allow_nan=False)
 
 
 @pytest.mark.parametrize("component", ["q_proj", "k_proj"])
 def test_no_noise_moves_exactly_nothing(component):
-    for row in attention_shift(CONFIG, PARAMS, BATCH, component, 0.0, seed=1):
+    for row in shift(CONFIG, PARAMS, [BATCH], component, 0.0, 1):
         assert (row["total_variation"], row["max_total_variation"], row["argmax_changed"]) == (
             *(0.0, 0.0, 0.0),
         )
 
 
 def test_more_noise_moves_more_and_local_leaves_the_first_layer_as_propagated():
-    rows = attention_shifts(CONFIG, PARAMS, BATCH, alphas=(0.01, 0.1, None), seeds=(0, 1))
+    settings = [
+        AttentionNoise(component, alpha, seed)
+        for component in ("q_proj", "k_proj")
+        for alpha in (0.01, 0.1, None)
+        for seed in (0, 1)
+    ]
+    rows = list(itertools.chain(*attention_shifts(CONFIG, PARAMS, [BATCH], settings)))
     assert len(rows) == 2 * 3 * 2 * 2 * CONFIG.num_layers
     means = [
         np.mean([row["total_variation"] for row in rows if row["alpha"] == alpha])
@@ -143,7 +159,7 @@ def test_more_noise_moves_more_and_local_leaves_the_first_layer_as_propagated():
     first = [row for row in rows if row["layer"] == 0]
     for local, propagated in zip(first[::2], first[1::2], strict=True):
         assert local | {"spread": ""} == propagated | {"spread": ""}
-    alone = attention_shift(CONFIG, PARAMS, BATCH, "k_proj", 0.1, 1)
+    alone = shift(CONFIG, PARAMS, [BATCH], "k_proj", 0.1, 1)
     assert [
         row for row in rows if (row["component"], row["alpha"], row["seed"]) == ("k_proj", 0.1, 1)
     ] == alone
@@ -163,7 +179,7 @@ def test_layers_of_one_shape_are_traced_once(count_traces):
     config = CONFIG.with_layers(CONFIG.layers)
     batch = text(documents=2)
     with count_traces() as traces:
-        attention_shift(config, PARAMS, batch, "q_proj", 0.1, 0)
+        shift(config, PARAMS, [batch, batch], "q_proj", 0.1, 0)
     assert (traces["_attend"], traces["_advance"], traces["_compare"]) == (1, 1, 1)
 
 
@@ -193,27 +209,59 @@ def test_the_plain_forward_sows_nothing():
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(InputError, match=message):
-        attention_shift(CONFIG, PARAMS, BATCH, *arguments)
+        AttentionNoise(*arguments)
+
+
+def batch_of_single_tokens():
+    return dataclasses.replace(BATCH, position_RT=0 * BATCH.position_RT)
 
 
 def test_a_text_of_single_tokens_is_refused():
-    batch = type(BATCH)(**(BATCH.__dict__ | {"position_RT": 0 * BATCH.position_RT}))
     with pytest.raises(InputError, match="documents of at least two tokens"):
-        attention_run(CONFIG, PARAMS, batch)
+        shift(CONFIG, PARAMS, [batch_of_single_tokens()], "q_proj", 0.1, 0)
+
+
+@pytest.mark.parametrize("alpha", [0.3, None])
+def test_rows_speak_for_all_batches_of_a_text(alpha):
+    """Two rows in one batch, or in two batches of which one has padding only, are one text."""
+    parts = [
+        TextBatch(**{
+            name: array[row : row + 1] if name.endswith("_RT") else array
+            for name, array in vars(BATCH).items()
+        })
+        for row in (0, 1)
+    ]  # fmt: skip
+    padding = dataclasses.replace(parts[0], segment_RT=np.full_like(parts[0].segment_RT, -1))
+    whole = shift(CONFIG, PARAMS, [BATCH], "k_proj", alpha, 3)
+    first = shift(CONFIG, PARAMS, parts[:1], "k_proj", alpha, 3)
+    counted = []
+    settings = [AttentionNoise("k_proj", alpha, seed) for seed in (3, 4)]
+    several, other = attention_shifts(
+        CONFIG, PARAMS, [parts[0], padding, parts[1]], settings, counted.append
+    )
+    assert counted == [1] * 6
+    assert {row["seed"] for row in other} == {4}
+    for row, expected, alone in zip(several, whole, first, strict=True):
+        assert row.keys() == expected.keys()
+        for name, value in expected.items():
+            if isinstance(value, float | list):
+                np.testing.assert_allclose(row[name], value, rtol=0, atol=1e-6, err_msg=name)
+            else:
+                assert row[name] == value, name
+        assert abs(row["total_variation"] - alone["total_variation"]) > 1e-4
 
 
 @pytest.mark.real
 def test_one_percent_moves_little_of_the_default_models_attention():
     """Not the claim's verdict but the scale: between exactly nothing and nothing but noise."""
     checkpoint = weights.load(weights.DEFAULT_MODEL)
-    (batch,) = tokenise(checkpoint, load_text("sentences"))
-    rows = attention_shifts(checkpoint.config, checkpoint.params, batch, alphas=(0.0, 0.01, None))
-    assert len(rows) == 2 * 3 * 2 * 30
+    batches = tokenise(checkpoint, load_text("sentences"))
     for component in ("q_proj", "k_proj"):
-        nothing, little, noise = (
-            [row for row in rows if (row["component"], row["alpha"]) == (component, alpha)]
-            for alpha in (0.0, 0.01, None)
+        settings = [AttentionNoise(component, alpha, 0) for alpha in (0.0, 0.01, None)]
+        nothing, little, noise = attention_shifts(
+            checkpoint.config, checkpoint.params, batches, settings
         )
+        assert len(nothing) == 2 * 30
         assert max(row["max_total_variation"] for row in nothing) == 0
         assert 0 < max(row["max_total_variation"] for row in little) < 0.1
         assert 0 < np.mean([row["argmax_changed"] for row in little]) < 0.01
