@@ -43,8 +43,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     ) as results:
         study.measure(results)
         variants = _grid(config, study.config, results.rows)
-        study.add(_parts(study.config, variants))
-        study.measure(results)
+        if _has_map(config):
+            study.add(_parts(study.config, variants))
+            study.measure(results)
         distributed.wait_for_all("manipulation: the grid is measured")
         if process > 0:
             return
@@ -62,6 +63,8 @@ def dry_run(config: ConfigDict) -> str:
     """The variants, and what they would cost."""
     study = _study(config)
     _check(config, study.config)
+    if not _has_map(config):
+        return study.describe()
     # Which layers are redundant is not known yet; their number is.
     unknown = {layer: 0.0 for layer in range(1, study.config.num_layers - 1)}
     variants = _grid(config, study.config, unknown=unknown)
@@ -87,7 +90,7 @@ def describe() -> str:
 
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
-    """The neighbour means on every text: the map that the sets are chosen by."""
+    """On every text the map of neighbour means; the grid at once if no set is chosen by it."""
     from jaxanatomy.errors import InputError
     from jaxanatomy.study import Study, StudySettings
     from jaxanatomy.sweep import SweepOptions
@@ -105,19 +108,24 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         process=process,
         progress=config.progress,
     )
-    variants = dict.fromkeys(config.texts, _map(source.config))
-    return Study(source, _parts(source.config, variants, everywhere=True), settings)
+    has_map = _has_map(config)
+    variants = dict.fromkeys(config.texts, _map(config, source.config))
+    if not has_map:
+        variants = _grid(config, source.config)
+    return Study(source, _parts(source.config, variants, everywhere=has_map), settings)
 
 
-def _map(model):
-    """The neighbour mean of each inner layer."""
-    from jaxanatomy.interventions.sets import parse_set
-    from jaxanatomy.interventions.strategies import strategy_variant
-    from jaxanatomy.measures.manipulation import MAP
+def _has_map(config: ConfigDict) -> bool:
+    from jaxanatomy.interventions.grid import is_chosen_by_map
 
-    inner = range(1, model.num_layers - 1)
-    sets = [parse_set(model, f"layer_{layer}") for layer in inner]
-    return [strategy_variant(model, MAP, layer_set) for layer_set in sets]
+    return is_chosen_by_map(config.sets)
+
+
+def _map(config: ConfigDict, model):
+    """The neighbour mean of each inner layer, if sets are chosen by them."""
+    from jaxanatomy.interventions.grid import map_variants
+
+    return map_variants(model) if _has_map(config) else []
 
 
 def _check(config: ConfigDict, model) -> None:
@@ -146,7 +154,7 @@ def _grid(config: ConfigDict, model, rows=(), unknown=None):
     from jaxanatomy.measures.manipulation import map_degradation
 
     degradation = unknown
-    if degradation is None:
+    if degradation is None and _has_map(config):
         degradation = map_degradation(rows, config.texts[0], model.num_layers)
     settings = {"alphas": config.alphas, "ranks": config.ranks}
     noise = perturbation_variants(
@@ -211,7 +219,7 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
             texts[text.name] = text
             wanted.setdefault(text.name, set()).update(better)
     known = {variant.name: variant for own in variants.values() for variant in own}
-    known |= {variant.name: variant for variant in _map(model)}
+    known |= {variant.name: variant for variant in _map(config, model)}
     baseline = strategy_baseline(model)
     return [
         Part(
@@ -266,12 +274,19 @@ def _measure_attention(config: ConfigDict, study, results) -> None:
 
 def _summary(config: ConfigDict, model, rows):
     """The figures that the experiment is about."""
-    from jaxanatomy.interventions.sets import MAIN_SETS, named_sets
+    from jaxanatomy.interventions.sets import MAIN_SETS, named_sets, parse_sets
     from jaxanatomy.measures import manipulation as digest
 
     bootstrap = {"samples": config.bootstrap_samples, "seed": config.seed}
-    sets = named_sets(model, digest.map_degradation(rows, config.texts[0], model.num_layers))
-    main = [name for name in MAIN_SETS if name in sets]
+    degradation = None
+    if _has_map(config):
+        degradation = digest.map_degradation(rows, config.texts[0], model.num_layers)
+    if config.sets:
+        sets = {each.name: each for each in parse_sets(model, config.sets, degradation)}
+        main = list(sets)
+    else:
+        sets = named_sets(model, degradation)
+        main = [name for name in MAIN_SETS if name in sets]
     fits = {name: text.name for name, text in _fit_texts(config).items()}
     return {
         "texts": {text: digest.summarise_text(rows, text, main) for text in config.texts},

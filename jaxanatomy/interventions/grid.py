@@ -12,9 +12,16 @@ from jaxanatomy.interventions.sets import (
     Degradation,
     LayerSet,
     named_sets,
+    needs_degradation,
     parse_set,
+    parse_sets,
 )
-from jaxanatomy.interventions.strategies import STRATEGIES, parse_strategy, strategy_variant
+from jaxanatomy.interventions.strategies import (
+    STRATEGIES,
+    canonical_name,
+    parse_strategy,
+    strategy_variant,
+)
 from jaxanatomy.interventions.variants import Variant
 
 # The factors of AH section 3.5, and between and beyond them.
@@ -33,6 +40,35 @@ LEAST = (
 PAIRS = (("zero", None), ("clone", None), ("blend_2", None), ("low_rank", "full"))
 
 Setting = tuple[str, Mapping[str, Any]]
+
+
+def is_chosen_by_map(sets: Sequence[str]) -> bool:
+    """Whether the map of neighbour means decides what is measured.
+
+    It does, unless sets of one's own are given and all of them say themselves which layers
+    they hold. Only then can a model be studied whose layers differ in shape.
+
+    Args:
+      sets: As `selected_variants` takes them; none: the main sets, `measured` among them.
+    """
+    return not sets or any(map(needs_degradation, sets))
+
+
+def map_variants(config: ModelConfig) -> list[Variant]:
+    """The neighbour mean of each inner layer: the map that sets are chosen by.
+
+    Raises:
+      InputError: A model of fewer than four layers, or of layers of several shapes.
+    """
+    inner = [parse_set(config, f"layer_{layer}") for layer in range(1, config.num_layers - 1)]
+    if not config.is_uniform:
+        raise InputError(
+            "'measured', 'least_K' and the grid are chosen by the means of neighbouring layers, "
+            "which need layers of one shape; this model's layers differ; name sets by their layers "
+            "and strategies that read a layer alone, as in --config.sets=layer_1,layers_1_2 "
+            "--config.strategies=zero,scale_0.9"
+        )
+    return [strategy_variant(config, "neighbour_mean", layer_set) for layer_set in inner]
 
 
 def manipulation_grid(
@@ -99,7 +135,7 @@ def table4_variants(
 
 def selected_variants(
     config: ModelConfig,
-    degradation: Degradation,
+    degradation: Degradation | None,
     sets: Sequence[str] = (),
     strategies: Sequence[str] = (),
     *,
@@ -110,7 +146,8 @@ def selected_variants(
 
     Args:
       config: The model.
-      degradation: Of each inner layer's neighbour mean, in percent; infinite allowed.
+      degradation: Of each inner layer's neighbour mean, in percent; infinite allowed. None
+        will do where no set `is_chosen_by_map`.
       sets: As in `sets.FORMS`; none: the main sets that the model has.
       strategies: For example "clone", "scale_0.9", "low_rank_half"; none: all, at every
         factor and rank.
@@ -121,20 +158,29 @@ def selected_variants(
       InputError: An unknown set or strategy, one of them twice, a strategy that exists at
         none of the sets.
     """
-    known = named_sets(config, degradation)
-    names = sets or [name for name in MAIN_SETS if name in known]
-    chosen = [parse_set(config, name, degradation) for name in names]
-    require_unique("sets", [layer_set.name for layer_set in chosen])
-    require_unique("strategies", strategies)
-    settings = [parse_strategy(name) for name in strategies] or _every(config, alphas, ranks)
+    if not sets:
+        known = named_sets(config, degradation)
+        sets = [name for name in MAIN_SETS if name in known]
+    chosen = parse_sets(config, sets, degradation)
+    settings = parse_strategies(strategies) or _every(config, alphas, ranks)
     for name, _ in settings:
         if not any(STRATEGIES[name].exists(config, layer_set) for layer_set in chosen):
             raise InputError(
-                f"strategy {name!r} exists at none of the sets {', '.join(names)}: it needs "
+                f"strategy {name!r} exists at none of the sets {', '.join(sets)}: it needs "
                 f"{STRATEGIES[name].outside} layers outside a set, and layers from "
                 f"{STRATEGIES[name].first_layer} in it; name another set or strategy"
             )
     return [variant for each in chosen for variant in _variants(config, each, settings)]
+
+
+def parse_strategies(names: Sequence[str]) -> list[Setting]:
+    """Strategies with their settings, each once.
+
+    Raises:
+      InputError: as `parse_strategy`; a strategy that comes twice, however it is written.
+    """
+    require_unique("strategies", [canonical_name(name) for name in names])
+    return [parse_strategy(name) for name in names]
 
 
 def _every(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -70,7 +71,7 @@ def named_sets(config: ModelConfig, degradation: Degradation) -> dict[str, Layer
       InputError: A model of fewer than four layers, or `degradation` of other layers.
     """
     _require_depth(config)
-    count = len(_ranked(config, degradation))
+    count = len(_ranked(config, _given("measured", degradation)))
     names = ["measured", *(f"least_{k}" for k in range(1, min(LARGEST_LEAST, count) + 1))]
     if config.num_layers == PAPER_DEPTH:
         names[1:1] = ["paper", "paper_inner"]
@@ -106,6 +107,68 @@ def parse_set(config: ModelConfig, name: str, degradation: Degradation | None = 
         layers = _checked(config, name, map(int, numbers))
         return LayerSet("_".join([kind, *map(str, layers)]), layers)
     raise InputError(_unknown(name))
+
+
+def parse_sets(
+    config: ModelConfig,
+    given: Sequence[str | Iterable[int]],
+    degradation: Degradation | None = None,
+) -> list[LayerSet]:
+    """Several sets, each once.
+
+    Args:
+      config: The model.
+      given: Names of sets as `parse_set` takes them, or the layers themselves: ["paper", [3, 5]].
+      degradation: Of each inner layer's neighbour mean, in percent; `measured` and
+        `least_K` need it.
+
+    Raises:
+      InputError: as `parse_set`; a set that is neither a name nor a list of layers; the same
+        set, or the same layers under two names. Only sets that a measurement or a draw
+        chooses (`measured`, `least_K`, `random_K_sS`) may turn out to be those of another.
+    """
+    sets = [
+        parse_set(config, each, degradation) if isinstance(each, str) else set_of(config, each)
+        for each in given
+    ]
+    names: set[str] = set()
+    by_layers: dict[tuple[int, ...], str] = {}
+    for each in sets:
+        if each.name in names:
+            raise InputError(f"each set may come once; got {each.name!r} twice; leave one out")
+        names.add(each.name)
+        if re.match("layer|pair|paper", each.name):
+            other = by_layers.setdefault(each.layers, each.name)
+            if other != each.name:
+                raise InputError(
+                    f"each set may come once; {other!r} and {each.name!r} are the same layers; "
+                    "leave one out"
+                )
+    return sets
+
+
+def set_of(config: ModelConfig, layers: Iterable[int]) -> LayerSet:
+    """The set of some layers, named by them: `layers_3_5`.
+
+    Raises:
+      InputError: No list of whole numbers, no layers, a layer that does not exist or comes
+        twice, all layers of the model, a model of fewer than four layers.
+    """
+    _require_depth(config)
+    try:
+        numbers = [operator.index(layer) for layer in layers]
+    except TypeError as error:
+        raise InputError(
+            f"a set is a name or a list of whole numbers; got {layers!r}; write one layer as "
+            "'layer_3' or [3], more as 'layers_3_5' or [3, 5]"
+        ) from error
+    chosen = _checked(config, str(numbers), numbers)
+    return LayerSet("_".join(["layers", *map(str, chosen)]), chosen)
+
+
+def needs_degradation(name: str) -> bool:
+    """Whether a set is chosen by the neighbour means: `measured` and `least_K` are."""
+    return name == "measured" or re.fullmatch(r"least_\d+", str(name)) is not None
 
 
 def measured(config: ModelConfig, degradation: Degradation) -> LayerSet:
@@ -209,11 +272,11 @@ def _ranked(config: ModelConfig, degradation: Degradation) -> list[int]:
 def _checked(config: ModelConfig, name: str, numbers: Iterable[int]) -> tuple[int, ...]:
     layers = sorted(numbers)
     for layer in layers:
-        if layer >= config.num_layers:
+        if not 0 <= layer < config.num_layers:
             raise InputError(
                 f"layers of this model are 0 to {config.num_layers - 1}; got {layer} in {name!r}"
             )
-    if len(layers) == config.num_layers:
+    if len(set(layers)) == config.num_layers:
         raise InputError(
             f"a set must leave at least one of the {config.num_layers} layers as it is, for there "
             f"is nothing left to clone from; got {name!r}; leave layers out"

@@ -145,14 +145,25 @@ def parse_strategy(name: str) -> tuple[str, dict[str, Any]]:
     Raises:
       InputError: No strategy is called that.
     """
+    name = str(name)
     if name in STRATEGIES:
         return name, {}
+    head, _, text = name.rpartition("_")
     for strategy in STRATEGIES.values():
-        head, _, text = name.rpartition("_")
         if strategy.takes and head == strategy.name:
             return strategy.name, {strategy.takes: _number(text)}
     forms = (strategy.form for strategy in STRATEGIES.values())
     return choose("strategy", name, forms), {}
+
+
+def canonical_name(name: str) -> str:
+    """A strategy as names of variants have it: "scale_0.9" for "scale_0.90".
+
+    Raises:
+      InputError: as `parse_strategy`.
+    """
+    strategy, settings = parse_strategy(name)
+    return _name(STRATEGIES[strategy], *(settings.values() or [None]))
 
 
 def describe_strategies() -> list[tuple[str, str]]:

@@ -7,7 +7,15 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.grid import ALPHAS, RANKS, manipulation_grid, table4_variants
+from jaxanatomy.interventions.grid import (
+    ALPHAS,
+    RANKS,
+    is_chosen_by_map,
+    manipulation_grid,
+    map_variants,
+    selected_variants,
+    table4_variants,
+)
 from jaxanatomy.interventions.sets import named_sets
 from jaxanatomy.interventions.strategies import STRATEGIES, parse_strategy, strategy_variant
 
@@ -115,3 +123,35 @@ def test_settings_that_do_not_fit_are_refused(settings, message):
 def test_models_with_layers_of_several_shapes_are_told():
     with pytest.raises(InputError, match="needs layers of one shape"):
         manipulation_grid(MIXED_SHAPES, {1: 1.0, 2: 1.0})
+    with pytest.raises(InputError, match=r"need layers of one shape; .* name sets by their layers"):
+        map_variants(MIXED_SHAPES)
+
+
+def test_the_map_is_the_neighbour_mean_of_each_inner_layer():
+    found = [(variant.name, variant.labels["layers"]) for variant in map_variants(FIVE)]
+    assert found == [(f"neighbour_mean/layer_{layer}", [layer]) for layer in (1, 2, 3)]
+
+
+def test_sets_that_name_their_layers_need_no_map():
+    assert not is_chosen_by_map(["layer_1", "paper", "random_2_s0"])
+    found = selected_variants(FIVE, None, ["layer_1", [2, 3]], ["zero", "scale_0.90"])
+    sets, strategies = ("layer_1", "layers_2_3"), ("zero", "scale_0.9")
+    assert [v.name for v in found] == [f"{name}/{each}" for each in sets for name in strategies]
+    for sets in ([], ["layer_1", "measured"], ["least_2"]):
+        assert is_chosen_by_map(sets)
+        with pytest.raises(InputError, match=r"chosen by the degradation|degradation of inner"):
+            selected_variants(FIVE, None, sets, ["zero"])
+
+
+@pytest.mark.parametrize(
+    ("strategies", "message"),
+    [
+        (["zero", "zero"], "each of strategies may come once; repeated: zero; leave"),
+        (["scale_0.9", "scale_0.90"], "repeated: scale_0.9;"),
+        (["scale_1", "scale_1.0"], "repeated: scale_1;"),
+        ([3], "unknown strategy '3'"),
+    ],
+)
+def test_strategies_that_come_twice_or_are_none_are_refused(strategies, message):
+    with pytest.raises(InputError, match=message):
+        selected_variants(FIVE, None, ["layer_1"], strategies)

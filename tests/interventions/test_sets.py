@@ -9,15 +9,19 @@ import pytest
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.sets import (
+    FORMS,
     PAPER,
     LayerSet,
     least,
     measured,
     named_sets,
     nearest_outside,
+    needs_degradation,
     pairs,
     parse_set,
+    parse_sets,
     random_set,
+    set_of,
 )
 
 
@@ -204,10 +208,60 @@ def test_a_set_holds_layers_in_order():
             LayerSet("mine", layers)
 
 
+def test_sets_may_be_names_or_layers():
+    found = parse_sets(deep(8), ["pair_5_2", [6, 3], np.arange(1, 4), "least_2"], degradations(8))
+    assert [(each.name, each.layers) for each in found] == [
+        ("pair_2_5", (2, 5)),
+        ("layers_3_6", (3, 6)),
+        ("layers_1_2_3", (1, 2, 3)),
+        ("least_2", (1, 2)),
+    ]
+
+
+def test_sets_that_are_chosen_may_be_those_of_others_and_named_ones_may_not():
+    # Both are layers 1 and 2, the one by their degradation.
+    assert len(parse_sets(deep(8), ["least_2", "pair_1_2"], degradations(8))) == 2
+    for twice, message in (
+        (["layers_1_2", "pair_1_2"], "'layers_1_2' and 'pair_1_2' are the same layers; leave one"),
+        ([[3, 5], [5, 3]], "got 'layers_3_5' twice"),
+        (["layer_3", [3]], "'layer_3' and 'layers_3' are the same layers"),
+        (["random_2_s1", "random_2_s1"], "got 'random_2_s1' twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parse_sets(deep(8), twice, degradations(8))
+    with pytest.raises(InputError, match=r"'paper' and 'layers_0_.*_29' are the same layers"):
+        parse_sets(deep(30), ["paper", PAPER])
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (3, r"a set is a name or a list of whole numbers; got 3; write one layer as .*\[3\]"),
+        (None, "got None"),
+        ([1.5], r"got \[1.5\]"),
+        ([], "must hold at least one layer; got none"),
+        ([-1, 2], r"layers of this model are 0 to 7; got -1 in '\[-1, 2\]'"),
+        ([8], "0 to 7; got 8"),
+        ([2, 2], "each once; got 2, 2"),
+        (range(8), "nothing left to clone from"),
+    ],
+)
+def test_layers_that_make_no_set_are_refused(layers, message):
+    with pytest.raises(InputError, match=message):
+        set_of(deep(8), layers)
+
+
+def test_sets_that_are_chosen_by_the_map():
+    assert [name for name in FORMS if needs_degradation(name)] == ["measured"]
+    assert needs_degradation("least_3")
+    assert not any(map(needs_degradation, ("least_x", "paper", "layer_3", "random_3_s0", 5)))
+
+
 def test_models_of_three_layers_have_no_sets():
     for refuse in (
         lambda: parse_set(deep(3), "layer_1"),
         lambda: named_sets(deep(3), {1: 1.0}),
+        lambda: set_of(deep(3), [1]),
     ):
         with pytest.raises(InputError, match="of 4 layers or more; got 3; take a deeper model"):
             refuse()
