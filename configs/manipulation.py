@@ -3,8 +3,11 @@
     python -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
 
 About 400 variants on the ten sentences, those of the main sets on `paragraphs` too, the
-temperature control beside every improvement, and 1 % perturbations. The main sets on the
-sentences alone:
+temperature control beside every improvement, and 1 % perturbations. The grid (447 variants
+on the sentences, without the perturbations and what follows) took 79.4 s on two cores. It
+gave, for the weights of the paper's nine layers halved, +159,998 % of perplexity (baseline
+26.534); without layers 0 and 29 +114 %, and for nine measured layers +94 %. The main sets
+on the sentences alone:
 
     python -m experiments.manipulation --config=configs/manipulation.py:quick --workdir=runs/quick
 
@@ -34,9 +37,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     # Noise of alpha times each matrix's standard deviation on nested random sets of layers.
     config.perturbation = ConfigDict()
-    config.perturbation.alphas = (0.01, 0.1)  # none: leave it out
+    # Each seed perturbs every layer alone, too: with one alpha some 60 % of the grid's work.
+    config.perturbation.alphas = (0.01,)  # none: leave it out
     config.perturbation.counts = ()  # none: 1, 2, 4, 8, 16 and all layers
-    config.perturbation.seeds = (0, 1, 2)
+    config.perturbation.seeds = tuple(range(8))  # no interval from fewer than 5
 
     # The same noise on queries or keys alone: how far does attention move?
     config.attention = ConfigDict()

@@ -145,10 +145,11 @@ def make_summary():
         "calibration": [calibration, stays],
         "compounding": {
             "0.01": {
-                "exponent": 1.5,
-                "exponent_ci95": [1.4, 1.6],
+                "seeds": 8,
                 "ratio_all_to_sum": 2.4,
                 "ratio_ci95": [2.0, 2.9],
+                "exponent": 1.5,
+                "exponent_ci95": [1.4, 1.6],
                 "degradation_all_percent": 3.0,
                 "by_count": {"1": 0.2, "6": 3.0},
             }

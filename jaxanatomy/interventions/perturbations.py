@@ -9,9 +9,9 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.noise import perturb_step
 from jaxanatomy.interventions.variants import Step, Variant
 
-ALPHAS = (0.01, 0.03, 0.1, 0.3)
+ALPHAS = (0.01,)
 COUNTS = (1, 2, 4, 8, 16)
-SEEDS = (0, 1, 2, 3, 4)
+SEEDS = tuple(range(8))
 
 
 def perturbation_variants(
@@ -19,19 +19,17 @@ def perturbation_variants(
     alphas: Sequence[float] = ALPHAS,
     counts: Sequence[int] | None = None,
     seeds: Sequence[int] = SEEDS,
-    single_layers: bool = True,
 ) -> list[Variant]:
     """Noise (`noise.perturb`) in more and more layers: does its effect compound?
 
-    The random sets of one seed are nested: the first layers of `layer_order`. A layer
-    gets the same noise in each of them and alone.
+    The random sets of one seed are nested: the first layers of `layer_order`. Each layer is
+    perturbed alone, too. A layer gets the same noise in each set and alone.
 
     Args:
       config: The model.
       alphas: Sizes of the noise against the std of each matrix.
       counts: Layers in a set; default 1, 2, 4, 8, 16 as far as there are layers, and all.
       seeds: Of the order and of the noise.
-      single_layers: Whether each layer is perturbed alone, too.
 
     Returns:
       Variants without the baseline, named `perturb_0.01/random_8_s3` and
@@ -57,7 +55,7 @@ def perturbation_variants(
             for count in counts:
                 name = f"random_{count}_s{seed}"
                 variants.append(_variant(config, alpha, seed, name, name, order[:count]))
-            for layer in range(L if single_layers else 0):
+            for layer in range(L):
                 name = f"layer_{layer}"
                 variants.append(_variant(config, alpha, seed, f"{name}_s{seed}", name, [layer]))
     return variants

@@ -97,11 +97,12 @@ def compounding_digest(
     """Whether noise in several layers compounds, by alpha; see `compounding.compounding`.
 
     Returns:
-      For each alpha, of the size of the change in mean NLL (nats; the perplexity would grow
-      faster only because it is an exponential): `exponent` in the number of layers with
-      `exponent_ci95`; `ratio_all_to_sum` (1: effects add up) with `ratio_ci95`; and
-      `degradation_all_percent` and `by_count`, the mean degradations. Empty where no
-      noise was measured.
+      For each alpha, of the change in mean NLL (nats; the perplexity would grow faster only
+      because it is an exponential): `ratio_all_to_sum` (1: effects add up) with `ratio_ci95`,
+      which decides; of its size, the `exponent` in the number of layers with `exponent_ci95`;
+      `ratio_reason` and `exponent_reason` where one of them or its interval is None; the number
+      of `seeds`; and `degradation_all_percent` and `by_count`, the mean degradations. Empty
+      where no noise was measured.
     """
     own = [row for row in sweep_rows(rows, text) if row["strategy"] in ("none", "perturb")]
     if not any(row["strategy"] == "perturb" for row in own):
@@ -109,11 +110,14 @@ def compounding_digest(
     digest = {}
     for each in compounding(own, samples=samples, seed=seed):
         exponent, ratio = each["exponents"]["absolute_delta_nll"], each["all_to_singles"]
+        reasons = {"ratio_reason": ratio.get("reason"), "exponent_reason": exponent.get("reason")}
         digest[f"{each['alpha']:g}"] = {
-            "exponent": exponent["value"],
-            "exponent_ci95": exponent["ci95"],
+            "seeds": len(each["seeds"]),
             "ratio_all_to_sum": ratio["ratio"],
             "ratio_ci95": ratio["ci95"],
+            "exponent": exponent["value"],
+            "exponent_ci95": exponent["ci95"],
+            **{name: reason for name, reason in reasons.items() if reason},
             "degradation_all_percent": each["counts"][-1]["degradation_percent"],
             "by_count": {
                 str(count["count"]): count["degradation_percent"] for count in each["counts"]

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import configs.manipulation
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.noise import (
@@ -16,6 +17,7 @@ from jaxanatomy.interventions.noise import (
 )
 from jaxanatomy.interventions.perturbations import layer_order, perturbation_variants
 from jaxanatomy.interventions.variants import Step
+from jaxanatomy.measures.compounding import FEWEST_SEEDS
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -124,11 +126,16 @@ def test_variants_are_nested_random_sets_all_layers_and_single_ones(naive):
     assert len({variant.fingerprint() for variant in variants}) == len(variants) - 4  # random_1
 
 
-def test_counts_may_be_chosen_and_single_layers_left_out(naive):
-    variants = perturbation_variants(
-        naive.config, alphas=(0.1,), counts=(5, 3), seeds=(0,), single_layers=False
-    )
-    assert [v.name for v in variants] == ["perturb_0.1/random_5_s0", "perturb_0.1/random_3_s0"]
+def test_counts_may_be_chosen(naive):
+    variants = perturbation_variants(naive.config, alphas=(0.1,), counts=(5, 3), seeds=(0,))
+    names = ["random_5_s0", "random_3_s0", *(f"layer_{layer}_s0" for layer in range(5))]
+    assert [variant.name for variant in variants] == [f"perturb_0.1/{name}" for name in names]
+
+
+def test_seeds_are_enough_for_an_interval(naive):
+    seeds = {variant.labels["seed"] for variant in perturbation_variants(naive.config)}
+    assert seeds == set(configs.manipulation.get_config().perturbation.seeds) == set(range(8))
+    assert len(seeds) >= FEWEST_SEEDS
 
 
 @pytest.mark.parametrize(

@@ -275,16 +275,40 @@ def test_calibration_tells_what_it_explains(rows):
 @pytest.mark.parametrize(
     ("ends", "verdict"),
     [
-        ([1.1, 1.6], "errors compound."),
-        ([0.4, 0.9], "errors do not compound."),
-        ([0.9, 1.1], "effects that add up (1) are not excluded."),
+        ([1.001, 1.6], "errors compound"),
+        ([0.4, 0.999], "errors partly cancel"),
+        ([0.999, 2.084], "that errors add up is not excluded"),
     ],
 )
-def test_growth_is_judged_by_its_interval(ends, verdict):
-    entry = {"exponent": 1.0, "exponent_ci95": ends}
-    assert words.growth("0.01", entry).endswith(verdict)
-    assert words.growth("0.01", entry).startswith("Noise of 1 %: ")
-    assert words.growth("0.01", entry | {"exponent_ci95": None}) == ""
+def test_whether_errors_compound_is_judged_by_the_ratio(ends, verdict):
+    entry = {"seeds": 8, "ratio_all_to_sum": 1.0559, "ratio_ci95": ends}
+    exponent = {"exponent": 2.0, "exponent_ci95": [1.5, 2.5]}
+    told = (
+        "Noise of 1 %: all layers at once change the loss by 1.056 times the sum of what each does "
+        f"alone (95 % interval over 8 draws {ends[0]:.3f} to {ends[1]:.3f}); independent errors, "
+        f"which add up, would give 1: {verdict}."
+    )
+    assert words.growth("0.01", entry) == told
+    assert words.growth("0.01", entry | exponent) == (
+        f"{told} The size of the change grows as the number of layers to the power 2.00 "
+        "(1.50 to 2.50)."
+    )
+
+
+def test_without_an_interval_nothing_is_judged():
+    entry = {"ratio_all_to_sum": 1.3, "ratio_ci95": None, "ratio_reason": "too few seeds"}
+    found = words.growth("0.01", entry | {"exponent": 2.0, "exponent_ci95": [1.5, 2.5]})
+    assert found == "Noise of 1 %: whether errors compound cannot be told (too few seeds)."
+
+
+def test_the_ratio_stands_beside_its_null(rows):
+    report = manipulation_report(make_record(rows, made.make_summary()))
+    (table,) = tables_of(section(report, "Does a small error compound?"))
+    (row,) = table.rows
+    assert [cell.text for cell in row[:4]] == [
+        *("1 %", "×2.400 (2.000 to 2.900)", "×1", "1.50 (1.40 to 1.60)"),
+    ]
+    assert table.header[2] == "null: independent errors add up"
 
 
 def test_attention_is_told_in_percent(rows):

@@ -184,19 +184,20 @@ def calibration_table(entries: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def compounding_table(summary: Mapping[str, Any]) -> Table:
-    """Exponent and sum of the effects for each size of the noise."""
+    """Sum and exponent of the effects for each size of the noise."""
     rows = []
     for alpha, entry in sorted(summary.items(), key=lambda item: float(item[0])):
         ratio = _float(entry, "ratio_all_to_sum")
         rows.append(
             (
                 Cell(percent(float(alpha))),
-                Cell(f"{plain(_float(entry, 'exponent'))}{_brackets(entry.get('exponent_ci95'))}"),
                 Cell(
                     "–"
                     if math.isnan(ratio)
-                    else f"×{ratio:.2f}{_brackets(entry.get('ratio_ci95'))}"
+                    else f"×{ratio:.3f}{_brackets(entry.get('ratio_ci95'), 3)}"
                 ),
+                Cell("×1"),
+                Cell(f"{plain(_float(entry, 'exponent'))}{_brackets(entry.get('exponent_ci95'))}"),
                 number_cell(_float(entry, "degradation_all_percent")),
             )
         )
@@ -204,15 +205,17 @@ def compounding_table(summary: Mapping[str, Any]) -> Table:
         caption="How the effect grows with the number of layers that get noise",
         header=(
             "noise",
+            "all at once ÷ sum of single layers (95 % interval)",
+            "null: independent errors add up",
             "exponent (95 % interval)",
-            "all at once ÷ sum of single layers",
             "all at once (%)",
         ),
         rows=tuple(rows),
-        note="The exponent is that of the size of the change in loss in the number of layers: 0.5 "
-        "for independent effects of random sign, 1 for effects that add up, the null; above, they "
-        "compound. The ratio compares losses and is 1 if they add up; a dash where the single "
-        "effects are not settled.",
+        note="The ratio compares changes of the loss and decides: errors compound if its whole "
+        "interval, Fieller's over draws of the noise, is above 1; a dash where the single effects "
+        "are not settled, no interval from fewer than five draws. The exponent is that of the size "
+        "of the change in the number of layers: 0.5 for independent effects of random sign, 1 for "
+        "effects that add up.",
     )
 
 
@@ -300,8 +303,8 @@ def _float(entry: Mapping[str, Any], field: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _brackets(ends: Any) -> str:
-    return f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
+def _brackets(ends: Any, digits: int = 2) -> str:
+    return f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if ends else ""
 
 
 def _dose_order(alpha: str) -> float:

@@ -148,20 +148,29 @@ def better(trials: Trials) -> str:
 
 
 def growth(alpha: str, entry: Mapping[str, Any]) -> str:
-    """What the exponent of the effect in the number of layers says."""
-    ends = entry.get("exponent_ci95")
-    if entry.get("exponent") is None or not ends:
-        return ""
-    verdict = "effects that add up (1) are not excluded"
+    """Whether noise in all layers does more than the sum of noise in each, by the interval."""
+    ratio, ends = entry.get("ratio_all_to_sum"), entry.get("ratio_ci95")
+    head = f"Noise of {percent(float(alpha))}: "
+    if ratio is None or not ends:
+        reason = entry.get("ratio_reason") or "not measured"
+        return f"{head}whether errors compound cannot be told ({reason})."
+    verdict = "that errors add up is not excluded"
     if ends[0] > 1:
-        verdict = "faster than effects that add up: errors compound"
+        verdict = "errors compound"
     elif ends[1] < 1:
-        verdict = "slower than effects that add up: errors do not compound"
-    return (
-        f"Noise of {percent(float(alpha))}: the change in loss grows as the number of layers "
-        f"to the power {entry['exponent']:.2f} (95 % interval {ends[0]:.2f} to {ends[1]:.2f}), "
-        f"{verdict}."
+        verdict = "errors partly cancel"
+    words = (
+        f"{head}all layers at once change the loss by {ratio:.3f} times the sum of what each does "
+        f"alone (95 % interval over {entry.get('seeds')} draws {ends[0]:.3f} to {ends[1]:.3f}); "
+        f"independent errors, which add up, would give 1: {verdict}."
     )
+    exponent, ends = entry.get("exponent"), entry.get("exponent_ci95")
+    if exponent is not None and ends:
+        words += (
+            " The size of the change grows as the number of layers to the power "
+            f"{exponent:.2f} ({ends[0]:.2f} to {ends[1]:.2f})."
+        )
+    return words
 
 
 def redirected(component: str, doses: Mapping[str, Any]) -> str:
