@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas anatomy test slow model lint format parity bench clean
+.PHONY: atlas anatomy test slow model lint format parity bench bench-recovery clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
@@ -46,6 +46,10 @@ parity: model $(VENV)/.torch
 bench: model $(VENV)/.torch
 	$(PY) -m pip install --quiet -e ".[bench]"
 	$(PY) tools/bench_sweep.py
+
+bench-recovery: model $(VENV)/.torch
+	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PY) tools/bench_recovery.py
 
 clean:
 	rm -rf $(VENV)

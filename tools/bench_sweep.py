@@ -133,7 +133,15 @@ def cold(model):
 
 def check(results):
     """Ends the program when the figures do not count."""
-    first, second = _halves(results)
+    require_quiet(results)
+    deviation, where = largest_deviation(results["perplexities"])
+    if not deviation <= LARGEST_DEVIATION:
+        sys.exit(f"error: perplexities differ by {deviation:.2g} relative: {where}")
+
+
+def require_quiet(results):
+    """Ends the program when the product peak moved while it measured."""
+    first, second = halves(results)
     drift = second / first - 1
     if abs(drift) > LARGEST_DRIFT:
         say(
@@ -141,9 +149,6 @@ def check(results):
             f"{second / 1e9:.0f} GFLOP/s ({drift:+.0%}); stop other work and run again"
         )
         sys.exit(UNQUIET)
-    deviation, where = largest_deviation(results["perplexities"])
-    if not deviation <= LARGEST_DEVIATION:
-        sys.exit(f"error: perplexities differ by {deviation:.2g} relative: {where}")
 
 
 def largest_deviation(perplexities):
@@ -177,7 +182,7 @@ def table(results):
         lines.append(
             f"{name:27}{seconds[name]:9.2f}{spread:>16}{seconds[name] / own:8.2f}{memory:>10}"
         )
-    first, second = _halves(results)
+    first, second = halves(results)
     peak = statistics.median(itertools.chain(*results["product_rates"]))
     rate = results["work"] / own
     lines += [
@@ -205,7 +210,7 @@ def _tell(name, worker):
     return answer
 
 
-def _halves(results):
+def halves(results):
     """Median product rates of the first and the second half of the rounds."""
     rates = list(itertools.chain(*results["product_rates"]))
     middle = len(rates) // 2

@@ -40,7 +40,7 @@ def open_sweep(folder):
     return {
         "map": lambda: jaxanatomy_map(sweep, batches),
         "work": lambda: sweep.flops("nll"),
-        "product": _open_product(),
+        "product": open_product(),
     }
 
 
@@ -64,7 +64,7 @@ def _plan(checkpoint):
     return Sweep(checkpoint.config, main_map(checkpoint.config), batches, {"nll": nll}), batches
 
 
-def _open_product():
+def open_product():
     """A function that times one float32 product several times, in flop/s."""
     key = jax.random.key(0)
     x, y = jax.random.normal(key, (ROWS, INNER)), jax.random.normal(key, (INNER, COLUMNS))

@@ -54,7 +54,7 @@ def padded(sentences):
     return Text(
         token_BT,
         torch.arange(T).expand(len(rows), T),
-        _mask(torch.ones(T, T, dtype=torch.bool).tril()),
+        additive_mask(torch.ones(T, T, dtype=torch.bool).tril()),
         torch.arange(T) < lengths_B1 - 1,
         torch.cat([row[1:] for row in rows]),
     )
@@ -68,13 +68,14 @@ def packed(sentences):
     return Text(
         torch.cat(rows)[None],
         torch.cat([torch.arange(len(row)) for row in rows])[None],
-        _mask(same_TT & torch.ones_like(same_TT).tril()),
+        additive_mask(same_TT & torch.ones_like(same_TT).tril()),
         torch.cat([torch.arange(len(row)) < len(row) - 1 for row in rows])[None],
         torch.cat([row[1:] for row in rows]),
     )
 
 
-def _mask(allowed_TT):
+def additive_mask(allowed_TT):
+    """What to add to the scores of [batch, heads, T, T]."""
     zero, least = torch.tensor(0.0), torch.tensor(torch.finfo(torch.float32).min)
     return torch.where(allowed_TT, zero, least)[None, None]
 

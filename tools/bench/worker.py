@@ -23,6 +23,11 @@ CONTENDERS = {
     "transformer_lens": ("lens_loop", "open_loop", {"layout": "padded"}),
     "transformer_lens_packed": ("lens_loop", "open_loop", {"layout": "packed"}),
 }
+# Contenders of tools/bench_recovery.py.
+TRAINERS = {
+    "recovery": ("jax_recovery", "open_trainer", {}),
+    "recovery_torch": ("torch_recovery", "open_loop", {}),
+}
 EXPORT = "export"
 
 
@@ -69,12 +74,16 @@ def _open(contender, folder, threads):
     tools = pathlib.Path(__file__).resolve().parents[1]
     sys.path[:1] = [str(tools), str(tools.parent)]
     if contender == EXPORT:
-        module = importlib.import_module("bench.jax_sweep")
-        return {"export": functools.partial(module.export, folder)}
+        return {
+            "export": functools.partial(importlib.import_module("bench.jax_sweep").export, folder),
+            "export_training": functools.partial(
+                importlib.import_module("bench.jax_recovery").export, folder
+            ),
+        }
     # The model lies in the folder: nothing may reach for the network from here on.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    name, function, arguments = CONTENDERS[contender]
-    if name != "jax_sweep":
+    name, function, arguments = (CONTENDERS | TRAINERS)[contender]
+    if not name.startswith("jax_"):
         import torch
 
         torch.set_num_threads(threads)
