@@ -185,10 +185,20 @@ def _items(name: str, text: str, old: Any) -> list[Any]:
     if kinds <= {int, float} and float in kinds:
         kinds |= {int, float}
     for item in items:
+        if kinds == {int, float} and _is_infinite_or_nan(item):
+            raise _wrong_type(name, "finite numbers", text)
         if kinds and type(item) not in kinds:
             wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
             raise _wrong_type(name, f"items of type {wanted}", text)
     return items
+
+
+def _is_infinite_or_nan(item: Any) -> bool:
+    """Whether an item of a list of numbers is one that is not finite, or a word for one."""
+    try:
+        return not math.isfinite(float(item))
+    except (TypeError, ValueError):
+        return False
 
 
 def _literal(text: str) -> Any:

@@ -214,7 +214,7 @@ def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
         ("sets=mesured", r"unknown layer set 'mesured'; did you mean 'measured'"),
         ("strategies=clon", r"unknown strategy 'clon'; did you mean 'clone'"),
         ("strategies=clone,clone", r"strategies may come once; repeated: clone"),
-        ("alphas=nan", r"alphas. expects items of type float or int; got .nan."),
+        ("alphas=nan", r"alphas. expects finite numbers; got .nan."),
         ("strategies=scale_inf", r"alpha must be a finite number"),
         ("ranks=9", r"rank.*got 9"),
         ("grid=all", r"unknown grid 'all'"),
