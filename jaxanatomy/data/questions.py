@@ -1,0 +1,115 @@
+"""Questions made by rule: what a small model can learn to answer, and be asked.
+
+A task is a function of a random generator that returns a `Question`. What a model learns
+from and what it is asked later never meet: the hash of a question with its answer decides
+on which side it lies, whatever the seed.
+"""
+
+import dataclasses
+import hashlib
+import random
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+Split = Literal["train", "validation"]
+
+# One question in so many is held out.
+HELD_OUT = 10
+MAX_EXAMPLES = 6  # of one document
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A prompt with one right continuation among several.
+
+    Attributes:
+      task: The name of its task.
+      prompt: Ends without white space.
+      choices: Continuations, each with the space that it begins with; all different.
+      answer: Index of the right one.
+    """
+
+    task: str
+    prompt: str
+    choices: tuple[str, ...]
+    answer: int
+
+    @property
+    def text(self) -> str:
+        """The prompt with the right continuation."""
+        return self.prompt + self.choices[self.answer]
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing, 0 to 1."""
+        return 1 / len(self.choices)
+
+    @property
+    def split(self) -> Split:
+        """On which side it lies: a matter of its text alone."""
+        digest = hashlib.blake2b(self.text.encode(), digest_size=8).digest()
+        return "train" if int.from_bytes(digest) % HELD_OUT else "validation"
+
+
+Task = Callable[[random.Random], Question]
+
+
+def draw(task: Task, rng: random.Random, split: Split) -> Question:
+    """The first question of a split that a task makes."""
+    while True:
+        question = task(rng)
+        if question.split == split:
+            return question
+
+
+def document(tasks: Mapping[str, Task], seed: int, index: int, split: Split = "train") -> str:
+    """A text to learn from: one to `MAX_EXAMPLES` questions of one task with their answers.
+
+    A pure function of its arguments: any document can be made at any time.
+
+    Args:
+      tasks: By name; each is as likely.
+      seed: Of all documents.
+      index: Which document.
+      split: Of its questions.
+    """
+    rng = random.Random(f"{seed}/{index}/{split}")
+    task = tasks[rng.choice(list(tasks))]
+    count = rng.randint(1, MAX_EXAMPLES)
+    return "\n\n".join(draw(task, rng, split).text for _ in range(count))
+
+
+def questions(
+    tasks: Mapping[str, Task], count: int, seed: int = 0, shots: int = 0
+) -> tuple[Question, ...]:
+    """Held-out questions, to measure accuracy with; none was ever in a training document.
+
+    Args:
+      tasks: By name.
+      count: Questions of each task, all different.
+      seed: Of the draw.
+      shots: Training questions with their answers that stand before each (the paper has
+        five, DG Appendix C).
+
+    Returns:
+      `count` questions for each task, in the order of `tasks`.
+    """
+    found = []
+    for name, task in tasks.items():
+        rng = random.Random(f"{seed}/{name}/questions")
+        asked = {}
+        while len(asked) < count:
+            question = draw(task, rng, "validation")
+            asked.setdefault(question.text, question)
+        for question in asked.values():
+            examples = [draw(task, rng, "train").text for _ in range(shots)]
+            prompt = "\n\n".join([*examples, question.prompt])
+            found.append(dataclasses.replace(question, prompt=prompt))
+    return tuple(found)
+
+
+def shuffled(task: str, prompt: str, right: str, wrong: list[str], rng: random.Random) -> Question:
+    """A question whose right choice stands at a random place."""
+    choices = [right, *wrong]
+    rng.shuffle(choices)
+    return Question(task, prompt, tuple(choices), choices.index(right))
