@@ -10,6 +10,8 @@ from typing import Any
 
 from jaxanatomy.errors import choose
 
+NEAR = 10.0  # perplexities within this factor of each other are of one size
+
 
 @functools.cache
 def _paper() -> dict[str, Any]:
@@ -65,6 +67,21 @@ def table1_of(config: Mapping[str, Any]) -> list[float] | None:
         "rope_theta": architecture.get("rope_theta"),
     }
     return table1() if all(found[key] == model[key] for key in found) else None
+
+
+def is_near(degradation: float, printed: float) -> bool:
+    """Whether a degradation is of the size of one that the paper prints.
+
+    Perplexities over their own baselines are compared: within a factor `NEAR`. Ours and
+    the paper's baseline differ, so neither bare perplexities nor percentages compare.
+
+    Args:
+      degradation: In percent; what is not finite is near to nothing.
+      printed: The paper's, in percent.
+    """
+    if not math.isfinite(degradation):
+        return False
+    return abs(math.log10((100 + degradation) / (100 + printed))) <= math.log10(NEAR)
 
 
 def find(tree: Any, key: str) -> Any:

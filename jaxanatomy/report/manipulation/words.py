@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.report.cells import Row, number
 from jaxanatomy.report.importance.glance import signed
@@ -19,10 +19,8 @@ from jaxanatomy.report.manipulation.rows import (
     set_label,
 )
 from jaxanatomy.report.manipulation.tables import Published, on, plain, ppl_cell, tabled_methods
-from jaxanatomy.report.reference import find
+from jaxanatomy.report.reference import NEAR, find, is_near
 
-VIABLE = THRESHOLDS_PERCENT[-1]  # below the critical degradation: the perplexity less than doubles
-NEAR = 10.0  # a pair comes near the paper's figure within this factor of its perplexity
 COLLAPSE = 10.0  # times the perplexity without the first and the last layer
 STRONG_DOSE = 0.7  # factors up to which scaling is no small change
 NEUTRAL = Method("own_svd", "full")  # changes nothing: a check, no strategy
@@ -37,7 +35,7 @@ def survivors(trials: Trials) -> str:
             for method in tabled_methods(trials)
             if trials.row(method, name) and method != NEUTRAL
         ]
-        kept = [method.label for method in methods if trials.value(method, name) < VIABLE]
+        kept = [method.label for method in methods if trials.value(method, name) < VIABLE_PERCENT]
         listed = f" ({'; '.join(kept)})" if kept else ""
         parts.append(f"{len(kept)} of {len(methods)} on the set “{set_label(name)}”{listed}")
     return f"{on(trials)}strategies that keep it: {', '.join(parts)}."
@@ -108,7 +106,7 @@ def near_pairs(
     if paper is None:
         return words
     words += f" AH prints {signed(paper)} % for two layers; "
-    near = [pair for pair, value in found.items() if _is_near(value, paper)]
+    near = [pair for pair, value in found.items() if is_near(value, paper)]
     if not near:
         return f"{words}no pair comes within a factor of {NEAR:.0f} of that perplexity."
     names = ", ".join(f"{first} with {second}" for first, second in near[:6])
@@ -126,7 +124,7 @@ def enough(trials: Trials) -> str:
     for method in typical(trials):
         kept = 0
         for k, name in sets.items():
-            if not trials.value(method, name) < VIABLE:
+            if not trials.value(method, name) < VIABLE_PERCENT:
                 break
             kept = k
         parts.append(f"{method.label}: {kept}")
@@ -209,10 +207,3 @@ def _ppl(row: Row) -> str:
 def _span(values: Sequence[float]) -> str:
     ends = [signed(v) if math.isfinite(v) else "infinite" for v in (min(values), max(values))]
     return f"{ends[0]} to {ends[1]} %"
-
-
-def _is_near(value: float, paper: float) -> bool:
-    """Whether two perplexities, each over its own baseline, lie within a factor `NEAR`."""
-    if not math.isfinite(value):
-        return False
-    return abs(math.log10((100 + value) / (100 + paper))) <= math.log10(NEAR)
