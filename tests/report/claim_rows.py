@@ -42,10 +42,41 @@ def cell(layer, low, value, high, intervention="neighbour_mean", positions="all"
     return row(low, value, high, **labels, **more)
 
 
-def finding(claim, rows=(), summary=None, papers_model=True):
-    """What one claim says about the rows of the experiment that it needs."""
+def baseline(text="sentences"):
+    """The row of the unedited model."""
+    return row(0.0, 0.0, 0.0, text) | {"variant": "baseline", "ci95": None}
+
+
+def trial(strategy, low, value, high, name="paper_inner", layers=(3, 5), text="sentences", **dose):
+    """A row of the manipulation experiment."""
+    labels = {"strategy": strategy, "alpha": None, "rank": None, "set": name, "layers": [*layers]}
+    return row(low, value, high, text, **(labels | dose))
+
+
+def scale(alpha, low, value, high, name="paper_inner", **more):
+    """All matrices of a set times alpha."""
+    return trial("scale", low, value, high, name, alpha=alpha, **more)
+
+
+REPLACED = ("zero", "clone", "clone_high", "blend_2", "blend_4")
+ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.7)
+
+
+def table4(ends, name="paper_inner", **more):
+    """All of Table 4 but scale 0.9, alike."""
+    rows = [trial(strategy, *ends, name, **more) for strategy in REPLACED]
+    rows.append(trial("low_rank", *ends, name, rank="full", **more))
+    return rows + [scale(alpha, *ends, name, **more) for alpha in ALPHAS]
+
+
+def finding(claim, rows=(), summary=None, papers_model=True, depth=0):
+    """What one claim says about the rows of the experiment that it needs.
+
+    Another model than the paper's has `depth` layers; 0: its run does not say how many.
+    """
     (chosen,) = (each for each in CLAIMS if each.id == claim)
-    provenance = {"model": "file:x", "architecture": SMOLLM2 if papers_model else {}}
+    architecture = SMOLLM2 if papers_model else {"layers": [{}] * depth}
+    provenance = {"model": "file:x", "architecture": architecture}
     records = {
         name: RunRecord(name, list(rows), {}, provenance, summary or {"done": 1})
         for name in chosen.needs

@@ -1,7 +1,7 @@
 """Rules about the importance map, by literal degradations and intervals."""
 
 import pytest
-from report.claim_rows import cell, finding
+from report.claim_rows import baseline, cell, finding
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 
@@ -24,7 +24,8 @@ def two(least, top, **more):
     ],
 )
 def test_layers_differ_radically_by_a_factor_of_ten(least, top, verdict):
-    assert finding("non_equivalence", two(least, top)).verdict == verdict
+    rows = two(least, top)
+    assert finding("non_equivalence", rows, papers_model=False, depth=4).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_layers_differ_radically_by_a_factor_of_ten(least, top, verdict):
     ],
 )
 def test_the_range_of_ten_million_holds_for_all_values_of_the_intervals(least, top, verdict):
-    found = finding("importance_range", two(least, top))
+    found = finding("importance_range", two(least, top), papers_model=False)
     assert found.verdict == verdict
     assert ("no upper bound" in found.reason) == (least[0] <= 0)
 
@@ -45,7 +46,28 @@ def test_the_range_of_ten_million_holds_for_all_values_of_the_intervals(least, t
 def test_the_boundary_is_not_in_the_range():
     rows = two((5.0, 8.0, 9.0), (20.0, 21.0, 22.0))
     rows[0] = cell(0, 9e4, 9e4, 9e4, boundary=True)
-    assert finding("non_equivalence", rows).verdict == FAILS
+    assert finding("non_equivalence", rows, papers_model=False, depth=4).verdict == FAILS
+
+
+def test_layers_that_were_not_measured_may_differ_more_but_not_less():
+    alike, apart = two((20.0, 25.0, 30.0), (50.0, 60.0, 70.0)), two((1.0, 2, 3), (100, 150, 200))
+    found = finding("non_equivalence", alike, papers_model=False, depth=6)
+    assert found.verdict == UNDECIDED
+    assert found.reason.endswith("; L4 was not measured")
+    assert finding("non_equivalence", apart, papers_model=False, depth=6).verdict == HOLDS
+
+
+@pytest.mark.parametrize(
+    ("least", "top", "verdict"),
+    [
+        ((5.0, 8.0, 10.0), (None, None, None), HOLDS),
+        ((-5.0, 8.0, 10.0), (None, None, None), HOLDS),
+        ((None, None, None), (None, None, None), UNDECIDED),
+    ],
+)
+def test_a_perplexity_that_is_not_finite_is_any_number_of_times_larger(least, top, verdict):
+    found = finding("importance_range", two(least, top), papers_model=False)
+    assert found.verdict == verdict
 
 
 def ranked(order, name="neighbour_mean"):
@@ -65,6 +87,15 @@ TABLE1_ORDER = (
 )
 def test_the_ranking_is_compared_with_table_1(order, verdict):
     assert finding("table1_ranking", ranked(order)).verdict == verdict
+
+
+@pytest.mark.parametrize("order", [TABLE1_ORDER[1:], TABLE1_ORDER[:0:-1]])
+def test_a_ranking_needs_all_layers(order):
+    found = finding("table1_ranking", ranked(order))
+    assert (found.verdict, found.reason) == (UNDECIDED, "L17 was not measured")
+    rows = ranked(TABLE1_ORDER) + ranked(order, "zero")
+    found = finding("map_is_importance", rows, papers_model=False, depth=30)
+    assert (found.verdict, found.reason) == (UNDECIDED, "L17 skipped was not measured")
 
 
 def test_a_ranking_that_may_agree_cannot_tell():
@@ -104,8 +135,12 @@ def parts(first, others):
     ],
 )
 def test_the_most_important_layer_must_work_on_the_text(first, others, verdict):
-    found = finding("most_important_layer_reasons", parts(first, others), papers_model=False)
+    rows = parts(first, others)
+    found = finding("most_important_layer_reasons", rows, papers_model=False, depth=4)
     assert found.verdict == verdict
+    found = finding("most_important_layer_reasons", rows, papers_model=False, depth=6)
+    assert found.verdict == UNDECIDED
+    assert found.reason.endswith("L4 was not measured")
 
 
 @pytest.mark.parametrize(
@@ -114,18 +149,21 @@ def test_the_most_important_layer_must_work_on_the_text(first, others, verdict):
         (1.0, 9.99, (1.0, 2.0, 3.0), HOLDS),
         (1.0, 10.0, (1.0, 2.0, 3.0), UNDECIDED),
         (1.0, 9.99, (10.0, 20.0, 30.0), FAILS),
+        (1.0, 9.99, (None, None, None), FAILS),
         (10.0, 12.0, None, FAILS),
-        (1.0, 9.0, None, HOLDS),
+        (1.0, 9.0, None, UNDECIDED),
     ],
 )
+@pytest.mark.parametrize("depth", [0, 3])
 def test_boundary_layers_are_measured_with_the_neighbour_copied_and_skipped(
-    low, high, zero, verdict
+    low, high, zero, verdict, depth
 ):
     rows = [cell(0, low, 5.0, high, boundary=True), cell(1, 1.0, 2.0, 3.0)]
-    rows += [cell(2, 1.0, 2.0, 3.0, boundary=True)]
+    rows += [cell(2, 1.0, 2.0, 3.0, boundary=True), cell(0, 1.0, 2.0, 3.0, "zero")]
     rows += [cell(2, *zero, "zero")] if zero else []
-    found = finding("boundary_layers_redundant", rows, papers_model=False)
+    found = finding("boundary_layers_redundant", rows, papers_model=False, depth=depth)
     assert found.verdict == verdict
+    assert found.reason.endswith("L2 skipped was not measured") == (zero is None)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +176,10 @@ def test_cancellation_means_that_restored_norms_do_less_damage(rescaled, verdict
         cell(layer, value - 1, value, value + 1, "rescaled_mean")
         for layer, value in enumerate(rescaled, start=1)
     ]
-    assert finding("averaging_cancels", rows, papers_model=False).verdict == verdict
+    assert finding("averaging_cancels", rows, papers_model=False, depth=5).verdict == verdict
+    found = finding("averaging_cancels", rows, papers_model=False, depth=8)
+    assert found.verdict == UNDECIDED
+    assert "L4, L5, L6, L4 with the norms restored" in found.reason
 
 
 def named(layers, *interval, intervention="neighbour_mean", text="sentences"):
@@ -164,7 +205,11 @@ def test_every_named_layer_must_lie_on_its_side(claim, layers, good, bad, thresh
     assert found.verdict == FAILS
     assert f"settled otherwise: L{layers[-1]}" in found.reason
     assert finding(claim, rows(threshold - 1, threshold + 1)).verdict == UNDECIDED
-    assert finding(claim, rows(*good)[1:]).reason.startswith("not measured")
+    found = finding(claim, rows(*good)[1:])
+    assert found.verdict == UNDECIDED
+    assert found.reason.endswith(f"; L{layers[0]} was not measured")
+    assert finding(claim, rows(*bad)[1:]).verdict == FAILS
+    assert finding(claim, [cell(4, 1.0, 2.0, 3.0)]).reason.startswith("not measured")
     assert finding(claim, rows(*good), papers_model=False).verdict == UNDECIDED
 
 
@@ -181,14 +226,37 @@ def test_an_anti_layer_must_be_one_on_every_text():
     [
         (((-3, -2, -1), (5, 6, 7)), ((-3, -2, -1), (5, 6, 7)), HOLDS),
         (((-3, -2, -1), (5, 6, 7)), ((5, 6, 7), (-3, -2, -1)), FAILS),
-        (((-3, -2, -1), (5, 6, 7)), ((-3, -2, 1), (5, 6, 7)), UNDECIDED),
+        (((-3, -2, -1), (5, 6, 7)), ((-3, 0.1, 1), (5, 6, 7)), UNDECIDED),
         (((1, 2, 3), (5, 6, 7)), ((0, 2, 3), (5, 6, 7)), FAILS),
         (((-3, -2, -1), (5, 6, 7)), None, UNDECIDED),
     ],
 )
 def test_the_same_layer_must_harm_every_text_of_at_least_two(on_a, on_b, verdict):
-    rows = two(*on_a, text="a") + (two(*on_b, text="b") if on_b else [])
-    assert finding("anti_layers_exist", rows, papers_model=False).verdict == verdict
+    def rows(text, ends):
+        return [baseline(text), *two(*ends, text=text)]
+
+    both = rows("a", on_a) + (rows("b", on_b) if on_b else [])
+    assert finding("anti_layers_exist", both, papers_model=False, depth=4).verdict == verdict
+    found = finding("anti_layers_exist", both, papers_model=False, depth=6)
+    assert found.verdict == (UNDECIDED if verdict == FAILS else verdict)
+    assert found.reason.endswith("L4 was not measured")
+
+
+def test_one_of_many_layers_is_better_by_chance():
+    def rows(text, count):
+        lucky = cell(1, -3.0, -2.0, -0.01, text=text)
+        # Its mean is four standard errors below 0: with eight documents that is beyond Student's
+        # quantile at 1 - 0.05 / 2, which is 2.8, and not at 1 - 0.05 / 50, which is 5.4.
+        shares = (0.34, 1.66) * 4
+        lucky["unit_nll"] = [10 * (3.0 - 0.02 * share) for share in shares]
+        lucky["nll"] = sum(lucky["unit_nll"])
+        others = [cell(layer, 5.0, 6.0, 7.0, text=text) for layer in range(2, count + 1)]
+        return [baseline(text), lucky, *others]
+
+    for count, verdict in ((2, HOLDS), (50, UNDECIDED)):
+        both = rows("a", count) + rows("b", count)
+        found = finding("anti_layers_exist", both, papers_model=False, depth=count + 2)
+        assert found.verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -212,7 +280,11 @@ def test_random_weights_are_the_matched_noise(interval, verdict):
     [(900.0, 800.0, HOLDS), (800.0, 900.0, FAILS), (850.0, 850.0, UNDECIDED)],
 )
 def test_the_most_important_layer_is_compared_with_the_next_by_pairs(own, rival, verdict):
-    rows = [cell(10, 1.0, rival, 9e3), cell(11, 1.0, own, 9e3), cell(12, 1.0, 2.0, 3.0)]
+    rows = [cell(layer, 1.0, 2.0, 3.0) for layer in range(1, 29) if layer not in (10, 11)]
+    rows += [cell(10, 1.0, rival, 9e3), cell(11, 1.0, own, 9e3)]
     found = finding("most_important_layer", rows)
     assert found.verdict == verdict
     assert "next L10" in found.measured
+    found = finding("most_important_layer", rows[1:])
+    assert found.verdict == (UNDECIDED if verdict == HOLDS else verdict)
+    assert found.reason.endswith("L1 was not measured")

@@ -1,7 +1,9 @@
 """What a claim is, and how its rule says "holds", "does not hold" or "cannot tell".
 
 A rule is an expression of three values: True, False, and None where an interval crosses a
-threshold. So no verdict is made by hand.
+threshold or a part was not measured. So no verdict is made by hand, and a claim about
+every layer neither holds nor fails by the layers that somebody happened to measure, unless
+they settle it: one counterexample does.
 """
 
 import dataclasses
@@ -39,10 +41,29 @@ class Finding:
     text: str = ""
 
     @classmethod
-    def of(cls, answer: Answer, measured: str, null: str = "", reason: str = "") -> "Finding":
-        """A finding with the verdict of a rule's answer."""
+    def of(
+        cls,
+        answer: Answer,
+        measured: str,
+        null: str = "",
+        reason: str = "",
+        absent: Sequence[str] = (),
+    ) -> "Finding":
+        """A finding with the verdict of a rule's answer.
+
+        Args:
+          answer: Of the rule.
+          measured: See the attributes.
+          null: Likewise.
+          reason: Likewise; the rule is met, or not, if empty.
+          absent: Parts that the claim is about and that were not measured.
+        """
         verdict = UNDECIDED if answer is None else HOLDS if answer else FAILS
-        return cls(measured, null, verdict, reason or _REASONS[verdict])
+        if not reason and not (absent and answer is None):
+            reason = _REASONS[verdict]
+        lacks = [f"{_shortened(absent)} {'was' if len(absent) == 1 else 'were'} not measured"]
+        reasons = [*filter(None, [reason]), *(lacks if absent else ())]
+        return cls(measured, null, verdict, "; ".join(reasons))
 
     def on(self, texts: Iterable[str]) -> "Finding":
         """The finding with the names of its texts."""
@@ -65,6 +86,17 @@ class Evidence:
     """
 
     records: Mapping[str, RunRecord]
+
+    @functools.cached_property
+    def model(self) -> Mapping[str, Any]:
+        """The provenance of a run of the model; empty if all train their own from scratch."""
+        made = (record.provenance for record in self.records.values())
+        return next(filter(weights_of, made), {})
+
+    @property
+    def depth(self) -> int:
+        """The number of layers of the model; 0 if no run says."""
+        return len((self.model.get("architecture") or {}).get("layers") or ())
 
     @functools.cached_property
     def is_papers_model(self) -> bool:
@@ -139,29 +171,46 @@ def _untested(reason: str) -> Finding:
     return Finding("not measured", "", UNDECIDED, reason)
 
 
+def weights_of(provenance: Mapping[str, Any]) -> Any:
+    """What tells models apart; None for a run that trains its own from scratch."""
+    return provenance.get("weights_sha256") or provenance.get("model")
+
+
 def per_text(
     experiment: str, test: Callable[[list[Row]], Finding | None], everywhere: bool = False
 ) -> Callable[[Evidence], Finding | None]:
     """A test of the rows of one text, applied to each text.
+
+    See `per_text_of_depth`, whose tests are also told the depth of the model.
+    """
+    return per_text_of_depth(experiment, lambda rows, _: test(rows), everywhere)
+
+
+def per_text_of_depth(
+    experiment: str, test: Callable[[list[Row], int], Finding | None], everywhere: bool = False
+) -> Callable[[Evidence], Finding | None]:
+    """A test of the rows of one text and the depth of the model, applied to each text.
 
     Texts that cannot tell leave the verdict to the others; texts that contradict each
     other give "cannot tell".
 
     Args:
       experiment: Whose rows.
-      test: None from it: its rows were not measured on that text.
+      test: None from it: its rows were not measured on that text. The depth is 0 if no run
+        says how many layers the model has.
       everywhere: Whether "holds" needs every text to say so.
     """
 
     def whole(evidence: Evidence) -> Finding | None:
-        found = {text: test(rows) for text, rows in evidence.texts(experiment).items()}
+        texts = evidence.texts(experiment)
+        found = {text: test(rows, evidence.depth) for text, rows in texts.items()}
         return combine({text: each for text, each in found.items() if each}, everywhere)
 
     return whole
 
 
 def combine(findings: Mapping[str, Finding], everywhere: bool = False) -> Finding | None:
-    """One finding from those of several texts; see `per_text`."""
+    """One finding from those of several texts; see `per_text_of_depth`."""
     if not findings:
         return None
     names = ", ".join(filter(None, findings))
@@ -190,6 +239,11 @@ def _by_text(words: Mapping[str, str]) -> str:
     return "; ".join(f"{text}: {line}" for text, line in words.items())
 
 
+def padded(answers: Iterable[Answer], absent: Sequence[Any]) -> list[Answer]:
+    """The answers, with "cannot tell" for each part that was not measured."""
+    return [*answers, *(None for _ in absent)]
+
+
 def every(answers: Iterable[Answer]) -> Answer:
     """False if one is False, None if one cannot tell, else True."""
     answers = list(answers)
@@ -205,6 +259,12 @@ def most(answers: Sequence[Answer]) -> Answer:
     """True or False if more than half say so."""
     half = len(answers) / 2
     return True if answers.count(True) > half else False if answers.count(False) > half else None
+
+
+def agreed(answers: Iterable[Answer]) -> Answer:
+    """True or False if all say so: draws that differ, or none, cannot tell."""
+    found = set(answers)
+    return found.pop() if len(found) == 1 else None
 
 
 def negated(answer: Answer) -> Answer:
@@ -230,7 +290,13 @@ def reaches(row: Row, percent: float) -> Answer:
 
 
 def harms_more(row: Row, other: Row) -> Answer:
-    """Whether a variant loses more than another on the same text, by a paired bootstrap."""
+    """Whether a variant loses more than another on the same text, by a paired bootstrap.
+
+    What is not finite loses more than anything that is.
+    """
+    lost, other_lost = ("nll" in each and each["nll"] is None for each in (row, other))
+    if lost or other_lost:
+        return None if lost and other_lost else lost
     if "unit_nll" not in row or "unit_nll" not in other:
         return None
     _, low, high = paired_difference(row, other)
@@ -264,6 +330,12 @@ def effect(row: Row) -> str:
 def layers(numbers: Iterable[int]) -> str:
     """`L8, L9`, or "none"."""
     return ", ".join(f"L{layer}" for layer in numbers) or "none"
+
+
+def _shortened(names: Sequence[str], shown: int = 6) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_number(value: Any) -> bool:

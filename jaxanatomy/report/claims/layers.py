@@ -15,18 +15,15 @@ from jaxanatomy.report.claims.claim import (
     layers,
     mean_nll,
     negated,
-    per_text,
+    padded,
     percent,
     reaches,
     some,
 )
-from jaxanatomy.report.claims.importance import (
-    CRITICAL,
-    REDUNDANT,
-    cells_of,
-    inner_rows,
-    skipped_span,
-)
+from jaxanatomy.report.claims.importance import CRITICAL, REDUNDANT
+from jaxanatomy.report.claims.maps import LayerMap, layer_map, per_map, skipped_span
+from jaxanatomy.report.claims.tried import RULE as IMPROVED
+from jaxanatomy.report.claims.tried import improves
 from jaxanatomy.report.reference import paper_table
 
 _PAPER = paper_table("table1")
@@ -35,17 +32,19 @@ _PRINTED = _PAPER["degradation_percent"]
 
 def _all_layers(
     names: Sequence[int], rule: Callable[[Row], Answer], intervention: str = NEIGHBOUR_MEAN
-) -> Callable[[list[Row]], Finding | None]:
+) -> Callable[[LayerMap], Finding | None]:
     """A test that each of the named layers obeys a rule."""
 
-    def test(rows: list[Row]) -> Finding | None:
-        cells = cells_of(rows)
-        found = {layer: cells.row(intervention, layer) for layer in names}
-        if None in found.values():
+    def test(map_: LayerMap) -> Finding | None:
+        cells = map_.cells
+        rows = {layer: cells.row(intervention, layer) for layer in names}
+        found = {layer: row for layer, row in rows.items() if row}
+        if not found:
             return None
+        absent = map_.absent(intervention, among=names)
         answers = {layer: rule(row) for layer, row in found.items()}
         said = {
-            words: [layer for layer in names if answers[layer] is answer]
+            words: [layer for layer in found if answers[layer] is answer]
             for words, answer in (
                 ("settled so", True),
                 ("settled otherwise", False),
@@ -58,7 +57,13 @@ def _all_layers(
         control = [(layer, row) for layer in names if (row := cells.row(beside, layer))]
         null = ", ".join(f"L{layer} {effect(row)}" for layer, row in control)
         words = "skipped instead" if beside == "zero" else "neighbour mean instead"
-        return Finding.of(every(answers.values()), measured, null and f"{words}: {null}", reason)
+        return Finding.of(
+            every(padded(answers.values(), absent)),
+            measured,
+            null and f"{words}: {null}",
+            reason,
+            absent,
+        )
 
     return test
 
@@ -76,52 +81,56 @@ def _improves(row: Row) -> Answer:
     return negated(reaches(row, 0.0))
 
 
-def _most_important(rows: list[Row]) -> Finding | None:
+def _most_important(map_: LayerMap) -> Finding | None:
     named = _PRINTED.index(max(_PRINTED))
-    inner = {row["layer"]: row for row in inner_rows(cells_of(rows))}
+    inner = {row["layer"]: row for row in map_.rows()}
     if named not in inner or len(inner) < 2:
         return None
-    own = inner.pop(named)
+    own, absent = inner.pop(named), map_.absent()
     rival = max(inner.values(), key=mean_nll)
     return Finding.of(
-        harms_more(own, rival),
+        every(padded([harms_more(own, rival)], absent)),
         f"L{named} {effect(own)}; next L{rival['layer']} {effect(rival)}",
-        skipped_span(cells_of(rows)),
+        skipped_span(map_),
         "by the paired interval of their difference",
+        absent,
     )
 
 
 def _anti_layers(evidence: Evidence) -> Finding | None:
     """Any layer whose replacement improves every text; it takes two texts to say so."""
-    texts = {
-        text: inner_rows(cells_of(rows)) for text, rows in evidence.texts("importance").items()
+    maps = {
+        text: layer_map(rows, evidence.depth) for text, rows in evidence.texts("importance").items()
     }
-    texts = {text: inner for text, inner in texts.items() if inner}
-    if not texts:
+    maps = {text: each for text, each in maps.items() if each.rows()}
+    if not maps:
         return None
+    shared = set.intersection(*({row["layer"] for row in each.rows()} for each in maps.values()))
     better = {
-        text: {row["layer"]: _improves(row) for row in inner} for text, inner in texts.items()
+        text: {row["layer"]: improves(row, each.cells.baseline, len(shared)) for row in each.rows()}
+        for text, each in maps.items()
     }
-    shared = set.intersection(*(set(answers) for answers in better.values()))
-    answers = {layer: every(each[layer] for each in better.values()) for layer in shared}
-    answer = some(answers.values())
-    if answer and len(texts) < 2:
+    answers = {layer: every(each[layer] for each in better.values()) for layer in sorted(shared)}
+    missing = sorted({layer for each in maps.values() for layer in each.inner} - shared)
+    answer = some(padded(answers.values(), missing))
+    if answer and len(maps) < 2:
         answer = None
-    best = {text: min(inner, key=mean_nll) for text, inner in texts.items()}
-    findings = {
-        text: Finding.of(
+    findings = {}
+    for text, each in maps.items():
+        least = min(each.rows(), key=mean_nll)
+        findings[text] = Finding.of(
             some(better[text].values()),
-            f"least: L{row['layer']} {effect(row)}",
-            f"{0.025 * len(better[text]):.1f} of {len(better[text])} layers by chance",
+            f"least: L{least['layer']} {effect(least)}",
+            f"{0.025 * len(better[text]):.1f} of {len(better[text])} layers by chance have a 95 % "
+            "interval below 0",
         )
-        for text, row in best.items()
-    }
-    settled = sorted(layer for layer, each in answers.items() if each)
+    settled = [layer for layer, each in answers.items() if each]
     still_open = sum(each is None for each in answers.values())
-    words = "on the only text" if len(texts) == 1 else f"on all {len(texts)} texts"
+    words = "on the only text" if len(maps) == 1 else f"on all {len(maps)} texts"
     reason = f"settled improvements {words}: {layers(settled)}; undecided layers: {still_open}"
     whole = combine(findings)
-    return Finding.of(answer, whole.measured, whole.null, reason).on(texts)
+    absent = [f"L{layer}" for layer in missing]
+    return Finding.of(answer, whole.measured, whole.null, reason, absent).on(maps)
 
 
 def _printed(names: Sequence[int]) -> str:
@@ -145,7 +154,7 @@ CLAIMS = (
         "The nine layers listed as critical are critical.",
         _printed(_CRITICAL_LAYERS),
         f"Each one's whole interval lies at or above {CRITICAL:g} %.",
-        per_text("importance", _all_layers(_CRITICAL_LAYERS, _is_critical)),
+        per_map(_all_layers(_CRITICAL_LAYERS, _is_critical)),
         papers_model=True,
     ),
     _claim(
@@ -154,7 +163,7 @@ CLAIMS = (
         "Layers 8 to 11 form a critical core.",
         _printed(_CORE),
         f"The whole interval of each of the four lies at or above {CRITICAL:g} %.",
-        per_text("importance", _all_layers(_CORE, _is_critical)),
+        per_map(_all_layers(_CORE, _is_critical)),
         papers_model=True,
     ),
     _claim(
@@ -163,7 +172,7 @@ CLAIMS = (
         "The inner layers listed as redundant are redundant.",
         _printed(_REDUNDANT_LAYERS),
         f"Each one's whole interval lies below {REDUNDANT:g} %.",
-        per_text("importance", _all_layers(_REDUNDANT_LAYERS, _is_redundant)),
+        per_map(_all_layers(_REDUNDANT_LAYERS, _is_redundant)),
         papers_model=True,
     ),
     _claim(
@@ -172,7 +181,7 @@ CLAIMS = (
         "Layer 11 is the most important one.",
         f"L11 {percent(_PRINTED[11])}, next L10 {percent(_PRINTED[10])}",
         "A paired interval says that it harms more than the most harmful other layer.",
-        per_text("importance", _most_important),
+        per_map(_most_important),
         papers_model=True,
     ),
     _claim(
@@ -180,9 +189,9 @@ CLAIMS = (
         "AH abstract, Table 1",
         "Layers 14 and 17 are anti-layers: the model is as good or better without them.",
         _printed(_ANTI),
-        "The whole interval of both lies below 0 on every text; it fails where a text puts one "
-        "above 0.",
-        per_text("importance", _all_layers(_ANTI, _improves), everywhere=True),
+        "The whole interval of both lies below 0 on every text that was measured; it fails if a "
+        "text puts one at or above 0 and none puts both below.",
+        per_map(_all_layers(_ANTI, _improves), everywhere=True),
         papers_model=True,
     ),
     _claim(
@@ -190,7 +199,8 @@ CLAIMS = (
         "AH hypothesis H4",
         "Some layers harm the model.",
         ", ".join(f"L{layer}" for layer in _ANTI),
-        "The whole interval of some inner layer lies below 0 on every text, at least two.",
+        f"Some inner layer is better replaced on every text, at least two ({IMPROVED}); it fails "
+        "if on some text the 95 % interval of each lies at or above 0.",
         _anti_layers,
     ),
     _claim(
@@ -198,9 +208,10 @@ CLAIMS = (
         "AH hypothesis H4, section 1.2",
         "The model performs better with random weights in layers 14 and 17.",
         "H4, called confirmed",
-        "With Gaussian weights of each matrix's mean and std the whole interval of both lies "
-        "below 0.",
-        per_text("importance", _all_layers(_ANTI, _improves, "matched_noise"), everywhere=True),
+        "With Gaussian weights of each matrix's mean and std the whole interval of both lies below "
+        "0 on every text that was measured; it fails if a text puts one at or above 0 and none "
+        "puts both below.",
+        per_map(_all_layers(_ANTI, _improves, "matched_noise"), everywhere=True),
         papers_model=True,
     ),
 )

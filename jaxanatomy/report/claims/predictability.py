@@ -1,11 +1,16 @@
 """AH section 4.2, Table 2: predicted weights, in weight space and at work."""
 
+import functools
 import statistics
 from collections.abc import Sequence
 
+from jaxanatomy.forensics.prediction import READINGS, targets
+from jaxanatomy.interventions.predicted import prediction_sets
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.report.cells import Row, number
 from jaxanatomy.report.claims.claim import (
+    FAILS,
+    HOLDS,
     Answer,
     Claim,
     Evidence,
@@ -17,16 +22,18 @@ from jaxanatomy.report.claims.claim import (
     mean_nll,
     most,
     negated,
-    per_text,
+    padded,
+    per_text_of_depth,
     percent,
     reaches,
+    some,
 )
 from jaxanatomy.report.reference import paper_table
 
 PREDICTABLE = 0.7  # least R2 that the paper calls predictable (0.716)
 MARGIN = 0.02  # least R2, and least distance from the null, that means anything
 SAME = 0.1  # greatest difference of two tables' R2 that are the same finding
-TOLERABLE = THRESHOLDS_PERCENT[1]
+TOLERABLE, CRITICAL = THRESHOLDS_PERCENT[1:]
 NINE = 9
 OUT_OF_SAMPLE = "extrapolate"
 
@@ -35,55 +42,62 @@ _PERCENT = paper_table("table2_percent")
 _CALLED_PREDICTABLE = [name for name, (average, _) in _TABLE2.items() if average >= PREDICTABLE]
 
 
-def _averages(evidence: Evidence, reading: str | None = None) -> dict[tuple[str, str], Row]:
-    """The means over target layers, by reading and component."""
-    return {
-        (row["reading"], row["component"]): row
-        for row in evidence.rows("predictability")
-        if "r2" in row and row.get("target") is None and reading in (None, row["reading"])
-    }
-
-
 def _readings(evidence: Evidence) -> dict[str, dict[str, Row]]:
+    """The means over target layers, by reading and component."""
     readings: dict[str, dict[str, Row]] = {}
-    for (reading, component), row in _averages(evidence).items():
-        readings.setdefault(reading, {})[component] = row
+    for row in evidence.rows("predictability"):
+        if "r2" in row and row.get("target") is None:
+            readings.setdefault(row["reading"], {})[row["component"]] = row
     return readings
 
 
-def _high(evidence: Evidence) -> tuple[Answer, dict[str, Row]]:
-    """Whether the components that the paper calls predictable are so out of sample."""
+def _high(evidence: Evidence) -> tuple[Answer, dict[str, Row], list[str]]:
+    """Whether the components that the paper calls predictable are so out of sample.
+
+    Returns:
+      The answer, the rows of those that were measured, and the others.
+    """
     rows = _readings(evidence).get(OUT_OF_SAMPLE, {})
     called = {name: rows[name] for name in _CALLED_PREDICTABLE if name in rows}
-    values = [row["r2"] for row in called.values()]
-    if len(values) < len(_CALLED_PREDICTABLE) or None in values:
-        return None, called
-    return all(value >= PREDICTABLE for value in values), called
+    absent = [f"the R2 of {name}" for name in _CALLED_PREDICTABLE if name not in called]
+    answers = [None if row["r2"] is None else row["r2"] >= PREDICTABLE for row in called.values()]
+    return every(padded(answers, absent)), called, absent
 
 
 def _r2_high(evidence: Evidence) -> Finding | None:
-    answer, rows = _high(evidence)
+    answer, rows, absent = _high(evidence)
     if not rows:
         return None
-    return Finding.of(answer, _r2(rows), _null(rows), "an R2 is missing" if answer is None else "")
+    undefined = [name for name, row in rows.items() if row["r2"] is None]
+    reason = f"undefined: {', '.join(undefined)}" if answer is None and undefined else ""
+    return Finding.of(answer, _r2(rows), _null(rows), reason, absent)
 
 
 def _r2_reproduced(evidence: Evidence) -> Finding | None:
     """Whether one reading gives all of Table 2."""
-    distances = {
-        reading: max(abs(rows[name]["r2"] - _TABLE2[name][0]) for name in _TABLE2)
-        for reading, rows in _readings(evidence).items()
-        if all(name in rows and rows[name]["r2"] is not None for name in _TABLE2)
-    }
-    if not distances:
+    readings = {name: rows for name, rows in _readings(evidence).items() if name in READINGS}
+    if not readings:
         return None
+    answers, distances, absent = [], {}, []
+    for reading in READINGS:
+        rows = readings.get(reading, {})
+        missing = [name for name in _TABLE2 if name not in rows]
+        known = {name: row["r2"] for name, row in rows.items() if name in _TABLE2}
+        off = [None if r2 is None else abs(r2 - _TABLE2[name][0]) for name, r2 in known.items()]
+        near = [None if distance is None else distance <= SAME for distance in off]
+        answers.append(every(padded(near, missing)))
+        if not missing and None not in off:
+            distances[reading] = max(off)
+        absent += [f"{reading} of {name}" for name in missing] if rows else [reading]
+    if not distances:
+        return Finding.of(some(answers), "no reading of all components", absent=absent)
     nearest = min(distances, key=distances.get)
-    rows = _readings(evidence)[nearest]
     return Finding.of(
-        distances[nearest] <= SAME,
-        f"nearest reading {nearest}: {_r2(rows)}",
-        _null(rows),
+        some(answers),
+        f"nearest reading {nearest}: {_r2(readings[nearest])}",
+        _null(readings[nearest]),
         f"of {len(distances)} readings {nearest} comes nearest, within {distances[nearest]:.2f}",
+        absent,
     )
 
 
@@ -95,11 +109,13 @@ def _beats_null(evidence: Evidence) -> Finding | None:
     for row in rows.values():
         known = row.get("r2") is not None and row.get("null_high") is not None
         answers.append(row["r2"] >= max(0.0, row["null_high"]) + MARGIN if known else None)
+    absent = [name for name in _TABLE2 if name not in rows]
     return Finding.of(
-        most(answers),
+        most(padded(answers, absent)),
         _r2(rows),
         _null(rows),
         f"better than noise and than the mean: {answers.count(True)} of {len(answers)} components",
+        absent,
     )
 
 
@@ -130,70 +146,84 @@ def _function(
 
 
 def _paradox(evidence: Evidence) -> Finding | None:
-    high, rows = _high(evidence)
+    high, rows, absent = _high(evidence)
+    texts = evidence.texts("predictability")
     broken = combine(
         {
             text: each
-            for text, part in evidence.texts("predictability").items()
-            if (each := _nine(part))
+            for text, part in texts.items()
+            if (each := _nine(part, evidence.depth, CRITICAL))
         }
     )
     if not rows or broken is None:
         return None
-    ruined = _destroyed(evidence)
+    ruined = {HOLDS: True, FAILS: False}.get(broken.verdict)
+    said = {True: "is", False: "is not", None: "may be"}
     return Finding.of(
         every([high, ruined]),
         f"R2 {_r2(rows)}; nine layers: {broken.measured}",
         f"{_null(rows)}; {broken.null}",
-        f"R2 {'is' if high else 'is not'} high out of sample; the model is "
-        f"{'destroyed' if ruined else 'not destroyed'}",
-    )
+        f"R2 {said[high]} high out of sample; the model {said[ruined]} destroyed",
+        absent,
+    ).on(filter(None, [broken.text]))
 
 
-def _destroyed(evidence: Evidence) -> Answer:
-    """Whether some set of nine or more predicted layers makes the model critical everywhere."""
-    texts = [_function(rows, NINE) for rows in evidence.texts("predictability").values()]
-    return every(reaches(row, THRESHOLDS_PERCENT[-1]) for part in texts for row, _ in part)
-
-
-def _one(rows: list[Row]) -> Finding | None:
+def _one(rows: list[Row], depth: int) -> Finding | None:
     pairs = _function(rows, 1, 1)
     if not pairs:
         return None
     answers = [negated(reaches(row, TOLERABLE)) for row, _ in pairs]
+    absent = _absent_targets(pairs, depth)
     return Finding.of(
-        most(answers),
+        most(padded(answers, absent)),
         f"median {percent(_median([row for row, _ in pairs]))} over {len(pairs)} layers",
         "the same layers deleted: " + _deleted(pairs),
         f"settled below {TOLERABLE:g} %: {answers.count(True)}, not below: {answers.count(False)} "
         f"of {len(answers)} layers",
+        absent,
     )
 
 
-def _nine(rows: list[Row]) -> Finding | None:
+def _absent_targets(pairs: Sequence[tuple[Row, Row | None]], depth: int) -> list[str]:
+    """The layers that can be predicted and were not, in words."""
+    found = {row["layers"][0] for row, _ in pairs}
+    return [f"L{layer}" for layer in targets(depth) if layer not in found]
+
+
+def _nine(rows: list[Row], depth: int, threshold: float) -> Finding | None:
+    """Whether every set of nine or more predicted layers costs at least so many percent."""
     pairs = _function(rows, NINE)
     if not pairs:
         return None
+    found = {tuple(row["layers"]) for row, _ in pairs}
+    wanted = prediction_sets(depth, (NINE,)) if depth else {}
+    absent = [
+        name
+        for name, layers in wanted.items()
+        if len(layers) >= NINE and tuple(layers) not in found
+    ]
     least = min((row for row, _ in pairs), key=mean_nll)
-    threshold = _PERCENT["predicted_9_at_least"]
     return Finding.of(
-        every(reaches(row, threshold) for row, _ in pairs),
+        every(padded((reaches(row, threshold) for row, _ in pairs), absent)),
         f"least of {len(pairs)} sets: {effect(least)}",
         "the same layers deleted: " + _deleted(pairs),
+        absent=absent,
     )
 
 
-def _against_deletion(rows: list[Row]) -> Finding | None:
+def _against_deletion(rows: list[Row], depth: int) -> Finding | None:
     pairs = [(row, other) for row, other in _function(rows, 1, 1) if other]
     if not pairs:
         return None
     answers = [harms_more(other, row) for row, other in pairs]
+    absent = _absent_targets(pairs, depth)
     return Finding.of(
-        most(answers),
+        most(padded(answers, absent)),
         f"median {percent(_median([row for row, _ in pairs]))} over {len(pairs)} layers",
         "the same layers deleted: " + _deleted(pairs),
         f"better than nothing in {answers.count(True)}, worse in {answers.count(False)} of "
         f"{len(pairs)} layers",
+        absent,
     )
 
 
@@ -218,8 +248,8 @@ CLAIMS = (
         "AH section 4.2, Table 2",
         "The weights of most components are highly predictable from earlier layers.",
         _PRINTED,
-        f"Predicting a layer from those before it, the mean R2 is at least {PREDICTABLE} in each "
-        f"of the {len(_CALLED_PREDICTABLE)} components called predictable.",
+        f"Predicting a layer from those before it, the mean R2 over layers is at least "
+        f"{PREDICTABLE} in each of the {len(_CALLED_PREDICTABLE)} components called predictable.",
         _r2_high,
     ),
     _claim(
@@ -227,7 +257,8 @@ CLAIMS = (
         "AH Table 2",
         "The protocol gives the R2 of Table 2.",
         _PRINTED,
-        f"In some reading of the protocol all seven mean R2 lie within {SAME} of the table's.",
+        f"In one of {len(READINGS)} readings of the protocol all seven mean R2 lie within {SAME} "
+        "of the table's.",
         _r2_reproduced,
         papers_model=True,
     ),
@@ -245,8 +276,8 @@ CLAIMS = (
         "AH section 4.2",
         "Weights can be predicted with high R2, and yet the predicted weights destroy the model.",
         f"R2 0.91; nine layers > {percent(_PERCENT['predicted_9_at_least'])}",
-        f"Both halves hold: out-of-sample R2 of at least {PREDICTABLE} as above, and every set of "
-        f"nine or more predicted layers at or above {THRESHOLDS_PERCENT[-1]:g} %.",
+        f"Both halves hold: out-of-sample R2 of at least {PREDICTABLE} as above, and the whole "
+        f"interval of every set of nine or more predicted layers at or above {CRITICAL:g} %.",
         _paradox,
     ),
     _claim(
@@ -255,7 +286,7 @@ CLAIMS = (
         "One layer with predicted weights costs little.",
         f"{percent(_PERCENT['predicted_1'])} (which layer is not said)",
         f"In more than half of the layers the whole interval lies below {TOLERABLE:g} %.",
-        per_text("predictability", _one),
+        per_text_of_depth("predictability", _one),
     ),
     _claim(
         "predicted_beats_deleted",
@@ -263,15 +294,18 @@ CLAIMS = (
         "A predicted layer is better than none.",
         "no such control",
         "In more than half of the layers a paired interval says that deleting it harms more.",
-        per_text("predictability", _against_deletion),
+        per_text_of_depth("predictability", _against_deletion),
     ),
     _claim(
         "nine_predicted_layers",
         "AH section 4.2",
         "Nine or more layers with predicted weights cost more than 442,000 %.",
         f"> {percent(_PERCENT['predicted_9_at_least'])}",
-        "The whole interval of every such set lies at or above "
-        f"{_PERCENT['predicted_9_at_least']:,} %.",
-        per_text("predictability", _nine),
+        "The whole interval of every such set (nine spread evenly, the last nine, and others that "
+        f"were measured) lies at or above {_PERCENT['predicted_9_at_least']:,} %.",
+        per_text_of_depth(
+            "predictability",
+            functools.partial(_nine, threshold=_PERCENT["predicted_9_at_least"]),
+        ),
     ),
 )
