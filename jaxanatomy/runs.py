@@ -161,6 +161,10 @@ class Run:
 
         Args:
           order: Hashes of the rows to take, in the order that they are to have; all if empty.
+
+        Raises:
+          InputError: A row of the order is in no file: a process has not done its share, or
+            has written it elsewhere. What was found is kept.
         """
         if self._process_index:
             raise ValueError("merge_parts is for process 0")
@@ -179,6 +183,12 @@ class Run:
             part.unlink()
         self._rows, self._hashes = [], set()
         self._remember(known_rows(self._folder))
+        missing = sum(not self.done(hash) for hash in place)
+        if missing:
+            raise InputError(
+                f"expected {len(place)} rows of all processes in {self._folder}; {missing} are "
+                "missing; start all processes again with one workdir that all of them see"
+            )
 
     def path(self, name: str) -> Path:
         """The path of a file of the run; write it through `replacing`."""

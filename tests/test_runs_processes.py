@@ -133,6 +133,19 @@ def test_parts_are_merged_in_the_given_order(tmp_path):
     assert not list(tmp_path.glob("rows.*.jsonl"))
 
 
+def test_rows_that_no_process_has_written_are_missed(tmp_path):
+    with part(tmp_path, 0) as first, part(tmp_path, 1) as second:
+        first.append([{"hash": "a"}])
+        second.append([{"hash": "b"}])
+        with pytest.raises(InputError) as refused:
+            first.merge_parts(["a", "b", "c", "d", "e"])
+    assert str(refused.value) == (
+        f"expected 5 rows of all processes in {tmp_path}; 3 are missing; start all processes again "
+        "with one workdir that all of them see"
+    )
+    assert [row["hash"] for row in read_run(tmp_path)] == ["a", "b"]
+
+
 def test_part_rows_are_found_again_by_every_process(tmp_path):
     with part(tmp_path, 0) as first, part(tmp_path, 2) as third:
         first.append([{"hash": "a"}])

@@ -189,6 +189,50 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, deep, command, tmp_pat
     ).read_bytes()
 
 
+PROCESS = """
+import os, sys
+from jaxanatomy import cli
+place = {"coordinator": "COORDINATOR", "count": "PROCESS_COUNT", "index": "PROCESS_INDEX"}
+place = [f"--config.distributed.{field}={os.environ[name]}" for field, name in place.items()]
+sys.exit(cli.main([*sys.argv[1:], *place]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_rows_of_one(finished, deep, run_python, tmp_path):
+    folder = tmp_path / "two"
+    printed = run_python(PROCESS, *flags(deep, folder), devices=1, processes=2, timeout=400)
+    assert [f"report: {folder}" in text for text in printed] == [True, False]
+    rows, expected = rows_of(folder), rows_of(finished.workdir)
+    assert not list(folder.glob("rows.*.jsonl"))
+    order, expected_order = ([row["hash"] for row in found] for found in (rows, expected))
+    assert order != expected_order, "the second process did nothing"
+    assert sorted(order) == sorted(expected_order)
+    by_hash = {row["hash"]: row for row in rows}
+    for row in expected:
+        assert_same(by_hash[row["hash"]], row)
+    summary, whole = (
+        json.loads((run / "summary.json").read_text()) for run in (folder, finished.workdir)
+    )
+    assert_same(summary, whole)
+
+
+def assert_same(found, expected):
+    """Equal to 1e-5 in every number, and to the letter in everything else."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert_same(found[name], value)
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_same(*pair)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    else:
+        assert found == expected
+
+
 @pytest.mark.slow
 def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
     done = command(
