@@ -1,0 +1,130 @@
+"""A byte-level BPE of a few thousand entries, trained on text that every machine has.
+
+A vocabulary of 49,152 would dwarf a model of a few million parameters. This one is
+trained with the `tokenizers` library on the library of the running Python and generated
+questions, and kept in the cache. Its training is a pure function of the text, so two
+machines with the same Python have the same entries.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jaxanatomy.data import library_text
+from jaxanatomy.data.arithmetic import ARITHMETIC
+from jaxanatomy.data.primitives import PRIMITIVES
+from jaxanatomy.data.questions import document
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights import cache
+from jaxanatomy.weights.tokenizer import Tokenizer, from_folder
+
+DEFAULT_SIZE = 4096
+END = "<|endoftext|>"
+# Libraries pad embeddings to round sizes; more unused rows than this are a mistake.
+MAX_PADDING = 1024
+_SMALLEST = 256 + 1  # the bytes and END
+_QUESTIONS = 4000  # documents of each kind of question that it is trained on
+
+
+def offline_tokenizer(vocab_size: int = DEFAULT_SIZE) -> Tokenizer:
+    """The tokenizer of offline training, from the cache or trained now.
+
+    Args:
+      vocab_size: Entries, `END` among them.
+
+    Raises:
+      InputError: `vocab_size` is too small for single bytes, or the cache is not writable.
+    """
+    folder = tokenizer_folder(vocab_size)
+    return from_folder(folder)
+
+
+def tokenizer_folder(vocab_size: int = DEFAULT_SIZE) -> Path:
+    """A folder with `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""
+    from importlib.metadata import version
+
+    if vocab_size < _SMALLEST:
+        raise InputError(
+            f"a byte-level vocabulary must have at least {_SMALLEST} entries; got {vocab_size}; "
+            "raise it"
+        )
+
+    def make(folder: Path) -> None:
+        save(train(_training_text(), vocab_size), folder)
+
+    made_from = f"{library_text.sha256()} {_QUESTIONS} {version('tokenizers')}"
+    digest = hashlib.sha256(made_from.encode()).hexdigest()[:16]
+    return cache.entry(f"bpe/{vocab_size}-{digest}", make)
+
+
+def train(texts: Iterable[str], vocab_size: int = DEFAULT_SIZE) -> Tokenizer:
+    """Trains a byte-level BPE, its text split as SmolLM's: every digit alone.
+
+    Args:
+      texts: Documents.
+      vocab_size: Entries; fewer are made if the text has not enough pairs.
+    """
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return Tokenizer(backend, bos_id=None, eos_id=backend.token_to_id(END))
+
+
+def save(tokenizer: Tokenizer, folder: Path) -> None:
+    """Writes a tokenizer as transformers and `tokenizers` read it."""
+    cache.write_atomically(folder / "tokenizer.json", tokenizer.backend.to_str(pretty=True))
+    cache.write_atomically(
+        folder / "tokenizer_config.json",
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "' + END + '"}\n',
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def sha256(tokenizer: Tokenizer) -> str:
+    """A hash of a tokenizer's rules, and of the token that ends a document."""
+    text = f"{tokenizer.eos_id} {tokenizer.backend.to_str()}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Refuses a tokenizer that does not belong to a model.
+
+    Args:
+      tokenizer: What text is encoded with.
+      vocab_size: Rows of the model's embedding; up to `MAX_PADDING` may be padding.
+
+    Raises:
+      InputError: The tokenizer has more entries than the model, or far fewer.
+    """
+    entries = tokenizer.vocab_size
+    if not entries <= vocab_size <= entries + MAX_PADDING:
+        raise InputError(
+            f"the model must have the vocabulary of the tokenizer, {entries} entries; it has "
+            f"{vocab_size}; set the model's vocab_size to {entries} or take its own tokenizer"
+        )
+
+
+def _training_text() -> Iterator[str]:
+    for kind in library_text.KINDS:
+        for name, text in library_text.documents(kind):
+            if not library_text.held_out(name):
+                yield text
+    for tasks in (PRIMITIVES, ARITHMETIC):
+        for index in range(_QUESTIONS):
+            yield document(tasks, 0, index)

@@ -1,0 +1,124 @@
+"""Multiple choice as rows of tokens: every choice after its prompt, scored and compared.
+
+    scoring = pack_choices(questions(PRIMITIVES, 50), tokenizer, rows=8, length=256)
+    nll = [loss.nll(params, Batch(**batch)) for batch in scoring.batches]
+    right = scoring.right(nll)                # bool [Q]
+
+The chosen answer is the one whose tokens have the highest summed log-probability, as
+lm-evaluation-harness has it (`acc`).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxanatomy.data.packing import best_fit
+from jaxanatomy.data.questions import Question
+from jaxanatomy.data.sequences import Row
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scoring:
+    """Questions with all their choices, packed.
+
+    Attributes:
+      questions: Q questions.
+      batches: Fields of `train.loss.Batch`, [B, T] each; a weight is 1 where a token of a
+        choice is predicted.
+      item_NBT: For each batch, which choice a position belongs to, counted over all
+        choices of all questions; -1 where there is none.
+    """
+
+    questions: tuple[Question, ...]
+    batches: tuple[Row, ...]
+    item_NBT: np.ndarray
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing, as a mean over the questions."""
+        return float(np.mean([question.chance for question in self.questions]))
+
+    def chosen(self, nll_NBT: Sequence[np.ndarray]) -> np.ndarray:
+        """Which choice of each question has the lowest summed loss, [Q].
+
+        Args:
+          nll_NBT: The loss of each target of each batch, in their order.
+        """
+        nll_NBT = np.stack([np.asarray(nll_BT, np.float64) for nll_BT in nll_NBT])
+        weight_NBT = np.stack([batch["weight_BT"] for batch in self.batches])
+        counted = weight_NBT > 0
+        sums = np.bincount(self.item_NBT[counted], nll_NBT[counted])
+        ends = np.cumsum([len(question.choices) for question in self.questions])
+        return np.array([part.argmin() for part in np.split(sums, ends[:-1])])
+
+    def right(self, nll_NBT: Sequence[np.ndarray]) -> np.ndarray:
+        """Whether each question is answered, bool [Q]; arguments as `chosen`."""
+        return self.chosen(nll_NBT) == [question.answer for question in self.questions]
+
+
+def pack_choices(
+    questions: Sequence[Question], tokenizer: Tokenizer, rows: int, length: int
+) -> Scoring:
+    """Packs every choice of every question, each with its prompt, into rows.
+
+    Args:
+      questions: What is asked.
+      tokenizer: Must split a text where a choice begins; checked.
+      rows: Rows B of a batch.
+      length: Tokens T of a row.
+
+    Raises:
+      InputError: A prompt with a choice is longer than a row.
+    """
+    items = [
+        _tokens(question, choice, tokenizer, length)
+        for question in questions
+        for choice in question.choices
+    ]
+    packed = best_fit([len(token) - 1 for token, _ in items], length)
+    packed += [[]] * (-len(packed) % rows)
+    shape = (len(packed), length)
+    fields = {name: np.zeros(shape, np.int32) for name in ("token_BT", "target_BT", "position_BT")}
+    fields["weight_BT"] = np.zeros(shape, np.float32)
+    fields["segment_BT"] = np.full(shape, -1, np.int32)
+    item_RT = np.full(shape, -1, np.int32)
+    for row, places in enumerate(packed):
+        start = 0
+        for segment, item in enumerate(places):
+            token, prompt_length = items[item]
+            inside = row, slice(start, start + len(token) - 1)
+            fields["token_BT"][inside] = token[:-1]
+            fields["target_BT"][inside] = token[1:]
+            fields["position_BT"][inside] = np.arange(len(token) - 1)
+            fields["weight_BT"][inside] = np.arange(1, len(token)) >= prompt_length
+            fields["segment_BT"][inside] = segment
+            item_RT[inside] = item
+            start += len(token) - 1
+    starts = range(0, len(packed), rows)
+    return Scoring(
+        tuple(questions),
+        tuple({name: leaf[at : at + rows] for name, leaf in fields.items()} for at in starts),
+        item_RT.reshape(-1, rows, length),
+    )
+
+
+def _tokens(
+    question: Question, choice: str, tokenizer: Tokenizer, length: int
+) -> tuple[np.ndarray, int]:
+    """The tokens of a prompt with a choice, and how many of them are the prompt's."""
+    prompt = tokenizer.encode(question.prompt)
+    token = tokenizer.encode(question.prompt + choice)
+    if token[: len(prompt)] != prompt or len(token) == len(prompt):
+        raise InputError(
+            f"the tokenizer joins the prompt and the choice {choice!r} of a {question.task} "
+            "question; use one that splits before spaces, as byte-level BPE does"
+        )
+    if len(token) > length + 1:
+        raise InputError(
+            f"a {question.task} question needs rows of {len(token) - 1} tokens; got {length}; "
+            "raise the length or ask with fewer shots"
+        )
+    return np.asarray(token, np.int32), len(prompt)

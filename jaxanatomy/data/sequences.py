@@ -1,0 +1,133 @@
+"""Rows of tokens to train on: concat-then-split packing that can start at any row.
+
+Documents are put one after another and the whole is cut every T tokens. Attention stays
+inside a document: `segment_BT` tells the documents of a row apart, and positions begin
+again in each. The token after a row is its last target, so every token of a stream that
+does not begin a document is predicted once.
+
+grain's `ConcatThenSplitIterDataset` makes the same rows one after another; here row k is
+computed from k alone. So the state of a pipeline is a step number, whatever the number
+of hosts, and rows can be shuffled.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from jaxanatomy.data.questions import Split, Task, document
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tokenizer import Tokenizer
+
+# Rows of a source made by rule: more than any run reads.
+ENDLESS = 2**31
+
+# One row of a batch: leaves of `train.loss.Batch` without their axis B.
+Row = dict[str, np.ndarray]
+
+
+class Stream(Protocol):
+    """A stream of tokens, such as `tfds_builder.TokenStream`."""
+
+    source: str
+    num_tokens: int
+
+    def span(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens, begins) of part of the stream."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamRows:
+    """The rows of a stream of tokens, for `grain.MapDataset.source`.
+
+    Attributes:
+      stream: What is cut.
+      length: Tokens T of a row.
+
+    Raises:
+      InputError: The stream is too short for one row.
+    """
+
+    stream: Stream
+    length: int
+
+    def __post_init__(self):
+        if self.stream.num_tokens <= self.length:
+            raise InputError(
+                f"source {self.stream.source!r} must have more than {self.length} tokens, the "
+                f"length of a row; it has {self.stream.num_tokens}; give more text or lower the "
+                "length"
+            )
+
+    def __len__(self) -> int:
+        """Whole rows, each with a token after it; what is left at the end is dropped."""
+        return (self.stream.num_tokens - 1) // self.length
+
+    def __getitem__(self, index: int) -> Row:
+        start = index * self.length
+        return packed_row(*self.stream.span(start, start + self.length + 1))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GeneratedRows:
+    """Rows of documents that are made by rule, without end, for `grain.MapDataset.source`.
+
+    A row is as many documents as it takes, the last one cut; no document is in two rows.
+
+    Attributes:
+      tasks: What documents are made of, by name.
+      tokenizer: Encodes them; its end token follows each.
+      length: Tokens T of a row.
+      seed: Of all rows.
+      split: Of all questions.
+    """
+
+    tasks: Mapping[str, Task]
+    tokenizer: Tokenizer
+    length: int
+    seed: int
+    split: Split = "train"
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Row:
+        end = [] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id]
+        ids, starts = [], []
+        while len(ids) <= self.length:
+            # A row has at most `length` documents, so no number is used twice.
+            number = index * (self.length + 1) + len(starts)
+            starts.append(len(ids))
+            ids += self.tokenizer.encode(document(self.tasks, self.seed, number, self.split))
+            ids += end
+        begins = np.zeros(len(ids), bool)
+        begins[starts] = True
+        inside = slice(self.length + 1)
+        return packed_row(np.asarray(ids, np.int32)[inside], begins[inside])
+
+
+def packed_row(tokens: np.ndarray, begins: np.ndarray) -> Row:
+    """A row of T tokens with what is to be predicted.
+
+    Args:
+      tokens: T + 1 ids; the last one is only a target.
+      begins: Whether each is the first of its document, [T + 1].
+
+    Returns:
+      `token_BT`, `target_BT`, `position_BT` and `segment_BT`, int32, and `weight_BT`,
+      float32, each [T]: positions and segments count from 0 in the row; the weight is 0
+      where the next token begins another document.
+    """
+    index_T = np.arange(len(tokens) - 1)
+    begin_T = begins[:-1].copy()
+    begin_T[0] = True
+    return {
+        "token_BT": tokens[:-1].astype(np.int32),
+        "target_BT": tokens[1:].astype(np.int32),
+        "weight_BT": (~begins[1:]).astype(np.float32),
+        "position_BT": (index_T - np.maximum.accumulate(np.where(begin_T, index_T, 0))).astype(
+            np.int32
+        ),
+        "segment_BT": (np.cumsum(begin_T) - 1).astype(np.int32),
+    }

@@ -1,0 +1,85 @@
+import pytest
+import tokenizers
+
+from jaxanatomy.data import bpe
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tokenizer import from_folder
+
+TEXT = ["the cat and the dog and the 23 hats of the cat 2323\n"] * 20
+ODD = "Ünïcode, tabs\t, 漢字 and \x00 bytes 1234\n  the"
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return bpe.train(TEXT, 265)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """An empty cache, and a short text to train on in the place of the library."""
+    trainings = []
+    monkeypatch.setenv("JAXANATOMY_CACHE", str(tmp_path))
+    monkeypatch.setattr(bpe, "_training_text", lambda: trainings.append(1) or TEXT)
+    return trainings
+
+
+def test_any_text_comes_back(trained):
+    for text in (*TEXT, ODD):
+        assert trained.decode(trained.encode(text)) == text
+
+
+def test_entries_are_the_end_token_the_bytes_and_frequent_pairs(trained):
+    assert trained.eos_id == 0
+    assert trained.token(0) == bpe.END
+    assert trained.vocab_size == 265
+    assert [trained.token(one) for one in trained.encode("cat the")] == ["cat", "Ġthe"]
+    assert len(trained.encode("2323")) == 4  # digits stand alone
+
+
+def test_training_is_a_function_of_the_text(trained):
+    assert bpe.sha256(bpe.train(TEXT, 265)) == bpe.sha256(trained)
+    assert bpe.sha256(bpe.train(TEXT, 262)) != bpe.sha256(trained)
+
+
+def test_the_saved_tokenizer_opens_with_other_tools(trained, tmp_path):
+    bpe.save(trained, tmp_path)
+    other = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert other.encode(ODD).ids == trained.encode(ODD)
+    ours = from_folder(tmp_path)
+    assert (ours.eos_id, ours.bos_id, bpe.sha256(ours)) == (0, None, bpe.sha256(trained))
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.encode(ODD) == trained.encode(ODD)
+    assert theirs.eos_token_id == 0
+
+
+def test_the_offline_tokenizer_is_trained_once_for_each_size(small):
+    assert bpe.offline_tokenizer(280).vocab_size <= 280
+    bpe.offline_tokenizer(280)
+    assert len(small) == 1
+    bpe.offline_tokenizer(270)
+    assert len(small) == 2
+
+
+def test_another_library_makes_another_tokenizer(small, monkeypatch):
+    one = bpe.tokenizer_folder(280)
+    monkeypatch.setattr(bpe.library_text, "sha256", lambda: "other")
+    assert bpe.tokenizer_folder(280) != one
+
+
+def test_too_small_a_vocabulary_is_refused(small):
+    with pytest.raises(InputError, match="must have at least 257 entries; got 256; raise"):
+        bpe.offline_tokenizer(256)
+
+
+def test_a_model_of_another_vocabulary_is_refused(trained):
+    entries = trained.vocab_size
+    bpe.check_vocabulary(trained, entries)
+    bpe.check_vocabulary(trained, entries + 1024)
+    for size in (entries - 1, entries + 1025):
+        with pytest.raises(InputError) as error:
+            bpe.check_vocabulary(trained, size)
+        assert str(error.value) == (
+            f"the model must have the vocabulary of the tokenizer, {entries} entries; it has "
+            f"{size}; set the model's vocab_size to {entries} or take its own tokenizer"
+        )

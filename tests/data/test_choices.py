@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from jaxanatomy.data.choices import pack_choices
+from jaxanatomy.data.questions import Question
+from jaxanatomy.errors import InputError
+
+
+class Letters:
+    """One token for each character."""
+
+    bos_id = eos_id = None
+
+    def encode(self, text):
+        return [ord(character) for character in text]
+
+
+class Greedy(Letters):
+    """Joins an 'a' and the space after it."""
+
+    def encode(self, text):
+        return [ord(character) for character in text.replace("a ", "A")]
+
+
+ASKED = (
+    Question("long", "abc abc ab", (" c", " bb", " a"), 0),
+    Question("short", "x", (" y", " z"), 1),
+    Question("middle", "one two", (" three", " 3"), 1),
+)
+
+
+def naive_sums(token_loss):
+    """The loss of each choice of each question, character by character."""
+    return [
+        [
+            sum(
+                token_loss(question.prompt + choice, place)
+                for place in range(len(question.prompt), len(question.prompt + choice))
+            )
+            for choice in question.choices
+        ]
+        for question in ASKED
+    ]
+
+
+def loss_of(text, place):
+    """Depends on all that stands before."""
+    return sum(ord(c) * (i + 1) for i, c in enumerate(text[: place + 1])) % 97 / 10
+
+
+def losses(scoring):
+    """What a model would give, from each row's tokens, segments and positions alone."""
+    for batch in scoring.batches:
+        nll_BT = np.full(batch["token_BT"].shape, 1e6)  # must not be counted
+        for b, t in np.argwhere(batch["weight_BT"] > 0):
+            own = batch["segment_BT"][b] == batch["segment_BT"][b, t]
+            own &= np.arange(own.size) <= t
+            text = "".join(map(chr, batch["token_BT"][b][own])) + chr(batch["target_BT"][b, t])
+            assert batch["position_BT"][b, t] == len(text) - 2
+            nll_BT[b, t] = loss_of(text, len(text) - 1)
+        yield nll_BT
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 12), (2, 13), (3, 40), (8, 100)])
+def test_the_choice_with_the_lowest_summed_loss_is_taken(rows, length):
+    scoring = pack_choices(ASKED, Letters(), rows, length)
+    sums = naive_sums(loss_of)
+    expected = [int(np.argmin(one)) for one in sums]
+    assert len(set(expected)) > 1
+    nll_NBT = list(losses(scoring))
+    assert scoring.chosen(nll_NBT).tolist() == expected
+    answers = [question.answer for question in ASKED]
+    assert scoring.right(nll_NBT).tolist() == [
+        a == b for a, b in zip(expected, answers, strict=True)
+    ]
+    assert {batch["token_BT"].shape for batch in scoring.batches} == {(rows, length)}
+    assert {batch["token_BT"].dtype for batch in scoring.batches} == {np.dtype(np.int32)}
+
+
+def test_chance_is_the_mean_over_questions():
+    scoring = pack_choices(ASKED, Letters(), 1, 20)
+    assert scoring.chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3)
+
+
+def test_rows_that_are_too_short_are_refused():
+    with pytest.raises(InputError, match=r"a long question needs rows of 12 tokens; got 11; "):
+        pack_choices(ASKED, Letters(), 1, 11)
+
+
+def test_a_tokenizer_that_joins_prompt_and_choice_is_refused():
+    joined = (Question("joined", "a", (" b",), 0),)
+    with pytest.raises(InputError, match=r"joins the prompt and the choice ' b' of a joined"):
+        pack_choices(joined, Greedy(), 1, 10)
