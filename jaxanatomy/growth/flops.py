@@ -20,7 +20,8 @@ its input, which is needed where something below trains. So:
 If everything trains, that is three times the forward.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from fractions import Fraction
 
 from jaxanatomy.config import ModelConfig
 
@@ -97,3 +98,28 @@ def step_flops(
             total += weights + 2 * part["attention"]
         flows = flows or layer in train
     return total
+
+
+def growth_flops(
+    config: ModelConfig, stages: Iterable[tuple[int, int]], rows: int, length: int
+) -> int:
+    """FLOPs of a run whose model grows in depth: the sum of its stages' steps.
+
+    DG Table 7. Its standard rows are exact; for its grown rows the steps of PROP-1 have to
+    be rounded down and what is left over given to the last stage, where the paper's text
+    says largest remainder, which comes within 1e-5 of the table.
+
+    Args:
+      config: An architecture of which a stage has the first layers; all of one shape.
+      stages: Pairs (layers, steps), as `stages.depth_stages` gives them.
+      rows: Sequences R of a batch.
+      length: Tokens T of each, padding included.
+    """
+    return sum(
+        steps * step_flops(config, rows, length, layers=range(depth)) for depth, steps in stages
+    )
+
+
+def steps_of_equal_flops(config: ModelConfig, flops: int, rows: int, length: int) -> int:
+    """The whole steps of a model of constant depth that come nearest to some FLOPs; at least 1."""
+    return max(1, round(Fraction(flops, step_flops(config, rows, length))))

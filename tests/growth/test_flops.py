@@ -10,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from jaxanatomy import model
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth import flops, phases
+from jaxanatomy.growth.stages import depth_stages
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, partition
 
 SHAPES = (LayerShape(4, 2, 24), LayerShape(4, 2, 8), LayerShape(4, 2, 8), LayerShape(4, 4, 16))
@@ -95,3 +96,44 @@ def test_frozen_layers_cost_less():
     below = sum(sum(flops.layer_flops(config, layer, 8, 12).values()) for layer in (1, 2, 4, 5))
     lowered = flops.step_flops(config, 8, 12, (7, 8, 9, 10), (7, 10), False)
     assert costs[3] == lowered + below
+
+
+def smollm(layers, width, ffn, heads, kv_heads):
+    """DG Table 2."""
+    return ModelConfig.uniform(
+        *(layers, heads, kv_heads, ffn), vocab_size=49_152, hidden_size=width, head_dim=64
+    )
+
+
+# Model, sequences of 2,048 tokens in a batch, PFLOPs of DG Table 7: standard, grown, ratio.
+TABLE_7 = {
+    "360m": (smollm(32, 960, 2560, 15, 5), 512, 613_527.488, 476_147.897, 1.289),
+    "1.7b": (smollm(24, 2048, 8192, 32, 32), 1024, 4_813_222.102, 3_736_608.182, 1.288),
+}
+
+
+@pytest.mark.parametrize("name", TABLE_7)
+def test_petaflops_of_the_papers_table_7(name):
+    config, rows, standard, grown, ratio = TABLE_7[name]
+    found = flops.growth_flops(config, [(config.num_layers, 200_000)], rows, 2048) / 1e15
+    assert found == pytest.approx(standard, rel=1e-9)
+    stages = depth_stages(4, config.num_layers, 4, 170_000, 200_000)
+    less = flops.growth_flops(config, stages, rows, 2048) / 1e15
+    assert less == pytest.approx(grown, rel=2e-5)
+    assert round(found / less, 3) == ratio
+    # Rounded down, the rest at full depth: every printed digit.
+    count = config.num_layers // 4
+    floor = [170_000 * stage // (count * (count + 1) // 2) for stage in range(1, count + 1)]
+    floor[-1] += 200_000 - sum(floor)
+    printed = flops.growth_flops(
+        config, [(4 * stage, steps) for stage, steps in enumerate(floor, start=1)], rows, 2048
+    )
+    assert printed / 1e15 == pytest.approx(grown, abs=1e-3)
+
+
+def test_equal_flops_buy_fewer_steps_of_the_deep_model():
+    config, rows, *_ = TABLE_7["360m"]
+    each = flops.step_flops(config, rows, 2048)
+    assert flops.steps_of_equal_flops(config, 17 * each, rows, 2048) == 17
+    assert flops.steps_of_equal_flops(config, 17 * each + each // 2 + 1, rows, 2048) == 18
+    assert flops.steps_of_equal_flops(config, 1, rows, 2048) == 1
