@@ -6,10 +6,12 @@ figure, ours, its null or control, and a rule with its threshold; the rule says 
 
     python -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
-A claim whose experiment is not among the runs is listed as not measured.
+A claim whose experiment is not among the runs is listed as not measured. A second audit in
+the same folder replaces the first, also when the runs or the code have changed.
 """
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -24,22 +26,48 @@ def run(config: ConfigDict, workdir: Path) -> None:
     from jaxanatomy.storage import to_json
 
     evidence = claims.gather(config.runs)
-    first = next(iter(evidence.records.values())).provenance
-    provenance = runs.provenance(
-        **{
-            name: first[name]
-            for name in ("model", "weights_sha256", "architecture")
-            if name in first
-        }
-    )
+    fields = ("model", "weights_sha256", "architecture")
+    made = {
+        "config": config.to_dict(),
+        "provenance": runs.provenance(
+            **{name: evidence.model[name] for name in fields if name in evidence.model}
+        ),
+    }
     rows = claims.audit(evidence)
-    with runs.Run.open(workdir, config.to_dict(), provenance) as results:
+    there = _earlier(workdir, made) or made
+    with runs.Run.open(workdir, there["config"], there["provenance"]) as results:
         # Not appended: when a run has got further, its claims replace the older ones.
+        results.write_text("config.json", to_json(made, indent=1) + "\n")
         results.write_text("rows.jsonl", "".join(to_json(row) + "\n" for row in rows))
         results.write_summary(claims.summarise(evidence, rows))
         path = report.write_report(results.folder)
     print(summary_table(rows))
     print(f"\nreport: {path}")
+
+
+def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
+    """What an earlier audit of this model in the folder recorded; None if there is none.
+
+    An audit measures nothing, so it may replace one of other runs or by other code; what is
+    no audit stays, for `Run.open` refuses the folder.
+    """
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.report.claims.claim import weights_of
+    from jaxanatomy.storage import read_json_object
+
+    path = Path(workdir) / "config.json"
+    there = read_json_object(path) if path.exists() else {}
+    is_audit = there.keys() >= made.keys() and there["config"].keys() == made["config"].keys()
+    if not is_audit:
+        return None
+    old, new = (weights_of(each["provenance"]) for each in (there, made))
+    if old and new and old != new:
+        raise InputError(
+            f"expected an audit of one model in {workdir}; the one that is there is of "
+            f"{there['provenance'].get('model')}, this one of {made['provenance'].get('model')} "
+            f"({old!s:.8} and {new!s:.8}); choose another workdir"
+        )
+    return there
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -13,10 +13,10 @@ from jaxanatomy.report.claims import CLAIMS
 def make_run(tmp_path):
     """`make_run(name, rows, finished, weights)`: a folder as an experiment leaves it."""
 
-    def make(name="atlas", rows=None, finished=True, weights="1" * 64):
+    def make(name="atlas", rows=None, finished=True, weights="1" * 64, **more):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        provenance = {"model": "file:x", "weights_sha256": weights, "architecture": {}}
+        provenance = {"model": "file:x", "weights_sha256": weights, "architecture": {}} | more
         made = {"config": {"model": "file:x"}, "provenance": provenance}
         (folder / "config.json").write_text(json.dumps(made))
         rows = MAP if rows is None else rows
@@ -55,6 +55,48 @@ def test_when_a_run_has_got_further_its_claims_are_replaced(make_run, command, t
     (second,) = record.select(claim="non_equivalence")
     assert second["verdict"] == "does not hold"
     assert len(record) == len(CLAIMS)
+
+
+def test_a_second_audit_replaces_the_first_with_other_runs_and_other_code(
+    make_run, command, tmp_path
+):
+    flags = (f"--workdir={tmp_path / 'c'}",)
+    assert command("claims", f"--config.runs={make_run()}", *flags).status == 0
+    made = json.loads((tmp_path / "c" / "config.json").read_text())
+    made["provenance"]["code_version"] = "0.0.1+other"
+    (tmp_path / "c" / "config.json").write_text(json.dumps(made))
+    other = make_run("structure", [{"hash": "s", "metric": "mean_cosine", "layer": None}])
+    done = command("claims", f"--config.runs={make_run()},{other}", *flags)
+    assert (done.status, done.err) == (0, "")
+    record = read_run(tmp_path / "c")
+    assert record.config["runs"] == [str(tmp_path / "atlas"), str(other)]
+    assert record.provenance["code_version"] != "0.0.1+other"
+    assert list(record.summary["runs"]) == ["importance", "structure"]
+    assert len(record) == len(CLAIMS)
+
+
+def test_an_audit_of_another_model_and_other_runs_are_never_replaced(make_run, command, tmp_path):
+    flags = (f"--workdir={tmp_path / 'c'}",)
+    atlas = make_run()
+    assert command("claims", f"--config.runs={atlas}", *flags).status == 0
+    before = (tmp_path / "c" / "rows.jsonl").read_bytes()
+    done = command("claims", f"--config.runs={make_run('new', weights='2' * 64)}", *flags)
+    assert done.status == 2
+    assert done.err.startswith("error: expected an audit of one model in ")
+    assert done.err.count("\n") == 1
+    assert (tmp_path / "c" / "rows.jsonl").read_bytes() == before
+    rows = (atlas / "rows.jsonl").read_bytes()
+    assert command("claims", f"--config.runs={atlas}", f"--workdir={atlas}").status == 2
+    assert (atlas / "rows.jsonl").read_bytes() == rows
+
+
+def test_the_provenance_is_that_of_the_run_with_the_model(make_run, command, tmp_path):
+    rows = [{"hash": "d", "kind": "curve", "exact_completions": None}]
+    scratch = make_run("developmental", rows, model=None, weights=None)
+    runs = f"--config.runs={scratch},{make_run()}"
+    assert command("claims", runs, f"--workdir={tmp_path / 'c'}").status == 0
+    provenance = read_run(tmp_path / "c").provenance
+    assert (provenance["model"], provenance["weights_sha256"]) == ("file:x", "1" * 64)
 
 
 def test_a_dry_run_names_the_runs(make_run, command, tmp_path):

@@ -11,6 +11,7 @@ from jaxanatomy.report.claims.claim import (
     Claim,
     Evidence,
     Finding,
+    agreed,
     beyond,
     combine,
     every,
@@ -52,6 +53,35 @@ def test_rules_of_three_values(answers, all_, any_, majority):
     assert (every(answers), some(answers), most(answers)) == (all_, any_, majority)
 
 
+@pytest.mark.parametrize(
+    ("answers", "answer"),
+    [
+        ([True, True], True),
+        ([False, False], False),
+        ([True, False], None),
+        ([True, None], None),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_draws_agree_or_cannot_tell(answers, answer):
+    assert agreed(answers) is answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "absent", "words"),
+    [
+        (None, "", [], "an interval crosses the threshold"),
+        (None, "", ["L3"], "L3 was not measured"),
+        (None, "open", ["L3", "L4"], "open; L3, L4 were not measured"),
+        (False, "", ["L3"], "the rule is not met; L3 was not measured"),
+        (None, "", list("abcdefgh"), "a, b, c, d, e, f and 2 more were not measured"),
+    ],
+)
+def test_what_was_not_measured_is_named(answer, reason, absent, words):
+    assert Finding.of(answer, "1", "0", reason, absent).reason == words
+
+
 def test_negation_keeps_what_cannot_tell():
     assert [negated(answer) for answer in (True, False, None)] == [False, True, None]
 
@@ -87,6 +117,9 @@ def test_harm_is_compared_by_the_pairs():
     assert harms_more(row, worse) is False
     assert harms_more(mixed, row) is None
     assert harms_more(row, {}) is None
+    lost = {"nll": None, "unit_nll": [None] * 6, "unit_tokens": tokens}
+    assert (harms_more(lost, row), harms_more(row, lost)) == (True, False)
+    assert harms_more(lost, lost) is None
 
 
 @pytest.mark.parametrize(
@@ -244,6 +277,25 @@ def test_runs_of_one_model_are_gathered(folders):
     assert list(gather(names).records) == ["importance", "structure"]
 
 
+def test_texts_of_other_names_and_of_a_run_that_names_none_may_differ(folders):
+    names = folders(
+        a=record([{"intervention": "zero"}], data_sha256={"t": "1", "u": "3"}),
+        b=record([{"reading": "x"}], data_sha256={"t": "1", "v": "4"}),
+        c=record([{"exact_completions": 1}], data_sha256="5"),
+        d=record([{"metric": "x"}]),
+    )
+    assert len(gather(names).records) == 4
+
+
+def test_the_model_is_that_of_the_run_that_has_one():
+    scratch = RunRecord("d", [], {}, {"architecture": {"layers": [1]}}, {})
+    held = {"model": "m", "weights_sha256": "1", "architecture": {"layers": [1, 2, 3]}}
+    evidence = Evidence({"developmental": scratch, "importance": record(**held)})
+    assert (evidence.model, evidence.depth) == (held, 3)
+    alone = Evidence({"developmental": scratch})
+    assert (alone.model, alone.depth) == ({}, 0)
+
+
 @pytest.mark.parametrize(
     ("records", "message"),
     [
@@ -260,6 +312,14 @@ def test_runs_of_one_model_are_gathered(folders):
                 "b": record([{"intervention": "z"}], "b"),
             },
             "expected one run of each experiment; a and b are both of importance; name one",
+        ),
+        (
+            {
+                "a": record([{"intervention": "z"}], "a", data_sha256={"t": "1" * 64, "u": "3"}),
+                "b": record([{"reading": "z"}], "b", data_sha256={"t": "2" * 64, "v": "4"}),
+            },
+            "expected runs on one text 't'; a and b have different ones of this name (11111111 "
+            "and 22222222); measure one of them again, or leave it out",
         ),
         ({"a": record([], "a")}, "with rows; a has none yet; leave it out"),
         ({"a": record([{"claim": "c"}], "a")}, "with rows; a has others; leave it out"),

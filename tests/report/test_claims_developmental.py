@@ -69,6 +69,31 @@ def test_the_phases_must_beat_both_controls(cloned, shuffled, verdict):
     assert found.verdict == verdict
 
 
+def test_a_control_that_was_not_trained_cannot_tell_but_one_may_suffice_to_fail():
+    grown = finals("growth_100", 1.0)
+    for cloned, verdict in ((1.1, UNDECIDED), (0.9, FAILS)):
+        found = finding("phases_explain_growth", grown, finals("clone_init_uniform", cloned))
+        assert found.verdict == verdict
+        assert found.reason.endswith("shuffled_phases was not measured")
+    assert finding("phases_explain_growth", grown).reason.startswith("not measured")
+
+
+def test_a_seed_that_diverged_completes_nothing():
+    grown = finals("growth_100", 1.0)
+    grown[0] |= {"final_nll": None, "exact_completions": 0}
+    found = finding("growth_completes_all", grown)
+    assert (found.verdict, found.reason) == (FAILS, "all of them in 2 of 3 seeds")
+
+
+def test_losses_of_other_seeds_have_no_ratio():
+    other = [row | {"seed": row["seed"] + 9} for row in finals("growth_100", 0.1)]
+    found = finding("growth_wins_by_far", UNIFORM, other)
+    assert found.reason.startswith("not measured")
+    found = finding("growth_wins_by_far", UNIFORM[:1], finals("growth_100", 0.1)[:1])
+    assert found.verdict == UNDECIDED
+    assert found.measured.endswith("times (no interval from one seed)")
+
+
 def test_the_lowest_losses_stand_beside_the_last():
     found = finding("growth_wins", finals("uniform_100", 1.0, 0.5), finals("growth_100", 0.8, 0.7))
     assert "growth_100 0.800, uniform_100 1.000, −0.200 [−0.200, −0.200] nats" in found.measured

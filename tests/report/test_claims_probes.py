@@ -114,7 +114,7 @@ def noise(*ends, seed=0, count=8):
     return trial("perturb", ends[0], sum(ends) / 2, ends[1], name, text="a", **labels)
 
 
-MUCH, LITTLE, OPEN = (10.0, 30.0), (1.0, 9.9), (9.9, 30.0)
+MUCH, LITTLE, OPEN = (100.0, 130.0), (1.0, 99.9), (99.9, 130.0)
 
 
 @pytest.mark.parametrize(

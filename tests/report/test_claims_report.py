@@ -47,6 +47,26 @@ def test_every_claim_is_in_an_overview_and_has_its_evidence(record):
     assert all(table.folded and len(table.header) == 2 for table in details)
 
 
+def test_runs_of_several_versions_of_the_code_are_named(record):
+    def run(version):
+        return {"folder": "f", "rows": 1350, "finished": True, "code_version": version}
+
+    def glance(**versions):
+        runs = {name: run(version) for name, version in versions.items()}
+        return claims_report(dataclasses.replace(record, summary={"runs": runs})).sections[0]
+
+    section = glance(importance="0.1.0+a", structure="0.1.0+b", manipulation="0.1.0+a")
+    assert section.text[1].startswith(
+        "The runs were measured by 2 versions of the code (importance, manipulation: 0.1.0+a; "
+        "structure: 0.1.0+b)."
+    )
+    table = section.content[1]
+    cells = [cell.text for cell in table.rows[0]]
+    assert cells == ["Importance", "f", "1,350", "yes", "0.1.0+a"]
+    assert len(glance(importance="0.1.0+a", structure="0.1.0+a").text) == 1
+    assert "unknown" in glance(importance="0.1.0+a", structure=None).text[1]
+
+
 def test_the_counts_are_those_of_the_rows(record):
     table = claims_report(record).sections[0].content[0]
     assert table.header == ("about", "holds", "does not hold", "cannot tell")

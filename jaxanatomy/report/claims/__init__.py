@@ -23,7 +23,7 @@ from jaxanatomy.report.claims import (
     probes,
     structure,
 )
-from jaxanatomy.report.claims.claim import VERDICTS, Claim, Evidence, Finding
+from jaxanatomy.report.claims.claim import VERDICTS, Claim, Evidence, Finding, weights_of
 
 __all__ = [
     "CLAIMS",
@@ -73,7 +73,7 @@ def gather(folders: Iterable[str | Path]) -> Evidence:
 
     Raises:
       InputError: A folder has no run or no rows that claims are about, two are of one
-        experiment, or the runs are of different weights.
+        experiment, or the runs are of different weights or of different texts of one name.
     """
     records: dict[str, RunRecord] = {}
     for folder in folders:
@@ -98,23 +98,35 @@ def gather(folders: Iterable[str | Path]) -> Evidence:
     if not records:
         raise InputError("runs must name at least one folder of a run; got none")
     _require_one_model(records)
+    _require_one_text(records)
     return Evidence(records)
 
 
 def _require_one_model(records: Mapping[str, RunRecord]) -> None:
     """Runs that train their own models from scratch go with those of any checkpoint."""
-    first, *others = [record for record in records.values() if _weights(record)] or [None]
+    first, *others = [each for each in records.values() if weights_of(each.provenance)] or [None]
     for other in others:
-        if _weights(other) != _weights(first):
+        own, its = weights_of(first.provenance), weights_of(other.provenance)
+        if own != its:
             raise InputError(
                 f"expected runs of one model; {first.folder} is of {_model(first)}, {other.folder} "
-                f"of {_model(other)} ({_weights(first)!s:.8} and {_weights(other)!s:.8}); audit "
-                "each model on its own"
+                f"of {_model(other)} ({own!s:.8} and {its!s:.8}); audit each model on its own"
             )
 
 
-def _weights(record: RunRecord) -> Any:
-    return record.provenance.get("weights_sha256") or record.provenance.get("model")
+def _require_one_text(records: Mapping[str, RunRecord]) -> None:
+    """A text of one name must be the same text in all runs."""
+    seen: dict[str, tuple[Any, RunRecord]] = {}
+    for record in records.values():
+        texts = record.provenance.get("data_sha256")
+        for name, sha256 in texts.items() if isinstance(texts, Mapping) else ():
+            own, first = seen.setdefault(name, (sha256, record))
+            if sha256 != own:
+                raise InputError(
+                    f"expected runs on one text {name!r}; {first.folder} and {record.folder} have "
+                    f"different ones of this name ({own!s:.8} and {sha256!s:.8}); measure one of "
+                    "them again, or leave it out"
+                )
 
 
 def _model(record: RunRecord) -> str:
@@ -125,7 +137,8 @@ def audit(evidence: Evidence, claims: Iterable[Claim] = CLAIMS) -> list[dict[str
     """A row for each claim: `claim`, `source`, `statement`, `paper`, `measured`, `null`, `rule`,
     `verdict`, `reason`, `model`, `text`, and `needs`, the experiments that it reads (none for
     arithmetic on the paper's figures)."""
-    models = sorted({_model(record) for record in evidence.records.values() if _weights(record)})
+    records = evidence.records.values()
+    models = sorted({_model(record) for record in records if weights_of(record.provenance)})
     hashes = {
         name: [row["hash"] for row in record.rows] for name, record in evidence.records.items()
     }

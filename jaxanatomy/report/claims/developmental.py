@@ -13,18 +13,29 @@ from jaxanatomy.measures.developmental import (
     of_purpose,
     paired_interval,
 )
-from jaxanatomy.report.claims.claim import Answer, Claim, Evidence, Finding, beyond, every
+from jaxanatomy.report.claims.claim import (
+    Answer,
+    Claim,
+    Evidence,
+    Finding,
+    beyond,
+    every,
+    padded,
+)
 from jaxanatomy.report.reference import paper_table
 
 GROWTH, SHORT = "growth_100", "growth_50"
 CONTROLS = ("clone_init_uniform", "shuffled_phases")
 RATIO = 4.7
 _TABLE8, _CLAIMS8 = paper_table("table8"), paper_table("table8_claims")
-_RULE = "The 95 % interval over seeds of the difference of final validation losses is below 0"
+_RULE = (
+    "The 95 % interval over seeds (those that diverged left out) of the difference of final "
+    "validation losses is below 0"
+)
 
 
 def _finals(evidence: Evidence) -> dict[str, list[Mapping[str, Any]]]:
-    """Final rows by arm; an arm none of whose seeds stayed finite is left out."""
+    """Final rows by arm of the seeds whose loss stayed finite; arms without such are left out."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in of_purpose(evidence.rows("developmental"), FINAL):
         if row["final_nll"] is not None:
@@ -37,10 +48,12 @@ def _compared(arm: str, *others: str) -> Callable[[Evidence], Finding | None]:
 
     def test(evidence: Evidence) -> Finding | None:
         finals = _finals(evidence)
-        if not {arm, *others} <= finals.keys():
+        present = [other for other in others if other in finals]
+        if arm not in finals or not present:
             return None
+        absent = [other for other in others if other not in finals]
         rows = [row for group in finals.values() for row in group]
-        found = {other: differences(rows, arm, other) for other in others}
+        found = {other: differences(rows, arm, other) for other in present}
         measured = "; ".join(
             f"{_losses(finals, arm, other)}, {_words(each['final_nll'])}"
             for other, each in found.items()
@@ -49,9 +62,8 @@ def _compared(arm: str, *others: str) -> Callable[[Evidence], Finding | None]:
             f"at the lowest loss of each against {other} {_words(each['min_nll'])}"
             for other, each in found.items()
         )
-        return Finding.of(
-            every(_below(each["final_nll"]) for each in found.values()), measured, lowest
-        )
+        answers = [_below(each["final_nll"]) for each in found.values()]
+        return Finding.of(every(padded(answers, absent)), measured, lowest, absent=absent)
 
     return test
 
@@ -66,8 +78,11 @@ def _ratio(evidence: Evidence) -> Finding | None:
         for row in finals[BASELINE]
         if row["seed"] in growth
     ]
+    if not logs:
+        return None
     ends = [math.exp(end) for end in paired_interval(logs)]
-    words = f"{math.exp(np.mean(logs)):.2f} times [{ends[0]:.2f}, {ends[1]:.2f}]"
+    words = f"{math.exp(np.mean(logs)):.2f} times "
+    words += f"[{ends[0]:.2f}, {ends[1]:.2f}]" if len(logs) > 1 else "(no interval from one seed)"
     lowest = _mean(finals[BASELINE], "min_nll") / _mean(finals[GROWTH], "min_nll")
     return Finding.of(beyond(ends, RATIO), words, f"of lowest losses {lowest:.2f} times")
 
@@ -89,16 +104,20 @@ def _faster(evidence: Evidence) -> Finding | None:
 
 
 def _completes(evidence: Evidence) -> Finding | None:
-    finals = _finals(evidence)
+    finals: dict[str, list[Mapping[str, Any]]] = {}
+    for row in of_purpose(evidence.rows("developmental"), FINAL):  # also of seeds that diverged
+        finals.setdefault(row["arm"], []).append(row)
     if GROWTH not in finals:
         return None
     prompts = len(finals[GROWTH][0]["completions"])
     words = {arm: f"{_mean(rows, 'exact_completions'):.1f}" for arm, rows in finals.items()}
     null = ", ".join(f"{arm} {count}" for arm, count in words.items() if arm != GROWTH)
+    complete = [row["exact_completions"] == prompts for row in finals[GROWTH]]
     return Finding.of(
-        all(row["exact_completions"] == prompts for row in finals[GROWTH]),
-        f"{words[GROWTH]} of {prompts}, mean over seeds",
+        all(complete),
+        f"{words[GROWTH]} of {prompts}, mean over {len(complete)} seeds",
         null,
+        f"all of them in {complete.count(True)} of {len(complete)} seeds",
     )
 
 
@@ -164,7 +183,7 @@ CLAIMS = (
         "Growth takes 13 % less time for the same number of steps.",
         f"{_TABLE8[GROWTH]['seconds']} against {_TABLE8[BASELINE]['seconds']} seconds",
         "Seconds of training, without compilation and evaluation, are fewer by at least "
-        f"{_CLAIMS8['growth_100_faster_percent']} %.",
+        f"{_CLAIMS8['growth_100_faster_percent']} %; one timing on one machine, without interval.",
         _faster,
     ),
     _claim(
@@ -181,7 +200,7 @@ CLAIMS = (
         "AH Table 9",
         "Growth completes all twelve prompts as they were taught.",
         "12 of 12, uniform 10 of 12",
-        "Every seed of growth_100 writes all twelve word by word.",
+        "Every seed of growth_100, also one that diverged, writes all twelve word by word.",
         _completes,
     ),
 )

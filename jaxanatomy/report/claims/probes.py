@@ -9,7 +9,7 @@ from typing import Any
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
 from jaxanatomy.measures.calibration import nll_at
-from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.report.claims.claim import (
     Answer,
     Claim,
@@ -30,7 +30,6 @@ from jaxanatomy.report.claims.tried import gains
 
 EPSILON = 0.01  # the paper's size of a small error
 ADDITIVE = 1.0  # exponent of errors that only add up
-HARMLESS = THRESHOLDS_PERCENT[0]
 REDIRECTED = 0.5  # share of queries whose largest attention weight moves
 
 
@@ -127,9 +126,13 @@ def _compounds(evidence: Evidence) -> Finding | None:
     ]
     depth = evidence.depth or max((row["count"] for row in noisy), default=0)
     whole = [row for row in noisy if row["count"] == depth]
-    harmful = agreed(reaches(row, HARMLESS) for row in whole)
+    harmful = agreed(reaches(row, VIABLE_PERCENT) for row in whole)
     absent = [] if whole else [f"noise in all {depth} layers"]
-    said = {True: f"{HARMLESS:g} % or more", False: f"below {HARMLESS:g} %", None: "not settled"}
+    said = {
+        True: f"{VIABLE_PERCENT:g} % or more",
+        False: f"below {VIABLE_PERCENT:g} %",
+        None: "not settled",
+    }
     return Finding.of(
         every([harmful, _exceeds(dose["exponent_ci95"], ADDITIVE)]),
         f"all layers at {EPSILON:.0%}: {'; '.join(map(effect, whole)) or 'not measured'}; "
@@ -225,8 +228,8 @@ CLAIMS = (
         "An error of 1 % in each layer compounds through the layers until the model fails.",
         "explanation without a figure",
         f"With noise of {EPSILON:.0%} in every layer the whole interval of each seed lies at or "
-        f"above {HARMLESS:g} % (it fails if each lies below), and the loss grows with the number "
-        f"of layers to a power whose whole interval over seeds exceeds {ADDITIVE:g}.",
+        f"above {VIABLE_PERCENT:g} % (it fails if each lies below), and the loss grows with the "
+        f"number of layers to a power whose whole interval over seeds exceeds {ADDITIVE:g}.",
         _compounds,
     ),
     _claim(

@@ -24,8 +24,8 @@ _FIELDS = {
 _HOW_TO_READ = (
     "Every verdict comes from a written rule with its threshold and from the rows of the runs, "
     "never by hand. “Cannot tell”: an interval crosses the threshold, texts contradict each "
-    "other, or the claim was not measured here. A text that cannot tell leaves the verdict to "
-    "the others."
+    "other, or the claim was not measured here, or not all of it. A text that cannot tell leaves "
+    "the verdict to the others."
 )
 _ARITHMETIC = (
     "Arithmetic on the paper's printed figures, without any model: whether its figures agree with "
@@ -39,7 +39,9 @@ def claims_report(record: RunRecord) -> Report | None:
     if not rows:
         return None
     groups = _groups(rows)
-    sections = [Section("At a glance", (_HOW_TO_READ,), (_counts(groups),))]
+    runs = record.summary.get("runs") or {}
+    content = (_counts(groups), *([_runs(runs)] if runs else ()))
+    sections = [Section("At a glance", (_HOW_TO_READ, *_versions(runs)), content)]
     for title, group in groups.items():
         text = (_ARITHMETIC,) if title == _PAPER else ()
         sections.append(Section(title, text, (_overview(group), *map(_details, group))))
@@ -100,6 +102,39 @@ def _counts(groups: Mapping[str, Sequence[Row]]) -> Table:
         cells = (Cell(str(counts[verdict])) for verdict in VERDICTS)
         lines.append((Cell(title), *cells))
     return Table("Number of claims by verdict", ("about", *VERDICTS), tuple(lines))
+
+
+def _versions(runs: Mapping[str, Row]) -> tuple[str, ...]:
+    """A warning where the runs are of different versions of the code."""
+    names: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        names.setdefault(str(run["code_version"] or "unknown"), []).append(name)
+    if len(names) < 2:
+        return ()
+    words = "; ".join(f"{', '.join(those)}: {version}" for version, those in names.items())
+    return (
+        f"The runs were measured by {len(names)} versions of the code ({words}). A version ends in "
+        "a hash of all sources that measure, so another one need not have measured otherwise; to "
+        "be sure, measure the older runs again.",
+    )
+
+
+def _runs(runs: Mapping[str, Row]) -> Table:
+    return Table(
+        "The runs that were read",
+        ("experiment", "folder", "rows", "finished", "code version"),
+        tuple(
+            (
+                Cell(name.capitalize()),
+                Cell(run["folder"]),
+                Cell(f"{run['rows']:,}", run["rows"]),
+                Cell("yes" if run["finished"] else "no"),
+                Cell(str(run["code_version"] or "unknown")),
+            )
+            for name, run in runs.items()
+        ),
+        folded=True,
+    )
 
 
 def _overview(rows: Sequence[Row]) -> Table:
