@@ -1,16 +1,13 @@
 """Heatmaps of degradation with a layer for each column and readable numbers."""
 
-import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from jaxanatomy.report import style
 from jaxanatomy.report.cells import NEIGHBOUR_MEAN, Cells, Row
 from jaxanatomy.report.cells import label as name_of
-from jaxanatomy.report.panels import draw_texts, title
+from jaxanatomy.report.panels import draw_texts, percent_grid, title
 
 
 def scopes(
@@ -87,45 +84,6 @@ def _heatmap(
         ax.text(0.5, 0.5, "not measured in this run", ha="center", transform=ax.transAxes)
         ax.set_axis_off()
         return
-    norm, cmap = style.heat_scale([value for row in values for value in row])
-    shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
-    mesh = ax.imshow(shown, norm=norm, cmap=cmap, aspect="auto", interpolation="nearest")
-    ax.set_facecolor("#EEF0F2")
-    ax.set_yticks(range(len(names)), [name_of(name) for name in names])
+    percent_grid(ax, values, [name_of(name) for name in names])
     style.layer_axis(ax, cells.layers)
     ax.set_xlim(-0.5, len(cells.layers) - 0.5)
-    ax.set_xticks(np.arange(0.5, len(cells.layers) - 1), minor=True)
-    ax.set_yticks(np.arange(0.5, len(names) - 1), minor=True)
-    ax.tick_params(which="both", length=0)
-    ax.grid(which="minor", color="white", linewidth=1.0)
-    ax.spines[:].set_visible(False)
-    _numbers(ax, values, norm, cmap)
-    beyond = "max" if np.nanmax(shown.filled(0)) > norm.vmax else "neither"
-    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.012, fraction=0.02, aspect=14, extend=beyond)
-    ticks = [tick for tick in style.degradation_ticks(-10, norm.vmax) if tick <= norm.vmax]
-    bar.set_ticks(ticks, labels=[f"{style.compact(tick).replace('.0', '')} %" for tick in ticks])
-    bar.ax.tick_params(labelsize=6.5, length=2)
-    bar.minorticks_off()
-    bar.outline.set_visible(False)
-
-
-def _numbers(ax: Axes, values: Sequence[Sequence[float]], norm, cmap) -> None:
-    """The value in each cell, dark on light and light on dark; not finite: crossed out."""
-    colours = cmap(norm(np.nan_to_num(np.asarray(values, dtype=float), posinf=0.0)))
-    is_dark = colours[..., :3] @ (0.299, 0.587, 0.114) < 0.56
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            if math.isnan(value):
-                continue
-            ax.text(
-                x,
-                y,
-                style.compact(value),
-                ha="center",
-                va="center",
-                fontsize=6.4,
-                color="white" if is_dark[y, x] else style.INK,
-            )
-            if math.isinf(value):
-                box = {"facecolor": "white", "edgecolor": style.CROSS, "hatch": "xxxx"}
-                ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **box, linewidth=0, alpha=0.5))

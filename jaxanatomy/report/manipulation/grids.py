@@ -21,9 +21,7 @@ from jaxanatomy.report.manipulation.rows import (
     pair_sets,
     set_label,
 )
-from jaxanatomy.report.panels import title
-
-_EMPTY = "#EEF0F2"
+from jaxanatomy.report.panels import colour_bar, ink, percent_grid, title
 
 
 def manipulation_sets(
@@ -109,93 +107,13 @@ def manipulation_pairs(
         for (trials, method), panel in zip(shown, panels, strict=True):
             mesh = _triangle(panel, trials, method, values, (paper or {}).get(method.strategy))
         if ax is None:
-            _colour_bar(panels, mesh, values)
+            colour_bar(panels, mesh, values)
     return panels
 
 
 def paired_methods(trials: Trials) -> list[Method]:
     """The methods that were measured on pairs of layers."""
     return trials.measured_on(pair_sets(trials).values())
-
-
-def percent_grid(
-    ax: Axes,
-    values: Sequence[Sequence[float]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    scale: Sequence[float] | None = None,
-    bar: bool = True,
-) -> Any:
-    """Degradation in percent as coloured cells with their numbers.
-
-    Args:
-      ax: Where to draw.
-      values: By row and column; NaN stays empty, infinite is crossed out.
-      rows: Names of the rows.
-      columns: Names of the columns.
-      scale: Values that the colours have to hold; by default those shown.
-      bar: Whether to draw the scale.
-
-    Returns:
-      The image, from which a scale for several panels is made.
-    """
-    flat = [value for row in values for value in row]
-    norm, cmap = style.heat_scale(flat if scale is None else scale)
-    shown = np.ma.masked_invalid(np.asarray(values, dtype=float))
-    mesh = ax.imshow(shown, norm=norm, cmap=cmap, aspect="auto", interpolation="nearest")
-    ax.set_facecolor(_EMPTY)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_xticks(np.arange(0.5, len(columns) - 1), minor=True)
-    ax.set_yticks(np.arange(0.5, len(rows) - 1), minor=True)
-    ax.tick_params(which="both", length=0)
-    ax.grid(which="minor", color="white", linewidth=1.0)
-    ax.spines[:].set_visible(False)
-    for y, row in enumerate(values):
-        for x, value in enumerate(row):
-            _number(ax, x, y, value, norm, cmap)
-    if bar:
-        _colour_bar([ax], mesh, flat)
-    return mesh
-
-
-def _colour_bar(panels: Sequence[Axes], mesh: Any, values: Sequence[float]) -> None:
-    """The scale of degradation beside panels."""
-    norm = mesh.norm
-    highest = max((value for value in values if math.isfinite(value)), default=0.0)
-    beyond = "max" if highest > norm.vmax else "neither"
-    room = {"pad": 0.012, "fraction": 0.02, "aspect": 16, "shrink": 0.9}
-    bar = panels[0].figure.colorbar(mesh, ax=list(panels), extend=beyond, **room)
-    ticks = [tick for tick in style.degradation_ticks(-10, norm.vmax) if tick <= norm.vmax]
-    bar.set_ticks(ticks, labels=[f"{style.compact(tick).replace('.0', '')} %" for tick in ticks])
-    bar.ax.tick_params(labelsize=6.5, length=2)
-    bar.minorticks_off()
-    bar.outline.set_visible(False)
-
-
-def _number(ax: Axes, x: int, y: int, value: float, norm, cmap) -> None:
-    """The value in its cell, dark on light and light on dark; not finite: crossed out."""
-    if math.isnan(value):
-        return
-    if math.isinf(value):
-        box = {"facecolor": "white", "edgecolor": style.CROSS, "hatch": "xxxx"}
-        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **box, linewidth=0, alpha=0.5))
-    ax.text(
-        x,
-        y,
-        style.compact(value),
-        ha="center",
-        va="center",
-        fontsize=6.4,
-        color=_ink(value, norm, cmap),
-    )
-
-
-def _ink(value: float, norm, cmap) -> str:
-    if math.isinf(value):
-        return style.INK
-    light = np.dot(cmap(float(norm(value)))[:3], (0.299, 0.587, 0.114))
-    return "white" if light < 0.56 else style.INK
 
 
 def _column(name: str) -> str:
@@ -244,6 +162,6 @@ def _published(ax: Axes, value: float, scale, lines: int) -> None:
     box.set(edgecolor=style.PAPER, linewidth=1.4)
     ax.add_patch(box)
     number = {"ha": "center", "va": "center", "fontsize": 6.4, "zorder": 3}
-    ax.text(x, y, style.compact(value), color=_ink(value, norm, cmap), **number)
+    ax.text(x, y, style.compact(value), color=ink(value, norm, cmap), **number)
     words = "AH Table 4:\ntwo layers,\nnot named"
     ax.text(x - 0.45, y - 0.65, words, va="bottom", fontsize=6.4, color=style.PAPER)
