@@ -30,7 +30,7 @@ Row = dict[str, np.ndarray]
 class Stream(Protocol):
     """A stream of tokens, such as `tfds_builder.TokenStream`."""
 
-    source: str
+    name: str
     num_tokens: int
 
     def span(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,9 +55,8 @@ class StreamRows:
     def __post_init__(self):
         if self.stream.num_tokens <= self.length:
             raise InputError(
-                f"source {self.stream.source!r} must have more than {self.length} tokens, the "
-                f"length of a row; it has {self.stream.num_tokens}; give more text or lower the "
-                "length"
+                f"{self.stream.name} must have more than {self.length} tokens, the length of a "
+                f"row; it has {self.stream.num_tokens}; give more text or lower the length"
             )
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ LENGTHS = (5, 1, 9, 4, 4, 13, 2, 1, 1, 7)
 
 
 class ArrayStream:
-    source = "numbers"
+    name = "source 'numbers'"
 
     def __init__(self, lengths):
         # Token ids say where they stand: 100 * (document + 1) + position.

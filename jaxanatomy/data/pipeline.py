@@ -1,0 +1,217 @@
+"""Batches of a mixture for the training loop: shuffled, prefetched, exactly resumable.
+
+    schedule = Schedule(((0, parse_mixture("offline")),))
+    pipeline = Pipeline(schedule, tokenizer, rows=8, length=256)
+    batches = pipeline.batches()
+    batch = Batch(**next(batches))            # train.loss.Batch
+    state = batches.state()                   # a small dict for the checkpoint
+    batches = pipeline.batches(state)         # the same batches from there, to the bit
+
+The global batch of a step is a function of the settings and of the step alone: hosts
+share its rows, and a run may go on with another number of hosts.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grain
+import numpy as np
+
+from jaxanatomy.data import bpe
+from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus
+from jaxanatomy.data.mixture import Dealer, Schedule
+from jaxanatomy.data.questions import Split
+from jaxanatomy.data.sequences import GeneratedRows, Row, StreamRows
+from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tokenizer import Tokenizer
+
+# Steps that can be asked for: more than any run has.
+ENDLESS = 2**31
+# More threads only wait for each other: most of a row is Python.
+THREADS, PREFETCHED = 2, 8
+
+
+class Pipeline:
+    """Where the batches of a run come from.
+
+    Attributes:
+      rows: Rows B of a global batch.
+      length: Tokens T of a row.
+      host_rows: Rows of a batch that this host reads.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        tokenizer: Tokenizer,
+        *,
+        rows: int,
+        length: int,
+        seed: int = 0,
+        host: int = 0,
+        hosts: int = 1,
+    ):
+        """Opens every source, and tokenises those that the cache has not.
+
+        Args:
+          schedule: Which mixture is read from which step on.
+          tokenizer: Any of `weights/` or `bpe`.
+          rows: Rows B of a global batch.
+          length: Tokens T of a row.
+          seed: Of the order of rows, and of what is made by rule.
+          host: Which of the hosts this is, from 0.
+          hosts: Processes that share each batch; host i reads the i-th part of its rows.
+
+        Raises:
+          InputError: A source is unknown, missing, empty or too short; `rows` cannot be
+            shared among the hosts.
+        """
+        if rows < 1 or length < 1 or rows % hosts:
+            raise InputError(
+                f"the rows of a batch must be a positive multiple of the {hosts} hosts, and the "
+                f"length positive; got {rows} rows of length {length}; change rows"
+            )
+        self.rows, self.length, self.host_rows = rows, length, rows // hosts
+        self._schedule, self._tokenizer, self._seed = schedule, tokenizer, seed
+        self._host, self._hosts = host, hosts
+        self._corpora = {
+            name: open_corpus(name) for name in schedule.sources if name not in GENERATED
+        }
+        self._streams = {name: _prepare(self._corpora[name], tokenizer) for name in self._corpora}
+        sources = [self._training_rows(name) for name in schedule.sources]
+        dealer = Dealer(schedule, rows, ENDLESS)
+        mixed = grain.MapDataset.select_from_datasets(sources, dealer)
+        self._batches = mixed.batch(self.host_rows)
+
+    def batches(self, state: Mapping[str, Any] | None = None) -> "Batches":
+        """Batches without end.
+
+        Args:
+          state: Of `Batches.state`, to go on from there; None: from the first step. The
+            mixtures of later steps may have changed since, the number of hosts too.
+
+        Raises:
+          InputError: The state is of other data, order or shape.
+        """
+        step = 0
+        if state is not None:
+            step = state["step"]
+            self._refuse_other(state)
+        return Batches(self, step)
+
+    def held_out(self, rows: int) -> dict[str, tuple[Row, ...]]:
+        """Batches of held-out text of each source of the first mixture, always the same.
+
+        Args:
+          rows: Rows of each source, all of them if there are fewer.
+
+        Returns:
+          By source, batches of this host's part of `self.rows` rows; where rows are
+          wanting, the weights are 0.
+
+        Raises:
+          InputError: So little of a source is held out that it does not fill a row.
+        """
+        found = {}
+        for name in self._schedule.mixtures[0][1].sources:
+            source = self._rows_of(name, "validation")
+            count = min(rows, len(source))
+            starts = range(0, count, self.rows)
+            found[name] = tuple(self._held_out_batch(source, start, count) for start in starts)
+        return found
+
+    def settings(self, step: int) -> dict[str, Any]:
+        """What the batches before a step depend on, JSON-ready."""
+        stages = [(first, mix) for first, mix in self._schedule.mixtures if first < max(step, 1)]
+        names = dict.fromkeys(name for _, mix in stages for name in mix.sources)
+        return {
+            "rows": self.rows,
+            "length": self.length,
+            "seed": self._seed,
+            "tokenizer": bpe.sha256(self._tokenizer)[:16],
+            "mixtures": [
+                [first, dict(zip(mix.sources, mix.weights, strict=True))] for first, mix in stages
+            ],
+            "sources": {
+                name: _digest(self._corpora[name].identity) if name in self._corpora else "rule"
+                for name in names
+            },
+        }
+
+    def read(self, step: int) -> Iterator[Row]:
+        """This host's part of the batches from a step on, prefetched in threads."""
+        mine = self._batches[step * self._hosts + self._host :: self._hosts]
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCHED)
+        return iter(mine.to_iter_dataset(options))
+
+    def _training_rows(self, name: str) -> grain.MapDataset:
+        rows = grain.MapDataset.source(self._rows_of(name, "train"))
+        if name in GENERATED:
+            return rows
+        seed = int(_digest(f"{self._seed} {name}"), 16) % 2**31
+        return rows.seed(seed).shuffle().repeat()
+
+    def _rows_of(self, name: str, split: Split) -> GeneratedRows | StreamRows:
+        if name in GENERATED:
+            return GeneratedRows(GENERATED[name], self._tokenizer, self.length, self._seed, split)
+        return StreamRows(self._streams[name][split], self.length)
+
+    def _held_out_batch(self, source: GeneratedRows | StreamRows, start: int, count: int) -> Row:
+        first = start + self._host * self.host_rows
+        places = range(first, first + self.host_rows)
+        rows = [source[min(place, count - 1)] for place in places]
+        batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        batch["weight_BT"][[place >= count for place in places]] = 0
+        return batch
+
+    def _refuse_other(self, state: Mapping[str, Any]) -> None:
+        now = self.settings(state["step"])
+        for name, value in now.items():
+            # Through JSON, as the state may have been.
+            if json.dumps(state.get(name), sort_keys=True) != json.dumps(value, sort_keys=True):
+                raise InputError(
+                    f"the data of a run that goes on must be the same; {name} was "
+                    f"{state.get(name)} and is {value}; set it back or begin a new run"
+                )
+
+
+class Batches:
+    """An iterator over batches that knows where it is.
+
+    Each batch is a dict of [B, T] arrays, the fields of `train.loss.Batch`: `token_BT`,
+    `target_BT`, `position_BT` and `segment_BT` int32, `weight_BT` float32; B is
+    `pipeline.host_rows`.
+    """
+
+    def __init__(self, pipeline: Pipeline, step: int):
+        self._pipeline, self.step = pipeline, step
+        self._read = pipeline.read(step)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> Row:
+        batch = next(self._read)
+        self.step += 1
+        return batch
+
+    def take(self, steps: int) -> Row:
+        """The batches of E steps, leaves [E, B, T], as `train.loop.run_steps` reads them."""
+        batches = [next(self) for _ in range(steps)]
+        return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+    def state(self) -> dict[str, Any]:
+        """What `Pipeline.batches` needs to go on after the last batch; JSON-ready."""
+        return {"step": self.step, **self._pipeline.settings(self.step)}
+
+
+def _prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict:
+    from jaxanatomy.data import tfds_builder
+
+    return tfds_builder.prepare(corpus, tokenizer)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,266 @@
+import json
+
+import numpy as np
+import pytest
+
+from jaxanatomy.data import corpora
+from jaxanatomy.data.bpe import END, train
+from jaxanatomy.data.mixture import Mixture, Schedule
+from jaxanatomy.data.pipeline import Pipeline
+from jaxanatomy.data.tfds_builder import prepare
+from jaxanatomy.errors import InputError
+
+ROWS, LENGTH, SWITCH = 4, 16, 5
+NAMES = ("one", "two", "three")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train([f"{name} {name} " * 50 for name in NAMES], 300)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Three files, whose every word says which file it is of."""
+    folder = tmp_path_factory.mktemp("sources")
+    found = []
+    for name in NAMES:
+        path = folder / f"{name}.jsonl"
+        documents = [f"{f'{name} ' * (index % 30 + 1)}{index}" for index in range(800)]
+        path.write_text("".join(json.dumps(text) + "\n" for text in documents))
+        found.append(str(path))
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXANATOMY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def make(tokenizer, sources):
+    """Pipelines over a mixture that switches at step `SWITCH`."""
+
+    def pipeline(**changes):
+        first = Mixture(tuple(sources[:2]), changes.pop("weights", (0.75, 0.25)))
+        second = Mixture(
+            (sources[2], sources[0], "arithmetic"), changes.pop("later", (0.5, 0.25, 0.25))
+        )
+        schedule = Schedule(((0, first), (changes.pop("switch", SWITCH), second)))
+        settings = {"rows": ROWS, "length": LENGTH, **changes}
+        return Pipeline(schedule, settings.pop("tokenizer", tokenizer), **settings)
+
+    return pipeline
+
+
+def take(batches, steps):
+    return [next(batches) for _ in range(steps)]
+
+
+def assert_equal(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_batches_have_one_shape_and_the_fields_of_a_batch(make):
+    for batch in take(make().batches(), 12):
+        assert {name: (leaf.shape, leaf.dtype.name) for name, leaf in batch.items()} == {
+            "token_BT": ((ROWS, LENGTH), "int32"),
+            "target_BT": ((ROWS, LENGTH), "int32"),
+            "weight_BT": ((ROWS, LENGTH), "float32"),
+            "position_BT": ((ROWS, LENGTH), "int32"),
+            "segment_BT": ((ROWS, LENGTH), "int32"),
+        }
+
+
+def test_rows_come_from_the_mixture_of_their_step(make, tokenizer):
+    steps = take(make().batches(), 2 * SWITCH)
+    of = {name: set(tokenizer.encode(f" {name}")) for name in NAMES}
+    seen = [
+        [
+            next((n for n in NAMES if of[n] & set(row.tolist())), "arithmetic")
+            for row in batch["token_BT"]
+        ]
+        for batch in steps
+    ]
+    for names in seen[:SWITCH]:
+        assert sorted(names) == ["one", "one", "one", "two"]
+    for names in seen[SWITCH:]:
+        assert sorted(names) == ["arithmetic", "one", "three", "three"]
+
+
+def test_an_epoch_reads_every_row_once_and_the_next_in_another_order(sources, tokenizer):
+    pipeline = Pipeline(
+        Schedule(((0, Mixture((sources[0],), (1.0,))),)), tokenizer, rows=1, length=LENGTH
+    )
+    stream = prepare(corpora.open_corpus(sources[0]), tokenizer)["train"]
+    count = (stream.num_tokens - 1) // LENGTH
+    batches = pipeline.batches()
+    epochs = [[batch["token_BT"][0].tolist() for batch in take(batches, count)] for _ in range(2)]
+    tokens, _ = stream.span(0, stream.num_tokens)
+    expected = [
+        tokens[start : start + LENGTH].tolist() for start in range(0, count * LENGTH, LENGTH)
+    ]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(expected)
+    assert epochs[0] != epochs[1]
+    assert epochs[0] != expected
+
+
+@pytest.mark.parametrize("stop", [0, 1, SWITCH - 1, SWITCH, SWITCH + 1, 9])
+def test_a_run_goes_on_with_the_same_batches(make, stop):
+    expected = take(make().batches(), 12)
+    batches = make().batches()
+    assert_equal(take(batches, stop), expected[:stop])
+    state = json.loads(json.dumps(batches.state()))
+    assert len(json.dumps(state)) < 2000
+    assert_equal(take(make().batches(state), 12 - stop), expected[stop:])
+    # Going on from what goes on, too.
+    again = make().batches(state)
+    next(again)
+    assert again.state()["step"] == stop + 1
+    assert_equal(take(make().batches(again.state()), 2), expected[stop + 1 : stop + 3])
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_the_rows_of_the_same_batches(make, hosts):
+    expected = take(make().batches(), 12)
+    parts = [take(make(host=host, hosts=hosts).batches(), 12) for host in range(hosts)]
+    for step, batch in enumerate(expected):
+        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
+        assert_equal([joined], [batch])
+
+
+def test_hosts_read_disjoint_rows(sources, tokenizer):
+    schedule = Schedule(((0, Mixture((sources[0],), (1.0,))),))
+    rows = []
+    for host in range(2):
+        pipeline = Pipeline(schedule, tokenizer, rows=ROWS, length=64, host=host, hosts=2)
+        for batch in take(pipeline.batches(), 15):
+            rows += map(tuple, batch["token_BT"].tolist())
+    assert len(set(rows)) == len(rows) == 60
+
+
+def test_a_run_goes_on_with_another_number_of_hosts(make):
+    expected = take(make().batches(), 8)
+    batches = make(host=1, hosts=2).batches()
+    take(batches, 3)
+    state = batches.state()
+    assert_equal(take(make().batches(state), 5), expected[3:])
+    (last,) = take(make(host=3, hosts=4).batches(state), 1)
+    assert_equal([last], [{name: leaf[3:] for name, leaf in expected[3].items()}])
+
+
+def test_later_mixtures_may_change_and_earlier_ones_may_not(make):
+    batches = make().batches()
+    take(batches, 3)
+    expected = take(make(switch=9).batches(), 8)
+    assert_equal(take(make(switch=9).batches(batches.state()), 5), expected[3:])
+    with pytest.raises(
+        InputError, match=r"must be the same; mixtures was \[\[0, .* and is \[\[0, "
+    ):
+        make(switch=2).batches(batches.state())
+    take(batches, 4)
+    with pytest.raises(InputError, match="the data of a run that goes on must be the same; mix"):
+        make(switch=6).batches(batches.state())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": 8}, "rows was 4 and is 8; set it back or begin a new run"),
+        ({"length": 17}, "length was 16 and is 17; "),
+        ({"seed": 1}, "seed was 0 and is 1; "),
+        ({"weights": (0.5, 0.5)}, "mixtures was "),
+    ],
+)
+def test_a_state_of_other_data_is_refused(make, change, message):
+    state = make().batches().state()
+    with pytest.raises(InputError) as error:
+        make(**change).batches(state)
+    assert str(error.value).startswith(
+        f"the data of a run that goes on must be the same; {message}"
+    )
+    assert "\n" not in str(error.value)
+
+
+def test_a_state_of_another_tokenizer_or_text_is_refused(make, sources):
+    state = make().batches().state()
+    with pytest.raises(InputError, match="must be the same; tokenizer was "):
+        make(tokenizer=train(["another"], 260)).batches(state)
+    state["sources"][sources[0]] = "0"
+    with pytest.raises(InputError, match="must be the same; sources was "):
+        make().batches(state)
+
+
+def test_the_order_follows_the_seed(make):
+    one, other = next(make().batches()), next(make(seed=1).batches())
+    assert (one["token_BT"] != other["token_BT"]).any()
+
+
+def test_a_chunk_is_the_batches_of_its_steps(make):
+    expected = take(make().batches(), 3)
+    chunk = make().batches().take(3)
+    assert chunk["token_BT"].shape == (3, ROWS, LENGTH)
+    assert_equal(
+        [{name: leaf[step] for name, leaf in chunk.items()} for step in range(3)], expected
+    )
+
+
+def documents_in(batch, tokenizer):
+    """The documents that stand in the rows of a batch from their beginning to their end."""
+    for row, segments in zip(batch["token_BT"], batch["segment_BT"], strict=True):
+        for segment in range(1, segments[-1]):
+            yield tokenizer.decode(row[segments == segment]).removesuffix(END)
+
+
+def test_held_out_batches_hold_what_is_never_trained_on(make, tokenizer):
+    pipeline = make(length=64)
+    held_out = pipeline.held_out(2)
+    assert list(held_out) == list(pipeline.settings(0)["sources"])
+    asked = [
+        text for part in held_out.values() for one in part for text in documents_in(one, tokenizer)
+    ]
+    told = [
+        text for one in take(pipeline.batches(), SWITCH) for text in documents_in(one, tokenizer)
+    ]
+    assert len(told) > len(asked) > 2
+    assert {corpora.is_held_out(text) for text in asked} == {True}
+    assert {corpora.is_held_out(text) for text in told} == {False}
+    for source, batches in make(length=64).held_out(2).items():
+        assert_equal(batches, held_out[source])
+
+
+def test_held_out_rows_that_are_wanting_weigh_nothing(make):
+    pipeline = make(length=8)
+    (source, *_) = pipeline.settings(0)["sources"]
+    whole = pipeline.held_out(6)[source]
+    assert len(whole) == 2
+    assert (whole[1]["weight_BT"][2:] == 0).all()
+    assert (whole[1]["weight_BT"][:2].sum(axis=1) > 0).all()
+    parts = [make(length=8, host=host, hosts=2).held_out(6)[source] for host in range(2)]
+    joined = [{n: np.concatenate([a[n], b[n]]) for n in a} for a, b in zip(*parts, strict=True)]
+    assert_equal(joined, whole)
+
+
+def test_rows_that_hosts_cannot_share_are_refused(make):
+    with pytest.raises(
+        InputError, match=r"must be a positive multiple of the 3 hosts, .* got 4 rows"
+    ):
+        make(hosts=3)
+
+
+def test_a_source_too_short_for_a_row_is_refused(make, sources):
+    with pytest.raises(InputError, match=r"one.jsonl' must have more than 1000000 tokens"):
+        make(length=10**6)
+
+
+def test_too_little_held_out_text_for_a_row_is_refused(make):
+    with pytest.raises(
+        InputError, match=r"^the held-out part of source '.*one.jsonl' must have more"
+    ):
+        make(length=500).held_out(1)
