@@ -71,7 +71,7 @@ def test_draws_agree_or_cannot_tell(answers, answer):
 @pytest.mark.parametrize(
     ("answer", "reason", "absent", "words"),
     [
-        (None, "", [], "an interval crosses the threshold"),
+        (None, "", [], "an interval crosses the threshold, or there is none"),
         (None, "", ["L3"], "L3 was not measured"),
         (None, "open", ["L3", "L4"], "open; L3, L4 were not measured"),
         (False, "", ["L3"], "the rule is not met; L3 was not measured"),

@@ -255,4 +255,16 @@ def test_nine_predicted_layers_reach_the_papers_figure(low, high, verdict):
 def test_the_paradox_needs_both_halves(r2, low, high, verdict):
     rows = [*readings(all_at(r2)), predicted_row("predicted", NINE, low, (low + high) / 2, high)]
     assert finding("r2_perplexity_paradox", rows, papers_model=False).verdict == verdict
-    assert finding("r2_perplexity_paradox", readings(all_at(r2))).reason.startswith("not measured")
+    one_half = finding("r2_perplexity_paradox", rows[:-1])
+    assert one_half.verdict == (FAILS if r2 == 0.6 else UNDECIDED)
+    assert one_half.reason.endswith("; the function of nine layers was not measured")
+    other_half = finding("r2_perplexity_paradox", rows[-1:], papers_model=False)
+    assert other_half.verdict == (FAILS if high == 99 else UNDECIDED)
+    assert "the R2 of q_proj, the R2 of k_proj" in other_half.reason
+    assert finding("r2_perplexity_paradox", []).reason.startswith("not measured")
+
+
+def test_the_paradox_names_the_texts_of_its_second_half():
+    both = [predicted_row("predicted", NINE, 100, 200, 900) | {"text": text} for text in ("a", "b")]
+    found = finding("r2_perplexity_paradox", [*readings(all_at(0.7)), *both], papers_model=False)
+    assert found.text == "a, b"

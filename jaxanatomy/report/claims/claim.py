@@ -73,7 +73,7 @@ class Finding:
 _REASONS = {
     HOLDS: "the rule is met",
     FAILS: "the rule is not met",
-    UNDECIDED: "an interval crosses the threshold",
+    UNDECIDED: "an interval crosses the threshold, or there is none",
 }
 
 

@@ -155,17 +155,19 @@ def _paradox(evidence: Evidence) -> Finding | None:
             if (each := _nine(part, evidence.depth, CRITICAL))
         }
     )
-    if not rows or broken is None:
+    if not rows and broken is None:
         return None
-    ruined = {HOLDS: True, FAILS: False}.get(broken.verdict)
+    ruined = {HOLDS: True, FAILS: False}.get(broken.verdict) if broken else None
+    absent += [] if broken else ["the function of nine layers"]
     said = {True: "is", False: "is not", None: "may be"}
     return Finding.of(
         every([high, ruined]),
-        f"R2 {_r2(rows)}; nine layers: {broken.measured}",
-        f"{_null(rows)}; {broken.null}",
+        f"R2 {_r2(rows) or 'not measured'}; nine layers: "
+        f"{broken.measured if broken else 'not measured'}",
+        "; ".join(filter(None, [_null(rows) if rows else "", broken.null if broken else ""])),
         f"R2 {said[high]} high out of sample; the model {said[ruined]} destroyed",
         absent,
-    ).on(filter(None, [broken.text]))
+    ).on([broken.text] if broken and broken.text else [])
 
 
 def _one(rows: list[Row], depth: int) -> Finding | None:
