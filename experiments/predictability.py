@@ -123,11 +123,9 @@ def _study(config: ConfigDict, source):
 
 def _measure_weights(config: ConfigDict, source, results) -> None:
     """The rows of the weights, component by component."""
-    import numpy as np
-
-    from jaxanatomy import runs, tree
-    from jaxanatomy.forensics.prediction import READINGS, sample_component, targets
-    from jaxanatomy.measures.predictability import weight_rows
+    from jaxanatomy import runs
+    from jaxanatomy.forensics.prediction import READINGS, targets
+    from jaxanatomy.measures.predictability import component_rows
 
     def row_hash(component: str, reading: str, target: int | None) -> str:
         return runs.row_hash(
@@ -146,11 +144,12 @@ def _measure_weights(config: ConfigDict, source, results) -> None:
     with runs.Progress(len(components), "weights", force=config.progress) as progress:
         for component in components:
             if not all(results.done(row_hash(component, *cell)) for cell in cells):
-                blocks = source.load().params["layers"]
-                place = np.random.default_rng([config.seed, tree.MATRICES.index(component)])
-                values_LN = sample_component(blocks, component, config.samples, place)
-                rows = weight_rows(
-                    component, values_LN, null_draws=config.null_draws, seed=config.seed
+                rows = component_rows(
+                    source.load().params["layers"],
+                    component,
+                    samples=config.samples,
+                    null_draws=config.null_draws,
+                    seed=config.seed,
                 )
                 results.append(
                     {"hash": row_hash(component, row["reading"], row["target"]), **row}

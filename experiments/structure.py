@@ -119,16 +119,10 @@ class _Plan:
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.forensics.structure import reading_keys, require_comparable
+    from jaxanatomy.forensics.structure import reading_keys, require_comparable, require_draws
     from jaxanatomy.weights import open_model
 
-    if config.null_samples < 2:
-        raise InputError(
-            f"null_samples must be a whole number above 1; got {config.null_samples}; 1000 is usual"
-        )
-    if config.seed < 0:
-        raise InputError(f"seed must be 0 or above; got {config.seed}")
+    require_draws(config.null_samples, config.seed, name="null_samples")
     source = open_model(config.model)
     is_random = config.model.startswith("random:")
     initial = None if is_random else open_model(f"random:{config.model}")
@@ -142,9 +136,8 @@ def _measure(plan: _Plan, results: "Run", progress: bool) -> None:
 
     A component's arrays are written before its rows, so that rows always have theirs.
     """
-    from jaxanatomy import runs, tree
-    from jaxanatomy.forensics.structure import analyse
-    from jaxanatomy.measures.structure import structure_arrays, structure_rows
+    from jaxanatomy import runs
+    from jaxanatomy.measures.structure import component_structure, structure_arrays, structure_rows
 
     arrays = runs.read_run(results.folder).arrays
     hashes = {name: plan.hashes(name) for name in plan.components}
@@ -160,8 +153,9 @@ def _measure(plan: _Plan, results: "Run", progress: bool) -> None:
         moments = _read(plan.source, todo, bar)
         initial = _read(plan.initial, todo, bar) if plan.initial else {}
         for name in todo:
-            seed = (plan.seed, tree.MATRICES.index(name))
-            found = analyse(moments[name], initial.get(name), plan.samples, seed)
+            found = component_structure(
+                name, moments[name], initial.get(name), samples=plan.samples, seed=plan.seed
+            )
             arrays |= structure_arrays(name, found)
             results.write_arrays(**arrays)
             rows = structure_rows(name, found)

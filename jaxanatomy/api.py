@@ -9,21 +9,24 @@ ja.plot.importance(rows)
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from jaxanatomy import tree
 from jaxanatomy.data.text import Text
 from jaxanatomy.data.text import load_text as text
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.gram import gram
-from jaxanatomy.forensics.structure import analyse, require_comparable
-from jaxanatomy.interventions import cells
-from jaxanatomy.interventions.intervention import Intervention, custom
-from jaxanatomy.interventions.sets import parse_set
-from jaxanatomy.interventions.strategies import (
-    parse_strategy,
-    strategy_baseline,
-    strategy_variant,
+from jaxanatomy.forensics.structure import (
+    DRAWS,
+    require_beside,
+    require_comparable,
+    require_draws,
 )
+from jaxanatomy.interventions import cells
+from jaxanatomy.interventions.grid import parse_strategies
+from jaxanatomy.interventions.intervention import Intervention, custom
+from jaxanatomy.interventions.sets import parse_sets
+from jaxanatomy.interventions.strategies import strategy_baseline, strategy_variant
 from jaxanatomy.interventions.variants import (
     BASELINE,
     Edit,
@@ -37,7 +40,7 @@ from jaxanatomy.interventions.variants import (
 from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
-from jaxanatomy.measures.structure import structure_rows
+from jaxanatomy.measures.structure import component_structure, structure_rows
 from jaxanatomy.model import generate
 from jaxanatomy.report import plot, summary_table
 from jaxanatomy.runs import read_run
@@ -90,7 +93,7 @@ def ablations(
 
 
 def strategies(
-    model: Checkpoint, names: Sequence[str], sets: Sequence[str | Sequence[int]]
+    model: Checkpoint, names: str | Iterable[str], sets: str | Iterable[str | Iterable[int]]
 ) -> list[Variant]:
     """The baseline, and every strategy on every set of layers.
 
@@ -98,35 +101,37 @@ def strategies(
       model: The model.
       names: For example "clone", "scale_0.9", "low_rank_half"; see
         `jaxanatomy.interventions.strategies`.
-      sets: Layers, for example [3, 5], or names of `jaxanatomy.interventions.sets` that need
-        no measurements: "paper", "pair_14_17".
+      sets: Lists of layers, for example [[3, 5]] for one set of two, or names of
+        `jaxanatomy.interventions.sets` that need no measurements: "paper", "pair_14_17".
 
     Raises:
-      InputError: An unknown strategy or set, layers that do not exist or come twice.
+      InputError: An unknown strategy or set, a set that is neither a name nor a list, layers
+        that do not exist or come twice; a strategy or a set that comes twice.
     """
-    variants = [strategy_baseline(model.config)]
-    for layers in sets:
-        name = layers if isinstance(layers, str) else "_".join(["layers", *map(str, layers)])
-        chosen = parse_set(model.config, name)
-        for strategy in names:
-            known, setting = parse_strategy(strategy)
-            variants.append(strategy_variant(model.config, known, chosen, **setting))
-    return variants
+    settings = parse_strategies(_listed("strategies", names))
+    return [
+        strategy_baseline(model.config),
+        *(
+            strategy_variant(model.config, strategy, layer_set, **setting)
+            for layer_set in parse_sets(model.config, _listed("sets", sets))
+            for strategy, setting in settings
+        ),
+    ]
 
 
 def structure(
     model: Checkpoint,
-    components: Sequence[str] = (),
+    components: str | Iterable[str] | None = None,
     *,
     initial: Checkpoint | None = None,
-    samples: int = 1000,
+    samples: int = DRAWS,
     seed: int = 0,
 ) -> list[Row]:
     """How weights change from layer to layer, beside the nulls; reads no text.
 
     Args:
       model: The model.
-      components: Matrices, for example "q_proj"; none: all seven.
+      components: Matrices, for example "q_proj"; default: all seven.
       initial: The null model, usually `load("random:" + id)`.
       samples: Draws of each null.
       seed: Of the draws.
@@ -135,17 +140,36 @@ def structure(
       Rows of the structure experiment: `component`, `metric`, `layer`, `value`, `null`, ...
 
     Raises:
-      InputError: Fewer than four layers, an unknown component, layers of different shapes.
+      InputError: Fewer than four layers, an unknown component, layers of different shapes, a
+        null model of other layers, fewer than two draws, a seed below 0.
     """
+    given = () if components is None else tuple(_listed("components", components))
+    names = require_comparable(model.config, given)
+    require_draws(samples, seed)
+    if initial is not None:
+        require_beside(model.config, initial.config, names)
     rows = []
-    for name in require_comparable(model.config, tuple(components)):
-        read = [
+    for name in names:
+        moments, beside = (
             gram([tree.get(block, name) for block in each.params["layers"]]) if each else None
             for each in (model, initial)
-        ]
-        found = analyse(*read, samples, (seed, tree.MATRICES.index(name)))
+        )
+        found = component_structure(name, moments, beside, samples=samples, seed=seed)
         rows += structure_rows(name, found)
     return rows
+
+
+def _listed(kind: str, given: Any) -> list[Any]:
+    """What was given as a list; a name alone is a list of one."""
+    if isinstance(given, str):
+        return [given]
+    try:
+        items = list(given)
+    except TypeError as error:
+        raise InputError(f"{kind} must be a list; got {given!r}; put it in brackets") from error
+    if not items:
+        raise InputError(f"{kind} must name at least one; got an empty list; name one")
+    return items
 
 
 def sweep(

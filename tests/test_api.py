@@ -1,5 +1,6 @@
 """From Python: five lines, interventions and measures of one's own, finished runs."""
 
+import dataclasses
 import itertools
 import math
 import pathlib
@@ -280,11 +281,87 @@ def test_strategies_on_sets_of_layers():
     assert isinstance(ja.plot.manipulation(rows), matplotlib.axes.Axes)
 
 
-def test_strategies_refuse_what_is_not_there():
-    with pytest.raises(InputError, match="unknown strategy 'clon'"):
-        ja.strategies(MODEL, ["clon"], [[1]])
-    with pytest.raises(InputError, match="layers of this model are 0 to 4; got 7"):
-        ja.strategies(MODEL, ["clone"], [[1, 7]])
+def test_a_name_alone_is_a_list_of_one():
+    (_, variant) = ja.strategies(MODEL, "clone", "pair_0_2")
+    assert variant.name == "clone/pair_0_2"
+    assert {row["component"] for row in ja.structure(MODEL, "v_proj", samples=2)} == {"v_proj"}
+
+
+@pytest.mark.parametrize(
+    ("names", "sets", "message"),
+    [
+        (["clon"], [[1]], "unknown strategy 'clon'; did you mean 'clone'"),
+        ([3], [[1]], "unknown strategy '3'"),
+        (3, [[1]], "strategies must be a list; got 3; put it in brackets"),
+        ([], [[1]], "strategies must name at least one; got an empty list"),
+        (["clone", "clone"], [[1]], "strategies may come once; repeated: clone"),
+        (["clone"], [3], r"a set is a name or a list of whole numbers; got 3; write .* \[3\]"),
+        (["clone"], [[1, 7]], "layers of this model are 0 to 4; got 7"),
+        (["clone"], [[-1]], "layers of this model are 0 to 4; got -1"),
+        (["clone"], [[]], "must hold at least one layer; got none"),
+        (["clone"], [], "sets must name at least one; got an empty list"),
+        (["clone"], [[3, 3]], "each once; got 3, 3"),
+        (["clone"], [[1, 3], [3, 1]], "each set may come once; got 'layers_1_3' twice"),
+        (["clone"], [[1, 3], "pair_1_3"], "'layers_1_3' and 'pair_1_3' are the same layers"),
+        (["clone"], [range(5)], "nothing left to clone from"),
+        (["clone"], "measured", "not measured here; name the layers"),
+        (["scale"], [[1]], "strategy 'scale' needs alpha"),
+        (["scale_nan"], [[1]], "alpha must be a finite number"),
+        (["low_rank_9"], [[1]], "from 1 to 8, the shortest side"),
+        (["predicted"], [[1]], "predicted weights exist for layers 2 to 4"),
+    ],
+)
+def test_strategies_refuse_what_is_not_there(names, sets, message):
+    with pytest.raises(InputError, match=message) as caught:
+        ja.strategies(MODEL, names, sets)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_kind_of_rows_has_a_table():
+    variants = ja.strategies(MODEL, ["clone", "scale_0.5"], [[3, 1], "pair_0_2"])
+    rows = ja.sweep(MODEL, variants, TEXT, options=OPTIONS)
+    header, *lines = ja.summary_table(rows).splitlines()
+    assert header.split() == ["letters", "perplexity", "change", "%", "95", "%", "interval"]
+    assert [line.split()[0] for line in lines] == [row["variant"] for row in rows]
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        low, high = row["ci95"]
+        assert line.split()[1:3] == [f"{row['ppl']:,.2f}", f"{row['degradation_percent']:+,.1f}"]
+        assert line.endswith(f"{low:+,.1f} .. {high:+,.1f}")
+    own = ja.sweep(MODEL, [ja.Variant("backwards", BASE[::-1])], TEXT, options=OPTIONS)
+    assert ja.summary_table(own).splitlines()[2].startswith("backwards")
+    assert ja.summary_table(ja.structure(MODEL, "q_proj", samples=2)).startswith("component")
+    for nothing in ([], [{"loss": 1.0}]):
+        with pytest.raises(InputError, match="a table needs rows of variants"):
+            ja.summary_table(nothing)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"components": ["q_prj"]}, "unknown component 'q_prj'; did you mean 'q_proj'"),
+        ({"components": ["q_proj"] * 2}, "got q_proj twice"),
+        ({"components": []}, "components must name at least one; got an empty list"),
+        ({"samples": 1}, "samples must be a whole number above 1; got 1"),
+        ({"seed": -1}, "seed must be 0 or above; got -1"),
+    ],
+)
+def test_structure_refuses_what_it_cannot_read(settings, message):
+    with pytest.raises(InputError, match=message):
+        ja.structure(MODEL, **settings)
+
+
+def test_the_null_model_must_have_the_same_layers():
+    for shapes, found in (
+        (CONFIG.layers[:4], r"5 with q_proj of \(16, 16\); got 4 with"),
+        (
+            [dataclasses.replace(CONFIG.layers[0], ffn_width=8), *CONFIG.layers[1:]],
+            r"gate_proj of \(16, 24\); got 5 with gate_proj of \(16, 8\), \(16, 24\)",
+        ),
+    ):
+        config = CONFIG.with_layers(shapes)
+        other = ja.Checkpoint(config, random_params(config), None, "other", "")
+        with pytest.raises(InputError, match=found):
+            ja.structure(MODEL, initial=other, samples=2)
 
 
 def test_structure_of_a_model():

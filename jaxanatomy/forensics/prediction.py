@@ -174,16 +174,24 @@ def gaussian_like(values_LN: np.ndarray, generator: np.random.Generator) -> np.n
 
 
 def sample_component(
-    blocks: Sequence[tree.Block], component: str, samples: int, generator: np.random.Generator
+    blocks: Sequence[tree.Block], component: str, samples: int, seed: int
 ) -> np.ndarray:
     """The same parameters of one matrix in every layer, float64 [L, N].
 
     Positions are drawn without replacement (AH section 3.3 takes 10,000); all parameters,
     in order, where the matrix has no more than `samples`.
+
+    Args:
+      blocks: The layers.
+      component: The matrix.
+      samples: N.
+      seed: Of the positions, which differ between components and do not depend on which
+        others are read.
     """
     size = tree.get(blocks[0], component).size
     position_N = np.arange(size)
     if size > samples:
+        generator = np.random.default_rng([seed, tree.MATRICES.index(component)])
         position_N = np.sort(generator.choice(size, samples, replace=False))
     rows = [np.asarray(tree.get(block, component)).reshape(-1)[position_N] for block in blocks]
     return np.stack(rows).astype(np.float64)

@@ -30,6 +30,7 @@ from jaxanatomy.forensics.gram import ROUNDING, Moments
 from jaxanatomy.tree import MATRICES, block_shapes
 
 MIN_LAYERS = 4  # the lag-2 delta correlation has one value then
+DRAWS = 1000
 ORDER_METRICS = {
     "delta_correlation": "Pearson correlation of W[l+1] - W[l] with W[l+2] - W[l+1]",
     "lag2_delta_correlation": "Pearson correlation of W[l+1] - W[l] with W[l+3] - W[l+2]",
@@ -80,6 +81,41 @@ def require_comparable(config: ModelConfig, components: tuple[str, ...]) -> tupl
                 + (f" with --config.components={','.join(others)}" if others else "")
             )
     return components
+
+
+def require_beside(
+    config: ModelConfig, initial: ModelConfig, components: tuple[str, ...] = MATRICES
+) -> None:
+    """Checks that an untrained model can stand beside a model.
+
+    Raises:
+      InputError: It has another number of layers, or a matrix of another shape.
+    """
+    for name in components:
+        own, other = ([*_layers_by_shape(each, name)] for each in (config, initial))
+        if (config.num_layers, own) != (initial.num_layers, other):
+            raise InputError(
+                f"the untrained model must have the model's layers: {config.num_layers} with "
+                f"{name} of {_list(own)}; got {initial.num_layers} with {name} of {_list(other)}; "
+                "load it as 'random:' and the model's id"
+            )
+
+
+def require_draws(samples: Any, seed: Any, name: str = "samples") -> None:
+    """Checks the number of draws of the nulls, and their seed.
+
+    Args:
+      samples: Draws S.
+      seed: Of the draws.
+      name: What `samples` is called where the user wrote it.
+
+    Raises:
+      InputError: Fewer than two draws, a seed below 0, or no whole numbers.
+    """
+    if not isinstance(samples, int | np.integer) or samples < 2:
+        raise InputError(f"{name} must be a whole number above 1; got {samples}; {DRAWS} is usual")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be 0 or above; got {seed}; 0 is usual")
 
 
 def reading_keys(num_layers: int, has_initial: bool) -> list[Key]:
@@ -346,7 +382,7 @@ def _layers_by_shape(config: ModelConfig, component: str) -> dict[tuple[int, ...
     return found
 
 
-def _list(layers: list[int]) -> str:
-    """The first layers by number, and how many more there are."""
-    more = len(layers) - 6
-    return ", ".join(map(str, layers[:6])) + (f" and {more} more" if more > 0 else "")
+def _list(items: list[Any]) -> str:
+    """The first layers or shapes, and how many more there are."""
+    more = len(items) - 6
+    return ", ".join(map(str, items[:6])) + (f" and {more} more" if more > 0 else "")

@@ -1,6 +1,6 @@
 """How predictable layers are, in their weights and in their function: rows and summary."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxanatomy.forensics.prediction import (
     READINGS,
     Scores,
     gaussian_like,
+    sample_component,
 )
 from jaxanatomy.measures.losses import Row, finite
 from jaxanatomy.measures.statistics import paired_difference, z_score
@@ -20,6 +21,22 @@ _MEAN_FIELDS = (
     *("r2", "best", "cosine", "null_r2", "null_low", "null_high", "null_best", "z"),
     *("shuffled_r2", "shuffled_low", "shuffled_high"),
 )
+
+
+def component_rows(
+    blocks: Sequence[tree.Block], component: str, *, samples: int, null_draws: int, seed: int
+) -> list[Row]:
+    """`weight_rows` of one component of a model, on parameters that are sampled from it.
+
+    Args:
+      blocks: The layers.
+      component: The matrix.
+      samples: Parameters of each layer; see `forensics.prediction.sample_component`.
+      null_draws: How often the nulls are drawn, at least 2.
+      seed: Of the sample and of the draws.
+    """
+    values_LN = sample_component(blocks, component, samples, seed)
+    return weight_rows(component, values_LN, null_draws=null_draws, seed=seed)
 
 
 def weight_rows(component: str, values_LN: np.ndarray, *, null_draws: int, seed: int) -> list[Row]:
@@ -81,7 +98,8 @@ def summarise(rows: Iterable[Row], *, samples: int, seed: int) -> dict[str, Any]
       targets beside their nulls. `function`: for each text its `baseline_ppl`, for each set
       of layers, small sets first, the perplexities with predicted and with deleted layers and
       the difference of their mean NLLs (above 0: predicting is worse than deleting) with its
-      95 % interval, and how many single layers lie on either side.
+      95 % interval, and how many single layers lie on either side; and the same against noise
+      as large as the error of the prediction, where it was measured (`noise_ppl` and so on).
     """
     rows = list(rows)
     weights: dict[str, dict[str, Row]] = {}
@@ -156,6 +174,7 @@ def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
             "zero_percent": deleted["degradation_percent"],
             "difference": difference,
             "ci95": None if None in (low, high) else [low, high],
+            **_against_noise(predicted, by_key, samples, seed),
         }
     intervals = [each["ci95"] for each in sets.values() if len(each["layers"]) == 1]
     known = [ends for ends in intervals if ends]
@@ -168,4 +187,21 @@ def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
             "predicted_worse": sum(low > 0 for low, _ in known),
             "predicted_better": sum(high < 0 for _, high in known),
         },
+    }
+
+
+def _against_noise(
+    predicted: Row, by_key: Mapping[tuple, Row], samples: int, seed: int
+) -> dict[str, Any]:
+    """A prediction beside noise as large as its error: what the error's direction does."""
+    noised = by_key.get(("predicted_noise", predicted["set"]))
+    if noised is None:
+        return {}
+    found = paired_difference(predicted, noised, samples=samples, seed=seed)
+    difference, low, high = map(finite, found)
+    return {
+        "noise_ppl": noised["ppl"],
+        "noise_percent": noised["degradation_percent"],
+        "noise_difference": difference,
+        "noise_ci95": None if None in (low, high) else [low, high],
     }

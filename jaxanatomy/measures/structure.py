@@ -4,11 +4,37 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxanatomy.forensics.structure import Structure
+from jaxanatomy import tree
+from jaxanatomy.forensics.gram import Moments
+from jaxanatomy.forensics.structure import DRAWS, Structure, analyse, require_draws
 
 Row = Mapping[str, Any]
 
 _UNDEFINED = "two of the layers are equal, or a layer has no spread"
+
+
+def component_structure(
+    component: str,
+    moments: Moments,
+    initial: Moments | None = None,
+    *,
+    samples: int = DRAWS,
+    seed: int = 0,
+) -> Structure:
+    """`forensics.structure.analyse` of a component; every component has draws of its own.
+
+    Args:
+      component: Its name.
+      moments: Of its layers.
+      initial: Of the same component of the randomly initialised model, or None.
+      samples: Draws of each null.
+      seed: Of the draws; a component's do not depend on which others are read.
+
+    Raises:
+      InputError: as `require_draws`.
+    """
+    require_draws(samples, seed)
+    return analyse(moments, initial, samples, (seed, tree.MATRICES.index(component)))
 
 
 def structure_rows(component: str, structure: Structure) -> list[dict[str, Any]]:

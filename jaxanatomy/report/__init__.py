@@ -1,8 +1,8 @@
 """Figures, tables and the one-page HTML report, made from the files of a run.
 
 `write_report(workdir)` writes the page; `plot` holds the figure functions;
-`summary_table(rows)` is the terminal's table. Each is imported when first used, because
-matplotlib is slow to import.
+`summary_table(rows)` is the terminal's table of rows of any kind. Each is imported when
+first used, because matplotlib is slow to import.
 """
 
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 _HOMES = {
     "write_report": "jaxanatomy.report.page",
-    "summary_table": "jaxanatomy.report.importance.tables",
+    "summary_table": "jaxanatomy.report.tables",
     "plot": "jaxanatomy.report.plot",
 }
 __all__ = sorted(_HOMES)

@@ -11,6 +11,7 @@ from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape
 from jaxanatomy.forensics.prediction import READINGS, ridge_weights
 from jaxanatomy.interventions.predicted import prediction_sets
+from jaxanatomy.measures.predictability import component_rows
 from jaxanatomy.weights import tensors
 
 LAYERS = 6
@@ -90,7 +91,7 @@ def test_rows_of_both_kinds_have_the_fields_of_the_design(finished, tiny):
     expected = {(text, "none", None) for text in (tiny.jsonl, tiny.txt)} | {
         (text, strategy, name)
         for text in (tiny.jsonl, tiny.txt)
-        for strategy in ("predicted", "zero")
+        for strategy in ("predicted", "zero", "predicted_noise")
         for name in sets
         if name
     }
@@ -115,6 +116,18 @@ def test_rows_are_those_of_the_weights(finished, deep):
     predicted = ridge_weights(range(4), 4, LAYERS) @ values[:4]
     error = ((values[4] - predicted) ** 2).sum() / ((values[4] - values[4].mean()) ** 2).sum()
     assert rows["k_proj", "extrapolate", 4]["r2"] == pytest.approx(1 - error)
+
+
+def test_the_measure_gives_the_rows_of_the_run(finished, deep):
+    blocks = weights.load(deep).params["layers"]
+    run = [row for row in rows_of(finished[0]) if row["reading"] != "function"]
+    for component in ("k_proj", "down_proj"):
+        own = [
+            {name: row[name] for name in row if name != "hash"}
+            for row in run
+            if row["component"] == component
+        ]
+        assert component_rows(blocks, component, samples=200, null_draws=5, seed=0) == own
 
 
 def test_files_summary_and_table(finished, tiny):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import jaxanatomy as ja
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.forensics.structure import METRICS, NULLS
@@ -123,6 +124,13 @@ def test_rows_and_arrays_are_those_of_the_literal_weights(finished, model):
         singular = np.linalg.svd(x_LN - x_LN.mean(0), compute_uv=False) ** 2
         np.testing.assert_allclose(arrays[f"pca_{name}"], singular / singular.sum(), atol=1e-9)
         assert arrays[f"pca_gaussian_{name}"].sum() == pytest.approx(1)
+
+
+def test_a_notebook_gives_the_rows_of_the_run(finished, model):
+    beside = weights.load(f"random:{model}")
+    rows = ja.structure(weights.load(model), initial=beside, samples=200)
+    run = [{name: row[name] for name in row if name != "hash"} for row in rows_of(finished[0])]
+    assert rows == run
 
 
 def test_the_summary_has_every_metric_of_every_component_beside_its_nulls(finished):

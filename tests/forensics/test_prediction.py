@@ -161,16 +161,24 @@ class TestSamples:
         ]
 
     def test_every_layer_gives_the_same_positions_once(self, blocks):
-        found = prediction.sample_component(blocks, "q_proj", 12, np.random.default_rng(0))
+        found = prediction.sample_component(blocks, "q_proj", 12, seed=0)
         assert found.shape == (3, 12)
         assert found.dtype == np.float64
         assert len(set(found[0])) == 12
         assert set(found[0]) < set(range(30))
         np.testing.assert_array_equal(found[2], found[0] + 200)
 
+    def test_the_sample_is_of_a_component_and_a_seed(self, blocks):
+        """Decided here and nowhere else, so that a run and a notebook read the same."""
+        for component, seed in (("q_proj", 0), ("q_proj", 1), ("down_proj", 1)):
+            found = prediction.sample_component(blocks, component, 12, seed)
+            place = np.random.default_rng([seed, tree.MATRICES.index(component)])
+            expected = np.sort(place.choice(30, 12, replace=False))
+            np.testing.assert_array_equal(found[1], 100 + expected)
+
     @pytest.mark.parametrize("samples", [30, 10_000])
     def test_a_small_matrix_gives_all_its_parameters(self, blocks, samples):
-        found = prediction.sample_component(blocks, "q_proj", samples, np.random.default_rng(0))
+        found = prediction.sample_component(blocks, "q_proj", samples, seed=0)
         np.testing.assert_array_equal(found[1], 100 + np.arange(30))
 
 

@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from jaxanatomy.forensics.structure import Reading, Structure
-from jaxanatomy.measures.structure import side_of, structure_arrays, structure_rows, summarise
+from jaxanatomy import tree
+from jaxanatomy.errors import InputError
+from jaxanatomy.forensics.gram import gram
+from jaxanatomy.forensics.structure import Reading, Structure, analyse
+from jaxanatomy.measures.structure import (
+    component_structure,
+    side_of,
+    structure_arrays,
+    structure_rows,
+    summarise,
+)
 
 READINGS = (
     Reading(None, "delta_correlation", -0.6, "closed_form", -0.5, None, None, None),
@@ -14,6 +23,29 @@ READINGS = (
     Reading(None, "mean_cosine", 0.1, "closed_form", None, None, None, None),
 )
 STRUCTURE = Structure(READINGS, np.eye(4), np.arange(4), np.ones(4))
+
+
+def test_the_draws_of_a_component_are_its_own():
+    """Decided here and nowhere else, so that a run and a notebook read the same."""
+    moments = gram(list(np.random.default_rng(0).normal(size=(5, 6, 4))))
+    for name in ("q_proj", "down_proj"):
+        found = component_structure(name, moments, samples=30, seed=4).readings
+        assert found == analyse(moments, None, 30, (4, tree.MATRICES.index(name))).readings
+    assert found != component_structure("q_proj", moments, samples=30, seed=4).readings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 1}, "samples must be a whole number above 1; got 1; 1000 is usual"),
+        ({"samples": 2.5}, "samples must be a whole number above 1; got 2.5"),
+        ({"seed": -1}, "seed must be 0 or above; got -1"),
+        ({"seed": None}, "seed must be 0 or above; got None"),
+    ],
+)
+def test_draws_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        component_structure("q_proj", gram([np.eye(4)] * 4), **settings)
 
 
 def test_a_row_for_each_reading_with_a_reason_for_what_is_undefined():

@@ -77,7 +77,7 @@ def _main(cells: Cells) -> list[list[str]]:
     rows = [cells.row(cells.main, layer) for layer in cells.layers]
     if not any(rows):
         return []
-    ppl = [_perplexity(row) for row in rows]
+    ppl = [perplexity(row) for row in rows]
     values = [percent(value) for value in cells.profile(cells.main)]
     ends = [interval(row) if row else None for row in rows]
     lows = _right("", [percent(pair[0]) if pair else "" for pair in ends])[1:]
@@ -94,7 +94,8 @@ def _main(cells: Cells) -> list[list[str]]:
     ]
 
 
-def _perplexity(row: Row | None) -> str:
+def perplexity(row: Row | None) -> str:
+    """A row's perplexity, at most ten ASCII characters; "-": not measured."""
     if row is None:
         return "-"
     value = number(row, "ppl")

@@ -1,0 +1,71 @@
+"""Rows of any experiment as a plain-text table."""
+
+from collections.abc import Iterable
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import BASELINE
+from jaxanatomy.measures.predictability import summarise
+from jaxanatomy.report.cells import Row, interval, number
+from jaxanatomy.report.claims.report import summary_table as claims_table
+from jaxanatomy.report.importance.tables import percent, perplexity
+from jaxanatomy.report.importance.tables import summary_table as importance_table
+from jaxanatomy.report.manipulation.report import manipulation_table
+from jaxanatomy.report.manipulation.rows import records
+from jaxanatomy.report.predictability.report import summary_table as predictability_table
+from jaxanatomy.report.structure.tables import structure_table
+
+
+def summary_table(rows: Iterable[Row]) -> str:
+    """What a run prints at its end.
+
+    Args:
+      rows: Rows of variants on texts (`ja.sweep`), of `ja.structure`, or of a finished run of
+        importance, structure, predictability, manipulation or claims; a list or a data frame.
+
+    Returns:
+      Lines of ASCII characters. Variants that are no experiment's (steps, or sets of layers,
+      of one's own) have a line each: perplexity, its change in percent, 95 % interval.
+
+    Raises:
+      InputError: No rows, or rows of another kind.
+    """
+    rows = records(rows)
+    # The baseline is the same in all experiments.
+    others = [row for row in rows if row.get("variant") != BASELINE]
+    fields = {field for row in others for field, value in row.items() if value is not None}
+    if "claim" in fields:
+        return claims_table(rows)
+    if "metric" in fields:
+        return structure_table(rows)
+    if "reading" in fields:  # the table has no interval, so nothing is resampled
+        return predictability_table(summarise(rows, samples=1, seed=0))
+    if "intervention" in fields:
+        return importance_table(rows)
+    if any(row.get("set") == "measured" for row in rows):
+        return manipulation_table(rows)
+    variants = [row for row in rows if "variant" in row and "ppl" in row and not row.get("kind")]
+    if not variants:
+        found = f"rows with the fields {', '.join(rows[0])}" if rows else "no rows"
+        raise InputError(
+            "a table needs rows of variants, importance, structure, predictability, manipulation "
+            f"or claims; got {found}; other runs print their own when they end"
+        )
+    texts = dict.fromkeys(row.get("text") for row in variants)
+    return "\n\n".join(
+        _variants(text, [row for row in variants if row.get("text") == text]) for text in texts
+    )
+
+
+def _variants(text: str | None, rows: list[Row]) -> str:
+    """A line for each variant on one text."""
+    lines = [(text or "text", "perplexity", "change %", "95 % interval")]
+    for row in rows:
+        ends = interval(row)
+        change = percent(number(row, "degradation_percent"))
+        between = " .. ".join(map(percent, ends)) if ends else "-"
+        lines.append((str(row["variant"]), perplexity(row), change, between))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in lines
+    )

@@ -1,0 +1,40 @@
+"""`ja.summary_table` picks the table by the rows."""
+
+import numpy as np
+from manipulation_run import make_row, make_rows
+
+from jaxanatomy.forensics.gram import gram
+from jaxanatomy.measures.predictability import summarise, weight_rows
+from jaxanatomy.measures.structure import component_structure, structure_rows
+from jaxanatomy.report import summary_table
+from jaxanatomy.report.manipulation.report import manipulation_table
+from jaxanatomy.report.predictability.report import summary_table as predictability_table
+from jaxanatomy.report.structure.tables import structure_table
+
+
+def test_the_grid_has_its_own_table():
+    rows = make_rows()
+    assert "measured" in summary_table(rows)
+    assert summary_table(rows) == manipulation_table(rows)
+
+
+def test_rows_of_weights_have_theirs():
+    layers = np.random.default_rng(0).normal(size=(5, 6, 4))
+    found = component_structure("q_proj", gram(list(layers)), samples=5)
+    rows = structure_rows("q_proj", found)
+    assert summary_table(rows) == structure_table(rows)
+    assert "q_proj" in summary_table(rows)
+    rows = weight_rows("q_proj", layers.reshape(5, -1), null_draws=2, seed=0)
+    expected = predictability_table(summarise(rows, samples=50, seed=1))
+    assert summary_table(rows) == expected
+    assert "q_proj" in expected
+
+
+def test_sets_of_ones_own_have_a_line_each():
+    rows = [make_row("zero", "pair_1_3", [1, 3], 12.5), make_row("zero", "layer_1", [1], None)]
+    text = summary_table(rows)
+    assert [line.split()[:3] for line in text.splitlines()[1:]] == [
+        ["zero/pair_1_3", "22.50", "+12.5"],
+        ["zero/layer_1", "not", "finite"],
+    ]
+    assert text.splitlines()[2].endswith("-")
