@@ -2,9 +2,20 @@
 
     python -m experiments.structure --config=configs/structure.py --workdir=runs/structure
 
-Delta correlations, cosines and PCA over layers for each of the seven matrices. The mean
-delta correlations are -0.497 to -0.505, as in AH Table 3, and so are those of independent
-layers with the same variances; the two differ by at most 0.0007.
+Delta correlations, cosines and PCA over layers for each of the seven matrices. 6.6 s on two
+cores; at most 0.92 GB of memory. The mean delta correlations (AH Table 3) beside the closed form
+for independent layers with the same variances, and z against Gaussian layers:
+
+    q_proj     -0.4985  -0.4984  -0.4
+    k_proj     -0.4966  -0.4964  -0.3
+    v_proj     -0.5054  -0.5052  -0.5
+    o_proj     -0.5049  -0.5048  -0.6
+    gate_proj  -0.5004  -0.5010  +4.8
+    up_proj    -0.4998  -0.4996  -1.4
+    down_proj  -0.5005  -0.5003  -1.3
+
+So -0.5 is what independent layers give, to 0.0007. Only gate_proj lies outside the draws, away
+from an oscillation: its layers have a little in common (mean cosine 0.002, z = 42).
 """
 
 from ml_collections import ConfigDict
