@@ -110,6 +110,16 @@ def add_noise(kernel: np.ndarray, alpha: float, generator: np.random.Generator) 
     return np.ascontiguousarray(values + noise.T, dtype=kernel.dtype)
 
 
+def add_noise_of_norm(
+    kernel: np.ndarray, norm: float, generator: np.random.Generator
+) -> np.ndarray:
+    """A matrix plus Gaussian noise of a Frobenius norm, drawn in the (out, in) layout."""
+    values = np.asarray(kernel, np.float32)
+    noise = generator.standard_normal(values.shape[::-1], dtype=np.float32)
+    noise *= np.float32(norm / np.linalg.norm(noise.astype(np.float64)))
+    return np.ascontiguousarray(values + noise.T, dtype=kernel.dtype)
+
+
 def _scaled_noise(values: np.ndarray, alpha: float, generator: np.random.Generator) -> np.ndarray:
     noise = generator.standard_normal(values.shape[::-1], dtype=np.float32)
     noise *= np.float32(alpha * values.std(dtype=np.float64))

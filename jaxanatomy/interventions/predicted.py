@@ -1,6 +1,6 @@
 """A layer replaced by the prediction from the layers before it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from jaxanatomy import tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.prediction import ridge_weights, targets
+from jaxanatomy.interventions.noise import add_noise_of_norm, generator_of
 from jaxanatomy.interventions.sets import PAPER, PAPER_DEPTH
 from jaxanatomy.interventions.variants import BASELINE, Edit, Step, Variant, baseline_steps
 
@@ -36,8 +37,38 @@ def predicted(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Bl
     )
 
 
-def predicted_step(config: ModelConfig, layer: int) -> Step:
+def predicted_noise(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Block:
+    """The control of `predicted`: W_t plus noise as large as the error of the prediction.
+
+    For each of the seven matrices Gaussian noise with the Frobenius norm of the difference
+    between the predicted and the true matrix, so that what is left to tell the two apart
+    is the error's direction. Drawn from `noise.generator_of` with seed 0; NumPy arrays.
+
+    Args:
+      own: The layer's own block; its norms stay.
+      *earlier: The blocks of layers 0 .. t-1, in order; their number is t.
+      num_layers: N, layers of the model.
+    """
+    block = predicted(own, *earlier, num_layers=num_layers)
+
+    def noised(name: str) -> np.ndarray:
+        kernel = np.asarray(tree.get(own, name))
+        error = np.asarray(tree.get(block, name), np.float64) - kernel.astype(np.float64)
+        generator = generator_of(0, len(earlier), name)
+        return add_noise_of_norm(kernel, float(np.linalg.norm(error)), generator)
+
+    return tree.replace(own, {name: noised(name) for name in tree.MATRICES})
+
+
+def predicted_step(
+    config: ModelConfig, layer: int, function: Callable[..., tree.Block] = predicted
+) -> Step:
     """The step that stands for a layer whose matrices are predicted.
+
+    Args:
+      config: The model.
+      layer: The layer.
+      function: `predicted`, or its control `predicted_noise`.
 
     Always from unedited layers, so in a set of predicted layers each is what it would be
     alone.
@@ -59,8 +90,8 @@ def predicted_step(config: ModelConfig, layer: int) -> Step:
                 f"{_words(config.layers[source])}; name another layer or strategy"
             )
     edit = Edit(
-        name="predicted",
-        function=predicted,
+        name=function.__name__,
+        function=function,
         sources=tuple(range(layer)),
         arguments=(("num_layers", config.num_layers),),
         on_host=True,
@@ -93,9 +124,10 @@ def prediction_sets(num_layers: int, sizes: Sequence[int]) -> dict[str, tuple[in
 
 
 def prediction_variants(config: ModelConfig, sizes: Sequence[int]) -> list[Variant]:
-    """The function test: each set predicted and, to compare, deleted; the baseline first.
+    """The function test: each set predicted and, to compare, deleted and with as much noise.
 
-    Labels: `reading` ("function"), `strategy` ("none", "predicted", "zero"), `set`, `layers`.
+    The baseline is first. Labels: `reading` ("function"), `strategy` ("none", "predicted",
+    "zero", "predicted_noise"), `set`, `layers`.
 
     Raises:
       InputError: as `predicted_step`.
@@ -104,11 +136,16 @@ def prediction_variants(config: ModelConfig, sizes: Sequence[int]) -> list[Varia
     labels = {"reading": "function", "strategy": "none", "set": None, "layers": ()}
     variants = [Variant(BASELINE, steps, labels=labels)]
     for name, layers in prediction_sets(config.num_layers, sizes).items():
-        predicted_steps = tuple(
-            predicted_step(config, step.layer) if step.layer in layers else step for step in steps
+        foretold, noised = (
+            tuple(
+                predicted_step(config, step.layer, function) if step.layer in layers else step
+                for step in steps
+            )
+            for function in (predicted, predicted_noise)
         )
         rest = tuple(step for step in steps if step.layer not in layers)
-        for strategy, its_steps in (("predicted", predicted_steps), ("zero", rest)):
+        strategies = {"predicted": foretold, "zero": rest, "predicted_noise": noised}
+        for strategy, its_steps in strategies.items():
             labels = {"reading": "function", "strategy": strategy, "set": name, "layers": layers}
             variants.append(Variant(f"{strategy}/{name}", its_steps, labels=labels))
     return variants

@@ -197,7 +197,7 @@ def test_a_dry_run_says_what_is_measured(deep, tiny, command, tmp_path):
     done = command(*flags(deep, tiny, tmp_path / "run", "--dry_run"))
     assert (done.status, done.err) == (0, "")
     assert "200 parameters of each layer, 5 draws of each null" in done.out
-    assert f"text {tiny.jsonl}: 17 variants" in done.out
+    assert f"text {tiny.jsonl}: 25 variants" in done.out
     assert list(tmp_path.iterdir()) == []
 
 

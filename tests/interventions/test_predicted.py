@@ -10,6 +10,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.predicted import (
     predicted,
+    predicted_noise,
     predicted_step,
     prediction_sets,
     prediction_variants,
@@ -40,6 +41,26 @@ def test_every_parameter_is_what_its_regression_predicts(naive, target):
         found = tree.get(block, name)
         np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-5, atol=1e-6)
         assert (found.dtype, found.shape) == (np.float32, arrays[0].shape)
+    for name in tree.NORMS:
+        assert tree.get(block, name) is tree.get(own, name)
+
+
+@pytest.mark.parametrize("target", [2, 4])
+def test_the_control_has_noise_of_the_norm_of_the_error(naive, target):
+    own, earlier = naive.blocks[target], naive.blocks[:target]
+    block = predicted_noise(own, *earlier, num_layers=N)
+    foretold = predicted(own, *earlier, num_layers=N)
+    for place, name in enumerate(tree.MATRICES):
+        weight = tree.get(own, name).astype(np.float64)
+        error = np.sqrt(np.square(tree.get(foretold, name) - weight).sum())
+        noise = tree.get(block, name) - weight
+        assert np.sqrt(np.square(noise).sum()) == pytest.approx(error, rel=1e-5)
+        drawn = np.random.default_rng((0, target, place)).standard_normal(
+            weight.T.shape, np.float32
+        )
+        direction = drawn.T / np.sqrt(np.square(drawn, dtype=np.float64).sum())
+        np.testing.assert_allclose(noise, error * direction, rtol=0, atol=1e-5)
+        assert tree.get(block, name).dtype == np.float32
     for name in tree.NORMS:
         assert tree.get(block, name) is tree.get(own, name)
 
@@ -138,7 +159,7 @@ def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
     sets = prediction_sets(N, (2,))
     assert list(variants) == [
         "baseline",
-        *(f"{strategy}/{name}" for name in sets for strategy in ("predicted", "zero")),
+        *(f"{s}/{name}" for name in sets for s in ("predicted", "zero", "predicted_noise")),
     ]
     for name, layers in sets.items():
         predicted_one, deleted = variants[f"predicted/{name}"], variants[f"zero/{name}"]
@@ -149,3 +170,13 @@ def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
         )
         assert deleted.labels == labels | {"strategy": "zero", "set": name, "layers": layers}
         assert predicted_one.labels["strategy"] == "predicted"
+        noised = variants[f"predicted_noise/{name}"]
+        assert noised.steps == tuple(
+            predicted_step(naive.config, t, predicted_noise) if t in layers else Step(t)
+            for t in range(N)
+        )
+        assert noised.labels == labels | {
+            "strategy": "predicted_noise",
+            "set": name,
+            "layers": layers,
+        }

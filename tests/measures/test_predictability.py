@@ -127,6 +127,9 @@ def test_the_summary_compares_predicted_with_deleted(rows):
         predicted = [v + shift if shift else None for v in deleted]
         tested.append(function_row("predicted", name, layers, predicted))
         tested.append(function_row("zero", name, layers, deleted))
+        if name != "even_2":
+            noised = [value + 2 for value in base]
+            tested.append(function_row("predicted_noise", name, layers, noised))
     summary = summarise([*rows, *tested], samples=100, seed=0)
     assert list(summary["weights"]) == ["k_proj"]
     assert list(summary["weights"]["k_proj"]) == list(READINGS)
@@ -144,6 +147,11 @@ def test_the_summary_compares_predicted_with_deleted(rows):
     assert sets["layer_3"]["difference"] == pytest.approx(-0.4)
     assert (sets["layer_4"]["difference"], sets["layer_4"]["ci95"]) == (None, None)
     assert sets["layer_4"]["predicted_ppl"] is None
+    assert sets["layer_2"]["noise_ppl"] == pytest.approx(np.exp(147 / 60))
+    assert sets["layer_2"]["noise_difference"] == pytest.approx(0.4)
+    assert sets["layer_3"]["noise_ci95"] == pytest.approx([-0.5, -0.5])
+    assert (sets["layer_4"]["noise_difference"], sets["layer_4"]["noise_ci95"]) == (None, None)
+    assert "noise_ppl" not in sets["even_2"]
     assert function["single_layers"] == {
         "compared": 3,
         "predicted_worse": 1,

@@ -48,6 +48,8 @@ def rows():
         for layer in range(2, 8):
             rows.append(function_row("predicted", f"layer_{layer}", [layer], 3 + layer / 4, text))
             rows.append(function_row("zero", f"layer_{layer}", [layer], 3.5, text))
+            noised = function_row("predicted_noise", f"layer_{layer}", [layer], 4.0, text)
+            rows.append(noised)
         rows.append(function_row("predicted", "even_2", [3, 6], math.nan, text))
         rows.append(function_row("zero", "even_2", [3, 6], 5.0, text))
     return rows
@@ -152,16 +154,17 @@ def test_targets_show_every_target_with_its_noise(rows):
         assert [row["null_r2"] for row in own] in found
 
 
-def test_the_function_test_marks_both_strategies_and_what_is_not_finite(rows):
+def test_the_function_test_marks_its_strategies_and_what_is_not_finite(rows):
     single, several = figures.function_test(rows, "sentences")
     points = {
         (line.get_marker(), round(float(line.get_xdata()[0]))): float(line.get_ydata()[0])
         for line in single.lines
-        if line.get_marker() in ("o", "s")
+        if line.get_marker() in ("o", "s", "^")
     }
     for layer in range(2, 8):
         assert points["o", layer] == pytest.approx(math.exp(3 + layer / 4))
         assert points["s", layer] == pytest.approx(math.exp(3.5))
+        assert points["^", layer] == pytest.approx(math.exp(4))
     assert single.get_yscale() == "log"
     marks = [line.get_marker() for line in several.lines]
     assert marks.count("x") == 1
@@ -174,10 +177,13 @@ def test_the_function_tables_compare_and_count(rows):
     lines = {line[0].text: [cell.text for cell in line[1:]] for line in table.rows}
     assert lines["layer_6"][0] == "6"
     assert lines["layer_6"][3] == "+1.000 (+1.000 to +1.000)"
+    assert lines["layer_6"][5] == "+0.500 (+0.500 to +0.500)"
+    assert lines["even_2"][4:] == ["not measured"] * 2
     assert lines["even_2"][1] == "not finite"
     assert lines["even_2"][3] == "not finite"
     text = " ".join(report.sections[1].text)
     assert "On paragraphs, of 6 single layers predicting is worse than deleting in 5" in text
+    assert "of 6 single layers of paragraphs predicting is worse in 3 and better in 2" in text
 
 
 def test_halves_of_a_run_give_halves_of_the_report(rows):

@@ -24,7 +24,12 @@ READING_TITLES = {
     "statistics": "statistics: mean, deviation, quantiles",
 }
 ELEMENTWISE = ("extrapolate", "in_sample", "target_included")
-STRATEGIES = {"predicted": ("#D4512C", "o", "predicted"), "zero": (style.PAPER, "s", "deleted")}
+STRATEGIES = {
+    "predicted": ("#D4512C", "o", "predicted"),
+    "zero": (style.PAPER, "s", "deleted"),
+    "predicted_noise": (style.MUTED, "^", "noise as large as the error of the prediction"),
+}
+_SHIFT = {"predicted": -0.22, "zero": 0.0, "predicted_noise": 0.22}
 _LINES = {
     "extrapolate": "#AE2320",
     "in_sample": "#1F5FA8",
@@ -118,7 +123,7 @@ def targets(rows: Sequence[Row]):
 
 
 def function_test(rows: Sequence[Row], text: str):
-    """Perplexity with predicted layers against the same layers deleted, on one text.
+    """Perplexity with predicted layers against the same layers deleted or noised, on one text.
 
     Args:
       rows: Of a predictability run.
@@ -143,7 +148,7 @@ def function_test(rows: Sequence[Row], text: str):
         for ax, places in zip(panels, (single, several), strict=True):
             if baseline and baseline["ppl"]:
                 ax.axhline(baseline["ppl"], color=style.INK, linewidth=0.9, zorder=1)
-            for strategy in STRATEGIES:
+            for strategy in _tested(rows):
                 shown = [r for r in rows if r["strategy"] == strategy and r["set"] in places]
                 _losses(ax, shown, places, strategy, baseline)
             ax.set_yscale("log")
@@ -154,8 +159,14 @@ def function_test(rows: Sequence[Row], text: str):
         panels[1].set_title("sets of layers")
         panels[1].set_xticks(list(several.values()), list(several), rotation=35, ha="right")
         panels[1].set_xlim(-0.7, len(several) - 0.3)
-        _function_legend(panels[0], baseline)
+        _function_legend(panels[0], baseline, _tested(rows))
     return panels
+
+
+def _tested(rows: Sequence[Row]) -> list[str]:
+    """The strategies of the function test that were measured."""
+    found = {row["strategy"] for row in rows}
+    return [strategy for strategy in STRATEGIES if strategy in found]
 
 
 def _mean_mark(ax: Axes, x: int, row: Row) -> None:
@@ -212,10 +223,9 @@ def _losses(
 ) -> None:
     """One strategy's perplexities with their intervals; crosses where not finite."""
     colour, marker, _ = STRATEGIES[strategy]
-    shift = -0.13 if strategy == "predicted" else 0.13
     top = transforms.blended_transform_factory(ax.transData, ax.transAxes)
     for row in rows:
-        x, ppl, ends = places[row["set"]] + shift, number(row, "ppl"), interval(row)
+        x, ppl, ends = places[row["set"]] + _SHIFT[strategy], number(row, "ppl"), interval(row)
         if not math.isfinite(ppl):
             ax.plot(x, 0.97, "x", color=colour, transform=top, markeredgewidth=2)
             continue
@@ -226,10 +236,10 @@ def _losses(
         ax.plot(x, ppl, marker, color=colour, zorder=3, **mark)
 
 
-def _function_legend(ax: Axes, baseline: Row | None) -> None:
+def _function_legend(ax: Axes, baseline: Row | None, strategies: Sequence[str]) -> None:
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4.6, label=words)
-        for colour, marker, words in STRATEGIES.values()
+        for colour, marker, words in (STRATEGIES[strategy] for strategy in strategies)
     ]
     handles.append(Line2D([], [], color=style.MUTED, linewidth=1.0, label="95 % interval"))
     if baseline and baseline["ppl"]:

@@ -189,12 +189,14 @@ def _function_section(
     for text in texts:
         found = (summary.get("function") or {}).get(text) or {}
         words += filter(None, [_count(text, found.get("single_layers") or {})])
+        words += filter(None, [_noise_count(text, found.get("sets") or {})])
         content.append(
             Picture(
                 file_name("function", text),
                 figures.function_test(rows, text)[0].figure,
                 f"Perplexity on {text} with predicted and with deleted layers, log scale.",
-                "Dots: matrices predicted; squares: the layer deleted. Lines: 95 % intervals of "
+                "Dots: matrices predicted; squares: the layer deleted; triangles, the control: "
+                "Gaussian noise as large as the error of the prediction. Lines: 95 % intervals of "
                 "a paired bootstrap over documents against the baseline. A cross at the top: "
                 "not finite. Layers 0 and 1 have too few before them to be predicted.",
             )
@@ -214,23 +216,46 @@ def _count(text: str, single: Mapping[str, int]) -> str:
     )
 
 
+def _noise_count(text: str, sets: Mapping[str, Row]) -> str:
+    """In how many single layers the error of a prediction does more than noise of its size."""
+    single = [each for each in sets.values() if len(each["layers"]) == 1 and "noise_ppl" in each]
+    ends = [each["noise_ci95"] for each in single if each["noise_ci95"]]
+    if not single:
+        return ""
+    return (
+        f"Against Gaussian noise as large as the error of the prediction, of {len(single)} single "
+        f"layers of {shortened(text)} predicting is worse in {sum(low > 0 for low, _ in ends)} and "
+        f"better in {sum(high < 0 for _, high in ends)}: what the direction of the error does. A "
+        "prediction near zero errs by the layer itself, as deleting it does, so better than noise "
+        "is no success; only deleting says whether a prediction knows anything."
+    )
+
+
 def _sets_table(text: str, sets: Mapping[str, Row]) -> Table:
+    has_noise = any("noise_ppl" in each for each in sets.values())
+    header = ["set", "layers", "predicted", "deleted", "difference in nats per token (95 %)"]
+    note = "Difference of mean NLLs, predicted minus deleted: above 0 predicting is worse."
+    if has_noise:
+        header += ["noise as large as the error", "difference from it"]
+        note += " The noise is the control: Gaussian, of the norm of the error of the prediction."
     rows = []
     for name, each in sets.items():
-        difference, ends = each["difference"], each["ci95"]
-        words = "not finite" if difference is None else f"{difference:+.3f}".replace("-", "−")
-        if ends:
-            words += " ({:+.3f} to {:+.3f})".format(*ends).replace("-", "−")
-        cells = [_perplexity(each, "predicted"), _perplexity(each, "zero")]
-        layers = ", ".join(map(str, each["layers"]))
-        rows.append((Cell(name), Cell(layers), *cells, Cell(words, difference)))
-    return Table(
-        f"{shortened(text)}: perplexity (change in percent)",
-        ("set", "layers", "predicted", "deleted", "difference in nats per token (95 %)"),
-        tuple(rows),
-        note="Difference of mean NLLs, predicted minus deleted: above 0 predicting is worse.",
-        folded=True,
-    )
+        cells = [_perplexity(each, "predicted"), _perplexity(each, "zero"), _difference(each)]
+        if has_noise and "noise_ppl" in each:
+            cells += [_perplexity(each, "noise"), _difference(each, "noise_")]
+        elif has_noise:
+            cells += [Cell("not measured")] * 2
+        rows.append((Cell(name), Cell(", ".join(map(str, each["layers"]))), *cells))
+    title = f"{shortened(text)}: perplexity (change in percent)"
+    return Table(title, tuple(header), tuple(rows), note=note, folded=True)
+
+
+def _difference(each: Row, control: str = "") -> Cell:
+    difference, ends = each[f"{control}difference"], each[f"{control}ci95"]
+    words = "not finite" if difference is None else f"{difference:+.3f}".replace("-", "−")
+    if ends:
+        words += " ({:+.3f} to {:+.3f})".format(*ends).replace("-", "−")
+    return Cell(words, difference)
 
 
 def _perplexity(each: Row, strategy: str) -> Cell:
