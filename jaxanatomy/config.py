@@ -64,6 +64,9 @@ class ModelConfig:
       norm_epsilon: Added to the mean square in every RMSNorm.
       context_length: Longest sequence, in tokens, that the model was made for.
       tie_embeddings: Whether the head uses the embedding matrix.
+      ln_scaling: Whether the outputs of both norms of layer l, counted from 1, are divided by
+        sqrt(l) (DG appendix E). A layer that growth moves has the number of its new place.
+        `tree.fold_norms` makes a plain model of such a one.
     """
 
     vocab_size: int
@@ -75,6 +78,7 @@ class ModelConfig:
     norm_epsilon: float = 1e-5
     context_length: int = 2048
     tie_embeddings: bool = True
+    ln_scaling: bool = False
 
     def __post_init__(self):
         for name in ("vocab_size", "hidden_size", "head_dim", "context_length"):

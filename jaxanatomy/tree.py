@@ -24,6 +24,7 @@ layers of the same shape, which `lax.scan` and `vmap` walk; `unstack` is its
 exact inverse.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -127,6 +128,42 @@ def with_layers(params: Params, layers: Sequence[Block]) -> Params:
 def map_layers(function: Callable[[Block], Block], params: Params) -> Params:
     """The same model with a function applied to each block."""
     return with_layers(params, [function(block) for block in params["layers"]])
+
+
+def scale_norms(config: ModelConfig, layers: Sequence[Block]) -> tuple[Block, ...]:
+    """Layers as they act under LN-scaling: the norms of layer l, from 1, divided by sqrt(l).
+
+    A norm's weight multiplies its output, so this is the same as scaling the output.
+
+    Args:
+      config: The architecture; without `ln_scaling` the layers come back as they are.
+      layers: All layers, stacked or not.
+    """
+    if not config.ln_scaling:
+        return tuple(layers)
+    factor_L = (1 / np.sqrt(np.arange(1, config.num_layers + 1))).astype(np.float32)
+    scaled, start = [], 0
+    for block in layers:
+        norms = components(block, NORMS)
+        stacked = norms[NORMS[0]].ndim > 1
+        end = start + (norms[NORMS[0]].shape[0] if stacked else 1)
+        factor = factor_L[start:end, None] if stacked else factor_L[start]
+        norms = {name: (norm * factor).astype(norm.dtype) for name, norm in norms.items()}
+        scaled.append(replace(block, norms))
+        start = end
+    return tuple(scaled)
+
+
+def fold_norms(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params]:
+    """The same function as a plain model: LN-scaling moved into the norms' weights.
+
+    Analysis and export take plain models, in which a layer may change its place and keep
+    its scale; training needs the scale apart, which follows a layer to its new place.
+    """
+    if not config.ln_scaling:
+        return config, params
+    plain = dataclasses.replace(config, ln_scaling=False)
+    return plain, with_layers(params, scale_norms(config, params["layers"]))
 
 
 def _sublayer(component: str) -> str:

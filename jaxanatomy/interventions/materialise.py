@@ -4,6 +4,8 @@ The sweep never builds these: it computes a variant's result from shared pieces.
 built here gives the same result in a plain forward, in any program.
 """
 
+import dataclasses
+
 import numpy as np
 
 from jaxanatomy import tree
@@ -30,12 +32,13 @@ def materialise(
 
     Returns:
       The architecture and the parameters of the new model; edited arrays are NumPy's and
-      keep their dtype.
+      keep their dtype. LN-scaling is folded into the norms.
 
     Raises:
       InputError: as `remaining_steps`; an edit that does not keep shapes.
     """
     steps = remaining_steps(config, steps)
+    config, params = tree.fold_norms(config, params)
     blocks = [_block(config, params["layers"], step) for step in steps]
     return materialised_config(config, steps), tree.with_layers(params, blocks)
 
@@ -46,7 +49,8 @@ def materialised_config(config: ModelConfig, steps: Steps) -> ModelConfig:
     Raises:
       InputError: as `remaining_steps`.
     """
-    return config.with_layers(config.layers[step.layer] for step in remaining_steps(config, steps))
+    layers = tuple(config.layers[step.layer] for step in remaining_steps(config, steps))
+    return dataclasses.replace(config, layers=layers, ln_scaling=False)
 
 
 def remaining_steps(config: ModelConfig, steps: Steps) -> Steps:

@@ -119,11 +119,14 @@ def forward(
 
 
 def stacks(config: ModelConfig, params: tree.Params) -> tuple[tree.Block, ...]:
-    """The layers of `params` stacked, whether they came so or as one block each."""
+    """The layers of `params` stacked, whether they came so or as one block each.
+
+    With LN-scaling their norms are scaled: what is returned is what acts.
+    """
     layers = params["layers"]
     if tree.get(layers[0], "attention_norm").ndim == 1:
         layers = tree.stack(layers)
     depth = sum(tree.get(stacked, "attention_norm").shape[0] for stacked in layers)
     if depth != config.num_layers:
         raise ValueError(f"config has {config.num_layers} layers, the parameters have {depth}")
-    return tuple(layers)
+    return tree.scale_norms(config, layers)

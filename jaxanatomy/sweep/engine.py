@@ -135,7 +135,11 @@ class Sweep:
         self._programs = self._compiler.compile(keys)
 
     def place(self, params: tree.Params) -> None:
-        """Puts weights on the devices: matrices in the compute dtype, norms in float32."""
+        """Puts weights on the devices: matrices in the compute dtype, norms in float32.
+
+        LN-scaling is folded into the norms: edits see the layers as they act.
+        """
+        _, params = tree.fold_norms(self.config, params)
 
         def put(part):
             return self.lanes.replicate(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, tensors
@@ -19,7 +20,8 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
     """Writes config.json, model.safetensors and the tokenizer's files.
 
     Layers with a narrower feed-forward are padded with zeros to the widest, which
-    changes nothing in what the model computes. The folder appears whole or not at all.
+    changes nothing in what the model computes; nor does LN-scaling, which is folded into the
+    norms. The folder appears whole or not at all.
 
     Args:
       checkpoint: The model; its arrays keep their dtype.
@@ -34,9 +36,10 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
     """
     import safetensors.numpy
 
-    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    config, params = tree.fold_norms(checkpoint.config, checkpoint.params)
+    tokenizer = checkpoint.tokenizer
     fields = llama.to_config(config)
-    leaves = tensors.to_leaves(checkpoint.params)
+    leaves = tensors.to_leaves(params)
     found = {leaf: array.shape for leaf, array in leaves.items()}
     tensors.check_names(found, tensors.leaf_shapes(config), "the model")
     dtypes = {str(np.dtype(array.dtype)) for array in leaves.values()}
