@@ -27,11 +27,13 @@ def arrays(batch):
     return batch.token_RT, batch.position_RT, batch.segment_RT, predicted
 
 
-def naive_training(config, params, layer, own, batches, evaluation, steps, *, clip, **adamw):
+def naive_training(
+    config, params, layer, own, batches, evaluation, steps, *, clip, eps=1e-8, **adamw
+):
     """Losses before each step, and the loss on `evaluation` after the last."""
     optimiser = optax.chain(
         optax.clip_by_global_norm(clip),
-        optax.adamw(b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01, **adamw),
+        optax.adamw(b1=0.9, b2=0.999, eps=eps, weight_decay=0.01, **adamw),
     )
     params, own = jax.tree.map(jnp.asarray, (params, own))
     loss_of = functools.partial(naive_loss, config, layer)
@@ -48,3 +50,15 @@ def naive_training(config, params, layer, own, batches, evaluation, steps, *, cl
         losses.append(float(loss))
     _, _, final = update(own, moments, arrays(evaluation))
     return np.array(losses), float(final)
+
+
+def first_moments(trainer, group):
+    """Adam's first moments of each replica, [replicas, parameters of a layer]."""
+    states = [lane for state in group.states for lane in trainer.lanes.fetch(state)]
+    found = [optax.tree.get(moments, "mu") for _, moments in states[: len(group.replicas)]]
+    return np.array([flat(moments) for moments in found])
+
+
+def flat(block):
+    """All parameters of a layer in one row."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(block)])

@@ -1,9 +1,12 @@
 """Replicas trained at once against each trained alone through the whole model."""
 
+import functools
+
+import jax
 import numpy as np
 import pytest
 from naive import CONFIG, MIXED_SHAPES, random_params, text
-from train_oracle import naive_training
+from train_oracle import arrays, first_moments, flat, naive_loss, naive_training
 
 from jaxanatomy.interventions.noise import recovery_noise
 from jaxanatomy.train.optimiser import AdamW
@@ -11,6 +14,7 @@ from jaxanatomy.train.options import TrainOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 
 STEPS, SIGMA = 10, 0.5
+CLIP = 1.6  # between the norms of two replicas' gradients
 REPLICAS = (Replica(0, 0), Replica(1), Replica(1, 7), Replica(3, 3), Replica(3, 4))
 
 
@@ -25,27 +29,55 @@ def trained(config, params, batches, evaluation, replicas, adamw, options=None):
     return np.array(losses), [nll_P.mean() for nll_P in trainer.evaluate(group)]
 
 
+def damaged(params, replica):
+    """The layer that a replica starts from."""
+    own = params["layers"][replica.layer]
+    return recovery_noise(own, sigma=SIGMA, seed=replica.seed) if replica.noise else own
+
+
+def test_the_first_moments_are_gradients_after_clipping():
+    """AdamW divides by the size of a gradient, so that losses do not show a wrong one."""
+    config = CONFIG.with_layers(CONFIG.layers[:3])
+    params, batch, replicas = random_params(config), text(), (Replica(1, 7), Replica(2))
+    trainer = RecoveryTrainer(config, [1, 2], [batch], [batch], AdamW(clip=CLIP))
+    trainer.compile()
+    trainer.place(params)
+    group = trainer.start(replicas, SIGMA)
+    trainer.step(group, 0)
+    norms = []
+    for replica, found in zip(replicas, first_moments(trainer, group), strict=True):
+        gradient = jax.grad(functools.partial(naive_loss, config, replica.layer))
+        expected = flat(gradient(damaged(params, replica), params, *arrays(batch)))
+        norms.append(np.linalg.norm(expected))
+        expected *= 0.1 * min(1.0, CLIP / norms[-1])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert min(norms) < CLIP < max(norms)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "rows", "replicas"),
-    # The oracle compiles the whole model for each replica.
-    [(CONFIG, 1, REPLICAS), (MIXED_SHAPES, 2, (REPLICAS[2], REPLICAS[3]))],
+    ("config", "rows", "replicas", "clip", "epsilon"),
+    # The oracle compiles the whole model for each replica. A large epsilon and no clipping:
+    # updates are as large as gradients are.
+    [
+        (CONFIG, 1, REPLICAS, 0.5, 1e-8),
+        (MIXED_SHAPES, 2, (REPLICAS[2], REPLICAS[3]), 100.0, 0.1),
+    ],
 )
-def test_losses_are_those_of_training_each_replica_alone(config, rows, replicas):
+def test_losses_are_those_of_training_each_replica_alone(config, rows, replicas, clip, epsilon):
     params = random_params(config)
     batches = [text(rows=rows, seed=seed) for seed in (0, 1, 2)]
     evaluation = text(rows=rows, seed=9)
-    adamw = AdamW(learning_rate=3e-3, clip=0.5)
+    adamw = AdamW(learning_rate=3e-3, clip=clip, epsilon=epsilon)
     options = TrainOptions(tokens_per_call=48)  # widths 3, 2, 1 or, in two rows, 2, 1
     losses, final = trained(config, params, batches, evaluation, replicas, adamw, options)
     for index, replica in enumerate(replicas):
-        own = params["layers"][replica.layer]
-        if replica.noise:
-            own = recovery_noise(own, sigma=SIGMA, seed=replica.seed)
+        own = damaged(params, replica)
         expected, expected_final = naive_training(
             *(config, params, replica.layer, own, batches, evaluation, STEPS),
             learning_rate=3e-3,
-            clip=0.5,
+            clip=clip,
+            eps=epsilon,
         )
         np.testing.assert_allclose(losses[:, index], expected, rtol=0, atol=1e-5)
         assert final[index] == pytest.approx(expected_final, abs=1e-5)
