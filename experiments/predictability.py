@@ -43,10 +43,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """What would be measured, and what it would cost."""
-    study = _study(config, _open(config))
+    source = _open(config)
+    study = _study(config, source)
     weights = (
-        f"weights: {', '.join(_components(config))}; {config.samples:,} parameters of each "
-        f"layer, {config.null_draws} draws of each null"
+        f"weights: {', '.join(_components(config, source.config))}; {config.samples:,} parameters "
+        f"of each layer, {config.null_draws} draws of each null"
     )
     return "\n\n".join(filter(None, [weights, study.describe()]))
 
@@ -76,19 +77,17 @@ def _open(config: ConfigDict):
     return dataclasses.replace(source, read_params=functools.cache(source.read_params))
 
 
-def _components(config: ConfigDict) -> list[str]:
-    from jaxanatomy import tree
-    from jaxanatomy.errors import choose
+def _components(config: ConfigDict, model) -> tuple[str, ...]:
+    from jaxanatomy.forensics.components import require_comparable
 
-    names = config.components or tree.MATRICES
-    return [choose("component", name, tree.MATRICES) for name in dict.fromkeys(names)]
+    return require_comparable(model, config.components, "predictability")
 
 
 def _study(config: ConfigDict, source):
     """The function test on every text; refuses what cannot be measured."""
     from jaxanatomy.data.text import load_text
     from jaxanatomy.errors import InputError
-    from jaxanatomy.forensics.prediction import require_predictable
+    from jaxanatomy.forensics.components import of_one_shape
     from jaxanatomy.interventions.predicted import prediction_variants
     from jaxanatomy.measures.losses import loss_rows
     from jaxanatomy.measures.readings import rows_of_readings
@@ -102,12 +101,14 @@ def _study(config: ConfigDict, source):
         raise InputError(
             f"set_sizes must be whole numbers above 0, as in 2,4,9; got {tuple(config.set_sizes)}"
         )
-    require_predictable(source.config, _components(config))
     if config.texts and not source.config.is_uniform:
+        same = of_one_shape(source.config)
+        alone = f"the weights alone with --config.texts= --config.components={','.join(same)}"
         raise InputError(
             "predicted weights replace whole layers and need layers of one shape, which "
-            f"{config.model} does not have; set texts= to study the weights alone"
+            f"{config.model} does not have; study {alone if same else 'another model'}"
         )
+    _components(config, source.config)
     variants = prediction_variants(source.config, config.set_sizes) if config.texts else []
     settings = StudySettings(
         packing=config.packing.to_dict(),
@@ -140,7 +141,7 @@ def _measure_weights(config: ConfigDict, source, results) -> None:
         )
 
     cells = [(name, t) for name in READINGS for t in (None, *targets(source.config.num_layers))]
-    components = _components(config)
+    components = _components(config, source.config)
     with runs.Progress(len(components), "weights", force=config.progress) as progress:
         for component in components:
             if not all(results.done(row_hash(component, *cell)) for cell in cells):

@@ -119,14 +119,15 @@ class _Plan:
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.forensics.structure import reading_keys, require_comparable, require_draws
+    from jaxanatomy.forensics.components import require_comparable
+    from jaxanatomy.forensics.structure import reading_keys, require_draws
     from jaxanatomy.weights import open_model
 
     require_draws(config.null_samples, config.seed, name="null_samples")
     source = open_model(config.model)
     is_random = config.model.startswith("random:")
     initial = None if is_random else open_model(f"random:{config.model}")
-    components = require_comparable(source.config, tuple(config.components))
+    components = require_comparable(source.config, config.components)
     keys = reading_keys(source.config.num_layers, has_initial=not is_random)
     return _Plan(source, initial, components, keys, config.null_samples, config.seed)
 

@@ -15,13 +15,9 @@ from jaxanatomy import tree
 from jaxanatomy.data.text import Text
 from jaxanatomy.data.text import load_text as text
 from jaxanatomy.errors import InputError
+from jaxanatomy.forensics.components import require_beside, require_comparable
 from jaxanatomy.forensics.gram import gram
-from jaxanatomy.forensics.structure import (
-    DRAWS,
-    require_beside,
-    require_comparable,
-    require_draws,
-)
+from jaxanatomy.forensics.structure import DRAWS, require_draws
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.grid import parse_strategies
 from jaxanatomy.interventions.intervention import Intervention, custom

@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from jaxanatomy import tree
-from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.forensics.components import MIN_LAYERS
 
 FIRST_TARGET = 2
-MIN_LAYERS = 4
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 WEAK_PENALTY = 1e-6
 
@@ -195,28 +194,6 @@ def sample_component(
         position_N = np.sort(generator.choice(size, samples, replace=False))
     rows = [np.asarray(tree.get(block, component)).reshape(-1)[position_N] for block in blocks]
     return np.stack(rows).astype(np.float64)
-
-
-def require_predictable(config: ModelConfig, components: Iterable[str]) -> None:
-    """Checks that a model's layers can be predicted from each other.
-
-    Raises:
-      InputError: Fewer than four layers, or a component whose shape differs.
-    """
-    if config.num_layers < MIN_LAYERS:
-        raise InputError(
-            f"predictability needs at least {MIN_LAYERS} layers (targets start at layer "
-            f"{FIRST_TARGET}); this model has {config.num_layers}; take a deeper model"
-        )
-    shapes = [tree.block_shapes(config, layer) for layer in range(config.num_layers)]
-    for name in components:
-        for layer, shape in enumerate(shapes):
-            if shape[name] != shapes[0][name]:
-                raise InputError(
-                    f"predictability needs {name} of one shape in all layers; layer 0 has "
-                    f"{shapes[0][name]}, layer {layer} has {shape[name]}; leave {name} out of "
-                    "the config field components, naming those to keep"
-                )
 
 
 @functools.cache

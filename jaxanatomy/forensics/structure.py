@@ -24,12 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.gram import ROUNDING, Moments
-from jaxanatomy.tree import MATRICES, block_shapes
 
-MIN_LAYERS = 4  # the lag-2 delta correlation has one value then
 DRAWS = 1000
 ORDER_METRICS = {
     "delta_correlation": "Pearson correlation of W[l+1] - W[l] with W[l+2] - W[l+1]",
@@ -52,53 +49,6 @@ NULLS = {
 INTERVAL = (2.5, 97.5)  # percentiles of a null's draws
 
 Key = tuple[str, int | None, str]  # metric, layer, null
-
-
-def require_comparable(config: ModelConfig, components: tuple[str, ...]) -> tuple[str, ...]:
-    """The matrices to read, all seven if none are named.
-
-    Raises:
-      InputError: An unknown or repeated component, fewer than 4 layers, or a component
-        whose shape differs between layers.
-    """
-    for name in components:
-        choose("component", name, MATRICES)
-        if components.count(name) > 1:
-            raise InputError(f"components must name each matrix once; got {name} twice; drop one")
-    if config.num_layers < MIN_LAYERS:
-        raise InputError(
-            f"structure over layers needs at least {MIN_LAYERS} layers; this model has "
-            f"{config.num_layers}; take another model"
-        )
-    components = components or MATRICES
-    shapes = {name: _layers_by_shape(config, name) for name in components}
-    for name, layers_of in shapes.items():
-        if len(layers_of) > 1:
-            found = "; ".join(f"{shape} in layers {_list(at)}" for shape, at in layers_of.items())
-            others = [other for other in components if len(shapes[other]) == 1]
-            raise InputError(
-                f"expected one shape of {name} in all layers; got {found}; leave it out"
-                + (f" with --config.components={','.join(others)}" if others else "")
-            )
-    return components
-
-
-def require_beside(
-    config: ModelConfig, initial: ModelConfig, components: tuple[str, ...] = MATRICES
-) -> None:
-    """Checks that an untrained model can stand beside a model.
-
-    Raises:
-      InputError: It has another number of layers, or a matrix of another shape.
-    """
-    for name in components:
-        own, other = ([*_layers_by_shape(each, name)] for each in (config, initial))
-        if (config.num_layers, own) != (initial.num_layers, other):
-            raise InputError(
-                f"the untrained model must have the model's layers: {config.num_layers} with "
-                f"{name} of {_list(own)}; got {initial.num_layers} with {name} of {_list(other)}; "
-                "load it as 'random:' and the model's id"
-            )
 
 
 def require_draws(samples: Any, seed: Any, name: str = "samples") -> None:
@@ -373,16 +323,3 @@ def _reading(
 
 def _finite(value: np.ndarray) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _layers_by_shape(config: ModelConfig, component: str) -> dict[tuple[int, ...], list[int]]:
-    found: dict[tuple[int, ...], list[int]] = {}
-    for layer in range(config.num_layers):
-        found.setdefault(block_shapes(config, layer)[component], []).append(layer)
-    return found
-
-
-def _list(items: list[Any]) -> str:
-    """The first layers or shapes, and how many more there are."""
-    more = len(items) - 6
-    return ", ".join(map(str, items[:6])) + (f" and {more} more" if more > 0 else "")

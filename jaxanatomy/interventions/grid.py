@@ -166,9 +166,9 @@ def selected_variants(
     for name, _ in settings:
         if not any(STRATEGIES[name].exists(config, layer_set) for layer_set in chosen):
             raise InputError(
-                f"strategy {name!r} exists at none of the sets {', '.join(sets)}: it needs "
-                f"{STRATEGIES[name].outside} layers outside a set, and layers from "
-                f"{STRATEGIES[name].first_layer} in it; name another set or strategy"
+                f"strategy {name!r} exists at none of the sets "
+                f"{', '.join(layer_set.name for layer_set in chosen)}: it needs "
+                f"{STRATEGIES[name].needs}; name another set or strategy"
             )
     return [variant for each in chosen for variant in _variants(config, each, settings)]
 

@@ -70,7 +70,7 @@ def check_rank(config: ModelConfig, rank: Rank) -> Rank:
     if rank not in RANKS and not (is_number and 1 <= rank <= largest):
         raise InputError(
             f"rank must be 'full', 'half' or a whole number from 1 to {largest}, the shortest "
-            f"side of this model's matrices; got {rank!r}"
+            f"side of this model's matrices; got {rank!r}; take another or leave it out"
         )
     return rank
 

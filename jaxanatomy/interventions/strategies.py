@@ -55,6 +55,13 @@ class Strategy:
         return left >= self.outside and min(layer_set.layers) >= self.first_layer
 
     @property
+    def needs(self) -> str:
+        """What `exists` asks of a set, in words."""
+        if self.first_layer:
+            return f"layers from {self.first_layer} on, for which alone it exists"
+        return f"{self.outside} or more layers left outside the set"
+
+    @property
     def form(self) -> str:
         """Its name with the setting in capitals, for listings."""
         return f"{self.name}_{self.takes.upper()}" if self.takes else self.name
@@ -299,9 +306,10 @@ def _setting(config: ModelConfig, strategy: Strategy, given: Mapping[str, Any]) 
         return None
     value = given[strategy.takes]
     if value is None:
+        example = 0.9 if strategy.takes == "alpha" else "half"
         raise InputError(
             f"strategy {strategy.name!r} needs {strategy.takes}; got none; give it, for example "
-            f"{strategy.takes}={0.9 if strategy.takes == 'alpha' else 'half'}"
+            f"{strategy.takes}={example}, or in the name: '{strategy.name}_{example}'"
         )
     return check_rank(config, value) if strategy.takes == "rank" else _checked_alpha(value)
 

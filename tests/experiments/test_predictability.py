@@ -209,6 +209,7 @@ def test_the_list_names_readings(command):
 
 
 BAD = {
+    "a component twice": (["--config.components=q_proj,q_proj"], ["got q_proj twice", "drop one"]),
     "an unknown component": (
         ["--config.components=q_prj"],
         ["unknown component 'q_prj'", "did you mean 'q_proj'"],
@@ -254,14 +255,16 @@ def test_layers_of_several_shapes(tiny, command, tmp_path, deep):
     )
     model = f"orbax:{weights.save_orbax(mixed, tmp_path / 'saved')}"
     run = tmp_path / "run"
-    words = ["gate_proj of one shape", "layer 4 has", "config field components"]
-    refused(command(*flags(model, tiny, run)), words, run)
-    some = ["--config.components=q_proj,o_proj"]
-    words = ["need layers of one shape", "does not have", "set texts= to study the weights alone"]
-    refused(command(*flags(model, tiny, run, *some)), words, run)
-    done = command(*flags(model, tiny, run, *some, "--config.texts="))
+    done = command(*flags(model, tiny, run))
+    words = ["need layers of one shape", "does not have", "study the weights alone with"]
+    refused(done, words, run)
+    offer = [word for word in done.err.split() if word.startswith("--config.")]
+    done = command(*flags(model, tiny, run, offer[0]))
+    refused(done, ["one shape of gate_proj", "(36, 20) in layers 4, 5", offer[1]], run)
+    done = command(*flags(model, tiny, run, *offer))
     assert (done.status, done.err) == (0, "")
-    assert {row["component"] for row in rows_of(run)} == {"q_proj", "o_proj"}
+    found = {row["component"] for row in rows_of(run)}
+    assert found == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
 def refused(done, words, workdir):

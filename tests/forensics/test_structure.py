@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxanatomy.config import LayerShape, ModelConfig
-from jaxanatomy.errors import InputError
 from jaxanatomy.forensics import structure
 from jaxanatomy.forensics.gram import Moments, gram
-from jaxanatomy.tree import MATRICES
 
 COUNT = 600
 
@@ -291,38 +288,3 @@ def test_the_same_seed_gives_the_same_readings():
     x_LN = random_layers()
     assert readings_of(x_LN, seed=[3, 1]) == readings_of(x_LN, seed=[3, 1])
     assert readings_of(x_LN, seed=[3, 1]) != readings_of(x_LN, seed=[3, 2])
-
-
-def config(widths=(48,) * 6):
-    shapes = tuple(LayerShape(4, 2, width) for width in widths)
-    return ModelConfig(vocab_size=7, hidden_size=16, head_dim=4, layers=shapes)
-
-
-class TestComponents:
-    def test_none_named_is_all_seven(self):
-        assert structure.require_comparable(config(), ()) == MATRICES
-        assert structure.require_comparable(config(), ("v_proj",)) == ("v_proj",)
-
-    def test_unknown_and_repeated_ones_are_refused(self):
-        with pytest.raises(InputError, match="unknown component 'gate'; did you mean 'gate_proj'"):
-            structure.require_comparable(config(), ("gate",))
-        with pytest.raises(InputError, match="each matrix once; got q_proj twice"):
-            structure.require_comparable(config(), ("q_proj", "k_proj", "q_proj"))
-
-    def test_three_layers_are_too_few(self):
-        with pytest.raises(InputError, match="at least 4 layers; this model has 3"):
-            structure.require_comparable(config((48,) * 3), ())
-        structure.require_comparable(config((48,) * 4), ())
-
-    def test_shapes_that_differ_are_named_with_what_leaves_them_out(self):
-        mixed = config((48, 48, 32, 48, 48, 32, 48, 48, 48, 48))
-        with pytest.raises(InputError) as caught:
-            structure.require_comparable(mixed, ())
-        assert str(caught.value) == (
-            "expected one shape of gate_proj in all layers; got (16, 48) in layers "
-            "0, 1, 3, 4, 6, 7 and 2 more; (16, 32) in layers 2, 5; leave it out with "
-            "--config.components=q_proj,k_proj,v_proj,o_proj"
-        )
-        structure.require_comparable(mixed, ("q_proj", "o_proj"))
-        with pytest.raises(InputError, match=r"one shape of up_proj.*leave it out$"):
-            structure.require_comparable(mixed, ("up_proj",))

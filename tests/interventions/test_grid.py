@@ -155,3 +155,15 @@ def test_sets_that_name_their_layers_need_no_map():
 def test_strategies_that_come_twice_or_are_none_are_refused(strategies, message):
     with pytest.raises(InputError, match=message):
         selected_variants(FIVE, None, ["layer_1"], strategies)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sets", "message"),
+    [
+        ("blend_4", ["layers_1_2"], "none of the sets layers_1_2: it needs 4 or more layers left"),
+        ("predicted", ["layer_1", [0, 2]], "layer_1, layers_0_2: it needs layers from 2 on"),
+    ],
+)
+def test_a_strategy_that_exists_at_no_set_says_what_it_needs(strategy, sets, message):
+    with pytest.raises(InputError, match=message):
+        selected_variants(FIVE, None, sets, [strategy])

@@ -186,7 +186,11 @@ def test_listing_has_every_strategy_with_what_it_takes():
     ("strategy", "settings", "message"),
     [
         ("clon", {}, "unknown strategy 'clon'; did you mean 'clone'"),
-        ("scale", {}, "'scale' needs alpha; got none; give it, for example alpha=0.9"),
+        (
+            "scale",
+            {},
+            "needs alpha; got none; give it, for example alpha=0.9, or in .* 'scale_0.9'",
+        ),
         ("low_rank", {}, "'low_rank' needs rank; got none; give it, for example rank=half"),
         ("clone", {"alpha": 0.9}, "'clone' takes no number; got alpha 0.9; leave it out"),
         ("scale", {"alpha": 1.0, "rank": 2}, "'scale' takes alpha; got rank 2; leave it out"),
