@@ -27,7 +27,6 @@ PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "distribu
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
-    from jaxanatomy.report.manipulation.report import manipulation_table
     from jaxanatomy.sweep import distributed
 
     process, processes = distributed.start(**config.distributed)
@@ -55,7 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         _measure_attention(config, study, results)
         results.write_summary(_summary(config, study.config, results.rows))
         path = report.write_report(results.folder)
-        print(manipulation_table(results.rows))
+        print(report.summary_table(results.rows))
         print(f"\nreport: {path}")
 
 

@@ -90,6 +90,9 @@ def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path, m
     own = [f"--config.sets={','.join(names)}", f"--config.strategies={','.join(STRATEGIES)}"]
     done = command(*flags(mixed, workdir, *own, f"--config.texts={mixed.jsonl}"))
     assert (done.status, done.err) == (0, "")
+    assert {line.split()[0] for line in done.out.splitlines()[2:11]} == {
+        f"{strategy}/{name}" for name in names for strategy in STRATEGIES
+    }
     rows = [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
     sweep = {
         row["variant"]: row for row in rows if "kind" not in row and row["text"] == mixed.jsonl
