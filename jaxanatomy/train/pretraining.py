@@ -1,0 +1,316 @@
+"""Training a model from scratch, through stages of growing depth, and surviving a kill.
+
+    run = Pretraining(setup, streams, evaluation)
+    run.train(folder, emit=lambda points: ...)
+
+At the start of a stage the layers are gathered by its index map, and the moments with them;
+step count, learning rate and data go on as if nothing had happened (DG section 3). Steps run
+in chunks of one compiled program for each stage; while the devices compute, the next chunk
+is read. The state is saved every so many steps. A run that was killed reads its architecture
+first, then its arrays, and goes on to the same losses, bit for bit on the same devices.
+
+Several seeds may train side by side, with a leading axis M on every array.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth.apply import grow
+from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.train.loop import State, evaluate, run_steps
+from jaxanatomy.train.loss import Batch, LanguageModelLoss
+from jaxanatomy.train.setup import DepthStage, Setup, Stream
+from jaxanatomy.train.snapshots import Snapshot, Snapshots
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What is known at an evaluation; lists have a value for each seed.
+
+    Attributes:
+      stage: Number of the stage, from 0.
+      step: Steps done.
+      tokens: Tokens that were read, padding included.
+      flops: Floating-point operations so far, of one seed.
+      seconds: Training time so far, without compilation and evaluation, divided by the
+        number of seeds.
+      loss: Mean training loss of the steps since the last point; None at a stage's start.
+      eval_nll: NLL of the evaluation batches, nats per token.
+      reason: Why a seed stopped; empty while it goes on.
+    """
+
+    stage: int
+    step: int
+    tokens: int
+    flops: int
+    seconds: float
+    loss: list[float | None]
+    eval_nll: list[float]
+    reason: list[str]
+
+
+Emit = Callable[[Point], Any]
+StepLog = Callable[[int, np.ndarray, np.ndarray], Any]  # first step, rates [E], losses [E, M]
+
+
+class Pretraining:
+    """A run; `train` does all of it, or what is left of it."""
+
+    def __init__(self, setup: Setup, streams: Sequence[Stream], evaluation: Sequence[Batch]):
+        """Checks; no array is made.
+
+        Args:
+          setup: What is trained.
+          streams: One for each seed.
+          evaluation: Batches to score, of one shape.
+
+        Raises:
+          InputError: Several seeds on several devices, or rows that cannot be shared out.
+        """
+        self._setup, self._streams = setup, streams
+        self._options, self._place = setup.options, setup.placement
+        self._replicas = len(setup.seeds) > 1
+        if self._replicas and self._place.device_count > 1:
+            raise InputError(
+                f"several seeds train side by side on one device; got {len(setup.seeds)} seeds "
+                f"and {self._place.device_count} devices; start one run for each seed"
+            )
+        if len(streams) != len(setup.seeds):
+            raise ValueError(f"{len(streams)} streams for {len(setup.seeds)} seeds")
+        first = streams[0].state()
+        self._shape_BT = streams[0].next().token_BT.shape
+        streams[0].restore(first)
+        rows = self._shape_BT[0] * jax.process_count()
+        if rows % self._options.accumulate:
+            raise InputError(
+                f"accumulate must divide the rows of a batch; got {self._options.accumulate} and "
+                f"{rows} rows"
+            )
+        self._place.check_rows(rows // self._options.accumulate)
+        self._rates_E = setup.schedule.rates(setup.steps)
+        self._evaluation = [self._place.rows(batch) for batch in evaluation]
+        # Where each stage ends.
+        self._ends = np.cumsum([stage.steps for stage in setup.stages]).tolist()
+
+    def train(
+        self,
+        folder: Path,
+        emit: Emit,
+        log: StepLog = lambda step, rates_E, losses_EM: None,
+        progress: Callable[[int], Any] = lambda steps: None,
+    ) -> tree.Params:
+        """Trains from the latest checkpoint, or from the start, to the end.
+
+        A point is emitted before the checkpoint of its step is written: a run that is
+        killed emits some points twice and none never.
+
+        Args:
+          folder: For checkpoints.
+          emit: Takes each point.
+          log: Takes the losses before each step of a chunk.
+          progress: Told of the steps done.
+
+        Returns:
+          The parameters at the end, layers stacked, with an axis M if there are several seeds.
+        """
+        with Snapshots(folder, self._options.keep) as snapshots, ThreadPoolExecutor(1) as pool:
+            state = self._begin(snapshots)
+            progress(self._step)
+            while self._step < self._setup.steps and bool(np.any(np.asarray(state.alive))):
+                state = self._stage(state, snapshots, pool, emit, log, progress)
+            return state.params
+
+    def _begin(self, snapshots: Snapshots) -> State:
+        """The state at the latest checkpoint, or before the first step."""
+        found = snapshots.read_meta()
+        self._step, self._stage_at = 0, 0
+        self._seconds, self._tokens, self._flops = 0.0, 0, 0
+        self._losses: list[np.ndarray] = []
+        if found is None:
+            return self._start(self._setup.stages[0].config)
+        config, meta = found
+        expected = self._setup.stages[meta["stage"]].config
+        if config != expected:
+            raise InputError(
+                f"the checkpoint at step {snapshots.latest} has {_describe(config)}; the config "
+                f"says {_describe(expected)}; choose another workdir"
+            )
+        self._step, self._stage_at = snapshots.latest, meta["stage"]
+        self._seconds, self._tokens, self._flops = meta["seconds"], meta["tokens"], meta["flops"]
+        self._losses = [np.asarray(each, np.float32) for each in meta["losses"]]
+        for stream, state in zip(self._streams, meta["streams"], strict=True):
+            stream.restore(state)
+        state = jax.eval_shape(functools.partial(self._initial, config))
+        params, moments = (self._abstract(part) for part in (state.params, state.moments))
+        params, moments = snapshots.restore(params, moments)
+        return State(params, moments, jnp.asarray(meta["alive"]))
+
+    def _start(self, config: ModelConfig) -> State:
+        return self._place.make(functools.partial(self._initial, config))
+
+    def _initial(self, config: ModelConfig) -> State:
+        def one(seed: jax.Array) -> State:
+            params = model.init(config, jax.random.key(seed))
+            params = tree.with_layers(params, tree.stack(params["layers"]))
+            return State(params, self._setup.optimiser.init(params), jnp.bool_(True))
+
+        seeds_M = jnp.asarray(self._setup.seeds)
+        return jax.vmap(one)(seeds_M) if self._replicas else one(seeds_M[0])
+
+    def _abstract(self, part: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=self._place.sharding(leaf)
+            ),
+            part,
+        )
+
+    def _stage(self, state, snapshots, pool, emit, log, progress) -> State:
+        """What is left of the present stage; grows first if the one before has ended."""
+        while self._step >= self._ends[self._stage_at]:
+            self._stage_at += 1
+            state = self._grow(state, self._setup.stages[self._stage_at])
+            self._losses = []
+        stage, end = self._setup.stages[self._stage_at], self._ends[self._stage_at]
+        loss = LanguageModelLoss(stage.config, jnp.dtype(self._options.dtype), self._options.remat)
+        state, _ = self._run(loss, state, *self._empty_chunk(), 0)  # compiles
+        if self._step == end - stage.steps:
+            self._emit(loss, state, emit)
+        reading = pool.submit(self._read, self._next_count(end))
+        while self._step < end:
+            chunk, rates_E, count, streams = reading.result()
+            began = time.perf_counter()
+            state, losses = self._run(loss, state, chunk, rates_E, count)
+            at = self._step + count
+            if at < end:
+                reading = pool.submit(self._read, self._next_count(end, at))
+            losses_EM = np.asarray(losses)[:count].reshape(count, -1)
+            self._seconds += (time.perf_counter() - began) / len(self._setup.seeds)
+            log(self._step, rates_E[:count], losses_EM)
+            self._account(stage.config, losses_EM)
+            progress(count)
+            evaluated = self._step % self._options.eval_every == 0 or self._step == end
+            if evaluated:
+                self._emit(loss, state, emit)
+            if not np.asarray(state.alive).any():
+                break
+            if self._step % self._options.checkpoint_every == 0 or self._step == end:
+                self._save(snapshots, stage.config, state, streams)
+        return state
+
+    def _grow(self, state: State, stage: DepthStage) -> State:
+        apply = functools.partial(grow, stage.growth, moments=self._options.moments)
+        apply = jax.vmap(apply) if self._replicas else apply
+        params, moments = self._place.make(apply, state.params, state.moments)
+        return State(params, moments, state.alive)
+
+    def _run(self, loss, state: State, batches, rates_E: np.ndarray, count: int):
+        """Steps of a chunk; what is empty of `frozen` is as `loss.merge` wants it."""
+        params = state.params
+        frozen = dict.fromkeys(params) | {"layers": (None,) * len(params["layers"])}
+        rates = np.repeat(rates_E[:, None], len(self._setup.seeds), axis=1)
+        return run_steps(
+            *(loss, self._setup.optimiser, state, frozen),
+            self._place.rows(batches, axis=2 if self._replicas else 1),
+            self._place.everywhere(rates if self._replicas else rates_E),
+            count,
+            replicas=self._replicas,
+            accumulate=self._options.accumulate,
+            place=self._place.constrain,
+        )
+
+    def _next_count(self, end: int, at: int | None = None) -> tuple[int, int]:
+        """(first step, steps) of the next chunk: it ends where something is to be done."""
+        at = self._step if at is None else at
+        options = self._options
+        stops = [at + options.chunk, end]
+        stops += [(at // n + 1) * n for n in (options.eval_every, options.checkpoint_every)]
+        return at, min(stops) - at
+
+    def _read(self, at_count: tuple[int, int]):
+        """The batches of a chunk, [E, (M,) B, T], E the largest chunk; then each stream's state."""
+        at, count = at_count
+        batches = [[stream.next() for stream in self._streams] for _ in range(count)]
+        batches += [batches[-1]] * (self._options.chunk - count)
+
+        def join(*leaves: np.ndarray) -> np.ndarray:
+            joined = np.stack(leaves)
+            shape = (self._options.chunk, len(self._streams), *joined.shape[1:])
+            return joined.reshape(shape if self._replicas else joined.shape)
+
+        chunk = jax.tree.map(join, *(batch for step in batches for batch in step))
+        rates_E = np.resize(self._rates_E[at : at + count], self._options.chunk)
+        return chunk, rates_E, count, [stream.state() for stream in self._streams]
+
+    def _empty_chunk(self) -> tuple[Batch, np.ndarray]:
+        state = self._streams[0].state()
+        batch = self._streams[0].next()
+        self._streams[0].restore(state)
+        lead = (self._options.chunk, *([len(self._streams)] if self._replicas else []))
+        zeros = jax.tree.map(lambda leaf: np.zeros((*lead, *leaf.shape), leaf.dtype), batch)
+        return zeros, np.zeros(self._options.chunk, np.float32)
+
+    def _account(self, config: ModelConfig, losses_EM: np.ndarray) -> None:
+        count = len(losses_EM)
+        rows, length = self._shape_BT[0] * jax.process_count(), self._shape_BT[1]
+        self._step += count
+        self._tokens += count * rows * length
+        self._flops += count * step_flops(config, rows, length)
+        self._losses.extend(losses_EM)
+
+    def _emit(self, loss: LanguageModelLoss, state: State, emit: Emit) -> None:
+        """Scores the model and tells of it."""
+        frozen = dict.fromkeys(state.params) | {"layers": (None,) * len(state.params["layers"])}
+        sums_M, weights = 0.0, 0.0
+        for batch in self._evaluation:
+            weight = float(loss.weight(batch))
+            nll_M = evaluate(loss, state.params, frozen, batch, replicas=self._replicas)
+            sums_M = sums_M + weight * np.asarray(nll_M, np.float64).reshape(-1)
+            weights += weight
+        alive_M = np.asarray(state.alive).reshape(-1)
+        # Every process has the same numbers; losses are those of whole batches.
+        mean_M = np.mean(self._losses, axis=0) if self._losses else [None] * len(alive_M)
+        self._losses = []
+        emit(
+            Point(
+                stage=self._stage_at,
+                step=self._step,
+                tokens=self._tokens,
+                flops=self._flops,
+                seconds=self._seconds,
+                loss=[None if value is None else float(value) for value in mean_M],
+                eval_nll=(sums_M / weights).tolist(),
+                reason=["" if alive else "diverged: the loss is not finite" for alive in alive_M],
+            )
+        )
+
+    def _save(self, snapshots: Snapshots, config: ModelConfig, state: State, streams) -> None:
+        meta = {
+            "stage": self._stage_at,
+            "seconds": self._seconds,
+            "tokens": self._tokens,
+            "flops": self._flops,
+            "losses": [each.tolist() for each in self._losses],
+            "alive": np.asarray(state.alive).tolist(),
+            "seeds": list(self._setup.seeds),
+            "streams": streams,
+        }
+        snapshots.save(Snapshot(self._step, config, state.params, state.moments, meta))
+
+
+def _describe(config: ModelConfig) -> str:
+    return (
+        f"{config.num_layers} layers of width {config.hidden_size} and {config.vocab_size} entries"
+    )

@@ -1,0 +1,105 @@
+"""What is trained from scratch, and how: stages of growing depth, schedule, options."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import optax
+
+from jaxanatomy import model
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.growth.apply import MOMENTS
+from jaxanatomy.growth.maps import GrowthMap
+from jaxanatomy.train.loss import Batch
+from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.schedule import WarmupStableDecay
+
+
+class Stream(Protocol):
+    """Batches without end, of one shape; every process has its own rows."""
+
+    def next(self) -> Batch:
+        """The next batch, arrays [B, T] on the host."""
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, JSON-ready."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthStage:
+    """A part of a run in which the model keeps its depth.
+
+    Attributes:
+      config: The architecture.
+      steps: How long it lasts.
+      growth: Where its layers come from in the stage before; None in the first stage.
+    """
+
+    config: ModelConfig
+    steps: int
+    growth: GrowthMap | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainOptions:
+    """How to run; rounding apart, only `moments` decides a result.
+
+    Attributes:
+      dtype: Of the operands of products, "float32" or "bfloat16".
+      remat: What a layer keeps for its gradient, one of `model.REMAT`.
+      accumulate: Parts of a batch; see `loop.run_steps`.
+      chunk: Steps in one call, at most.
+      eval_every: Steps between evaluations, also made at both ends of a stage.
+      checkpoint_every: Steps between checkpoints.
+      keep: Checkpoints that stay.
+      moments: What becomes of the moments when the model grows, one of `growth.apply.MOMENTS`.
+    """
+
+    dtype: str = "float32"
+    remat: str = "none"
+    accumulate: int = 1
+    chunk: int = 16
+    eval_every: int = 100
+    checkpoint_every: int = 200
+    keep: int = 2
+    moments: str = "copy"
+
+    def __post_init__(self):
+        choose("dtype", self.dtype, ("float32", "bfloat16"))
+        choose("remat", self.remat, model.REMAT)
+        choose("policy for moments", self.moments, MOMENTS)
+        for name in ("accumulate", "chunk", "eval_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"{name} must be a whole number above 0; got {getattr(self, name)}"
+                )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+    """What is trained, and how.
+
+    Attributes:
+      stages: In order.
+      optimiser: Of `loop.adamw`.
+      schedule: Of the learning rate, over all stages.
+      seeds: Of the initial weights; several train side by side, on one device.
+      placement: Where arrays lie.
+      options: How to run.
+    """
+
+    stages: Sequence[DepthStage]
+    optimiser: optax.GradientTransformation
+    schedule: WarmupStableDecay
+    seeds: Sequence[int] = (0,)
+    placement: Placement = dataclasses.field(default_factory=Placement.over)
+    options: PretrainOptions = dataclasses.field(default_factory=PretrainOptions)
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)

@@ -1,0 +1,166 @@
+"""Checkpoints of a training run: model, optimiser, place in the data, and the architecture.
+
+A checkpoint is a composite of "meta" (JSON: the architecture of that stage, the step, the
+state of each data stream), "params" and "moments". "meta" is read first; the arrays are then
+restored into the tree of that architecture, on the devices that there are now. Writing goes
+on in the background; a checkpoint that is not whole is never seen, and the one before it is
+removed only after it.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A run at a step.
+
+    Attributes:
+      step: Steps done.
+      config: The architecture at that step; a model grows at the start of a step, so this
+        is the one that the step before had.
+      params: Parameters.
+      moments: State of the optimiser.
+      meta: Anything else, JSON-ready: data streams, seconds, tokens.
+    """
+
+    step: int
+    config: ModelConfig
+    params: Tree
+    moments: Tree
+    meta: dict[str, Any]
+
+
+class Snapshots:
+    """The last checkpoints of one run, in a folder of their own; use it as a context."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        """Opens a folder.
+
+        Args:
+          folder: Made if absent.
+          keep: How many checkpoints stay.
+        """
+        self._folder = Path(folder).absolute()
+        handlers = {"meta": ocp.JsonCheckpointHandler()}
+        handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._folder,
+                item_handlers=handlers,
+                options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+            )
+        except OSError as error:
+            raise InputError(
+                f"expected a folder for checkpoints that can be written; {self._folder}: "
+                f"{error.strerror or error}; choose another workdir"
+            ) from error
+
+    def __enter__(self) -> "Snapshots":
+        return self
+
+    def __exit__(self, kind, *exception) -> None:
+        try:
+            self.wait()
+        except InputError:
+            if kind is None:  # else the first failure is the one to be told
+                raise
+        finally:
+            self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the latest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Begins to write a checkpoint; its arrays may be donated as soon as this returns.
+
+        Raises:
+          InputError: The one before it could not be written.
+        """
+        meta = {**snapshot.meta, "config": snapshot.config.to_dict()}
+        items = ocp.args.Composite(
+            meta=ocp.args.JsonSave(meta),
+            params=ocp.args.StandardSave(snapshot.params),
+            moments=ocp.args.StandardSave(snapshot.moments),
+        )
+        try:
+            self._manager.save(snapshot.step, args=items)
+        except Exception as error:  # Orbax and its stores have no common base class
+            raise self._unwritten(error) from error
+
+    def wait(self) -> None:
+        """Returns when what was begun is written.
+
+        Raises:
+          InputError: It could not be.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:  # as above
+            raise self._unwritten(error) from error
+
+    def read_meta(self) -> tuple[ModelConfig, dict[str, Any]] | None:
+        """Architecture and other fields of the latest checkpoint; None if there is none.
+
+        Raises:
+          InputError: It is damaged.
+        """
+        if self.latest is None:
+            return None
+        try:
+            items = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            meta = dict(self._manager.restore(self.latest, args=items)["meta"])
+            return ModelConfig.from_dict(meta.pop("config")), meta
+        except Exception as error:  # as above
+            raise self._damaged(error) from error
+
+    def restore(self, params: Tree, moments: Tree) -> tuple[Tree, Tree]:
+        """The arrays of the latest checkpoint.
+
+        Args:
+          params: Abstract arrays of its architecture, with the shardings they are to have.
+          moments: The same for the state of the optimiser.
+
+        Raises:
+          InputError: It is damaged, or of another architecture.
+        """
+        items = ocp.args.Composite(
+            params=ocp.args.StandardRestore(params), moments=ocp.args.StandardRestore(moments)
+        )
+        try:
+            found = self._manager.restore(self.latest, args=items)
+        except Exception as error:  # as above
+            raise self._damaged(error) from error
+        # Buffers of the runtime's own: arrays that are donated must not lie on Orbax's.
+        return jax.tree.map(jax.numpy.copy, (found["params"], found["moments"]))
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(
+            f"expected a whole checkpoint of this run in {self._folder} at step {self.latest}; "
+            f"{_first_line(error)}; remove {self._folder / str(self.latest)}, and the run goes on "
+            "from the one before it"
+        )
+
+    def _unwritten(self, error: Exception) -> InputError:
+        last = (
+            "there is none yet" if self.latest is None else f"the last whole one is {self.latest}"
+        )
+        return InputError(
+            f"expected to write a checkpoint to {self._folder}; {_first_line(error)}; {last}; make "
+            "room and start again, and the run goes on from there"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
