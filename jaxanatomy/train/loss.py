@@ -7,7 +7,6 @@ and no backward at all below the lowest layer that trains.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -92,7 +91,7 @@ class LanguageModelLoss:
 def partition(
     blocks: Mapping[int, tree.Block], ends: tree.Params, train: Collection[int], train_ends: bool
 ) -> tuple[tree.Params, tree.Params]:
-    """Splits a model by what trains, its layers stacked for `model.hidden`.
+    """Splits a model by what trains, its layers as `model.hidden` takes them.
 
     Args:
       blocks: The layers that are in the model, by number.
@@ -102,13 +101,14 @@ def partition(
 
     Returns:
       (trained, frozen): two trees of parameters, each with None for what the other has.
-      A stack holds consecutive layers of one shape that all train, or all do not.
+      Every layer is a stack of one: a loop over a stack of few copies their weights and
+      gradients in and out, which costs a third of a step on a CPU.
     """
     trained, frozen = [], []
-    for trains, group in itertools.groupby(sorted(blocks), key=lambda layer: layer in train):
-        stacks = tree.stack([blocks[layer] for layer in group])
-        (trained if trains else frozen).extend(stacks)
-        (frozen if trains else trained).extend([None] * len(stacks))
+    for layer in sorted(blocks):
+        (stack,) = tree.stack([blocks[layer]])
+        trained.append(stack if layer in train else None)
+        frozen.append(None if layer in train else stack)
     nothing = dict.fromkeys(ends)
     return (
         {**(ends if train_ends else nothing), "layers": tuple(trained)},

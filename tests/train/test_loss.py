@@ -66,16 +66,17 @@ def test_the_loss_and_its_gradient_are_those_of_the_whole_model(train, ends, who
         assert not jax.tree.leaves([gradient[name] for name in ENDS])
 
 
-def test_stacks_end_where_training_or_shapes_do():
+def test_every_layer_is_in_one_of_the_two_trees():
     trained, frozen = partition(BLOCKS, ENDS, (0, 1), True)
-    assert [stack is None for stack in trained["layers"]] == [False, False, True]
-    assert [stack is None for stack in frozen["layers"]] == [True, True, False]
+    assert [stack is None for stack in trained["layers"]] == [False, False, True, True]
+    assert [stack is None for stack in frozen["layers"]] == [True, True, False, False]
     merged = merge(trained, frozen)
+    assert [tree.get(stack, "mlp_norm").shape for stack in merged["layers"]] == [(1, 16)] * 4
     blocks = tree.unstack(merged["layers"])
     jax.tree.map(np.testing.assert_array_equal, blocks, PARAMS["layers"])
     jax.tree.map(np.testing.assert_array_equal, merged["embed"], PARAMS["embed"])
-    few, _ = partition({1: BLOCKS[1], 3: BLOCKS[3]}, ENDS, (1, 3), True)
-    assert [tree.get(stack, "mlp_norm").shape[0] for stack in few["layers"]] == [2]
+    few, _ = partition({1: BLOCKS[1], 3: BLOCKS[3]}, ENDS, (3,), True)
+    assert [stack is None for stack in few["layers"]] == [True, False]
 
 
 def test_equal_losses_hash_alike_and_segments_are_read():
