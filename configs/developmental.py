@@ -2,8 +2,8 @@
 
     python -m experiments.developmental --workdir=runs/developmental
 
-Six arms of AH Table 8 and its controls, five seeds each, after tuning each arm's learning
-rate. `:main` is the three arms of the paper alone, `:quick` one seed of them in 60 steps.
+The three arms of AH Table 8 and four controls, five seeds each, after tuning each arm's
+learning rate. `:main` is the three arms of the paper alone, `:quick` one seed of them in 60 steps.
 """
 
 from ml_collections import ConfigDict
@@ -15,11 +15,12 @@ MAIN = ("uniform_100", "growth_50", "growth_100")
 def get_config(variant: str = "") -> ConfigDict:
     """The full default experiment."""
     config = ConfigDict()
-    config.arms = (*MAIN, "clone_init_uniform", "shuffled_phases", "equal_flops")
+    config.arms = (*MAIN, "clone_init_uniform", "shuffled_phases", "equal_flops", "core_alone")
     config.steps = 656
     config.fewer_steps = 416  # of growth_50: 63 %, though the paper calls it half
     config.seeds = (0, 1, 2, 3, 4)
-    config.learning_rates = (1e-4, 3e-4, 1e-3, 3e-3)  # tried for each arm
+    # Tried for each arm; as many as seeds, so that one compiled program trains both.
+    config.learning_rates = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
     config.tuning_seeds = (100,)  # which none of the results is from
     config.core = "text"  # the core trains in phases 1, 2, 3, 6; "table": in 1 and 6
     config.not_yet_grown = "absent"  # or "frozen"

@@ -4,8 +4,8 @@ The method (AH section 4.6, with controls): a 12-layer model whose FFN widths fo
 importance of layers (Table 6) learns simple facts, either all layers at every step, or in
 six phases in which layers are born as clones (Table 7). Both are judged by paraphrases of
 facts that they were told, at the end and at their best. Controls take the claim apart:
-clones made at the start, phases in another order, equal FLOPs instead of equal steps, and a
-learning rate tuned for every arm.
+clones made at the start, phases in another order, equal FLOPs instead of equal steps, the
+core without anything grown on it, and a learning rate tuned for every arm.
 
     python -m experiments.developmental --workdir=runs/developmental
 
@@ -252,7 +252,7 @@ def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: "Trained
     prompts = [start for start, _ in plan.facts.prompts]
     rows = []
     for at, (rate, seed) in enumerate(replicas):
-        written = complete(plan.model, trained.params[at], plan.tokenizer, prompts)
+        written = complete(trained.config, trained.params[at], plan.tokenizer, prompts)
         labels = {"arm": arm, "purpose": purpose, "learning_rate": rate, "seed": seed}
         for row in developmental_rows(trained, at, plan.facts.prompts, written):
             which = {name: row[name] for name in ("kind", "stage", "step")}

@@ -11,6 +11,7 @@ from jaxanatomy.growth.phases import (
     Phase,
     Stage,
     clone_init_phases,
+    core_phases,
     developmental_phases,
     shuffled_phases,
     stages,
@@ -24,6 +25,7 @@ ARMS = {
     "clone_init_uniform": "control: the clones are made at once, then every layer trains",
     "shuffled_phases": "control: the growing phases in another order, with the same steps",
     "equal_flops": "control: uniform, for as many steps as the FLOPs of growth_100 buy",
+    "core_alone": "control: the two core layers alone, in all the steps: what do the others add?",
 }
 MAIN = ("uniform_100", "growth_50", "growth_100")
 
@@ -72,6 +74,9 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
         phases = clone_init_phases(growing)
     elif name == "shuffled_phases":
         phases = shuffled_phases(growing, random_order(len(growing) - 1, settings.order))
+    if name == "core_alone":
+        # Layers outside of it are absent, however those that are not grown yet are treated.
+        return stages(config, core_phases(), settings.steps, whole=False)
     if name == "equal_flops":
         spent = total_flops(config, arm_stages("growth_100", config, settings), settings)
         each = step_flops(config, settings.rows, settings.length)

@@ -128,6 +128,11 @@ def uniform_phases(num_layers: int) -> tuple[Phase, ...]:
     return (Phase("uniform", 1, tuple(range(num_layers)), embedding=True),)
 
 
+def core_phases() -> tuple[Phase, ...]:
+    """A control: the core alone, at every step; nothing grows."""
+    return (Phase("core", 1, CORE, embedding=True),)
+
+
 def clone_init_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """A control: all clones are made before the first step, then every layer trains."""
     *growing, last = phases
@@ -208,7 +213,11 @@ def split_steps(total: int, shares: Sequence[int]) -> tuple[int, ...]:
 
 
 def stages(
-    config: ModelConfig, phases: Sequence[Phase], steps: int, not_yet_grown: str = "absent"
+    config: ModelConfig,
+    phases: Sequence[Phase],
+    steps: int,
+    not_yet_grown: str = "absent",
+    whole: bool = True,
 ) -> tuple[Stage, ...]:
     """What phases come to on a model.
 
@@ -217,6 +226,7 @@ def stages(
       phases: In order.
       steps: Of all phases together.
       not_yet_grown: One of `NOT_YET_GROWN`.
+      whole: Whether every layer must have grown at the end.
 
     Raises:
       InputError: Steps do not suffice; a phase names a layer that the model does not have,
@@ -245,7 +255,7 @@ def stages(
             )
         )
     missing = sorted(set(everything) - present)
-    if missing:
+    if missing and whole:
         raise InputError(
             f"the phases must grow every layer; {_names(missing)} never enters; name it in a phase"
         )

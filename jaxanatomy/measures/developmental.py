@@ -49,7 +49,8 @@ def developmental_rows(
       loss since the row before; None at the start of a stage) and `eval_nll`; then a row
       `kind: final` with the last of them as `final_nll`, the lowest as `min_nll` at
       `min_step`, `train_nll`, `completions`, `exact_completions` and `wall_seconds` of all
-      replicas together. A loss that is not finite is None, and a final row says why.
+      replicas together. A loss that is not finite is None, and a final row says why; a
+      replica whose last validation loss is not finite has diverged, too.
     """
     rows = [
         {
@@ -64,8 +65,11 @@ def developmental_rows(
         for point in trained.points
     ]
     diverged = trained.diverged[replica]
+    if diverged is None and rows[-1]["eval_nll"] is None:
+        diverged = rows[-1]["step"]
     finished = diverged is None
-    best = min(rows, key=lambda row: row["eval_nll"]) if finished else {}
+    reached = [row for row in rows if row["eval_nll"] is not None]
+    best = min(reached, key=lambda row: row["eval_nll"]) if finished else {}
     exact = sum(text == rest for text, (_, rest) in zip(completions, prompts, strict=True))
     last = {name: rows[-1][name] for name in ("stage", "step", "tokens", "seconds", "loss")}
     final = {
@@ -108,19 +112,29 @@ def choose_rate(rows: Iterable[Row], arm: str) -> float | None:
     return min(means, key=lambda rate: (means[rate], rate)) if means else None
 
 
+def rate_at_edge(rows: Iterable[Row], arm: str) -> bool:
+    """Whether an arm took the lowest or highest rate that was tried: another may be better.
+
+    A rate that diverged was tried, so the highest that did not is not at the edge.
+    """
+    tried = {row["learning_rate"] for row in of_purpose(rows, FINAL, "tuning") if row["arm"] == arm}
+    return choose_rate(rows, arm) in (min(tried), max(tried)) if len(tried) > 1 else False
+
+
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
     Returns:
-      `arms`: of each the number of seeds, learning rate, steps, FLOPs, seconds of a seed,
-      means and 95 % intervals over seeds of `final_nll`, `min_nll` and `train_nll`, exact
-      completions, and seeds that diverged; `tuning`: final validation loss by arm and
-      learning rate; `differences`: `arm - uniform_100`, paired over seeds; `wall_seconds`.
+      `arms`: of each the number of seeds, learning rate and whether it is `rate_at_edge` of
+      those that were tried, steps, FLOPs, seconds of a seed, means and 95 % intervals over
+      seeds of `final_nll`, `min_nll` and `train_nll`, exact completions, and seeds that
+      diverged; `tuning`: final validation loss by arm and learning rate; `differences`:
+      `arm - uniform_100`, paired over seeds; `wall_seconds`.
     """
     rows = list(rows)
     finals = of_purpose(rows, FINAL)
     arms = {
-        name: _arm([row for row in finals if row["arm"] == name])
+        name: _arm([row for row in finals if row["arm"] == name], rate_at_edge(rows, name))
         for name in dict.fromkeys(row["arm"] for row in finals)
     }
     tuning: dict[str, list[dict[str, Any]]] = {}
@@ -164,11 +178,12 @@ def differences(finals: Iterable[Row], arm: str, other: str = BASELINE) -> dict[
     return found
 
 
-def _arm(finals: Sequence[Row]) -> dict[str, Any]:
+def _arm(finals: Sequence[Row], rate_at_edge: bool) -> dict[str, Any]:
     first = finals[0]
     found: dict[str, Any] = {
         "seeds": len(finals),
         "learning_rate": first["learning_rate"],
+        "rate_at_edge": rate_at_edge,
         "steps": first["step"],
         "flops": first["flops"],
         "seconds": float(np.mean([row["seconds"] for row in finals])),

@@ -85,6 +85,7 @@ class Trained:
 
     Attributes:
       points: Evaluations, the first of each stage before its first step.
+      config: The architecture that was grown: of the plan's last stage.
       params: Parameters of each replica, layers stacked for `model.forward`.
       train_nll: Mean NLL of the whole training split, of each replica.
       diverged: The step at which a replica's loss was not finite and it stopped, or None.
@@ -92,6 +93,7 @@ class Trained:
     """
 
     points: list[Point]
+    config: ModelConfig
     params: list[tree.Params]
     train_nll: list[float]
     diverged: list[int | None]
@@ -128,6 +130,7 @@ def train_stages(
             growing.train(stage, optimiser, eval_every, progress)
     return Trained(
         points=growing.points,
+        config=growing.grown(),
         params=growing.parameters(),
         train_nll=growing.score(batch_of(corpus.train_NT, corpus.pad)),
         diverged=growing.diverged,
@@ -197,6 +200,10 @@ class _Growing:
         self.blocks |= dict(zip(stage.layers, blocks, strict=True))
         self.ends = merged
 
+    def grown(self) -> ModelConfig:
+        """The architecture of the layers that are there."""
+        return self._config(sorted(self.blocks))
+
     def parameters(self) -> list[tree.Params]:
         """Parameters of each replica."""
         params = {**self.ends, "layers": _stack(self._ordered())}
@@ -208,7 +215,7 @@ class _Growing:
         """The loss of the model as it is on a batch."""
         params = {**self.ends, "layers": _stack(self._ordered())}
         nothing = {name: None for name in self.ends} | {"layers": (None,) * len(params["layers"])}
-        loss = LanguageModelLoss(self._config(sorted(self.blocks)))
+        loss = LanguageModelLoss(self.grown())
         return np.asarray(evaluate(loss, params, nothing, batch, replicas=True)).tolist()
 
     def _ordered(self) -> list[tree.Block]:

@@ -1,5 +1,7 @@
 """The arms of the developmental experiment, as stages."""
 
+import dataclasses
+
 import pytest
 
 from jaxanatomy.errors import InputError
@@ -46,6 +48,16 @@ def test_shuffled_phases_have_the_shares_of_the_phases_in_another_order():
     assert {s.name: s.steps for s in shuffled} == {s.name: s.steps for s in given}
     assert len({arms.random_order(5, seed) for seed in range(20)}) > 10
     assert all(arms.random_order(2, seed) == (1, 0) for seed in range(5))
+
+
+def test_the_core_alone_trains_at_every_step_and_nothing_grows():
+    for settings in (SETTINGS, dataclasses.replace(SETTINGS, not_yet_grown="frozen")):
+        (only,) = plan("core_alone", settings)
+        assert (only.layers, only.train, only.embedding, only.steps) == ((4, 5), (4, 5), True, 656)
+        assert only.clone == ()
+    first = plan("growth_100")[0]
+    each = arms.stage_flops(CONFIG, first, SETTINGS)
+    assert arms.total_flops(CONFIG, (only,), SETTINGS) == 656 * each
 
 
 def test_an_unknown_arm_is_refused():

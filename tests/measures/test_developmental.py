@@ -57,6 +57,13 @@ def test_a_replica_that_stopped_has_no_losses_but_a_reason():
     assert final["reason"] == "the loss was not finite at step 5"
 
 
+def test_a_replica_whose_last_validation_loss_is_not_finite_has_diverged():
+    *_, final = developmental_rows(trained([6.0, 1.5, 2.0, math.inf]), 0, PROMPTS, ["", ""])
+    assert (final["final_nll"], final["min_nll"], final["diverged_step"]) == (None, None, 8)
+    *_, final = developmental_rows(trained([6.0, math.inf, 2.0, 3.0]), 0, PROMPTS, ["", ""])
+    assert (final["final_nll"], final["min_nll"], final["diverged_step"]) == (3.0, 2.0, None)
+
+
 def final_row(arm, seed, final, low=None, rate=1e-3, purpose="main"):
     return {
         "kind": "final",
@@ -94,6 +101,26 @@ def test_the_learning_rate_of_lowest_final_loss_is_taken():
     assert choose_rate(tuning, "b") is None
     assert choose_rate([final_row("a", 0, None, purpose="tuning")], "a") is None
     assert choose_rate([final_row("a", 0, 1.0)], "a") is None
+
+
+def test_a_rate_at_the_edge_of_those_tried_is_known_as_such():
+    def tuning(*losses):
+        return [
+            final_row("a", 0, loss, rate=rate, purpose="tuning")
+            for rate, loss in zip((1e-4, 1e-3, 1e-2), losses, strict=False)
+        ]
+
+    for losses, edge in (
+        ((1, 2, 3), True),
+        ((3, 1, 2), False),
+        ((3, 2, 1), True),
+        ((3, 2, None), False),  # a higher one was tried
+        ((1,), False),
+        ((None, None), False),
+    ):
+        rows = [*tuning(*losses), final_row("a", 1, 0.5)]
+        assert developmental.rate_at_edge(rows, "a") == edge
+        assert developmental.summarise(rows)["arms"]["a"]["rate_at_edge"] == edge
 
 
 def test_the_summary_pairs_seeds():

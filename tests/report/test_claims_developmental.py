@@ -9,7 +9,7 @@ from jaxanatomy.report.claims.claim import FAILS, HOLDS, UNDECIDED, Evidence
 SPREAD = (-0.01, 0.0, 0.01)
 
 
-def finals(arm, loss, lowest=None, exact=12, seconds=10.0, spread=SPREAD):
+def finals(arm, loss, lowest=None, exact=12, seconds=10.0, spread=SPREAD, rate=1e-3, flops=100):
     return [
         {
             "hash": f"{arm}{seed}",
@@ -17,10 +17,12 @@ def finals(arm, loss, lowest=None, exact=12, seconds=10.0, spread=SPREAD):
             "purpose": "main",
             "arm": arm,
             "seed": seed,
+            "learning_rate": rate,
+            "step": 656,
             "final_nll": loss + off,
             "min_nll": (loss if lowest is None else lowest) + off,
             "seconds": seconds,
-            "flops": 100,
+            "flops": flops,
             "completions": [""] * 12,
             "exact_completions": exact,
         }
@@ -50,8 +52,14 @@ UNIFORM = finals("uniform_100", 1.0)
         ("growth_wins_by_far", (finals("uniform_100", 4.7), finals("growth_100", 1)), UNDECIDED),
         ("half_budget_wins", (UNIFORM, finals("growth_50", 0.9)), HOLDS),
         ("half_budget_wins", (UNIFORM, finals("growth_100", 0.9)), UNDECIDED),
-        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=8.7)), HOLDS),
-        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=8.8)), FAILS),
+        ("half_budget_wins_by_far", (finals("uniform_100", 3), finals("growth_50", 1)), HOLDS),
+        ("half_budget_wins_by_far", (finals("uniform_100", 2), finals("growth_50", 1)), FAILS),
+        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=8.7, flops=87)), HOLDS),
+        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=8.8, flops=88)), FAILS),
+        ("growth_is_faster", (UNIFORM, finals("growth_100", 1, seconds=9, flops=50)), UNDECIDED),
+        ("half_budget_completes_alike", (UNIFORM, finals("growth_50", 1)), HOLDS),
+        ("half_budget_completes_alike", (UNIFORM, finals("growth_50", 1, exact=11)), FAILS),
+        ("half_budget_completes_alike", (UNIFORM, finals("growth_100", 1)), UNDECIDED),
         ("growth_completes_all", (finals("growth_100", 1),), HOLDS),
         ("growth_completes_all", (finals("growth_100", 1, exact=11),), FAILS),
     ],
@@ -96,7 +104,10 @@ def test_losses_of_other_seeds_have_no_ratio():
 
 def test_the_lowest_losses_stand_beside_the_last():
     found = finding("growth_wins", finals("uniform_100", 1.0, 0.5), finals("growth_100", 0.8, 0.7))
-    assert "growth_100 0.800, uniform_100 1.000, −0.200 [−0.200, −0.200] nats" in found.measured
+    assert found.measured == (
+        "growth_100 0.800 in 656 steps, uniform_100 1.000 in 656 steps, "
+        "−0.200 [−0.200, −0.200] nats"
+    )
     assert "+0.200" in found.null
     ratio = finding(
         "growth_wins_by_far",
@@ -104,6 +115,28 @@ def test_the_lowest_losses_stand_beside_the_last():
         finals("growth_100", 1, spread=(0,) * 3),
     )
     assert ratio.measured == "2.00 times [2.00, 2.00]"
+
+
+def test_equal_flops_the_core_alone_and_the_rates_of_both_stand_beside():
+    grown = finals("growth_100", 0.8, rate=1e-3)
+    groups = UNIFORM, finals("equal_flops", 1.2), finals("core_alone", 0.7), grown
+    tried = [
+        {"kind": "final", "purpose": "tuning", "arm": arm, "learning_rate": rate, "final_nll": loss}
+        for arm, losses in (("growth_100", (3, 2)), ("uniform_100", (3, 1)))
+        for rate, loss in zip((1e-4, 1e-3), losses, strict=True)
+    ]
+    tried.append(tried[-1] | {"learning_rate": 1e-2, "final_nll": None})
+    found = finding("growth_wins", *groups, tried)
+    assert found.verdict == HOLDS
+    assert "growth_100 less equal_flops −0.400 [−0.400, −0.400] nats" in found.null
+    assert "growth_100 less core_alone +0.100 [+0.100, +0.100] nats" in found.null
+    assert found.null.endswith(
+        "each arm's own: growth_100 1e-03 (at the edge of those tried), uniform_100 1e-03"
+    )
+    assert "against equal_flops 1.50 times" in finding("growth_wins_by_far", *groups).null
+    # These FLOPs are those of growth_100.
+    short = finding("half_budget_wins", *groups, finals("growth_50", 0.8))
+    assert "equal_flops" not in short.null
 
 
 def test_a_seed_that_stopped_is_left_out():

@@ -18,6 +18,7 @@ COLOURS = {
     "clone_init_uniform": "#1F5FA8",
     "shuffled_phases": "#7FA9D2",
     "equal_flops": "#8A939C",
+    "core_alone": "#5B8C5A",
 }
 _AXES: tuple[tuple[str, float, str], ...] = (
     ("step", 1.0, "steps"),

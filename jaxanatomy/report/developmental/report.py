@@ -177,7 +177,7 @@ def _curves_section(rows: Iterable[Row], arms: Sequence[str]) -> Section:
 def _tuning_table(summary: Mapping[str, Any]) -> Table:
     tuning = summary["tuning"]
     rates = sorted({each["learning_rate"] for tried in tuning.values() for each in tried})
-    rows, edge = [], []
+    rows = []
     for arm, tried in tuning.items():
         cells = []
         for rate in rates:
@@ -188,8 +188,7 @@ def _tuning_table(summary: Mapping[str, Any]) -> Table:
             cells.append(Cell(_number(mean) if values else "", mean))
         chosen = summary["arms"].get(arm, {}).get("learning_rate")
         rows.append((Cell(arm), *cells, Cell("" if chosen is None else f"{chosen:.0e}")))
-        if len(rates) > 1 and chosen in (rates[0], rates[-1]):
-            edge.append(arm)
+    edge = [name for name, arm in summary["arms"].items() if arm["rate_at_edge"]]
     note = f"At the edge of the grid, beyond which a rate may be better: {', '.join(edge)}."
     header = ("arm", *(f"{rate:.0e}" for rate in rates), "taken")
     caption = "Final validation loss by learning rate"
