@@ -1,7 +1,7 @@
 """Multiple choice as rows of tokens: every choice after its prompt, scored and compared.
 
     scoring = pack_choices(questions(PRIMITIVES, 50), tokenizer, rows=8, length=256)
-    nll = [loss.nll(params, Batch(**batch)) for batch in scoring.batches]
+    nll = [loss.nll(params, batch) for batch in scoring.batches]
     right = scoring.right(nll)                # bool [Q]
 
 The chosen answer is the one whose tokens have the highest summed log-probability, as
@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxanatomy.data.packing import best_fit
 from jaxanatomy.data.questions import Question
-from jaxanatomy.data.sequences import Row
+from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -26,14 +26,13 @@ class Scoring:
 
     Attributes:
       questions: Q questions.
-      batches: Fields of `train.loss.Batch`, [B, T] each; a weight is 1 where a token of a
-        choice is predicted.
+      batches: A weight is 1 where a token of a choice is predicted.
       item_NBT: For each batch, which choice a position belongs to, counted over all
         choices of all questions; -1 where there is none.
     """
 
     questions: tuple[Question, ...]
-    batches: tuple[Row, ...]
+    batches: tuple[TokenBatch, ...]
     item_NBT: np.ndarray
 
     @property
@@ -48,7 +47,7 @@ class Scoring:
           nll_NBT: The loss of each target of each batch, in their order.
         """
         nll_NBT = np.stack([np.asarray(nll_BT, np.float64) for nll_BT in nll_NBT])
-        weight_NBT = np.stack([batch["weight_BT"] for batch in self.batches])
+        weight_NBT = np.stack([batch.weight_BT for batch in self.batches])
         counted = weight_NBT > 0
         sums = np.bincount(self.item_NBT[counted], nll_NBT[counted])
         ends = np.cumsum([len(question.choices) for question in self.questions])
@@ -100,7 +99,10 @@ def pack_choices(
     starts = range(0, len(packed), rows)
     return Scoring(
         tuple(questions),
-        tuple({name: leaf[at : at + rows] for name, leaf in fields.items()} for at in starts),
+        tuple(
+            TokenBatch(**{name: leaf[at : at + rows] for name, leaf in fields.items()})
+            for at in starts
+        ),
         item_RT.reshape(-1, rows, length),
     )
 

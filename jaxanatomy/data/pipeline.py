@@ -3,9 +3,9 @@
     schedule = Schedule(((0, parse_mixture("offline")),))
     pipeline = Pipeline(schedule, tokenizer, rows=8, length=256)
     batches = pipeline.batches()
-    batch = Batch(**next(batches))            # train.loss.Batch
+    batch = batches.next()                    # token_BT, target_BT, weight_BT, ...
     state = batches.state()                   # a small dict for the checkpoint
-    batches = pipeline.batches(state)         # the same batches from there, to the bit
+    batches.restore(state)                    # the same batches from there, to the bit
 
 The global batch of a step is a function of the settings and of the step alone: hosts
 share its rows, and a run may go on with another number of hosts.
@@ -23,7 +23,7 @@ from jaxanatomy.data import bpe
 from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus
 from jaxanatomy.data.mixture import Dealer, Schedule
 from jaxanatomy.data.questions import Split
-from jaxanatomy.data.sequences import GeneratedRows, Row, StreamRows
+from jaxanatomy.data.sequences import GeneratedRows, Row, StreamRows, TokenBatch
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -86,22 +86,17 @@ class Pipeline:
         self._batches = mixed.batch(self.host_rows)
 
     def batches(self, state: Mapping[str, Any] | None = None) -> "Batches":
-        """Batches without end.
-
-        Args:
-          state: Of `Batches.state`, to go on from there; None: from the first step. The
-            mixtures of later steps may have changed since, the number of hosts too.
+        """Batches without end, from the first step or from where a state was taken.
 
         Raises:
-          InputError: The state is of other data, order or shape.
+          InputError: As `Batches.restore`.
         """
-        step = 0
+        batches = Batches(self, step=0)
         if state is not None:
-            step = state["step"]
-            self._refuse_other(state)
-        return Batches(self, step)
+            batches.restore(state)
+        return batches
 
-    def held_out(self, rows: int) -> dict[str, tuple[Row, ...]]:
+    def held_out(self, rows: int) -> dict[str, tuple[TokenBatch, ...]]:
         """Batches of held-out text of each source of the first mixture, always the same.
 
         Args:
@@ -140,6 +135,17 @@ class Pipeline:
             },
         }
 
+    def refuse_other(self, state: Mapping[str, Any]) -> None:
+        """Raises InputError when a state is not of this pipeline's data up to its step."""
+        now = self.settings(state["step"])
+        for name, value in now.items():
+            # Through JSON, as the state may have been.
+            if json.dumps(state.get(name), sort_keys=True) != json.dumps(value, sort_keys=True):
+                raise InputError(
+                    f"the data of a run that goes on must be the same; {name} was "
+                    f"{state.get(name)} and is {value}; set it back or begin a new run"
+                )
+
     def read(self, step: int) -> Iterator[Row]:
         """This host's part of the batches from a step on, prefetched in threads."""
         mine = self._batches[step * self._hosts + self._host :: self._hosts]
@@ -158,53 +164,62 @@ class Pipeline:
             return GeneratedRows(GENERATED[name], self._tokenizer, self.length, self._seed, split)
         return StreamRows(self._streams[name][split], self.length)
 
-    def _held_out_batch(self, source: GeneratedRows | StreamRows, start: int, count: int) -> Row:
+    def _held_out_batch(
+        self, source: GeneratedRows | StreamRows, start: int, count: int
+    ) -> TokenBatch:
         first = start + self._host * self.host_rows
         places = range(first, first + self.host_rows)
         rows = [source[min(place, count - 1)] for place in places]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         batch["weight_BT"][[place >= count for place in places]] = 0
-        return batch
-
-    def _refuse_other(self, state: Mapping[str, Any]) -> None:
-        now = self.settings(state["step"])
-        for name, value in now.items():
-            # Through JSON, as the state may have been.
-            if json.dumps(state.get(name), sort_keys=True) != json.dumps(value, sort_keys=True):
-                raise InputError(
-                    f"the data of a run that goes on must be the same; {name} was "
-                    f"{state.get(name)} and is {value}; set it back or begin a new run"
-                )
+        return TokenBatch(**batch)
 
 
 class Batches:
-    """An iterator over batches that knows where it is.
+    """Batches without end that know where they are: a `train.setup.Stream`.
 
-    Each batch is a dict of [B, T] arrays, the fields of `train.loss.Batch`: `token_BT`,
-    `target_BT`, `position_BT` and `segment_BT` int32, `weight_BT` float32; B is
-    `pipeline.host_rows`.
+    Attributes:
+      step: Of the next batch.
     """
 
     def __init__(self, pipeline: Pipeline, step: int):
         self._pipeline, self.step = pipeline, step
-        self._read = pipeline.read(step)
+        self._rows: grain.DatasetIterator | None = None  # reading begins with the first batch
+
+    def next(self) -> TokenBatch:
+        """The batch of this step, this host's rows, arrays [B, T] on the host."""
+        if self._rows is None:
+            self._rows = self._pipeline.read(self.step)
+        batch = TokenBatch(**next(self._rows))
+        self.step += 1
+        return batch
 
     def __iter__(self) -> "Batches":
         return self
 
-    def __next__(self) -> Row:
-        batch = next(self._read)
-        self.step += 1
-        return batch
-
-    def take(self, steps: int) -> Row:
-        """The batches of E steps, leaves [E, B, T], as `train.loop.run_steps` reads them."""
-        batches = [next(self) for _ in range(steps)]
-        return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    __next__ = next
 
     def state(self) -> dict[str, Any]:
-        """What `Pipeline.batches` needs to go on after the last batch; JSON-ready."""
+        """What `restore` needs to go on with the next batch; JSON-ready."""
         return {"step": self.step, **self._pipeline.settings(self.step)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where a state was taken, on this or another number of hosts.
+
+        The mixtures of later steps may have changed since.
+
+        Raises:
+          InputError: The state is of other data, order or shape.
+        """
+        self._pipeline.refuse_other(state)
+        self.close()
+        self.step = state["step"]
+
+    def close(self) -> None:
+        """Ends the threads that read ahead; the next batch starts new ones."""
+        if self._rows is not None:
+            self._rows.close()
+        self._rows = None
 
 
 def _prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict:

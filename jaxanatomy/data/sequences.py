@@ -12,7 +12,7 @@ of hosts, and rows can be shuffled.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,8 +23,26 @@ from jaxanatomy.weights.tokenizer import Tokenizer
 # Rows of a source made by rule: more than any run reads.
 ENDLESS = 2**31
 
-# One row of a batch: leaves of `train.loss.Batch` without their axis B.
+# One row of a batch: the fields of `TokenBatch` without their axis B.
 Row = dict[str, np.ndarray]
+
+
+class TokenBatch(NamedTuple):
+    """Rows of tokens on the host, with the fields of `train.loss.Batch`.
+
+    Attributes:
+      token_BT: int32 ids.
+      target_BT: int32, the token to be predicted at each position.
+      weight_BT: float32, 1 where the target is to be predicted and 0 elsewhere.
+      position_BT: int32, from 0 in each document of a row.
+      segment_BT: int32, which document of its row a token is of; -1 where padding.
+    """
+
+    token_BT: np.ndarray
+    target_BT: np.ndarray
+    weight_BT: np.ndarray
+    position_BT: np.ndarray
+    segment_BT: np.ndarray
 
 
 class Stream(Protocol):

@@ -51,12 +51,12 @@ def loss_of(text, place):
 def losses(scoring):
     """What a model would give, from each row's tokens, segments and positions alone."""
     for batch in scoring.batches:
-        nll_BT = np.full(batch["token_BT"].shape, 1e6)  # must not be counted
-        for b, t in np.argwhere(batch["weight_BT"] > 0):
-            own = batch["segment_BT"][b] == batch["segment_BT"][b, t]
+        nll_BT = np.full(batch.token_BT.shape, 1e6)  # must not be counted
+        for b, t in np.argwhere(batch.weight_BT > 0):
+            own = batch.segment_BT[b] == batch.segment_BT[b, t]
             own &= np.arange(own.size) <= t
-            text = "".join(map(chr, batch["token_BT"][b][own])) + chr(batch["target_BT"][b, t])
-            assert batch["position_BT"][b, t] == len(text) - 2
+            text = "".join(map(chr, batch.token_BT[b][own])) + chr(batch.target_BT[b, t])
+            assert batch.position_BT[b, t] == len(text) - 2
             nll_BT[b, t] = loss_of(text, len(text) - 1)
         yield nll_BT
 
@@ -73,8 +73,17 @@ def test_the_choice_with_the_lowest_summed_loss_is_taken(rows, length):
     assert scoring.right(nll_NBT).tolist() == [
         a == b for a, b in zip(expected, answers, strict=True)
     ]
-    assert {batch["token_BT"].shape for batch in scoring.batches} == {(rows, length)}
-    assert {batch["token_BT"].dtype for batch in scoring.batches} == {np.dtype(np.int32)}
+    assert {batch.token_BT.shape for batch in scoring.batches} == {(rows, length)}
+    assert {batch.token_BT.dtype for batch in scoring.batches} == {np.dtype(np.int32)}
+
+
+def test_every_token_of_a_choice_is_scored_and_none_of_a_prompt():
+    scoring = pack_choices(ASKED, Letters(), 2, 20)
+    scored = np.stack([batch.weight_BT for batch in scoring.batches]) > 0
+    counts = np.bincount(scoring.item_NBT[scored])
+    assert counts.tolist() == [len(choice) for one in ASKED for choice in one.choices]
+    targets = np.stack([batch.target_BT for batch in scoring.batches])[scored]
+    assert set(map(chr, targets)) == set(" cbayzthre3")
 
 
 def test_chance_is_the_mean_over_questions():

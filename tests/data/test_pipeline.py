@@ -7,6 +7,7 @@ from jaxanatomy.data import corpora
 from jaxanatomy.data.bpe import END, train
 from jaxanatomy.data.mixture import Mixture, Schedule
 from jaxanatomy.data.pipeline import Pipeline
+from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.data.tfds_builder import prepare
 from jaxanatomy.errors import InputError
 
@@ -62,14 +63,13 @@ def take(batches, steps):
 def assert_equal(found, expected):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name])
+        for leaf, expected_leaf in zip(one, other, strict=True):
+            np.testing.assert_array_equal(leaf, expected_leaf)
 
 
 def test_batches_have_one_shape_and_the_fields_of_a_batch(make):
     for batch in take(make().batches(), 12):
-        assert {name: (leaf.shape, leaf.dtype.name) for name, leaf in batch.items()} == {
+        assert {name: (leaf.shape, leaf.dtype.name) for name, leaf in batch._asdict().items()} == {
             "token_BT": ((ROWS, LENGTH), "int32"),
             "target_BT": ((ROWS, LENGTH), "int32"),
             "weight_BT": ((ROWS, LENGTH), "float32"),
@@ -84,7 +84,7 @@ def test_rows_come_from_the_mixture_of_their_step(make, tokenizer):
     seen = [
         [
             next((n for n in NAMES if of[n] & set(row.tolist())), "arithmetic")
-            for row in batch["token_BT"]
+            for row in batch.token_BT
         ]
         for batch in steps
     ]
@@ -101,7 +101,7 @@ def test_an_epoch_reads_every_row_once_and_the_next_in_another_order(sources, to
     stream = prepare(corpora.open_corpus(sources[0]), tokenizer)["train"]
     count = (stream.num_tokens - 1) // LENGTH
     batches = pipeline.batches()
-    epochs = [[batch["token_BT"][0].tolist() for batch in take(batches, count)] for _ in range(2)]
+    epochs = [[batch.token_BT[0].tolist() for batch in take(batches, count)] for _ in range(2)]
     tokens, _ = stream.span(0, stream.num_tokens)
     expected = [
         tokens[start : start + LENGTH].tolist() for start in range(0, count * LENGTH, LENGTH)
@@ -131,8 +131,8 @@ def test_hosts_share_the_rows_of_the_same_batches(make, hosts):
     expected = take(make().batches(), 12)
     parts = [take(make(host=host, hosts=hosts).batches(), 12) for host in range(hosts)]
     for step, batch in enumerate(expected):
-        joined = {name: np.concatenate([part[step][name] for part in parts]) for name in batch}
-        assert_equal([joined], [batch])
+        joined = map(np.concatenate, zip(*(part[step] for part in parts), strict=True))
+        assert_equal([tuple(joined)], [batch])
 
 
 def test_hosts_read_disjoint_rows(sources, tokenizer):
@@ -141,7 +141,7 @@ def test_hosts_read_disjoint_rows(sources, tokenizer):
     for host in range(2):
         pipeline = Pipeline(schedule, tokenizer, rows=ROWS, length=64, host=host, hosts=2)
         for batch in take(pipeline.batches(), 15):
-            rows += map(tuple, batch["token_BT"].tolist())
+            rows += map(tuple, batch.token_BT.tolist())
     assert len(set(rows)) == len(rows) == 60
 
 
@@ -152,7 +152,7 @@ def test_a_run_goes_on_with_another_number_of_hosts(make):
     state = batches.state()
     assert_equal(take(make().batches(state), 5), expected[3:])
     (last,) = take(make(host=3, hosts=4).batches(state), 1)
-    assert_equal([last], [{name: leaf[3:] for name, leaf in expected[3].items()}])
+    assert_equal([last], [[leaf[3:] for leaf in expected[3]]])
 
 
 def test_later_mixtures_may_change_and_earlier_ones_may_not(make):
@@ -199,21 +199,29 @@ def test_a_state_of_another_tokenizer_or_text_is_refused(make, sources):
 
 def test_the_order_follows_the_seed(make):
     one, other = next(make().batches()), next(make(seed=1).batches())
-    assert (one["token_BT"] != other["token_BT"]).any()
+    assert (one.token_BT != other.token_BT).any()
 
 
-def test_a_chunk_is_the_batches_of_its_steps(make):
-    expected = take(make().batches(), 3)
-    chunk = make().batches().take(3)
-    assert chunk["token_BT"].shape == (3, ROWS, LENGTH)
-    assert_equal(
-        [{name: leaf[step] for name, leaf in chunk.items()} for step in range(3)], expected
-    )
+def test_a_stream_can_be_taken_back(make):
+    batches = make().batches()
+    first = batches.state()
+    expected = take(batches, 4)
+    batches.restore(first)
+    assert batches.step == 0
+    assert_equal([batches.next() for _ in range(4)], expected)
+    batches.close()
+    assert_equal(take(batches, 1), take(make().batches(batches.state() | {"step": 4}), 1))
+
+
+def test_batches_have_the_fields_of_the_training_loops():
+    from jaxanatomy.train.loss import Batch
+
+    assert TokenBatch._fields == Batch._fields
 
 
 def documents_in(batch, tokenizer):
     """The documents that stand in the rows of a batch from their beginning to their end."""
-    for row, segments in zip(batch["token_BT"], batch["segment_BT"], strict=True):
+    for row, segments in zip(batch.token_BT, batch.segment_BT, strict=True):
         for segment in range(1, segments[-1]):
             yield tokenizer.decode(row[segments == segment]).removesuffix(END)
 
@@ -240,11 +248,11 @@ def test_held_out_rows_that_are_wanting_weigh_nothing(make):
     (source, *_) = pipeline.settings(0)["sources"]
     whole = pipeline.held_out(6)[source]
     assert len(whole) == 2
-    assert (whole[1]["weight_BT"][2:] == 0).all()
-    assert (whole[1]["weight_BT"][:2].sum(axis=1) > 0).all()
+    assert (whole[1].weight_BT[2:] == 0).all()
+    assert (whole[1].weight_BT[:2].sum(axis=1) > 0).all()
     parts = [make(length=8, host=host, hosts=2).held_out(6)[source] for host in range(2)]
-    joined = [{n: np.concatenate([a[n], b[n]]) for n in a} for a, b in zip(*parts, strict=True)]
-    assert_equal(joined, whole)
+    for batch, *shared in zip(whole, *parts, strict=True):
+        assert_equal([tuple(map(np.concatenate, zip(*shared, strict=True)))], [batch])
 
 
 def test_rows_that_hosts_cannot_share_are_refused(make):
