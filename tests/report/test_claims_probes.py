@@ -135,8 +135,8 @@ MUCH, LITTLE, OPEN = (100.0, 130.0), (1.0, 99.9), (99.9, 130.0)
 def test_errors_compound_if_the_damage_is_large_and_grows_faster_than_a_sum(
     damage, ends, verdict, depth
 ):
-    dose = {"exponent": 1.2, "exponent_ci95": ends, "ratio_all_to_sum": 1.5}
-    summary = {"compounding": {"0.01": dose, "0.1": dose | {"exponent_ci95": [2.0, 3.0]}}}
+    dose = {"exponent": 1.2, "ratio_all_to_sum": 1.5, "ratio_ci95": ends}
+    summary = {"compounding": {"0.01": dose, "0.1": dose | {"ratio_ci95": [2.0, 3.0]}}}
     rows = [noise(*each, seed=seed) for seed, each in enumerate(damage)]
     rows += [noise(1e3, 1e4, count=4)] if damage or depth else []
     found = finding("errors_compound", rows, summary, papers_model=False, depth=depth)

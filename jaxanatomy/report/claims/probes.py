@@ -29,7 +29,7 @@ from jaxanatomy.report.claims.tried import RULE as IMPROVED
 from jaxanatomy.report.claims.tried import gains
 
 EPSILON = 0.01  # the paper's size of a small error
-ADDITIVE = 1.0  # exponent of errors that only add up
+ADDITIVE = 1.0  # all layers at once against the sum of each alone, if errors only add up
 REDIRECTED = 0.5  # share of queries whose largest attention weight moves
 
 
@@ -134,11 +134,11 @@ def _compounds(evidence: Evidence) -> Finding | None:
         None: "not settled",
     }
     return Finding.of(
-        every([harmful, _exceeds(dose["exponent_ci95"], ADDITIVE)]),
+        every([harmful, _exceeds(dose["ratio_ci95"], ADDITIVE)]),
         f"all layers at {EPSILON:.0%}: {'; '.join(map(effect, whole)) or 'not measured'}; "
-        f"exponent {_plain(dose['exponent'])} {_interval(dose['exponent_ci95'])}",
-        f"exponent {ADDITIVE:g} if errors only add up; all layers at once do "
-        f"{_plain(dose['ratio_all_to_sum'])} times the sum of each alone",
+        f"{_plain(dose['ratio_all_to_sum'])} {_interval(dose['ratio_ci95'])} times the sum of "
+        "each layer alone",
+        f"{ADDITIVE:g} times if errors only add up",
         f"the damage is {said[harmful]}",
         absent,
     ).on(dict.fromkeys(row["text"] for row in noisy))
@@ -228,8 +228,8 @@ CLAIMS = (
         "An error of 1 % in each layer compounds through the layers until the model fails.",
         "explanation without a figure",
         f"With noise of {EPSILON:.0%} in every layer the whole interval of each seed lies at or "
-        f"above {VIABLE_PERCENT:g} % (it fails if each lies below), and the loss grows with the "
-        f"number of layers to a power whose whole interval over seeds exceeds {ADDITIVE:g}.",
+        f"above {VIABLE_PERCENT:g} % (it fails if each lies below), and the loss rises by more than "
+        f"the sum of each layer alone: the whole interval of the ratio exceeds {ADDITIVE:g}.",
         _compounds,
     ),
     _claim(
