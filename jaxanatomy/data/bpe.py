@@ -6,7 +6,6 @@ questions, and kept in the cache. Its training is a pure function of the text, s
 machines with the same Python have the same entries.
 """
 
-import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,8 +20,6 @@ from jaxanatomy.weights.tokenizer import Tokenizer, from_folder
 
 DEFAULT_SIZE = 4096
 END = "<|endoftext|>"
-# Libraries pad embeddings to round sizes; more unused rows than this are a mistake.
-MAX_PADDING = 1024
 _SMALLEST = 256 + 1  # the bytes and END
 _QUESTIONS = 4000  # documents of each kind of question that it is trained on
 
@@ -93,31 +90,6 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         folder / "tokenizer_config.json",
         '{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "' + END + '"}\n',
     )
-
-
-@functools.lru_cache(maxsize=8)
-def sha256(tokenizer: Tokenizer) -> str:
-    """A hash of a tokenizer's rules, and of the token that ends a document."""
-    text = f"{tokenizer.eos_id} {tokenizer.backend.to_str()}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Refuses a tokenizer that does not belong to a model.
-
-    Args:
-      tokenizer: What text is encoded with.
-      vocab_size: Rows of the model's embedding; up to `MAX_PADDING` may be padding.
-
-    Raises:
-      InputError: The tokenizer has more entries than the model, or far fewer.
-    """
-    entries = tokenizer.vocab_size
-    if not entries <= vocab_size <= entries + MAX_PADDING:
-        raise InputError(
-            f"the model must have the vocabulary of the tokenizer, {entries} entries; it has "
-            f"{vocab_size}; set the model's vocab_size to {entries} or take its own tokenizer"
-        )
 
 
 def _training_text() -> Iterator[str]:

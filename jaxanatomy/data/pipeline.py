@@ -19,11 +19,11 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxanatomy.data import bpe
 from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus
 from jaxanatomy.data.mixture import Dealer, Schedule
 from jaxanatomy.data.questions import Split
 from jaxanatomy.data.sequences import GeneratedRows, Row, StreamRows, TokenBatch
+from jaxanatomy.data.vocabulary import tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -125,7 +125,7 @@ class Pipeline:
             "rows": self.rows,
             "length": self.length,
             "seed": self._seed,
-            "tokenizer": bpe.sha256(self._tokenizer)[:16],
+            "tokenizer": tokenizer_sha256(self._tokenizer)[:16],
             "mixtures": [
                 [first, dict(zip(mix.sources, mix.weights, strict=True))] for first, mix in stages
             ],

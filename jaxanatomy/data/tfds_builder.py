@@ -22,9 +22,9 @@ from typing import Any, get_args
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxanatomy.data import bpe
 from jaxanatomy.data.corpora import Corpus
 from jaxanatomy.data.questions import Split
+from jaxanatomy.data.vocabulary import tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache
 from jaxanatomy.weights.tokenizer import Tokenizer
@@ -65,7 +65,7 @@ class TokenStreamBuilder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict({"tokens": integers, "begins": integers}),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
-                source=self.corpus.source, tokenizer=bpe.sha256(self.tokenizer)
+                source=self.corpus.source, tokenizer=tokenizer_sha256(self.tokenizer)
             ),
         )
 
@@ -134,7 +134,7 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict[Split, TokenStream]:
             )
         cache.write_atomically(folder / _SIZES, json.dumps(builder.sizes))
 
-    made_from = f"{corpus.identity} {bpe.sha256(tokenizer)} {BLOCK}"
+    made_from = f"{corpus.identity} {tokenizer_sha256(tokenizer)} {BLOCK}"
     digest = hashlib.sha256(made_from.encode()).hexdigest()[:32]
     folder = cache.entry(f"streams/{digest}", make)
     sizes = json.loads((folder / _SIZES).read_text())
