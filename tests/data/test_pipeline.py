@@ -169,6 +169,14 @@ def test_later_mixtures_may_change_and_earlier_ones_may_not(make):
         make(switch=6).batches(batches.state())
 
 
+def test_two_cooldowns_may_begin_at_one_checkpoint(make):
+    batches = make().batches()
+    take(batches, SWITCH)
+    other = make(later=(0.25, 0.5, 0.25))
+    expected = take(other.batches(), SWITCH + 3)[SWITCH:]
+    assert_equal(take(other.batches(batches.state()), 3), expected)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
