@@ -228,8 +228,8 @@ CLAIMS = (
         "An error of 1 % in each layer compounds through the layers until the model fails.",
         "explanation without a figure",
         f"With noise of {EPSILON:.0%} in every layer the whole interval of each seed lies at or "
-        f"above {VIABLE_PERCENT:g} % (it fails if each lies below), and the loss rises by more than "
-        f"the sum of each layer alone: the whole interval of the ratio exceeds {ADDITIVE:g}.",
+        f"above {VIABLE_PERCENT:g} % (it fails if each lies below), and the loss rises by more "
+        f"than the sum of each layer alone: the whole interval of the ratio exceeds {ADDITIVE:g}.",
         _compounds,
     ),
     _claim(
