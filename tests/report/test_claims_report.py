@@ -36,6 +36,7 @@ def test_every_claim_is_in_an_overview_and_has_its_evidence(record):
             "Structure",
             "Predictability",
             "Manipulation",
+            "Recovery",
             "Developmental",
         ),
         "The paper's own figures",
@@ -75,7 +76,7 @@ def test_the_counts_are_those_of_the_rows(record):
     assert lines["Structure"] == [0, 0, 3]
     assert lines["The paper's own figures"] == [3, 15, 1]
     lead = claims_report(record).lead
-    assert lead.startswith("Of 43 claims about the model 1 holds, 3 do not hold, 39 cannot be told")
+    assert lead.startswith("Of 43 claims about the model 1 holds, 3 do not hold, 54 cannot be told")
 
 
 def test_a_verdict_is_a_word_on_a_colour(record):
@@ -123,9 +124,9 @@ def test_another_report_can_embed_its_own_claims(importance):
 
 def test_the_terminal_has_a_line_for_each_claim_about_the_model(record):
     lines = summary_table(record.rows).splitlines()
-    assert len(lines) == 43 + 2
+    assert len(lines) == 58 + 2
     assert lines[0].startswith("holds          Layers are not interchangeable")
-    assert lines[-2] == "claims about the model: 1 holds, 3 do not hold, 39 cannot be told"
+    assert lines[-2] == "claims about the model: 1 holds, 3 do not hold, 54 cannot be told"
     assert lines[-1] == (
         "claims about the paper's own figures: 3 hold, 15 do not hold, 1 cannot be told"
     )

@@ -21,6 +21,7 @@ from jaxanatomy.report.claims import (
     manipulation,
     predictability,
     probes,
+    recovery,
     structure,
 )
 from jaxanatomy.report.claims.claim import VERDICTS, Claim, Evidence, Finding, weights_of
@@ -44,6 +45,7 @@ CLAIMS: tuple[Claim, ...] = (
     *predictability.CLAIMS,
     *manipulation.CLAIMS,
     *probes.CLAIMS,
+    *recovery.CLAIMS,
     *developmental.CLAIMS,
     *contradictions.CLAIMS,
     *budgets.CLAIMS,
@@ -54,6 +56,7 @@ _FIELDS = {
     "predictability": "reading",
     "structure": "metric",
     "manipulation": "strategy",
+    "recovery": "train_text",  # has a map of importance, too
     "importance": "intervention",
     "developmental": "exact_completions",
 }
