@@ -76,7 +76,7 @@ def test_the_counts_are_those_of_the_rows(record):
     assert lines["Structure"] == [0, 0, 3]
     assert lines["The paper's own figures"] == [3, 15, 1]
     lead = claims_report(record).lead
-    assert lead.startswith("Of 43 claims about the model 1 holds, 3 do not hold, 54 cannot be told")
+    assert lead.startswith("Of 58 claims about the model 1 holds, 3 do not hold, 54 cannot be told")
 
 
 def test_a_verdict_is_a_word_on_a_colour(record):
