@@ -50,7 +50,7 @@ def damaged(params, replica):
 def test_the_first_moments_are_gradients_after_clipping():
     """AdamW divides by the size of a gradient, so that losses do not show a wrong one."""
     config = CONFIG.with_layers(CONFIG.layers[:3])
-    params, batch, replicas = random_params(config), padded(text()), (Replica(0, 7), Replica(1, 7))
+    params, batch, replicas = random_params(config), padded(text()), (Replica(0, 7), Replica(1))
     options = TrainOptions(group_size=2, tokens_per_call=32)  # widths 2, 1
     trainer = RecoveryTrainer(config, [0, 1], [batch], [batch], AdamW(clip=CLIP), options)
     trainer.compile()
