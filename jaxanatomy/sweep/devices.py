@@ -18,7 +18,9 @@ from jaxanatomy.errors import InputError
 AXIS = "lane"
 
 
-def choose_devices(wanted: int | None, useful: int) -> list[jax.Device]:
+def choose_devices(
+    wanted: int | None, useful: int, field: str = "sweep.devices"
+) -> list[jax.Device]:
     """This process's first devices: `wanted` of them, by default at most `useful`.
 
     Raises:
@@ -27,7 +29,7 @@ def choose_devices(wanted: int | None, useful: int) -> list[jax.Device]:
     devices = jax.local_devices()
     if wanted is not None and wanted > len(devices):
         raise InputError(
-            f"sweep.devices={wanted}, but this process has {len(devices)}; lower it "
+            f"{field}={wanted}, but this process has {len(devices)}; lower it "
             "(on a CPU, XLA_FLAGS=--xla_force_host_platform_device_count=N makes more)"
         )
     return devices[: wanted or max(1, min(useful, len(devices)))]

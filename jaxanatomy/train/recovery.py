@@ -99,7 +99,7 @@ class RecoveryTrainer:
         """
         self.config, options = config, options or TrainOptions()
         layers = check_layers(config, layers)
-        devices = choose_devices(options.devices or 1, 1)
+        devices = choose_devices(options.devices or 1, 1, "train.devices")
         if len(devices) > 1 and len({config.layers[layer] for layer in layers}) > 1:
             raise InputError(
                 "replicas of layers of different shapes cannot share several devices; got "

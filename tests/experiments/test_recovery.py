@@ -217,7 +217,7 @@ BAD = {
     "--config.optimiser.beta1=1": "optimiser.beta1 must be at least 0 and below 1; got 1.0",
     "--config.optimiser.clip=-1": "optimiser.clip must be finite and above 0; got -1.0",
     "--config.train.group_size=0": "train.group_size must be a whole number above 0; got 0",
-    "--config.train.devices=99": "devices=99",
+    "--config.train.devices=99": "train.devices=99, but this process has",
     "--config.train_text=paragraf": "did you mean 'paragraphs'",
     "--config.sigma=inf": "expects a finite number",
 }

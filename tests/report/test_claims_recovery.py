@@ -258,9 +258,13 @@ def test_training_on_the_evaluation_text_shows_no_recovery():
     rows = curve(11, 99, 9, 9, 9, train="sentences")
     found = finding("layer_11_unrecoverable", rows)
     assert found.verdict == UNDECIDED
-    assert "trained on the text that it is evaluated on" in found.reason
+    assert "trained on documents that it is evaluated on" in found.reason
     assert "L11 1,980.0 with noise" in found.measured
-    assert finding("layer_11_unrecoverable", curve(11, 99, 9, 9, 9)).text == "sentences"
+    shared = {"warnings": ["3 of 10 documents are in both"]}
+    shown = finding("layer_11_unrecoverable", curve(11, 99, 9, 9, 9), summary=shared)
+    assert (shown.verdict, shown.reason) == (found.verdict, found.reason)
+    apart = finding("layer_11_unrecoverable", curve(11, 99, 9, 9, 9), summary={"warnings": []})
+    assert (apart.verdict, apart.text) == (HOLDS, "sentences")
 
 
 def test_a_recovery_run_is_told_from_one_of_importance_and_another_model_from_the_papers():

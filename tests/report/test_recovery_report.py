@@ -14,9 +14,10 @@ from jaxanatomy.measures.recovery import (
     noise_spread,
     recovery_against_importance,
 )
+from jaxanatomy.records import RunRecord
 from jaxanatomy.report import write_report
 from jaxanatomy.report.recovery import figures
-from jaxanatomy.report.recovery.report import recovery_table
+from jaxanatomy.report.recovery.report import recovery_report, recovery_table
 
 BASELINE, THRESHOLDS = 10.0, (2.0, 1.1)
 # Perplexity at steps 0, 10, 20 by (layer, seed).
@@ -95,6 +96,16 @@ def test_the_page_says_what_was_found(page):
     ):
         assert words in page
     assert "AH Table 5" not in page  # another model
+
+
+def test_training_on_the_evaluation_text_is_called_an_upper_bound(rows):
+    def paragraphs(train_text):
+        made = [{**row, "train_text": train_text} if "train_text" in row else row for row in rows]
+        record = RunRecord("run", made, {"thresholds": THRESHOLDS}, {}, {})
+        return " ".join(recovery_report(record).sections[0].text)
+
+    assert "an upper bound" in paragraphs("sentences")
+    assert "an upper bound" not in paragraphs("paragraphs")
 
 
 def test_the_table_of_a_run_is_narrow_and_holds_the_steps(rows):

@@ -53,7 +53,7 @@ Test = Callable[[Healing], Finding | None]
 
 
 def _tested(test: Test) -> Callable[[Evidence], Finding | None]:
-    """A test of the curves; "cannot tell" where they trained on what they are evaluated on."""
+    """A test of the curves; "cannot tell" where they trained on the evaluation text."""
 
     def whole(evidence: Evidence) -> Finding | None:
         healing = read_healing(evidence)
@@ -61,8 +61,8 @@ def _tested(test: Test) -> Callable[[Evidence], Finding | None]:
         if found is None:
             return None
         text, train_text = healing.texts
-        if text == train_text:
-            reason = "trained on the text that it is evaluated on, which shows no recovery"
+        if text == train_text or evidence.records["recovery"].summary.get("warnings"):
+            reason = "trained on documents that it is evaluated on, which shows no recovery"
             found = Finding.of(None, found.measured, found.null, reason)
         return found.on([text])
 

@@ -12,7 +12,11 @@ Row = Mapping[str, Any]
 _METHOD = (
     "Noise of sigma times its standard deviation is added to each of the seven matrices of one "
     "layer; then that layer alone is trained, all others frozen (AH section 3.6). A point is the "
-    "perplexity on a text that was not trained on, unless a warning says so."
+    "perplexity on a text that was not trained on, unless it is said here."
+)
+_UPPER_BOUND = (
+    "Trained on the text that it is evaluated on: an upper bound of what training can do, and no "
+    "recovery."
 )
 _CONTROL = (
     "Training a layer lowers the perplexity whether it was damaged or not. So the same training "
@@ -88,6 +92,9 @@ def _curves_section(record, finals, baseline_ppl, paper) -> Section:
         f"{value:g}" for value in record.config["thresholds"]
     ]
     warnings = [f"Warning: {words}." for words in record.summary.get("warnings", ())]
+    point = next(iter(curves(record.rows).values()))[0]
+    if point["train_text"] == point["text"] and not warnings:
+        warnings.append(_UPPER_BOUND)
     for each in record.summary.get("diverged", ()):
         warnings.append(f"Layer {each['layer']}, seed {each['seed']}: {each['reason']}.")
     content: list[Table | Picture] = []
