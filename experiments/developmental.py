@@ -21,6 +21,8 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jaxanatomy.config import ModelConfig
     from jaxanatomy.data.facts import Facts
     from jaxanatomy.growth.arms import ArmSettings
@@ -167,32 +169,44 @@ def _plan(config: ConfigDict) -> _Plan:
         WarmupStableDecay(rate, config.warmup, config.cooldown)
     if not 0 <= config.weight_decay < float("inf"):
         raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
-    model, corpus = growth_transformer(), facts.facts(config.facts_seed)
-    sentences = corpus.train + corpus.validation
-    tokenizer = facts.word_tokenizer(corpus.train, model.vocab_size)
-    length = facts.longest_row(sentences)
+    model, told = growth_transformer(), facts.facts(config.facts_seed)
+    tokenizer = facts.word_tokenizer(told.train, model.vocab_size)
+    length = facts.longest_row(told.train + told.validation)
     train, validation = (
-        facts.rows(part, tokenizer, length) for part in (corpus.train, corpus.validation)
+        facts.rows(part, tokenizer, length) for part in (told.train, told.validation)
     )
-    pad = facts.SPECIAL.index(facts.PAD)
+    corpus = Corpus(train, validation, facts.SPECIAL.index(facts.PAD), _room(config, train))
     settings = ArmSettings(
         steps=config.steps,
         fewer_steps=config.fewer_steps,
         core=config.core,
         not_yet_grown=config.not_yet_grown,
         order=config.shuffle_order,
-        rows=config.batch_rows,
-        length=length - 1,  # the last token of a row is only predicted
+        rows=1,
+        length=corpus.room,
     )
     return _Plan(
         config=config,
         model=model,
-        facts=corpus,
+        facts=told,
         tokenizer=tokenizer,
-        corpus=Corpus(train, validation, pad),
+        corpus=corpus,
         settings=settings,
         arms={name: arm_stages(name, model, settings) for name in config.arms},
     )
+
+
+def _room(config: ConfigDict, train_NT: "np.ndarray") -> int:
+    """Predictions of the largest batch of any seed, in eights."""
+    from jaxanatomy.data.facts import PAD, SPECIAL, batch_order
+
+    targets_N = (train_NT[:, 1:] != SPECIAL.index(PAD)).sum(axis=1)
+    steps = max(config.steps, config.fewer_steps)
+    most = max(
+        targets_N[batch_order(len(train_NT), config.batch_rows, steps, seed)].sum(axis=1).max()
+        for seed in (*config.seeds, *config.tuning_seeds)
+    )
+    return int(-(-most // 8) * 8)
 
 
 def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> None:

@@ -5,9 +5,8 @@ written for this project: 120 facts, each said in five ways, among them the twel
 Table 9. One of the five is held out for validation: a fact that was never told cannot be
 known, but one that was told in other words can.
 
-A row of a batch is one sentence, padded to the longest one. So a batch of eight rows makes
-60 steps an epoch of the 480 training sentences, as in the paper ("about 11 epochs" of 656
-steps), and has 112 tokens.
+A batch of eight sentences makes 60 steps an epoch of the 480 training sentences, as in the
+paper ("about 11 epochs" of 656 steps), and predicts 55 tokens on average.
 """
 
 import collections

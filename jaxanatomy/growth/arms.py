@@ -40,8 +40,8 @@ class ArmSettings:
       core: One of `phases.CORE_READINGS`.
       not_yet_grown: One of `phases.NOT_YET_GROWN`.
       order: Seed of the order of shuffled_phases.
-      rows: Sequences of a batch.
-      length: Tokens of each, padding included.
+      rows: Rows of a batch.
+      length: Tokens of each, several documents and padding included.
     """
 
     steps: int

@@ -21,7 +21,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.phases import Stage
 from jaxanatomy.train.loop import adamw, evaluate, run_steps, start
-from jaxanatomy.train.loss import LanguageModelLoss, batch_of, merge, partition
+from jaxanatomy.train.loss import Batch, LanguageModelLoss, merge, packed_batch, partition
 from jaxanatomy.train.schedule import WarmupStableDecay
 
 Blocks = dict[int, tree.Block]
@@ -35,11 +35,13 @@ class Corpus:
       train_NT: Token ids of the training split, padded, int32.
       validation_NT: Token ids of the validation split.
       pad: The id of padding.
+      room: Predictions that a batch has room for, all its documents in one row.
     """
 
     train_NT: np.ndarray
     validation_NT: np.ndarray
     pad: int
+    room: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ def train_stages(
         points=growing.points,
         config=growing.grown(),
         params=growing.parameters(),
-        train_nll=growing.score(batch_of(corpus.train_NT, corpus.pad)),
+        train_nll=growing.score(growing.packed(corpus.train_NT)),
         diverged=growing.diverged,
         wall_seconds=time.perf_counter() - began,
     )
@@ -155,7 +157,7 @@ class _Growing:
         self.order_EMR = np.stack([replica.order for replica in replicas], axis=1)
         targets_N = np.count_nonzero(corpus.train_NT[:, 1:] != corpus.pad, axis=1)
         self.tokens_EM = targets_N[self.order_EMR].sum(axis=-1).cumsum(axis=0)
-        self.validation = batch_of(corpus.validation_NT, corpus.pad)
+        self.validation = self.packed(corpus.validation_NT)
         self.points: list[Point] = []
         self.diverged: list[int | None] = [None] * len(replicas)
         self.step, self.seconds = 0, 0.0
@@ -211,7 +213,17 @@ class _Growing:
             jax.tree.map(lambda leaf, at=at: leaf[at], params) for at in range(len(self.replicas))
         ]
 
-    def score(self, batch) -> list[float]:
+    def packed(self, token_NT: np.ndarray) -> Batch:
+        """Rows of one document each, as many in a row as in training."""
+        R = self.order_EMR.shape[-1]
+        token_NT = np.pad(
+            token_NT, ((0, -len(token_NT) % R), (0, 0)), constant_values=self.corpus.pad
+        )
+        token_BRT = token_NT.reshape(-1, R, token_NT.shape[1])
+        most = np.count_nonzero(token_BRT[..., 1:] != self.corpus.pad, axis=(1, 2)).max()
+        return packed_batch(token_BRT, self.corpus.pad, int(most))
+
+    def score(self, batch: Batch) -> list[float]:
         """The loss of the model as it is on a batch."""
         params = {**self.ends, "layers": _stack(self._ordered())}
         nothing = {name: None for name in self.ends} | {"layers": (None,) * len(params["layers"])}
@@ -229,11 +241,12 @@ class _Growing:
         return _split(blocks, self.ends, stage.train, stage.embedding)
 
     def _chunk(self, length: int):
-        """Batches [E, M, R, T] and rates [E, M] of the next steps; beyond the end repeats."""
+        """Batches [E, M, 1, T] and rates [E, M] of the next steps; beyond the end repeats."""
         at_E = np.minimum(self.step + np.arange(length), len(self.rates_EM) - 1)
         token_EMRT = self.corpus.train_NT[self.order_EMR[at_E]]
-        flat = batch_of(token_EMRT.reshape(-1, token_EMRT.shape[-1]), self.corpus.pad)
-        batches = jax.tree.map(lambda leaf: leaf.reshape(*token_EMRT.shape[:3], -1), flat)
+        E, M, R, T = token_EMRT.shape
+        flat = packed_batch(token_EMRT.reshape(-1, R, T), self.corpus.pad, self.corpus.room)
+        batches = jax.tree.map(lambda leaf: leaf.reshape(E, M, 1, -1), flat)
         return batches, jnp.asarray(self.rates_EM[at_E])
 
     def _note_divergence(self, losses_EM: np.ndarray, alive_M: np.ndarray) -> None:

@@ -33,7 +33,7 @@ class State(NamedTuple):
       params: The parameters that train.
       moments: The optimiser's state.
       alive: bool; False once a loss or a gradient was not finite. The parameters are then
-        those before that step, and stay so.
+        those before that step, and stay so; the moments mean nothing then.
     """
 
     params: Tree
@@ -144,12 +144,11 @@ def _step(
     # One number says whether any gradient is not finite.
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
     update, moments = optimiser.update(gradient, state.moments, state.params)
-    params = jax.tree.map(lambda leaf, change: leaf - rate * change, state.params, update)
-    new = State(params, moments, alive)
-    new = jax.tree.map(
-        lambda new, old: jnp.where(alive, new, old), new, state._replace(alive=alive)
+    # Keeping the moments of what has stopped as well would copy all of them at every step.
+    params = jax.tree.map(
+        lambda leaf, change: jnp.where(alive, leaf - rate * change, leaf), state.params, update
     )
-    return new, jnp.where(state.alive, value, jnp.nan)
+    return State(params, moments, alive), jnp.where(state.alive, value, jnp.nan)
 
 
 def _gradient(

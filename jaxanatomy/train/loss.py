@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
@@ -45,6 +46,41 @@ def batch_of(token_BT: jax.Array, pad: int) -> Batch:
     target_BT = jnp.asarray(token_BT)[:, 1:]
     weight_BT = (target_BT != pad).astype(jnp.float32)
     return Batch(jnp.asarray(token_BT)[:, :-1], target_BT, weight_BT)
+
+
+def packed_batch(token_BRT: np.ndarray, pad: int, length: int) -> Batch:
+    """The same predictions as of `batch_of`, R documents after one another in each row.
+
+    Padding costs as much as tokens do, and short documents are padded a lot.
+
+    Args:
+      token_BRT: Token ids of R documents for each row, padded at their ends.
+      pad: The id of padding.
+      length: Predictions that a row has room for.
+
+    Raises:
+      ValueError: A row has more.
+    """
+    B, R, _ = token_BRT.shape
+    there_BRT = token_BRT[..., 1:] != pad
+    counts_B = there_BRT.sum(axis=(1, 2))
+    if counts_B.max() > length:
+        raise ValueError(f"rows have room for {length} predictions; one has {counts_B.max()}")
+    b, r, t = np.nonzero(there_BRT)
+    place = np.arange(len(b)) - (counts_B.cumsum() - counts_B)[b]
+
+    def put(values: np.ndarray | float, empty: float, dtype: type = np.int32) -> jax.Array:
+        row_BT = np.full((B, length), empty, dtype)
+        row_BT[b, place] = values
+        return jnp.asarray(row_BT)
+
+    return Batch(
+        token_BT=put(token_BRT[b, r, t], pad),
+        target_BT=put(token_BRT[b, r, t + 1], pad),
+        weight_BT=put(1.0, 0.0, np.float32),
+        position_BT=put(t, 0),
+        segment_BT=put(r, R),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
