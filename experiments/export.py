@@ -132,28 +132,14 @@ def _plan(config: ConfigDict) -> _Plan:
 
 def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
     """Changes the weights and writes them in the dtype that is asked for."""
-    import numpy as np
-
-    from jaxanatomy.errors import InputError
     from jaxanatomy.interventions.materialise import materialise
-    from jaxanatomy.weights import export_hf, tensors
+    from jaxanatomy.weights.export import as_dtype, export_hf
 
     for stale in folder.parent.glob(f".{FOLDER}.part-*"):
         shutil.rmtree(stale)  # of a killed run: this one holds the lock
     config, params = materialise(original.config, original.params, plan.steps)
-    with np.errstate(over="ignore"):  # what overflows is refused below
-        leaves = {
-            leaf: np.asarray(array).astype(plan.dtype, copy=False)
-            for leaf, array in tensors.to_leaves(params).items()
-        }
-    broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
-    if broken:
-        raise InputError(
-            f"the changed weights must be finite as {plan.dtype}; NaN or Inf in "
-            f"{', '.join(broken[:4])}; take dtype float32 or another change"
-        )
-    params = tensors.from_leaves(leaves)
-    export_hf(dataclasses.replace(original, config=config, params=params), folder)
+    changed = dataclasses.replace(original, config=config, params=params)
+    export_hf(as_dtype(changed, plan.dtype), folder)
 
 
 def _facts(plan: _Plan) -> dict[str, Any]:

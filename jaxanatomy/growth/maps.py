@@ -71,7 +71,7 @@ def midas(num_layers: int, block: int) -> Sources:
             f"{block} and {num_layers} layers; take {_closest_divisor(num_layers, block)}, or lidas"
         )
     middle = (num_layers // block + 1) // 2 - 1
-    return _copy_after_itself(num_layers, middle * block, block)
+    return copy_after_itself(num_layers, middle * block, block)
 
 
 def lidas(num_layers: int, block: int) -> Sources:
@@ -85,7 +85,7 @@ def lidas(num_layers: int, block: int) -> Sources:
       InputError: The block is longer than the model.
     """
     _require_block("lidas", num_layers, block)
-    return _copy_after_itself(num_layers, (num_layers - block + 1) // 2, block)
+    return copy_after_itself(num_layers, (num_layers - block + 1) // 2, block)
 
 
 def stack_top(num_layers: int, block: int) -> Sources:
@@ -107,7 +107,7 @@ def stack_last(num_layers: int, block: int) -> Sources:
       InputError: The block is longer than the model.
     """
     _require_block("stack_last", num_layers, block)
-    return _copy_after_itself(num_layers, num_layers - block, block)
+    return copy_after_itself(num_layers, num_layers - block, block)
 
 
 def insert_zero(num_layers: int, block: int) -> Sources:
@@ -186,7 +186,7 @@ def depths(initial: int, target: int, block: int) -> tuple[int, ...]:
     return tuple(range(initial, target + 1, block))
 
 
-def _copy_after_itself(num_layers: int, start: int, block: int) -> Sources:
+def copy_after_itself(num_layers: int, start: int, block: int) -> Sources:
     """Layers start .. start + b - 1 stand twice, one run after the other."""
     layers, end = tuple(range(num_layers)), start + block
     return layers[:end] + layers[start:]

@@ -15,6 +15,7 @@ from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report.claims.report import claims_report
 from jaxanatomy.report.developmental.report import developmental_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
+from jaxanatomy.report.grow_checkpoint import grow_checkpoint_report
 from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
 from jaxanatomy.report.predictability.report import predictability_report
@@ -30,6 +31,7 @@ REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     predictability_report,
     manipulation_report,
     developmental_report,
+    grow_checkpoint_report,
     claims_report,
 )
 

