@@ -57,13 +57,20 @@ class Placement:
           smallest_cut: See `Placement`.
 
         Raises:
-          InputError: The devices are not a multiple of the shards.
+          InputError: The devices are not a multiple of the shards; or they are those of a
+            CPU, and neither all of them nor one.
         """
         devices = list(jax.devices() if devices is None else devices)
         if shards < 1 or len(devices) % shards:
             raise InputError(
                 f"shards must divide the number of devices; got {shards} shards and "
                 f"{len(devices)} devices"
+            )
+        if devices[0].platform == "cpu" and 1 < shards < len(devices):
+            # Collectives of several groups wait for each other there, each device in its order.
+            raise InputError(
+                f"on a CPU shards must be 1 or all {len(devices)} devices; got {shards}; other "
+                "numbers are for GPUs and TPUs"
             )
         shape = (len(devices) // shards, shards)
         mesh = jax.make_mesh(shape, (DATA, SHARD), (AxisType.Auto,) * 2, devices=devices)

@@ -175,7 +175,7 @@ def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_numbers(tmp_path, 
 def test_several_devices_train_the_same_as_one(run_python):
     printed = run_python(Path(__file__).parent / "mesh_script.py", devices=8, timeout=400)
     lines = [line.split() for line in printed.splitlines()]
-    assert [line[0] for line in lines] == ["1", "2", "8"]
+    assert [line[0] for line in lines] == ["1", "8"]
     for _, losses, scores in lines:
         assert float(losses) < 1e-5
         assert float(scores) < 1e-5
@@ -186,7 +186,7 @@ def test_two_processes_of_four_devices_train_the_same_as_one(whole, run_python, 
     script = Path(__file__).parent / "mesh_script.py"
     printed = run_python(script, str(tmp_path), devices=4, processes=2, timeout=400)
     _, points, losses = whole
-    for found in map(json.loads, printed):
+    for found in (json.loads(each.splitlines()[-1]) for each in printed):  # after the words of Gloo
         np.testing.assert_allclose(found["losses"], losses, rtol=1e-5)
         np.testing.assert_allclose(found["scores"], [p.eval_nll for p in points], rtol=1e-5)
 
