@@ -1,28 +1,16 @@
 """The developmental experiment from the command line, on a small model of twelve layers."""
 
+import itertools
 import json
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
-
-from jaxanatomy.config import LayerShape, ModelConfig
-from jaxanatomy.growth import phases
+from developmental_run import ARMS, SMALL, flags, make_small
 
 pytestmark = pytest.mark.slow
 
-SMALL = ModelConfig(
-    vocab_size=494,
-    hidden_size=8,
-    head_dim=4,
-    layers=tuple(LayerShape(2, 2, 8 * multiplier) for multiplier in phases.MULTIPLIERS),
-    context_length=32,
-)
-# These arms train all layers at every step, so that one program serves them.
-ARMS = ("uniform_100", "clone_init_uniform", "equal_flops")
-FLAGS = (
-    *("--config.steps=20", "--config.fewer_steps=20", "--config.eval_every=10"),
-    *("--config.seeds=0,1", "--config.learning_rates=1e-3,1e-2", "--config.tuning_seeds=7"),
-)
 FIELDS = {
     *("hash", "kind", "arm", "purpose", "seed", "learning_rate", "stage", "step", "tokens"),
     *("flops", "seconds", "loss", "eval_nll"),
@@ -32,19 +20,8 @@ FIELDS = {
 @pytest.fixture(scope="module")
 def small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phases, "growth_transformer", lambda: SMALL)
-        patch.setattr("jaxanatomy.provenance.code_version", lambda: "test")
+        make_small(patch.setattr)
         yield
-
-
-def flags(workdir, *more, arms=ARMS):
-    return [
-        "developmental",
-        f"--workdir={workdir}",
-        f"--config.arms={','.join(arms)}",
-        *FLAGS,
-        *more,
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +34,14 @@ def finished(small, tmp_path_factory, command):
 
 def rows_of(workdir):
     return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+
+
+def without_times(rows):
+    times = ("seconds", "wall_seconds")
+    return {
+        row["hash"]: {name: value for name, value in row.items() if name not in times}
+        for row in rows
+    }
 
 
 def test_the_files_and_rows_are_those_of_the_design(finished):
@@ -117,6 +102,78 @@ def test_a_finished_run_trains_nothing_and_another_arm_is_added(finished, comman
     after = rows_of(workdir)
     assert after[: len(before)] == before
     assert {row["arm"] for row in after[len(before) :]} == {"equal_flops"}
+
+
+@pytest.mark.parametrize(("death", "groups"), [("update:3", 1), ("append:2", 2)])
+def test_a_killed_run_goes_on_to_the_same_rows(
+    finished, command, run_python, tmp_path, death, groups
+):
+    """Within the seeds of the first arm, and between the arms."""
+    workdir = tmp_path / "run"
+    script = Path(__file__).parent.parent / "developmental_run.py"
+    killed = run_python(script, death, *flags(workdir, arms=ARMS[:2]), devices=1, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    # A group is two replicas, each with three points and a final row.
+    before = rows_of(workdir)
+    assert len(before) == groups * 2 * 4
+    assert command(*flags(workdir, arms=ARMS[:2])).status == 0
+    after = rows_of(workdir)
+    assert after[: len(before)] == before
+    arms = [row for row in rows_of(finished[0]) if row["arm"] in ARMS[:2]]
+    assert without_times(after) == without_times(arms)
+
+
+@pytest.fixture(scope="module")
+def diverging(small, tmp_path_factory, command):
+    """The other readings of the paper; of two learning rates one is far too high."""
+    workdir = tmp_path_factory.mktemp("runs") / "developmental"
+    readings = ("--config.core=table", "--config.not_yet_grown=frozen")
+    done = command(
+        *flags(workdir, *readings, "--config.learning_rates=1e-3,1e38", arms=("growth_100",))
+    )
+    assert (done.status, done.err) == (0, "")
+    return workdir, done.out
+
+
+def test_frozen_layers_and_the_table_s_core_go_through_all_phases(diverging):
+    curve = [row for row in rows_of(diverging[0]) if row["kind"] == "curve"]
+    curve = [row for row in curve if (row["purpose"], row["seed"]) == ("main", 0)]
+    names = ("gastrulation", "neurulation", "organogenesis", "growth", "connective", "maturation")
+    assert tuple(dict.fromkeys(row["stage"] for row in curve)) == names
+    costs = {}
+    for row, after in itertools.pairwise(curve):
+        if after["step"] > row["step"]:
+            costs[row["stage"]] = (after["flops"] - row["flops"]) / (after["step"] - row["step"])
+    # All layers are there from the start. The backward ends at L8, L7 and L1, and where the
+    # embedding trains it goes through all of them.
+    by_cost = ("organogenesis", "growth", "neurulation", "gastrulation", "maturation")
+    assert [costs[name] for name in by_cost] == sorted({costs[name] for name in by_cost})
+    assert curve[-1]["eval_nll"] < curve[0]["eval_nll"]
+
+
+def test_a_rate_that_diverges_is_reported_and_the_others_go_on(diverging):
+    workdir, out = diverging
+    finals = [row for row in rows_of(workdir) if row["kind"] == "final"]
+    tuning = {row["learning_rate"]: row for row in finals if row["purpose"] == "tuning"}
+    lost = tuning[1e38]
+    assert (lost["final_nll"], lost["min_nll"], lost["train_nll"]) == (None, None, None)
+    assert lost["reason"] == f"the loss was not finite at step {lost['diverged_step']}"
+    assert tuning[1e-3]["diverged_step"] is None
+    assert {row["learning_rate"] for row in finals if row["purpose"] == "main"} == {1e-3}
+    summary = json.loads((workdir / "summary.json").read_text())
+    tried = {each["learning_rate"]: each["final_nll"] for each in summary["tuning"]["growth_100"]}
+    assert tried == {1e-3: tuning[1e-3]["final_nll"], 1e38: None}
+    assert summary["arms"]["growth_100"]["rate_at_edge"] is True
+    page = (workdir / "report.html").read_text()
+    assert "At the edge of the grid" in page
+    assert "growth_100" in out
+
+
+def test_rates_that_all_diverge_are_named(small, tmp_path, command):
+    rates = "--config.learning_rates=1e37,1e38"
+    done = command(*flags(tmp_path / "run", rates, arms=ARMS[:1]))
+    assert done.status == 2
+    assert "every learning rate of (1e+37, 1e+38) diverged in uniform_100; set lower" in done.err
 
 
 def test_the_summary_and_report_have_every_arm(finished):

@@ -128,6 +128,13 @@ def test_growing_is_a_plain_loop_over_masked_models(grown):
     assert found.train_nll[2] == pytest.approx(float(train_nll), rel=1e-5)
 
 
+def test_layers_that_wait_as_random_weights_are_in_the_loop_too():
+    found = train_stages(CONFIG, PLANS["frozen"], CORPUS, [replica(4)], eval_every=4)
+    _, validation = literal(PLANS["frozen"], replica(4))
+    lasts = {point.stage: point.eval_nll[0] for point in found.points}
+    np.testing.assert_allclose(list(lasts.values()), validation, rtol=1e-5)
+
+
 def test_points_stand_at_both_ends_of_stages_and_between(grown):
     found, seen = grown
     assert [(point.stage, point.step) for point in found.points] == [
