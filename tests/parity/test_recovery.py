@@ -34,6 +34,15 @@ TRAINED = (17, 29)
 SIGMA, STEPS, EVERY = 0.5, 60, 10
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Torch's threads spin while they wait for each other: slow beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def checkpoint():
     return weights.load(weights.DEFAULT_MODEL)
