@@ -4,6 +4,9 @@
 
 Depth up-scaling: LIDAS in two steps of five layers. What every other operator to that depth
 costs before any training is measured beside it, and so are new layers that mean nothing.
+Perplexity on `paragraphs`, 54.11 before: lidas 90.50, midas 89.58, stack_last 3,352, stack_top
+7,716, insert_zero 54.11; the same layers in another order 92 to 141, blocks anywhere 90 to
+7,695, any layers 771 to 215,245 (five draws of each).
 
 Function preserving, as bfloat16:
 
