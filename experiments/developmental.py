@@ -152,24 +152,14 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.growth.arms import ArmSettings, arm_stages
     from jaxanatomy.growth.phases import growth_transformer
     from jaxanatomy.train.growing import Corpus
-    from jaxanatomy.train.schedule import WarmupStableDecay
 
-    for name in ("steps", "fewer_steps", "batch_rows", "eval_every"):
-        if config[name] < 1:
-            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
-    for name in ("arms", "seeds", "tuning_seeds", "learning_rates"):
-        if not config[name] or len(set(config[name])) < len(config[name]):
-            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
-    if set(config.seeds) & set(config.tuning_seeds) or min(*config.seeds, *config.tuning_seeds) < 0:
-        raise InputError(
-            "seeds and tuning_seeds must be 0 or above and have none in common; got "
-            f"{config.seeds} and {config.tuning_seeds}"
-        )
-    for rate in config.learning_rates:
-        WarmupStableDecay(rate, config.warmup, config.cooldown)
-    if not 0 <= config.weight_decay < float("inf"):
-        raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
+    _require_numbers(config)
     model, told = growth_transformer(), facts.facts(config.facts_seed)
+    if config.batch_rows > len(told.train):
+        raise InputError(
+            f"batch_rows must be at most the {len(told.train)} sentences to learn; got "
+            f"{config.batch_rows}"
+        )
     tokenizer = facts.word_tokenizer(told.train, model.vocab_size)
     length = facts.longest_row(told.train + told.validation)
     train, validation = (
@@ -194,6 +184,36 @@ def _plan(config: ConfigDict) -> _Plan:
         settings=settings,
         arms={name: arm_stages(name, model, settings) for name in config.arms},
     )
+
+
+def _require_numbers(config: ConfigDict) -> None:
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.train.schedule import WarmupStableDecay
+
+    for name in ("steps", "fewer_steps", "batch_rows", "eval_every"):
+        if config[name] < 1:
+            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
+    if "growth_50" in config.arms and config.fewer_steps > config.steps:
+        raise InputError(
+            f"fewer_steps, of growth_50, must be at most the {config.steps} steps of the other "
+            f"arms; got {config.fewer_steps}"
+        )
+    for name in ("arms", "seeds", "tuning_seeds", "learning_rates"):
+        if not config[name] or len(set(config[name])) < len(config[name]):
+            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
+    seeds = (*config.seeds, *config.tuning_seeds)
+    if set(config.seeds) & set(config.tuning_seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
+        raise InputError(
+            "seeds and tuning_seeds must be 0 or above, below 2^32, and have none in common; got "
+            f"{config.seeds} and {config.tuning_seeds}"
+        )
+    for name in ("shuffle_order", "facts_seed"):
+        if config[name] < 0:
+            raise InputError(f"{name} is a seed, 0 or above; got {config[name]}")
+    for rate in config.learning_rates:
+        WarmupStableDecay(rate, config.warmup, config.cooldown)
+    if not 0 <= config.weight_decay < float("inf"):
+        raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
 
 
 def _room(config: ConfigDict, train_NT: "np.ndarray") -> int:

@@ -180,6 +180,9 @@ class _Growing:
         alive_M = jnp.array([step is None for step in self.diverged])
         state = start(optimiser, trained, replicas=True)._replace(alive=alive_M)
 
+        # More steps than there are would only be padding.
+        eval_every = min(eval_every, len(self.rates_EM))
+
         def run(state, count: int):
             batches, rates = self._chunk(eval_every)
             return run_steps(loss, optimiser, state, frozen, batches, rates, count, replicas=True)

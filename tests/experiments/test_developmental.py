@@ -198,9 +198,13 @@ def test_the_summary_and_report_have_every_arm(finished):
         ("--config.arms=growth_10", "did you mean 'growth_100'"),
         ("--config.steps=3", "3 steps are too few for 6 phases"),
         ("--config.seeds=0,0", "seeds must name at least one, each once; got (0, 0)"),
-        ("--config.seeds=-1", "0 or above"),
+        ("--config.seeds=-1", "must be 0 or above, below 2^32, and have none in common"),
         ("--config.tuning_seeds=1", "have none in common; got (0, 1) and (1,)"),
         ("--config.learning_rates=0.0", "a learning rate must be above 0"),
+        ("--config.batch_rows=481", "at most the 480 sentences to learn; got 481"),
+        ("--config.shuffle_order=-1", "shuffle_order is a seed, 0 or above; got -1"),
+        ("--config.facts_seed=-1", "facts_seed is a seed, 0 or above; got -1"),
+        ("--config.seeds=4294967296", "below 2^32"),
         ("--config.eval_every=0", "eval_every must be a whole number above 0; got 0"),
         ("--config.warmup=0.9", "at most together; got 0.9 and 0.2"),
         ("--config.weight_decay=-1", "weight_decay must be 0 or above; got -1"),
@@ -215,6 +219,14 @@ def test_bad_input_is_one_line(small, tmp_path, command, flag, words):
     assert words in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "run" / "rows.jsonl").exists()
+
+
+def test_growth_50_has_no_more_steps_than_the_others(small, tmp_path, command):
+    more = "--config.fewer_steps=21"
+    done = command(*flags(tmp_path / "run", more, "--dry_run", arms=("growth_50",)))
+    assert done.status == 2
+    assert "fewer_steps, of growth_50, must be at most the 20 steps" in done.err
+    assert command(*flags(tmp_path / "run", more, "--dry_run", arms=ARMS[:1])).status == 0
 
 
 def test_the_dry_run_lists_arms_and_phases(small, tmp_path, command):
