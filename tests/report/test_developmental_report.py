@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxanatomy.data.facts import facts
+from jaxanatomy.growth.arms import ARMS
 from jaxanatomy.measures.developmental import summarise
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.developmental import figures
@@ -68,18 +69,23 @@ def texts(table):
 
 
 def test_the_verdict_says_only_what_intervals_allow(record):
-    (said,) = [line for line in developmental_report(record).sections[0].text if "against" in line]
-    assert "against uniform_100 it is worse (+0.300 nats) at the end, worse" in said
-    assert "against equal_flops it is not told apart (+0.000) at the end" in said
+    _, said = developmental_report(record).sections[0].text
+    assert said.startswith(
+        "At the end growth_100 is worse than uniform_100 (+0.300); not told apart from "
+        "equal_flops (+0.000). At its best growth_100 is worse than"
+    )
+    alone = [row for row in record.rows if row["arm"] == "growth_100"]
+    (_,) = developmental_report(dataclasses.replace(record, rows=alone)).sections[0].text
 
 
 def test_tables_hold_means_intervals_and_the_paper_s_figures(record):
-    arms, *_ = developmental_report(record).sections[0].content
+    arms, words = developmental_report(record).sections[0].content
     first, growth, _ = texts(arms)
     half = 4.302653 * 0.02 / np.sqrt(3)
     assert first[:5] == ["uniform_100", "1e-03", "64", "0.64", "6.4"]
     assert first[5] == f"1.000 [{1 - half:.3f}, {1 + half:.3f}]"
     assert (first[-2:], growth[-2:]) == (["11.0", "0.599"], ["11.0", "0.127"])
+    assert texts(words)[2] == ["equal_flops", ARMS["equal_flops"]]
     against, of_growth = developmental_report(record).sections[1].content
     assert texts(against)[0] == ["growth_100", *["+0.300 [+0.300, +0.300]"] * 2, "3"]
     assert [row[0] for row in texts(of_growth)] == ["uniform_100", "equal_flops"]
@@ -92,6 +98,7 @@ def test_rates_at_the_edge_and_completions_are_shown(record):
     assert "edge of the grid" in rates.note
     assert "uniform_100, growth_100, equal_flops" in rates.note
     (written,) = developmental_report(record).sections[4].content
+    assert written.header == ("prompt", "taught", "uniform 100", "growth 100", "equal flops")
     assert texts(written)[0] == ["the capital of france is", "paris", "✓", "✓", "✓"]
     assert texts(written)[-1] == ["hello how are", "you today", *["nothing"] * 3]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.data.facts import facts
+from jaxanatomy.growth.arms import ARMS
 from jaxanatomy.measures.developmental import (
     BASELINE,
     FINAL,
@@ -29,8 +30,8 @@ _WHAT = (
 _BEST = (
     "A model that knows its sentences by heart gets worse on their paraphrases, so a shorter or "
     "gentler schedule can win at the end without having learnt more. The lowest validation loss "
-    "of each seed on its way stands beside the last one. It is a minimum over some twenty "
-    "evaluations, as kind to one arm as to another."
+    "of each seed on its way stands beside the last one: a minimum over some twenty evaluations, "
+    "to which arms with phases add one or two for each."
 )
 _CURVES = (
     "Lines are means over seeds, bands their ranges. Dashed lines are the phases of growth_100; "
@@ -49,7 +50,11 @@ def developmental_report(record: Any) -> Report | None:
     summary = summarise(record.rows)
     arms = list(summary["arms"])
     sections = (
-        Section("Does growth win?", (_WHAT, *_verdicts(finals)), (_arms_table(summary),)),
+        Section(
+            "Does growth win?",
+            (_WHAT, *_verdicts(finals)),
+            (_arms_table(summary), _words_table(arms)),
+        ),
         Section("Differences between arms", (_BEST,), tuple(_difference_tables(finals, arms))),
         _curves_section(record.rows, arms),
         Section("Learning rates", (_RATES,), (_tuning_table(summary),)),
@@ -85,22 +90,29 @@ def _verdicts(finals: Sequence[Row]) -> list[str]:
     names = dict.fromkeys(row["arm"] for row in finals)
     if GROWTH not in names:
         return []
-    found = []
-    for other in names:
-        if other != GROWTH:
-            each = differences(finals, GROWTH, other)
-            said = ", ".join(f"{_side(each[m])} {words}" for m, words in _MEASURES.items())
-            found.append(f"against {other} it is {said}")
-    return [f"The paper's growth in all its steps: {'; '.join(found)}."] if found else []
+    said = []
+    for measure, when in _MEASURES.items():
+        sides: dict[str, list[str]] = {}
+        for other in names:
+            if other != GROWTH:
+                side, change = _side(differences(finals, GROWTH, other)[measure])
+                sides.setdefault(side, []).append(f"{other}{change}")
+        parts = [f"{side} {', '.join(others)}" for side, others in sides.items()]
+        said += [f"{when} growth_100 is {'; '.join(parts)}."] if parts else []
+    return [
+        " ".join(f"{line[0].upper()}{line[1:]}" for line in said)
+        + " (Differences of losses; those whose 95 % interval holds 0 are not told apart.)"
+    ][: len(said)]
 
 
-def _side(difference: Mapping[str, Any]) -> str:
+def _side(difference: Mapping[str, Any]) -> tuple[str, str]:
+    """Which side of 0 a difference is on, in words, and its size."""
     if difference["mean"] is None:
-        return "not measured"
-    change = f"{difference['mean']:+.3f}".replace("-", "−")
+        return "not measured against", ""
+    change = f" ({difference['mean']:+.3f})".replace("-", "−")
     if difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
-        return f"not told apart ({change})"
-    return f"{'better' if difference['high'] < 0 else 'worse'} ({change} nats)"
+        return "not told apart from", change
+    return "better than" if difference["high"] < 0 else "worse than", change
 
 
 def _arms_table(summary: Mapping[str, Any]) -> Table:
@@ -108,7 +120,8 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
     rows = []
     for name, arm in summary["arms"].items():
         published = paper.get(name, {}).get("val_loss")
-        losses = [_cell(arm[measure]) for measure in (*_MEASURES, "train_nll")]
+        losses = [_cell(arm[measure]) for measure in _MEASURES]
+        learnt = arm["train_nll"]["mean"]
         rows.append(
             (
                 Cell(name),
@@ -117,14 +130,14 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
                 Cell(f"{arm['flops'] / 1e12:.2f}", arm["flops"]),
                 Cell(f"{arm['seconds']:.1f}", arm["seconds"]),
                 *losses,
+                Cell(_number(learnt), learnt),
                 Cell(f"{arm['exact_completions']:.1f}", arm["exact_completions"]),
                 Cell("" if published is None else f"{published}", published),
             )
         )
     header = (
-        *("arm", "learning rate", "steps", "TFLOP", "seconds a seed", "final validation loss"),
-        *("lowest validation loss", "training loss at the end", "exact completions of 12"),
-        "paper, AH Table 8",
+        *("arm", "rate", "steps", "TFLOP", "seconds", "final loss", "lowest loss"),
+        *("training loss", "exact of 12", "AH Table 8"),
     )
     stopped = {
         name: arm["diverged_seeds"]
@@ -132,9 +145,16 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
         if arm["diverged_seeds"]
     }
     words = "; ".join(f"{name}: seeds {seeds}" for name, seeds in stopped.items())
-    note = f"Stopped, since a loss was not finite, and left out of means: {words}." if words else ""
-    caption = "Nats per token, means over seeds with 95 % intervals (Student)"
+    note = "Each arm has a learning rate of its own; seconds are of training one seed, here."
+    if words:
+        note += f" Stopped, since a loss was not finite, and left out of means: {words}."
+    caption = "Validation loss in nats per token, means over seeds with 95 % intervals (Student)"
     return Table(caption, header, tuple(rows), sortable=True, note=note)
+
+
+def _words_table(arms: Sequence[str]) -> Table:
+    rows = [(Cell(arm), Cell(ARMS.get(arm, ""))) for arm in arms]
+    return Table("What each arm is", ("arm", "training"), tuple(rows))
 
 
 def _difference_tables(finals: Sequence[Row], arms: Sequence[str]) -> list[Table]:
@@ -210,7 +230,8 @@ def _completions_table(finals: Sequence[Row], arms: Sequence[str]) -> Table:
         written = [first[arm]["completions"][index] for arm in arms]
         cells = [Cell("✓" if text == rest else text or "(ends)") for text in written]
         rows.append((Cell(prompt), Cell(rest), *cells))
-    return Table("What each arm writes", ("prompt", "taught", *arms), tuple(rows))
+    names = [arm.replace("_", " ") for arm in arms]  # narrow columns break at spaces
+    return Table("What each arm writes", ("prompt", "taught", *names), tuple(rows))
 
 
 def _cell(found: Mapping[str, Any], signed: bool = False) -> Cell:
