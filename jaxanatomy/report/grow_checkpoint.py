@@ -46,7 +46,7 @@ def grow_checkpoint_report(record: Any) -> Report | None:
         sections.append(Section(f"Perplexity on {shortened(text)}", (), content))
     sections[0] = Section(sections[0].title, (_METHOD, *_folder(summary)), sections[0].content)
     title = str(record.provenance.get("model") or "this model")
-    lead = f"{chosen} to {record.config.get('layers')} layers; {len(rows)} maps and draws."
+    lead = f"{chosen} to {record.config.get('layers')} layers; {len(rows)} rows."
     return Report("Growth of a trained model", title, lead, tuple(sections))
 
 
@@ -88,7 +88,7 @@ def _folder(summary: Mapping[str, Any]) -> tuple[str, ...]:
     if not summary:
         return ()
     words = (
-        f"The folder `{summary['folder']}` holds {summary['layers_after']} layers, was "
+        f"The folder {summary['folder']} holds {summary['layers_after']} layers, was "
         f"{summary['layers_before']}, in {summary['dtype']}; read back, its perplexity on "
         f"{shortened(summary['text'])} is {_number(summary['ppl_after'])}, was "
         f"{_number(summary['ppl_before'])}; the largest change of a logit is "
