@@ -24,12 +24,18 @@ def spec(leaf):
     return P(*[None] * (leaf.ndim - 1), "data")
 
 
-def main():
-    params = model.init(CONFIG, jax.random.key(0))
+def trained(key):
+    """Parameters, and a state whose moments are not zero."""
+    params = model.init(CONFIG, key)
     params = tree.with_layers(params, tree.stack(params["layers"]))
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
-    _, state = optimiser.update(params, optimiser.init(params), params)
-    expected = grow(growth_map("insert_zero", 4, 2), params, state, "rescale")
+    return params, optimiser.update(params, optimiser.init(params), params)[1]
+
+
+def main():
+    params, state = jax.jit(trained)(jax.random.key(0))
+    on_host = jax.tree.map(np.asarray, (params, state))
+    expected = grow(growth_map("insert_zero", 4, 2), *on_host, "rescale")
     shardings = jax.tree.map(lambda leaf: NamedSharding(MESH, spec(leaf)), (params, state))
     sharded = jax.device_put((params, state), shardings)
     function = jax.jit(functools.partial(grow, growth_map("insert_zero", 4, 2), moments="rescale"))
