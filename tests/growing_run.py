@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.loss import batch_of
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.pretraining import Pretraining
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import DepthStage, PretrainOptions, Setup
+from jaxanatomy.train.setup import PretrainOptions, Setup
 
 VOCABULARY, ROWS, LENGTH = 61, 8, 12
 OPTIONS = PretrainOptions(chunk=3, eval_every=4, checkpoint_every=2)

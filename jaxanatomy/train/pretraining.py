@@ -28,10 +28,11 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.apply import grow
+from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.train.loop import State, evaluate, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss
-from jaxanatomy.train.setup import DepthStage, Setup, Stream
+from jaxanatomy.train.setup import Setup, Stream
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
 

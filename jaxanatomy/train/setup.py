@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import optax
 
 from jaxanatomy import model
-from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.apply import MOMENTS
-from jaxanatomy.growth.maps import GrowthMap
+from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -27,21 +26,6 @@ class Stream(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DepthStage:
-    """A part of a run in which the model keeps its depth.
-
-    Attributes:
-      config: The architecture.
-      steps: How long it lasts.
-      growth: Where its layers come from in the stage before; None in the first stage.
-    """
-
-    config: ModelConfig
-    steps: int
-    growth: GrowthMap | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""The arms of the depth growth experiment: baseline, growth, LN-scaling (DG section 3.2)."""
+
+import dataclasses
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.growth.apply import grown_config
+from jaxanatomy.growth.flops import growth_flops, step_flops
+from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
+from jaxanatomy.growth.stages import depth_stages
+
+BASELINE = "baseline"
+LN_SCALING = "ln_scaling"
+EQUAL_FLOPS = "_equal_flops"
+ARMS = {
+    BASELINE: "all layers from the first step on",
+    LN_SCALING: "the same, the outputs of the norms of layer l divided by sqrt(l)",
+    **{name: operator.help for name, operator in OPERATORS.items()},
+    **{f"{LN_SCALING}_{name}": f"both: LN-scaling, and {name}" for name in OPERATORS},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthStage:
+    """A part of a run in which the model keeps its depth.
+
+    Attributes:
+      config: The architecture.
+      steps: How long it lasts.
+      growth: Where its layers come from in the stage before; None in the first stage.
+    """
+
+    config: ModelConfig
+    steps: int
+    growth: GrowthMap | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthArmSettings:
+    """What all arms share.
+
+    Attributes:
+      steps: Of the baseline, and of every arm that is compared at equal steps.
+      block: Layers b that a growth step adds; the depth at the start, too.
+      growing_share: Share of the steps in which PROP-alpha spreads the stages; what is left
+        is trained at the last depth.
+      alpha: Of PROP-alpha.
+      rows: Sequences of a batch.
+      length: Tokens of each.
+    """
+
+    steps: int
+    block: int
+    growing_share: float = 0.85
+    alpha: float = 1.0
+    rows: int = 8
+    length: int = 256
+
+    def __post_init__(self):
+        if not 0 < self.growing_share <= 1:
+            raise InputError(
+                f"growing_share must be above 0 and 1 at most; got {self.growing_share}; the "
+                "paper's is 0.85"
+            )
+
+
+def arm_names() -> tuple[str, ...]:
+    """Every arm that there is; those that grow have a twin of equal FLOPs."""
+    grown = (name for name in ARMS if _operator(name))
+    return (*ARMS, *(name + EQUAL_FLOPS for name in grown))
+
+
+def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tuple[DepthStage, ...]:
+    """The stages of an arm.
+
+    Args:
+      name: One of `arm_names()`. With `_equal_flops` a growing arm takes as many steps as
+        the FLOPs of the baseline buy it.
+      config: The architecture at the end, without LN-scaling; layers of one shape.
+      settings: What all arms share.
+
+    Raises:
+      InputError: No such arm; the depth is not reached in steps of b; fewer steps than stages.
+    """
+    choose("arm", name, arm_names())
+    base = name.removesuffix(EQUAL_FLOPS)
+    operator = _operator(base)
+    config = dataclasses.replace(config, ln_scaling=base.startswith(LN_SCALING))
+    if not operator:
+        return (DepthStage(config, settings.steps),)
+    steps = settings.steps if name == base else _steps_of_equal_flops(config, settings)
+    first, *rest = _depths(config, settings, steps)
+    stages = [DepthStage(config.with_layers(config.layers[: first.num_layers]), first.steps)]
+    for depth in rest:
+        before = stages[-1].config
+        growth = growth_map(operator, before.num_layers, settings.block)
+        stages.append(DepthStage(grown_config(before, growth), depth.steps, growth))
+    return tuple(stages)
+
+
+def total_flops(stages: tuple[DepthStage, ...], settings: DepthArmSettings) -> int:
+    """FLOPs of all steps of an arm, of one seed."""
+    return sum(
+        stage.steps * step_flops(stage.config, settings.rows, settings.length) for stage in stages
+    )
+
+
+def _operator(name: str) -> str:
+    """The growth operator of an arm; empty where the depth is constant."""
+    found = name.removeprefix(f"{LN_SCALING}_")
+    return found if found in OPERATORS else ""
+
+
+def _depths(config: ModelConfig, settings: DepthArmSettings, steps: int):
+    growing = round(settings.growing_share * steps)
+    return depth_stages(
+        settings.block, config.num_layers, settings.block, growing, steps, settings.alpha
+    )
+
+
+def _steps_of_equal_flops(config: ModelConfig, settings: DepthArmSettings) -> int:
+    """Steps whose FLOPs come nearest to the baseline's; the stages share them in proportion."""
+    shape = settings.rows, settings.length
+    budget = settings.steps * step_flops(config, *shape)
+    spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
+    guess = round(settings.steps * budget / spent)
+    # Stages are rounded to whole steps: the best of the neighbours.
+    return min(
+        range(max(1, guess - 3), guess + 4),
+        key=lambda steps: abs(
+            growth_flops(config, _depths(config, settings, steps), *shape) - budget
+        ),
+    )
