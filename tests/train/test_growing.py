@@ -12,6 +12,7 @@ from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.phases import Phase, Stage, stages
 from jaxanatomy.train import growing
 from jaxanatomy.train.growing import Corpus, Replica, train_stages
+from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.schedule import WarmupStableDecay
 
 pytestmark = pytest.mark.slow
@@ -154,6 +155,20 @@ def test_a_replica_that_diverges_stops_for_good_and_the_others_go_on(grown):
     assert (found.diverged[0], found.diverged[2]) == (None, None)
     assert 0 < found.diverged[1] < 4
     assert all(np.isnan(point.loss[1]) for point in found.points[2:])
+
+
+def test_a_replica_that_stopped_does_not_start_again_in_another_stage():
+    """Its parameters may be finite, and its gradient too, where other layers train."""
+    stage = PLANS["absent"][0]
+    making = growing._Growing(CONFIG, CORPUS, [replica(seed) for seed in (3, 4, 5)], 12)
+    making.grow(stage)
+    making.diverged = [None, 0, None]
+    before = tree.get(making.blocks[1], "q_proj")
+    making.train(stage, adamw(), 3, lambda steps: None)
+    after = tree.get(making.blocks[1], "q_proj")
+    same = [np.array_equal(*pair) for pair in zip(before, after, strict=True)]
+    assert same == [False, True, False]
+    assert np.isnan(making.points[-1].loss).tolist() == [False, True, False]
 
 
 def test_a_clone_without_noise_starts_where_its_source_is():
