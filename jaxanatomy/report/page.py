@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report.claims.report import claims_report
+from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.developmental.report import developmental_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.report.grow_checkpoint import grow_checkpoint_report
@@ -30,6 +31,7 @@ REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     structure_report,
     predictability_report,
     manipulation_report,
+    depth_growth_report,
     developmental_report,
     grow_checkpoint_report,
     claims_report,

@@ -15,7 +15,7 @@ Several seeds may train side by side, with a leading axis M on every array.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ class Point:
       seconds: Training time so far, without compilation and evaluation, divided by the
         number of seeds.
       loss: Mean training loss of the steps since the last point; None at a stage's start.
-      eval_nll: NLL of the evaluation batches, nats per token.
+      eval_nll: NLL of all evaluation batches, nats per token.
+      by_source: The same of each source.
       reason: Why a seed stopped; empty while it goes on.
     """
 
@@ -59,6 +60,7 @@ class Point:
     seconds: float
     loss: list[float | None]
     eval_nll: list[float]
+    by_source: dict[str, list[float]]
     reason: list[str]
 
 
@@ -69,13 +71,15 @@ StepLog = Callable[[int, np.ndarray, np.ndarray], Any]  # first step, rates [E],
 class Pretraining:
     """A run; `train` does all of it, or what is left of it."""
 
-    def __init__(self, setup: Setup, streams: Sequence[Stream], evaluation: Sequence[Batch]):
+    def __init__(
+        self, setup: Setup, streams: Sequence[Stream], evaluation: Mapping[str, Sequence[Batch]]
+    ):
         """Checks; no array is made.
 
         Args:
           setup: What is trained.
           streams: One for each seed.
-          evaluation: Batches to score, of one shape.
+          evaluation: Batches to score, of one shape, by source.
 
         Raises:
           InputError: Several seeds on several devices, or rows that cannot be shared out.
@@ -101,7 +105,10 @@ class Pretraining:
             )
         self._place.check_rows(rows // self._options.accumulate)
         self._rates_E = setup.schedule.rates(setup.steps)
-        self._evaluation = [self._place.rows(batch) for batch in evaluation]
+        self._evaluation = {
+            name: [self._place.rows(batch) for batch in batches]
+            for name, batches in evaluation.items()
+        }
         # Where each stage ends.
         self._ends = np.cumsum([stage.steps for stage in setup.stages]).tolist()
 
@@ -273,13 +280,11 @@ class Pretraining:
 
     def _emit(self, loss: LanguageModelLoss, state: State, emit: Emit) -> None:
         """Scores the model and tells of it."""
-        frozen = dict.fromkeys(state.params) | {"layers": (None,) * len(state.params["layers"])}
-        sums_M, weights = 0.0, 0.0
-        for batch in self._evaluation:
-            weight = float(loss.weight(batch))
-            nll_M = evaluate(loss, state.params, frozen, batch, replicas=self._replicas)
-            sums_M = sums_M + weight * np.asarray(nll_M, np.float64).reshape(-1)
-            weights += weight
+        sums = {
+            name: self._score(loss, state, batches) for name, batches in self._evaluation.items()
+        }
+        total_M = sum(sum_M for sum_M, _ in sums.values())
+        weight = sum(weight for _, weight in sums.values())
         alive_M = np.asarray(state.alive).reshape(-1)
         # Every process has the same numbers; losses are those of whole batches.
         mean_M = np.mean(self._losses, axis=0) if self._losses else [None] * len(alive_M)
@@ -292,10 +297,24 @@ class Pretraining:
                 flops=self._flops,
                 seconds=self._seconds,
                 loss=[None if value is None else float(value) for value in mean_M],
-                eval_nll=(sums_M / weights).tolist(),
+                eval_nll=(total_M / weight).tolist(),
+                by_source={name: (sum_M / own).tolist() for name, (sum_M, own) in sums.items()},
                 reason=["" if alive else "diverged: the loss is not finite" for alive in alive_M],
             )
         )
+
+    def _score(self, loss, state: State, batches) -> tuple[np.ndarray, float]:
+        """Summed NLL of batches for each seed, [M], and the number of predictions."""
+        frozen = dict.fromkeys(state.params) | {"layers": (None,) * len(state.params["layers"])}
+        sum_M, total = np.zeros(len(self._setup.seeds)), 0.0
+        for batch in batches:
+            weight = float(loss.weight(batch))
+            if not weight:
+                continue  # padding alone: it has no mean
+            nll_M = evaluate(loss, state.params, frozen, batch, replicas=self._replicas)
+            sum_M = sum_M + weight * np.asarray(nll_M, np.float64).reshape(-1)
+            total += weight
+        return sum_M, total
 
     def _save(self, snapshots: Snapshots, config: ModelConfig, state: State, streams) -> None:
         meta = {

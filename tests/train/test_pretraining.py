@@ -62,7 +62,8 @@ def plain_loop(seed):
             update, moments = jax.jit(optimiser.update)(gradient, moments, params)
             params = optax.apply_updates(params, update)
             losses.append(float(loss))
-            both = [mean_loss(stage.config, params, b) for b in growing_run.evaluation()]
+            sources = growing_run.evaluation().values()
+            both = [mean_loss(stage.config, params, batch) for (batch,) in sources]
             scores.append(float(np.mean(both)))
             step += 1
     return losses, scores
@@ -86,6 +87,8 @@ def test_losses_and_scores_are_those_of_a_plain_loop(whole, oracle):
     for point in points:
         if point.loss != [None]:  # not before the first step of a stage
             np.testing.assert_allclose(point.eval_nll[0], scores[point.step - 1], rtol=1e-5)
+            assert np.mean([*point.by_source.values()]) == pytest.approx(point.eval_nll[0])
+            assert point.by_source["one"] != point.by_source["other"]
 
 
 def test_points_stand_at_both_ends_of_a_stage_and_every_few_steps(whole, oracle):
