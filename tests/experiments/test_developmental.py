@@ -128,16 +128,16 @@ def diverging(small, tmp_path_factory, command):
     """The other readings of the paper; of two learning rates one is far too high."""
     workdir = tmp_path_factory.mktemp("runs") / "developmental"
     readings = ("--config.core=table", "--config.not_yet_grown=frozen")
-    done = command(
-        *flags(workdir, *readings, "--config.learning_rates=1e-3,1e38", arms=("growth_100",))
-    )
+    rates = "--config.learning_rates=1e-3,1e38"
+    done = command(*flags(workdir, *readings, rates, arms=("growth_100", "core_alone")))
     assert (done.status, done.err) == (0, "")
     return workdir, done.out
 
 
 def test_frozen_layers_and_the_table_s_core_go_through_all_phases(diverging):
     curve = [row for row in rows_of(diverging[0]) if row["kind"] == "curve"]
-    curve = [row for row in curve if (row["purpose"], row["seed"]) == ("main", 0)]
+    which = ("growth_100", "main", 0)
+    curve = [row for row in curve if (row["arm"], row["purpose"], row["seed"]) == which]
     names = ("gastrulation", "neurulation", "organogenesis", "growth", "connective", "maturation")
     assert tuple(dict.fromkeys(row["stage"] for row in curve)) == names
     costs = {}
@@ -154,6 +154,7 @@ def test_frozen_layers_and_the_table_s_core_go_through_all_phases(diverging):
 def test_a_rate_that_diverges_is_reported_and_the_others_go_on(diverging):
     workdir, out = diverging
     finals = [row for row in rows_of(workdir) if row["kind"] == "final"]
+    finals = [row for row in finals if row["arm"] == "growth_100"]
     tuning = {row["learning_rate"]: row for row in finals if row["purpose"] == "tuning"}
     lost = tuning[1e38]
     assert (lost["final_nll"], lost["min_nll"], lost["train_nll"]) == (None, None, None)
@@ -167,6 +168,18 @@ def test_a_rate_that_diverges_is_reported_and_the_others_go_on(diverging):
     page = (workdir / "report.html").read_text()
     assert "At the edge of the grid" in page
     assert "growth_100" in out
+
+
+def test_the_core_alone_is_a_model_of_two_layers(diverging):
+    core = [row for row in rows_of(diverging[0]) if row["arm"] == "core_alone"]
+    assert {row["stage"] for row in core} == {"core"}
+    (final,) = (row for row in core if (row["kind"], row["seed"]) == ("final", 0))
+    layers = 2 * (4 * 8 * 8 + 3 * 8 * 32)
+    weights = layers + 494 * 8
+    products = 6 * 72 * weights + 2 * 3 * 4 * 72 * 72 * 8
+    assert final["flops"] == 20 * products
+    assert len(final["completions"]) == 12
+    assert final["final_nll"] > 0
 
 
 def test_rates_that_all_diverge_are_named(small, tmp_path, command):
