@@ -258,7 +258,7 @@ def _curve_rows(plan: _Plan, arm: str, seeds: list[int], point) -> list[dict[str
         row = {"hash": plan.hash(arm, seed, **labels), "arm": arm, "seed": seed, **labels}
         row |= {"layers": plan.arms[arm][point.stage].config.num_layers, "tokens": point.tokens}
         row |= {"flops": point.flops, "seconds": point.seconds}
-        row |= {"loss": None if point.loss[at] is None else finite(point.loss[at])}
+        row |= {"loss": finite(point.loss[at])}
         row |= {"eval_nll": finite(point.eval_nll[at])}
         by_source = {name: finite(values[at]) for name, values in point.by_source.items()}
         rows.append(row | {"eval_nll_by_source": by_source, "reason": point.reason[at]})

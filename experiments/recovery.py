@@ -257,7 +257,7 @@ class _CurveRows:
         for point in points:
             row = {"hash": self._hash(point.replica, point.step), **self._labels(point.replica)}
             row |= {"train_text": self._plan.train_text.name, "step": point.step}
-            row |= {"loss": None if point.loss is None else finite(point.loss)}
+            row |= {"loss": finite(point.loss)}
             row |= evaluation_fields(point.nll_P, self._document_P)
             row |= {"reason": point.reason} if point.reason else {}
             rows.append(row | {"text": self._plan.text.name})

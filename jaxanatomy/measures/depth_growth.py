@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.data.questions import Question
-from jaxanatomy.measures.developmental import finite, paired_interval
+from jaxanatomy.measures.developmental import paired_interval
+from jaxanatomy.measures.losses import finite
 
 Row = Mapping[str, Any]
 BASELINE = "baseline"

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.measures.losses import finite
+
 Row = Mapping[str, Any]
 BASELINE = "uniform_100"
 CURVE, FINAL = "curve", "final"
@@ -23,11 +25,6 @@ def paired_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
         return float("nan"), float("nan")
     half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def finite(value: float | None) -> float | None:
-    """A number as JSON has it: None where it is not finite."""
-    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def developmental_rows(

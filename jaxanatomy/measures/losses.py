@@ -84,10 +84,9 @@ def unit_sums(nll_P: np.ndarray, unit_P: np.ndarray) -> Row:
     }
 
 
-def finite(value: float) -> float | None:
-    """A float for JSON: None where it is not finite."""
-    value = float(value)
-    return value if math.isfinite(value) else None
+def finite(value: float | None) -> float | None:
+    """A float for JSON: None where it is not finite, or not there."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _loss(nll_P: np.ndarray, baseline_P: np.ndarray, interval: np.ndarray) -> Row:

@@ -21,7 +21,14 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.phases import Stage
 from jaxanatomy.train.loop import adamw, evaluate, run_steps, start
-from jaxanatomy.train.loss import Batch, LanguageModelLoss, merge, packed_batch, partition
+from jaxanatomy.train.loss import (
+    Batch,
+    LanguageModelLoss,
+    merge,
+    nothing_frozen,
+    packed_batch,
+    partition,
+)
 from jaxanatomy.train.schedule import WarmupStableDecay
 
 Blocks = dict[int, tree.Block]
@@ -229,9 +236,10 @@ class _Growing:
     def score(self, batch: Batch) -> list[float]:
         """The loss of the model as it is on a batch."""
         params = {**self.ends, "layers": _stack(self._ordered())}
-        nothing = {name: None for name in self.ends} | {"layers": (None,) * len(params["layers"])}
         loss = LanguageModelLoss(self.grown())
-        return np.asarray(evaluate(loss, params, nothing, batch, replicas=True)).tolist()
+        return np.asarray(
+            evaluate(loss, params, nothing_frozen(params), batch, replicas=True)
+        ).tolist()
 
     def _ordered(self) -> list[tree.Block]:
         return [self.blocks[layer] for layer in sorted(self.blocks)]

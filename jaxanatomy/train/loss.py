@@ -152,6 +152,11 @@ def partition(
     )
 
 
+def nothing_frozen(params: tree.Params) -> tree.Params:
+    """The frozen half of a model of which everything trains, its layers stacked."""
+    return dict.fromkeys(params) | {"layers": (None,) * len(params["layers"])}
+
+
 def merge(trained: tree.Params, frozen: tree.Params) -> tree.Params:
     """The inverse of `partition`: one tree of parameters, its layers stacked."""
     layers = map(_either, trained["layers"], frozen["layers"])

@@ -31,7 +31,7 @@ from jaxanatomy.growth.apply import grow
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.train.loop import State, evaluate, run_steps
-from jaxanatomy.train.loss import Batch, LanguageModelLoss
+from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.setup import Setup, Stream
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
@@ -94,10 +94,8 @@ class Pretraining:
             )
         if len(streams) != len(setup.seeds):
             raise ValueError(f"{len(streams)} streams for {len(setup.seeds)} seeds")
-        first = streams[0].state()
-        self._shape_BT = streams[0].next().token_BT.shape
-        streams[0].restore(first)
-        rows = self._shape_BT[0] * jax.process_count()
+        self._like = _first_batch(streams[0])
+        rows = len(self._like.token_BT) * jax.process_count()
         if rows % self._options.accumulate:
             raise InputError(
                 f"accumulate must divide the rows of a batch; got {self._options.accumulate} and "
@@ -147,7 +145,7 @@ class Pretraining:
         self._seconds, self._tokens, self._flops = 0.0, 0, 0
         self._losses: list[np.ndarray] = []
         if found is None:
-            return self._start(self._setup.stages[0].config)
+            return self._place.make(functools.partial(self._initial, self._setup.stages[0].config))
         config, meta = found
         expected = self._setup.stages[meta["stage"]].config
         if config != expected:
@@ -164,9 +162,6 @@ class Pretraining:
         params, moments = (self._abstract(part) for part in (state.params, state.moments))
         params, moments = snapshots.restore(params, moments)
         return State(params, moments, jnp.asarray(meta["alive"]))
-
-    def _start(self, config: ModelConfig) -> State:
-        return self._place.make(functools.partial(self._initial, config))
 
     def _initial(self, config: ModelConfig) -> State:
         def one(seed: jax.Array) -> State:
@@ -209,8 +204,7 @@ class Pretraining:
             log(self._step, rates_E[:count], losses_EM)
             self._account(stage.config, losses_EM)
             progress(count)
-            evaluated = self._step % self._options.eval_every == 0 or self._step == end
-            if evaluated:
+            if self._step % self._options.eval_every == 0 or self._step == end:
                 self._emit(loss, state, emit)
             if not np.asarray(state.alive).any():
                 break
@@ -225,12 +219,10 @@ class Pretraining:
         return State(params, moments, state.alive)
 
     def _run(self, loss, state: State, batches, rates_E: np.ndarray, count: int):
-        """Steps of a chunk; what is empty of `frozen` is as `loss.merge` wants it."""
-        params = state.params
-        frozen = dict.fromkeys(params) | {"layers": (None,) * len(params["layers"])}
+        """Steps of a chunk."""
         rates = np.repeat(rates_E[:, None], len(self._setup.seeds), axis=1)
         return run_steps(
-            *(loss, self._setup.optimiser, state, frozen),
+            *(loss, self._setup.optimiser, state, nothing_frozen(state.params)),
             self._place.rows(batches, axis=2 if self._replicas else 1),
             self._place.everywhere(rates if self._replicas else rates_E),
             count,
@@ -263,16 +255,14 @@ class Pretraining:
         return chunk, rates_E, count, [stream.state() for stream in self._streams]
 
     def _empty_chunk(self) -> tuple[Batch, np.ndarray]:
-        state = self._streams[0].state()
-        batch = self._streams[0].next()
-        self._streams[0].restore(state)
         lead = (self._options.chunk, *([len(self._streams)] if self._replicas else []))
-        zeros = jax.tree.map(lambda leaf: np.zeros((*lead, *leaf.shape), leaf.dtype), batch)
+        zeros = jax.tree.map(lambda leaf: np.zeros((*lead, *leaf.shape), leaf.dtype), self._like)
         return zeros, np.zeros(self._options.chunk, np.float32)
 
     def _account(self, config: ModelConfig, losses_EM: np.ndarray) -> None:
         count = len(losses_EM)
-        rows, length = self._shape_BT[0] * jax.process_count(), self._shape_BT[1]
+        rows, length = self._like.token_BT.shape
+        rows *= jax.process_count()
         self._step += count
         self._tokens += count * rows * length
         self._flops += count * step_flops(config, rows, length)
@@ -305,7 +295,7 @@ class Pretraining:
 
     def _score(self, loss, state: State, batches) -> tuple[np.ndarray, float]:
         """Summed NLL of batches for each seed, [M], and the number of predictions."""
-        frozen = dict.fromkeys(state.params) | {"layers": (None,) * len(state.params["layers"])}
+        frozen = nothing_frozen(state.params)
         sum_M, total = np.zeros(len(self._setup.seeds)), 0.0
         for batch in batches:
             weight = float(loss.weight(batch))
@@ -328,6 +318,14 @@ class Pretraining:
             "streams": streams,
         }
         snapshots.save(Snapshot(self._step, config, state.params, state.moments, meta))
+
+
+def _first_batch(stream: Stream) -> Batch:
+    """A batch of a stream, which stays where it is."""
+    state = stream.state()
+    batch = stream.next()
+    stream.restore(state)
+    return batch
 
 
 def _describe(config: ModelConfig) -> str:
