@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.data.questions import Question
-from jaxanatomy.measures.developmental import paired_interval
 from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.statistics import paired_interval
 
 Row = Mapping[str, Any]
 BASELINE = "baseline"

@@ -1,30 +1,16 @@
 """Rows and summary of the developmental experiment (AH section 4.6.3, Tables 8 and 9)."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.statistics import paired_interval
 
 Row = Mapping[str, Any]
 BASELINE = "uniform_100"
 CURVE, FINAL = "curve", "final"
-
-
-def paired_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of differences over seeds; NaN for fewer than two.
-
-    Seeds are few, so this is no bootstrap: mean -+ t s / sqrt(n), s with n - 1.
-    """
-    from scipy.stats import t
-
-    values = np.asarray(values, np.float64)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def developmental_rows(

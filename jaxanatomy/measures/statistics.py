@@ -5,7 +5,7 @@ exponentiated in float64.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -243,3 +243,52 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (x, y))
     spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     return np.divide((x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0)
+
+
+def paired_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's interval of the mean of differences over seeds; NaN for fewer than two.
+
+    Seeds are few, so this is no bootstrap: mean -+ t s / sqrt(n), s with n - 1.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def student_difference(
+    row: Mapping[str, Any], other: Mapping[str, Any], level: float
+) -> tuple[float, float, float]:
+    """How much more a variant loses than another one, with Student's interval over units.
+
+    The bootstrap of the rows cannot serve far out in the tails: ten documents, resampled,
+    give percentiles that are as narrow as if their spread were known, at level 1 - 0.05 / 135
+    missed by chance 20 times as often as they should. Here the mean over tokens is linearised:
+    the residuals of the units are d - m t, with d their differences, t their tokens and
+    m = sum(d) / sum(t); its variance is U / (U - 1) sum((d - m t)^2) / sum(t)^2, and the
+    quantile that of U - 1 degrees of freedom.
+
+    Args:
+      row: With `unit_nll` and `unit_tokens` [U].
+      other: Likewise, on the same text.
+      level: Coverage of the interval.
+
+    Returns:
+      (difference, low, high) of the mean NLLs in nats per token; NaN where a loss is not finite,
+      the texts differ or there is one unit only.
+    """
+    from scipy.stats import t
+
+    if row["unit_tokens"] != other["unit_tokens"] or len(row["unit_tokens"]) < 2:
+        return math.nan, math.nan, math.nan
+    tokens_U = np.asarray(row["unit_tokens"], np.float64)
+    own_U, other_U = (np.array(each["unit_nll"], np.float64) for each in (row, other))
+    difference_U, units = own_U - other_U, len(tokens_U)
+    mean = difference_U.sum() / tokens_U.sum()
+    squares = ((difference_U - mean * tokens_U) ** 2).sum()
+    half = t.ppf((1 + level) / 2, units - 1) * math.sqrt(units / (units - 1) * squares)
+    half /= tokens_U.sum()
+    return float(mean), float(mean - half), float(mean + half)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxanatomy.measures import developmental
-from jaxanatomy.measures.developmental import choose_rate, developmental_rows, paired_interval
+from jaxanatomy.measures.developmental import choose_rate, developmental_rows
+from jaxanatomy.measures.statistics import paired_interval
 
 PROMPTS = (("a", "b c"), ("d", "e"))
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from jaxanatomy.report.claims.tried import gains, improves, student_difference
+from jaxanatomy.measures.statistics import student_difference
+from jaxanatomy.report.claims.tried import gains, improves
 
 # Upper 2.5 % of Student's t with 3 degrees of freedom, from a printed table.
 T_3 = 3.182446305284263

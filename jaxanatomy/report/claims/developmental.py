@@ -11,9 +11,9 @@ from jaxanatomy.measures.developmental import (
     FINAL,
     differences,
     of_purpose,
-    paired_interval,
     rate_at_edge,
 )
+from jaxanatomy.measures.statistics import paired_interval
 from jaxanatomy.report.claims.claim import (
     Answer,
     Claim,
