@@ -77,8 +77,9 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
     """A mixture as a config writes it.
 
     Args:
-      given: A name in `MIXTURES`, or texts such as "0.7 library_code", one for each source;
-        the weight may be left out where there is only one.
+      given: A name in `MIXTURES`, or texts such as "0.7 library_code", one for each source,
+        in one text with commas between them or in several; the weight may be left out where
+        there is only one.
 
     Raises:
       InputError: It is malformed, or as `Mixture`.
@@ -86,7 +87,9 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
     if isinstance(given, str) and given in MIXTURES:
         return parse_mixture(MIXTURES[given])
     if isinstance(given, str):
-        choose("mixture", given, MIXTURES)
+        if " " not in given.strip():
+            choose("mixture", given, MIXTURES)
+        given = given.split(",")
     if len(given) == 1 and " " not in given[0].strip():
         return Mixture((given[0].strip(),), (1.0,))
     sources, weights = [], []

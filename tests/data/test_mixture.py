@@ -111,7 +111,9 @@ def test_the_corpus_of_the_paper():
 def test_a_mixture_as_a_config_writes_it():
     mixture = parse_mixture(("0.25 file with spaces.txt#lines", " 0.75 primitives "))
     assert mixture == Mixture(("file with spaces.txt#lines", "primitives"), (0.25, 0.75))
+    assert parse_mixture("0.25 file with spaces.txt#lines, 0.75 primitives") == mixture
     assert parse_mixture(("library_code",)) == Mixture(("library_code",), (1.0,))
+    assert parse_mixture("1 library_code") == Mixture(("library_code",), (1.0,))
     with pytest.raises(InputError, match="unknown mixture 'ofline'; did you mean 'offline'"):
         parse_mixture("ofline")
     with pytest.raises(InputError, match=r"'WEIGHT SOURCE', like '0\.7 library_code'; got 'b'"):
