@@ -16,6 +16,7 @@ from jaxanatomy.report.claims.report import claims_report
 from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.developmental.report import developmental_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
+from jaxanatomy.report.flops import flops_report
 from jaxanatomy.report.grow_checkpoint import grow_checkpoint_report
 from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
@@ -34,6 +35,7 @@ REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     depth_growth_report,
     developmental_report,
     grow_checkpoint_report,
+    flops_report,
     claims_report,
 )
 

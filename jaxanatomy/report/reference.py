@@ -1,4 +1,4 @@
-"""The figures of the paper that a report shows beside its own (AH Tables 1 to 8 and 10)."""
+"""The figures of the papers that a report shows beside its own (AH Tables 1 to 10, DG 1, 7, 8)."""
 
 import copy
 import functools
@@ -24,7 +24,7 @@ def paper_table(name: str) -> Any:
     Args:
       name: For example "table1" (printed degradations and categories), "table2_r2"
         ({component: [average, best]}), "table3_delta_correlation" ({component: value}),
-        "table4_ppl" ({strategy: perplexity}) or "table5_recovery".
+        "table4_ppl" ({strategy: perplexity}) or "table5_recovery"; those of DG begin with "dg_".
 
     Returns:
       A new copy, so that a reader may change it.

@@ -10,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 from jaxanatomy import model
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth import flops, phases
+from jaxanatomy.growth.smollm import MODELS
 from jaxanatomy.growth.stages import depth_stages
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, partition
 
@@ -98,23 +99,17 @@ def test_frozen_layers_cost_less():
     assert costs[3] == lowered + below
 
 
-def smollm(layers, width, ffn, heads, kv_heads):
-    """DG Table 2."""
-    return ModelConfig.uniform(
-        *(layers, heads, kv_heads, ffn), vocab_size=49_152, hidden_size=width, head_dim=64
-    )
-
-
-# Model, sequences of 2,048 tokens in a batch, PFLOPs of DG Table 7: standard, grown, ratio.
+# PFLOPs of DG Table 7: standard, grown, ratio.
 TABLE_7 = {
-    "360m": (smollm(32, 960, 2560, 15, 5), 512, 613_527.488, 476_147.897, 1.289),
-    "1.7b": (smollm(24, 2048, 8192, 32, 32), 1024, 4_813_222.102, 3_736_608.182, 1.288),
+    "smollm_360m": (613_527.488, 476_147.897, 1.289),
+    "smollm_1p7b": (4_813_222.102, 3_736_608.182, 1.288),
 }
 
 
 @pytest.mark.parametrize("name", TABLE_7)
 def test_petaflops_of_the_papers_table_7(name):
-    config, rows, standard, grown, ratio = TABLE_7[name]
+    standard, grown, ratio = TABLE_7[name]
+    config, rows = MODELS[name].config, MODELS[name].rows
     found = flops.growth_flops(config, [(config.num_layers, 200_000)], rows, 2048) / 1e15
     assert found == pytest.approx(standard, rel=1e-9)
     stages = depth_stages(4, config.num_layers, 4, 170_000, 200_000)
@@ -132,7 +127,7 @@ def test_petaflops_of_the_papers_table_7(name):
 
 
 def test_equal_flops_buy_fewer_steps_of_the_deep_model():
-    config, rows, *_ = TABLE_7["360m"]
+    config, rows = MODELS["smollm_360m"].config, MODELS["smollm_360m"].rows
     each = flops.step_flops(config, rows, 2048)
     assert flops.steps_of_equal_flops(config, 17 * each, rows, 2048) == 17
     assert flops.steps_of_equal_flops(config, 17 * each + each // 2 + 1, rows, 2048) == 18

@@ -1,0 +1,189 @@
+"""FLOPs: what growing a model in depth saves, beside the paper's Table 7.
+
+The method (DG Table 7): count the matrix products of a step at each depth, three times those
+of the forward; multiply by the steps of each stage; divide the sum of a run at full depth by
+it. No model is run and no weights are read.
+
+    python -m experiments.flops --config=configs/flops.py --workdir=runs/flops
+
+`rows.jsonl` has a row for each model and arm; the arm that grows has one for each way to round
+the steps of its stages.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli
+
+if TYPE_CHECKING:
+    from jaxanatomy.config import ModelConfig
+    from jaxanatomy.growth.depth_arms import DepthArmSettings
+
+SHAPE = "shape"
+ROWS = 512  # of models that the paper does not have
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Counts, then writes rows, summary and report, and prints the table."""
+    from jaxanatomy import report, runs
+    from jaxanatomy.measures.flops import summarise
+    from jaxanatomy.report.flops import flops_table
+
+    plan = _plan(config)
+    provenance = runs.provenance(
+        architectures={model.name: model.config.to_dict() for model in plan}
+    )
+    rows = [row for model in plan for row in model.rows()]
+    with runs.Run.open(workdir, config.to_dict(), provenance) as results:
+        results.append(rows)
+        results.write_summary(summarise(results.rows))
+        path = report.write_report(results.folder)
+        print(flops_table(results.rows))
+        print(f"\nreport: {path}")
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The stages of each model that grows."""
+    from jaxanatomy.measures.flops import GROWN, REMAINDER
+
+    lines = []
+    for model in _plan(config):
+        settings = model.settings
+        lines.append(
+            f"{model.name}: {model.config.num_layers} layers, {model.config.parameter_count:,} "
+            f"parameters, {settings.steps:,} steps of {settings.rows} x {settings.length} tokens"
+        )
+        for row in model.rows():
+            if (row["arm"], row["rounding"]) == (GROWN, REMAINDER):
+                stages = (f"{steps:,} with {layers}" for layers, steps in row["stages"])
+                lines.append(f"  steps with so many layers: {', '.join(stages)}")
+    return "\n".join(lines)
+
+
+def describe() -> str:
+    """Models, arms and ways to round, a line each."""
+    from jaxanatomy.growth.smollm import MODELS
+    from jaxanatomy.measures.flops import ARMS, ROUNDINGS
+    from jaxanatomy.weights import KINDS
+
+    models = {name: "of the paper (DG Table 2)" for name in MODELS}
+    models |= {SHAPE: "the architecture in config.shape"}
+    ids = {kind.form: kind.help for kind in KINDS.values()}
+    sections = {"models": models, "model ids, of which only the architecture is read": ids}
+    return cli.format_sections(sections | {"arms": ARMS, "rounding": ROUNDINGS})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """A model whose cost is asked for.
+
+    Attributes:
+      name: As the config names it.
+      config: Its architecture.
+      settings: Steps, stages and batch.
+    """
+
+    name: str
+    config: "ModelConfig"
+    settings: "DepthArmSettings"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each arm, beside the paper's figures."""
+        from jaxanatomy import runs
+        from jaxanatomy.errors import InputError
+        from jaxanatomy.measures.flops import beside_the_paper, cost_rows
+
+        try:
+            rows = cost_rows(self.config, self.settings)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
+        printed, reason = self._printed()
+        made = {
+            "code": runs.code_version(),
+            "model": self.name,
+            "architecture": self.config.to_dict(),
+            "settings": dataclasses.asdict(self.settings),
+        }
+        return [
+            {
+                "hash": runs.row_hash(arm=row["arm"], rounding=row["rounding"], **made),
+                "model": self.name,
+                **beside_the_paper(row, printed, reason),
+            }
+            for row in rows
+        ]
+
+    def _printed(self) -> tuple[dict[str, float] | None, str]:
+        """The paper's figures if model and settings are its own, else None and why."""
+        from jaxanatomy.report.reference import paper_table
+
+        table = paper_table("dg_table7")
+        if self.name not in table["models"]:
+            return None, "the paper has no such model"
+        printed = table["models"][self.name]
+        papers = table["settings"] | {"rows": printed.pop("rows")}
+        other = [
+            name
+            for name, value in dataclasses.asdict(self.settings).items()
+            if value != papers[name]
+        ]
+        reason = f"not with the paper's {', '.join(other)}"
+        return (None, reason) if other else (printed, "")
+
+
+def _plan(config: ConfigDict) -> list[_Model]:
+    from jaxanatomy.errors import InputError
+    from jaxanatomy.growth.depth_arms import DepthArmSettings
+    from jaxanatomy.growth.smollm import MODELS
+
+    if not config.models or len(set(config.models)) < len(config.models):
+        raise InputError(f"models must name at least one, each once; got {tuple(config.models)}")
+    for name in ("steps", "length"):
+        if config[name] < 1:
+            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
+    if config.rows is not None and not (isinstance(config.rows, int) and config.rows > 0):
+        raise InputError(f"rows must be a whole number above 0, or none; got {config.rows}")
+    plan = []
+    for name in config.models:
+        rows = MODELS[name].rows if name in MODELS else ROWS
+        settings = DepthArmSettings(
+            steps=config.steps,
+            block=config.block,
+            growing_share=config.growing_share,
+            alpha=config.alpha,
+            rows=rows if config.rows is None else config.rows,
+            length=config.length,
+        )
+        plan.append(_Model(name, _architecture(name, config.shape), settings))
+    return plan
+
+
+def _architecture(name: str, shape: ConfigDict) -> "ModelConfig":
+    from jaxanatomy.config import ModelConfig
+    from jaxanatomy.errors import InputError, choose
+    from jaxanatomy.growth.smollm import MODELS
+    from jaxanatomy.weights import open_model
+
+    if ":" in name:
+        return open_model(name).config
+    choose("model", name, (*MODELS, SHAPE))
+    if name in MODELS:
+        return MODELS[name].config
+    if shape.num_heads < 1 or shape.hidden_size % shape.num_heads:
+        raise InputError(
+            f"shape.hidden_size must be a multiple of shape.num_heads; got {shape.hidden_size} and "
+            f"{shape.num_heads}"
+        )
+    return ModelConfig.uniform(
+        *(shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.ffn_width),
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        head_dim=shape.hidden_size // shape.num_heads,
+    )
+
+
+if __name__ == "__main__":
+    cli.run_experiment("flops", run)
