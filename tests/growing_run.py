@@ -78,9 +78,9 @@ def train(folder, stop_after=None, **kwargs):
     """Points and losses of a run; `stop_after` kills the process at that step."""
     points, losses = [], []
 
-    def log(step, rates_E, losses_EM):
-        losses.extend((step + at, *row) for at, row in enumerate(losses_EM.tolist()))
-        if stop_after is not None and step + len(losses_EM) >= stop_after:
+    def log(steps):
+        losses.extend((steps.first + at, *row) for at, row in enumerate(steps.loss_EM.tolist()))
+        if stop_after is not None and losses[-1][0] + 1 >= stop_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
     params = pretraining(**kwargs).train(Path(folder), points.append, log)

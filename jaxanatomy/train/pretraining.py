@@ -12,7 +12,7 @@ first, then its arrays, and goes on to the same losses, bit for bit on the same 
 Several seeds may train side by side, with a leading axis M on every array.
 """
 
-import dataclasses
+import bisect
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,40 +32,13 @@ from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.train.loop import State, evaluate, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
+from jaxanatomy.train.peak import peak_flops
+from jaxanatomy.train.points import DIVERGED, Point, Steps
 from jaxanatomy.train.setup import Setup, Stream
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """What is known at an evaluation; lists have a value for each seed.
-
-    Attributes:
-      stage: Number of the stage, from 0.
-      step: Steps done.
-      tokens: Tokens that were read, padding included.
-      flops: Floating-point operations so far, of one seed.
-      seconds: Training time so far, without compilation and evaluation, divided by the
-        number of seeds.
-      loss: Mean training loss of the steps since the last point; None at a stage's start.
-      eval_nll: NLL of all evaluation batches, nats per token.
-      by_source: The same of each source.
-      reason: Why a seed stopped; empty while it goes on.
-    """
-
-    stage: int
-    step: int
-    tokens: int
-    flops: int
-    seconds: float
-    loss: list[float | None]
-    eval_nll: list[float]
-    by_source: dict[str, list[float]]
-    reason: list[str]
-
-
 Emit = Callable[[Point], Any]
-StepLog = Callable[[int, np.ndarray, np.ndarray], Any]  # first step, rates [E], losses [E, M]
+StepLog = Callable[[Steps], Any]
 
 
 class Pretraining:
@@ -96,12 +69,10 @@ class Pretraining:
             raise ValueError(f"{len(streams)} streams for {len(setup.seeds)} seeds")
         self._like = _first_batch(streams[0])
         rows = len(self._like.token_BT) * jax.process_count()
-        if rows % self._options.accumulate:
-            raise InputError(
-                f"accumulate must divide the rows of a batch; got {self._options.accumulate} and "
-                f"{rows} rows"
-            )
-        self._place.check_rows(rows // self._options.accumulate)
+        self._options.check_rows(rows, self._place)
+        device = self._place.mesh.devices.flat[0]
+        peak = self._options.peak_flops or peak_flops(device.device_kind)
+        self._peak = peak and peak * self._place.device_count
         self._rates_E = setup.schedule.rates(setup.steps)
         self._evaluation = {
             name: [self._place.rows(batch) for batch in batches]
@@ -114,18 +85,19 @@ class Pretraining:
         self,
         folder: Path,
         emit: Emit,
-        log: StepLog = lambda step, rates_E, losses_EM: None,
+        log: StepLog = lambda steps: None,
         progress: Callable[[int], Any] = lambda steps: None,
     ) -> tree.Params:
         """Trains from the latest checkpoint, or from the start, to the end.
 
         A point is emitted before the checkpoint of its step is written: a run that is
-        killed emits some points twice and none never.
+        killed emits some points twice and none never. One that was at its end emits its
+        last point again, its loss apart.
 
         Args:
           folder: For checkpoints.
           emit: Takes each point.
-          log: Takes the losses before each step of a chunk.
+          log: Takes the steps of each chunk.
           progress: Told of the steps done.
 
         Returns:
@@ -134,6 +106,8 @@ class Pretraining:
         with Snapshots(folder, self._options.keep) as snapshots, ThreadPoolExecutor(1) as pool:
             state = self._begin(snapshots)
             progress(self._step)
+            if self._step == self._setup.steps:
+                self._emit(self._loss(self._setup.stages[-1].config), state, emit)
             while self._step < self._setup.steps and bool(np.any(np.asarray(state.alive))):
                 state = self._stage(state, snapshots, pool, emit, log, progress)
             return state.params
@@ -143,18 +117,15 @@ class Pretraining:
         found = snapshots.read_meta()
         self._step, self._stage_at = 0, 0
         self._seconds, self._tokens, self._flops = 0.0, 0, 0
+        self._possible = self._peak and 0.0  # FLOPs that the peak would have given so far
         self._losses: list[np.ndarray] = []
         if found is None:
             return self._place.make(functools.partial(self._initial, self._setup.stages[0].config))
         config, meta = found
-        expected = self._setup.stages[meta["stage"]].config
-        if config != expected:
-            raise InputError(
-                f"the checkpoint at step {snapshots.latest} has {_describe(config)}; the config "
-                f"says {_describe(expected)}; choose another workdir"
-            )
+        self._refuse_other(config, snapshots.latest, meta)
         self._step, self._stage_at = snapshots.latest, meta["stage"]
         self._seconds, self._tokens, self._flops = meta["seconds"], meta["tokens"], meta["flops"]
+        self._possible = self._peak and meta["possible"]
         self._losses = [np.asarray(each, np.float32) for each in meta["losses"]]
         for stream, state in zip(self._streams, meta["streams"], strict=True):
             stream.restore(state)
@@ -162,6 +133,25 @@ class Pretraining:
         params, moments = (self._abstract(part) for part in (state.params, state.moments))
         params, moments = snapshots.restore(params, moments)
         return State(params, moments, jnp.asarray(meta["alive"]))
+
+    def _refuse_other(self, config: ModelConfig, step: int, meta: Mapping[str, Any]) -> None:
+        """Raises InputError where a checkpoint is of another model, or of other seeds."""
+        if step > self._setup.steps:
+            raise InputError(
+                f"the checkpoint is of step {step}; the config ends at step {self._setup.steps}; "
+                "choose another workdir"
+            )
+        expected = self._setup.stages[bisect.bisect_left(self._ends, step)].config
+        if config != expected:
+            raise InputError(
+                f"the checkpoint at step {step} has {_describe(config)}; the config says "
+                f"{_describe(expected)}; choose another workdir"
+            )
+        if meta["seeds"] != list(self._setup.seeds):
+            raise InputError(
+                f"the checkpoint at step {step} has the seeds {meta['seeds']}; the config says "
+                f"{list(self._setup.seeds)}; choose another workdir"
+            )
 
     def _initial(self, config: ModelConfig) -> State:
         def one(seed: jax.Array) -> State:
@@ -187,22 +177,21 @@ class Pretraining:
             state = self._grow(state, self._setup.stages[self._stage_at])
             self._losses = []
         stage, end = self._setup.stages[self._stage_at], self._ends[self._stage_at]
-        loss = LanguageModelLoss(stage.config, jnp.dtype(self._options.dtype), self._options.remat)
+        loss = self._loss(stage.config)
+        reading = pool.submit(self._read, self._next_count(end))
         state, _ = self._run(loss, state, *self._empty_chunk(), 0)  # compiles
         if self._step == end - stage.steps:
             self._emit(loss, state, emit)
-        reading = pool.submit(self._read, self._next_count(end))
         while self._step < end:
-            chunk, rates_E, count, streams = reading.result()
             began = time.perf_counter()
+            chunk, rates_E, count, streams = reading.result()
             state, losses = self._run(loss, state, chunk, rates_E, count)
             at = self._step + count
             if at < end:
                 reading = pool.submit(self._read, self._next_count(end, at))
             losses_EM = np.asarray(losses)[:count].reshape(count, -1)
-            self._seconds += (time.perf_counter() - began) / len(self._setup.seeds)
-            log(self._step, rates_E[:count], losses_EM)
-            self._account(stage.config, losses_EM)
+            seconds = (time.perf_counter() - began) / len(self._setup.seeds)
+            log(self._account(stage.config, rates_E[:count], losses_EM, seconds))
             progress(count)
             if self._step % self._options.eval_every == 0 or self._step == end:
                 self._emit(loss, state, emit)
@@ -211,6 +200,9 @@ class Pretraining:
             if self._step % self._options.checkpoint_every == 0 or self._step == end:
                 self._save(snapshots, stage.config, state, streams)
         return state
+
+    def _loss(self, config: ModelConfig) -> LanguageModelLoss:
+        return LanguageModelLoss(config, jnp.dtype(self._options.dtype), self._options.remat)
 
     def _grow(self, state: State, stage: DepthStage) -> State:
         apply = functools.partial(grow, stage.growth, moments=self._options.moments)
@@ -259,14 +251,34 @@ class Pretraining:
         zeros = jax.tree.map(lambda leaf: np.zeros((*lead, *leaf.shape), leaf.dtype), self._like)
         return zeros, np.zeros(self._options.chunk, np.float32)
 
-    def _account(self, config: ModelConfig, losses_EM: np.ndarray) -> None:
-        count = len(losses_EM)
+    def _account(
+        self, config: ModelConfig, rates_E: np.ndarray, losses_EM: np.ndarray, seconds: float
+    ) -> Steps:
+        """Adds the steps of a chunk to what was done before."""
+        count, first = len(losses_EM), self._step
         rows, length = self._like.token_BT.shape
         rows *= jax.process_count()
+        flops = step_flops(config, rows, length)
         self._step += count
         self._tokens += count * rows * length
-        self._flops += count * step_flops(config, rows, length)
+        self._flops += count * flops
+        self._seconds += seconds
+        if self._possible is not None:
+            self._possible += seconds * self._peak
         self._losses.extend(losses_EM)
+        return Steps(
+            stage=self._stage_at,
+            first=first,
+            rate_E=rates_E,
+            loss_EM=losses_EM,
+            tokens=self._tokens,
+            flops=self._flops,
+            seconds=self._seconds,
+            step_tokens=rows * length,
+            step_flops=flops,
+            step_seconds=seconds / count,
+            mfu=self._peak and count * flops / (seconds * self._peak),
+        )
 
     def _emit(self, loss: LanguageModelLoss, state: State, emit: Emit) -> None:
         """Scores the model and tells of it."""
@@ -286,10 +298,11 @@ class Pretraining:
                 tokens=self._tokens,
                 flops=self._flops,
                 seconds=self._seconds,
+                mfu=self._flops / self._possible if self._possible else None,
                 loss=[None if value is None else float(value) for value in mean_M],
                 eval_nll=(total_M / weight).tolist(),
                 by_source={name: (sum_M / own).tolist() for name, (sum_M, own) in sums.items()},
-                reason=["" if alive else "diverged: the loss is not finite" for alive in alive_M],
+                reason=["" if alive else DIVERGED for alive in alive_M],
             )
         )
 
@@ -312,6 +325,7 @@ class Pretraining:
             "seconds": self._seconds,
             "tokens": self._tokens,
             "flops": self._flops,
+            "possible": self._possible,
             "losses": [each.tolist() for each in self._losses],
             "alive": np.asarray(state.alive).tolist(),
             "seeds": list(self._setup.seeds),
@@ -329,6 +343,13 @@ def _first_batch(stream: Stream) -> Batch:
 
 
 def _describe(config: ModelConfig) -> str:
+    shapes = dict.fromkeys(config.layers)
+    heads = " or ".join(
+        f"{shape.num_heads} heads, {shape.num_kv_heads} of keys, FFN {shape.ffn_width}"
+        for shape in shapes
+    )
+    scaling = ", LN-scaling" if config.ln_scaling else ""
     return (
-        f"{config.num_layers} layers of width {config.hidden_size} and {config.vocab_size} entries"
+        f"{config.num_layers} layers ({heads}{scaling}) of width {config.hidden_size}, "
+        f"{config.vocab_size} entries and context {config.context_length}"
     )

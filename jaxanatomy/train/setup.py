@@ -41,6 +41,7 @@ class PretrainOptions:
       checkpoint_every: Steps between checkpoints.
       keep: Checkpoints that stay.
       moments: What becomes of the moments when the model grows, one of `growth.apply.MOMENTS`.
+      peak_flops: What one device can do at most, FLOP/s, for MFU; 0: as published.
     """
 
     dtype: str = "float32"
@@ -51,6 +52,7 @@ class PretrainOptions:
     checkpoint_every: int = 200
     keep: int = 2
     moments: str = "copy"
+    peak_flops: float = 0.0
 
     def __post_init__(self):
         choose("dtype", self.dtype, ("float32", "bfloat16"))
@@ -61,6 +63,28 @@ class PretrainOptions:
                 raise InputError(
                     f"{name} must be a whole number above 0; got {getattr(self, name)}"
                 )
+        if not 0 <= self.peak_flops < float("inf"):
+            raise InputError(
+                "peak_flops must be the FLOP/s of one device, or 0 for the published ones; got "
+                f"{self.peak_flops}"
+            )
+
+    def check_rows(self, rows: int, placement: Placement) -> None:
+        """Refuses a batch that cannot be cut into parts and shared out.
+
+        Args:
+          rows: Of a batch, over all processes.
+          placement: The devices.
+
+        Raises:
+          InputError: `accumulate` does not divide the rows, or the devices not a part's.
+        """
+        if rows % self.accumulate:
+            raise InputError(
+                f"accumulate must divide the rows of a batch; got {self.accumulate} and {rows} "
+                "rows; change one of them"
+            )
+        placement.check_rows(rows // self.accumulate)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -139,9 +139,9 @@ class KilledError(Exception):
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 6, 8, 11])
 def test_a_run_that_stopped_goes_on_to_the_same_numbers(whole, tmp_path, steps):
-    def stop(at, rates_E, losses_EM):
-        losses.extend((at + index, *row) for index, row in enumerate(losses_EM.tolist()))
-        if at + len(losses_EM) >= steps:
+    def stop(done):
+        losses.extend((done.first + at, *row) for at, row in enumerate(done.loss_EM.tolist()))
+        if losses[-1][0] + 1 >= steps:
             raise KilledError
 
     losses, points = [], []
@@ -197,7 +197,52 @@ def test_two_processes_of_four_devices_train_the_same_as_one(whole, run_python, 
 def test_refusals(tmp_path):
     with pytest.raises(InputError, match="accumulate must divide the rows of a batch; got 3 and 8"):
         growing_run.pretraining(options=dataclasses.replace(OPTIONS, accumulate=3))
+    with pytest.raises(InputError, match="peak_flops must be the FLOP/s of one device, or 0"):
+        dataclasses.replace(OPTIONS, peak_flops=-1.0)
     growing_run.train(tmp_path)
     other = (STAGES[0], dataclasses.replace(STAGES[1], config=growing_run.config(5)))
-    with pytest.raises(InputError, match=r"has 4 layers of width 16 .* says 5 layers of width 16"):
+    with pytest.raises(
+        InputError,
+        match=r"at step 11 has 4 layers \(2 heads, 1 of keys, FFN 32\) of width 16, 61 entries and "
+        r"context 2048; the config says 5 layers \(2 heads, 1 of keys, FFN 32\) of width 16",
+    ):
         growing_run.train(tmp_path, stages=other)
+    with pytest.raises(InputError, match="is of step 11; the config ends at step 5; choose"):
+        growing_run.train(tmp_path, stages=STAGES[:1])
+    with pytest.raises(InputError, match=r"has the seeds \[0\]; the config says \[3\]; choose"):
+        growing_run.train(tmp_path, seeds=(3,))
+
+
+def test_a_run_at_its_end_tells_its_last_point_again(whole, tmp_path):
+    _, points, _ = growing_run.train(tmp_path)
+    params, again, none = growing_run.train(tmp_path)
+    (point,) = again
+    assert dataclasses.replace(point, loss=points[-1].loss) == points[-1]
+    assert (point.loss, none) == ([None], [])
+    jax.tree.map(np.testing.assert_array_equal, params, whole[0])
+
+
+def test_steps_add_up_to_the_points_and_tell_the_share_of_the_peak(tmp_path):
+    found, points = [], []
+    options = dataclasses.replace(OPTIONS, peak_flops=1e9)
+    growing_run.pretraining(options=options).train(tmp_path, points.append, found.append)
+    last = points[-1]
+    assert [(each.stage, each.first, len(each.rate_E)) for each in found] == [
+        *((0, 0, 2), (0, 2, 2), (0, 4, 1)),
+        *((1, 5, 1), (1, 6, 2), (1, 8, 2), (1, 10, 1)),
+    ]
+    np.testing.assert_array_equal(
+        np.concatenate([each.rate_E for each in found]), SCHEDULE.rates(11)
+    )
+    for each in found:
+        assert each.step_tokens == ROWS * LENGTH
+        assert each.step_flops == step_flops(STAGES[each.stage].config, ROWS, LENGTH)
+        assert each.mfu == pytest.approx(each.step_flops / each.step_seconds / 1e9)
+    assert (found[-1].tokens, found[-1].flops) == (last.tokens, last.flops)
+    total = sum(each.step_seconds * len(each.rate_E) for each in found)
+    assert last.seconds == found[-1].seconds == pytest.approx(total)
+    assert last.mfu == pytest.approx(last.flops / last.seconds / 1e9)
+    assert points[0].mfu is None
+    # A CPU has no published peak.
+    growing_run.pretraining().train(tmp_path / "unknown", points.append, found.append)
+    assert (points[-1].mfu, found[-1].mfu) == (None, None)

@@ -1,0 +1,69 @@
+"""What a run that trains from scratch tells of itself: its steps, and its evaluations."""
+
+import dataclasses
+
+import numpy as np
+
+DIVERGED = "diverged: the loss is not finite"
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """What is known at an evaluation; lists have a value for each seed.
+
+    Attributes:
+      stage: Number of the stage, from 0.
+      step: Steps done.
+      tokens: Tokens that were read, padding included.
+      flops: Floating-point operations so far, of one seed.
+      seconds: Training time so far, without compilation and evaluation, divided by the
+        number of seeds.
+      mfu: The share of what the devices' peak would have given in that time; None where
+        the peak is not known.
+      loss: Mean training loss of the steps since the last point; None where there are none.
+      eval_nll: NLL of all evaluation batches, nats per token.
+      by_source: The same of each source.
+      reason: Why a seed stopped; empty while it goes on.
+    """
+
+    stage: int
+    step: int
+    tokens: int
+    flops: int
+    seconds: float
+    mfu: float | None
+    loss: list[float | None]
+    eval_nll: list[float]
+    by_source: dict[str, list[float]]
+    reason: list[str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of one call.
+
+    Attributes:
+      stage: Number of the stage, from 0.
+      first: Steps done before.
+      rate_E: The learning rate of each step.
+      loss_EM: The loss before each step, of each seed; NaN for one that has stopped.
+      tokens: As `Point`, after the last of them; and so the next two.
+      flops: As `Point`.
+      seconds: As `Point`.
+      step_tokens: Of each step.
+      step_flops: Of each step and seed.
+      step_seconds: The time of the call over its steps, and over its seeds.
+      mfu: As `Point`, of these steps alone.
+    """
+
+    stage: int
+    first: int
+    rate_E: np.ndarray
+    loss_EM: np.ndarray
+    tokens: int
+    flops: int
+    seconds: float
+    step_tokens: int
+    step_flops: int
+    step_seconds: float
+    mfu: float | None
