@@ -5,16 +5,22 @@
 A few seconds. With the importance run alone:
 
     python -m experiments.claims --workdir=runs/claims --config.runs=runs/atlas
+
+With the runs that train, and what growth costs:
+
+    python -m experiments.claims --config=configs/claims.py:all --workdir=runs/claims
 """
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("",)
+VARIANTS = ("", "all")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The runs of all experiments that claims are about, of one model."""
-    del variant
+    """The runs of one model; "all" is those that train, too."""
     config = ConfigDict()
     config.runs = ("runs/atlas", "runs/structure", "runs/predict", "runs/manipulation")
+    if variant == "all":
+        config.runs += ("runs/recovery", "runs/developmental")
+        config.runs += ("runs/depth", "runs/flops", "runs/grown")
     return config

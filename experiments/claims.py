@@ -90,7 +90,7 @@ def describe() -> str:
 
     sections: dict[str, dict[str, str]] = {}
     for claim in CLAIMS:
-        title = " and ".join(claim.needs) or "the paper's own figures"
+        title = " and ".join(claim.needs) or "the papers' own figures"
         sections.setdefault(title, {})[claim.id] = claim.statement
     return cli.format_sections(sections)
 

@@ -15,7 +15,9 @@ from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report.claims import (
     budgets,
     contradictions,
+    depth_growth,
     developmental,
+    growth_costs,
     importance,
     layers,
     manipulation,
@@ -47,6 +49,8 @@ CLAIMS: tuple[Claim, ...] = (
     *probes.CLAIMS,
     *recovery.CLAIMS,
     *developmental.CLAIMS,
+    *depth_growth.CLAIMS,
+    *growth_costs.CLAIMS,
     *contradictions.CLAIMS,
     *budgets.CLAIMS,
 )
@@ -59,6 +63,9 @@ _FIELDS = {
     "recovery": "train_text",  # has a map of importance, too
     "importance": "intervention",
     "developmental": "exact_completions",
+    "depth_growth": "eval_nll_by_source",
+    "flops": "petaflops",
+    "grow_checkpoint": "operator",
 }
 
 

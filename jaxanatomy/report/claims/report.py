@@ -11,7 +11,7 @@ from jaxanatomy.report.document import Cell, Chip, Report, Section, Table
 Row = Mapping[str, Any]
 
 _COLOURS = dict(zip(VERDICTS, ("better", "critical", "redundant"), strict=True))
-_PAPER = "The paper's own figures"
+_PAPER = "The papers' own figures"
 _FIELDS = {
     "paper": "paper",
     "measured": "measured",
@@ -28,8 +28,8 @@ _HOW_TO_READ = (
     "the verdict to the others."
 )
 _ARITHMETIC = (
-    "Arithmetic on the paper's printed figures, without any model: whether its figures agree with "
-    "each other. The same on every checkpoint."
+    "Arithmetic on what the papers print, without any model: whether the figures of a paper agree "
+    "with each other and with its text. The same on every checkpoint."
 )
 
 
@@ -51,7 +51,7 @@ def claims_report(record: RunRecord) -> Report | None:
         kind="Claims audit",
         title=str(record.provenance.get("model") or rows[0]["model"] or "this model"),
         lead=f"Of {said.total()} claims about the model {words}; {len(rows) - said.total()} more "
-        "about the paper's own figures.",
+        "about the papers' own figures.",
         sections=tuple(sections),
     )
 
@@ -79,7 +79,7 @@ def summary_table(rows: Iterable[Row]) -> str:
     rows = list(rows)
     width = max(map(len, VERDICTS))
     lines = [f"{row['verdict']:{width}}  {row['statement']}" for row in rows if row["needs"]]
-    for title, part in (("the model", True), ("the paper's own figures", False)):
+    for title, part in (("the model", True), ("the papers' own figures", False)):
         counts = Counter(row["verdict"] for row in rows if bool(row["needs"]) is part)
         words = ", ".join(f"{counts[v]} {_plural(v, counts[v])}" for v in VERDICTS)
         lines.append(f"claims about {title}: {words}")
@@ -90,7 +90,7 @@ def _groups(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows by what they are about, in order."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        title = " and ".join(row["needs"]).capitalize() or _PAPER
+        title = " and ".join(row["needs"]).capitalize().replace("_", " ") or _PAPER
         groups.setdefault(title, []).append(row)
     return groups
 
@@ -125,7 +125,7 @@ def _runs(runs: Mapping[str, Row]) -> Table:
         ("experiment", "folder", "rows", "finished", "code version"),
         tuple(
             (
-                Cell(name.capitalize()),
+                Cell(name.capitalize().replace("_", " ")),
                 Cell(run["folder"]),
                 Cell(f"{run['rows']:,}", run["rows"]),
                 Cell("yes" if run["finished"] else "no"),
