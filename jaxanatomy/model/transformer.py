@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -12,6 +13,7 @@ from jaxanatomy.model import head, rope
 from jaxanatomy.model.modules import KERNEL_INIT, block
 
 MASKED = -1e30
+GATHERED = "gathered"
 
 # What a layer keeps for its gradient; the rest is computed again on the way back.
 REMAT = {
@@ -65,6 +67,7 @@ def hidden(
     segment_BT: jax.Array | None = None,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
+    gather: Callable[[tree.Block], tree.Block] | None = None,
 ) -> jax.Array:
     """The residual stream after the last layer, before the final norm, [B, T, D].
 
@@ -76,6 +79,8 @@ def hidden(
       segment_BT: Tokens attend within equal segment ids only; default all equal.
       dtype: Of the operands of products.
       remat: One of `REMAT`; changes memory and time of a gradient, not its value.
+      gather: Brings a layer's parameters together from several devices, on the way back
+        once more; None where they are not cut.
     """
     if position_BT is None:
         position_BT = jnp.broadcast_to(jnp.arange(token_BT.shape[1])[None], token_BT.shape)
@@ -88,18 +93,24 @@ def hidden(
         module = block(config, layer, dtype)
 
         def step(x_BTD, params, module=module):
+            if gather is not None:
+                params = checkpoint_name(gather(params), GATHERED)
             return module.apply({"params": params}, x_BTD, tables, bias_BTS)[0], None
 
-        x_BTD, _ = jax.lax.scan(_rematerialised(step, remat), x_BTD, stacked)
+        x_BTD, _ = jax.lax.scan(_rematerialised(step, remat, gather), x_BTD, stacked)
         layer += jax.tree.leaves(stacked)[0].shape[0]
     return x_BTD
 
 
-def _rematerialised(step: Callable, remat: str) -> Callable:
-    if remat == "none":
+def _rematerialised(step: Callable, remat: str, gather: Callable | None) -> Callable:
+    if remat == "none" and gather is None:
         return step
     policies = jax.checkpoint_policies
-    policy = policies.dots_saveable if remat == "dots" else policies.nothing_saveable
+    policy = {
+        "none": policies.save_anything_except_these_names(GATHERED),
+        "dots": policies.dots_saveable,
+        "full": policies.nothing_saveable,
+    }[remat]
     # A scan keeps the compiler from merging the second computation into the first one.
     return jax.checkpoint(step, policy=policy, prevent_cse=False)
 

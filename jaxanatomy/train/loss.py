@@ -7,7 +7,7 @@ and no backward at all below the lowest layer that trains.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 import jax
@@ -93,11 +93,13 @@ class LanguageModelLoss:
       config: The architecture, with the layers that are in the model.
       dtype: Of the operands of products.
       remat: What a layer keeps for its gradient, one of `model.REMAT`.
+      gather: See `model.hidden`.
     """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
+    gather: Callable[[tree.Params], tree.Params] | None = None
 
     def __call__(self, trained: tree.Params, frozen: tree.Params, batch: Batch) -> jax.Array:
         nll_BT = self.nll(merge(trained, frozen), batch)
@@ -109,10 +111,14 @@ class LanguageModelLoss:
 
     def nll(self, params: tree.Params, batch: Batch) -> jax.Array:
         """Negative log-likelihood of each target, [B, T]."""
+        if self.gather is not None:
+            ends = {name: part for name, part in params.items() if name != "layers"}
+            params = {**self.gather(ends), "layers": params["layers"]}
         x_BTD = model.hidden(
             *(self.config, params, batch.token_BT, batch.position_BT, batch.segment_BT),
             dtype=self.dtype,
             remat=self.remat,
+            gather=self.gather,
         )
         h_BTD = model.final_norm(self.config, params, x_BTD)
         nll_P = model.token_nll(

@@ -81,6 +81,11 @@ class Placement:
         """Devices of the mesh."""
         return self.mesh.size
 
+    @property
+    def whole(self) -> NamedSharding:
+        """Where an array lies that every device has all of."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
     def sharding(self, leaf: Any) -> NamedSharding:
         """Where a parameter or a moment lies: cut along the longer of its last two axes.
 
@@ -102,10 +107,23 @@ class Placement:
         """Inside a compiled function: keeps parameters and moments where they belong."""
         return jax.lax.with_sharding_constraint(tree, self.shardings(tree))
 
+    @property
+    def gather(self) -> Callable[[Tree], Tree] | None:
+        """Inside a compiled function: brings cut parameters together where they are used.
+
+        Without it the compiler may bring the rows of a batch together instead, and every
+        device then computes all of them. None where nothing is cut.
+        """
+        return self._whole if self.mesh.shape[SHARD] > 1 else None
+
     def make(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
         """The result of a function of arrays, computed where it is to lie."""
+        return self.maker(function, *arguments)(*arguments)
+
+    def maker(self, function: Callable[..., Tree], *arguments: Any) -> Callable[..., Tree]:
+        """What `make` calls, not compiled yet; of the arguments only shapes are asked for."""
         shardings = self.shardings(jax.eval_shape(function, *arguments))
-        return jax.jit(function, out_shardings=shardings)(*arguments)
+        return jax.jit(function, out_shardings=shardings)
 
     def put(self, tree: Tree) -> Tree:
         """Parameters or moments from the host; every process has the whole of them."""
@@ -113,8 +131,7 @@ class Placement:
 
     def everywhere(self, tree: Tree) -> Tree:
         """A tree that is whole on every device."""
-        whole = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda leaf: _put(leaf, whole), tree)
+        return jax.tree.map(lambda leaf: _put(leaf, self.whole), tree)
 
     def rows(self, tree: Tree, axis: int = 0) -> Tree:
         """Batches from the host, their rows shared out; a process gives its own rows.
@@ -143,12 +160,16 @@ class Placement:
                 f"multiple of the devices; got {rows} rows and {self.device_count} devices"
             )
 
+    def row_sharding(self, axis: int = 0) -> NamedSharding:
+        """Where the rows of a batch lie: each device its own."""
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, (DATA, SHARD)))
+
     def _rows(self, axis: int, leaf: np.ndarray) -> jax.Array:
-        spec = [None] * leaf.ndim
-        spec[axis] = (DATA, SHARD)
-        sharding = NamedSharding(self.mesh, PartitionSpec(*spec))
         self.check_rows(leaf.shape[axis] * jax.process_count())
-        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+        return jax.make_array_from_process_local_data(self.row_sharding(axis), np.asarray(leaf))
+
+    def _whole(self, tree: Tree) -> Tree:
+        return jax.lax.with_sharding_constraint(tree, self.whole)
 
 
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:

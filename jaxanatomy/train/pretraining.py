@@ -202,7 +202,8 @@ class Pretraining:
         return state
 
     def _loss(self, config: ModelConfig) -> LanguageModelLoss:
-        return LanguageModelLoss(config, jnp.dtype(self._options.dtype), self._options.remat)
+        options, gather = self._options, self._place.gather
+        return LanguageModelLoss(config, jnp.dtype(options.dtype), options.remat, gather)
 
     def _grow(self, state: State, stage: DepthStage) -> State:
         apply = functools.partial(grow, stage.growth, moments=self._options.moments)

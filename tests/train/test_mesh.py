@@ -1,5 +1,8 @@
 """Where arrays lie: shapes of the parts, and refusals; the results are in test_devices.py."""
 
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -44,6 +47,18 @@ def test_one_device_holds_everything():
     np.testing.assert_array_equal(put["a"], np.arange(6).reshape(2, 3))
     rows = placement.rows(np.arange(6).reshape(2, 3), axis=1)
     np.testing.assert_array_equal(rows, np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_devices_exchange_parameters_and_never_rows(run_python, remat):
+    """Left alone, the compiler gathers the streams of all rows where a matrix is cut."""
+    printed = run_python(Path(__file__).parent / "exchange_script.py", remat, devices=4)
+    shapes = [tuple(shape) for shape in json.loads(printed)]
+    assert (1, 16, 32) in shapes  # one layer's gate, whole
+    assert (61, 16) in shapes  # the embedding
+    tokens = {12, 8 * 12}  # of a row, and of all rows
+    assert not [shape for shape in shapes if tokens & set(shape)]
 
 
 def test_refusals():
