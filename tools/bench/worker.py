@@ -28,6 +28,12 @@ TRAINERS = {
     "recovery": ("jax_recovery", "open_trainer", {}),
     "recovery_torch": ("torch_recovery", "open_loop", {}),
 }
+# Contenders of tools/bench_train.py.
+PRETRAINERS = {
+    "train": ("jax_training", "open_trainer", {}),
+    "train_torch": ("torch_training", "open_plain", {}),
+    "train_torch_careful": ("torch_training", "open_careful", {}),
+}
 EXPORT = "export"
 
 
@@ -74,15 +80,18 @@ def _open(contender, folder, threads):
     tools = pathlib.Path(__file__).resolve().parents[1]
     sys.path[:1] = [str(tools), str(tools.parent)]
     if contender == EXPORT:
+        makers = {
+            "export": "jax_sweep",
+            "export_training": "jax_recovery",
+            "export_pretraining": "jax_training",
+        }
         return {
-            "export": functools.partial(importlib.import_module("bench.jax_sweep").export, folder),
-            "export_training": functools.partial(
-                importlib.import_module("bench.jax_recovery").export, folder
-            ),
+            command: functools.partial(importlib.import_module(f"bench.{name}").export, folder)
+            for command, name in makers.items()
         }
     # The model lies in the folder: nothing may reach for the network from here on.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    name, function, arguments = (CONTENDERS | TRAINERS)[contender]
+    name, function, arguments = (CONTENDERS | TRAINERS | PRETRAINERS)[contender]
     if not name.startswith("jax_"):
         import torch
 
