@@ -97,7 +97,7 @@ class Pipeline:
         return batches
 
     def held_out(self, rows: int) -> dict[str, tuple[TokenBatch, ...]]:
-        """Batches of held-out text of each source of the first mixture, always the same.
+        """Batches of held-out text of each source of the first mixture, for any seed the same.
 
         Args:
           rows: Rows of each source, all of them if there are fewer.
@@ -161,7 +161,8 @@ class Pipeline:
 
     def _rows_of(self, name: str, split: Split) -> GeneratedRows | StreamRows:
         if name in GENERATED:
-            return GeneratedRows(GENERATED[name], self._tokenizer, self.length, self._seed, split)
+            seed = self._seed if split == "train" else 0  # runs of all seeds are asked the same
+            return GeneratedRows(GENERATED[name], self._tokenizer, self.length, seed, split)
         return StreamRows(self._streams[name][split], self.length)
 
     def _held_out_batch(

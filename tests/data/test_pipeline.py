@@ -251,6 +251,17 @@ def test_held_out_batches_hold_what_is_never_trained_on(make, tokenizer):
         assert_equal(batches, held_out[source])
 
 
+def test_runs_of_all_seeds_are_judged_by_the_same(tokenizer, sources):
+    for source in ("arithmetic", sources[0]):
+        mixture = Schedule(((0, Mixture((source,), (1.0,))),))
+        one, other = (
+            Pipeline(mixture, tokenizer, rows=ROWS, length=64, seed=seed) for seed in (0, 9)
+        )
+        assert_equal(one.held_out(2)[source], other.held_out(2)[source])
+        trained = [each.batches().next().token_BT for each in (one, other)]
+        assert (trained[0] != trained[1]).any()
+
+
 def test_held_out_rows_that_are_wanting_weigh_nothing(make):
     pipeline = make(length=8)
     (source, *_) = pipeline.settings(0)["sources"]
