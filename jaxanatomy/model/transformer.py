@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -13,7 +12,6 @@ from jaxanatomy.model import head, rope
 from jaxanatomy.model.modules import KERNEL_INIT, block
 
 MASKED = -1e30
-GATHERED = "gathered"
 
 # What a layer keeps for its gradient; the rest is computed again on the way back.
 REMAT = {
@@ -93,8 +91,7 @@ def hidden(
         module = block(config, layer, dtype)
 
         def step(x_BTD, params, module=module):
-            if gather is not None:
-                params = checkpoint_name(gather(params), GATHERED)
+            params = params if gather is None else gather(params)
             return module.apply({"params": params}, x_BTD, tables, bias_BTS)[0], None
 
         x_BTD, _ = jax.lax.scan(_rematerialised(step, remat, gather), x_BTD, stacked)
@@ -107,7 +104,8 @@ def _rematerialised(step: Callable, remat: str, gather: Callable | None) -> Call
         return step
     policies = jax.checkpoint_policies
     policy = {
-        "none": policies.save_anything_except_these_names(GATHERED),
+        # What was gathered would be whole on every device.
+        "none": lambda primitive, *_, **__: primitive.name != "sharding_constraint",
         "dots": policies.dots_saveable,
         "full": policies.nothing_saveable,
     }[remat]

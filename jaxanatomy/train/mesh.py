@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxanatomy.errors import InputError
 
@@ -39,7 +39,7 @@ class Placement:
       smallest_cut: Elements below which an array is not cut.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     smallest_cut: int = SMALLEST_CUT
 
     @classmethod
@@ -61,19 +61,32 @@ class Placement:
             CPU, and neither all of them nor one.
         """
         devices = list(jax.devices() if devices is None else devices)
-        if shards < 1 or len(devices) % shards:
-            raise InputError(
-                f"shards must divide the number of devices; got {shards} shards and "
-                f"{len(devices)} devices"
-            )
+        shape = _shape(len(devices), shards)
         if devices[0].platform == "cpu" and 1 < shards < len(devices):
             # Collectives of several groups wait for each other there, each device in its order.
             raise InputError(
                 f"on a CPU shards must be 1 or all {len(devices)} devices; got {shards}; other "
                 "numbers are for GPUs and TPUs"
             )
-        shape = (len(devices) // shards, shards)
         mesh = jax.make_mesh(shape, (DATA, SHARD), (AxisType.Auto,) * 2, devices=devices)
+        return cls(mesh, smallest_cut)
+
+    @classmethod
+    def on_paper(
+        cls, devices: int, shards: int = 1, smallest_cut: int = SMALLEST_CUT
+    ) -> "Placement":
+        """A mesh of devices that are not here: to trace and to lower for, not to run on.
+
+        Args:
+          devices: Their number.
+          shards: As `over`.
+          smallest_cut: See `Placement`.
+
+        Raises:
+          InputError: The devices are not a multiple of the shards.
+        """
+        shape = _shape(devices, shards)
+        mesh = AbstractMesh(shape, (DATA, SHARD), axis_types=(AxisType.Auto,) * 2)
         return cls(mesh, smallest_cut)
 
     @property
@@ -170,6 +183,15 @@ class Placement:
 
     def _whole(self, tree: Tree) -> Tree:
         return jax.lax.with_sharding_constraint(tree, self.whole)
+
+
+def _shape(devices: int, shards: int) -> tuple[int, int]:
+    """Sizes of the axes `data` and `shard`."""
+    if shards < 1 or devices < 1 or devices % shards:
+        raise InputError(
+            f"shards must divide the number of devices; got {shards} shards and {devices} devices"
+        )
+    return devices // shards, shards
 
 
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:

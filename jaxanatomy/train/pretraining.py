@@ -107,7 +107,7 @@ class Pretraining:
             state = self._begin(snapshots)
             progress(self._step)
             if self._step == self._setup.steps:
-                self._emit(self._loss(self._setup.stages[-1].config), state, emit)
+                self._emit(self._setup.loss(self._setup.stages[-1].config), state, emit)
             while self._step < self._setup.steps and bool(np.any(np.asarray(state.alive))):
                 state = self._stage(state, snapshots, pool, emit, log, progress)
             return state.params
@@ -177,7 +177,7 @@ class Pretraining:
             state = self._grow(state, self._setup.stages[self._stage_at])
             self._losses = []
         stage, end = self._setup.stages[self._stage_at], self._ends[self._stage_at]
-        loss = self._loss(stage.config)
+        loss = self._setup.loss(stage.config)
         reading = pool.submit(self._read, self._next_count(end))
         state, _ = self._run(loss, state, *self._empty_chunk(), 0)  # compiles
         if self._step == end - stage.steps:
@@ -193,17 +193,14 @@ class Pretraining:
             seconds = (time.perf_counter() - began) / len(self._setup.seeds)
             log(self._account(stage.config, rates_E[:count], losses_EM, seconds))
             progress(count)
-            if self._step % self._options.eval_every == 0 or self._step == end:
+            alive = bool(np.any(np.asarray(state.alive)))
+            if self._step % self._options.eval_every == 0 or self._step == end or not alive:
                 self._emit(loss, state, emit)
-            if not np.asarray(state.alive).any():
+            if not alive:
                 break
             if self._step % self._options.checkpoint_every == 0 or self._step == end:
                 self._save(snapshots, stage.config, state, streams)
         return state
-
-    def _loss(self, config: ModelConfig) -> LanguageModelLoss:
-        options, gather = self._options, self._place.gather
-        return LanguageModelLoss(config, jnp.dtype(options.dtype), options.remat, gather)
 
     def _grow(self, state: State, stage: DepthStage) -> State:
         apply = functools.partial(grow, stage.growth, moments=self._options.moments)

@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import optax
 
 from jaxanatomy import model
+from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.apply import MOMENTS
 from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loss import Batch
+from jaxanatomy.train.loss import Batch, LanguageModelLoss
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.schedule import WarmupStableDecay
 
@@ -111,3 +113,8 @@ class Setup:
     def steps(self) -> int:
         """Of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def loss(self, config: ModelConfig) -> LanguageModelLoss:
+        """The loss of a stage with this architecture."""
+        dtype, remat = jnp.dtype(self.options.dtype), self.options.remat
+        return LanguageModelLoss(config, dtype, remat, self.placement.gather)

@@ -1,0 +1,162 @@
+"""The programs of a training run, traced and lowered for devices that are not here.
+
+    setup = Setup(stages, adamw(), schedule, (0,), Placement.on_paper(64, shards=8), options)
+    exported = export_step(setup, setup.stages[-1].config, rows=512, length=2048)
+    exported.nr_devices, exported.platforms == 64, ("tpu", "cuda")
+
+Arrays are shapes alone: no parameter is made and no device is asked, so that the step of a
+model that fits on no machine at hand is checked in a second, shardings and all. What the
+platform's own compiler thinks of it is known there only.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.growth.apply import grow
+from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.train.loop import State, evaluate, run_steps, start
+from jaxanatomy.train.loss import Batch, nothing_frozen
+from jaxanatomy.train.setup import Setup
+
+PLATFORMS = ("tpu", "cuda")
+
+Tree = Any
+
+
+def abstract_state(setup: Setup, config: ModelConfig) -> State:
+    """Shapes of parameters and moments, and where they lie, with an axis M for several seeds.
+
+    Args:
+      setup: What is trained.
+      config: The architecture of a stage.
+    """
+
+    def one(seed: jax.Array) -> State:
+        params = model.init(config, jax.random.key(seed))
+        return start(setup.optimiser, tree.with_layers(params, tree.stack(params["layers"])))
+
+    seeds_M = jnp.asarray(setup.seeds)
+    state = jax.eval_shape(jax.vmap(one) if _replicas(setup) else one, seeds_M[_seeds(setup)])
+    return jax.tree.map(lambda leaf: _placed(leaf, setup.placement.sharding(leaf)), state)
+
+
+def abstract_batch(setup: Setup, lead: Sequence[int], rows: int, length: int) -> Batch:
+    """Shapes of batches [..., B, T], their rows shared out.
+
+    Args:
+      setup: Where.
+      lead: Axes before the rows: steps of a chunk, seeds.
+      rows: Rows B of all processes together.
+      length: Tokens T of a row.
+    """
+    sharding = setup.placement.row_sharding(len(lead))
+    ids = jax.ShapeDtypeStruct((*lead, rows, length), jnp.int32, sharding=sharding)
+    weights = jax.ShapeDtypeStruct(ids.shape, jnp.float32, sharding=sharding)
+    return Batch(ids, ids, weights, ids, ids)
+
+
+def abstract_chunk(setup: Setup, rows: int, length: int) -> Batch:
+    """Shapes of the batches of one call, [E, B, T], or [E, M, B, T] for several seeds."""
+    seeds = [len(setup.seeds)] if _replicas(setup) else []
+    return abstract_batch(setup, [setup.options.chunk, *seeds], rows, length)
+
+
+def step_arguments(
+    setup: Setup, config: ModelConfig, rows: int, length: int
+) -> tuple[tuple, dict[str, Any]]:
+    """Arguments of `run_steps` as a run passes them, shapes in the place of arrays."""
+    state, replicas = abstract_state(setup, config), _replicas(setup)
+    chunk = abstract_chunk(setup, rows, length)
+    lead = chunk.token_BT.shape[:-2]
+    rates = jax.ShapeDtypeStruct(lead, jnp.float32, sharding=setup.placement.whole)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    arguments = (setup.loss(config), setup.optimiser, state, nothing_frozen(state.params))
+    options = {"replicas": replicas, "accumulate": setup.options.accumulate}
+    options["place"] = setup.placement.constrain
+    return (*arguments, chunk, rates, count), options
+
+
+def export_step(
+    setup: Setup,
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    platforms: Sequence[str] = PLATFORMS,
+) -> jax.export.Exported:
+    """The steps of a stage, lowered.
+
+    Args:
+      setup: What is trained; its placement may be one of `Placement.on_paper`.
+      config: The architecture of the stage.
+      rows: Rows B of a batch, of all processes together.
+      length: Tokens T of a row.
+      platforms: Names that JAX has for them.
+    """
+    arguments, options = step_arguments(setup, config, rows, length)
+    return jax.export.export(run_steps, platforms=platforms)(*arguments, **options)
+
+
+def export_evaluation(
+    setup: Setup,
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    platforms: Sequence[str] = PLATFORMS,
+) -> jax.export.Exported:
+    """The evaluation of a stage, lowered; arguments as `export_step`."""
+    params = abstract_state(setup, config).params
+    batch = abstract_batch(setup, [], rows, length)
+    arguments = (setup.loss(config), params, nothing_frozen(params), batch)
+    export = jax.export.export(evaluate, platforms=platforms)
+    return export(*arguments, replicas=_replicas(setup))
+
+
+def export_growth(
+    setup: Setup, before: DepthStage, after: DepthStage, platforms: Sequence[str] = PLATFORMS
+) -> jax.export.Exported:
+    """The gather that makes the model of one stage out of that of the stage before, lowered."""
+    state = abstract_state(setup, before.config)
+    apply = functools.partial(grow, after.growth, moments=setup.options.moments)
+    apply = jax.vmap(apply) if _replicas(setup) else apply
+    program = setup.placement.maker(apply, state.params, state.moments)
+    return jax.export.export(program, platforms=platforms)(state.params, state.moments)
+
+
+def export_run(
+    setup: Setup, rows: int, length: int, platforms: Sequence[str] = PLATFORMS
+) -> dict[str, jax.export.Exported]:
+    """What a run compiles for its first, a middle and its last stage, by name.
+
+    Arguments as `export_step`.
+    """
+    stages = setup.stages
+    found = {}
+    for at in sorted({0, len(stages) // 2, len(stages) - 1}):
+        config = stages[at].config
+        name = f"{config.num_layers} layers"
+        found[f"step, {name}"] = export_step(setup, config, rows, length, platforms)
+        found[f"evaluation, {name}"] = export_evaluation(setup, config, rows, length, platforms)
+        if at:
+            gather = export_growth(setup, stages[at - 1], stages[at], platforms)
+            found[f"growth to {name}"] = gather
+    return found
+
+
+def _placed(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _replicas(setup: Setup) -> bool:
+    return len(setup.seeds) > 1
+
+
+def _seeds(setup: Setup) -> Any:
+    """Which of the seeds a state is made of: all side by side, or the only one."""
+    return slice(None) if _replicas(setup) else 0

@@ -1,0 +1,163 @@
+"""Memory of a training step on one device, on paper.
+
+    memory = step_memory(setup, stage.config, rows=512, length=2048)
+    memory.total                               # bytes; nothing was allocated
+
+What a device holds for the length of a run is the sum of the parts of its arrays. What it
+holds during a step is read from the trace of the loss: the values that the way forward keeps
+for the way back, which is where `remat` acts. The compiler can do better by merging
+operations, and worse by the order that it gives them: on a CPU its own figure for what is
+temporary is 1.0 to 1.4 of this one (tests/train/test_memory.py).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
+from jaxanatomy.train.lowering import abstract_chunk, abstract_state
+from jaxanatomy.train.setup import Setup
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class StepMemory:
+    """Bytes on one device.
+
+    Attributes:
+      parameters: The parts of them that lie there.
+      moments: The same of the optimiser's state.
+      batches: Tokens of a chunk of steps.
+      gradients: Of the parts that lie there; twice where they are summed over parts of a batch.
+      gathered: Where parameters are cut: the ends of the model whole, one layer whole, and
+        the gradients of both.
+      layers: What the layers keep for the way back.
+      head: What the head and the loss keep; it is gone when the way back comes to the layers.
+      recomputed: What a layer that is computed again keeps meanwhile.
+      evaluation: At most, what a layer computes of a batch to evaluate on, which is not cut
+        into parts; there are no gradients then.
+    """
+
+    parameters: int
+    moments: int
+    batches: int
+    gradients: int
+    gathered: int
+    layers: int
+    head: int
+    recomputed: int
+    evaluation: int
+
+    @property
+    def held(self) -> int:
+        """Between steps."""
+        return self.parameters + self.moments + self.batches
+
+    @property
+    def temporary(self) -> int:
+        """During a step, at the worst time."""
+        return self.gradients + self.gathered + self.layers + max(self.head, self.recomputed)
+
+    @property
+    def total(self) -> int:
+        """At the worst time of a step or an evaluation."""
+        return self.held + max(self.temporary, self.gathered // 2 + self.evaluation)
+
+
+def step_memory(setup: Setup, config: ModelConfig, rows: int, length: int) -> StepMemory:
+    """Memory of the steps of a stage.
+
+    Args:
+      setup: What is trained; its placement may be one of `Placement.on_paper`.
+      config: The architecture of the stage.
+      rows: Rows B of a batch, of all processes together.
+      length: Tokens T of a row.
+    """
+    state = abstract_state(setup, config)
+    parameters, seeds = _bytes_here(state.params), len(setup.seeds)
+    own_rows = rows // setup.placement.device_count
+    cut, loss = setup.placement.gather is not None, setup.loss(config)
+    kept = _Kept(loss, own_rows // setup.options.accumulate, length)
+    layers = kept.by_layers(config.num_layers)
+    return StepMemory(
+        parameters=parameters,
+        moments=_bytes_here(state.moments),
+        batches=_bytes_here(abstract_chunk(setup, rows, length)),
+        gradients=parameters * (1 if setup.options.accumulate == 1 else 2),
+        gathered=2 * _largest_gather(config) if cut else 0,
+        layers=seeds * layers,
+        head=seeds * (kept.by_all() - layers),
+        recomputed=seeds * (kept.by_layers(1, "none") - kept.by_layers(1)),
+        evaluation=seeds * _Kept(loss, own_rows, length).by_layers(1, "none"),
+    )
+
+
+class _Kept:
+    """Bytes that the loss of one model keeps for its gradient, by part."""
+
+    def __init__(self, loss: LanguageModelLoss, rows: int, length: int):
+        self._loss = loss
+        ids = jax.ShapeDtypeStruct((rows, length), "int32")
+        self._batch = Batch(ids, ids, jax.ShapeDtypeStruct(ids.shape, "float32"), ids, ids)
+
+    def by_all(self) -> int:
+        def loss(params: Tree, batch: Batch) -> jax.Array:
+            return self._loss(params, nothing_frozen(params), batch)
+
+        return _kept_bytes(loss, _abstract_params(self._loss.config), self._batch)
+
+    def by_layers(self, count: int, remat: str | None = None) -> int:
+        """Of the first layers, and what comes before them."""
+        config = self._loss.config
+        config = config.with_layers(config.layers[:count])
+
+        def hidden(params: Tree, batch: Batch) -> jax.Array:
+            return model.hidden(
+                *(config, params, batch.token_BT, batch.position_BT, batch.segment_BT),
+                dtype=self._loss.dtype,
+                remat=remat or self._loss.remat,
+                gather=self._loss.gather,
+            )
+
+        return _kept_bytes(hidden, _abstract_params(config), self._batch)
+
+
+def _kept_bytes(function: Callable, params: Tree, batch: Batch) -> int:
+    """Bytes of what a function keeps for its gradient, beside its own arguments."""
+
+    def residuals(params: Tree, batch: Batch) -> list[jax.Array]:
+        _, pull = jax.vjp(lambda params: function(params, batch), params)
+        return jax.tree.leaves(pull)
+
+    jaxpr = jax.make_jaxpr(residuals)(params, batch).jaxpr
+    given = set(map(id, jaxpr.invars))
+    kept = {id(value): value.aval for value in jaxpr.outvars if id(value) not in given}
+    return sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in kept.values())
+
+
+def _abstract_params(config: ModelConfig) -> Tree:
+    def initial() -> Tree:
+        params = model.init(config, jax.random.key(0))
+        return tree.with_layers(params, tree.stack(params["layers"]))
+
+    return jax.eval_shape(initial)
+
+
+def _bytes_here(part: Tree) -> int:
+    """Bytes of the part of each array that lies on one device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(part)
+    )
+
+
+def _largest_gather(config: ModelConfig) -> int:
+    """Bytes of the ends of a model and of its largest layer, whole, float32."""
+    layers = [config.layer_parameter_count(layer) for layer in range(config.num_layers)]
+    return 4 * (config.parameter_count - sum(layers) + max(layers))

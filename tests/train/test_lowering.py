@@ -1,0 +1,123 @@
+"""Programs lowered on paper: they are those that a run calls, and they compute the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting, evaluation
+
+from jaxanatomy.train import pretraining
+from jaxanatomy.train.loop import adamw, run_steps
+from jaxanatomy.train.loss import Batch
+from jaxanatomy.train.lowering import (
+    abstract_state,
+    export_evaluation,
+    export_growth,
+    export_run,
+    export_step,
+    step_arguments,
+)
+from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.setup import Setup
+
+
+class Packed(Counting):
+    """Batches with positions and segments, as those of text."""
+
+    def next(self):
+        batch = super().next()
+        zeros = np.zeros_like(batch.token_BT)
+        return batch._replace(position_BT=zeros + np.arange(LENGTH)[None], segment_BT=zeros)
+
+
+def setup(placement=None, seeds=(0,), **changes):
+    placement = placement or Placement.over(jax.devices()[:1])
+    options = dataclasses.replace(OPTIONS, **changes)
+    return Setup(STAGES, adamw(), SCHEDULE, seeds, placement, options)
+
+
+def described(tree):
+    """Structure, shapes and types; of placed arrays also where they lie."""
+
+    def leaf(value):
+        spec = list(value.sharding.spec) if value.ndim else []
+        while spec and spec[-1] is None:
+            spec.pop()
+        return value.shape, str(value.dtype), spec
+
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, list(map(leaf, leaves))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 3)])
+def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
+    calls = []
+
+    def spy(*arguments, **options):
+        calls.append((arguments, options, *map(described, arguments[2:-1])))
+        return arguments[2], np.zeros(arguments[5].shape)
+
+    monkeypatch.setattr(pretraining, "run_steps", spy)
+    monkeypatch.setattr(pretraining, "evaluate", lambda *_, **__: np.zeros(len(seeds)))
+    made = setup(seeds=seeds, checkpoint_every=100)
+    streams = [Packed(100 + seed) for seed in seeds]
+    pretraining.Pretraining(made, streams, evaluation()).train(tmp_path, lambda point: None)
+    for called, stage in ((calls[0], STAGES[0]), (calls[-1], STAGES[1])):
+        arguments, options = step_arguments(made, stage.config, ROWS, LENGTH)
+        assert arguments[:2] == called[0][:2]
+        assert options == called[1]
+        for found, expected in zip(arguments[2:-1], called[2:], strict=True):
+            (structure, leaves), (expected_structure, expected_leaves) = described(found), expected
+            assert leaves == expected_leaves
+            assert isinstance(found, Batch) or structure == expected_structure
+
+
+def test_a_lowered_step_computes_the_same():
+    made = setup()
+    config = STAGES[0].config
+    arguments, options = step_arguments(made, config, ROWS, LENGTH)
+    exported = export_step(made, config, ROWS, LENGTH, platforms=["cpu"])
+    rng = np.random.default_rng(0)
+
+    def value(leaf):
+        if leaf.dtype == bool:
+            return np.ones(leaf.shape, bool)
+        drawn = rng.random(leaf.shape) if leaf.dtype == np.float32 else rng.integers(0, 9)
+        return np.asarray(drawn * np.ones(leaf.shape)).astype(leaf.dtype)
+
+    state, frozen, batches, rates, _ = jax.tree.map(value, arguments[2:])
+    expected = run_steps(*arguments[:2], state, frozen, batches, rates, 2, **options)
+    found = exported.call(state, frozen, batches, rates, np.int32(2))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+    assert np.isfinite(expected[1]).tolist() == [True, True, False]
+
+
+def test_programs_for_devices_that_are_not_here():
+    made = setup(Placement.on_paper(8, shards=4, smallest_cut=1))
+    found = export_run(made, ROWS, LENGTH)
+    steps = ["step, 2 layers", "step, 4 layers"]
+    evaluations = ["evaluation, 2 layers", "evaluation, 4 layers"]
+    assert sorted(found) == sorted([*steps, *evaluations, "growth to 4 layers"])
+    for program in found.values():
+        assert program.platforms == ("tpu", "cuda")
+        assert program.nr_devices == 8
+    state = abstract_state(made, STAGES[1].config)
+    leaves = jax.tree.leaves((state.params, state.moments))
+    grown = found["growth to 4 layers"]
+    assert [aval.shape for aval in grown.out_avals] == [leaf.shape for leaf in leaves]
+    lies = grown.out_shardings_jax(made.placement.mesh)
+    for leaf, found in zip(leaves, lies, strict=True):
+        assert found.is_equivalent_to(leaf.sharding, leaf.ndim)
+    assert sum("shard" in found.spec for found in lies) == 3 * 11  # all but the count
+
+
+def test_seeds_side_by_side_are_lowered_too():
+    made = setup(Placement.on_paper(1), seeds=(0, 1))
+    config = STAGES[1].config
+    step = export_step(made, config, ROWS, LENGTH, platforms=["cuda"])
+    assert step.out_avals[-1].shape == (OPTIONS.chunk, 2)
+    score = export_evaluation(made, config, ROWS, LENGTH, platforms=["cuda"])
+    assert [aval.shape for aval in score.out_avals] == [(2,)]
+    grown = export_growth(made, *STAGES, platforms=["cuda"])
+    assert grown.out_avals[0].shape[0] == 2

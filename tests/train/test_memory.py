@@ -1,0 +1,91 @@
+"""Memory on paper, against sums of parts written out and against the compiler's own figures."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.train.loop import adamw, run_steps
+from jaxanatomy.train.lowering import step_arguments
+from jaxanatomy.train.memory import step_memory
+from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.setup import PretrainOptions, Setup
+
+ROWS, LENGTH, CHUNK = 8, 64, 3
+CONFIG = ModelConfig.uniform(
+    *(4, 4, 2, 256), vocab_size=512, hidden_size=64, head_dim=16, context_length=LENGTH
+)
+MATRICES = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 256  # of a layer
+NORMS = 2 * 64
+
+
+def setup(placement, seeds=(0,), **options):
+    stages = (DepthStage(CONFIG, 1),)
+    options = PretrainOptions(chunk=CHUNK, **options)
+    return Setup(stages, adamw(), WarmupStableDecay(1e-3), seeds, placement, options)
+
+
+def here():
+    return Placement.over(jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
+    ("remat", "accumulate", "seeds"),
+    [("none", 1, (0,)), ("dots", 4, (0,)), ("full", 1, (0,)), ("full", 1, (0, 5))],
+)
+def test_against_the_compiler(remat, accumulate, seeds):
+    made = setup(here(), seeds, remat=remat, accumulate=accumulate)
+    memory = step_memory(made, CONFIG, ROWS, LENGTH)
+    arguments, options = step_arguments(made, CONFIG, ROWS, LENGTH)
+    compiled = run_steps.trace(*arguments, **options).lower().compile().memory_analysis()
+    alive, rates, count = len(seeds), 4 * CHUNK * len(seeds), 4
+    assert compiled.argument_size_in_bytes == memory.held + alive + rates + count
+    state = memory.parameters + memory.moments + alive
+    pointers = 8 * (11 + 2 * 11 + 1 + 1 + 1)  # two moments, a count, alive, losses
+    assert compiled.output_size_in_bytes == state + rates + pointers
+    assert 1.0 <= compiled.temp_size_in_bytes / memory.temporary < 1.4
+
+
+def test_cut_arrays_count_by_their_parts():
+    whole = 4 * (MATRICES + NORMS) + 512 * 64 + 64
+    cut = step_memory(setup(Placement.on_paper(8, 4, 64 * 32 + 1)), CONFIG, 32, LENGTH)
+    # Stacks of 4 layers are cut where they have more than 64 * 32 elements: all but norms.
+    part = MATRICES + 512 * 64 // 4 + 4 * NORMS + 64
+    assert cut.parameters == 4 * part
+    assert cut.moments == 2 * 4 * part + 4  # and a count
+    assert cut.gradients == 4 * part
+    assert cut.gathered == 2 * 4 * (MATRICES + NORMS + 512 * 64 + 64)
+    assert cut.batches == CHUNK * 5 * 4 * LENGTH * 32 // 8
+    alone = step_memory(setup(Placement.on_paper(8)), CONFIG, 32, LENGTH)
+    assert alone.parameters == 4 * whole
+    assert alone.gathered == 0
+    assert alone.layers == step_memory(setup(here()), CONFIG, 4, LENGTH).layers
+
+
+def test_a_layer_that_is_computed_again_keeps_its_input_alone():
+    memory = step_memory(setup(here(), remat="full"), CONFIG, ROWS, LENGTH)
+    shallow = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
+    one = step_memory(setup(here(), remat="full"), shallow, ROWS, LENGTH)
+    stream = 4 * ROWS * LENGTH * 64
+    scales = 4 * NORMS  # of every layer, which the rule of LN-scaling may have changed
+    assert memory.layers - one.layers in (3 * stream, 3 * (stream + scales))
+
+
+def test_parts_of_a_batch_and_seeds():
+    memory = step_memory(setup(here()), CONFIG, ROWS, LENGTH)
+    parts = step_memory(setup(here(), accumulate=4), CONFIG, ROWS, LENGTH)
+    assert parts.gradients == 2 * memory.gradients
+    assert parts.layers * 3 < memory.layers < parts.layers * 5
+    assert parts.evaluation == memory.evaluation > parts.layers / 4
+    both = step_memory(setup(here(), seeds=(0, 1)), CONFIG, ROWS, LENGTH)
+    assert both.total == pytest.approx(2 * memory.total, rel=1e-6)
+
+
+def test_whole_copies_of_cut_parameters_are_not_kept():
+    """Whatever is cut is gathered again on the way back: it would be whole on every device."""
+    cut = step_memory(setup(Placement.on_paper(4, 4, 1)), CONFIG, 4, LENGTH)
+    alone = step_memory(setup(Placement.on_paper(4)), CONFIG, 4, LENGTH)
+    assert cut.layers <= 1.2 * alone.layers
