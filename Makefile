@@ -21,6 +21,10 @@ anatomy: atlas
 	$(PY) -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
 	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
+# Test processes start many more; what one of them compiled the others find.
+test slow parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
+test slow parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
+
 test: model
 	$(PY) -m pytest -m "not parity and not slow"
 
