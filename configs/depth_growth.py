@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.tokenizer = "offline:4096"
-    config.data.mixture = "offline"
+    config.data.mixture = "offline"  # or "0.7 library_code, 0.3 my/*.txt"; see --list
     config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
     config.data.held_out_rows = 32  # of each source, to evaluate on
     config.data.questions = 40  # of each reasoning primitive, at the end
@@ -61,7 +61,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.checkpoint_every = 100
     config.train.keep = 1
     config.train.shards = 1  # parts that the parameters are cut into, over the devices
+    config.train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is
     config.distributed = config_fields.distributed()
+    config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     config.progress = False  # report progress even where stderr is no terminal
 
     if variant == "small":

@@ -8,8 +8,9 @@ each beside its level of chance.
 
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/growth
 
-`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each. A
-run that was killed goes on from its last checkpoint, across a growth step, too.
+`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each;
+`metrics.jsonl` has every step. A run that was killed goes on from its last checkpoint, across
+a growth step, too.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from jaxanatomy import cli
 # Fields of the config that decide no result: a run may go on with others.
 PLACEMENT = (
     *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
-    *("distributed", "arms", "progress"),
+    *("train.peak_flops", "distributed", "arms", "progress", "tensorboard"),
 )
 
 
@@ -36,12 +37,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     process, processes = distributed.start(**config.distributed)
     plan = _plan(config)
-    provenance = runs.provenance(
-        architecture=plan.model.to_dict(),
-        parameters=plan.model.parameter_count,
-        tokenizer_sha256=plan.tokenizer_sha256,
-        data=plan.pipeline(0).settings(plan.longest),
-    )
+
+    def provenance() -> dict[str, Any]:
+        # Text is read and encoded here, once the workdir is known to be good.
+        return runs.provenance(
+            architecture=plan.model.to_dict(),
+            parameters=plan.model.parameter_count,
+            tokenizer_sha256=plan.tokenizer_sha256,
+            data=plan.pipeline(0, config.steps).settings(config.steps),
+        )
+
     with runs.Run.open(
         workdir, config.to_dict(), provenance, PLACEMENT, process, processes
     ) as results:
@@ -88,48 +93,53 @@ class _Plan:
     Attributes:
       config: The config.
       model: The architecture at the end.
-      tokenizer: Of all text.
-      tokenizer_sha256: Its hash.
       settings: What all arms share.
       arms: The stages of each arm.
+      options: How to run.
+      placement: Over all devices.
+      tokenizer: Of all text.
+      tokenizer_sha256: Its hash.
+      asked: Questions of the reasoning primitives.
+      scoring: The same, packed.
     """
 
     config: ConfigDict
     model: Any
-    tokenizer: Any
-    tokenizer_sha256: str
     settings: Any
     arms: dict[str, tuple]
+    options: Any
+    placement: Any
+    tokenizer: Any
+    tokenizer_sha256: str
+    asked: Any
+    scoring: Any
 
-    @property
-    def longest(self) -> int:
-        """Steps of the longest arm."""
-        return max(sum(stage.steps for stage in stages) for stages in self.arms.values())
-
-    def schedule(self):
-        """The learning rate."""
-        from jaxanatomy.train.schedule import WarmupStableDecay
+    def setup(self, arm: str, seeds: list[int]):
+        """What is trained together."""
+        from jaxanatomy.train.loop import adamw
+        from jaxanatomy.train.setup import Setup
 
         config = self.config
-        return WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown)
+        return Setup(
+            stages=self.arms[arm],
+            optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
+            schedule=_schedule(config),
+            seeds=seeds,
+            placement=self.placement,
+            options=self.options,
+        )
 
-    def pipeline(self, seed: int, steps: int | None = None):
-        """The data of a seed; the mixture may change where the cooldown of `steps` begins."""
+    def pipeline(self, seed: int, steps: int):
+        """The data of a seed in an arm of so many steps."""
         import jax
 
-        from jaxanatomy.data.mixture import Schedule, parse_mixture
         from jaxanatomy.data.pipeline import Pipeline
 
-        config = self.config
-        mixtures = [(0, parse_mixture(config.data.mixture))]
-        if config.data.cooldown_mixture and steps:
-            first = steps - round(config.cooldown * steps)
-            mixtures.append((first, parse_mixture(config.data.cooldown_mixture)))
         return Pipeline(
-            Schedule(tuple(mixtures)),
+            _mixtures(self.config, steps),
             self.tokenizer,
-            rows=config.rows,
-            length=config.model.context_length,
+            rows=self.config.rows,
+            length=self.config.model.context_length,
             seed=seed,
             host=jax.process_index(),
             hosts=jax.process_count(),
@@ -157,140 +167,198 @@ class _Plan:
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
+    """Checks the config, what is cheap first, and loads the tokenizer; reads no text yet."""
+    import jax
 
-    for name in ("arms", "seeds"):
-        if not config[name] or len(set(config[name])) < len(config[name]):
-            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
-    for name in ("steps", "rows", "eval_every"):
-        if config[name] < 1:
-            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
-    tokenizer = load_tokenizer(config.data.tokenizer)
-    shape = config.model
-    model = ModelConfig.uniform(
-        *(shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.ffn_width),
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        head_dim=shape.hidden_size // shape.num_heads,
-        context_length=shape.context_length,
-    )
-    check_vocabulary(tokenizer, model.vocab_size)
+    from jaxanatomy.data.choices import pack_choices
+    from jaxanatomy.data.primitives import PRIMITIVES
+    from jaxanatomy.data.questions import questions
+    from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
+    from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
+    from jaxanatomy.train.mesh import Placement
+    from jaxanatomy.train.metrics import require_tensorboard
+    from jaxanatomy.train.setup import PretrainOptions
+
+    _check_numbers(config)
+    model = _model(config.model)
     settings = DepthArmSettings(
         steps=config.steps,
         block=config.block,
         growing_share=config.growing_share,
         alpha=config.alpha,
         rows=config.rows,
-        length=shape.context_length,
+        length=config.model.context_length,
     )
-    plan = _Plan(
+    arms = {name: depth_arm(name, model, settings) for name in config.arms}
+    _schedule(config)
+    for stages in arms.values():
+        _mixtures(config, sum(stage.steps for stage in stages))
+    more = config.train.to_dict()
+    placement = Placement.over(jax.devices(), more.pop("shards"))
+    options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **more)
+    options.check_rows(config.rows, placement)
+    if config.tensorboard:
+        require_tensorboard()
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    check_vocabulary(tokenizer, model.vocab_size)
+    asked = questions(PRIMITIVES, config.data.questions)
+    return _Plan(
         config=config,
         model=model,
+        settings=settings,
+        arms=arms,
+        options=options,
+        placement=placement,
         tokenizer=tokenizer,
         tokenizer_sha256=tokenizer_sha256(tokenizer),
-        settings=settings,
-        arms={name: depth_arm(name, model, settings) for name in config.arms},
+        asked=asked,
+        scoring=pack_choices(
+            asked, tokenizer, rows=config.rows, length=config.model.context_length
+        ),
     )
-    plan.schedule()
-    return plan
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    from jaxanatomy.errors import InputError
+
+    for name in ("arms", "seeds"):
+        if not config[name] or len(set(config[name])) < len(config[name]):
+            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
+    for seed in config.seeds:
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise InputError(f"seeds must be whole numbers, 0 or above, below 2^32; got {seed!r}")
+    whole = {name: config[name] for name in ("steps", "rows", "eval_every")}
+    whole |= {f"data.{name}": config.data[name] for name in ("held_out_rows", "questions")}
+    for name, value in whole.items():
+        if value < 1:
+            raise InputError(f"{name} must be a whole number above 0; got {value}")
+    if config.weight_decay < 0 or not 0 <= config.beta2 < 1:
+        raise InputError(
+            "weight_decay must be 0 or above and beta2 at least 0 and below 1; got "
+            f"{config.weight_decay} and {config.beta2}"
+        )
+    if config.data.cooldown_mixture and not config.cooldown:
+        raise InputError(
+            f"data.cooldown_mixture={config.data.cooldown_mixture!r} needs a cooldown; got "
+            "cooldown=0; raise it or leave the mixture out"
+        )
+
+
+def _model(shape: ConfigDict):
+    """The architecture at the end, a `ModelConfig`."""
+    from jaxanatomy.config import ModelConfig
+    from jaxanatomy.errors import InputError
+
+    if shape.context_length < 2:
+        raise InputError(
+            "model.context_length must be at least 2, a token and the one to be predicted; got "
+            f"{shape.context_length}"
+        )
+    if shape.num_heads < 1 or shape.hidden_size % shape.num_heads:
+        raise InputError(
+            "model.hidden_size must be a multiple of model.num_heads; got "
+            f"{shape.hidden_size} and {shape.num_heads}; change one of them"
+        )
+    return ModelConfig.uniform(
+        *(shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.ffn_width),
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        head_dim=shape.hidden_size // shape.num_heads,
+        context_length=shape.context_length,
+    )
+
+
+def _schedule(config: ConfigDict):
+    """The learning rate."""
+    from jaxanatomy.train.schedule import WarmupStableDecay
+
+    return WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown)
+
+
+def _mixtures(config: ConfigDict, steps: int):
+    """What is read when; the mixture may change where the cooldown begins."""
+    from jaxanatomy.data.mixture import Schedule, parse_mixture
+
+    mixtures = [(0, parse_mixture(config.data.mixture))]
+    if config.data.cooldown_mixture:
+        first = steps - round(config.cooldown * steps)
+        mixtures.append((first, parse_mixture(config.data.cooldown_mixture)))
+    return Schedule(tuple(mixtures))
 
 
 def _train_arm(plan: _Plan, arm: str, results, progress) -> None:
     """All seeds of an arm; side by side on one device, one after the other on several."""
-    import jax
-
-    seeds = list(plan.config.seeds)
-    groups = [seeds] if jax.device_count() == 1 else [[seed] for seed in seeds]
-    for group in groups:
-        steps = sum(stage.steps for stage in plan.arms[arm])
-        if all(results.done(plan.hash(arm, seed, kind="final")) for seed in group):
-            progress.update(steps // len(groups))
-            continue
-        _train_group(plan, arm, group, results, progress)
-
-
-def _train_group(plan: _Plan, arm: str, seeds: list[int], results, progress) -> None:
     import shutil
 
+    seeds = list(plan.config.seeds)
+    groups = [seeds] if plan.placement.device_count == 1 else [[seed] for seed in seeds]
+    for group in groups:
+        folder = results.path("checkpoints") / f"{arm}_{'_'.join(map(str, group))}"
+        if all(results.done(plan.hash(arm, seed, kind="final")) for seed in group):
+            progress.update(sum(stage.steps for stage in plan.arms[arm]) // len(groups))
+        else:
+            _train_group(plan, arm, group, folder, results, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results, progress) -> None:
     import jax
 
-    from jaxanatomy.train.loop import adamw
-    from jaxanatomy.train.mesh import Placement
+    from jaxanatomy.train.metrics import Metrics
     from jaxanatomy.train.pretraining import Pretraining
-    from jaxanatomy.train.setup import PretrainOptions, Setup
+    from jaxanatomy.train.scoring import answers
 
-    config, stages = plan.config, plan.arms[arm]
-    options = config.train.to_dict()
-    shards = options.pop("shards")
-    placement = Placement.over(jax.devices(), shards)
-    setup = Setup(
-        stages=stages,
-        optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
-        schedule=plan.schedule(),
-        seeds=seeds,
-        placement=placement,
-        options=PretrainOptions(eval_every=config.eval_every, moments=config.moments, **options),
-    )
+    config, setup = plan.config, plan.setup(arm, seeds)
     pipelines = [plan.pipeline(seed, setup.steps) for seed in seeds]
     held_out = pipelines[0].held_out(config.data.held_out_rows)
     training = Pretraining(setup, [each.batches() for each in pipelines], held_out)
+    writes = jax.process_index() == 0  # every process knows the same
     points: list = []
 
-    def emit(point) -> None:
-        points.append(point)
-        results.append(_curve_rows(plan, arm, seeds, point))
+    with Metrics(results.folder, arm, seeds, config.tensorboard) as metrics:
 
-    folder = results.path("checkpoints") / f"{arm}_{'_'.join(map(str, seeds))}"
-    params = training.train(folder, emit, progress=progress.update)
-    results.append(_final_rows(plan, arm, seeds, points[-1], params))
-    shutil.rmtree(folder, ignore_errors=True)
+        def emit(point) -> None:
+            points.append(point)
+            if writes:
+                results.append(_curve_rows(plan, arm, seeds, point))
+                metrics.write_point(point)
+
+        def log(steps) -> None:
+            if writes:
+                metrics.write(steps)
+
+        params = training.train(folder, emit, log, progress.update)
+    # Where all seeds have diverged, that may be before the last stage.
+    loss = setup.loss(setup.stages[points[-1].stage].config)
+    right_MQ = answers(loss, params, plan.scoring, replicas=len(seeds) > 1)
+    if writes:
+        results.append(_final_rows(plan, arm, seeds, points[-1], right_MQ))
 
 
 def _curve_rows(plan: _Plan, arm: str, seeds: list[int], point) -> list[dict[str, Any]]:
-    from jaxanatomy.measures.losses import finite
+    from jaxanatomy.measures.depth_growth import CURVE, point_fields
 
     rows = []
     for at, seed in enumerate(seeds):
-        labels = {"kind": "curve", "stage": point.stage, "step": point.step}
+        labels = {"kind": CURVE, "stage": point.stage, "step": point.step}
         row = {"hash": plan.hash(arm, seed, **labels), "arm": arm, "seed": seed, **labels}
-        row |= {"layers": plan.arms[arm][point.stage].config.num_layers, "tokens": point.tokens}
-        row |= {"flops": point.flops, "seconds": point.seconds}
-        row |= {"loss": finite(point.loss[at])}
-        row |= {"eval_nll": finite(point.eval_nll[at])}
-        by_source = {name: finite(values[at]) for name, values in point.by_source.items()}
-        rows.append(row | {"eval_nll_by_source": by_source, "reason": point.reason[at]})
+        layers = plan.arms[arm][point.stage].config.num_layers
+        rows.append(row | {"layers": layers, **point_fields(point, at)})
     return rows
 
 
-def _final_rows(plan: _Plan, arm: str, seeds: list[int], point, params) -> list[dict[str, Any]]:
-    """What each seed comes to; `right` holds one letter for each question."""
-    import jax.numpy as jnp
+def _final_rows(plan: _Plan, arm: str, seeds: list[int], point, right_MQ) -> list[dict[str, Any]]:
+    from jaxanatomy.measures.depth_growth import FINAL, final_fields
 
-    from jaxanatomy.data.choices import pack_choices
-    from jaxanatomy.data.primitives import PRIMITIVES
-    from jaxanatomy.data.questions import questions
-    from jaxanatomy.measures.depth_growth import accuracies
-    from jaxanatomy.train.loss import LanguageModelLoss
-    from jaxanatomy.train.scoring import answers
-
-    config = plan.config
-    asked = questions(PRIMITIVES, config.data.questions)
-    length = config.model.context_length
-    scoring = pack_choices(asked, plan.tokenizer, rows=config.rows, length=length)
-    loss = LanguageModelLoss(plan.arms[arm][-1].config, jnp.dtype(config.train.dtype))
-    right_MQ = answers(loss, params, scoring, replicas=len(seeds) > 1)
-    curves = _curve_rows(plan, arm, seeds, point)
-    shared = ("layers", "step", "tokens", "flops", "seconds", "eval_nll", "eval_nll_by_source")
-    rows = []
-    for right_Q, seed, curve in zip(right_MQ, seeds, curves, strict=True):
-        row = {"hash": plan.hash(arm, seed, kind="final"), "arm": arm, "seed": seed}
-        row |= {"kind": "final", **{name: curve[name] for name in shared}}
-        row |= {"reason": curve["reason"], **accuracies(asked, right_Q)}
-        rows.append(row)
-    return rows
+    layers = plan.arms[arm][point.stage].config.num_layers
+    return [
+        {
+            **{"hash": plan.hash(arm, seed, kind=FINAL), "arm": arm, "seed": seed, "kind": FINAL},
+            **{"layers": layers, "step": point.step, "seconds": point.seconds},
+            **final_fields(point, at, plan.asked, right_MQ[at]),
+        }
+        for at, seed in enumerate(seeds)
+    ]
 
 
 if __name__ == "__main__":

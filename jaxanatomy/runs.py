@@ -25,7 +25,7 @@ import fnmatch
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class Run:
         cls,
         workdir: str | os.PathLike,
         config: Mapping[str, Any],
-        provenance: Mapping[str, Any],
+        provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
         ignore: Sequence[str] = (),
         process_index: int = 0,
         process_count: int = 1,
@@ -87,7 +87,8 @@ class Run:
           workdir: The folder; it is made if it is absent.
           config: The resolved config, JSON-ready, may be nested.
           provenance: See `jaxanatomy.runs.provenance`. Its hashes and code version must
-            be those that the folder's rows were measured with.
+            be those that the folder's rows were measured with. Where it takes long to
+            find out, a function that gives it: called when folder and config are good.
           ignore: Fields of the config that decide no result and may differ when the run
             goes on, with dots: "progress", "sweep.backend".
           process_index: Which of the processes this is. Process 0 holds the lock and the
@@ -237,18 +238,25 @@ class Run:
                 self._rows.append(row)
 
     def _write_or_compare_config(
-        self, config: Mapping[str, Any], provenance: Mapping[str, Any], ignore: Sequence[str]
+        self,
+        config: Mapping[str, Any],
+        provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        ignore: Sequence[str],
     ) -> None:
         path = self.path("config.json")
-        new = _parse(to_json({"config": dict(config), "provenance": dict(provenance)}))
-        if not path.exists():
+        old = read_json_object(path) if path.exists() else None
+        config = _parse(to_json(dict(config)))
+        if old is not None:
+            _refuse_difference(self._folder, old["config"], config, "config.", ignore)
+        provenance = provenance() if callable(provenance) else provenance
+        provenance = _parse(to_json(dict(provenance)))
+        if old is None:
+            new = {"config": config, "provenance": provenance}
             self.write_text("config.json", to_json(new, indent=1) + "\n")
-            return
-        old = read_json_object(path)
-        _refuse_difference(self._folder, old["config"], new["config"], "config.", ignore)
-        _refuse_difference(
-            self._folder, old["provenance"], new["provenance"], "provenance.", _CIRCUMSTANCES
-        )
+        else:
+            _refuse_difference(
+                self._folder, old["provenance"], provenance, "provenance.", _CIRCUMSTANCES
+            )
 
 
 def _rows_name(process_index: int) -> str:

@@ -166,6 +166,23 @@ def test_fields_that_decide_nothing_may_differ(tmp_path):
     refuse("sweep.backend", tmp_path, other, ignore=("swe",))
 
 
+def test_provenance_that_takes_long_is_made_when_folder_and_config_are_good(tmp_path):
+    made = []
+
+    def making():
+        made.append(MADE)
+        return MADE
+
+    accept(tmp_path / "run", made=making)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["provenance"] == MADE
+    refuse("config.seed is 0, now it is 1", tmp_path / "run", CONFIG | {"seed": 1}, making)
+    (tmp_path / "notes.txt").write_text("mine")
+    refuse("is occupied", tmp_path, made=making)
+    assert len(made) == 1
+    other = {**MADE, "weights_sha256": "cd"}
+    refuse("weights_sha256 is 'ab', now it is 'cd'", tmp_path / "run", made=lambda: other)
+
+
 def test_tuples_and_lists_are_the_same_config(tmp_path):
     accept(tmp_path, {"layers": (1, 2)})
     accept(tmp_path, {"layers": [1, 2]})

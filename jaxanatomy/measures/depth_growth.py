@@ -43,14 +43,59 @@ def accuracies(asked: Sequence[Question], right_Q: np.ndarray) -> dict[str, Any]
     }
 
 
+def point_fields(point: Any, at: int) -> dict[str, Any]:
+    """What a curve row has of one seed.
+
+    Args:
+      point: A `train.points.Point`.
+      at: Which of its seeds.
+    """
+    by_source = {name: finite(values[at]) for name, values in point.by_source.items()}
+    return {
+        "tokens": point.tokens,
+        "flops": point.flops,
+        "seconds": point.seconds,
+        "loss": finite(point.loss[at]),
+        "eval_nll": finite(point.eval_nll[at]),
+        "eval_nll_by_source": by_source,
+        "reason": point.reason[at],
+    }
+
+
+def final_fields(
+    point: Any, at: int, asked: Sequence[Question], right_Q: np.ndarray
+) -> dict[str, Any]:
+    """What a final row has of one seed: its last point, throughput and answers.
+
+    Args:
+      point: The last `train.points.Point`.
+      at: Which of its seeds.
+      asked: The questions.
+      right_Q: Which were answered.
+
+    Returns:
+      Losses and accuracies are None for a seed that has diverged: its parameters are those
+      of some step before. `mfu` is None where the peak is not known.
+    """
+    found = {name: value for name, value in point_fields(point, at).items() if name != "loss"}
+    found |= {"tokens_per_second": point.tokens / point.seconds, "mfu": point.mfu}
+    found |= accuracies(asked, right_Q)
+    if not point.reason[at]:
+        return found
+    by_task = {task: each | {"accuracy": None} for task, each in found["accuracy_by_task"].items()}
+    found |= {"eval_nll": None, "accuracy": None, "accuracy_by_task": by_task}
+    return found | {"eval_nll_by_source": dict.fromkeys(found["eval_nll_by_source"])}
+
+
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
     Returns:
-      `arms`: for each arm `seeds`, `steps`, `flops`, `seconds` (mean of the seeds), and for
-      `eval_nll` and `accuracy` a dict of `mean`, `ci95` over seeds, and the difference from
-      the baseline with the same seeds, `against_baseline` and its `against_ci95` (Student's,
-      paired). What cannot be had is None.
+      `arms`: for each arm `seeds`, `diverged`, `steps`, `tokens`, `flops`, of one seed; means
+      over the seeds of `seconds`, `tokens_per_second` and `mfu`; and for `eval_nll` and
+      `accuracy` a dict of `mean`, `ci95` over seeds, and the difference from the baseline
+      with the same seeds, `against_baseline` and its `against_ci95` (Student's, paired). What
+      cannot be had is None. A seed that has diverged counts in none of these four.
     """
     finals = [row for row in rows if row.get("kind") == FINAL]
     by_arm: dict[str, dict[int, Row]] = {}
@@ -59,14 +104,14 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     baseline = by_arm.get(BASELINE, {})
     arms = {}
     for arm, seeds in by_arm.items():
-        first = next(iter(seeds.values()))
+        first = max(seeds.values(), key=lambda row: row["step"])
         arms[arm] = {
             "seeds": sorted(seeds),
             "diverged": sorted(seed for seed, row in seeds.items() if row["reason"]),
             "steps": first["step"],
             "tokens": first["tokens"],
             "flops": first["flops"],
-            "seconds": float(np.mean([row["seconds"] for row in seeds.values()])),
+            **{field: _mean(field, seeds) for field in ("seconds", "tokens_per_second", "mfu")},
             "chance": first["chance"],
             **{field: _compared(field, seeds, baseline) for field in ("eval_nll", "accuracy")},
         }
@@ -74,17 +119,22 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def _compared(field: str, seeds: Mapping[int, Row], baseline: Mapping[int, Row]) -> dict[str, Any]:
-    values = [row[field] for row in seeds.values()]
-    pairs = [(row[field], baseline[seed][field]) for seed, row in seeds.items() if seed in baseline]
+    values = {seed: row[field] for seed, row in seeds.items() if row[field] is not None}
+    other = {seed: baseline[seed][field] for seed in values if seed in baseline}
+    differences = [values[seed] - other[seed] for seed in other if other[seed] is not None]
     found = {"mean": None, "ci95": None, "against_baseline": None, "against_ci95": None}
-    if None in values:
-        return found
-    found |= {"mean": float(np.mean(values)), "ci95": _interval(values)}
-    if pairs and not any(None in pair for pair in pairs):
-        differences = [one - other for one, other in pairs]
+    if values:
+        mean = float(np.mean([*values.values()]))
+        found |= {"mean": mean, "ci95": _interval([*values.values()])}
+    if differences:
         found |= {"against_baseline": float(np.mean(differences))}
         found |= {"against_ci95": _interval(differences)}
     return found
+
+
+def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
+    values = [row[field] for row in seeds.values()]
+    return None if None in values else float(np.mean(values))
 
 
 def _interval(values: Sequence[float]) -> list[float] | None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from jaxanatomy.measures.depth_growth import accuracies, summarise
+from jaxanatomy.measures.depth_growth import accuracies, final_fields, point_fields, summarise
+from jaxanatomy.train.points import Point
 
 
 @dataclasses.dataclass
@@ -27,9 +28,10 @@ def test_accuracy_is_the_mean_of_the_tasks_not_of_the_questions():
     assert found["chance"] == pytest.approx(0.15)
 
 
-def final(arm, seed, nll, accuracy, reason=""):
+def final(arm, seed, nll, accuracy, reason="", mfu=None):
     labels = {"kind": "final", "arm": arm, "seed": seed, "step": 9, "tokens": 90, "flops": 900}
     values = {"seconds": 1.0 + seed, "chance": 0.2, "eval_nll": nll, "accuracy": accuracy}
+    values |= {"tokens_per_second": 90.0 / (1 + seed), "mfu": mfu}
     return {**labels, **values, "reason": reason}
 
 
@@ -49,6 +51,14 @@ def test_arms_are_compared_with_the_baseline_of_the_same_seed():
     assert (arms["midas"]["seconds"], arms["midas"]["diverged"]) == (2.0, [])
 
 
+def test_throughput_is_a_mean_over_seeds_and_mfu_none_where_one_is():
+    rows = [final("baseline", seed, 2.0, 0.3, mfu=0.1 * (1 + seed)) for seed in (0, 1, 2)]
+    found = summarise(rows)["arms"]["baseline"]
+    assert found["tokens_per_second"] == pytest.approx((90 + 45 + 30) / 3)
+    assert found["mfu"] == pytest.approx(0.2)
+    assert summarise([*rows, final("baseline", 3, 2.0, 0.3)])["arms"]["baseline"]["mfu"] is None
+
+
 def test_one_seed_has_no_interval_and_a_diverged_one_no_mean():
     rows = [final("baseline", 0, 2.0, 0.3), final("lidas", 0, None, 0.2, "diverged")]
     arms = summarise(rows)["arms"]
@@ -58,3 +68,46 @@ def test_one_seed_has_no_interval_and_a_diverged_one_no_mean():
     )
     assert arms["lidas"]["diverged"] == [0]
     assert summarise(rows[1:])["arms"]["lidas"]["accuracy"]["against_baseline"] is None
+
+
+def test_a_seed_that_has_diverged_counts_in_no_mean_of_its_arm():
+    rows = [final("baseline", seed, 2.0 + 0.1 * seed, 0.3) for seed in (0, 1, 2)]
+    rows += [final("midas", 0, 1.5, 0.5), final("midas", 1, None, None, "diverged")]
+    rows += [{**final("midas", 2, 1.9, 0.5), "step": 20, "tokens": 200}]
+    found = summarise(rows)["arms"]["midas"]
+    assert (found["seeds"], found["diverged"], found["steps"]) == ([0, 1, 2], [1], 20)
+    assert found["eval_nll"]["mean"] == pytest.approx(1.7)
+    assert found["eval_nll"]["against_baseline"] == pytest.approx((-0.5 - 0.3) / 2)
+    without = [row for row in rows if row["seed"] != 1]
+    assert found["eval_nll"] == summarise(without)["arms"]["midas"]["eval_nll"]
+    # Nor does one of the baseline in a difference.
+    rows[0] = final("baseline", 0, None, None, "diverged")
+    found = summarise(rows)["arms"]["midas"]["eval_nll"]
+    assert found["against_baseline"] == pytest.approx(-0.3)
+    assert (found["mean"], found["against_ci95"]) == (pytest.approx(1.7), None)
+
+
+def point(**changes):
+    values = {"stage": 1, "step": 9, "tokens": 90, "flops": 900, "seconds": 4.5, "mfu": 0.25}
+    values |= {"loss": [2.0, None], "eval_nll": [1.5, np.nan], "reason": ["", "diverged"]}
+    return Point(**{**values, "by_source": {"code": [1.0, np.inf]}, **changes})
+
+
+def test_what_a_row_has_of_one_seed():
+    shared = {"tokens": 90, "flops": 900, "seconds": 4.5}
+    asked, right_Q = [Asked("copying", 0.1)] * 2, np.array([True, False])
+    assert point_fields(point(), 0) == {
+        **shared,
+        **{"loss": 2.0, "eval_nll": 1.5, "eval_nll_by_source": {"code": 1.0}, "reason": ""},
+    }
+    lost = {"loss": None, "eval_nll": None, "eval_nll_by_source": {"code": None}}
+    assert point_fields(point(), 1) == {**shared, **lost, "reason": "diverged"}
+    found = final_fields(point(), 0, asked, right_Q)
+    assert (found["accuracy"], found["tokens_per_second"], found["mfu"]) == (0.5, 20.0, 0.25)
+    assert "loss" not in found
+    # What was measured before a seed diverged says nothing about its end.
+    stopped = point(eval_nll=[1.5, 7.0], by_source={"code": [1.0, 7.0]})
+    found = final_fields(stopped, 1, asked, right_Q)
+    assert (found["eval_nll"], found["eval_nll_by_source"]) == (None, {"code": None})
+    assert (found["accuracy"], found["accuracy_by_task"]["copying"]["accuracy"]) == (None, None)
+    assert (found["chance"], found["reason"]) == (pytest.approx(0.1), "diverged")

@@ -1,4 +1,4 @@
-"""Figures of depth growth: held-out loss against steps, FLOPs and seconds; primitives."""
+"""Figures of depth growth: loss against steps, FLOPs and seconds; every step; primitives."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +19,11 @@ _AXES = (
     ("tokens", 1e6, "million tokens"),
     ("flops", 1e12, "TFLOP of matrix products"),
     ("seconds", 1.0, "seconds of training for one seed"),
+)
+_TRAINING = (
+    ("loss", 1.0, "training loss (nats per token)"),
+    ("learning_rate", 1.0, "learning rate"),
+    ("tokens_per_second", 1e3, "thousand tokens per second"),
 )
 
 
@@ -44,13 +49,36 @@ def curves(rows: Iterable[Row], arms: Sequence[str]) -> style.Panels:
         last = [row["eval_nll"] for row in found if row["step"]]
         if last:
             panels[0].set_ylim(0.97 * min(last), 1.05 * float(np.percentile(last, 92)))
-        handles = [Line2D([], [], label=arm, linewidth=1.6, **_line(arm)) for arm in arms]
-        handles.append(
-            Line2D([], [], color=style.MUTED, marker="o", markersize=3, linewidth=0, label="grown")
-        )
-        panels[0].figure.legend(
-            handles=handles, loc="outside upper left", ncols=min(5, len(handles)), borderpad=0.2
-        )
+        _legend(panels, arms)
+    return panels
+
+
+def training(lines: Iterable[Row], arms: Sequence[str]) -> style.Panels:
+    """Training loss, learning rate and tokens per second of every step, means over seeds.
+
+    A mark stands where a model has just grown.
+
+    Args:
+      lines: Of `train.metrics.read_metrics`; a hundredth of the steps is drawn as one.
+      arms: Which to draw, in the order of the legend.
+    """
+    by_arm: dict[str, dict[int, list[Row]]] = {arm: {} for arm in arms}
+    for line in lines:
+        if line["arm"] in by_arm:
+            by_arm[line["arm"]].setdefault(line["seed"], []).append(line)
+    with style.styled():
+        panels = style.new_figure(11.0, 3.6, 1, 3)
+        for arm, seeds in by_arm.items():
+            for ax, (field, unit, _) in zip(panels, _TRAINING, strict=True):
+                _steps(ax, [*seeds.values()], arm, field, unit)
+        for ax, (_, _, label) in zip(panels, _TRAINING, strict=True):
+            ax.set_xlabel("steps")
+            ax.set_ylabel(label)
+            ax.set_xlim(left=0)
+            ax.grid(axis="y", color=style.FAINT, linewidth=0.6)
+        for ax in panels[1:]:
+            ax.set_ylim(bottom=0)
+        _legend(panels, arms)
     return panels
 
 
@@ -58,28 +86,23 @@ def primitives(finals: Sequence[Row], arms: Sequence[str]) -> style.Panels:
     """Accuracy of each reasoning primitive, a point for each seed, beside chance."""
     tasks = list(finals[0]["accuracy_by_task"])
     with style.styled():
-        panels = style.new_figure(9.0, 0.9 + 0.34 * len(tasks))
+        panels = style.new_figure(9.0, 1.1 + 0.34 * len(tasks))
         ax = panels[0]
         for place, task in enumerate(tasks):
             chance = finals[0]["accuracy_by_task"][task]["chance"]
             ax.plot([chance] * 2, [place - 0.4, place + 0.4], color=style.MUTED, linewidth=1)
             for at, arm in enumerate(arms):
-                values = [
-                    row["accuracy_by_task"][task]["accuracy"] for row in finals if row["arm"] == arm
-                ]
+                found = [row["accuracy_by_task"][task] for row in finals if row["arm"] == arm]
+                values = [each["accuracy"] for each in found if each["accuracy"] is not None]
                 y = place + 0.7 * ((at + 0.5) / len(arms) - 0.5)
-                ax.plot(
-                    *(values, [y] * len(values)),
-                    marker="o",
-                    markersize=3,
-                    linestyle="none",
-                    color=_line(arm)["color"],
-                    fillstyle="full" if _line(arm)["linestyle"] == "-" else "none",
-                )
+                ax.plot(values, [y] * len(values), clip_on=False, **_point(arm))
         ax.set_yticks(range(len(tasks)), tasks)
         ax.invert_yaxis()
         ax.set_xlim(0, 1)
-        ax.set_xlabel("share of questions answered; grey: chance")
+        ax.set_xlabel("share of questions answered")
+        handles = [Line2D([], [], label=arm, **_point(arm)) for arm in arms]
+        handles.append(Line2D([], [], label="chance", color=style.MUTED, linewidth=1))
+        _place_legend(panels, handles)
     return panels
 
 
@@ -99,6 +122,48 @@ def _curve(ax: Axes, rows: Sequence[Row], arm: str, field: str, unit: float) -> 
     stages = [row["stage"] for row in complete[0]]
     grown = [at for at in range(1, most) if stages[at] != stages[at - 1]]
     ax.plot(x_E[grown], y_ME.mean(0)[grown], "o", markersize=3, color=line["color"])
+
+
+def _steps(ax: Axes, seeds: Sequence[Sequence[Row]], arm: str, field: str, unit: float) -> None:
+    most = max(map(len, seeds), default=0)
+    complete = [each for each in seeds if len(each) == most and each[-1]["loss"] is not None]
+    if not complete:
+        return
+    first = complete[0]
+    y_E = np.mean([[line[field] / unit for line in each] for each in complete], axis=0)
+    starts = np.arange(0, most, max(1, most // 100))
+    x_P = [first[at]["step"] for at in starts]
+    y_P = np.add.reduceat(y_E, starts) / np.diff([*starts, most])
+    line = _line(arm)
+    ax.plot(x_P, y_P, linewidth=1.2, **line)
+    grown = [at for at in range(1, most) if first[at]["stage"] != first[at - 1]["stage"]]
+    x_G = [first[at]["step"] for at in grown]
+    ax.plot(x_G, np.interp(x_G, x_P, y_P), "o", markersize=3, color=line["color"])
+
+
+def _legend(panels: style.Panels, arms: Sequence[str]) -> None:
+    handles = [Line2D([], [], label=arm, linewidth=1.6, **_line(arm)) for arm in arms]
+    handles.append(
+        Line2D([], [], color=style.MUTED, marker="o", markersize=3, linewidth=0, label="grown")
+    )
+    _place_legend(panels, handles)
+
+
+def _place_legend(panels: style.Panels, handles: Sequence[Line2D]) -> None:
+    columns = -(-len(handles) // -(-len(handles) // 6))  # rows as long as each other
+    panels[0].figure.legend(handles=handles, loc="outside upper left", ncols=columns, borderpad=0.2)
+
+
+def _point(arm: str) -> dict[str, Any]:
+    """Of one seed: hollow with LN-scaling, a diamond at equal FLOPs."""
+    line = _line(arm)
+    return {
+        "color": line["color"],
+        "marker": "D" if line["linestyle"] == ":" else "o",
+        "fillstyle": "none" if line["linestyle"] == "--" else "full",
+        "markersize": 3,
+        "linestyle": "none",
+    }
 
 
 def _line(arm: str) -> dict[str, str]:

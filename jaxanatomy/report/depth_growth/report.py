@@ -7,6 +7,7 @@ from jaxanatomy.growth.depth_arms import ARMS, EQUAL_FLOPS
 from jaxanatomy.measures.depth_growth import BASELINE, CURVE, FINAL, summarise
 from jaxanatomy.report.depth_growth import figures
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
+from jaxanatomy.train.metrics import read_metrics
 
 Row = Mapping[str, Any]
 _HOW = (
@@ -16,7 +17,12 @@ _HOW = (
     "arms of equal FLOPs train longer on more tokens. Intervals are Student's over seeds; "
     "differences are from the baseline with the same seed. FLOPs are those of matrix products, "
     "three times the forward. Seconds leave out compilation and evaluation and depend on the "
-    "machine."
+    "machine; so do tokens per second, and MFU: the FLOPs in these seconds as a share of what the "
+    "devices can do at most, as published for bfloat16 products or as train.peak_flops says."
+)
+_TRAINING = (
+    "Training loss is before each step, on the batch of that step. A grown model computes more, "
+    "so that tokens per second fall."
 )
 _PRIMITIVES = (
     "Held-out questions of each kind; the choice with the highest summed log-probability counts. "
@@ -33,11 +39,13 @@ def depth_growth_report(record: Any) -> Report | None:
     finals = [row for row in record.rows if row.get("kind") == FINAL]
     arms = list(dict.fromkeys(row["arm"] for row in curve))
     summary = summarise(record.rows)["arms"]
-    content: tuple = (_arms_table(summary), _meaning(arms)) if summary else (_meaning(arms),)
+    content: tuple = (_arms_table(summary), _costs_table(summary)) if summary else ()
     sections = [
-        Section("Does growth win?", (_HOW, *_verdicts(summary)), content),
+        Section("Does growth win?", (_HOW, *_verdicts(summary)), (*content, _meaning(arms))),
         Section("Curves", (), (_curves(record.rows, arms),)),
     ]
+    if lines := read_metrics(record.folder):
+        sections.append(Section("Every step", (_TRAINING,), (_training(lines, arms),)))
     if finals:
         sections.append(Section("Reasoning primitives", (_PRIMITIVES,), _primitives(finals)))
         sections.append(Section("Loss by source", (), (_sources_table(finals),)))
@@ -50,15 +58,16 @@ def depth_growth_report(record: Any) -> Report | None:
 
 
 def summary_table(rows: Iterable[Row]) -> str:
-    """A line for each arm, plain text: loss and accuracy with intervals, FLOPs, seconds."""
+    """A line for each arm, plain text: FLOPs, seconds, MFU, loss and accuracy."""
     lines = [
-        f"{'arm':24}{'steps':>7}{'TFLOP':>9}{'seconds':>9}{'held-out loss':>24}"
+        f"{'arm':28}{'steps':>7}{'TFLOP':>10}{'seconds':>9}{'MFU':>10}{'held-out loss':>24}"
         f"{'against baseline':>26}{'accuracy':>10}{'chance':>8}"
     ]
     for name, arm in summarise(rows)["arms"].items():
         loss, accuracy = arm["eval_nll"], arm["accuracy"]
         lines.append(
-            f"{name:24}{arm['steps']:7}{arm['flops'] / 1e12:9.2f}{arm['seconds']:9.1f}"
+            f"{name:28}{arm['steps']:7}{arm['flops'] / 1e12:10.2f}{arm['seconds']:9.1f}"
+            f"{_share(arm['mfu']):>10}"
             f"{_ends(loss['mean'], loss['ci95']):>24}{_against(loss, name):>26}"
             f"{_number(accuracy['mean']):>10}{arm['chance']:8.3f}"
         )
@@ -67,8 +76,10 @@ def summary_table(rows: Iterable[Row]) -> str:
 
 def _verdicts(summary: Mapping[str, Any]) -> list[str]:
     """What each arm does against the baseline, in words that the intervals allow."""
+    stopped = [f"{name}, seed {seed}" for name, arm in summary.items() for seed in arm["diverged"]]
+    lost = [f"Diverged and left out: {'; '.join(stopped)}."] if stopped else []
     if BASELINE not in summary:
-        return ["The baseline is not finished: nothing to compare with yet."]
+        return ["The baseline is not finished: nothing to compare with yet.", *lost]
     sides: dict[str, list[str]] = {}
     for name, arm in summary.items():
         if name == BASELINE:
@@ -81,22 +92,19 @@ def _verdicts(summary: Mapping[str, Any]) -> list[str]:
             side = "worse than the baseline"
         sides.setdefault(side, []).append(name)
     parts = [f"{', '.join(names)}: {side}" for side, names in sides.items()]
-    stopped = [f"{name}, seed {seed}" for name, arm in summary.items() for seed in arm["diverged"]]
-    parts += [f"diverged: {', '.join(stopped)}"] if stopped else []
-    return [f"Held-out loss at the end: {'; '.join(parts)}."] if parts else []
+    found = [f"Held-out loss at the end: {'; '.join(parts)}."] if parts else []
+    return found + lost
 
 
 def _arms_table(summary: Mapping[str, Any]) -> Table:
     rows = []
     for name, arm in summary.items():
         loss, accuracy = arm["eval_nll"], arm["accuracy"]
+        kept = len(arm["seeds"]) - len(arm["diverged"])
         rows.append(
             (
                 Cell(name),
-                Cell(f"{arm['steps']:,}", arm["steps"]),
-                Cell(f"{arm['tokens'] / 1e6:.2f}", arm["tokens"]),
-                Cell(f"{arm['flops'] / 1e12:,.1f}", arm["flops"]),
-                Cell(f"{arm['seconds']:,.0f}", arm["seconds"]),
+                Cell(str(kept), kept),
                 Cell(_ends(loss["mean"], loss["ci95"]), loss["mean"]),
                 Cell(_against(loss, name), loss["against_baseline"]),
                 Cell(_ends(accuracy["mean"], accuracy["ci95"]), accuracy["mean"]),
@@ -107,10 +115,34 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
     return Table(
         f"Loss in nats per token; accuracy is the mean of the primitives, chance {chance:.3f}",
         (
-            *("arm", "steps", "million tokens", "TFLOP", "seconds a seed", "held-out loss"),
-            *("against baseline", "accuracy", "against baseline"),
+            *("arm", "seeds", "held-out loss", "against baseline"),
+            *("accuracy", "against baseline"),
         ),
         tuple(rows),
+        sortable=True,
+    )
+
+
+def _costs_table(summary: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        (
+            Cell(name),
+            Cell(f"{arm['steps']:,}", arm["steps"]),
+            Cell(f"{arm['tokens'] / 1e6:,.2f}", arm["tokens"]),
+            Cell(f"{arm['flops'] / 1e12:,.1f}", arm["flops"]),
+            Cell(f"{arm['seconds']:,.0f}", arm["seconds"]),
+            Cell(f"{arm['tokens_per_second']:,.0f}", arm["tokens_per_second"]),
+            Cell(_share(arm["mfu"]), arm["mfu"]),
+        )
+        for name, arm in summary.items()
+    )
+    return Table(
+        "What each arm costs, of one seed",
+        (
+            *("arm", "steps", "million tokens", "TFLOP", "seconds"),
+            *("tokens per second", "MFU"),
+        ),
+        rows,
         sortable=True,
     )
 
@@ -136,13 +168,23 @@ def _curves(rows: Iterable[Row], arms: Sequence[str]) -> Picture:
     )
 
 
+def _training(lines: Sequence[Row], arms: Sequence[str]) -> Picture:
+    return Picture(
+        "training",
+        figures.training(lines, arms)[0].figure,
+        "Training loss, learning rate and tokens per second of each arm at every step.",
+        "Means over seeds, and over each hundredth of the steps; points and lines as above.",
+    )
+
+
 def _primitives(finals: Sequence[Row]) -> tuple:
     arms = list(dict.fromkeys(row["arm"] for row in finals))
     picture = Picture(
         "primitives",
         figures.primitives(finals, arms)[0].figure,
         "Accuracy of each primitive for each arm and seed beside chance.",
-        "Each point is a seed; arms in the order of the table, filled without LN-scaling.",
+        "Each point is a seed; arms in the order of the table. Hollow: LN-scaling; diamonds: equal "
+        "FLOPs.",
     )
     return (picture,)
 
@@ -164,6 +206,10 @@ def _sources_table(finals: Sequence[Row]) -> Table:
         tuple(rows),
         sortable=True,
     )
+
+
+def _share(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.1%}"
 
 
 def _number(value: float | None) -> str:

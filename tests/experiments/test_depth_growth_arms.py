@@ -1,0 +1,204 @@
+"""Depth growth: its arms, its mixtures, seeds that diverge, and what may not change a result."""
+
+import json
+
+import depth_growth_run
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from depth_growth_run import LENGTH, MIXTURE, ROWS, STEPS, flags, require_close, rows_of
+
+from jaxanatomy import model, tree
+from jaxanatomy.data import corpora, mixture, pipeline, sequences, vocabulary
+from jaxanatomy.train import scoring
+from jaxanatomy.train.loss import LanguageModelLoss
+from jaxanatomy.train.metrics import read_metrics
+
+pytestmark = pytest.mark.slow
+
+ARMS = ("baseline", "midas_equal_flops", "ln_scaling", "ln_scaling_midas")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fixed_version():
+    with pytest.MonkeyPatch.context() as patch:
+        depth_growth_run.fix_version(patch.setattr)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    depth_growth_run.save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def others(tokenizer, tmp_path_factory, command):
+    """Arms of equal FLOPs and with LN-scaling, one seed; and what they end with."""
+    workdir = tmp_path_factory.mktemp("runs") / "others"
+    answers, ends = scoring.answers, []
+
+    def spying(loss, params, *rest, **kwargs):
+        ends.append((loss.config, params))
+        return answers(loss, params, *rest, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "answers", spying)
+        done = command(*flags(workdir, tokenizer, arms=",".join(ARMS), seeds=0))
+    assert (done.status, done.err) == (0, "")
+    return workdir, dict(zip(ARMS, ends, strict=True))
+
+
+def test_an_arm_of_equal_flops_ends_where_the_baseline_does(others):
+    workdir, _ = others
+    finals = {row["arm"]: row for row in rows_of(workdir) if row["kind"] == "final"}
+    baseline, equal = finals["baseline"], finals["midas_equal_flops"]
+    step = baseline["flops"] / STEPS
+    assert abs(equal["flops"] - baseline["flops"]) <= step / 2
+    assert equal["step"] > STEPS
+    assert equal["tokens"] == equal["step"] * ROWS * LENGTH
+    lines = [line for line in read_metrics(workdir) if line["arm"] == "midas_equal_flops"]
+    assert lines[-1]["step"] == equal["step"]
+    # One continuous schedule, stretched: warmup, plateau, 1 - sqrt.
+    rates = [line["learning_rate"] for line in lines]
+    assert rates[0] == max(rates) == rates[len(rates) // 2] > rates[-1] > 0
+
+
+def test_ln_scaling_goes_by_the_layers_last_places(others, tokenizer):
+    """Folded into plain norms, the grown model gives the loss of the last row."""
+    workdir, ends = others
+    tok = vocabulary.load_tokenizer(f"file:{tokenizer}")
+    data = mixture.Schedule(((0, mixture.parse_mixture(MIXTURE)),))
+    held_out = pipeline.Pipeline(data, tok, rows=ROWS, length=LENGTH).held_out(4)
+    rows = rows_of(workdir)
+    for arm in ("ln_scaling", "ln_scaling_midas"):
+        config, params = ends[arm]
+        assert config.ln_scaling
+        (last,) = (row for row in rows if (row["arm"], row["kind"]) == (arm, "final"))
+        config, params = tree.fold_norms(config, params)
+        loss = LanguageModelLoss(config)
+        for name, (batch,) in held_out.items():
+            nll = float((loss.nll(params, batch) * batch.weight_BT).sum() / batch.weight_BT.sum())
+            assert last["eval_nll_by_source"][name] == pytest.approx(nll, rel=1e-5)
+    stages = [(r["stage"], r["layers"]) for r in rows if r["arm"] == arm and "stage" in r]
+    assert dict.fromkeys(stages) == dict.fromkeys([(0, 2), (1, 4)])
+    assert not ends["baseline"][0].ln_scaling
+
+
+@pytest.fixture(scope="module")
+def together(tokenizer, tmp_path_factory, command):
+    """Two seeds side by side."""
+    workdir = tmp_path_factory.mktemp("runs") / "together"
+    assert command(*flags(workdir, tokenizer)).status == 0
+    return rows_of(workdir)
+
+
+def test_rows_of_several_seeds_are_those_of_single_ones(together, tokenizer, tmp_path, command):
+    for seed in (0, 1):
+        assert command(*flags(tmp_path / str(seed), tokenizer, seeds=seed)).status == 0
+        expected = rows_of(tmp_path / str(seed))
+        require_close([row for row in together if row["seed"] == seed], expected)
+        hashes = {row["hash"] for row in together}
+        assert {row["hash"] for row in expected} <= hashes
+
+
+def test_the_mixture_switches_where_the_cooldown_of_each_arm_begins(
+    tokenizer, tmp_path, command, monkeypatch
+):
+    read, following = {}, pipeline.Batches.next
+
+    def spying(self):
+        step, batch = self.step, following(self)
+        read.setdefault(id(self), {})[step] = batch.token_BT
+        return batch
+
+    monkeypatch.setattr(pipeline.Batches, "next", spying)
+    mixtures = {"data.mixture": "1 primitives", "data.cooldown_mixture": "1 arithmetic"}
+    fields = mixtures | {"steps": 8, "cooldown": 0.5, "arms": "baseline,midas_equal_flops"}
+    done = command(*flags(tmp_path / "run", tokenizer, seeds=0, **fields))
+    assert done.status == 0, done.err
+    finals = {row["arm"]: row["step"] for row in rows_of(tmp_path / "run") if "stage" not in row}
+    assert finals["baseline"] == 8 < finals["midas_equal_flops"]
+    tok = vocabulary.load_tokenizer(f"file:{tokenizer}")
+    first, second = (
+        sequences.GeneratedRows(corpora.GENERATED[name], tok, LENGTH, 0)
+        for name in ("primitives", "arithmetic")
+    )
+    for steps, batches in zip(finals.values(), read.values(), strict=True):
+        switch = steps - round(0.5 * steps)
+        for step in range(steps):
+            source, start = (first, step) if step < switch else (second, step - switch)
+            rows = [source[ROWS * start + at]["token_BT"] for at in range(ROWS)]
+            np.testing.assert_array_equal(batches[step], rows)
+    # Held-out text is that of the first mixture.
+    assert all([*row["eval_nll_by_source"]] == ["primitives"] for row in rows_of(tmp_path / "run"))
+
+
+def test_a_seed_that_diverges_is_reported_and_the_others_go_on(
+    together, tokenizer, tmp_path, command, monkeypatch
+):
+    init = model.init
+
+    def poisoned(config, key):
+        """Of seed 1 the weights are infinite."""
+        params = init(config, key)
+        factor = jnp.where(jax.random.key_data(key)[-1] == 1, jnp.inf, 1.0)
+        return {**params, "embed": jax.tree.map(lambda leaf: leaf * factor, params["embed"])}
+
+    monkeypatch.setattr(model, "init", poisoned)
+    done = command(*flags(tmp_path / "run", tokenizer, arms="midas"))
+    assert (done.status, done.err) == (0, "")
+    rows = rows_of(tmp_path / "run")
+    expected = [row for row in together if (row["arm"], row["seed"]) == ("midas", 0)]
+    require_close([row for row in rows if row["seed"] == 0], expected)
+    (lost,) = (row for row in rows if (row["kind"], row["seed"]) == ("final", 1))
+    assert (lost["eval_nll"], lost["accuracy"]) == (None, None)
+    assert lost["reason"] == "diverged: the loss is not finite"
+    lines = [line for line in read_metrics(tmp_path / "run") if line["seed"] == 1]
+    assert {line["loss"] for line in lines} == {None}
+    assert lines[0]["reason"].startswith("diverged: the loss is not finite")
+    arm = json.loads((tmp_path / "run/summary.json").read_text())["arms"]["midas"]
+    assert arm["diverged"] == [1]
+    (kept,) = (row for row in rows if (row["kind"], row["seed"]) == ("final", 0))
+    assert arm["eval_nll"]["mean"] == kept["eval_nll"]
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Diverged and left out: midas, seed 1." in page
+
+
+def test_a_rate_at_which_all_diverge_ends_each_arm_and_not_the_run(tokenizer, tmp_path, command):
+    argv = flags(tmp_path / "run", tokenizer, learning_rate=1e30, seeds=0)
+    done = command(*argv)
+    assert (done.status, done.err) == (0, "")
+    finals = [row for row in rows_of(tmp_path / "run") if row["kind"] == "final"]
+    assert {(row["arm"], row["eval_nll"]) for row in finals} == {
+        ("baseline", None),
+        ("midas", None),
+    }
+    assert all(row["step"] < STEPS for row in finals)
+    assert (
+        "Diverged and left out: baseline, seed 0; midas, seed 0."
+        in (tmp_path / "run/report.html").read_text()
+    )
+    before = rows_of(tmp_path / "run")
+    assert command(*argv).status == 0
+    assert rows_of(tmp_path / "run") == before
+
+
+def test_parts_of_a_batch_give_the_rows_of_the_whole(others, tokenizer, tmp_path, command):
+    fields = {"arms": "baseline", "seeds": 0, "train.accumulate": 2}
+    assert command(*flags(tmp_path / "run", tokenizer, **fields)).status == 0
+    expected = [row for row in rows_of(others[0]) if row["arm"] == "baseline"]
+    require_close(rows_of(tmp_path / "run"), expected)
+
+
+def test_the_dry_run_lists_arms_stages_and_costs(tokenizer, tmp_path, command):
+    done = command(*flags(tmp_path, tokenizer, "--dry_run", arms="baseline,midas_equal_flops"))
+    assert (done.status, done.err) == (0, "")
+    first, baseline, equal = done.out.splitlines()
+    assert first.endswith("parameters, 2 seeds")
+    assert baseline.startswith("baseline: 12 steps (4 layers 12), ")
+    assert equal.startswith("midas_equal_flops: ")
+    assert baseline.split(", ")[-1] == equal.split(", ")[-1]
+    assert not any(tmp_path.iterdir())
