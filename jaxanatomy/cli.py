@@ -5,16 +5,19 @@ An experiment is a module with `run(config, workdir)`, and if it likes
 heavy is imported before the flags and the config are known to be good; an experiment
 should in turn import what is slow inside its functions.
 
-Exit status: 0 done; 2 bad input, one line on stderr; 130 interrupted; 1 anything else.
+Exit status: 0 done; 2 bad input or a full disk, one line on stderr; 130 interrupted; 1
+anything else.
 """
 
 import argparse
 import ast
+import contextlib
+import errno
 import importlib
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -90,7 +93,8 @@ def format_sections(sections: Mapping[str, Mapping[str, str]]) -> str:
 def _guarded(command: Callable[[], None], argv: Sequence[str]) -> int:
     """Runs a command and turns what it raises into one line and an exit status."""
     try:
-        command()
+        with _told_when_full():
+            command()
         return 0
     except InputError as error:
         if "--debug" in argv:
@@ -104,6 +108,21 @@ def _guarded(command: Callable[[], None], argv: Sequence[str]) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+
+
+@contextlib.contextmanager
+def _told_when_full() -> Iterator[None]:
+    """A full disk, wherever it is met, is for the user to mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        raise InputError(
+            f"expected room on the disk{where}; {error.strerror}; make room and start again with "
+            "the same --workdir, and the run goes on"
+        ) from error
 
 
 def _execute(

@@ -18,6 +18,7 @@ EXPERIMENT = '''"""Counts layers.
 More about it.
 """
 
+import errno
 import json
 import os
 import signal
@@ -31,6 +32,8 @@ def run(config, workdir):
         raise InputError("expected\\n  a mode; got 'refuse'")
     if config.mode == "fail":
         raise ZeroDivisionError("broken")
+    if config.mode == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/rows.jsonl")
     if config.mode == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
     workdir.mkdir()
@@ -179,6 +182,13 @@ def test_other_failures_end_with_one_and_a_traceback(clone, capsys):
     error = capsys.readouterr().err
     assert "Traceback" in error
     assert "ZeroDivisionError: broken" in error
+
+
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(clone, capsys):
+    assert ends_with_error(capsys, "demo", "--workdir=never", "--config.mode=full") == (
+        "expected room on the disk for runs/rows.jsonl; No space left on device; make room and "
+        "start again with the same --workdir, and the run goes on"
+    )
 
 
 @pytest.fixture
