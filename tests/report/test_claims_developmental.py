@@ -69,12 +69,20 @@ def test_verdicts(claim, groups, verdict):
 
 
 @pytest.mark.parametrize(
-    ("cloned", "shuffled", "verdict"), [(1.1, 1.2, HOLDS), (0.9, 1.2, FAILS), (1.1, 0.9, FAILS)]
+    ("losses", "verdict"),
+    [
+        ((1.1, 1.2, 1.3), HOLDS),
+        ((0.9, 1.2, 1.3), FAILS),
+        ((1.1, 0.9, 1.3), FAILS),
+        ((1.1, 1.2, 0.9), FAILS),
+    ],
 )
-def test_the_phases_must_beat_both_controls(cloned, shuffled, verdict):
-    groups = finals("clone_init_uniform", cloned), finals("shuffled_phases", shuffled)
+def test_the_phases_must_beat_every_control(losses, verdict):
+    groups = map(finals, ("clone_init_uniform", "shuffled_phases", "core_alone"), losses)
     found = finding("phases_explain_growth", finals("growth_100", 1.0), *groups)
     assert found.verdict == verdict
+    assert found.measured.count("growth_100") == 3
+    assert "growth_100 less core_alone" not in found.null  # it stands among what is measured
 
 
 def test_a_control_that_was_not_trained_cannot_tell_but_one_may_suffice_to_fail():
@@ -82,7 +90,7 @@ def test_a_control_that_was_not_trained_cannot_tell_but_one_may_suffice_to_fail(
     for cloned, verdict in ((1.1, UNDECIDED), (0.9, FAILS)):
         found = finding("phases_explain_growth", grown, finals("clone_init_uniform", cloned))
         assert found.verdict == verdict
-        assert found.reason.endswith("shuffled_phases was not measured")
+        assert found.reason.endswith("shuffled_phases, core_alone were not measured")
     assert finding("phases_explain_growth", grown).reason.startswith("not measured")
 
 

@@ -135,7 +135,7 @@ def _steps_table(finals, thresholds, paper) -> Table:
         cells += [_step_cell(row["steps_to"][name]) for name in thresholds]
         cells += [Cell(_ppl(row["best_ppl"]), row["best_ppl"]), _step_cell(row["best_step"])]
         cells += [Cell(_ppl(row["final_ppl"]), row["final_ppl"])]
-        cells.append(Cell(_gap(row), row["gap_to_control_nats"]))
+        cells.append(Cell(_gap(row).replace("-", "−"), row["gap_to_control_nats"]))
         rows.append((*cells, *_paper_cells(paper, row["layer"])))
     if paper:
         header += ["AH Table 5: with noise", "to 2×", "to 1.5×", "to 1.1×", "last"]
