@@ -6,7 +6,7 @@ are inserted stage by stage. Arms are compared at equal steps and at equal FLOPs
 same seeds and the same order of the data, on held-out text and on reasoning primitives,
 each beside its level of chance.
 
-    python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/growth
+    python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
 `rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each;
 `metrics.jsonl` has every step. A run that was killed goes on from its last checkpoint, across
@@ -24,7 +24,7 @@ from jaxanatomy import cli
 # Fields of the config that decide no result: a run may go on with others.
 PLACEMENT = (
     *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
-    *("train.peak_flops", "distributed", "arms", "progress", "tensorboard"),
+    *("train.devices", "train.peak_flops", "distributed", "arms", "progress", "tensorboard"),
 )
 
 
@@ -63,16 +63,21 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def dry_run(config: ConfigDict) -> str:
-    """The arms, their stages and what they would cost."""
+    """The arms, their stages, what they would cost, and memory of the devices they are for."""
     from jaxanatomy.growth.depth_arms import total_flops
+    from jaxanatomy.train.on_paper import describe_runs
 
-    plan = _plan(config)
+    plan = _plan(config, on_paper=True)
     lines = [f"{plan.model.parameter_count:,} parameters, {len(config.seeds)} seeds"]
     for arm, stages in plan.arms.items():
         cost = total_flops(stages, plan.settings)
+        size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
         steps = sum(stage.steps for stage in stages)
         depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
-        lines.append(f"{arm}: {steps} steps ({depths}), {cost / 1e12:,.2f} TFLOP a seed")
+        lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
+    setups = [plan.setup(arm, plan.groups[0]) for arm in plan.arms]
+    lower = config.train.devices is not None
+    lines += describe_runs(setups, config.rows, config.model.context_length, lower)
     return "\n".join(lines)
 
 
@@ -97,7 +102,7 @@ class _Plan:
       arms: The stages of each arm.
       options: How to run.
       placement: Over all devices.
-      tokenizer: Of all text.
+      tokenizer: Of all text; a dry run has none that would have to be fetched.
       tokenizer_sha256: Its hash.
       asked: Questions of the reasoning primitives.
       scoring: The same, packed.
@@ -109,10 +114,16 @@ class _Plan:
     arms: dict[str, tuple]
     options: Any
     placement: Any
-    tokenizer: Any
-    tokenizer_sha256: str
-    asked: Any
-    scoring: Any
+    tokenizer: Any = None
+    tokenizer_sha256: str = ""
+    asked: Any = None
+    scoring: Any = None
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Seeds that train together: all on one device, each alone on several."""
+        seeds = list(self.config.seeds)
+        return [seeds] if self.placement.device_count == 1 else [[seed] for seed in seeds]
 
     def setup(self, arm: str, seeds: list[int]):
         """What is trained together."""
@@ -166,16 +177,15 @@ class _Plan:
         )
 
 
-def _plan(config: ConfigDict) -> _Plan:
-    """Checks the config, what is cheap first, and loads the tokenizer; reads no text yet."""
+def _plan(config: ConfigDict, on_paper: bool = False) -> _Plan:
+    """Checks the config, what is cheap first, and loads the tokenizer; reads no text yet.
+
+    On paper the devices need not be here, and a tokenizer of the hub is not fetched.
+    """
     import jax
 
-    from jaxanatomy.data.choices import pack_choices
-    from jaxanatomy.data.primitives import PRIMITIVES
-    from jaxanatomy.data.questions import questions
-    from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
     from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
-    from jaxanatomy.train.mesh import Placement
+    from jaxanatomy.train.mesh import Placement, choose_devices
     from jaxanatomy.train.metrics import require_tensorboard
     from jaxanatomy.train.setup import PretrainOptions
 
@@ -194,14 +204,16 @@ def _plan(config: ConfigDict) -> _Plan:
     for stages in arms.values():
         _mixtures(config, sum(stage.steps for stage in stages))
     more = config.train.to_dict()
-    placement = Placement.over(jax.devices(), more.pop("shards"))
+    devices, shards = more.pop("devices"), more.pop("shards")
+    if on_paper:
+        placement = Placement.on_paper(devices or jax.device_count(), shards)
+    else:
+        placement = Placement.over(choose_devices(devices), shards)
     options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **more)
     options.check_rows(config.rows, placement)
     if config.tensorboard:
         require_tensorboard()
-    tokenizer = load_tokenizer(config.data.tokenizer)
-    check_vocabulary(tokenizer, model.vocab_size)
-    asked = questions(PRIMITIVES, config.data.questions)
+    there = not (on_paper and config.data.tokenizer.startswith("hf:"))
     return _Plan(
         config=config,
         model=model,
@@ -209,13 +221,27 @@ def _plan(config: ConfigDict) -> _Plan:
         arms=arms,
         options=options,
         placement=placement,
-        tokenizer=tokenizer,
-        tokenizer_sha256=tokenizer_sha256(tokenizer),
-        asked=asked,
-        scoring=pack_choices(
-            asked, tokenizer, rows=config.rows, length=config.model.context_length
-        ),
+        **_text(config) if there else {},
     )
+
+
+def _text(config: ConfigDict) -> dict[str, Any]:
+    """The tokenizer, and what is asked at the end: fields of `_Plan`."""
+    from jaxanatomy.data.choices import pack_choices
+    from jaxanatomy.data.primitives import PRIMITIVES
+    from jaxanatomy.data.questions import questions
+    from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
+
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    check_vocabulary(tokenizer, config.model.vocab_size)
+    asked = questions(PRIMITIVES, config.data.questions)
+    length = config.model.context_length
+    return {
+        "tokenizer": tokenizer,
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "asked": asked,
+        "scoring": pack_choices(asked, tokenizer, rows=config.rows, length=length),
+    }
 
 
 def _check_numbers(config: ConfigDict) -> None:
@@ -265,6 +291,9 @@ def _model(shape: ConfigDict):
         hidden_size=shape.hidden_size,
         head_dim=shape.hidden_size // shape.num_heads,
         context_length=shape.context_length,
+        rope_theta=shape.rope_theta,
+        norm_epsilon=shape.norm_epsilon,
+        tie_embeddings=shape.tie_embeddings,
     )
 
 
@@ -287,15 +316,13 @@ def _mixtures(config: ConfigDict, steps: int):
 
 
 def _train_arm(plan: _Plan, arm: str, results, progress) -> None:
-    """All seeds of an arm; side by side on one device, one after the other on several."""
+    """All seeds of an arm, group by group."""
     import shutil
 
-    seeds = list(plan.config.seeds)
-    groups = [seeds] if plan.placement.device_count == 1 else [[seed] for seed in seeds]
-    for group in groups:
+    for group in plan.groups:
         folder = results.path("checkpoints") / f"{arm}_{'_'.join(map(str, group))}"
         if all(results.done(plan.hash(arm, seed, kind="final")) for seed in group):
-            progress.update(sum(stage.steps for stage in plan.arms[arm]) // len(groups))
+            progress.update(sum(stage.steps for stage in plan.arms[arm]) // len(plan.groups))
         else:
             _train_group(plan, arm, group, folder, results, progress)
         shutil.rmtree(folder, ignore_errors=True)

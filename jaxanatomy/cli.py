@@ -27,7 +27,6 @@ from jaxanatomy.errors import InputError, choose
 from jaxanatomy.version import __version__
 
 _FLAGS = ("config", "workdir", "dry_run", "list", "debug", "help")
-_PACKAGE = Path(__file__).resolve().parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,7 +77,7 @@ def run_experiment(
 
 def experiments() -> dict[str, str]:
     """The experiments that are here, each with the first line of its docstring."""
-    paths = sorted(_folder("experiments").glob("[a-z]*.py"))
+    paths = sorted(config_files.folder("experiments").glob("[a-z]*.py"))
     return {path.stem: _docstring(path).partition("\n")[0] for path in paths}
 
 
@@ -189,12 +188,12 @@ def _parse_flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[st
 def _load_config(name: str, argument: str | None) -> Any:
     """The config that `--config` names: `FILE[:variant]`, `:variant`, or the shipped one."""
     text, _, variant = (argument or "").partition(":")
-    shipped = _folder("configs") / f"{name}.py"
+    shipped = config_files.folder("configs") / f"{name}.py"
     if not text:
         return config_files.load(shipped, variant)
     path = Path(text)
     if not path.exists() and path.parent.name == "configs":  # an installed copy, or elsewhere
-        path = _folder("configs") / path.name
+        path = config_files.folder("configs") / path.name
         path = path if path.exists() else Path(text)
     config = config_files.load(path, variant)
     if shipped.exists():
@@ -202,15 +201,9 @@ def _load_config(name: str, argument: str | None) -> Any:
     return config
 
 
-def _folder(name: str) -> Path:
-    """The shipped `experiments` or `configs`: inside an installed package, beside a clone's."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
-
-
 def _import_experiment(name: str) -> ModuleType:
-    folder = _folder("experiments")
-    if folder.parent == _PACKAGE:
+    folder = config_files.folder("experiments")
+    if folder.parent == config_files.PACKAGE:
         return importlib.import_module(f"jaxanatomy.experiments.{name}")
     if str(folder.parent) not in sys.path:
         sys.path.insert(0, str(folder.parent))
@@ -241,11 +234,11 @@ def _overview() -> str:
 
 
 def _usage(name: str) -> str:
-    shipped = _folder("configs") / f"{name}.py"
+    shipped = config_files.folder("configs") / f"{name}.py"
     lines = [
         f"usage: jaxanatomy {name} --workdir=DIR [flags]",
         "",
-        _docstring(_folder("experiments") / f"{name}.py"),
+        _docstring(config_files.folder("experiments") / f"{name}.py"),
         "",
         "flags:",
         f"  --config=FILE[:variant]    config file; configs/{name}.py if absent, :variant for one",

@@ -20,6 +20,8 @@ from ml_collections import config_dict
 
 from jaxanatomy.errors import InputError, choose
 
+PACKAGE = Path(__file__).resolve().parent
+
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -49,6 +51,32 @@ def load(path: str | os.PathLike, variant: str = "") -> config_dict.ConfigDict:
         return config.lock()
     except Exception as error:
         raise _failure(path, error) from error
+
+
+def shipped(name: str, variant: str = "") -> config_dict.ConfigDict:
+    """A config of the project's own, to start from in another one.
+
+    config = config_files.shipped("depth_growth")
+    config.model.num_layers = 24
+
+    Args:
+      name: Of the file, `configs/NAME.py`.
+      variant: As `load`.
+
+    Returns:
+      The config, locked: a field that it does not have is an error.
+
+    Raises:
+      InputError: There is none of that name, or as `load`.
+    """
+    known = {path.stem: path for path in folder("configs").glob("[a-z]*.py")}
+    return load(known[choose("shipped config", name, known)], variant)
+
+
+def folder(name: str) -> Path:
+    """The shipped `experiments` or `configs`: inside an installed package, beside a clone's."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
 
 
 def fields(config: Mapping[str, Any]) -> dict[str, Any]:

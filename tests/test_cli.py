@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import jaxanatomy
-from jaxanatomy import cli
+from jaxanatomy import cli, config_files
 
 EXPERIMENT = '''"""Counts layers.
 
@@ -72,7 +72,7 @@ def get_config(variant=""):
 def clone(tmp_path, monkeypatch):
     """A clone with one experiment, in which the command line works in-process."""
     folder = make_clone(tmp_path / "clone")
-    monkeypatch.setattr(cli, "_PACKAGE", folder / "jaxanatomy")
+    monkeypatch.setattr(config_files, "PACKAGE", folder / "jaxanatomy")
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "experiments"]:
         monkeypatch.delitem(sys.modules, name)

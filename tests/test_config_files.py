@@ -162,3 +162,14 @@ def test_a_user_config_is_compared_both_ways():
     more = config_dict.ConfigDict({"a": 1, "b": {"c": 2, "cc": 3}})
     with pytest.raises(InputError, match=r"unknown config field 'b.cc'; close: b.c"):
         config_files.require_same_fields(more, reference)
+
+
+def test_a_config_starts_from_a_shipped_one():
+    config = config_files.shipped("depth_growth")
+    config.model.num_layers = 7
+    assert config_files.shipped("depth_growth").model.num_layers != 7
+    with pytest.raises(AttributeError):
+        config.model.layers = 7
+    assert config_files.shipped("importance", "quick").cells == "map"
+    with pytest.raises(InputError, match="shipped config 'depth_groth'; did you mean 'depth_gro"):
+        config_files.shipped("depth_groth")

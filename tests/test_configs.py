@@ -83,6 +83,12 @@ def test_the_docstring_holds_the_command(path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_it_has_the_fields_of_the_config_of_its_experiment(path):
+    own = config_files.load(ROOT / "configs" / f"{COMMAND.search(docstring(path))[1]}.py")
+    config_files.require_same_fields(config_files.load(path), own)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_the_experiment_reads_every_field_and_no_other(path):
     experiment = COMMAND.search(docstring(path))[1]
     text = (ROOT / "experiments" / f"{experiment}.py").read_text(encoding="utf-8")
@@ -117,4 +123,5 @@ def test_disagreements_are_found():
 
 def test_commands_are_found():
     assert COMMAND.search("  python -m experiments.demo --config=configs/demo.py --workdir=runs/x")
+    assert COMMAND.search("  timeout 9 python -m experiments.demo --config=x --workdir=runs/x")
     assert not COMMAND.search("python -m experiments.demo")

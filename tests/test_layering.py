@@ -140,7 +140,7 @@ def test_torch_is_imported_in_tests_and_tools_only():
 
 def test_configs_import_only_what_makes_configs():
     names = {name for text in sources("configs").values() for name in imports(text)}
-    assert names <= {"ml_collections", "jaxanatomy.config_fields"}
+    assert names <= {"ml_collections", "jaxanatomy.config_fields", "jaxanatomy.config_files"}
 
 
 def test_experiments_import_the_package_absolutely_and_not_each_other():

@@ -7,7 +7,7 @@ What a device holds for the length of a run is the sum of the parts of its array
 holds during a step is read from the trace of the loss: the values that the way forward keeps
 for the way back, which is where `remat` acts. The compiler can do better by merging
 operations, and worse by the order that it gives them: on a CPU its own figure for what is
-temporary is 1.0 to 1.4 of this one (tests/train/test_memory.py).
+temporary is 0.9 to 1.4 of this one (tests/train/test_memory.py).
 """
 
 import dataclasses

@@ -185,6 +185,22 @@ class Placement:
         return jax.lax.with_sharding_constraint(tree, self.whole)
 
 
+def choose_devices(count: int | None = None) -> list[jax.Device]:
+    """The devices of a run: so many, or all that there are.
+
+    Raises:
+      InputError: There are fewer; or several processes would leave some out.
+    """
+    here = jax.devices()
+    fits = count is None or 0 < count <= len(here)
+    if not fits or (count and count != len(here) and jax.process_count() > 1):
+        raise InputError(
+            f"the run is to have {count} devices; there are {len(here)}; start it on as many, or "
+            f"set train.devices={len(here)} where a batch and the memory allow it"
+        )
+    return here[:count]
+
+
 def _shape(devices: int, shards: int) -> tuple[int, int]:
     """Sizes of the axes `data` and `shard`."""
     if shards < 1 or devices < 1 or devices % shards:

@@ -196,9 +196,10 @@ def test_parts_of_a_batch_give_the_rows_of_the_whole(others, tokenizer, tmp_path
 def test_the_dry_run_lists_arms_stages_and_costs(tokenizer, tmp_path, command):
     done = command(*flags(tmp_path, tokenizer, "--dry_run", arms="baseline,midas_equal_flops"))
     assert (done.status, done.err) == (0, "")
-    first, baseline, equal = done.out.splitlines()
+    first, baseline, equal, memory = done.out.splitlines()
     assert first.endswith("parameters, 2 seeds")
     assert baseline.startswith("baseline: 12 steps (4 layers 12), ")
     assert equal.startswith("midas_equal_flops: ")
     assert baseline.split(", ")[-1] == equal.split(", ")[-1]
+    assert memory.startswith("memory of each of 1 devices, 4 layers: 0.01 GB on paper (GB: ")
     assert not any(tmp_path.iterdir())

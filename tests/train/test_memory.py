@@ -11,6 +11,7 @@ from jaxanatomy.train.loop import adamw, run_steps
 from jaxanatomy.train.lowering import step_arguments
 from jaxanatomy.train.memory import step_memory
 from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.on_paper import describe_runs
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import PretrainOptions, Setup
 
@@ -46,7 +47,7 @@ def test_against_the_compiler(remat, accumulate, seeds):
     state = memory.parameters + memory.moments + alive
     pointers = 8 * (11 + 2 * 11 + 1 + 1 + 1)  # two moments, a count, alive, losses
     assert compiled.output_size_in_bytes == state + rates + pointers
-    assert 1.0 <= compiled.temp_size_in_bytes / memory.temporary < 1.4
+    assert 0.9 < compiled.temp_size_in_bytes / memory.temporary < 1.4
 
 
 def test_cut_arrays_count_by_their_parts():
@@ -89,3 +90,19 @@ def test_whole_copies_of_cut_parameters_are_not_kept():
     cut = step_memory(setup(Placement.on_paper(4, 4, 1)), CONFIG, 4, LENGTH)
     alone = step_memory(setup(Placement.on_paper(4)), CONFIG, 4, LENGTH)
     assert cut.layers <= 1.2 * alone.layers
+
+
+def test_in_words():
+    setups = [setup(Placement.on_paper(4, 2, 1)), setup(Placement.on_paper(4, 2, 1), remat="full")]
+    memory = step_memory(setups[0], CONFIG, 64, LENGTH)
+    (line,) = describe_runs(setups, 64, LENGTH, lower=False)
+    assert line.startswith(
+        f"memory of each of 4 devices, 4 layers: {memory.total / 1e9:.2f} GB on paper (GB: "
+    )
+    assert f"layers {memory.layers / 1e9:.2f}, head {memory.head / 1e9:.2f}" in line
+    assert "recomputed" not in line
+    # Both have the same stage: one step and one evaluation.
+    assert describe_runs(setups, 64, LENGTH, lower=True) == [
+        line,
+        "lowered for 4 devices of tpu and cuda: 2 programs",
+    ]

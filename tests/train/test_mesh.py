@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.mesh import Placement, choose_devices
 
 
 def fake_mesh(data, shard):
@@ -49,6 +49,16 @@ def test_one_device_holds_everything():
     np.testing.assert_array_equal(rows, np.arange(6).reshape(2, 3))
 
 
+def test_devices_of_a_run(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: ["a", "b", "c"])
+    assert choose_devices() == choose_devices(3) == ["a", "b", "c"]
+    assert choose_devices(2) == ["a", "b"]
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    assert choose_devices(3) == ["a", "b", "c"]
+    with pytest.raises(InputError, match="2 devices; there are 3"):
+        choose_devices(2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_devices_exchange_parameters_and_never_rows(run_python, remat):
@@ -64,5 +74,11 @@ def test_devices_exchange_parameters_and_never_rows(run_python, remat):
 def test_refusals():
     with pytest.raises(InputError, match=r"shards must divide .* got 2 shards and 1 devices"):
         Placement.over(jax.devices()[:1], shards=2)
+    with pytest.raises(InputError, match=r"shards must divide .* got 3 shards and 8 devices"):
+        Placement.on_paper(8, shards=3)
+    with pytest.raises(InputError, match=f"9 devices; there are {len(jax.devices())}; start"):
+        choose_devices(9)
+    with pytest.raises(InputError, match="0 devices"):
+        choose_devices(0)
     with pytest.raises(InputError, match="got 6 rows and 8 devices"):
         Placement(fake_mesh(2, 4)).check_rows(6)
