@@ -7,7 +7,10 @@ on in the background; a checkpoint that is not whole is never seen, and the one 
 removed only after it.
 """
 
+import contextlib
 import dataclasses
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +69,18 @@ class Snapshots:
             ) from error
 
     def __enter__(self) -> "Snapshots":
+        self._context = contextlib.ExitStack()
+        self._context.enter_context(_quiet())
+        self._context.callback(self._manager.close)
         return self
 
     def __exit__(self, kind, *exception) -> None:
-        try:
-            self.wait()
-        except InputError:
-            if kind is None:  # else the first failure is the one to be told
-                raise
-        finally:
-            self._manager.close()
+        with self._context:
+            try:
+                self.wait()
+            except InputError:
+                if kind is None:  # else the first failure is the one to be told
+                    raise
 
     @property
     def latest(self) -> int | None:
@@ -153,13 +158,24 @@ class Snapshots:
         )
 
     def _unwritten(self, error: Exception) -> InputError:
-        last = (
-            "there is none yet" if self.latest is None else f"the last whole one is {self.latest}"
-        )
+        whole = self._manager.all_steps(read=True)  # the manager has forgotten those before
+        last = f"the last whole one is of step {max(whole)}" if whole else "there is none yet"
         return InputError(
             f"expected to write a checkpoint to {self._folder}; {_first_line(error)}; {last}; make "
             "room and start again, and the run goes on from there"
         )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Orbax logs the tracebacks of failures, which are raised as well and told in one line."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_line(error: Exception) -> str:
