@@ -22,7 +22,8 @@ def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, i
       (index of this process, number of processes).
 
     Raises:
-      InputError: An index outside the count, or several processes without a coordinator.
+      InputError: An index outside the count, several processes without a coordinator, or
+        "auto" where JAX does not find one.
     """
     if not coordinator:
         if count != 1 or index != 0:
@@ -32,7 +33,13 @@ def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, i
             )
         return 0, 1
     if coordinator == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise InputError(
+                "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; give "
+                "HOST:PORT with count and index, or an empty one for a single process"
+            ) from error
     else:
         if not 0 <= index < count:
             raise InputError(

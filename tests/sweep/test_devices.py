@@ -95,3 +95,12 @@ def test_more_devices_than_there_are_is_refused():
 def test_bad_process_settings_are_refused(coordinator, count, index, message):
     with pytest.raises(InputError, match=message):
         distributed.start(coordinator, count, index)
+
+
+def test_auto_where_no_coordinator_is_found_is_refused(monkeypatch):
+    def initialize():
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(InputError, match="coordinator=auto is for Cloud TPU and Slurm; .* give HO"):
+        distributed.start("auto")
