@@ -37,8 +37,8 @@ def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, i
             jax.distributed.initialize()
         except ValueError as error:
             raise InputError(
-                "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; give "
-                "HOST:PORT with count and index, or an empty one for a single process"
+                "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; "
+                "give HOST:PORT with count and index, or an empty one for a single process"
             ) from error
     else:
         if not 0 <= index < count:

@@ -102,5 +102,5 @@ def test_auto_where_no_coordinator_is_found_is_refused(monkeypatch):
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(InputError, match="coordinator=auto is for Cloud TPU and Slurm; .* give HO"):
+    with pytest.raises(InputError, match=r"auto is for Cloud TPU and Slurm; .* give HOST"):
         distributed.start("auto")
