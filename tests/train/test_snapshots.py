@@ -44,9 +44,13 @@ def test_the_last_ones_stay_and_are_read_back(tmp_path):
 def test_a_full_disk_leaves_the_last_whole_one(tmp_path, monkeypatch, caplog, method):
     """It may show at once, or later in the background."""
 
-    def full(*arguments, **kwargs):
+    async def full_at_once(*arguments, **kwargs):
         raise FULL
 
+    def full_later(*arguments, **kwargs):
+        raise FULL
+
+    full = full_at_once if method == "async_save" else full_later
     caplog.set_level(logging.WARNING, logger="absl")
     with Snapshots(tmp_path, keep=1) as snapshots:
         snapshots.save(snapshot(1))
