@@ -319,13 +319,16 @@ def _train_arm(plan: _Plan, arm: str, results, progress) -> None:
     """All seeds of an arm, group by group."""
     import shutil
 
+    import jax
+
     for group in plan.groups:
         folder = results.path("checkpoints") / f"{arm}_{'_'.join(map(str, group))}"
         if all(results.done(plan.hash(arm, seed, kind="final")) for seed in group):
             progress.update(sum(stage.steps for stage in plan.arms[arm]) // len(plan.groups))
         else:
             _train_group(plan, arm, group, folder, results, progress)
-        shutil.rmtree(folder, ignore_errors=True)
+        if jax.process_index() == 0:  # it has written the last rows
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results, progress) -> None:

@@ -1,0 +1,74 @@
+"""Depth growth on several devices and in several processes: the rows of one device."""
+
+from pathlib import Path
+
+import depth_growth_run
+import pytest
+from depth_growth_run import flags, require_close, rows_of, without_times
+
+from jaxanatomy.train.metrics import read_metrics
+
+SCRIPT = Path(depth_growth_run.__file__)
+pytestmark = pytest.mark.slow
+
+CODE = """
+import os, sys
+import depth_growth_run
+from jaxanatomy import cli
+depth_growth_run.fix_version(setattr)
+count = int(os.environ["PROCESS_COUNT"])
+several = {"coordinator": os.environ["COORDINATOR"], "count": count}
+several |= {"index": os.environ["PROCESS_INDEX"]}
+more = [f"--config.distributed.{name}={value}" for name, value in several.items()]
+sys.exit(cli.main(sys.argv[1:] + (more if count > 1 else [])))
+"""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    depth_growth_run.save_tokenizer(folder)
+    return folder
+
+
+def start(run_python, *argv, **options):
+    where = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r})"
+    return run_python(where + CODE, *argv, timeout=500, **options)
+
+
+def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_path, run_python):
+    """Eight devices train the seeds one after the other; two processes share the rows."""
+    runs = {}
+    for name, options in (
+        ("one", {"devices": 1}),
+        ("eight", {"devices": 8}),
+        ("processes", {"devices": 4, "processes": 2}),
+    ):
+        shards = {} if name == "one" else {"train.shards": 8}
+        argv = flags(tmp_path / name, tokenizer, rows=8, **shards)
+        start(run_python, *argv, **options)
+        runs[name] = rows_of(tmp_path / name), read_metrics(tmp_path / name)
+        require_close(runs[name][0], runs["one"][0])
+        lines = {(line["arm"], line["seed"], line["step"]): line for line in runs[name][1]}
+        assert len(lines) == len(runs[name][1]) == len(runs["one"][1])
+        for line in runs["one"][1]:
+            place = line["arm"], line["seed"], line["step"]
+            assert lines[place]["loss"] == pytest.approx(line["loss"], rel=1e-5)
+    # Process 0 alone writes.
+    left = {path.name for path in (tmp_path / "processes").iterdir() if path.name[0] != "."}
+    assert left == {path.name for path in (tmp_path / "one").iterdir() if path.name[0] != "."}
+
+
+def test_a_run_goes_on_with_other_devices(tokenizer, tmp_path, run_python):
+    argv = flags(tmp_path / "run", tokenizer, rows=8, seeds=0)
+    whole = flags(tmp_path / "whole", tokenizer, rows=8, seeds=0)
+    start(run_python, *whole, devices=1)
+    killed = run_python(
+        *(SCRIPT, "write:midas:8", *argv),
+        **{"devices": 8, "check": False, "timeout": 500},
+    )
+    assert killed.returncode < 0, killed.stderr
+    start(run_python, *argv, devices=1)
+    require_close(rows_of(tmp_path / "run"), rows_of(tmp_path / "whole"))
+    found, expected = (without_times(read_metrics(tmp_path / each)) for each in ("run", "whole"))
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
