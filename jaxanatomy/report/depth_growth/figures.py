@@ -7,13 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxanatomy.measures.depth_growth import CURVE
+from jaxanatomy.growth.depth_arms import EQUAL_FLOPS, LN_SCALING
+from jaxanatomy.measures.depth_growth import BASELINE, CURVE
 from jaxanatomy.report import style
 
 Row = Mapping[str, Any]
-# By operator; an arm with LN-scaling is dashed, one of equal FLOPs dotted.
-COLOURS = {"midas": "#AE2320", "lidas": "#1F5FA8", "": "#1B2026"}
-_OTHER = "#5B8C5A"
+# By operator; then by LN-scaling, and equal FLOPs.
+COLOURS = {
+    "": "#1B2026",
+    "midas": "#AE2320",
+    "lidas": "#1F5FA8",
+    "stack_top": "#5B8C5A",
+    "stack_last": "#8A6FB0",
+    "insert_zero": "#F0A23B",
+}
+_STYLES = {(False, False): "-", (True, False): "--", (False, True): ":", (True, True): "-."}
 _AXES = (
     ("step", 1.0, "steps"),
     ("tokens", 1e6, "million tokens"),
@@ -156,22 +164,17 @@ def _place_legend(panels: style.Panels, handles: Sequence[Line2D]) -> None:
 
 def _point(arm: str) -> dict[str, Any]:
     """Of one seed: hollow with LN-scaling, a diamond at equal FLOPs."""
-    line = _line(arm)
     return {
-        "color": line["color"],
-        "marker": "D" if line["linestyle"] == ":" else "o",
-        "fillstyle": "none" if line["linestyle"] == "--" else "full",
+        "color": _line(arm)["color"],
+        "marker": "D" if arm.endswith(EQUAL_FLOPS) else "o",
+        "fillstyle": "none" if arm.startswith(LN_SCALING) else "full",
         "markersize": 3,
         "linestyle": "none",
     }
 
 
 def _line(arm: str) -> dict[str, str]:
-    equal = arm.endswith("_equal_flops")
-    scaled = arm.startswith("ln_scaling")
-    name = arm.removesuffix("_equal_flops").removeprefix("ln_scaling").removeprefix("_")
-    name = "" if name == "baseline" else name
-    return {
-        "color": COLOURS.get(name, _OTHER),
-        "linestyle": ":" if equal else "--" if scaled else "-",
-    }
+    kind = arm.startswith(LN_SCALING), arm.endswith(EQUAL_FLOPS)
+    operator = arm.removesuffix(EQUAL_FLOPS).removeprefix(LN_SCALING).removeprefix("_")
+    operator = "" if operator == BASELINE else operator
+    return {"color": COLOURS[operator], "linestyle": _STYLES[kind]}

@@ -164,7 +164,8 @@ def _curves(rows: Iterable[Row], arms: Sequence[str]) -> Picture:
         figures.curves(rows, arms)[0].figure,
         "Held-out loss of each arm against steps, tokens, FLOPs and seconds.",
         "Lines are means over seeds, bands their ranges; a point stands where the model has just "
-        "grown, before its first step at the new depth. Dashed: LN-scaling; dotted: equal FLOPs.",
+        "grown, before its first step at the new depth. Dashed: LN-scaling; dotted: equal FLOPs; "
+        "dash-dotted: both.",
     )
 
 
