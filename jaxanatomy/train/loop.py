@@ -60,10 +60,23 @@ def adamw(
       epsilon: Added to the root of the second moment.
     """
     return optax.chain(
-        optax.clip_by_global_norm(clip),
+        _clip_by_global_norm(clip),
         optax.scale_by_adam(*betas, eps=epsilon),
         optax.add_decayed_weights(weight_decay),
     )
+
+
+def _clip_by_global_norm(clip: float) -> optax.GradientTransformation:
+    """optax's, with one factor for all leaves.
+
+    What optax divides is written to memory before the moments read it; a product is not.
+    """
+
+    def update(gradient: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
+        factor = jnp.minimum(1.0, clip / optax.tree.norm(gradient))
+        return jax.tree.map(lambda leaf: factor * leaf, gradient), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def start(optimiser: optax.GradientTransformation, params: Tree, replicas: bool = False) -> State:

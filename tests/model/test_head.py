@@ -68,21 +68,44 @@ def test_scores_far_apart():
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("chunk", [4, 2048])
-def test_gradient_is_that_of_log_softmax(chunk):
-    weight_P = np.arange(1.0, P + 1, dtype=np.float32)
+WEIGHT_P = np.arange(1.0, P + 1, dtype=np.float32)
+
+
+def gradients(h_PD, matrix_VD, **kwargs):
+    """Of a weighted loss, with respect to h and to the matrix."""
 
     def streamed(h_PD, matrix_VD):
-        return weight_P @ model.token_nll(h_PD, matrix_VD, TARGET_P, chunk=chunk)
+        return WEIGHT_P @ model.token_nll(h_PD, matrix_VD, TARGET_P, **kwargs)
 
+    return jax.jit(jax.grad(streamed, argnums=(0, 1)))(h_PD, matrix_VD)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, V, 2048])
+@pytest.mark.parametrize("scale", [1, 256], ids=["near", "far apart"])
+def test_gradient_is_that_of_log_softmax(chunk, scale):
     def whole(h_PD, matrix_VD):
         log_PV = jax.nn.log_softmax(h_PD @ matrix_VD.T)
-        return -weight_P @ log_PV[jnp.arange(P), TARGET_P]
+        return -WEIGHT_P @ log_PV[jnp.arange(P), TARGET_P]
 
-    got = jax.jit(jax.grad(streamed, argnums=(0, 1)))(H_PD, MATRIX_VD)
-    expected = jax.jit(jax.grad(whole, argnums=(0, 1)))(H_PD, MATRIX_VD)
-    for one, other in zip(got, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    h_PD = scale * QUARTERS_PD
+    dh_PD, dmatrix_VD = gradients(h_PD, QUARTERS_VD, chunk=chunk)
+    expected = jax.jit(jax.grad(whole, argnums=(0, 1)))(h_PD, QUARTERS_VD)
+    np.testing.assert_allclose(dh_PD, expected[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(dmatrix_VD / scale, expected[1] / scale, rtol=0, atol=1e-5)
+
+
+def test_gradient_in_bfloat16_is_that_of_one_pass_and_replicas_have_their_own():
+    arguments = {"dtype": jnp.bfloat16, "chunk": 4}
+    dh_PD, dmatrix_VD = gradients(H_PD, MATRIX_VD, **arguments)
+    assert (dh_PD.dtype, dmatrix_VD.dtype) == (jnp.float32, jnp.float32)
+    _, one_pass_PD = model.token_nll_and_gradient(H_PD, MATRIX_VD, TARGET_P, **arguments)
+    np.testing.assert_allclose(dh_PD, WEIGHT_P[:, None] * one_pass_PD, rtol=0, atol=1e-5)
+    exact = gradients(H_PD, MATRIX_VD, chunk=4)
+    assert 1e-4 < np.abs(dmatrix_VD - exact[1]).max() < 0.2
+    two = jax.vmap(functools.partial(gradients, chunk=4))
+    pairs = two(np.stack([H_PD, -H_PD]), np.stack([MATRIX_VD, 2 * MATRIX_VD]))
+    for one, other in zip(pairs, gradients(-H_PD, 2 * MATRIX_VD, chunk=4), strict=True):
+        np.testing.assert_allclose(one[1], other, rtol=0, atol=1e-5)
 
 
 def test_bfloat16_rounds_the_operands_and_sums_in_float32():

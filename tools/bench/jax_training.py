@@ -70,9 +70,10 @@ def open_trainer(folder):
 
 
 def _load(folder):
-    """The architecture and the parameters, layers stacked as in pretraining."""
+    """The architecture and the parameters, every layer a stack of its own."""
     checkpoint = weights.load(f"file:{folder / 'model'}")
-    params = tree.with_layers(checkpoint.params, tree.stack(checkpoint.params["layers"], np))
+    stacks = [stack for block in checkpoint.params["layers"] for stack in tree.stack([block], np)]
+    params = tree.with_layers(checkpoint.params, stacks)
     return checkpoint.config, jax.tree.map(jnp.array, params)
 
 
