@@ -82,13 +82,16 @@ def dry_run(config: ConfigDict) -> str:
 
 
 def describe() -> str:
-    """Arms, mixtures and policies, a line each."""
+    """Arms, mixtures, what they may be made of, and policies, a line each."""
+    from jaxanatomy.data.corpora import SOURCES
     from jaxanatomy.data.mixture import MIXTURES
     from jaxanatomy.growth.apply import MOMENTS
     from jaxanatomy.growth.depth_arms import ARMS
 
     mixtures = {name: ", ".join(parts) for name, parts in MIXTURES.items()}
-    return cli.format_sections({"arms": ARMS, "mixtures": mixtures, "moments": MOMENTS})
+    return cli.format_sections(
+        {"arms": ARMS, "mixtures": mixtures, "sources": SOURCES, "moments": MOMENTS}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
