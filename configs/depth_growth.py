@@ -65,6 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = ConfigDict()  # how to run; decides no result beyond rounding
     config.train.dtype = "float32"  # or "bfloat16"
     config.train.remat = "none"  # "dots" or "full": less memory, more time
+    config.train.apart = True  # False on a GPU: faster to compile; True: faster on a CPU
     config.train.accumulate = 1  # parts of a batch, one after the other
     config.train.chunk = 10  # steps of one call
     config.train.checkpoint_every = 100

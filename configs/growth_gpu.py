@@ -39,6 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.learning_rate = 1e-3
     config.eval_every = 500
     config.train.dtype = "bfloat16"
+    config.train.apart = False
     config.train.chunk = 50
     config.train.checkpoint_every = 500
     return config

@@ -59,6 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval_every = 2000
 
     config.train.dtype = "bfloat16"
+    config.train.apart = False
     config.train.remat = "full"
     config.train.accumulate = 8  # one row of each device at a time
     config.train.chunk = 20

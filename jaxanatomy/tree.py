@@ -111,6 +111,11 @@ def stack(blocks: Sequence[Block], xp: Any = jnp) -> tuple[Block, ...]:
     return tuple(jax.tree.map(lambda *leaves: xp.stack(leaves), *run) for _, run in runs)
 
 
+def stack_each(blocks: Sequence[Block], xp: Any = jnp) -> tuple[Block, ...]:
+    """Makes each layer a stack of its own, its leaves [1, ...]; arguments as `stack`."""
+    return tuple(stacked for block in blocks for stacked in stack([block], xp))
+
+
 def unstack(stacks: Sequence[Block]) -> tuple[Block, ...]:
     """The inverse of `stack`: one block for each layer."""
     return tuple(

@@ -21,6 +21,12 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(left, right)
 
 
+def test_stacks_of_one_each():
+    stacks = tree.stack_each(PARAMS["uniform"]["layers"], np)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(stacks)} == {1}
+    assert_equal(tree.unstack(stacks), PARAMS["uniform"]["layers"])
+
+
 @pytest.mark.parametrize("xp", [np, jnp])
 @pytest.mark.parametrize(("kind", "lengths"), [("uniform", [5]), ("mixed", [2, 1, 1])])
 def test_unstack_inverts_stack(kind, lengths, xp):

@@ -43,7 +43,11 @@ def grown_config(config: ModelConfig, growth: GrowthMap) -> ModelConfig:
 
 
 def grow(
-    growth: GrowthMap, params: tree.Params, state: Any = None, moments: str = "copy"
+    growth: GrowthMap,
+    params: tree.Params,
+    state: Any = None,
+    moments: str = "copy",
+    apart: bool = False,
 ) -> tuple[tree.Params, Any]:
     """Parameters and optimiser state of the grown model.
 
@@ -53,6 +57,7 @@ def grow(
       state: Any optax state. Every dict in it with the keys of the parameters is one of
         moments, parts of which may be masked; all else is left alone.
       moments: One of `MOMENTS`. A matrix that the map sets to zero has none in any case.
+      apart: Whether layers that came stacked are to be stacks of one each.
 
     Returns:
       (params, state), layers stacked or not as they came. Blocks that are not stacked share
@@ -74,10 +79,11 @@ def grow(
             return node
         _require_same_shapes(params, node)
         factors_L = _moment_factors(growth, moments, path)
-        return tree.with_layers(node, _grow_layers(growth, layers, node["layers"], factors_L))
+        grown = _grow_layers(growth, layers, node["layers"], factors_L, apart)
+        return tree.with_layers(node, grown)
 
     ones_L = np.ones(growth.num_layers)
-    grown = tree.with_layers(params, _grow_layers(growth, layers, layers, ones_L))
+    grown = tree.with_layers(params, _grow_layers(growth, layers, layers, ones_L, apart))
     return grown, jax.tree_util.tree_map_with_path(grow_node, state, is_leaf=is_moments)
 
 
@@ -102,7 +108,11 @@ def change_of_function(
 
 
 def _grow_layers(
-    growth: GrowthMap, like: Sequence[tree.Block], layers: Sequence[Any], factors_L: np.ndarray
+    growth: GrowthMap,
+    like: Sequence[tree.Block],
+    layers: Sequence[Any],
+    factors_L: np.ndarray,
+    apart: bool,
 ) -> tuple[Any, ...]:
     """Gathers layers, and multiplies each by a number.
 
@@ -111,6 +121,7 @@ def _grow_layers(
       like: The parameters' own layers, which say how `layers` are stacked.
       layers: Parameters or moments; parts may be masked.
       factors_L: A number for each new layer; 0 sets to zero whatever was there.
+      apart: See `grow`.
     """
     written_L = np.where(np.isin(range(growth.num_layers), growth.zeroed), 0, factors_L)
 
@@ -118,7 +129,7 @@ def _grow_layers(
         writes = any(getattr(key, "key", None) in _WRITING for key in path)
         return written_L if writes else factors_L
 
-    if _is_stacked(like) and len(like) == 1:
+    if _is_stacked(like) and len(like) == 1 and not apart:
         gather = lambda path, leaf: _scaled(leaf[np.array(growth.sources)], factors(path))  # noqa: E731
         return (jax.tree_util.tree_map_with_path(gather, layers[0]),)
     blocks = layers
@@ -131,7 +142,9 @@ def _grow_layers(
         )
         for at, source in enumerate(growth.sources)
     ]
-    return tree.stack(grown) if _is_stacked(like) else tuple(grown)
+    if not _is_stacked(like):
+        return tuple(grown)
+    return tree.stack_each(grown) if apart else tree.stack(grown)
 
 
 def _scaled(leaf: tree.Array, factor: np.ndarray) -> tree.Array:

@@ -148,7 +148,7 @@ def partition(
     """
     trained, frozen = [], []
     for layer in sorted(blocks):
-        (stack,) = tree.stack([blocks[layer]])
+        (stack,) = tree.stack_each([blocks[layer]])
         trained.append(stack if layer in train else None)
         frozen.append(None if layer in train else stack)
     nothing = dict.fromkeys(ends)

@@ -17,7 +17,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxanatomy import model, tree
+from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.apply import grow
 from jaxanatomy.growth.depth_arms import DepthStage
@@ -40,7 +40,7 @@ def abstract_state(setup: Setup, config: ModelConfig) -> State:
 
     def one(seed: jax.Array) -> State:
         params = model.init(config, jax.random.key(seed))
-        return start(setup.optimiser, tree.with_layers(params, tree.stack(params["layers"])))
+        return start(setup.optimiser, setup.stacked(params))
 
     seeds_M = jnp.asarray(setup.seeds)
     state = jax.eval_shape(jax.vmap(one) if _replicas(setup) else one, seeds_M[_seeds(setup)])
@@ -123,7 +123,8 @@ def export_growth(
 ) -> jax.export.Exported:
     """The gather that makes the model of one stage out of that of the stage before, lowered."""
     state = abstract_state(setup, before.config)
-    apply = functools.partial(grow, after.growth, moments=setup.options.moments)
+    moments, apart = setup.options.moments, setup.options.apart
+    apply = functools.partial(grow, after.growth, moments=moments, apart=apart)
     apply = jax.vmap(apply) if _replicas(setup) else apply
     program = setup.placement.maker(apply, state.params, state.moments)
     return jax.export.export(program, platforms=platforms)(state.params, state.moments)

@@ -155,8 +155,7 @@ class Pretraining:
 
     def _initial(self, config: ModelConfig) -> State:
         def one(seed: jax.Array) -> State:
-            params = model.init(config, jax.random.key(seed))
-            params = tree.with_layers(params, tree.stack(params["layers"]))
+            params = self._setup.stacked(model.init(config, jax.random.key(seed)))
             return State(params, self._setup.optimiser.init(params), jnp.bool_(True))
 
         seeds_M = jnp.asarray(self._setup.seeds)
@@ -203,7 +202,8 @@ class Pretraining:
         return state
 
     def _grow(self, state: State, stage: DepthStage) -> State:
-        apply = functools.partial(grow, stage.growth, moments=self._options.moments)
+        moments, apart = self._options.moments, self._options.apart
+        apply = functools.partial(grow, stage.growth, moments=moments, apart=apart)
         apply = jax.vmap(apply) if self._replicas else apply
         params, moments = self._place.make(apply, state.params, state.moments)
         return State(params, moments, state.alive)

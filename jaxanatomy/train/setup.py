@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import jax.numpy as jnp
 import optax
 
-from jaxanatomy import model
+from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.apply import MOMENTS
@@ -37,6 +37,8 @@ class PretrainOptions:
     Attributes:
       dtype: Of the operands of products, "float32" or "bfloat16".
       remat: What a layer keeps for its gradient, one of `model.REMAT`.
+      apart: Whether each layer's arrays are its own, not parts of a stack that a loop walks. A
+        CPU copies such parts in and out, a tenth of a step; compilation takes longer instead.
       accumulate: Parts of a batch; see `loop.run_steps`.
       chunk: Steps in one call, at most.
       eval_every: Steps between evaluations, also made at both ends of a stage.
@@ -48,6 +50,7 @@ class PretrainOptions:
 
     dtype: str = "float32"
     remat: str = "none"
+    apart: bool = False
     accumulate: int = 1
     chunk: int = 16
     eval_every: int = 100
@@ -113,6 +116,11 @@ class Setup:
     def steps(self) -> int:
         """Of all stages."""
         return sum(stage.steps for stage in self.stages)
+
+    def stacked(self, params: tree.Params) -> tree.Params:
+        """A model of one block for each layer, its layers as they are trained."""
+        stack = tree.stack_each if self.options.apart else tree.stack
+        return tree.with_layers(params, stack(params["layers"]))
 
     def loss(self, config: ModelConfig) -> LanguageModelLoss:
         """The loss of a stage with this architecture."""

@@ -70,6 +70,20 @@ def test_layers_are_those_of_the_map_and_the_ends_stay(form, jit):
     assert len(grown["layers"]) == (1 if form is stacked else 6)
 
 
+@pytest.mark.parametrize("sources", [SOURCES, (0, 0, 0)])
+def test_layers_that_are_to_be_apart_are_stacks_of_one(sources):
+    depth = max(sources) + 1
+    params = random_params(FOUR.with_layers(FOUR.layers[:depth]))
+    params = tree.with_layers(params, tree.stack_each(params["layers"]))
+    state = trained_state(optax.adam(0.1), params)
+    growth = GrowthMap(sources)
+    grown, moments = grow(growth, params, state, apart=True)
+    for found, source in ((grown, params), (moments[0].mu, state[0].mu)):
+        assert_layers(found, source, sources)
+        counts = [tree.get(stack, "q_proj").shape[0] for stack in found["layers"]]
+        assert counts == [1] * len(sources)
+
+
 def test_layers_on_the_host_are_shared_not_copied():
     params = random_params(FOUR)
     grown, _ = grow(LIDAS, params)

@@ -155,6 +155,22 @@ def test_a_run_that_stopped_goes_on_to_the_same_numbers(whole, tmp_path, steps):
     jax.tree.map(np.testing.assert_array_equal, params, whole[0])
 
 
+def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):
+    def stop(done):
+        if done.first >= 6:
+            raise KilledError
+
+    options = dataclasses.replace(OPTIONS, apart=True)
+    with pytest.raises(KilledError):
+        growing_run.pretraining(options=options).train(tmp_path, lambda point: None, stop)
+    params, points, losses = growing_run.train(tmp_path, options=options)
+    expected, scores = oracle
+    assert losses[0][0] == 6
+    np.testing.assert_allclose([row[1] for row in losses], expected[6:], rtol=1e-5)
+    np.testing.assert_allclose(points[-1].eval_nll[0], scores[-1], rtol=1e-5)
+    assert [tree.get(stack, "mlp_norm").shape for stack in params["layers"]] == [(1, 16)] * 4
+
+
 def points_before(points, rest):
     """The points of the first start that the second did not make again."""
     points = [dataclasses.replace(point, seconds=0.0) for point in points]

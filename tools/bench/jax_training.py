@@ -72,8 +72,8 @@ def open_trainer(folder):
 def _load(folder):
     """The architecture and the parameters, every layer a stack of its own."""
     checkpoint = weights.load(f"file:{folder / 'model'}")
-    stacks = [stack for block in checkpoint.params["layers"] for stack in tree.stack([block], np)]
-    params = tree.with_layers(checkpoint.params, stacks)
+    layers = tree.stack_each(checkpoint.params["layers"], np)
+    params = tree.with_layers(checkpoint.params, layers)
     return checkpoint.config, jax.tree.map(jnp.array, params)
 
 
