@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas anatomy test slow model lint format parity bench bench-recovery clean
+.PHONY: atlas anatomy test slow model lint format parity bench bench-recovery bench-train bench-input clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
@@ -54,6 +54,13 @@ bench: model $(VENV)/.torch
 bench-recovery: model $(VENV)/.torch
 	$(PY) -m pip install --quiet -e ".[bench]"
 	$(PY) tools/bench_recovery.py
+
+bench-train: $(VENV)/.torch
+	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PY) tools/bench_train.py
+
+bench-input: $(VENV)/.installed
+	$(PY) tools/bench_input.py
 
 clean:
 	rm -rf $(VENV)

@@ -14,6 +14,7 @@ a growth step, too.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from jaxanatomy import cli
 # Fields of the config that decide no result: a run may go on with others.
 PLACEMENT = (
     *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
-    *("train.devices", "train.peak_flops", "distributed", "arms", "progress", "tensorboard"),
+    *("train.devices", "train.peak_flops", "distributed", "arms", "seeds", "progress"),
+    "tensorboard",
 )
 
 
@@ -50,7 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir, config.to_dict(), provenance, PLACEMENT, process, processes
     ) as results:
-        total = sum(stage.steps for stages in plan.arms.values() for stage in stages)
+        total = len(config.seeds) * sum(map(plan.steps, plan.arms))
         with runs.Progress(total, "steps", force=config.progress) as progress:
             for arm in plan.arms:
                 _train_arm(plan, arm, results, progress)
@@ -72,10 +74,10 @@ def dry_run(config: ConfigDict) -> str:
     for arm, stages in plan.arms.items():
         cost = total_flops(stages, plan.settings)
         size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
-        steps = sum(stage.steps for stage in stages)
+        steps = plan.steps(arm)
         depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
         lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
-    setups = [plan.setup(arm, plan.groups[0]) for arm in plan.arms]
+    setups = [plan.setup(arm, plan.groups(config.seeds)[0]) for arm in plan.arms]
     lower = config.train.devices is not None
     lines += describe_runs(setups, config.rows, config.model.context_length, lower)
     return "\n".join(lines)
@@ -122,11 +124,14 @@ class _Plan:
     asked: Any = None
     scoring: Any = None
 
-    @property
-    def groups(self) -> list[list[int]]:
+    def groups(self, seeds: Sequence[int]) -> list[list[int]]:
         """Seeds that train together: all on one device, each alone on several."""
-        seeds = list(self.config.seeds)
+        seeds = list(seeds)
         return [seeds] if self.placement.device_count == 1 else [[seed] for seed in seeds]
+
+    def steps(self, arm: str) -> int:
+        """Of all stages of an arm."""
+        return sum(stage.steps for stage in self.arms[arm])
 
     def setup(self, arm: str, seeds: list[int]):
         """What is trained together."""
@@ -187,13 +192,14 @@ def _plan(config: ConfigDict, on_paper: bool = False) -> _Plan:
     """
     import jax
 
+    from jaxanatomy.config import ModelConfig
     from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
     from jaxanatomy.train.mesh import Placement, choose_devices
     from jaxanatomy.train.metrics import require_tensorboard
     from jaxanatomy.train.setup import PretrainOptions
 
     _check_numbers(config)
-    model = _model(config.model)
+    model = ModelConfig.uniform(**config.model)
     settings = DepthArmSettings(
         steps=config.steps,
         block=config.block,
@@ -266,38 +272,16 @@ def _check_numbers(config: ConfigDict) -> None:
             "weight_decay must be 0 or above and beta2 at least 0 and below 1; got "
             f"{config.weight_decay} and {config.beta2}"
         )
+    if config.model.context_length < 2:
+        raise InputError(
+            "model.context_length must be at least 2, a token and the one to be predicted; got "
+            f"{config.model.context_length}"
+        )
     if config.data.cooldown_mixture and not config.cooldown:
         raise InputError(
             f"data.cooldown_mixture={config.data.cooldown_mixture!r} needs a cooldown; got "
             "cooldown=0; raise it or leave the mixture out"
         )
-
-
-def _model(shape: ConfigDict):
-    """The architecture at the end, a `ModelConfig`."""
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.errors import InputError
-
-    if shape.context_length < 2:
-        raise InputError(
-            "model.context_length must be at least 2, a token and the one to be predicted; got "
-            f"{shape.context_length}"
-        )
-    if shape.num_heads < 1 or shape.hidden_size % shape.num_heads:
-        raise InputError(
-            "model.hidden_size must be a multiple of model.num_heads; got "
-            f"{shape.hidden_size} and {shape.num_heads}; change one of them"
-        )
-    return ModelConfig.uniform(
-        *(shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.ffn_width),
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        head_dim=shape.hidden_size // shape.num_heads,
-        context_length=shape.context_length,
-        rope_theta=shape.rope_theta,
-        norm_epsilon=shape.norm_epsilon,
-        tie_embeddings=shape.tie_embeddings,
-    )
 
 
 def _schedule(config: ConfigDict):
@@ -319,19 +303,20 @@ def _mixtures(config: ConfigDict, steps: int):
 
 
 def _train_arm(plan: _Plan, arm: str, results, progress) -> None:
-    """All seeds of an arm, group by group."""
+    """Trains the seeds of an arm that are not trained yet."""
     import shutil
 
     import jax
 
-    for group in plan.groups:
-        folder = results.path("checkpoints") / f"{arm}_{'_'.join(map(str, group))}"
-        if all(results.done(plan.hash(arm, seed, kind="final")) for seed in group):
-            progress.update(sum(stage.steps for stage in plan.arms[arm]) // len(plan.groups))
-        else:
-            _train_group(plan, arm, group, folder, results, progress)
-        if jax.process_index() == 0:  # it has written the last rows
-            shutil.rmtree(folder, ignore_errors=True)
+    seeds = list(plan.config.seeds)
+    left = [seed for seed in seeds if not results.done(plan.hash(arm, seed, kind="final"))]
+    progress.update(plan.steps(arm) * (len(seeds) - len(left)))
+    folder = results.path("checkpoints") / arm
+    for group in plan.groups(left) if left else []:
+        own = folder / "_".join(map(str, group))
+        _train_group(plan, arm, group, own, results, progress)
+    if jax.process_index() == 0:  # it has written the last rows
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results, progress) -> None:
@@ -360,7 +345,10 @@ def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results,
             if writes:
                 metrics.write(steps)
 
-        params = training.train(folder, emit, log, progress.update)
+        def advance(steps: int) -> None:
+            progress.update(steps * len(seeds))
+
+        params = training.train(folder, emit, log, advance)
     # Where all seeds have diverged, that may be before the last stage.
     loss = setup.loss(setup.stages[points[-1].stage].config)
     right_MQ = answers(loss, params, plan.scoring, replicas=len(seeds) > 1)

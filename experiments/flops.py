@@ -163,7 +163,7 @@ def _plan(config: ConfigDict) -> list[_Model]:
 
 def _architecture(name: str, shape: ConfigDict) -> "ModelConfig":
     from jaxanatomy.config import ModelConfig
-    from jaxanatomy.errors import InputError, choose
+    from jaxanatomy.errors import choose
     from jaxanatomy.growth.smollm import MODELS
     from jaxanatomy.weights import open_model
 
@@ -172,17 +172,7 @@ def _architecture(name: str, shape: ConfigDict) -> "ModelConfig":
     choose("model", name, (*MODELS, SHAPE))
     if name in MODELS:
         return MODELS[name].config
-    if shape.num_heads < 1 or shape.hidden_size % shape.num_heads:
-        raise InputError(
-            f"shape.hidden_size must be a multiple of shape.num_heads; got {shape.hidden_size} and "
-            f"{shape.num_heads}"
-        )
-    return ModelConfig.uniform(
-        *(shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.ffn_width),
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        head_dim=shape.hidden_size // shape.num_heads,
-    )
+    return ModelConfig.uniform(**shape)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,26 @@ class ModelConfig:
     def uniform(
         cls, num_layers: int, num_heads: int, num_kv_heads: int, ffn_width: int, **kwargs: Any
     ) -> "ModelConfig":
-        """A model whose layers all have the same shape."""
+        """A model whose layers all have the same shape.
+
+        Args:
+          num_layers: L.
+          num_heads: H.
+          num_kv_heads: K.
+          ffn_width: F.
+          **kwargs: Fields of `ModelConfig`; `head_dim` is hidden_size / num_heads by default.
+
+        Raises:
+          InputError: As `ModelConfig` and `LayerShape`; or the heads do not share the width.
+        """
         shape = LayerShape(num_heads, num_kv_heads, ffn_width)
+        if "head_dim" not in kwargs:
+            if kwargs["hidden_size"] % num_heads:
+                raise InputError(
+                    "hidden_size must be a multiple of num_heads; got "
+                    f"{kwargs['hidden_size']} and {num_heads}; change one of them"
+                )
+            kwargs["head_dim"] = kwargs["hidden_size"] // num_heads
         return cls(layers=(shape,) * num_layers, **kwargs)
 
     @property

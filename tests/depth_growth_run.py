@@ -100,7 +100,8 @@ def die_at(place, arm, step):
         return log._arm == arm and steps.first + len(steps.rate_E) >= step
 
     def begun(saved, snapshot):
-        return saved._folder.name.startswith(f"{arm}_0") and snapshot.step >= step
+        seeds = saved._folder
+        return (seeds.parent.name, seeds.name[0]) == (arm, "0") and snapshot.step >= step
 
     owner, is_reached = {
         "write": (metrics.Metrics, written),

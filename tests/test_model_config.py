@@ -34,6 +34,14 @@ def test_from_dict_leaves_its_argument_alone():
     assert fields == LLAMA3.to_dict()
 
 
+def test_heads_share_the_width_unless_told_otherwise():
+    shape = {"num_layers": 2, "num_heads": 3, "num_kv_heads": 1, "ffn_width": 5, "vocab_size": 7}
+    assert ModelConfig.uniform(**shape, hidden_size=12).head_dim == 4
+    assert ModelConfig.uniform(**shape, hidden_size=12, head_dim=6).head_dim == 6
+    with pytest.raises(InputError, match="multiple of num_heads; got 14 and 3; change one"):
+        ModelConfig.uniform(**shape, hidden_size=14)
+
+
 @pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "head_dim", "context_length"])
 @pytest.mark.parametrize("value", [0, -2, 2.0, None])
 def test_sizes_are_positive_integers(name, value):

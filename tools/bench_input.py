@@ -1,72 +1,146 @@
-"""How fast the input pipeline is on its own, in tokens a second.
+"""Whether training waits for its data: steps on a mixture against steps on one batch.
 
-    python tools/bench_input.py --mixture=offline --rows=8 --length=256
+    python tools/bench_input.py [--config growth_small] [--steps 40] [--repeats 5] [--json FILE]
 
-Prints one JSON line: tokens a second as the median of `--repeats` stretches of `--steps`
-batches, and what it was measured on. Training waits for data where the loop is faster.
+Trains the baseline of a config of depth growth, one seed: on the config's mixture, and on a
+batch that never changes. Rounds of both in turn, each from the first step; what is compiled
+in the first round serves all. Printed are the median seconds of a step of both over the
+rounds, their ratio, and how many tokens a second the mixture gives when nothing trains.
 """
 
 import argparse
 import json
 import os
+import pathlib
 import statistics
+import tempfile
 import time
 
-from jaxanatomy.data.bpe import DEFAULT_SIZE, offline_tokenizer
-from jaxanatomy.data.mixture import MIXTURES, Schedule, parse_mixture
+from jaxanatomy import config_files, host
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.mixture import Schedule, parse_mixture
 from jaxanatomy.data.pipeline import THREADS, Pipeline
+from jaxanatomy.data.vocabulary import load_tokenizer
+from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.train.loop import adamw
+from jaxanatomy.train.pretraining import Pretraining
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.setup import PretrainOptions, Setup
+
+MIXTURE, ONE_BATCH = "mixture", "one batch"
 
 
-def measure(mixture, vocab_size: int, rows: int, length: int, steps: int, repeats: int) -> dict:
-    """Times batches of a mixture after the first, which waits for threads to start.
+class OneBatch:
+    """A stream that gives a batch again and again."""
+
+    def __init__(self, batch):
+        self._batch = batch
+
+    def next(self):
+        return self._batch
+
+    def state(self):
+        return {}
+
+    def restore(self, state):
+        del state
+
+
+def measure(config, steps: int, repeats: int) -> dict:
+    """The figures of `summary`, from rounds of both kinds of steps.
 
     Args:
-      mixture: As `parse_mixture` reads it.
-      vocab_size: Of the offline tokenizer.
-      rows: Rows of a batch.
-      length: Tokens of a row.
-      steps: Batches of a stretch.
-      repeats: Stretches.
+      config: Of `experiments.depth_growth`.
+      steps: Of each kind in a round.
+      repeats: Rounds.
     """
-    started = time.perf_counter()
-    tokenizer = offline_tokenizer(vocab_size)
-    schedule = Schedule(((0, parse_mixture(mixture)),))
-    batches = Pipeline(schedule, tokenizer, rows=rows, length=length).batches()
-    next(batches)
-    ready = time.perf_counter() - started
-    rates = []
+    pipeline = _pipeline(config)
+    setup = Setup(
+        stages=(DepthStage(ModelConfig.uniform(**config.model), steps),),
+        optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
+        schedule=WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown),
+        options=_options(config, steps),
+    )
+    held_out = pipeline.held_out(config.rows)
+    seconds: dict[str, list[float]] = {MIXTURE: [], ONE_BATCH: []}
     for _ in range(repeats):
-        started = time.perf_counter()
-        for _ in range(steps):
-            next(batches)
-        rates.append(steps * rows * length / (time.perf_counter() - started))
+        for kind, found in seconds.items():
+            stream = pipeline.batches()
+            stream = OneBatch(stream.next()) if kind == ONE_BATCH else stream
+            found.append(_step_seconds(setup, stream, held_out))
     return {
-        "mixture": mixture,
-        "rows": rows,
-        "length": length,
-        "tokens_per_second": round(statistics.median(rates)),
-        "slowest": round(min(rates)),
-        "fastest": round(max(rates)),
-        "first_batch_seconds": round(ready, 2),
+        "rows": config.rows,
+        "length": config.model.context_length,
+        "seconds": seconds,
+        "tokens_per_second": [_tokens_per_second(pipeline, steps) for _ in range(repeats)],
         "threads": THREADS,
         "cpus": os.cpu_count(),
     }
 
 
-def main() -> None:
-    """Reads the command line and prints a line."""
+def summary(results: dict) -> str:
+    """What a person reads."""
+    medians = {kind: statistics.median(found) for kind, found in results["seconds"].items()}
+    lines = [
+        f"{kind:12}{1000 * medians[kind]:9.1f} ms a step "
+        f"({1000 * min(found):.1f} to {1000 * max(found):.1f})"
+        for kind, found in results["seconds"].items()
+    ]
+    rates = results["tokens_per_second"]
+    trained = results["rows"] * results["length"] / medians[ONE_BATCH]
+    lines.append(f"{'ratio':12}{medians[MIXTURE] / medians[ONE_BATCH]:9.3f}")
+    lines.append(
+        f"the mixture alone: {statistics.median(rates):,.0f} tokens a second "
+        f"({min(rates):,.0f} to {max(rates):,.0f}); training reads {trained:,.0f}"
+    )
+    return "\n".join(lines)
+
+
+def main(argv=None) -> None:
+    """Reads the command line and prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    known = ", ".join(MIXTURES)
-    parser.add_argument("--mixture", default="offline", help=f"{known}, or 'WEIGHT SOURCE,...'")
-    parser.add_argument("--vocab_size", type=int, default=DEFAULT_SIZE)
-    parser.add_argument("--rows", type=int, default=8)
-    parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
-    given = vars(parser.parse_args())
-    if given["mixture"] not in MIXTURES:
-        given["mixture"] = given["mixture"].split(",")
-    print(json.dumps(measure(**given)))
+    parser.add_argument("--config", default="growth_small", help="in configs/ (%(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="of each kind (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (%(default)s)")
+    parser.add_argument("--json", type=pathlib.Path, help="write the figures here too")
+    given = parser.parse_args(argv)
+    if given.steps < 1 or given.repeats < 1:
+        parser.error("--steps and --repeats must be at least 1")
+    host.keep_freed_memory()  # as the command line does
+    results = measure(config_files.shipped(given.config), given.steps, given.repeats)
+    print(summary(results))
+    if given.json:
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _pipeline(config) -> Pipeline:
+    schedule = Schedule(((0, parse_mixture(config.data.mixture)),))
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    return Pipeline(schedule, tokenizer, rows=config.rows, length=config.model.context_length)
+
+
+def _options(config, steps: int) -> PretrainOptions:
+    """Those of the config, without evaluations and checkpoints on the way."""
+    fields = config.train.to_dict()
+    del fields["devices"], fields["shards"]
+    return PretrainOptions(**fields | {"eval_every": steps, "checkpoint_every": steps})
+
+
+def _step_seconds(setup: Setup, stream, held_out) -> float:
+    """The mean time of a step, waiting for its batch included."""
+    points = []
+    with tempfile.TemporaryDirectory() as folder:
+        Pretraining(setup, [stream], held_out).train(pathlib.Path(folder), points.append)
+    return points[-1].seconds / setup.steps
+
+
+def _tokens_per_second(pipeline: Pipeline, steps: int) -> float:
+    batches = pipeline.batches()
+    batches.next()  # waits for threads to start
+    began = time.perf_counter()
+    for _ in range(steps):
+        batches.next()
+    return steps * pipeline.rows * pipeline.length / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -200,8 +200,8 @@ class _Growing:
         while self.step < end:
             count = min(eval_every, end - self.step)
             before = time.perf_counter()
-            state, losses_EM = run(state, count)
-            losses_EM = np.asarray(losses_EM)[:count]
+            state, trace = run(state, count)
+            losses_EM = np.asarray(trace.loss)[:count]
             self.seconds += (time.perf_counter() - before) / len(self.replicas)
             self._note_divergence(losses_EM, np.asarray(state.alive))
             self.step += count

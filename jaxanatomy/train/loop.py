@@ -3,7 +3,7 @@
     optimiser = adamw(weight_decay=0.01)
     state = start(optimiser, trained)
     for batches, rates in chunks:
-        state, losses = run_steps(loss, optimiser, state, frozen, batches, rates, count)
+        state, trace = run_steps(loss, optimiser, state, frozen, batches, rates, count)
     losses = evaluate(loss, state.params, frozen, batch)
 
 A call runs a chunk of steps in one program. Learning rates come as numbers, one for each
@@ -39,6 +39,20 @@ class State(NamedTuple):
     params: Tree
     moments: Tree
     alive: jax.Array
+
+
+class Trace(NamedTuple):
+    """What was seen at each step of a chunk, before it was taken; float32, [E] or [E, M].
+
+    NaN for steps that were not run, and for a replica that is no longer alive.
+
+    Attributes:
+      loss: Of the batch.
+      gradient_norm: Global norm of its gradient, before clipping.
+    """
+
+    loss: jax.Array
+    gradient_norm: jax.Array
 
 
 @functools.cache
@@ -109,7 +123,7 @@ def run_steps(
     replicas: bool = False,
     accumulate: int = 1,
     place: Callable[[Tree], Tree] | None = None,
-) -> tuple[State, jax.Array]:
+) -> tuple[State, Trace]:
     """Runs the first `count` steps of a chunk of E.
 
     Args:
@@ -126,22 +140,21 @@ def run_steps(
       place: Keeps a tree where it is on the devices of a mesh; see `train.mesh`. Hashable.
 
     Returns:
-      (state, losses): the losses before each step, float32, shape of `rates`; NaN beyond
-      `count`, and for a replica that is no longer alive.
+      (state, trace), the trace's arrays of the shape of `rates`.
     """
     step = functools.partial(_step, loss, optimiser, accumulate)
     if replicas:
         step = jax.vmap(step)
 
-    def body(at: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-        state, losses = carry
+    def body(at: jax.Array, carry: tuple[State, Trace]) -> tuple[State, Trace]:
+        state, trace = carry
         batch = jax.tree.map(lambda leaf: leaf[at], batches)
         state, found = step(state, frozen, batch, rates[at])
         state = state if place is None else place(state)
-        return state, losses.at[at].set(found)
+        return state, jax.tree.map(lambda all_E, one: all_E.at[at].set(one), trace, found)
 
     nothing = jnp.full(rates.shape, jnp.nan, jnp.float32)
-    return jax.lax.fori_loop(0, count, body, (state, nothing))
+    return jax.lax.fori_loop(0, count, body, (state, Trace(nothing, nothing)))
 
 
 def _step(
@@ -152,16 +165,18 @@ def _step(
     frozen: Tree,
     batch: Tree,
     rate: jax.Array,
-) -> tuple[State, jax.Array]:
+) -> tuple[State, Trace]:
     value, gradient = _gradient(loss, accumulate, state.params, frozen, batch)
-    # One number says whether any gradient is not finite.
-    alive = state.alive & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+    norm = optax.tree.norm(gradient)  # one number that says whether all of it is finite
+    alive = state.alive & jnp.isfinite(value) & jnp.isfinite(norm)
     update, moments = optimiser.update(gradient, state.moments, state.params)
     # Keeping the moments of what has stopped as well would copy all of them at every step.
     params = jax.tree.map(
         lambda leaf, change: jnp.where(alive, leaf - rate * change, leaf), state.params, update
     )
-    return State(params, moments, alive), jnp.where(state.alive, value, jnp.nan)
+    seen = Trace(value, norm.astype(jnp.float32))
+    seen = jax.tree.map(lambda value: jnp.where(state.alive, value, jnp.nan), seen)
+    return State(params, moments, alive), seen
 
 
 def _gradient(

@@ -6,9 +6,9 @@
     lines = read_metrics(run.folder)
 
 A line has `arm`, `seed`, `stage`, `step` (steps done, this one included), `learning_rate`,
-`loss` (before the step), `tokens`, `flops` and `seconds` (so far, as in the rows of a run),
-`tokens_per_second` and `mfu` of the call that the step was in, and `reason`, which says why
-something is null.
+`loss` and `gradient_norm` (before the step, and before clipping), `tokens`, `flops` and
+`seconds` (so far, as in the rows of a run), `tokens_per_second` and `mfu` of the call that
+the step was in, and `reason`, which says why something is null.
 
 A run that was killed goes on from a checkpoint before its last lines. The first lines of the
 new start take their place, so that every step is there once.
@@ -28,7 +28,7 @@ from jaxanatomy.train.points import DIVERGED, Point, Steps
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
 NO_PEAK = "mfu: the peak of this device is not known, set train.peak_flops"
-_CHARTS = ("loss", "learning_rate", "tokens_per_second", "mfu")
+_CHARTS = ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu")
 
 Line = dict[str, Any]
 
@@ -104,9 +104,9 @@ class Metrics:
         """The lines of one seed."""
         back = len(steps.rate_E) - np.arange(1, len(steps.rate_E) + 1)
         for index, before in enumerate(back.tolist()):
-            loss = float(steps.loss_EM[index, at])
-            finite = np.isfinite(loss)
-            reasons = [] if finite else [DIVERGED]
+            found = [float(each[index, at]) for each in (steps.loss_EM, steps.norm_EM)]
+            loss, norm = (value if np.isfinite(value) else None for value in found)
+            reasons = [DIVERGED] if None in (loss, norm) else []
             reasons += [] if steps.mfu is not None else [NO_PEAK]
             yield {
                 "arm": self._arm,
@@ -114,7 +114,8 @@ class Metrics:
                 "stage": steps.stage,
                 "step": steps.first + index + 1,
                 "learning_rate": float(steps.rate_E[index]),
-                "loss": loss if finite else None,
+                "loss": loss,
+                "gradient_norm": norm,
                 "tokens": steps.tokens - before * steps.step_tokens,
                 "flops": steps.flops - before * steps.step_flops,
                 "seconds": steps.seconds - before * steps.step_seconds,

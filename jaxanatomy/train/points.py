@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-DIVERGED = "diverged: the loss is not finite"
+DIVERGED = "diverged: the loss or its gradient is not finite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Steps:
       first: Steps done before.
       rate_E: The learning rate of each step.
       loss_EM: The loss before each step, of each seed; NaN for one that has stopped.
+      norm_EM: The global norm of each step's gradient before clipping; NaN likewise.
       tokens: As `Point`, after the last of them; and so the next two.
       flops: As `Point`.
       seconds: As `Point`.
@@ -60,6 +61,7 @@ class Steps:
     first: int
     rate_E: np.ndarray
     loss_EM: np.ndarray
+    norm_EM: np.ndarray
     tokens: int
     flops: int
     seconds: float

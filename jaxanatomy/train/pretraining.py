@@ -30,7 +30,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.apply import grow
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
-from jaxanatomy.train.loop import State, evaluate, run_steps
+from jaxanatomy.train.loop import State, Trace, evaluate, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.peak import peak_flops
 from jaxanatomy.train.points import DIVERGED, Point, Steps
@@ -184,13 +184,13 @@ class Pretraining:
         while self._step < end:
             began = time.perf_counter()
             chunk, rates_E, count, streams = reading.result()
-            state, losses = self._run(loss, state, chunk, rates_E, count)
+            state, trace = self._run(loss, state, chunk, rates_E, count)
             at = self._step + count
             if at < end:
                 reading = pool.submit(self._read, self._next_count(end, at))
-            losses_EM = np.asarray(losses)[:count].reshape(count, -1)
+            trace = Trace(*(np.asarray(part)[:count].reshape(count, -1) for part in trace))
             seconds = (time.perf_counter() - began) / len(self._setup.seeds)
-            log(self._account(stage.config, rates_E[:count], losses_EM, seconds))
+            log(self._account(stage.config, rates_E[:count], trace, seconds))
             progress(count)
             alive = bool(np.any(np.asarray(state.alive)))
             if self._step % self._options.eval_every == 0 or self._step == end or not alive:
@@ -250,10 +250,10 @@ class Pretraining:
         return zeros, np.zeros(self._options.chunk, np.float32)
 
     def _account(
-        self, config: ModelConfig, rates_E: np.ndarray, losses_EM: np.ndarray, seconds: float
+        self, config: ModelConfig, rates_E: np.ndarray, trace: Trace, seconds: float
     ) -> Steps:
         """Adds the steps of a chunk to what was done before."""
-        count, first = len(losses_EM), self._step
+        count, first = len(rates_E), self._step
         rows, length = self._like.token_BT.shape
         rows *= jax.process_count()
         flops = step_flops(config, rows, length)
@@ -263,12 +263,13 @@ class Pretraining:
         self._seconds += seconds
         if self._possible is not None:
             self._possible += seconds * self._peak
-        self._losses.extend(losses_EM)
+        self._losses.extend(trace.loss)
         return Steps(
             stage=self._stage_at,
             first=first,
             rate_E=rates_E,
-            loss_EM=losses_EM,
+            loss_EM=trace.loss,
+            norm_EM=trace.gradient_norm,
             tokens=self._tokens,
             flops=self._flops,
             seconds=self._seconds,

@@ -8,6 +8,7 @@ import string
 import types
 from pathlib import Path
 
+import depth_growth_run
 import pytest
 import tokenizers
 from tokenizers import decoders, models
@@ -58,6 +59,22 @@ def tiny(tmp_path_factory):
         jsonl=str(folder / "text.jsonl"),
         txt=f"{folder / 'text.txt'}#lines",
     )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """A byte-level BPE of a few entries, a folder, for training from scratch."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    depth_growth_run.save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fixed_version():
+    """Sources may be edited while the tests of a module run."""
+    with pytest.MonkeyPatch.context() as patch:
+        depth_growth_run.fix_version(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

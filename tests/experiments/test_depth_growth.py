@@ -14,6 +14,8 @@ from jaxanatomy.train import metrics, pretraining, snapshots
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
+pytestmark = pytest.mark.usefixtures("fixed_version")
+
 CURVE_FIELDS = {
     *("hash", "kind", "arm", "seed", "stage", "step", "layers", "tokens", "flops", "seconds"),
     *("loss", "eval_nll", "eval_nll_by_source", "reason"),
@@ -21,20 +23,6 @@ CURVE_FIELDS = {
 FINAL_FIELDS = (CURVE_FIELDS - {"stage", "loss"}) | {
     *("tokens_per_second", "mfu", "accuracy", "chance", "accuracy_by_task"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fixed_version():
-    with pytest.MonkeyPatch.context() as patch:
-        depth_growth_run.fix_version(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    depth_growth_run.save_tokenizer(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -18,20 +18,7 @@ from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
 MIXED = "data.mixture"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fixed_version():
-    with pytest.MonkeyPatch.context() as patch:
-        depth_growth_run.fix_version(patch.setattr)
-        yield
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    depth_growth_run.save_tokenizer(folder)
-    return folder
+pytestmark = pytest.mark.usefixtures("fixed_version")
 
 
 def refused(done, *words):
@@ -84,9 +71,9 @@ EARLY = {
     ),
     "heads that do not divide": (
         {"model.num_heads": 3},
-        ["hidden_size must be a multiple of model.num_heads; got 16 and 3; change one"],
+        ["hidden_size must be a multiple of num_heads; got 16 and 3; change one"],
     ),
-    "no heads": ({"model.num_heads": 0}, ["multiple of model.num_heads; got 16 and 0"]),
+    "no heads": ({"model.num_heads": 0}, ["num_heads must be a positive integer; got 0"]),
     "heads of odd width": ({"model.hidden_size": 6}, ["head_dim must be even for RoPE; got 3"]),
     "heads in no groups": (
         {"model.num_heads": 4, "model.num_kv_heads": 3},
@@ -230,9 +217,9 @@ def test_a_checkpoint_of_another_architecture_is_refused_and_both_are_shown(
     with monkeypatch.context() as patch:
         stop_at(patch, 4)
         assert [command(*argv).status for argv in (one, other)] == [1, 1]
-    place = tmp_path / "one/checkpoints/midas_0"
+    place = tmp_path / "one/checkpoints/midas/0"
     place.rename(tmp_path / "aside")
-    (tmp_path / "other/checkpoints/midas_0").rename(place)
+    (tmp_path / "other/checkpoints/midas/0").rename(place)
     before = rows_of(tmp_path / "one")
     refused(
         command(*one),

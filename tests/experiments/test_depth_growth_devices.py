@@ -24,13 +24,6 @@ sys.exit(cli.main(sys.argv[1:] + (more if count > 1 else [])))
 """
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    depth_growth_run.save_tokenizer(folder)
-    return folder
-
-
 def start(run_python, *argv, **options):
     where = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r})"
     return run_python(where + CODE, *argv, timeout=500, **options)

@@ -116,7 +116,7 @@ def test_the_list_names_models_arms_and_roundings(command):
             {"models": "shape"},
             "shape: from 4 layers in steps of 4 a model grows to 8, 12, ...; got",
         ),
-        ({"models": "shape", "shape.num_heads": 7}, "multiple of shape.num_heads; got 576 and 7"),
+        ({"models": "shape", "shape.num_heads": 15}, "multiple of num_heads; got 576 and 15"),
         ({"models": "shape", "shape.ffn_width": 0}, "ffn_width must be a positive integer"),
         ({"block": 0}, "smollm_360m: growth needs at least one layer and a block size"),
         ({"block": 64}, "got a target of 32"),

@@ -51,7 +51,7 @@ def final_rows():
                     "mfu": 0.5 if arm == "midas" else None,
                 },
                 **{"accuracy_by_task": {"copying": {"accuracy": accuracy, "chance": 0.2}}},
-                "reason": "" if end else "diverged: the loss is not finite",
+                "reason": "" if end else "diverged: the loss or its gradient is not finite",
             }
 
 

@@ -27,22 +27,23 @@ FROZEN = {"offset": jnp.float32(2.0)}
 
 
 def literal(rates, scales, decay=0.01, clip=1.0, b1=0.9, b2=0.999, eps=1e-8):
-    """AdamW with clipping, in NumPy and float64: losses before each step, parameters after."""
+    """AdamW with clipping, in NumPy and float64: loss and norm before each step; parameters."""
     p = {name: np.asarray(leaf, np.float64) for name, leaf in begin().items()}
     m = {name: np.zeros_like(leaf) for name, leaf in p.items()}
     v = {name: np.zeros_like(leaf) for name, leaf in p.items()}
-    losses = []
+    seen = []
     for t, (rate, scale) in enumerate(zip(rates, scales, strict=True), start=1):
-        losses.append(2 + scale * sum(((p[n] - TARGET[n]) ** 2).sum() for n in p))
+        loss = 2 + scale * sum(((p[n] - TARGET[n]) ** 2).sum() for n in p)
         g = {name: 2 * scale * (p[name] - TARGET[name]) for name in p}
         norm = np.sqrt(sum((leaf**2).sum() for leaf in g.values()))
+        seen.append((loss, norm))
         for name in p:
             clipped = g[name] * min(1, clip / norm)
             m[name] = b1 * m[name] + (1 - b1) * clipped
             v[name] = b2 * v[name] + (1 - b2) * clipped**2
             adam = (m[name] / (1 - b1**t)) / (np.sqrt(v[name] / (1 - b2**t)) + eps)
             p[name] = p[name] - rate * (adam + decay * p[name])
-    return losses, p
+    return seen, p
 
 
 def run(rates=RATES, scales=SCALES, counts=(STEPS,), loss=squares):
@@ -51,17 +52,18 @@ def run(rates=RATES, scales=SCALES, counts=(STEPS,), loss=squares):
         chunk = slice(at, at + STEPS)
         batches = {"scale": jnp.asarray(np.resize(scales[chunk], STEPS))}
         padded = jnp.asarray(np.resize(rates[chunk], STEPS))
-        state, losses = run_steps(loss, adamw(), state, FROZEN, batches, padded, count)
-        assert np.isnan(losses[count:]).all()
-        found.extend(np.asarray(losses[:count]).tolist())
+        state, trace = run_steps(loss, adamw(), state, FROZEN, batches, padded, count)
+        seen_E2 = np.stack(trace, axis=1)
+        assert np.isnan(seen_E2[count:]).all()
+        found.extend(map(tuple, seen_E2[:count].tolist()))
         at += count
     return state, found
 
 
 def test_steps_are_adamw_with_clipping_and_each_steps_own_rate():
-    state, losses = run()
+    state, seen = run()
     expected, params = literal(RATES, SCALES)
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
     for name, leaf in params.items():
         np.testing.assert_allclose(state.params[name], leaf, rtol=1e-5, atol=1e-5)
     assert bool(state.alive)
@@ -80,7 +82,7 @@ def test_optax_s_own_adamw_does_the_same():
 
 
 def test_chunks_change_nothing_and_are_one_program(count_traces):
-    whole, losses = run()
+    whole, seen = run()
 
     def counted(*arguments):
         return squares(*arguments)
@@ -89,7 +91,7 @@ def test_chunks_change_nothing_and_are_one_program(count_traces):
         parts, found = run(counts=(3, 2, 2), loss=counted)
         run(rates=RATES * 2, counts=(1, 6), loss=counted)
     assert traces["run_steps"] == 1
-    assert found == losses
+    assert found == seen
     jax.tree.map(np.testing.assert_array_equal, whole.params, parts.params)
 
 
@@ -99,19 +101,19 @@ def replicas(rates_EM, scales_EM):
     frozen = {"offset": jnp.full((M,), 2.0)}
     state = start(adamw(), params, replicas=True)
     batches = {"scale": jnp.asarray(scales_EM)}
-    state, losses = run_steps(
+    state, trace = run_steps(
         squares, adamw(), state, frozen, batches, jnp.asarray(rates_EM), STEPS, replicas=True
     )
-    return state, np.asarray(losses), frozen
+    return state, np.stack(trace, axis=-1), frozen
 
 
 def test_replicas_are_runs_of_their_own():
     rates = np.stack([RATES, 3 * RATES], axis=1)
     scales = np.stack([SCALES, SCALES[::-1]], axis=1)
-    state, losses, frozen = replicas(rates, scales)
+    state, seen_EM2, frozen = replicas(rates, scales)
     for replica in range(2):
         alone, expected = run(rates[:, replica], scales[:, replica])
-        np.testing.assert_allclose(losses[:, replica], expected, rtol=1e-5)
+        np.testing.assert_allclose(seen_EM2[:, replica], expected, rtol=1e-5)
         for name, leaf in alone.params.items():
             np.testing.assert_allclose(state.params[name][replica], leaf, rtol=1e-5, atol=1e-6)
     scored = evaluate(squares, state.params, frozen, {"scale": jnp.float32(1)}, replicas=True)
@@ -125,12 +127,12 @@ def test_a_replica_whose_loss_is_not_finite_stops_and_the_others_go_on():
     rates = np.stack([RATES, RATES], axis=1)
     scales = np.stack([SCALES, SCALES], axis=1)
     scales[4, 1] = np.nan
-    state, losses, _ = replicas(rates, scales)
+    state, seen_EM2, _ = replicas(rates, scales)
     assert state.alive.tolist() == [True, False]
     healthy, expected = run()
-    np.testing.assert_allclose(losses[:, 0], expected, rtol=1e-5)
-    np.testing.assert_allclose(losses[:4, 1], expected[:4], rtol=1e-5)
-    assert np.isnan(losses[4:, 1]).all()
+    np.testing.assert_allclose(seen_EM2[:, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(seen_EM2[:4, 1], expected[:4], rtol=1e-5)
+    assert np.isnan(seen_EM2[4:, 1]).all()
     stopped, _ = run(counts=(4,))
     for name, leaf in stopped.params.items():
         np.testing.assert_allclose(state.params[name][0], healthy.params[name], rtol=1e-5)
@@ -143,8 +145,9 @@ def test_gradients_that_are_not_finite_stop_a_run_whose_loss_is():
 
     state = start(adamw(), {"a": jnp.zeros(3)})
     batches, rates = {"scale": jnp.ones(STEPS)}, jnp.asarray(RATES)
-    state, losses = run_steps(root, adamw(), state, FROZEN, batches, rates, STEPS)
+    state, trace = run_steps(root, adamw(), state, FROZEN, batches, rates, STEPS)
     assert not state.alive
-    assert losses[0] == 2.0
-    assert np.isnan(losses[1:]).all()
+    assert trace.loss[0] == 2.0
+    assert np.isnan(trace.gradient_norm[0])
+    assert np.isnan(trace.loss[1:]).all()
     np.testing.assert_array_equal(state.params["a"], np.zeros(3))

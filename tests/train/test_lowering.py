@@ -8,7 +8,7 @@ import pytest
 from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting, evaluation
 
 from jaxanatomy.train import pretraining
-from jaxanatomy.train.loop import adamw, run_steps
+from jaxanatomy.train.loop import Trace, adamw, run_steps
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.lowering import (
     abstract_state,
@@ -56,7 +56,7 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
 
     def spy(*arguments, **options):
         calls.append((arguments, options, *map(described, arguments[2:-1])))
-        return arguments[2], np.zeros(arguments[5].shape)
+        return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 2)
 
     monkeypatch.setattr(pretraining, "run_steps", spy)
     monkeypatch.setattr(pretraining, "evaluate", lambda *_, **__: np.zeros(len(seeds)))
@@ -90,7 +90,7 @@ def test_a_lowered_step_computes_the_same():
     expected = run_steps(*arguments[:2], state, frozen, batches, rates, 2, **options)
     found = exported.call(state, frozen, batches, rates, np.int32(2))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
-    assert np.isfinite(expected[1]).tolist() == [True, True, False]
+    assert np.isfinite(expected[1].loss).tolist() == [True, True, False]
 
 
 def test_programs_for_devices_that_are_not_here():

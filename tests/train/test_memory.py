@@ -45,8 +45,8 @@ def test_against_the_compiler(remat, accumulate, seeds):
     alive, rates, count = len(seeds), 4 * CHUNK * len(seeds), 4
     assert compiled.argument_size_in_bytes == memory.held + alive + rates + count
     state = memory.parameters + memory.moments + alive
-    pointers = 8 * (11 + 2 * 11 + 1 + 1 + 1)  # two moments, a count, alive, losses
-    assert compiled.output_size_in_bytes == state + rates + pointers
+    pointers = 8 * (11 + 2 * 11 + 1 + 1 + 2)  # two moments, a count, alive, the trace
+    assert compiled.output_size_in_bytes == state + 2 * rates + pointers
     assert 0.9 < compiled.temp_size_in_bytes / memory.temporary < 1.4
 
 

@@ -17,7 +17,8 @@ def steps(first, losses_EM, **changes):
     count = len(losses_EM)
     done = first + count
     values = {"stage": 0, "first": first, "rate_E": 0.1 * np.arange(first, done)}
-    values |= {"loss_EM": np.array(losses_EM, np.float32), "mfu": 0.5, "step_seconds": 0.5}
+    loss_EM = np.array(losses_EM, np.float32)
+    values |= {"loss_EM": loss_EM, "norm_EM": 2 * loss_EM, "mfu": 0.5, "step_seconds": 0.5}
     values |= {"tokens": 10 * done, "flops": 7 * done, "seconds": 0.5 * done}
     return Steps(**{**values, "step_tokens": 10, "step_flops": 7, **changes})
 
@@ -38,12 +39,20 @@ def test_a_line_has_what_was_known_after_its_step(tmp_path):
     first, _, _, last = read_metrics(tmp_path)
     assert first == {
         **{"arm": "midas", "seed": 4, "stage": 1, "step": 4, "loss": 1.5, "mfu": None},
+        "gradient_norm": 3.0,
         **{"tokens": 40, "flops": 28, "seconds": 2.0, "tokens_per_second": 20.0},
         **{"learning_rate": pytest.approx(0.3), "reason": NO_PEAK},
     }
     assert (last["seed"], last["step"], last["loss"]) == (9, 5, None)
     assert last["reason"] == f"{DIVERGED}; {NO_PEAK}"
     assert places(tmp_path) == [("midas", 4, 4), ("midas", 4, 5), ("midas", 9, 4), ("midas", 9, 5)]
+
+
+def test_a_gradient_that_is_not_finite_is_null_and_says_so(tmp_path):
+    with Metrics(tmp_path, "midas", [0]) as metrics:
+        metrics.write(steps(0, [[1.0]], norm_EM=np.array([[np.inf]])))
+    (line,) = read_metrics(tmp_path)
+    assert (line["loss"], line["gradient_norm"], line["reason"]) == (1.0, None, DIVERGED)
 
 
 def test_a_second_start_takes_the_place_of_what_came_after_its_checkpoint(tmp_path):

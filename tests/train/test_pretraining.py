@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_checkpoint(t
     run._streams = [Broken(100)]
     points = []
     run.train(tmp_path, points.append)
-    assert points[-1].reason == ["diverged: the loss is not finite"]
+    assert points[-1].reason == ["diverged: the loss or its gradient is not finite"]
     assert np.isfinite(points[-1].eval_nll[0])  # of the parameters before that step
     assert max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()) == 6
 

@@ -59,8 +59,8 @@ def open_trainer(folder):
 
     def step(number):
         batch = batches[number % len(batches)]
-        state[0], losses = run_steps(loss, adamw(), state[0], frozen, batch, rates, 1)
-        return np.asarray(losses).tolist()
+        state[0], trace = run_steps(loss, adamw(), state[0], frozen, batch, rates, 1)
+        return np.asarray(trace.loss).tolist()
 
     return {
         "step": step,
