@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.arms = (
         *("baseline", "midas", "lidas", "ln_scaling", "ln_scaling_midas", "ln_scaling_lidas"),
-        *("midas_equal_flops", "lidas_equal_flops"),
+        *("midas_equal_flops", "lidas_equal_flops", "shallow", "mean_depth"),
     )
     config.seeds = (0, 1, 2)  # of initial weights and of the order of the data
 
@@ -52,6 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
     config.data.held_out_rows = 32  # of each source, to evaluate on
     config.data.questions = 40  # of each reasoning primitive, at the end
+    config.data.shots = 0  # examples before each question; five in the paper
 
     config.steps = 800  # of the baseline
     config.rows = 16  # sequences of a batch
@@ -74,6 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.shards = 1  # parts that the parameters are cut into, over the devices
     config.train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is
     config.distributed = config_fields.distributed()
+    config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     config.progress = False  # report progress even where stderr is no terminal
     return config

@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.cooldown_mixture = "open_web_math" if variant == "math_cooldown" else ""
     config.data.held_out_rows = 512
     config.data.questions = 500
+    config.data.shots = 5
 
     config.steps = 200_000
     config.rows = 512  # of 2,048 tokens: "1M"

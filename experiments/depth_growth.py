@@ -9,11 +9,12 @@ each beside its level of chance.
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
 `rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each;
-`metrics.jsonl` has every step. A run that was killed goes on from its last checkpoint, across
-a growth step, too.
+`metrics.jsonl` has every step; `models/` has each trained model as a Hugging Face folder. A run
+that was killed goes on from its last checkpoint, across a growth step, too.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from jaxanatomy import cli
 PLACEMENT = (
     *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
     *("train.devices", "train.peak_flops", "distributed", "arms", "seeds", "progress"),
-    "tensorboard",
+    *("save_models", "tensorboard"),
 )
 
 
@@ -41,12 +42,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
     plan = _plan(config)
 
     def provenance() -> dict[str, Any]:
-        # Text is read and encoded here, once the workdir is known to be good.
         return runs.provenance(
             architecture=plan.model.to_dict(),
             parameters=plan.model.parameter_count,
             tokenizer_sha256=plan.tokenizer_sha256,
-            data=plan.pipeline(0, config.steps).settings(config.steps),
+            data=plan.data,  # text is read here, once the workdir is known to be good
         )
 
     with runs.Run.open(
@@ -62,6 +62,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         path = report.write_report(results.folder)
         print(summary_table(results.rows))
         print(f"\nreport: {path}")
+        if config.save_models:
+            print(f"models: {results.path('models')}/ARM_SEED")
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -126,8 +128,8 @@ class _Plan:
 
     def groups(self, seeds: Sequence[int]) -> list[list[int]]:
         """Seeds that train together: all on one device, each alone on several."""
-        seeds = list(seeds)
-        return [seeds] if self.placement.device_count == 1 else [[seed] for seed in seeds]
+        together = self.placement.device_count == 1
+        return [list(seeds)] if together else [[seed] for seed in seeds]
 
     def steps(self, arm: str) -> int:
         """Of all stages of an arm."""
@@ -164,20 +166,21 @@ class _Plan:
             hosts=jax.process_count(),
         )
 
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """What the batches of all steps depend on; reads and encodes the text."""
+        return self.pipeline(0, self.config.steps).settings(self.config.steps)
+
     def hash(self, arm: str, seed: int, **more: Any) -> str:
         """The hash of a row."""
         from jaxanatomy import runs
 
-        names = (
-            *("learning_rate", "warmup", "cooldown", "weight_decay", "beta2", "eval_every"),
-            *("moments", "rows"),
-        )
+        names = ("learning_rate", "warmup", "cooldown", "weight_decay", "beta2", "moments")
         return runs.row_hash(
             code=runs.code_version(),
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
-            tokenizer=self.tokenizer_sha256,
-            data=self.config.data.to_dict(),
-            settings={name: self.config[name] for name in names},
+            data=[self.config.data.to_dict(), self.data],
+            settings={name: self.config[name] for name in (*names, "eval_every", "rows")},
             train=[self.config.train.dtype, self.config.train.accumulate],
             arm=arm,
             seed=seed,
@@ -243,7 +246,7 @@ def _text(config: ConfigDict) -> dict[str, Any]:
 
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_vocabulary(tokenizer, config.model.vocab_size)
-    asked = questions(PRIMITIVES, config.data.questions)
+    asked = questions(PRIMITIVES, config.data.questions, shots=config.data.shots)
     length = config.model.context_length
     return {
         "tokenizer": tokenizer,
@@ -267,6 +270,8 @@ def _check_numbers(config: ConfigDict) -> None:
     for name, value in whole.items():
         if value < 1:
             raise InputError(f"{name} must be a whole number above 0; got {value}")
+    if config.data.shots < 0:
+        raise InputError(f"data.shots must be 0 or above; got {config.data.shots}")
     if config.weight_decay < 0 or not 0 <= config.beta2 < 1:
         raise InputError(
             "weight_decay must be 0 or above and beta2 at least 0 and below 1; got "
@@ -323,12 +328,15 @@ def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results,
     import jax
 
     from jaxanatomy.train.metrics import Metrics
+    from jaxanatomy.train.models import save_models
     from jaxanatomy.train.pretraining import Pretraining
     from jaxanatomy.train.scoring import answers
+    from jaxanatomy.train.setup import HeldOut
 
     config, setup = plan.config, plan.setup(arm, seeds)
     pipelines = [plan.pipeline(seed, setup.steps) for seed in seeds]
-    held_out = pipelines[0].held_out(config.data.held_out_rows)
+    found = pipelines[0].held_out(config.data.held_out_rows)
+    held_out = {name: HeldOut(pipelines[0].shares[name], found[name]) for name in found}
     training = Pretraining(setup, [each.batches() for each in pipelines], held_out)
     writes = jax.process_index() == 0  # every process knows the same
     points: list = []
@@ -350,8 +358,13 @@ def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results,
 
         params = training.train(folder, emit, log, advance)
     # Where all seeds have diverged, that may be before the last stage.
-    loss = setup.loss(setup.stages[points[-1].stage].config)
-    right_MQ = answers(loss, params, plan.scoring, replicas=len(seeds) > 1)
+    end, replicas = setup.stages[points[-1].stage].config, len(seeds) > 1
+    right_MQ = answers(setup.loss(end), params, plan.scoring, replicas)
+    if config.save_models:
+        whole = plan.placement.fetch(params)
+        kept = [at for at, reason in enumerate(points[-1].reason) if writes and not reason]
+        folders = {at: results.path("models") / f"{arm}_{seeds[at]}" for at in kept}
+        save_models(end, whole, plan.tokenizer, folders, replicas)
     if writes:
         results.append(_final_rows(plan, arm, seeds, points[-1], right_MQ))
 

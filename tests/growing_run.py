@@ -16,7 +16,7 @@ from jaxanatomy.train.loss import batch_of
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.pretraining import Pretraining
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import PretrainOptions, Setup
+from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
 
 VOCABULARY, ROWS, LENGTH = 61, 8, 12
 OPTIONS = PretrainOptions(chunk=3, eval_every=4, checkpoint_every=2)
@@ -64,7 +64,7 @@ class Counting:
 def evaluation(part=slice(None)):
     batches = [batch_of(tokens(999, step)[part], pad=0) for step in range(2)]
     first, second = (jax.tree.map(np.asarray, batch) for batch in batches)
-    return {"one": [first], "other": [second]}
+    return {"one": HeldOut(0.25, [first]), "other": HeldOut(0.75, [second])}
 
 
 def pretraining(seeds=(0,), options=OPTIONS, placement=None, stages=STAGES, part=slice(None)):

@@ -25,7 +25,7 @@ from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.pretraining import Pretraining
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import PretrainOptions, Setup
+from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
 
 MIXTURE, ONE_BATCH = "mixture", "one batch"
 
@@ -61,7 +61,10 @@ def measure(config, steps: int, repeats: int) -> dict:
         schedule=WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown),
         options=_options(config, steps),
     )
-    held_out = pipeline.held_out(config.rows)
+    held_out = {
+        name: HeldOut(float(at == 0), batches)
+        for at, (name, batches) in enumerate(pipeline.held_out(config.rows).items())
+    }
     seconds: dict[str, list[float]] = {MIXTURE: [], ONE_BATCH: []}
     for _ in range(repeats):
         for kind, found in seconds.items():

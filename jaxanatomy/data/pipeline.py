@@ -13,7 +13,7 @@ share its rows, and a run may go on with another number of hosts.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -100,7 +100,7 @@ class Pipeline:
         """Batches of held-out text of each source of the first mixture, for any seed the same.
 
         Args:
-          rows: Rows of each source, all of them if there are fewer.
+          rows: Rows of each source, spread over all that it has; all if there are fewer.
 
         Returns:
           By source, batches of this host's part of `self.rows` rows; where rows are
@@ -113,9 +113,18 @@ class Pipeline:
         for name in self._schedule.mixtures[0][1].sources:
             source = self._rows_of(name, "validation")
             count = min(rows, len(source))
+            # Rows in a row would be those of the first documents.
+            step = 1 if name in GENERATED else len(source) // count
+            places = [at * step for at in range(count)]
             starts = range(0, count, self.rows)
-            found[name] = tuple(self._held_out_batch(source, start, count) for start in starts)
+            found[name] = tuple(self._held_out_batch(source, start, places) for start in starts)
         return found
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of the sources in the first mixture."""
+        mixture = self._schedule.mixtures[0][1]
+        return dict(zip(mixture.sources, mixture.weights, strict=True))
 
     def settings(self, step: int) -> dict[str, Any]:
         """What the batches before a step depend on, JSON-ready."""
@@ -166,13 +175,13 @@ class Pipeline:
         return StreamRows(self._streams[name][split], self.length)
 
     def _held_out_batch(
-        self, source: GeneratedRows | StreamRows, start: int, count: int
+        self, source: GeneratedRows | StreamRows, start: int, places: Sequence[int]
     ) -> TokenBatch:
         first = start + self._host * self.host_rows
-        places = range(first, first + self.host_rows)
-        rows = [source[min(place, count - 1)] for place in places]
+        mine = range(first, first + self.host_rows)
+        rows = [source[places[min(at, len(places) - 1)]] for at in mine]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        batch["weight_BT"][[place >= count for place in places]] = 0
+        batch["weight_BT"][[at >= len(places) for at in mine]] = 0
         return TokenBatch(**batch)
 
 

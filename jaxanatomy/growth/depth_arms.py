@@ -12,8 +12,11 @@ from jaxanatomy.growth.stages import depth_stages
 BASELINE = "baseline"
 LN_SCALING = "ln_scaling"
 EQUAL_FLOPS = "_equal_flops"
+SHALLOW, MEAN_DEPTH = "shallow", "mean_depth"
 ARMS = {
     BASELINE: "all layers from the first step on",
+    SHALLOW: "control: never more layers than a growing model starts with",
+    MEAN_DEPTH: "control: the constant depth that takes a growing model's FLOPs in as many steps",
     LN_SCALING: "the same, the outputs of the norms of layer l divided by sqrt(l)",
     **{name: operator.help for name, operator in OPERATORS.items()},
     **{f"{LN_SCALING}_{name}": f"both: LN-scaling, and {name}" for name in OPERATORS},
@@ -87,7 +90,8 @@ def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tup
     operator = _operator(base)
     config = dataclasses.replace(config, ln_scaling=base.startswith(LN_SCALING))
     if not operator:
-        return (DepthStage(config, settings.steps),)
+        depth = _constant_depth(base, config, settings)
+        return (DepthStage(config.with_layers(config.layers[:depth]), settings.steps),)
     steps = settings.steps if name == base else _steps_of_equal_flops(config, settings)
     first, *rest = _depths(config, settings, steps)
     stages = [DepthStage(config.with_layers(config.layers[: first.num_layers]), first.steps)]
@@ -111,6 +115,20 @@ def _operator(name: str) -> str:
     return found if found in OPERATORS else ""
 
 
+def _constant_depth(name: str, config: ModelConfig, settings: DepthArmSettings) -> int:
+    """Layers of an arm that does not grow."""
+    if name == SHALLOW:
+        return min(settings.block, config.num_layers)
+    if name != MEAN_DEPTH:
+        return config.num_layers
+    shape = settings.rows, settings.length
+    spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
+    return min(
+        range(1, config.num_layers + 1),
+        key=lambda depth: abs(growth_flops(config, [(depth, settings.steps)], *shape) - spent),
+    )
+
+
 def _depths(config: ModelConfig, settings: DepthArmSettings, steps: int):
     growing = round(settings.growing_share * steps)
     return depth_stages(
@@ -124,9 +142,9 @@ def _steps_of_equal_flops(config: ModelConfig, settings: DepthArmSettings) -> in
     budget = settings.steps * step_flops(config, *shape)
     spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
     guess = round(settings.steps * budget / spent)
-    # Stages are rounded to whole steps: the best of the neighbours.
+    # Stages are rounded to whole steps: the best of the neighbours that suffice for them.
     return min(
-        range(max(1, guess - 3), guess + 4),
+        range(max(settings.steps, guess - 3), max(settings.steps, guess + 3) + 1),
         key=lambda steps: abs(
             growth_flops(config, _depths(config, settings, steps), *shape) - budget
         ),

@@ -21,7 +21,6 @@ If everything trains, that is three times the forward.
 """
 
 from collections.abc import Collection, Iterable
-from fractions import Fraction
 
 from jaxanatomy.config import ModelConfig
 
@@ -118,8 +117,3 @@ def growth_flops(
     return sum(
         steps * step_flops(config, rows, length, layers=range(depth)) for depth, steps in stages
     )
-
-
-def steps_of_equal_flops(config: ModelConfig, flops: int, rows: int, length: int) -> int:
-    """The whole steps of a model of constant depth that come nearest to some FLOPs; at least 1."""
-    return max(1, round(Fraction(flops, step_flops(config, rows, length))))

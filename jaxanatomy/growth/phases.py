@@ -190,7 +190,7 @@ def nearest_layer(layer: int, others: Collection[int]) -> int:
     return min(others, key=lambda other: (abs(other - layer), other))
 
 
-def split_steps(total: int, shares: Sequence[int]) -> tuple[int, ...]:
+def split_steps(total: int, shares: Sequence[int | Fraction]) -> tuple[int, ...]:
     """Divides steps in proportion to shares, by largest remainder; ties go to the earlier.
 
     Raises:

@@ -1,11 +1,14 @@
 """How long a model that grows in depth stays at each depth (DG appendix A)."""
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.maps import depths
 from jaxanatomy.growth.phases import split_steps
+
+_LARGEST_EXACT = 64  # alpha; beyond it exact fractions grow long, and the last stage has all
 
 
 class DepthSteps(NamedTuple):
@@ -43,10 +46,8 @@ def prop_alpha(steps: int, stages: int, alpha: float = 1.0) -> tuple[int, ...]:
             f"each of at least one stage needs a step; got {stages} stages and {steps} steps; "
             "raise the steps or the block size"
         )
-    # Relative to the last one: a large alpha makes small numbers, not infinite ones.
-    shares = [(stage / stages) ** alpha for stage in range(1, stages + 1)]
     try:
-        found = split_steps(steps, shares)
+        found = split_steps(steps, prop_alpha_shares(stages, alpha))
     except InputError:
         found = (0,)
     if 0 in found:
@@ -55,6 +56,20 @@ def prop_alpha(steps: int, stages: int, alpha: float = 1.0) -> tuple[int, ...]:
             "steps or lower alpha"
         )
     return found
+
+
+def prop_alpha_shares(stages: int, alpha: float) -> tuple[Fraction, ...]:
+    """i^alpha / k^alpha of each stage i of k; exact for whole alpha, so that ties are ties.
+
+    Args:
+      stages: Their number k.
+      alpha: See `prop_alpha`.
+    """
+    # Relative to the last one: a large alpha makes small numbers, not infinite ones.
+    ratios = [Fraction(stage, stages) for stage in range(1, stages + 1)]
+    if float(alpha).is_integer() and alpha <= _LARGEST_EXACT:
+        return tuple(ratio ** int(alpha) for ratio in ratios)
+    return tuple(Fraction(float(ratio) ** alpha) for ratio in ratios)
 
 
 def depth_stages(

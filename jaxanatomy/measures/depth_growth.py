@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.data.questions import Question
+from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import paired_interval
 
 Row = Mapping[str, Any]
-BASELINE = "baseline"
 CURVE, FINAL = "curve", "final"
 
 

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, DepthArmSettings, depth_arm
 from jaxanatomy.growth.flops import growth_flops
+from jaxanatomy.growth.stages import prop_alpha_shares
 
 GROWN = "grown"
 ARMS = {
@@ -77,7 +77,7 @@ def rounded_down(stages: Stages, growing_steps: int, alpha: float) -> tuple[tupl
       growing_steps: Steps T that PROP-alpha divides.
       alpha: See `stages.prop_alpha`.
     """
-    shares = [Fraction(float(stage) ** alpha) for stage in range(1, len(stages) + 1)]
+    shares = prop_alpha_shares(len(stages), alpha)
     steps = [math.floor(growing_steps * share / sum(shares)) for share in shares]
     steps[-1] += sum(each for _, each in stages) - sum(steps)
     return tuple((depth, each) for (depth, _), each in zip(stages, steps, strict=True))

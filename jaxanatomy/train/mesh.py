@@ -146,6 +146,11 @@ class Placement:
         """A tree that is whole on every device."""
         return jax.tree.map(lambda leaf: _put(leaf, self.whole), tree)
 
+    def fetch(self, tree: Tree) -> Tree:
+        """Parameters or moments on the host, NumPy; every process gets the whole of them."""
+        together = jax.jit(lambda tree: tree, out_shardings=self.whole)(tree)
+        return jax.tree.map(np.asarray, together)
+
     def rows(self, tree: Tree, axis: int = 0) -> Tree:
         """Batches from the host, their rows shared out; a process gives its own rows.
 

@@ -21,8 +21,8 @@ class Point:
       mfu: The share of what the devices' peak would have given in that time; None where
         the peak is not known.
       loss: Mean training loss of the steps since the last point; None where there are none.
-      eval_nll: NLL of all evaluation batches, nats per token.
-      by_source: The same of each source.
+      eval_nll: Held-out NLL, nats per token: the mean over sources by their shares.
+      by_source: That of each source.
       reason: Why a seed stopped; empty while it goes on.
     """
 

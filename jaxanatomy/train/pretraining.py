@@ -34,7 +34,7 @@ from jaxanatomy.train.loop import State, Trace, evaluate, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.peak import peak_flops
 from jaxanatomy.train.points import DIVERGED, Point, Steps
-from jaxanatomy.train.setup import Setup, Stream
+from jaxanatomy.train.setup import HeldOut, Setup, Stream
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
 Emit = Callable[[Point], Any]
@@ -44,15 +44,13 @@ StepLog = Callable[[Steps], Any]
 class Pretraining:
     """A run; `train` does all of it, or what is left of it."""
 
-    def __init__(
-        self, setup: Setup, streams: Sequence[Stream], evaluation: Mapping[str, Sequence[Batch]]
-    ):
+    def __init__(self, setup: Setup, streams: Sequence[Stream], evaluation: Mapping[str, HeldOut]):
         """Checks; no array is made.
 
         Args:
           setup: What is trained.
           streams: One for each seed.
-          evaluation: Batches to score, of one shape, by source.
+          evaluation: What to score, by source.
 
         Raises:
           InputError: Several seeds on several devices, or rows that cannot be shared out.
@@ -75,8 +73,8 @@ class Pretraining:
         self._peak = peak and peak * self._place.device_count
         self._rates_E = setup.schedule.rates(setup.steps)
         self._evaluation = {
-            name: [self._place.rows(batch) for batch in batches]
-            for name, batches in evaluation.items()
+            name: HeldOut(each.share, [self._place.rows(batch) for batch in each.batches])
+            for name, each in evaluation.items()
         }
         # Where each stage ends.
         self._ends = np.cumsum([stage.steps for stage in setup.stages]).tolist()
@@ -281,14 +279,13 @@ class Pretraining:
 
     def _emit(self, loss: LanguageModelLoss, state: State, emit: Emit) -> None:
         """Scores the model and tells of it."""
-        sums = {
-            name: self._score(loss, state, batches) for name, batches in self._evaluation.items()
+        nll = {
+            name: self._score(loss, state, each.batches) for name, each in self._evaluation.items()
         }
-        total_M = sum(sum_M for sum_M, _ in sums.values())
-        weight = sum(weight for _, weight in sums.values())
+        mean_M = sum(each.share * nll[name] for name, each in self._evaluation.items())
         alive_M = np.asarray(state.alive).reshape(-1)
         # Every process has the same numbers; losses are those of whole batches.
-        mean_M = np.mean(self._losses, axis=0) if self._losses else [None] * len(alive_M)
+        loss_M = np.mean(self._losses, axis=0) if self._losses else [None] * len(alive_M)
         self._losses = []
         emit(
             Point(
@@ -298,15 +295,15 @@ class Pretraining:
                 flops=self._flops,
                 seconds=self._seconds,
                 mfu=self._flops / self._possible if self._possible else None,
-                loss=[None if value is None else float(value) for value in mean_M],
-                eval_nll=(total_M / weight).tolist(),
-                by_source={name: (sum_M / own).tolist() for name, (sum_M, own) in sums.items()},
+                loss=[None if value is None else float(value) for value in loss_M],
+                eval_nll=mean_M.tolist(),
+                by_source={name: nll_M.tolist() for name, nll_M in nll.items()},
                 reason=["" if alive else DIVERGED for alive in alive_M],
             )
         )
 
-    def _score(self, loss, state: State, batches) -> tuple[np.ndarray, float]:
-        """Summed NLL of batches for each seed, [M], and the number of predictions."""
+    def _score(self, loss, state: State, batches: Sequence[Batch]) -> np.ndarray:
+        """NLL of batches for each seed, [M], the mean over all predictions."""
         frozen = nothing_frozen(state.params)
         sum_M, total = np.zeros(len(self._setup.seeds)), 0.0
         for batch in batches:
@@ -316,7 +313,7 @@ class Pretraining:
             nll_M = evaluate(loss, state.params, frozen, batch, replicas=self._replicas)
             sum_M = sum_M + weight * np.asarray(nll_M, np.float64).reshape(-1)
             total += weight
-        return sum_M, total
+        return sum_M / total
 
     def _save(self, snapshots: Snapshots, config: ModelConfig, state: State, streams) -> None:
         meta = {

@@ -30,6 +30,19 @@ class Stream(Protocol):
         """Goes on from there."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a run is scored on, of one source.
+
+    Attributes:
+      share: What its loss counts in the mean over sources; all sum to 1.
+      batches: Of one shape.
+    """
+
+    share: float
+    batches: Sequence[Batch]
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainOptions:
     """How to run; rounding apart, only `moments` decides a result.

@@ -262,6 +262,27 @@ def test_runs_of_all_seeds_are_judged_by_the_same(tokenizer, sources):
         assert (trained[0] != trained[1]).any()
 
 
+def test_few_held_out_rows_are_spread_over_all_that_a_source_has(make):
+    pipeline = make(length=8)
+    (source, *_) = pipeline.settings(0)["sources"]
+
+    def rows(count):
+        batches = pipeline.held_out(count)[source]
+        token_BT = np.concatenate([batch.token_BT for batch in batches])
+        return token_BT[np.concatenate([batch.weight_BT for batch in batches]).any(axis=1)]
+
+    every, few = rows(10**6), rows(5)
+    step = len(every) // 5
+    assert step > 1
+    np.testing.assert_array_equal(few, every[: 5 * step : step])
+
+
+def test_shares_are_those_of_the_first_mixture(make):
+    pipeline = make(length=8)
+    (_, first), *_ = pipeline.settings(0)["mixtures"]
+    assert pipeline.shares == first
+
+
 def test_held_out_rows_that_are_wanting_weigh_nothing(make):
     pipeline = make(length=8)
     (source, *_) = pipeline.settings(0)["sources"]

@@ -38,7 +38,7 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
     names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
     assert names == {
         *("config.json", "rows.jsonl", "metrics.jsonl", "summary.json", "figures"),
-        *("report.html", "checkpoints"),
+        *("report.html", "checkpoints", "models"),
     }
     assert not any((workdir / "checkpoints").iterdir())
     rows = rows_of(workdir)
@@ -67,6 +67,8 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
         assert {name: final[name] for name in same} == {name: end[name] for name in same}
         rate = final["tokens"] / final["seconds"]
         assert (final["mfu"], final["tokens_per_second"]) == (None, pytest.approx(rate))
+    models = {f"{arm}_{seed}" for arm in ("baseline", "midas") for seed in (0, 1)}
+    assert {path.name for path in (workdir / "models").iterdir()} == models
     assert f"report: {workdir / 'report.html'}" in out
     assert [line.split()[0] for line in out.splitlines()[:3]] == ["arm", "baseline", "midas"]
 

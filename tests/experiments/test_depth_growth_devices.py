@@ -1,11 +1,15 @@
 """Depth growth on several devices and in several processes: the rows of one device."""
 
+import functools
 from pathlib import Path
 
 import depth_growth_run
+import jax
+import numpy as np
 import pytest
 from depth_growth_run import flags, require_close, rows_of, without_times
 
+from jaxanatomy import weights
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
@@ -47,6 +51,13 @@ def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_pat
         for line in runs["one"][1]:
             place = line["arm"], line["seed"], line["step"]
             assert lines[place]["loss"] == pytest.approx(line["loss"], rel=1e-5)
+        for folder in (tmp_path / name / "models").iterdir():
+            found, expected = (
+                weights.load(f"file:{each}").params
+                for each in (folder, tmp_path / "one/models" / folder.name)
+            )
+            close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+            jax.tree.map(close, found, expected)
     # Process 0 alone writes.
     left = {path.name for path in (tmp_path / "processes").iterdir() if path.name[0] != "."}
     assert left == {path.name for path in (tmp_path / "one").iterdir() if path.name[0] != "."}

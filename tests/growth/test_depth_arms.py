@@ -20,6 +20,17 @@ def test_the_baseline_is_one_stage():
     assert (stage.config, stage.steps, stage.growth) == (CONFIG, 120, None)
 
 
+def test_controls_have_a_constant_depth():
+    (shallow,) = depth_arm("shallow", CONFIG, SETTINGS)
+    assert (shallow.config.num_layers, shallow.steps, shallow.growth) == (2, 120, None)
+    (mean,) = depth_arm("mean_depth", CONFIG, SETTINGS)
+    # (2 * 18 + 4 * 36 + 6 * 66) / 120 = 4.8 layers
+    assert (mean.config.num_layers, mean.steps) == (5, 120)
+    spent = total_flops(depth_arm("midas", CONFIG, SETTINGS), SETTINGS)
+    layer = step_flops(CONFIG, 4, 16) - step_flops(CONFIG, 4, 16, layers=range(5))
+    assert abs(total_flops((mean,), SETTINGS) - spent) <= 120 * layer / 2
+
+
 def test_growing_arms_spread_their_share_by_prop_1_and_end_deep():
     stages = depth_arm("midas", CONFIG, SETTINGS)
     assert sizes(stages) == [(2, 18), (4, 36), (6, 66)]
@@ -48,6 +59,13 @@ def test_equal_flops_takes_more_steps_for_the_same_work(name):
     assert abs(total_flops(equal, SETTINGS) - baseline) <= step
     shares = [steps / sum(n for _, n in sizes(equal)) for _, steps in sizes(equal)]
     assert shares == pytest.approx([18 / 120, 36 / 120, 66 / 120], abs=0.02)
+
+
+def test_equal_flops_of_a_run_of_few_steps_takes_no_fewer():
+    shallow = ModelConfig.uniform(*(4, 2, 1, 32), vocab_size=61, hidden_size=16, head_dim=8)
+    settings = DepthArmSettings(steps=2, block=2, growing_share=1.0, rows=4, length=16)
+    assert sizes(depth_arm("lidas", shallow, settings)) == [(2, 1), (4, 1)]
+    assert sizes(depth_arm("lidas_equal_flops", shallow, settings)) == [(2, 1), (4, 1)]
 
 
 def test_refusals():

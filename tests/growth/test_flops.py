@@ -124,11 +124,3 @@ def test_petaflops_of_the_papers_table_7(name):
         config, [(4 * stage, steps) for stage, steps in enumerate(floor, start=1)], rows, 2048
     )
     assert printed / 1e15 == pytest.approx(grown, abs=1e-3)
-
-
-def test_equal_flops_buy_fewer_steps_of_the_deep_model():
-    config, rows = MODELS["smollm_360m"].config, MODELS["smollm_360m"].rows
-    each = flops.step_flops(config, rows, 2048)
-    assert flops.steps_of_equal_flops(config, 17 * each, rows, 2048) == 17
-    assert flops.steps_of_equal_flops(config, 17 * each + each // 2 + 1, rows, 2048) == 18
-    assert flops.steps_of_equal_flops(config, 1, rows, 2048) == 1

@@ -12,6 +12,9 @@ def test_by_hand():
     assert prop_alpha(14, 3, alpha=2) == (1, 4, 9)
     assert prop_alpha(9, 3, alpha=0) == (3, 3, 3)
     assert prop_alpha(7, 1) == (7,)
+    # 1.5, 3 and 4.5: a tie goes to the earlier stage, and thirds are no rounded floats.
+    assert prop_alpha(9, 3) == (2, 3, 4)
+    assert prop_alpha(3, 3) == (1, 1, 1)
     # 100/21 times 1 .. 6: floors sum to 97; 23.81, 4.76 and 28.57 have most left.
     assert prop_alpha(100, 6) == (5, 9, 14, 19, 24, 29)
     # Halves: 2.5 and 2.5, the earlier gets it.

@@ -60,6 +60,19 @@ def finding(claim, *groups, seeds=None, layers=8, block=2):
 BASE = finals("baseline")
 
 
+def test_a_depth_that_growth_cannot_reach_matters_to_arms_that_grow_alone():
+    for layers, block in ((5, 2), (4, 4)):
+        rows = BASE, finals("ln_scaling")
+        assert finding("ln_scaling_tracks_baseline", *rows, layers=layers, block=block)
+
+
+def test_constant_depths_stand_beside_the_arms_that_grow():
+    controls = finals("shallow", 2.9), finals("mean_depth", 3.1)
+    found = finding("midas_matches_loss", BASE, finals("midas"), *controls)
+    assert "shallow 2.900, baseline 3.000, −0.100" in found.null
+    assert "mean_depth 3.100, baseline 3.000, +0.100" in found.null
+
+
 def both(midas, lidas, field):
     """Both grown arms with a field's values, one each."""
     return finals("midas", **{field: midas}), finals("lidas", **{field: lidas})

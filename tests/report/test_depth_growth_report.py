@@ -63,7 +63,8 @@ def lines():
                 yield {
                     **{"arm": arm, "seed": seed, "stage": int(arm != "baseline" and step > 4)},
                     **{"step": step, "learning_rate": 0.1, "loss": None if lost else 9.0 - step},
-                    **{"tokens_per_second": 2000.0, "mfu": None, "reason": ""},
+                    **{"gradient_norm": None if lost else 0.5 * step, "mfu": None},
+                    **{"tokens_per_second": 2000.0, "reason": ""},
                 }
 
 
@@ -153,11 +154,12 @@ def test_curves_are_means_and_marks_stand_where_a_model_has_grown(folder):
 
 
 def test_steps_are_means_of_the_seeds_that_reached_the_end(folder):
-    loss, rate, speed = figures.training(read_metrics(folder), ARMS)
+    loss, norm, rate, speed = figures.training(read_metrics(folder), ARMS)
     for arm in ARMS:
         curve, marks = drawn(loss, arm)
         np.testing.assert_allclose(curve, [[step, 9 - step] for step in range(1, 9)])
         assert marks.tolist() == ([] if arm == "baseline" else [[5, 4]])
+    np.testing.assert_allclose(drawn(norm, "midas")[0][:, 1], 0.5 * np.arange(1, 9))
     np.testing.assert_allclose(drawn(rate, "midas")[0][:, 1], 0.1)
     np.testing.assert_allclose(drawn(speed, "midas")[0][:, 1], 2.0)
 
@@ -165,7 +167,7 @@ def test_steps_are_means_of_the_seeds_that_reached_the_end(folder):
 def test_many_steps_are_drawn_as_a_hundred_means():
     found = [
         {"arm": "baseline", "seed": 0, "stage": 0, "step": step, "loss": float(step % 2)}
-        | {"learning_rate": 1.0, "tokens_per_second": 1.0}
+        | {"learning_rate": 1.0, "gradient_norm": 1.0, "tokens_per_second": 1.0}
         for step in range(1, 1001)
     ]
     loss, *_ = figures.training(found, ["baseline"])

@@ -63,8 +63,8 @@ def plain_loop(seed):
             params = optax.apply_updates(params, update)
             losses.append(float(loss))
             sources = growing_run.evaluation().values()
-            both = [mean_loss(stage.config, params, batch) for (batch,) in sources]
-            scores.append(float(np.mean(both)))
+            both = [mean_loss(stage.config, params, *each.batches) for each in sources]
+            scores.append(float(np.average(both, weights=[each.share for each in sources])))
             step += 1
     return losses, scores
 
@@ -87,7 +87,8 @@ def test_losses_and_scores_are_those_of_a_plain_loop(whole, oracle):
     for point in points:
         if point.loss != [None]:  # not before the first step of a stage
             np.testing.assert_allclose(point.eval_nll[0], scores[point.step - 1], rtol=1e-5)
-            assert np.mean([*point.by_source.values()]) == pytest.approx(point.eval_nll[0])
+            mean = 0.25 * point.by_source["one"][0] + 0.75 * point.by_source["other"][0]
+            assert mean == pytest.approx(point.eval_nll[0])
             assert point.by_source["one"] != point.by_source["other"]
 
 

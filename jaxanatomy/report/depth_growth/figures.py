@@ -7,14 +7,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxanatomy.growth.depth_arms import EQUAL_FLOPS, LN_SCALING
-from jaxanatomy.measures.depth_growth import BASELINE, CURVE
+from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
+from jaxanatomy.measures.depth_growth import CURVE
 from jaxanatomy.report import style
 
 Row = Mapping[str, Any]
 # By operator; then by LN-scaling, and equal FLOPs.
 COLOURS = {
     "": "#1B2026",
+    SHALLOW: "#9AA3AD",
+    MEAN_DEPTH: "#C2855A",
     "midas": "#AE2320",
     "lidas": "#1F5FA8",
     "stack_top": "#5B8C5A",
@@ -30,6 +32,7 @@ _AXES = (
 )
 _TRAINING = (
     ("loss", 1.0, "training loss (nats per token)"),
+    ("gradient_norm", 1.0, "gradient norm before clipping"),
     ("learning_rate", 1.0, "learning rate"),
     ("tokens_per_second", 1e3, "thousand tokens per second"),
 )
@@ -62,7 +65,7 @@ def curves(rows: Iterable[Row], arms: Sequence[str]) -> style.Panels:
 
 
 def training(lines: Iterable[Row], arms: Sequence[str]) -> style.Panels:
-    """Training loss, learning rate and tokens per second of every step, means over seeds.
+    """Loss, gradient norm, learning rate and tokens per second of every step, means over seeds.
 
     A mark stands where a model has just grown.
 
@@ -75,7 +78,7 @@ def training(lines: Iterable[Row], arms: Sequence[str]) -> style.Panels:
         if line["arm"] in by_arm:
             by_arm[line["arm"]].setdefault(line["seed"], []).append(line)
     with style.styled():
-        panels = style.new_figure(11.0, 3.6, 1, 3)
+        panels = style.new_figure(11.0, 3.6, 1, len(_TRAINING))
         for arm, seeds in by_arm.items():
             for ax, (field, unit, _) in zip(panels, _TRAINING, strict=True):
                 _steps(ax, [*seeds.values()], arm, field, unit)
@@ -177,4 +180,4 @@ def _line(arm: str) -> dict[str, str]:
     kind = arm.startswith(LN_SCALING), arm.endswith(EQUAL_FLOPS)
     operator = arm.removesuffix(EQUAL_FLOPS).removeprefix(LN_SCALING).removeprefix("_")
     operator = "" if operator == BASELINE else operator
-    return {"color": COLOURS[operator], "linestyle": _STYLES[kind]}
+    return {"color": COLOURS.get(operator, style.MUTED), "linestyle": _STYLES[kind]}

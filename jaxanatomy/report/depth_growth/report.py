@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.growth.depth_arms import ARMS, EQUAL_FLOPS
-from jaxanatomy.measures.depth_growth import BASELINE, CURVE, FINAL, summarise
+from jaxanatomy.growth.depth_arms import ARMS, BASELINE, EQUAL_FLOPS
+from jaxanatomy.measures.depth_growth import CURVE, FINAL, summarise
 from jaxanatomy.report.depth_growth import figures
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.train.metrics import read_metrics
@@ -21,7 +21,8 @@ _HOW = (
     "devices can do at most, as published for bfloat16 products or as train.peak_flops says."
 )
 _TRAINING = (
-    "Training loss is before each step, on the batch of that step. A grown model computes more, "
+    "Training loss and gradient norm are before each step, on its batch; gradients of a norm above "
+    "1 are scaled to it. A grown model computes more, "
     "so that tokens per second fall."
 )
 _PRIMITIVES = (
@@ -173,7 +174,7 @@ def _training(lines: Sequence[Row], arms: Sequence[str]) -> Picture:
     return Picture(
         "training",
         figures.training(lines, arms)[0].figure,
-        "Training loss, learning rate and tokens per second of each arm at every step.",
+        "Training loss, gradient norm, learning rate and tokens per second of each arm and step.",
         "Means over seeds, and over each hundredth of the steps; points and lines as above.",
     )
 
