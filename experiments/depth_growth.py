@@ -89,13 +89,13 @@ def describe() -> str:
     """Arms, mixtures, what they may be made of, and policies, a line each."""
     from jaxanatomy.data.corpora import SOURCES
     from jaxanatomy.data.mixture import MIXTURES
+    from jaxanatomy.data.vocabulary import TOKENIZERS
     from jaxanatomy.growth.apply import MOMENTS
     from jaxanatomy.growth.depth_arms import ARMS
 
     mixtures = {name: ", ".join(parts) for name, parts in MIXTURES.items()}
-    return cli.format_sections(
-        {"arms": ARMS, "mixtures": mixtures, "sources": SOURCES, "moments": MOMENTS}
-    )
+    data = {"mixtures": mixtures, "sources": SOURCES, "tokenizers": TOKENIZERS}
+    return cli.format_sections({"arms": ARMS, **data, "moments": MOMENTS})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,13 @@
 import pytest
 
+from experiments import depth_growth
 from jaxanatomy.data import bpe
-from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
+from jaxanatomy.data.vocabulary import (
+    TOKENIZERS,
+    check_vocabulary,
+    load_tokenizer,
+    tokenizer_sha256,
+)
 from jaxanatomy.errors import InputError
 
 TEXT = ["the cat and the dog and the 23 hats of the cat 2323\n"] * 20
@@ -59,3 +65,8 @@ def test_names_without_a_tokenizer_are_refused(tmp_path):
         load_tokenizer(f"file:{tmp_path}")
     with pytest.raises(InputError, match="a model id starts with its kind; got 'words'"):
         load_tokenizer("words")
+
+
+def test_the_list_of_the_experiment_says_how_a_tokenizer_is_named():
+    shown = depth_growth.describe()
+    assert all(form in shown and help_line in shown for form, help_line in TOKENIZERS.items())
