@@ -6,6 +6,7 @@ questions, and kept in the cache. Its training is a pure function of the text, s
 machines with the same Python have the same entries.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -50,7 +51,7 @@ def tokenizer_folder(vocab_size: int = DEFAULT_SIZE) -> Path:
     def make(folder: Path) -> None:
         save(train(_training_text(), vocab_size), folder)
 
-    made_from = f"{library_text.sha256()} {_QUESTIONS} {version('tokenizers')}"
+    made_from = f"{library_text.sha256()} {_questions_sha256()} {version('tokenizers')}"
     digest = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     return cache.entry(f"bpe/{vocab_size}-{digest}", make)
 
@@ -97,6 +98,19 @@ def _training_text() -> Iterator[str]:
         for name, text in library_text.documents(kind):
             if not library_text.held_out(name):
                 yield text
+    yield from _questions()
+
+
+def _questions() -> Iterator[str]:
     for tasks in (PRIMITIVES, ARITHMETIC):
         for index in range(_QUESTIONS):
             yield document(tasks, 0, index)
+
+
+@functools.cache
+def _questions_sha256() -> str:
+    """Of the texts themselves: the rules that make them are code."""
+    digest = hashlib.sha256()
+    for text in _questions():
+        digest.update(f"{len(text)}\0{text}".encode())
+    return digest.hexdigest()

@@ -6,9 +6,11 @@ import glob
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaxanatomy.data import files, library_text, sources
 from jaxanatomy.data.arithmetic import ARITHMETIC
@@ -19,6 +21,7 @@ from jaxanatomy.weights import cache
 
 # One document in so many is held out, by the hash of its text.
 HELD_OUT = 100
+RECIPE = "2"  # to be raised when the same sources give other documents, or another split
 
 # Questions by rule, without end: `GENERATED[source]` are the tasks of a source.
 GENERATED: dict[str, dict[str, Task]] = {
@@ -32,7 +35,8 @@ SOURCES: dict[str, str] = {
     "arithmetic": "arithmetic word problems, made by rule, without end",
     "library_english": "docstrings and manual of the running Python, about 2 MB",
     "library_code": "source of the running Python's library, about 7 MB",
-    "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt: #lines, #blank_lines",
+    "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt is cut into pieces, "
+    "or by #lines, #blank_lines",
     sources.TFDS_FORM: "TensorFlow Datasets: field 'text' unless named",
     sources.HF_FORM: "data sets of the Hugging Face hub; FILE may hold *",
 }
@@ -49,27 +53,33 @@ class Corpus:
     Attributes:
       source: As given.
       identity: Changes when the documents may have changed.
-      read: Gives (text, whether it is held out) for each document, from the first.
+      read: Gives (text, whether it is held out) for each document that is not blank.
     """
 
     source: str
     identity: str
     read: Callable[[], Iterator[tuple[str, bool]]]
 
-    def documents(self, split: Split) -> Iterator[str]:
-        """The documents of a split that are not blank, in their order."""
+    def documents(self) -> Iterator[tuple[str, Split]]:
+        """Each document with its split, in their order.
+
+        Raises:
+          InputError: They cannot be read, or one is no text.
+        """
         for text, held_out in self.read():
-            if held_out == (split == "validation") and text.strip():
-                if any("\ud800" <= character <= "\udfff" for character in text):
-                    raise InputError(
-                        f"a document of {self.source!r} holds a lone surrogate, which is no "
-                        f"character: {text[:40]!a}; mend its \\u escapes"
-                    )
-                yield text
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise InputError(
+                    f"a document of {self.source!r} holds a lone surrogate, which is no "
+                    f"character: {text[:40]!a}; mend its \\u escapes"
+                )
+            yield text, "validation" if held_out else "train"
 
 
 def open_corpus(source: str) -> Corpus:
     """The documents behind a source; `hf:` and `tfds:` are fetched when they are read.
+
+    What they are is settled now: the commit of `hf:`, for which the hub is asked unless
+    the source names it, and the version of `tfds:`.
 
     Args:
       source: One of the forms in `SOURCES` that is a text, not made by rule.
@@ -80,10 +90,15 @@ def open_corpus(source: str) -> Corpus:
     if source in library_text.KINDS:
         identity = f"{source} {library_text.sha256()}"
         return Corpus(source, identity, partial(_read_library, source))
+    read_as = f"{RECIPE} {HELD_OUT}"
     if source.startswith("tfds:"):
-        return Corpus(source, source, partial(_read_parts, _tfds_parts(source)))
+        builder = _tfds_builder(source)
+        parts = [partial(sources.load_tfds, source, lambda name: builder)]
+        identity = f"{source} {builder.info.full_name} {read_as}"
+        return Corpus(source, identity, partial(_read_parts, parts))
     if source.startswith("hf:"):
-        return Corpus(source, source, lambda: _read_parts(hf_parts(source)))
+        pinned = with_commit(source)
+        return Corpus(source, f"{pinned} {read_as}", lambda: _read_parts(hf_parts(pinned)))
     path, part = source, ""
     if "#" in source and not os.path.exists(source):
         path, _, part = source.rpartition("#")
@@ -92,15 +107,44 @@ def open_corpus(source: str) -> Corpus:
     found = sorted(glob.glob(path)) if glob.has_magic(path) else [path]
     if not found or not all(map(os.path.isfile, found)):
         raise InputError(f"there is no text file {path!r}; check the path")
-    hashes = " ".join(cache.file_sha256(Path(name)) for name in found)
-    parts = [partial(files.read_documents, name, part) for name in found]
-    return Corpus(source, f"{hashes} {part}", partial(_read_parts, parts))
+    # The same bytes are other documents in a file of another kind.
+    hashes = " ".join(f"{Path(name).suffix} {cache.file_sha256(Path(name))}" for name in found)
+    parts = [partial(files.read_documents, name, _part_of(name, part)) for name in found]
+    return Corpus(source, f"{hashes} {part} {read_as}", partial(_read_parts, parts))
 
 
 def is_held_out(text: str) -> bool:
     """Whether a document is in the validation split: equal documents are in the same."""
+    return _hash(text) % HELD_OUT == 0
+
+
+def split_by_hash(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Tells of each document whether it is held out.
+
+    `is_held_out` decides. Where it holds out none, as of a few dozen documents, the one
+    with the smallest hash is held out, unless all documents are equal.
+
+    Args:
+      texts: Those up to the first that is held out are kept in memory, about `HELD_OUT`.
+
+    Yields:
+      (text, whether it is held out), in the same order.
+    """
+    texts, begun = iter(texts), []
+    for text in texts:
+        begun.append(text)
+        if is_held_out(text):
+            break
+    chosen = min(begun, key=lambda text: (not is_held_out(text), _hash(text)), default=None)
+    if len(set(begun)) == 1 and not is_held_out(chosen):
+        chosen = None
+    yield from ((text, text == chosen) for text in begun)
+    yield from ((text, is_held_out(text)) for text in texts)
+
+
+def _hash(text: str) -> int:
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest) % HELD_OUT == 0
+    return int.from_bytes(digest)
 
 
 def _read_library(kind: library_text.Kind) -> Iterator[tuple[str, bool]]:
@@ -109,16 +153,62 @@ def _read_library(kind: library_text.Kind) -> Iterator[tuple[str, bool]]:
 
 
 def _read_parts(parts: list[Part]) -> Iterator[tuple[str, bool]]:
-    for text in itertools.chain.from_iterable(part() for part in parts):
-        yield text, is_held_out(text)
+    texts = itertools.chain.from_iterable(part() for part in parts)
+    return split_by_hash(text for text in texts if text.strip())
 
 
-def _tfds_parts(source: str) -> list[Part]:
-    if source.partition("#")[0].count(":") < 2:
+def _part_of(name: str, part: str) -> str:
+    """What a document of a file is; of one long text nothing could be held out."""
+    return part or ("pieces" if name.endswith(".txt") else "")
+
+
+def _tfds_builder(source: str) -> Any:
+    """The builder of a TensorFlow data set, whose version is that of the installed code."""
+    name, *split = source.removeprefix("tfds:").partition("#")[0].split(":", 1)
+    if not split:
         raise InputError(
             f"{source!r} must name the split to train on, as in tfds:NAME:train; add it"
         )
-    return [partial(sources.load_tfds, source)]
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, file_format="array_record")
+    except Exception as error:  # whatever the library or the network throws is for the user
+        raise InputError(
+            f"cannot open {source!r}: {files.first_line(error)}; check the name"
+        ) from None
+
+
+def with_commit(source: str, find_commit: Callable[[str, str | None], str] | None = None) -> str:
+    """A hub source whose revision is a commit, so that it is the same text for ever.
+
+    Args:
+      source: `sources.HF_FORM`.
+      find_commit: From a data set and a revision or None; by default the hub is asked.
+
+    Raises:
+      InputError: The source is malformed, or its commit cannot be found.
+    """
+    where, mark, field = source.partition("#")
+    repository, colon, file = where.removeprefix("hf:").partition(":")
+    name, _, revision = repository.partition("@")
+    if name.count("/") != 1:
+        raise InputError(f"a source of this kind is written {sources.HF_FORM}; got {source!r}")
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        try:
+            revision = (find_commit or _commit_on_hub)(name, revision or None)
+        except Exception as error:  # as above
+            raise InputError(
+                f"cannot find the commit of {source!r}: {files.first_line(error)}; check the name, "
+                f"the revision and the connection, or name the commit: hf:{name}@COMMIT"
+            ) from None
+    return f"hf:{name}@{revision}{colon}{file}{mark}{field}"
+
+
+def _commit_on_hub(name: str, revision: str | None) -> str:
+    import huggingface_hub
+
+    return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
 
 
 def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) -> list[Part]:
@@ -131,10 +221,10 @@ def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) ->
     Raises:
       InputError: The files cannot be listed, or none matches.
     """
-    where, mark, field = source.partition("#")
+    where, _, field = source.partition("#")
     repository, _, file = where.removeprefix("hf:").partition(":")
     if not glob.has_magic(file):
-        return [partial(sources.load_hf, source)]
+        return [_hf_part(where, file, field)]
     name, _, revision = repository.partition("@")
     if list_files is None:
         import huggingface_hub
@@ -151,4 +241,9 @@ def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) ->
     if not found:
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise InputError(f"no file of {source!r} matches; there are {shown}; mend the pattern")
-    return [partial(sources.load_hf, f"hf:{repository}:{one}{mark}{field}") for one in found]
+    return [_hf_part(f"hf:{repository}:{one}", one, field) for one in found]
+
+
+def _hf_part(where: str, file: str, field: str) -> Part:
+    part = _part_of(file, field)
+    return partial(sources.load_hf, f"{where}#{part}" if part else where)

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxanatomy.errors import InputError, choose
 
 DEFAULT_FIELD = "text"
+PIECE = 4096  # characters of a piece of a .txt, at most
 
 
 def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
@@ -56,6 +57,22 @@ def split_blank_lines(text: str) -> tuple[str, ...]:
         else:
             blocks.append([])
     return tuple("\n".join(block).strip() for block in blocks if block)
+
+
+def split_pieces(text: str) -> tuple[str, ...]:
+    """Pieces of up to `PIECE` characters, none of them blank.
+
+    A piece ends at the last blank line in its second half, else at the last line break
+    there, else at the last space; where there is none, in the middle of a word.
+    """
+    pieces, start = [], 0
+    while len(text) - start > PIECE:
+        window = (start + PIECE // 2, start + PIECE)
+        end = next((at for mark in ("\n\n", "\n", " ") if (at := text.rfind(mark, *window)) > 0), 0)
+        end = end or start + PIECE
+        pieces.append(text[start:end])
+        start = end
+    return tuple(piece.strip() for piece in (*pieces, text[start:]) if piece.strip())
 
 
 def split_lines(text: str) -> tuple[str, ...]:
@@ -157,6 +174,7 @@ def first_line(error: Exception) -> str:
 SPLITS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "blank_lines": split_blank_lines,
     "lines": split_lines,
+    "pieces": split_pieces,
 }
 READERS: dict[str, Callable[[Path, str], tuple[str, ...]]] = {
     ".txt": _read_txt,

@@ -67,7 +67,7 @@ def held_out(name: str) -> bool:
 @functools.cache
 def sha256() -> str:
     """A hash of all that the documents are made from, and of the way they are made."""
-    digest = hashlib.sha256(RECIPE.encode())
+    digest = hashlib.sha256(f"{RECIPE} {HELD_OUT} {MIN_CHARACTERS}".encode())
     for name, text in (*library_files(), *_topics().items()):
         digest.update(f"{name}\0{len(text)}\0{text}\0".encode())
     return digest.hexdigest()

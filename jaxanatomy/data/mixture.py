@@ -10,10 +10,12 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 
+from jaxanatomy.data import corpora, library_text
 from jaxanatomy.errors import InputError, choose
 
 # Rows are dealt by whole numbers; this is the finest share.
 _UNITS = 10**6
+_ROUNDING = 1e-6  # of weights that should sum to 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Mixture:
       weights: Above 0, with a sum of 1.
 
     Raises:
-      InputError: Weights do not sum to 1, one is not positive, or a source comes twice.
+      InputError: Weights do not sum to 1, one is not in (0, 1], or a source comes twice.
     """
 
     sources: tuple[str, ...]
@@ -35,15 +37,15 @@ class Mixture:
         if not self.sources:
             raise InputError("a mixture must have at least one source; it has none; name one")
         for source, weight in zip(self.sources, self.weights, strict=True):
-            if not weight > 0 or round(weight * _UNITS) < 1:
+            if not 0 < weight <= 1 + _ROUNDING or round(weight * _UNITS) < 1:
                 raise InputError(
-                    f"the weight of {source!r} must be above 0 (at least {1 / _UNITS:g}); got "
-                    f"{weight:g}; leave the source out instead"
+                    f"the weight of {source!r} must be above 0 (at least {1 / _UNITS:g}) and at "
+                    f"most 1; got {weight:g}; mend it, or leave the source out"
                 )
             if self.sources.count(source) > 1:
                 raise InputError(f"a mixture must name {source!r} once; add its weights up")
         total = sum(self.weights)
-        if abs(total - 1) > 1e-6:
+        if abs(total - 1) > _ROUNDING:
             shown = " + ".join(f"{weight:g}" for weight in self.weights)
             raise InputError(f"the weights of a mixture must sum to 1; {shown} = {total:g}")
 
@@ -52,6 +54,9 @@ class Mixture:
         """The weights as whole numbers."""
         return tuple(round(weight * _UNITS) for weight in self.weights)
 
+
+# Of a part with a weight, several parts, or a path, `tfds:` or `hf:`.
+_IN_NO_NAME = frozenset(" ,:/\\.#*")
 
 # What a config may name.
 MIXTURES: dict[str, tuple[str, ...]] = {
@@ -82,13 +87,16 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
         there is only one.
 
     Raises:
-      InputError: It is malformed, or as `Mixture`.
+      InputError: It is malformed (of a misspelt name the message has the closest), or as
+        `Mixture`.
     """
-    if isinstance(given, str) and given in MIXTURES:
-        return parse_mixture(MIXTURES[given])
     if isinstance(given, str):
-        if " " not in given.strip():
-            choose("mixture", given, MIXTURES)
+        given = given.strip()
+        if given in MIXTURES:
+            return parse_mixture(MIXTURES[given])
+        named = [*corpora.GENERATED, *library_text.KINDS]
+        if not _IN_NO_NAME.intersection(given):
+            choose("mixture", given, [*MIXTURES, *named])
         given = given.split(",")
     if len(given) == 1 and " " not in given[0].strip():
         return Mixture((given[0].strip(),), (1.0,))

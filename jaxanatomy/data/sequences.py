@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxanatomy.data.questions import Split, Task, document
+from jaxanatomy.data.vocabulary import end_id
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -50,6 +51,7 @@ class Stream(Protocol):
 
     name: str
     num_tokens: int
+    num_documents: int
 
     def span(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """(tokens, begins) of part of the stream."""
@@ -74,7 +76,8 @@ class StreamRows:
         if self.stream.num_tokens <= self.length:
             raise InputError(
                 f"{self.stream.name} must have more than {self.length} tokens, the length of a "
-                f"row; it has {self.stream.num_tokens}; give more text or lower the length"
+                f"row; it has {self.stream.num_tokens} in {self.stream.num_documents} documents; "
+                "give more text, in more documents, or lower the length"
             )
 
     def __len__(self) -> int:
@@ -110,7 +113,7 @@ class GeneratedRows:
         return ENDLESS
 
     def __getitem__(self, index: int) -> Row:
-        end = [] if self.tokenizer.eos_id is None else [self.tokenizer.eos_id]
+        end = [end_id(self.tokenizer)]
         ids, starts = [], []
         while len(ids) <= self.length:
             # A row has at most `length` documents, so no number is used twice.

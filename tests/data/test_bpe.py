@@ -72,6 +72,17 @@ def test_another_library_makes_another_tokenizer(small, monkeypatch):
     assert bpe.tokenizer_folder(280) != one
 
 
+def test_other_questions_make_another_tokenizer(small, monkeypatch):
+    monkeypatch.setattr(bpe, "_QUESTIONS", 2)
+    found = set()
+    for tasks in (bpe.ARITHMETIC, bpe.PRIMITIVES):
+        monkeypatch.setattr(bpe, "ARITHMETIC", tasks)
+        bpe._questions_sha256.cache_clear()
+        found.add(bpe.tokenizer_folder(280))
+    bpe._questions_sha256.cache_clear()
+    assert len(found) == 2
+
+
 def test_too_small_a_vocabulary_is_refused(small):
     with pytest.raises(InputError, match="must have at least 257 entries; got 256; raise"):
         bpe.offline_tokenizer(256)

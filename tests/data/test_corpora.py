@@ -1,12 +1,20 @@
+import hashlib
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
+import tensorflow_datasets as tfds
 
-from jaxanatomy.data import corpora, library_text, sources
-from jaxanatomy.data.corpora import hf_parts, is_held_out, open_corpus
+from jaxanatomy.data import corpora, files, library_text, sources
+from jaxanatomy.data.corpora import hf_parts, is_held_out, open_corpus, split_by_hash
 from jaxanatomy.errors import InputError
 
 DOCUMENTS = tuple(f"document {index} of many\n\nwith two paragraphs" for index in range(500))
+
+
+def documents(corpus, split):
+    return [text for text, own in corpus.documents() if own == split]
 
 
 def write_jsonl(path, documents, field="text"):
@@ -18,12 +26,47 @@ def test_a_file_is_split_by_the_content_of_its_documents(tmp_path):
     corpus = open_corpus(str(write_jsonl(tmp_path / "a.jsonl", DOCUMENTS)))
     held_out = [text for text in DOCUMENTS if is_held_out(text)]
     assert 0 < len(held_out) < 20  # one in a hundred
-    assert list(corpus.documents("validation")) == held_out
-    assert list(corpus.documents("train")) == [t for t in DOCUMENTS if not is_held_out(t)]
+    assert documents(corpus, "validation") == held_out
+    assert documents(corpus, "train") == [t for t in DOCUMENTS if not is_held_out(t)]
     # Where and in which file a document stands does not matter.
     write_jsonl(tmp_path / "b.jsonl", reversed(DOCUMENTS))
     other = open_corpus(str(tmp_path / "b.jsonl"))
-    assert set(other.documents("validation")) == set(held_out)
+    assert set(documents(other, "validation")) == set(held_out)
+
+
+def test_of_a_few_documents_the_one_with_the_smallest_hash_is_held_out(tmp_path):
+    few = [text for text in DOCUMENTS if not is_held_out(text)][:30]
+    smallest = min(few, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest())
+    given = [*few, " ", smallest]
+    corpus = open_corpus(str(write_jsonl(tmp_path / "a.jsonl", given)))
+    assert documents(corpus, "validation") == [smallest, smallest]
+    assert documents(corpus, "train") == [text for text in few if text != smallest]
+    write_jsonl(tmp_path / "a.jsonl", [few[0]] * 3)  # something must be left to train on
+    assert documents(open_corpus(str(tmp_path / "a.jsonl")), "validation") == []
+
+
+def test_documents_wait_only_for_the_first_that_is_held_out():
+    read = []
+
+    def texts():
+        for text in itertools.cycle(DOCUMENTS):
+            read.append(text)
+            yield text
+
+    (first,) = itertools.islice(split_by_hash(texts()), 1)
+    assert first == (DOCUMENTS[0], False)
+    assert len(read) == 1 + next(i for i, text in enumerate(DOCUMENTS) if is_held_out(text))
+
+
+def test_a_book_in_one_txt_can_be_trained_on(tmp_path):
+    paragraphs = [f"Paragraph {index}. " + "Some words. " * 20 for index in range(100)]
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(paragraphs))
+    corpus = open_corpus(str(path))
+    pieces = files.read_documents(path, "pieces")
+    assert [text for text, _ in corpus.documents()] == list(pieces)
+    assert len(documents(corpus, "validation")) == 1
+    assert len(documents(corpus, "train")) == len(pieces) - 1 > 3
 
 
 def test_several_files_come_in_the_order_of_their_names(tmp_path):
@@ -47,7 +90,7 @@ def test_parts_of_a_txt_and_blank_documents(tmp_path):
     }
     write_jsonl(tmp_path / "a.jsonl", ("x", " ", "", "y"))
     corpus = open_corpus(str(tmp_path / "a.jsonl"))
-    assert [*corpus.documents("train"), *corpus.documents("validation")] == ["x", "y"]
+    assert sorted(text for text, _ in corpus.documents()) == ["x", "y"]
 
 
 def test_the_identity_follows_the_content_and_the_part(tmp_path):
@@ -59,19 +102,62 @@ def test_the_identity_follows_the_content_and_the_part(tmp_path):
     assert len(found) == 5
 
 
+def test_the_identity_follows_the_kind_of_file_and_the_way_of_reading(tmp_path, monkeypatch):
+    path = write_jsonl(tmp_path / "a.jsonl", DOCUMENTS)
+    (tmp_path / "a.txt").write_bytes(path.read_bytes())
+    found = {open_corpus(str(path)).identity, open_corpus(f"{tmp_path}/a.txt").identity}
+    for name in ("RECIPE", "HELD_OUT"):
+        with monkeypatch.context() as patched:
+            patched.setattr(corpora, name, 7)
+            found.add(open_corpus(str(path)).identity)
+    assert len(found) == 4
+
+
 def test_library_documents_are_split_by_file(monkeypatch):
     pairs = [(f"{index}.py", f"text {index}") for index in range(100)]
     monkeypatch.setattr(library_text, "documents", lambda kind: iter(pairs))
     corpus = open_corpus("library_code")
     expected = [text for name, text in pairs if library_text.held_out(name)]
-    assert list(corpus.documents("validation")) == expected != []
-    assert len(list(corpus.documents("train"))) == 100 - len(expected)
+    assert documents(corpus, "validation") == expected != []
+    assert len(documents(corpus, "train")) == 100 - len(expected)
 
 
-def test_tfds_sources_name_their_split(monkeypatch):
-    monkeypatch.setattr(sources, "load_tfds", lambda source: (source, "x"))
-    corpus = open_corpus("tfds:lm1b:train[:10]#text")
-    assert [text for text, _ in corpus.read()] == ["tfds:lm1b:train[:10]#text", "x"]
+@pytest.fixture
+def tfds_version(monkeypatch):
+    """Sets the version of every data set of TFDS."""
+
+    def set_to(version):
+        def builder(name, file_format):
+            info = SimpleNamespace(full_name=f"{name}/{version}")
+            return SimpleNamespace(
+                info=info, download_and_prepare=lambda: None, as_data_source=read
+            )
+
+        monkeypatch.setattr(tfds, "builder", builder)
+
+    def read(split):
+        return [{"text": split}, {"text": "x"}]
+
+    set_to("1.0.0")
+    return set_to
+
+
+def test_a_tfds_source_is_that_of_its_version(tfds_version):
+    corpus = open_corpus("tfds:lm1b/plain:train[:10]#text")
+    assert [text for text, _ in corpus.read()] == ["train[:10]", "x"]
+    assert open_corpus(corpus.source).identity == corpus.identity
+    assert open_corpus("tfds:lm1b/plain:train[:9]#text").identity != corpus.identity
+    tfds_version("1.0.1")
+    assert open_corpus(corpus.source).identity != corpus.identity
+
+
+def test_tfds_sources_name_their_split_and_a_data_set(monkeypatch):
+    def builder(name, file_format):
+        raise ValueError(f"no {name}\nat all")
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    with pytest.raises(InputError, match="cannot open 'tfds:lm2b:train': no lm2b; check the name"):
+        open_corpus("tfds:lm2b:train")
     with pytest.raises(InputError, match="must name the split to train on, as in tfds:NAME:train"):
         open_corpus("tfds:lm1b")
 
@@ -92,6 +178,8 @@ def test_a_pattern_of_a_hub_source_becomes_its_files(monkeypatch):
     assert asked == [("me/set", {"repo_type": "dataset", "revision": "v1"})]
     (part,) = hf_parts("hf:me/set:data/a.parquet", list_files)
     assert part() == ("hf:me/set:data/a.parquet",)
+    (part,) = hf_parts("hf:me/set:a.txt", list_files)
+    assert part() == ("hf:me/set:a.txt#pieces",)
     with pytest.raises(InputError, match=r"no file of 'hf:me/set:no/.' matches; there are data/b"):
         hf_parts("hf:me/set:no/*", list_files)
 
@@ -106,9 +194,44 @@ def test_a_hub_that_cannot_be_reached_is_named():
         hf_parts("hf:me/set:*", list_files)
 
 
-def test_nothing_is_fetched_before_it_is_read(monkeypatch):
+def test_a_hub_source_is_that_of_a_commit(monkeypatch):
+    commits = {("me/set", None): "a" * 40, ("me/set", "v1"): "b" * 40}
+    found = [
+        corpora.with_commit(source, lambda *asked: commits[asked])
+        for source in ("hf:me/set:*.txt#lines", "hf:me/set@v1", f"hf:you/set@{'c' * 40}:x")
+    ]
+    assert found == [
+        f"hf:me/set@{'a' * 40}:*.txt#lines",
+        f"hf:me/set@{'b' * 40}",
+        f"hf:you/set@{'c' * 40}:x",  # not asked
+    ]
+    with pytest.raises(InputError, match=r"^a source of this kind is written hf:OWNER/DATASET"):
+        corpora.with_commit("hf:set", lambda *asked: pytest.fail("asked"))
+
+
+def test_another_commit_is_another_corpus_and_nothing_is_fetched_before_it_is_read(monkeypatch):
     monkeypatch.setattr(corpora, "hf_parts", lambda source: pytest.fail("read too early"))
-    assert open_corpus("hf:me/set:*").source == "hf:me/set:*"
+    opened = []
+    for commit in ("a" * 40, "a" * 40, "b" * 40):
+        monkeypatch.setattr(corpora, "_commit_on_hub", lambda name, revision, commit=commit: commit)
+        opened.append(open_corpus("hf:me/set:*"))
+    assert {corpus.source for corpus in opened} == {"hf:me/set:*"}
+    assert opened[0].identity == opened[1].identity != opened[2].identity
+    monkeypatch.setattr(corpora, "hf_parts", lambda source: [lambda: (source, "x")])
+    assert next(opened[2].read())[0] == f"hf:me/set@{'b' * 40}:*"
+
+
+def test_a_commit_that_cannot_be_found_is_named(monkeypatch):
+    def fail(name, revision):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(corpora, "_commit_on_hub", fail)
+    with pytest.raises(InputError) as error:
+        open_corpus("hf:me/set@v1:*")
+    assert str(error.value) == (
+        "cannot find the commit of 'hf:me/set@v1:*': no route; check the name, the revision and "
+        "the connection, or name the commit: hf:me/set@COMMIT"
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,4 +253,4 @@ def test_a_lone_surrogate_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text('"\\ud800 x"\n' * 2)
     corpus = open_corpus(str(tmp_path / "a.jsonl"))
     with pytest.raises(InputError, match="holds a lone surrogate, which is no character"):
-        [*corpus.documents("train"), *corpus.documents("validation")]
+        list(corpus.documents())

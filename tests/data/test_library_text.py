@@ -95,6 +95,17 @@ def test_the_hash_follows_names_and_texts(library):
     assert library_text.sha256() == hashes[-1]
 
 
+def test_the_hash_follows_the_way_of_reading(library, monkeypatch):
+    hashes = []
+    for changed in (None, "RECIPE", "HELD_OUT", "MIN_CHARACTERS"):
+        with monkeypatch.context() as patched:
+            if changed:
+                patched.setattr(library_text, changed, 7)
+            library({"a.py": "x"})
+            hashes.append(library_text.sha256())
+    assert len(set(hashes)) == 4
+
+
 def test_a_python_without_files_is_refused(library):
     library({})
     with pytest.raises(InputError, match="library text needs the files of Python's library; "):

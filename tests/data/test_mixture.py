@@ -72,7 +72,9 @@ def test_one_row_more_adds_to_one_count():
     ("weights", "message"),
     [
         ((0.7, 0.2), "the weights of a mixture must sum to 1; 0.7 + 0.2 = 0.9"),
-        ((1.2, -0.2), "the weight of 'b' must be above 0 (at least 1e-06); got -0.2; leave the"),
+        ((0.8, -0.2), "the weight of 'b' must be above 0 (at least 1e-06) and at most 1; got -0.2"),
+        ((1.2, 0.2), "the weight of 'a' must be above 0 (at least 1e-06) and at most 1; got 1.2;"),
+        ((float("inf"), 1.0), "at most 1; got inf; mend it, or leave the source out"),
         ((1.0, 0.0), "the weight of 'b' must be above 0"),
         ((float("nan"), 1.0), "the weight of 'a' must be above 0"),
     ],
@@ -116,5 +118,21 @@ def test_a_mixture_as_a_config_writes_it():
     assert parse_mixture("1 library_code") == Mixture(("library_code",), (1.0,))
     with pytest.raises(InputError, match="unknown mixture 'ofline'; did you mean 'offline'"):
         parse_mixture("ofline")
+    with pytest.raises(InputError, match="unknown mixture 'library_cod'; did you mean 'library_c"):
+        parse_mixture("library_cod")
+    with pytest.raises(InputError, match=r"'WEIGHT SOURCE', like '0\.7 library_code'; got 'prim"):
+        parse_mixture("primitives,arithmetic")
     with pytest.raises(InputError, match=r"'WEIGHT SOURCE', like '0\.7 library_code'; got 'b'"):
         parse_mixture(("0.5 a", "b"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("library_code", "primitives", "my/corpus.txt", "corpus.jsonl#body", "*.parquet"),
+        *("tfds:lm1b:train", "hf:me/set"),
+    ],
+)
+def test_one_source_alone_is_a_mixture(source):
+    assert parse_mixture(source) == Mixture((source,), (1.0,))
+    assert parse_mixture(f" {source} ") == parse_mixture(f"1 {source}") == parse_mixture(source)

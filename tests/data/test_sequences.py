@@ -18,7 +18,7 @@ class ArrayStream:
         self.documents = [
             100 * (index + 1) + np.arange(length) for index, length in enumerate(lengths)
         ]
-        self.num_tokens = sum(lengths)
+        self.num_tokens, self.num_documents = sum(lengths), len(lengths)
 
     def span(self, start, stop):
         tokens = np.concatenate(self.documents).astype(np.int32)
@@ -104,8 +104,8 @@ def test_a_stream_that_fills_no_row_is_refused():
     with pytest.raises(InputError) as error:
         StreamRows(ArrayStream((5, 3)), 8)
     assert str(error.value) == (
-        "source 'numbers' must have more than 8 tokens, the length of a row; it has 8; give more "
-        "text or lower the length"
+        "source 'numbers' must have more than 8 tokens, the length of a row; it has 8 in 2 "
+        "documents; give more text, in more documents, or lower the length"
     )
     assert len(StreamRows(ArrayStream((5, 3)), 7)) == 1
 
@@ -128,6 +128,13 @@ def test_generated_rows_share_no_document():
     rows = GeneratedRows(PRIMITIVES, Characters(), 400, seed=0)
     firsts = ["".join(map(chr, rows[index]["token_BT"][:200])) for index in range(100)]
     assert len(set(firsts)) == 100
+
+
+def test_generated_rows_need_an_end_token():
+    tokenizer = Characters()
+    tokenizer.eos_id = None
+    with pytest.raises(InputError, match="must have a token that ends a document"):
+        GeneratedRows(PRIMITIVES, tokenizer, 400, seed=0)[0]
 
 
 def test_a_row_that_begins_inside_a_document_begins_a_segment():

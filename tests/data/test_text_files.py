@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from jaxanatomy.data import files
 from jaxanatomy.data.files import read_documents
 from jaxanatomy.errors import InputError
 
@@ -97,3 +98,24 @@ def test_parquet_without_pyarrow(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"needs pyarrow, .*; pip install pyarrow, or convert"):
         read_documents(write("t.parquet", b""))
+
+
+@pytest.mark.parametrize("mark", ["\n\n", "\n", " ", ""])
+def test_pieces_end_where_a_reader_would_pause(mark, monkeypatch):
+    monkeypatch.setattr(files, "PIECE", 40)
+    text = mark.join(f"{index:02d}abcdefg" for index in range(50))
+    pieces = files.split_pieces(text)
+    assert mark.join(pieces) == text
+    assert max(map(len, pieces)) <= 40
+    assert min(map(len, pieces[:-1])) >= 20
+    assert all(piece[:2].isdigit() for piece in pieces) == bool(mark)
+
+
+def test_a_piece_ends_at_the_strongest_pause(monkeypatch):
+    monkeypatch.setattr(files, "PIECE", 20)
+    assert files.split_pieces("one two three\n\nfour\nfive six") == (
+        "one two three",
+        "four\nfive six",
+    )
+    assert files.split_pieces("short") == ("short",)
+    assert files.split_pieces(" \n" * 50) == ()

@@ -1,13 +1,17 @@
+import dataclasses
+import itertools
 import json
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core import shuffle
 
 from jaxanatomy.data import tfds_builder
-from jaxanatomy.data.bpe import train
+from jaxanatomy.data.bpe import END, train
 from jaxanatomy.data.corpora import is_held_out, open_corpus
-from jaxanatomy.data.tfds_builder import blocks, prepare
+from jaxanatomy.data.tfds_builder import Cutter, prepare
 from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 DOCUMENTS = tuple(f"document {index} says {'word ' * (index % 7)}" for index in range(300))
 
@@ -57,6 +61,74 @@ def test_a_stream_holds_every_document_and_its_end(tmp_path, tokenizer, suffix):
         np.testing.assert_array_equal(found[0], tokens)
         np.testing.assert_array_equal(found[1], begins)
         assert found[0].dtype == np.int32
+
+
+def test_a_stream_of_several_shards_is_read_in_order(tmp_path, tokenizer, monkeypatch):
+    # What TFDS would hold in memory, before it asks for TensorFlow.
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    monkeypatch.setattr(tfds_builder, "RECORDS_PER_SHARD", 3)
+    monkeypatch.setattr(tfds_builder, "_WRITTEN_TOGETHER", 2)
+    stream = prepare(open_corpus(write(tmp_path / "a.jsonl", DOCUMENTS)), tokenizer)["train"]
+    expected = naive_stream([text for text in DOCUMENTS if not is_held_out(text)], tokenizer)
+    for part, whole in zip(stream.span(0, stream.num_tokens), expected, strict=True):
+        np.testing.assert_array_equal(part, whole)
+    shards = list((tmp_path / "cache").glob("streams/*/token_stream/*/*train.array_record*"))
+    assert len(shards) == -(-stream.num_tokens // (3 * 64)) > 5
+
+
+def test_a_corpus_is_read_once(tmp_path, tokenizer):
+    readings = []
+    corpus = open_corpus(write(tmp_path / "a.jsonl", DOCUMENTS))
+    read = corpus.read
+    corpus = dataclasses.replace(corpus, read=lambda: readings.append(1) or read())
+    assert prepare(corpus, tokenizer)["validation"].num_documents > 0
+    assert readings == [1]
+
+
+def test_what_was_not_finished_is_not_taken_for_whole(tmp_path, tokenizer, monkeypatch):
+    corpus = open_corpus(write(tmp_path / "a.jsonl", DOCUMENTS))
+    expected = prepare(corpus, tokenizer)["train"]
+
+    def read():
+        yield from itertools.islice(corpus.read(), 250)
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("JAXANATOMY_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(tfds_builder, "_ENCODED_TOGETHER", 10)
+    monkeypatch.setattr(tfds_builder, "_WRITTEN_TOGETHER", 1)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(dataclasses.replace(corpus, read=read), tokenizer)
+    assert not list((tmp_path / "other").glob("streams/[0-9a-f]*"))
+    stream = prepare(corpus, tokenizer)["train"]
+    assert stream.num_tokens == expected.num_tokens
+    np.testing.assert_array_equal(
+        stream.span(0, stream.num_tokens), expected.span(0, expected.num_tokens)
+    )
+
+
+def test_the_end_token_spelled_in_a_document_is_text(tmp_path, tokenizer):
+    texts = [f"{text} {END} and {END}" for text in DOCUMENTS]
+    before = tokenizer.encode(END)
+    for stream in prepare(open_corpus(write(tmp_path / "a.jsonl", texts)), tokenizer).values():
+        tokens, begins = stream.span(0, stream.num_tokens)
+        assert (tokens == tokenizer.eos_id).sum() == begins.sum() == stream.num_documents > 0
+        (first, *_) = np.split(tokens, np.flatnonzero(tokens == tokenizer.eos_id))
+        assert tokenizer.decode(first) in texts
+    assert tokenizer.encode(END) == before == [tokenizer.eos_id]
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tmp_path, tokenizer):
+    endless = Tokenizer(tokenizer.backend)
+    with pytest.raises(InputError, match="must have a token that ends a document; this one has no"):
+        prepare(open_corpus(write(tmp_path / "a.jsonl", DOCUMENTS)), endless)
+
+
+def test_the_stream_follows_the_recipe(tmp_path, tokenizer, monkeypatch):
+    corpus = open_corpus(write(tmp_path / "a.jsonl", DOCUMENTS))
+    prepare(corpus, tokenizer)
+    monkeypatch.setattr(tfds_builder, "RECIPE", "other")
+    prepare(corpus, tokenizer)
+    assert len(list((tmp_path / "cache").glob("streams/[0-9a-f]*"))) == 2
 
 
 def test_any_span_can_be_read(tmp_path, tokenizer):
@@ -110,7 +182,9 @@ def test_blocks_are_the_documents_cut(lengths):
     documents = [
         100 * (n + 1) + np.arange(length, dtype=np.int32) for n, length in enumerate(lengths)
     ]
-    found = list(blocks(iter(documents), 8))
+    cutter = Cutter(8)
+    found = [block for document in documents for block in cutter.add(document)]
+    found += [block] if (block := cutter.rest()) else []
     whole = np.concatenate([np.zeros(0, int), *documents])
     sizes = [len(tokens) for tokens, _ in found]
     assert sizes == [8] * (len(whole) // 8) + (

@@ -42,6 +42,7 @@ def test_tokenizers_by_name(trained, saved, monkeypatch):
     assert load_tokenizer("offline:300") == ("offline", 300)
     expected = tokenizer_sha256(trained)
     assert tokenizer_sha256(load_tokenizer(f"file:{saved}")) == expected
+    assert tokenizer_sha256(load_tokenizer(f"file:{saved}/tokenizer.json")) == expected
     asked = []
 
     def download(name, **given):
@@ -51,6 +52,17 @@ def test_tokenizers_by_name(trained, saved, monkeypatch):
 
     assert tokenizer_sha256(load_tokenizer("hf:me/words@v2", download)) == expected
     assert asked == [("me/words", "v2")]
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"eos_token": "<|no such|>"}'])
+def test_a_tokenizer_without_an_end_token_is_refused(saved, settings):
+    (saved / "tokenizer_config.json").write_text(settings)
+    with pytest.raises(InputError) as error:
+        load_tokenizer(f"file:{saved}")
+    assert str(error.value) == (
+        f"a tokenizer to train with must have a token that ends a document; file:{saved} has none; "
+        "add an eos_token of its vocabulary to tokenizer_config.json, beside tokenizer.json"
+    )
 
 
 def test_names_without_a_tokenizer_are_refused(tmp_path):
