@@ -117,5 +117,7 @@ def test_a_piece_ends_at_the_strongest_pause(monkeypatch):
         "one two three",
         "four\nfive six",
     )
+    # Not at one that would leave next to nothing.
+    assert files.split_pieces("I\n\none two three four five") == ("I\n\none two three", "four five")
     assert files.split_pieces("short") == ("short",)
     assert files.split_pieces(" \n" * 50) == ()
