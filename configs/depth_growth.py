@@ -65,12 +65,12 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.train = ConfigDict()  # how to run; decides no result beyond rounding
     config.train.dtype = "float32"  # or "bfloat16"
-    config.train.remat = "none"  # "dots" or "full": less memory, more time
+    config.train.remat = "none"  # "dots" or "full": less memory, more time; needs apart = False
     config.train.apart = True  # False on a GPU: faster to compile; True: faster on a CPU
     config.train.accumulate = 1  # parts of a batch, one after the other
     config.train.chunk = 10  # steps of one call
     config.train.checkpoint_every = 100
-    config.train.keep = 1
+    config.train.keep = 2
     config.train.devices = None  # None: all that there are; a number also for --dry_run
     config.train.shards = 1  # parts that the parameters are cut into, over the devices
     config.train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is

@@ -128,7 +128,7 @@ class _Plan:
 
     def groups(self, seeds: Sequence[int]) -> list[list[int]]:
         """Seeds that train together: all on one device, each alone on several."""
-        together = self.placement.device_count == 1
+        together = seeds and self.placement.device_count == 1
         return [list(seeds)] if together else [[seed] for seed in seeds]
 
     def steps(self, arm: str) -> int:
@@ -309,19 +309,20 @@ def _mixtures(config: ConfigDict, steps: int):
 
 def _train_arm(plan: _Plan, arm: str, results, progress) -> None:
     """Trains the seeds of an arm that are not trained yet."""
-    import shutil
-
     import jax
 
-    seeds = list(plan.config.seeds)
+    from jaxanatomy.measures.depth_growth import diverged
+    from jaxanatomy.train.groups import check_groups, clear_groups, group_folder
+
+    seeds = plan.config.seeds
     left = [seed for seed in seeds if not results.done(plan.hash(arm, seed, kind="final"))]
     progress.update(plan.steps(arm) * (len(seeds) - len(left)))
     folder = results.path("checkpoints") / arm
-    for group in plan.groups(left) if left else []:
-        own = folder / "_".join(map(str, group))
-        _train_group(plan, arm, group, own, results, progress)
+    check_groups(folder, plan.groups(left))
+    for group in plan.groups(left):
+        _train_group(plan, arm, group, group_folder(folder, group), results, progress)
     if jax.process_index() == 0:  # it has written the last rows
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_groups(folder, diverged(results.rows, arm))
 
 
 def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results, progress) -> None:

@@ -52,18 +52,24 @@ def count_traces():
         jitted(x), jitted(x)
     assert traces["name_of_function"] == 1
     """
+    return _counting(r"Finished tracing (?:\+ transforming )?(\S+) for")
 
+
+@pytest.fixture
+def count_compilations():
+    """The same of functions that are compiled, or found compiled on the disk."""
+    return _counting(r"Compiling (?:jit\()?(\w+)\)? with global shapes")
+
+
+def _counting(pattern):
     class Counter(logging.Handler):
         def __init__(self):
             super().__init__()
-            self.traces = collections.Counter()
+            self.found = collections.Counter()
 
         def emit(self, record):
-            match = re.match(
-                r"Finished tracing (?:\+ transforming )?(\S+) for", record.getMessage()
-            )
-            if match:
-                self.traces[match[1]] += 1
+            if match := re.match(pattern, record.getMessage()):
+                self.found[match[1]] += 1
 
     @contextlib.contextmanager
     def counting():
@@ -71,7 +77,7 @@ def count_traces():
         logger.addHandler(counter)
         try:
             with jax.log_compiles():
-                yield counter.traces
+                yield counter.found
         finally:
             logger.removeHandler(counter)
 

@@ -87,6 +87,12 @@ def final_fields(
     return found | {"eval_nll_by_source": dict.fromkeys(found["eval_nll_by_source"])}
 
 
+def diverged(rows: Iterable[Row], arm: str) -> set[int]:
+    """The seeds of an arm that ended because a loss or a gradient was not finite."""
+    finals = (row for row in rows if row.get("kind") == FINAL and row["arm"] == arm)
+    return {row["seed"] for row in finals if row["reason"]}
+
+
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 

@@ -42,7 +42,7 @@ def abstract_state(setup: Setup, config: ModelConfig) -> State:
         params = model.init(config, jax.random.key(seed))
         return start(setup.optimiser, setup.stacked(params))
 
-    seeds_M = jnp.asarray(setup.seeds)
+    seeds_M = jnp.asarray(setup.seeds, jnp.uint32)
     state = jax.eval_shape(jax.vmap(one) if _replicas(setup) else one, seeds_M[_seeds(setup)])
     return jax.tree.map(lambda leaf: _placed(leaf, setup.placement.sharding(leaf)), state)
 

@@ -130,7 +130,9 @@ class Pretraining:
         state = jax.eval_shape(functools.partial(self._initial, config))
         params, moments = (self._abstract(part) for part in (state.params, state.moments))
         params, moments = snapshots.restore(params, moments)
-        return State(params, moments, jnp.asarray(meta["alive"]))
+        # Where a step leaves it: else the first chunk would be compiled again.
+        alive = self._place.everywhere(np.asarray(meta["alive"]))
+        return State(params, moments, alive)
 
     def _refuse_other(self, config: ModelConfig, step: int, meta: Mapping[str, Any]) -> None:
         """Raises InputError where a checkpoint is of another model, or of other seeds."""
@@ -156,7 +158,7 @@ class Pretraining:
             params = self._setup.stacked(model.init(config, jax.random.key(seed)))
             return State(params, self._setup.optimiser.init(params), jnp.bool_(True))
 
-        seeds_M = jnp.asarray(self._setup.seeds)
+        seeds_M = jnp.asarray(self._setup.seeds, jnp.uint32)
         return jax.vmap(one)(seeds_M) if self._replicas else one(seeds_M[0])
 
     def _abstract(self, part: Any) -> Any:

@@ -76,6 +76,11 @@ class PretrainOptions:
         choose("dtype", self.dtype, ("float32", "bfloat16"))
         choose("remat", self.remat, model.REMAT)
         choose("policy for moments", self.moments, MOMENTS)
+        if self.apart and self.remat != "none":
+            raise InputError(
+                "remat works on layers that a loop walks, one after the other; got apart=true and "
+                f"remat={self.remat!r}; set apart=false"
+            )
         for name in ("accumulate", "chunk", "eval_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(

@@ -151,10 +151,12 @@ class Snapshots:
         return jax.tree.map(jax.numpy.copy, (found["params"], found["moments"]))
 
     def _damaged(self, error: Exception) -> InputError:
+        others = [step for step in self._manager.all_steps() if step != self.latest]
+        then = f"goes on from step {max(others)}" if others else "begins anew"
         return InputError(
             f"expected a whole checkpoint of this run in {self._folder} at step {self.latest}; "
-            f"{_first_line(error)}; remove {self._folder / str(self.latest)}, and the run goes on "
-            "from the one before it"
+            f"{_first_line(error)}; if memory or the disk failed, mend that and start again; if it "
+            f"is damaged, move {self._folder / str(self.latest)} away, and the run {then}"
         )
 
     def _unwritten(self, error: Exception) -> InputError:

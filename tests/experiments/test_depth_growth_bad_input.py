@@ -85,6 +85,7 @@ EARLY = {
     "no arm": ({"arms": ""}, ["arms must name at least one"]),
     "unknown moments": ({"moments": "cpoy"}, ["policy for moments 'cpoy'; did you mean 'copy'"]),
     "an unknown dtype": ({"train.dtype": "bf16"}, ["unknown dtype 'bf16'", "'bfloat16'"]),
+    "remat of layers apart": ({"train.remat": "full"}, ["got apart=true and", "set apart=false"]),
     "an unknown remat": ({"train.remat": "dot"}, ["unknown remat 'dot'; did you mean 'dots'"]),
     "seeds twice": ({"seeds": "0,1,0"}, ["seeds must name at least one, each once; got (0, 1, 0)"]),
     "a negative seed": ({"seeds": "-1"}, ["seeds must be whole numbers, 0 or above", "got -1"]),

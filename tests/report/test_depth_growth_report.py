@@ -95,6 +95,7 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
         "Held-out loss at the end: midas: better than the baseline; "
         "ln_scaling_lidas_equal_flops: not told apart from the baseline.",
         "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1.",
+        "Their last checkpoints are kept in checkpoints/.",
     )
     worth, costs, _ = first.content
     assert cells(worth, "midas")["held-out loss"].startswith("2.600 [")

@@ -16,6 +16,7 @@ from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting
 from jaxanatomy import model, tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.train.loop import run_steps
 
 
 def mean_loss(config, params, batch):
@@ -154,6 +155,21 @@ def test_a_run_that_stopped_goes_on_to_the_same_numbers(whole, tmp_path, steps):
     assert rest[-1] == expected_points[-1]
     assert [point for point in expected_points if point not in rest] == points_before(points, rest)
     jax.tree.map(np.testing.assert_array_equal, params, whole[0])
+
+
+def test_a_run_that_goes_on_compiles_its_steps_once(tmp_path, count_compilations):
+    """Before the first chunk, whose time counts as training."""
+
+    def stop(done):
+        if done.first >= 6:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        growing_run.pretraining().train(tmp_path, lambda point: None, stop)
+    run_steps.clear_cache()
+    with count_compilations() as compiled:
+        growing_run.train(tmp_path)
+    assert compiled["run_steps"] == 1
 
 
 def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):

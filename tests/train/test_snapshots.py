@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +103,13 @@ def test_a_damaged_one_is_named(tmp_path):
             path.write_bytes(b"")
     with Snapshots(tmp_path) as snapshots:
         assert snapshots.read_meta()[1] == {"tokens": 40}
-        with pytest.raises(InputError, match=r"whole checkpoint of this run .* remove .*/4, and"):
+        with pytest.raises(InputError, match=r"whole checkpoint .* move .*/4 away, and .* anew"):
+            restored(snapshots)
+    with Snapshots(tmp_path) as snapshots:
+        snapshots.save(snapshot(6))
+        snapshots.wait()
+        shutil.rmtree(tmp_path / "6" / "params")
+        with pytest.raises(InputError, match=r"at step 6; .* goes on from step 4"):
             restored(snapshots)
 
 

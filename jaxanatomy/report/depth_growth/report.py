@@ -79,6 +79,7 @@ def _verdicts(summary: Mapping[str, Any]) -> list[str]:
     """What each arm does against the baseline, in words that the intervals allow."""
     stopped = [f"{name}, seed {seed}" for name, arm in summary.items() for seed in arm["diverged"]]
     lost = [f"Diverged and left out: {'; '.join(stopped)}."] if stopped else []
+    lost += ["Their last checkpoints are kept in checkpoints/."] if stopped else []
     if BASELINE not in summary:
         return ["The baseline is not finished: nothing to compare with yet.", *lost]
     sides: dict[str, list[str]] = {}
