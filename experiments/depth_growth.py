@@ -360,7 +360,7 @@ def _train_group(plan: _Plan, arm: str, seeds: list[int], folder: Path, results,
         params = training.train(folder, emit, log, advance)
     # Where all seeds have diverged, that may be before the last stage.
     end, replicas = setup.stages[points[-1].stage].config, len(seeds) > 1
-    right_MQ = answers(setup.loss(end), params, plan.scoring, replicas)
+    right_MQ = answers(setup, end, params, plan.scoring)
     if config.save_models:
         whole = plan.placement.fetch(params)
         kept = [at for at, reason in enumerate(points[-1].reason) if writes and not reason]

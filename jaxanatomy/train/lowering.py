@@ -23,6 +23,7 @@ from jaxanatomy.growth.apply import grow
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.train.loop import State, evaluate, run_steps, start
 from jaxanatomy.train.loss import Batch, nothing_frozen
+from jaxanatomy.train.scoring import target_nll
 from jaxanatomy.train.setup import Setup
 
 PLATFORMS = ("tpu", "cuda")
@@ -118,6 +119,20 @@ def export_evaluation(
     return export(*arguments, replicas=_replicas(setup))
 
 
+def export_scoring(
+    setup: Setup,
+    config: ModelConfig,
+    rows: int,
+    length: int,
+    platforms: Sequence[str] = PLATFORMS,
+) -> jax.export.Exported:
+    """The scoring of questions at the end, lowered; arguments as `export_step`."""
+    params = abstract_state(setup, config).params
+    part = abstract_batch(setup, [], rows // setup.options.accumulate, length)
+    export = jax.export.export(target_nll, platforms=platforms)
+    return export(setup.loss(config), params, part, setup.placement.whole, _replicas(setup))
+
+
 def export_growth(
     setup: Setup, before: DepthStage, after: DepthStage, platforms: Sequence[str] = PLATFORMS
 ) -> jax.export.Exported:
@@ -147,6 +162,7 @@ def export_run(
         if at:
             gather = export_growth(setup, stages[at - 1], stages[at], platforms)
             found[f"growth to {name}"] = gather
+    found[f"scoring, {name}"] = export_scoring(setup, config, rows, length, platforms)
     return found
 
 

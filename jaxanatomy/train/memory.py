@@ -42,6 +42,7 @@ class StepMemory:
       recomputed: What a layer that is computed again keeps meanwhile.
       evaluation: At most, what a layer computes of a batch to evaluate on, which is not cut
         into parts; there are no gradients then.
+      scoring: The same of a part of a batch of questions, at the end of a run.
     """
 
     parameters: int
@@ -53,6 +54,7 @@ class StepMemory:
     head: int
     recomputed: int
     evaluation: int
+    scoring: int
 
     @property
     def held(self) -> int:
@@ -66,8 +68,9 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """At the worst time of a step or an evaluation."""
-        return self.held + max(self.temporary, self.gathered // 2 + self.evaluation)
+        """At the worst time of a step, an evaluation or the scoring of questions."""
+        forward = self.gathered // 2 + max(self.evaluation, self.scoring)
+        return self.held + max(self.temporary, forward)
 
 
 def step_memory(setup: Setup, config: ModelConfig, rows: int, length: int) -> StepMemory:
@@ -84,7 +87,7 @@ def step_memory(setup: Setup, config: ModelConfig, rows: int, length: int) -> St
     own_rows = rows // setup.placement.device_count
     cut, loss = setup.placement.gather is not None, setup.loss(config)
     kept = _Kept(loss, own_rows // setup.options.accumulate, length)
-    layers = kept.by_layers(config.num_layers)
+    layers, one_layer = kept.by_layers(config.num_layers), kept.by_layers(1, "none")
     return StepMemory(
         parameters=parameters,
         moments=_bytes_here(state.moments),
@@ -93,8 +96,9 @@ def step_memory(setup: Setup, config: ModelConfig, rows: int, length: int) -> St
         gathered=2 * _largest_gather(config) if cut else 0,
         layers=seeds * layers,
         head=seeds * (kept.by_all() - layers),
-        recomputed=seeds * (kept.by_layers(1, "none") - kept.by_layers(1)),
+        recomputed=seeds * (one_layer - kept.by_layers(1)),
         evaluation=seeds * _Kept(loss, own_rows, length).by_layers(1, "none"),
+        scoring=seeds * one_layer,
     )
 
 

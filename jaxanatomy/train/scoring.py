@@ -1,38 +1,72 @@
 """Which questions of a multiple-choice test a model answers."""
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring
+from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.train.loss import LanguageModelLoss
+from jaxanatomy.train.setup import Setup
 
 
 def answers(
-    loss: LanguageModelLoss, params: tree.Params, scoring: Scoring, replicas: bool = False
+    setup: Setup, config: ModelConfig, params: tree.Params, scoring: Scoring
 ) -> np.ndarray:
     """Whether each question is answered, by the choice of the highest summed log-probability.
 
+    The rows of a batch are scored in as many parts as they are trained in, each device its own.
+
     Args:
-      loss: Of the architecture.
+      setup: What was trained.
+      config: The architecture of the stage at whose end.
       params: Parameters, with an axis M if there are several seeds.
-      scoring: The questions with their choices.
-      replicas: Whether there are.
+      scoring: The questions with their choices, all of them in every process.
 
     Returns:
-      right_MQ, bool; M is 1 without replicas.
+      right_MQ, bool.
     """
-    found = [np.asarray(_nll(loss, params, batch, replicas)) for batch in scoring.batches]
-    if not replicas:
-        return scoring.right(found)[None]
-    return np.stack([scoring.right(list(nll_NBT)) for nll_NBT in np.stack(found, axis=1)])
+    loss, seeds = setup.loss(config), len(setup.seeds)
+    found = [
+        np.asarray(target_nll(loss, params, part, setup.placement.whole, seeds > 1))
+        for batch in scoring.batches
+        for part in _parts(setup, batch)
+    ]
+    nll_MNBT = np.concatenate(found, axis=-2).reshape(seeds, *scoring.item_NBT.shape)
+    return np.stack([scoring.right(nll_NBT) for nll_NBT in nll_MNBT])
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "replicas"))
-def _nll(loss: LanguageModelLoss, params: tree.Params, batch, replicas: bool) -> jax.Array:
-    """The loss of each target, [B, T] or [M, B, T]."""
-    if replicas:
-        return jax.vmap(loss.nll, in_axes=(0, None))(params, batch)
-    return loss.nll(params, batch)
+@functools.partial(jax.jit, static_argnames=("loss", "whole", "replicas"))
+def target_nll(
+    loss: LanguageModelLoss,
+    params: tree.Params,
+    batch: TokenBatch,
+    whole: jax.sharding.Sharding,
+    replicas: bool = False,
+) -> jax.Array:
+    """The loss of each target, [B, T] or [M, B, T].
+
+    Args:
+      loss: Of the architecture.
+      params: Parameters, with an axis M if there are replicas.
+      batch: Rows that all replicas are scored on.
+      whole: Where the result lies: on every device, so that every process can read it.
+      replicas: Whether there are.
+    """
+    nll = jax.vmap(loss.nll, in_axes=(0, None)) if replicas else loss.nll
+    return jax.lax.with_sharding_constraint(nll(params, batch), whole)
+
+
+def _parts(setup: Setup, batch: TokenBatch) -> Iterator[TokenBatch]:
+    """Parts of a batch's rows, shared out over the devices."""
+    lies = setup.placement.row_sharding()
+
+    def put(leaf: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(leaf.shape, lies, lambda index: leaf[index])
+
+    for part in zip(*(np.split(leaf, setup.options.accumulate) for leaf in batch), strict=True):
+        yield TokenBatch(*map(put, part))

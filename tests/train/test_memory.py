@@ -81,6 +81,8 @@ def test_parts_of_a_batch_and_seeds():
     assert parts.gradients == 2 * memory.gradients
     assert parts.layers * 3 < memory.layers < parts.layers * 5
     assert parts.evaluation == memory.evaluation > parts.layers / 4
+    assert memory.scoring == memory.evaluation
+    assert parts.scoring * 3 < memory.scoring < parts.scoring * 5
     both = step_memory(setup(here(), seeds=(0, 1)), CONFIG, ROWS, LENGTH)
     assert both.total == pytest.approx(2 * memory.total, rel=1e-6)
 
@@ -101,8 +103,8 @@ def test_in_words():
     )
     assert f"layers {memory.layers / 1e9:.2f}, head {memory.head / 1e9:.2f}" in line
     assert "recomputed" not in line
-    # Both have the same stage: one step and one evaluation.
+    # Both have the same stage: a step, an evaluation and the scoring of questions.
     assert describe_runs(setups, 64, LENGTH, lower=True) == [
         line,
-        "lowered for 4 devices of tpu and cuda: 2 programs",
+        "lowered for 4 devices of tpu and cuda: 3 programs",
     ]

@@ -11,14 +11,16 @@ from jaxanatomy.train.metrics import read_metrics
 
 Row = Mapping[str, Any]
 _HOW = (
-    "All arms have the same architecture at the end, the same seeds, data in the same order and "
-    "one continuous learning rate. An arm that grows starts shallow, and copies of its own layers "
-    "are inserted, with their moments. At equal steps it has read as many tokens with fewer FLOPs; "
-    "arms of equal FLOPs train longer on more tokens. Intervals are Student's over seeds; "
-    "differences are from the baseline with the same seed. FLOPs are those of matrix products, "
-    "three times the forward. Seconds leave out compilation and evaluation and depend on the "
-    "machine; so do tokens per second, and MFU: the FLOPs in these seconds as a share of what the "
-    "devices can do at most, as published for bfloat16 products or as train.peak_flops says."
+    "All arms have the same seeds, data in the same order and one continuous learning rate, and "
+    "all but the controls (shallow, mean_depth) the same architecture at the end. An arm that "
+    "grows starts shallow, and copies of its own layers are inserted, with their moments. At "
+    "equal steps it has read as many tokens with fewer FLOPs; arms of equal FLOPs train longer on "
+    "more tokens. The held-out loss is the mean over the sources of the mixture, by their shares. "
+    "Intervals are Student's over seeds; differences are from the baseline with the same seed. "
+    "FLOPs are those of matrix products, three times the forward. Seconds leave out compilation "
+    "and evaluation and depend on the machine; so do tokens per second, and MFU: the FLOPs in "
+    "these seconds as a share of what the devices can do at most, as published for bfloat16 "
+    "products or as train.peak_flops says."
 )
 _TRAINING = (
     "Training loss and gradient norm are before each step, on its batch; gradients of a norm above "
