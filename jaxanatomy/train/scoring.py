@@ -14,9 +14,7 @@ from jaxanatomy.train.loss import LanguageModelLoss
 from jaxanatomy.train.setup import Setup
 
 
-def answers(
-    setup: Setup, config: ModelConfig, params: tree.Params, scoring: Scoring
-) -> np.ndarray:
+def answers(setup: Setup, config: ModelConfig, params: tree.Params, scoring: Scoring) -> np.ndarray:
     """Whether each question is answered, by the choice of the highest summed log-probability.
 
     The rows of a batch are scored in as many parts as they are trained in, each device its own.
