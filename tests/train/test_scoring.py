@@ -1,4 +1,4 @@
-"""Questions scored on several devices: each computes its own rows; data/test_choices.py has more."""
+"""Questions scored on several devices: each its own rows; data/test_choices.py has more."""
 
 import json
 from pathlib import Path
