@@ -15,7 +15,6 @@ from jaxanatomy.errors import InputError, choose
 
 # Rows are dealt by whole numbers; this is the finest share.
 _UNITS = 10**6
-_ROUNDING = 1e-6  # of weights that should sum to 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Mixture:
 
     Attributes:
       sources: Each one of the forms in `corpora.SOURCES`; all different.
-      weights: Above 0, with a sum of 1.
+      weights: Above 0, with a sum of 1 when each is rounded to six decimals.
 
     Raises:
       InputError: Weights do not sum to 1, one is not in (0, 1], or a source comes twice.
@@ -37,17 +36,21 @@ class Mixture:
         if not self.sources:
             raise InputError("a mixture must have at least one source; it has none; name one")
         for source, weight in zip(self.sources, self.weights, strict=True):
-            if not 0 < weight <= 1 + _ROUNDING or round(weight * _UNITS) < 1:
+            # NaN and infinity end at the first part; they cannot be rounded.
+            if not 0 < weight < 2 or not 1 <= round(weight * _UNITS) <= _UNITS:
                 raise InputError(
                     f"the weight of {source!r} must be above 0 (at least {1 / _UNITS:g}) and at "
-                    f"most 1; got {weight:g}; mend it, or leave the source out"
+                    f"most 1; got {weight:.9g}; mend it, or leave the source out"
                 )
             if self.sources.count(source) > 1:
                 raise InputError(f"a mixture must name {source!r} once; add its weights up")
-        total = sum(self.weights)
-        if abs(total - 1) > _ROUNDING:
-            shown = " + ".join(f"{weight:g}" for weight in self.weights)
-            raise InputError(f"the weights of a mixture must sum to 1; {shown} = {total:g}")
+        # Each may be off by half a unit; whole numbers, so that no rounding error decides.
+        if 2 * abs(sum(self.units) - _UNITS) > len(self.units):
+            shown = " + ".join(f"{weight:.9g}" for weight in self.weights)
+            raise InputError(
+                f"the weights of a mixture must sum to 1; {shown} = {sum(self.weights):.9g}; mend "
+                "them"
+            )
 
     @property
     def units(self) -> tuple[int, ...]:

@@ -71,7 +71,9 @@ def test_one_row_more_adds_to_one_count():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ((0.7, 0.2), "the weights of a mixture must sum to 1; 0.7 + 0.2 = 0.9"),
+        ((0.7, 0.2), "the weights of a mixture must sum to 1; 0.7 + 0.2 = 0.9; mend them"),
+        ((0.500001, 0.500001), "must sum to 1; 0.500001 + 0.500001 = 1.000002; mend them"),
+        ((0.4999984, 0.5), "must sum to 1; 0.4999984 + 0.5 = 0.9999984; mend them"),
         ((0.8, -0.2), "the weight of 'b' must be above 0 (at least 1e-06) and at most 1; got -0.2"),
         ((1.2, 0.2), "the weight of 'a' must be above 0 (at least 1e-06) and at most 1; got 1.2;"),
         ((float("inf"), 1.0), "at most 1; got inf; mend it, or leave the source out"),
@@ -84,6 +86,28 @@ def test_weights_that_make_no_mixture_are_refused(weights, message):
         Mixture(("a", "b"), weights)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (0.333333,) * 3,
+        (0.3333333,) * 3,
+        (0.142857,) * 7,
+        (1 / 7,) * 7,
+        (0.1234565, 0.8765435),  # both are rounded up
+        (1.0000004,),
+    ],
+)
+def test_weights_sum_to_one_but_for_the_rounding_of_each(weights):
+    mixture = Mixture(tuple("abcdefg"[: len(weights)]), weights)
+    assert mixture.units == tuple(round(weight * 10**6) for weight in weights)
+
+
+@pytest.mark.parametrize("weights", [(0.333332,) * 3, (1.000002,), (0.999999,), (0.5, 0.500002)])
+def test_weights_are_off_by_no_more_than_their_rounding(weights):
+    with pytest.raises(InputError, match=r"must sum to 1; .* = |at most 1; got 1\.000002; "):
+        Mixture(tuple("abc"[: len(weights)]), weights)
 
 
 def test_a_source_that_comes_twice_is_refused():
