@@ -21,7 +21,8 @@ from jaxanatomy.weights.tokenizer import Tokenizer, from_folder
 
 DEFAULT_SIZE = 4096
 END = "<|endoftext|>"
-_SMALLEST = 256 + 1  # the bytes and END
+SMALLEST = 256 + 1  # the bytes and END
+LARGEST = 2**20  # more than any model has; room for all is taken before training
 _QUESTIONS = 4000  # documents of each kind of question that it is trained on
 
 
@@ -32,7 +33,8 @@ def offline_tokenizer(vocab_size: int = DEFAULT_SIZE) -> Tokenizer:
       vocab_size: Entries, `END` among them.
 
     Raises:
-      InputError: `vocab_size` is too small for single bytes, or the cache is not writable.
+      InputError: `vocab_size` is too small for single bytes or above `LARGEST`, or the cache
+        is not writable.
     """
     folder = tokenizer_folder(vocab_size)
     return from_folder(folder)
@@ -42,10 +44,10 @@ def tokenizer_folder(vocab_size: int = DEFAULT_SIZE) -> Path:
     """A folder with `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""
     from importlib.metadata import version
 
-    if vocab_size < _SMALLEST:
+    if not SMALLEST <= vocab_size <= LARGEST:
         raise InputError(
-            f"a byte-level vocabulary must have at least {_SMALLEST} entries; got {vocab_size}; "
-            "raise it"
+            f"a byte-level vocabulary must have {SMALLEST} to {LARGEST} entries; got "
+            f"{vocab_size}; {'raise' if vocab_size < SMALLEST else 'lower'} it"
         )
 
     def make(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +38,11 @@ def load_tokenizer(name: str, download: Callable[..., str] | None = None) -> Tok
     """
     kind, _, rest = name.partition(":")
     if kind == "offline":
-        if not rest.isdecimal():
-            raise InputError(f"an offline tokenizer is written offline:SIZE; got {name!r}")
+        if not re.fullmatch("[0-9]{1,9}", rest):  # Python reads no number of thousands of digits
+            raise InputError(
+                f"an offline tokenizer is written offline:SIZE; got {name!r}; give a SIZE from "
+                f"{bpe.SMALLEST} to {bpe.LARGEST}"
+            )
         return bpe.offline_tokenizer(int(rest))
     parsed = sources.parse(name)
     path = Path(parsed.name)

@@ -2,6 +2,9 @@ import pytest
 import tokenizers
 
 from jaxanatomy.data import bpe
+from jaxanatomy.data.arithmetic import ARITHMETIC
+from jaxanatomy.data.primitives import PRIMITIVES
+from jaxanatomy.data.questions import document
 from jaxanatomy.data.vocabulary import tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import from_folder
@@ -83,6 +86,24 @@ def test_other_questions_make_another_tokenizer(small, monkeypatch):
     assert len(found) == 2
 
 
-def test_too_small_a_vocabulary_is_refused(small):
-    with pytest.raises(InputError, match="must have at least 257 entries; got 256; raise"):
-        bpe.offline_tokenizer(256)
+@pytest.mark.parametrize(
+    ("size", "remedy"), [(256, "raise"), (2**20 + 1, "lower"), (10**20, "lower")]
+)
+def test_a_vocabulary_too_small_or_too_large_is_refused(small, size, remedy):
+    with pytest.raises(InputError) as error:
+        bpe.offline_tokenizer(size)
+    assert str(error.value) == (
+        f"a byte-level vocabulary must have 257 to 1048576 entries; got {size}; {remedy} it"
+    )
+
+
+def test_it_is_trained_on_what_is_not_held_out(monkeypatch):
+    pairs = [(f"{index}.py", f"text {index}") for index in range(100)]
+    monkeypatch.setattr(bpe.library_text, "documents", lambda kind: iter(pairs))
+    monkeypatch.setattr(bpe, "_QUESTIONS", 20)
+    texts = list(bpe._training_text())
+    own = [text for name, text in pairs if not bpe.library_text.held_out(name)]
+    assert 80 < len(own) < 100
+    assert texts[:-40] == own * 2  # English and code
+    questions = [document(tasks, 0, n) for tasks in (PRIMITIVES, ARITHMETIC) for n in range(20)]
+    assert texts[-40:] == questions

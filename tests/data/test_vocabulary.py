@@ -69,8 +69,13 @@ def test_names_without_a_tokenizer_are_refused(tmp_path):
     def download(name, **given):
         raise ConnectionError("no route\nto host")
 
-    with pytest.raises(InputError, match=r"^an offline tokenizer is written offline:SIZE; got"):
-        load_tokenizer("offline:many")
+    for size in ("many", "1" + "0" * 20, "9" * 5000):
+        with pytest.raises(InputError) as error:
+            load_tokenizer(f"offline:{size}")
+        assert str(error.value) == (
+            f"an offline tokenizer is written offline:SIZE; got 'offline:{size}'; give a SIZE from "
+            "257 to 1048576"
+        )
     with pytest.raises(InputError, match=r"^the hub cannot give hf:me/words: no route; check"):
         load_tokenizer("hf:me/words", download)
     with pytest.raises(InputError, match=r"has no tokenizer; name one, such as offline:4096$"):
