@@ -1,5 +1,6 @@
 import ast
 import hashlib
+import inspect
 import sysconfig
 import warnings
 from pathlib import Path
@@ -134,5 +135,15 @@ def test_the_running_python_has_a_library():
     files = library_text.library_files()
     assert len(files) > 200
     assert ("ast.py", Path(ast.__file__).read_text("utf-8")) in files
-    assert {"english" in kind for kind in library_text.KINDS} == {True, False}
     assert any(library_text.held_out(name) for name, _ in files)
+
+
+def test_a_module_of_the_running_python_makes_a_document_of_each_kind(monkeypatch):
+    parts = library_text.english_and_code(Path(ast.__file__).read_text("utf-8"))
+    monkeypatch.setattr(library_text, "_split_files", lambda: (("ast.py", *parts),))
+    english, code = (dict(library_text.documents(kind))["ast.py"] for kind in library_text.KINDS)
+    for docstring in (ast.__doc__, ast.NodeVisitor.__doc__, ast.literal_eval.__doc__):
+        assert inspect.cleandoc(docstring) in english
+        assert docstring not in code
+    assert "class NodeVisitor(object):" in code
+    assert "class NodeVisitor" not in english
