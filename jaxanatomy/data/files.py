@@ -1,14 +1,26 @@
 """Documents from a file: .txt, .jsonl or .parquet."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from jaxanatomy.errors import InputError, choose
 
 DEFAULT_FIELD = "text"
 PIECE = 4096  # characters of a piece of a .txt, at most
+_SPACES = re.compile(r"[^\S\n]*")  # inside a line
+
+
+def path_and_part(source: str) -> tuple[str, str]:
+    """Splits PATH#PART; a '#' in the name of a file that exists belongs to the name."""
+    if "#" not in source or os.path.exists(source):
+        return source, ""
+    path, _, part = source.rpartition("#")
+    return path, part
 
 
 def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
@@ -22,9 +34,10 @@ def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
         field that holds the text, "" for `DEFAULT_FIELD`.
 
     Returns:
-      The documents in the order of the file. Those of a .txt are stripped of white
-      space at both ends (the newline at the end of a file is not part of its text);
-      those of a .jsonl or .parquet are kept to the letter.
+      The documents in the order of the file. Those of a .txt are without blank lines at
+      both ends and white space at their end (the newline at the end of a file is not part
+      of its text), and begin with the indentation of their first line, but for single
+      lines; those of a .jsonl or .parquet are kept to the letter.
 
     Raises:
       InputError: The file is missing, unreadable, of another kind, or malformed;
@@ -44,7 +57,7 @@ def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
 def _read_txt(path: Path, part: str) -> tuple[str, ...]:
     text = _decode(path).replace("\r\n", "\n").replace("\r", "\n")
     if not part:
-        return (text.strip(),) if text.strip() else ()
+        return _not_blank([text])
     return SPLITS[choose("way to split a .txt", part, SPLITS)](text)
 
 
@@ -56,14 +69,15 @@ def split_blank_lines(text: str) -> tuple[str, ...]:
             blocks[-1].append(line)
         else:
             blocks.append([])
-    return tuple("\n".join(block).strip() for block in blocks if block)
+    return _not_blank("\n".join(block) for block in blocks)
 
 
 def split_pieces(text: str) -> tuple[str, ...]:
     """Pieces of up to `PIECE` characters, none of them blank.
 
     A piece ends at the last blank line in its second half, else at the last line break
-    there, else at the last space; where there is none, in the middle of a word.
+    there, else at the last space; where there is none, in the middle of a word. One that
+    begins with a line has its indentation.
     """
     pieces, start = [], 0
     while len(text) - start > PIECE:
@@ -71,13 +85,27 @@ def split_pieces(text: str) -> tuple[str, ...]:
         end = next((at for mark in ("\n\n", "\n", " ") if (at := text.rfind(mark, *window)) > 0), 0)
         end = end or start + PIECE
         pieces.append(text[start:end])
-        start = end
-    return tuple(piece.strip() for piece in (*pieces, text[start:]) if piece.strip())
+        start = _SPACES.match(text, end).end()
+    return _not_blank([*pieces, text[start:]])
 
 
 def split_lines(text: str) -> tuple[str, ...]:
-    """The lines that are not blank."""
+    """The lines that are not blank, without white space around them."""
     return tuple(line.strip() for line in text.split("\n") if line.strip())
+
+
+def _not_blank(parts: Iterable[str]) -> tuple[str, ...]:
+    """The parts of a .txt that have text, as `_trimmed` leaves them."""
+    return tuple(_trimmed(part) for part in parts if part.strip())
+
+
+def _trimmed(text: str) -> str:
+    """A text without blank lines at both ends and white space at its end.
+
+    The indentation of its first line stays: without it, code is other code.
+    """
+    blank = len(text) - len(text.lstrip())
+    return text[text.rfind("\n", 0, blank) + 1 :].rstrip()
 
 
 def _read_jsonl(path: Path, part: str) -> tuple[str, ...]:
@@ -96,6 +124,14 @@ def _document_of(line: str, field: str, place: str) -> str:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise InputError(f"{place} is not JSON ({error.msg}); mend or remove it") from None
+    except RecursionError:
+        raise InputError(f"{place} is nested too deeply to be read; mend or remove it") from None
+    except ValueError:
+        digits = sys.get_int_max_str_digits()
+        raise InputError(
+            f"a whole number in {place} must have at most {digits} digits; it has more; mend or "
+            "remove it"
+        ) from None
     if isinstance(value, dict):
         return text_field(value, field, place)
     if isinstance(value, str):
@@ -149,10 +185,21 @@ def _read_parquet(path: Path, part: str) -> tuple[str, ...]:
 
 
 def _decode(path: Path) -> str:
+    with readable(path):
+        data = path.read_bytes()
+    return decode(data, repr(str(path)))
+
+
+@contextlib.contextmanager
+def readable(path: str | Path) -> Iterator[None]:
+    """Raises InputError where the system does not let a file be read within the block."""
     try:
-        return decode(path.read_bytes(), repr(str(path)))
+        yield
     except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise InputError(
+            f"a text file must be readable; {str(path)!r} is not ({error.strerror or error}); "
+            "check its permissions, or give a copy"
+        ) from None
 
 
 def decode(data: bytes, place: str) -> str:
@@ -163,6 +210,18 @@ def decode(data: bytes, place: str) -> str:
         raise InputError(
             f"{place} must be UTF-8; byte {error.start} (0x{data[error.start]:02x}) is not; "
             "convert it to UTF-8"
+        ) from None
+
+
+def refuse_surrogates(text: str, place: str) -> None:
+    """Raises InputError where a text holds half a character, as JSON can write it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(error.start - 20, 0) : error.start + 20]
+        raise InputError(
+            f"{place} holds a lone surrogate, which is no character: {around!a}; mend its "
+            "\\u escapes"
         ) from None
 
 

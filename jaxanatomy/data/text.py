@@ -70,7 +70,8 @@ def load_text(source: str) -> Text:
     for prefix, load in (("tfds:", sources.load_tfds), ("hf:", sources.load_hf)):
         if source.startswith(prefix):
             return Text(source, load(source))
-    path, part = _path_and_part(source)
+    name, part = files.path_and_part(source)
+    path = Path(name)
     if path.suffix or os.path.exists(path) or len(path.parts) > 1:
         return Text(source, files.read_documents(path, part))
     raise _unknown(source)
@@ -91,14 +92,6 @@ def _built_in(name: str) -> tuple[str, ...]:
     return tuple(json.loads(folder.joinpath("sentences.json").read_text("utf-8"))[name])
 
 
-def _path_and_part(source: str) -> tuple[Path, str]:
-    """Splits PATH#PART; a '#' in the name of a file that exists belongs to the name."""
-    if "#" not in source or os.path.exists(source):
-        return Path(source), ""
-    path, _, part = source.rpartition("#")
-    return Path(path), part
-
-
 def _checked(name: str, documents: tuple[str, ...]) -> tuple[str, ...]:
     if isinstance(documents, str):
         raise InputError(f"the documents of {name!r} must be a tuple of strings; got one string")
@@ -110,9 +103,5 @@ def _checked(name: str, documents: tuple[str, ...]) -> tuple[str, ...]:
             raise InputError(
                 f"documents[{index}] of {name!r} is empty; remove it (documents count from 0)"
             )
-        if any("\ud800" <= character <= "\udfff" for character in document):
-            raise InputError(
-                f"documents[{index}] of {name!r} holds a lone surrogate, which is no character; "
-                "mend its \\u escapes"
-            )
+        files.refuse_surrogates(document, f"documents[{index}] of {name!r}")
     return documents

@@ -1,3 +1,4 @@
+import errno
 import json
 import sys
 
@@ -79,12 +80,36 @@ def test_parquet(tmp_path):
         ("t.jsonl", '["a"]', "", "line 1 .* with a field 'text' or a JSON string; got list"),
         ("t.jsonl", '{"a": 1, "b": 2}', "", "line 1 .* has no field 'text'; it has 'a', 'b'; name"),
         ("t.jsonl", "{}", "", "has no field 'text'; it has none"),
+        pytest.param(
+            *("t.jsonl", '"a"\n' + "[" * 10**5 + "]" * 10**5, ""),
+            r"^line 2 of .*t\.jsonl' is nested too deeply to be read; mend or remove it$",
+            id="deep",
+        ),
+        pytest.param(
+            *("t.jsonl", '{"text": "a", "id": ' + "9" * 5000 + "}", ""),
+            r"^a whole number in line 1 of .*t\.jsonl' must have at most 4300 digits; it has more",
+            id="digits",
+        ),
     ],
 )
 def test_malformed_files(name, content, part, message, write):
     with pytest.raises(InputError, match=message) as raised:
         read_documents(write(name, content), part)
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = write("t.txt", "a")
+    monkeypatch.setattr(type(path), "read_bytes", refuse)
+    with pytest.raises(InputError) as error:
+        read_documents(path)
+    assert str(error.value) == (
+        f"a text file must be readable; {str(path)!r} is not (Permission denied); check its "
+        "permissions, or give a copy"
+    )
 
 
 def test_a_folder_is_no_file(tmp_path):
@@ -121,3 +146,43 @@ def test_a_piece_ends_at_the_strongest_pause(monkeypatch):
     assert files.split_pieces("I\n\none two three four five") == ("I\n\none two three", "four five")
     assert files.split_pieces("short") == ("short",)
     assert files.split_pieces(" \n" * 50) == ()
+
+
+CODE = """
+    def method(self):
+        first = 1
+
+        second = 2
+    \t
+    def other(self):
+        return 3 \n
+"""
+
+
+@pytest.mark.parametrize("size", [12, 20, 30, 40, 50])
+def test_pieces_keep_the_indentation_of_their_first_line(size, monkeypatch):
+    monkeypatch.setattr(files, "PIECE", size)
+    pieces = files.split_pieces(CODE)
+    lines = [line.rstrip() for line in CODE.split("\n") if line.strip()]
+    begun = [line for line in lines if any(piece.split("\n")[0] == line for piece in pieces)]
+    assert pieces[0].startswith("    def")
+    if size >= 40:  # no line is cut
+        assert [line for piece in pieces for line in piece.split("\n") if line.strip()] == lines
+        assert len(begun) == len(pieces) > 1
+    for piece in pieces:
+        assert piece == piece.rstrip()
+        assert piece.split("\n")[0].strip()
+        # Of a line that is cut, the second part is not indented by the space it is cut at.
+        assert not piece.startswith(" ") or piece.startswith("    ")
+
+
+def test_documents_of_a_txt_keep_their_indentation(write):
+    path = write("t.txt", CODE)
+    whole = "    def method(self):\n        first = 1\n\n        second = 2\n"
+    assert read_documents(path) == (f"{whole}    \t\n    def other(self):\n        return 3",)
+    assert read_documents(path, "blank_lines") == (
+        "    def method(self):\n        first = 1",
+        "        second = 2",
+        "    def other(self):\n        return 3",
+    )
+    assert read_documents(path, "lines")[1] == "first = 1"
