@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import functools
 import glob
 import hashlib
 import itertools
@@ -21,7 +22,7 @@ from jaxanatomy.weights import cache
 
 # One document in so many is held out, by the hash of its text.
 HELD_OUT = 100
-RECIPE = "2"  # to be raised when the same sources give other documents, or another split
+RECIPE = "3"  # to be raised when the same sources give other documents, or another split
 
 # Questions by rule, without end: `GENERATED[source]` are the tasks of a source.
 GENERATED: dict[str, dict[str, Task]] = {
@@ -38,7 +39,8 @@ SOURCES: dict[str, str] = {
     "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt is cut into pieces, "
     "or by #lines, #blank_lines",
     sources.TFDS_FORM: "TensorFlow Datasets: field 'text' unless named",
-    sources.HF_FORM: "data sets of the Hugging Face hub; FILE may hold *",
+    sources.HF_FORM: "data sets of the Hugging Face hub; FILE may hold *; a commit as REVISION "
+    "makes it the same text for ever",
 }
 
 
@@ -67,19 +69,18 @@ class Corpus:
           InputError: They cannot be read, or one is no text.
         """
         for text, held_out in self.read():
-            if any("\ud800" <= character <= "\udfff" for character in text):
-                raise InputError(
-                    f"a document of {self.source!r} holds a lone surrogate, which is no "
-                    f"character: {text[:40]!a}; mend its \\u escapes"
-                )
+            files.refuse_surrogates(text, f"a document of {self.source!r}")
             yield text, "validation" if held_out else "train"
 
 
 def open_corpus(source: str) -> Corpus:
     """The documents behind a source; `hf:` and `tfds:` are fetched when they are read.
 
-    What they are is settled now: the commit of `hf:`, for which the hub is asked unless
-    the source names it, and the version of `tfds:`.
+    What they are is settled now: the commit of `hf:`, for which the hub is asked once in a
+    process unless the source names it, and the version of `tfds:`.
+
+    Parts of the same file named as two sources, as `a.txt#lines` and `a.txt#blank_lines`, are
+    not kept apart: what is held out of one may be trained on in the other.
 
     Args:
       source: One of the forms in `SOURCES` that is a text, not made by rule.
@@ -99,22 +100,22 @@ def open_corpus(source: str) -> Corpus:
     if source.startswith("hf:"):
         pinned = with_commit(source)
         return Corpus(source, f"{pinned} {read_as}", lambda: _read_parts(hf_parts(pinned)))
-    path, part = source, ""
-    if "#" in source and not os.path.exists(source):
-        path, _, part = source.rpartition("#")
+    path, part = files.path_and_part(source)
     if not os.path.splitext(path)[1] and os.sep not in path:
         choose("source", source, [*GENERATED, *library_text.KINDS, *SOURCES])
-    found = sorted(glob.glob(path)) if glob.has_magic(path) else [path]
+    found = [path] if os.path.exists(path) else sorted(glob.glob(path))
     if not found or not all(map(os.path.isfile, found)):
         raise InputError(f"there is no text file {path!r}; check the path")
-    # The same bytes are other documents in a file of another kind.
-    hashes = " ".join(f"{Path(name).suffix} {cache.file_sha256(Path(name))}" for name in found)
+    hashes = " ".join(map(_file_identity, found))
     parts = [partial(files.read_documents, name, _part_of(name, part)) for name in found]
     return Corpus(source, f"{hashes} {part} {read_as}", partial(_read_parts, parts))
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a document is in the validation split: equal documents are in the same."""
+    """Whether a document is in the validation split.
+
+    Documents that are equal but for white space are in the same.
+    """
     return _hash(text) % HELD_OUT == 0
 
 
@@ -122,7 +123,7 @@ def split_by_hash(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
     """Tells of each document whether it is held out.
 
     `is_held_out` decides. Where it holds out none, as of a few dozen documents, the one
-    with the smallest hash is held out, unless all documents are equal.
+    with the smallest hash is held out, unless all have the same: white space does not count.
 
     Args:
       texts: Those up to the first that is held out are kept in memory, about `HELD_OUT`.
@@ -135,15 +136,17 @@ def split_by_hash(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
         begun.append(text)
         if is_held_out(text):
             break
-    chosen = min(begun, key=lambda text: (not is_held_out(text), _hash(text)), default=None)
-    if len(set(begun)) == 1 and not is_held_out(chosen):
+    hashes = [_hash(text) for text in begun]
+    chosen = min(hashes, key=lambda each: (each % HELD_OUT != 0, each), default=None)
+    if len(set(hashes)) == 1 and chosen % HELD_OUT:
         chosen = None
-    yield from ((text, text == chosen) for text in begun)
+    yield from ((text, each == chosen) for text, each in zip(begun, hashes, strict=True))
     yield from ((text, is_held_out(text)) for text in texts)
 
 
 def _hash(text: str) -> int:
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    words = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(words, digest_size=8).digest()
     return int.from_bytes(digest)
 
 
@@ -157,6 +160,12 @@ def _read_parts(parts: list[Part]) -> Iterator[tuple[str, bool]]:
     return split_by_hash(text for text in texts if text.strip())
 
 
+def _file_identity(name: str) -> str:
+    # The same bytes are other documents in a file of another kind.
+    with files.readable(name):
+        return f"{Path(name).suffix} {cache.file_sha256(Path(name))}"
+
+
 def _part_of(name: str, part: str) -> str:
     """What a document of a file is; of one long text nothing could be held out."""
     return part or ("pieces" if name.endswith(".txt") else "")
@@ -164,15 +173,13 @@ def _part_of(name: str, part: str) -> str:
 
 def _tfds_builder(source: str) -> Any:
     """The builder of a TensorFlow data set, whose version is that of the installed code."""
-    name, *split = source.removeprefix("tfds:").partition("#")[0].split(":", 1)
-    if not split:
+    name, split, _ = sources.parse_tfds(source)
+    if split is None:
         raise InputError(
             f"{source!r} must name the split to train on, as in tfds:NAME:train; add it"
         )
-    import tensorflow_datasets as tfds
-
     try:
-        return tfds.builder(name, file_format="array_record")
+        return sources.array_record_builder(name)
     except Exception as error:  # whatever the library or the network throws is for the user
         raise InputError(
             f"cannot open {source!r}: {files.first_line(error)}; check the name"
@@ -189,61 +196,60 @@ def with_commit(source: str, find_commit: Callable[[str, str | None], str] | Non
     Raises:
       InputError: The source is malformed, or its commit cannot be found.
     """
-    where, mark, field = source.partition("#")
-    repository, colon, file = where.removeprefix("hf:").partition(":")
-    name, _, revision = repository.partition("@")
-    if name.count("/") != 1:
-        raise InputError(f"a source of this kind is written {sources.HF_FORM}; got {source!r}")
-    if not re.fullmatch("[0-9a-f]{40}", revision):
-        try:
-            revision = (find_commit or _commit_on_hub)(name, revision or None)
-        except Exception as error:  # as above
-            raise InputError(
-                f"cannot find the commit of {source!r}: {files.first_line(error)}; check the name, "
-                f"the revision and the connection, or name the commit: hf:{name}@COMMIT"
-            ) from None
-    return f"hf:{name}@{revision}{colon}{file}{mark}{field}"
+    hub = sources.HubSource.parse(source)
+    if re.fullmatch("[0-9a-f]{40}", hub.revision or ""):
+        return source
+    try:
+        commit = (find_commit or _commit_on_hub)(hub.repo, hub.revision)
+    except Exception as error:  # as above
+        raise InputError(
+            f"cannot find the commit of {source!r}: {files.first_line(error)}; check the name, "
+            f"the revision and the connection, or name the commit: hf:{hub.repo}@COMMIT"
+        ) from None
+    return str(dataclasses.replace(hub, revision=commit))
 
 
+@functools.cache
 def _commit_on_hub(name: str, revision: str | None) -> str:
+    """Asked once in a process: all seeds and arms of a run read the same text."""
     import huggingface_hub
 
     return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
 
 
 def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) -> list[Part]:
-    """What reads each file of a hub source, whose FILE may be a pattern.
+    """What reads each file of a hub source, whose FILE may be a pattern, or the only one.
 
     Args:
       source: `sources.HF_FORM`.
       list_files: By default `huggingface_hub.list_repo_files`.
 
     Raises:
-      InputError: The files cannot be listed, or none matches.
+      InputError: The files cannot be listed, none matches, or none is named of several.
     """
-    where, _, field = source.partition("#")
-    repository, _, file = where.removeprefix("hf:").partition(":")
-    if not glob.has_magic(file):
-        return [_hf_part(where, file, field)]
-    name, _, revision = repository.partition("@")
+    hub = sources.HubSource.parse(source)
+    if hub.file and not glob.has_magic(hub.file):
+        return [_hf_part(hub, hub.file)]
     if list_files is None:
         import huggingface_hub
 
         list_files = huggingface_hub.list_repo_files
     try:
-        names = list_files(name, repo_type="dataset", revision=revision or None)
+        names = list_files(hub.repo, repo_type="dataset", revision=hub.revision)
     except Exception as error:  # whatever the library or the network throws is for the user
         raise InputError(
             f"cannot list the files of {source!r}: {files.first_line(error)}; check the name, "
             "the revision and the connection"
         ) from None
-    found = sorted(fnmatch.filter(names, file))
+    if not hub.file:
+        return [_hf_part(hub, sources.only_file(source, names))]
+    found = [hub.file] if hub.file in names else sorted(fnmatch.filter(names, hub.file))
     if not found:
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise InputError(f"no file of {source!r} matches; there are {shown}; mend the pattern")
-    return [_hf_part(f"hf:{repository}:{one}", one, field) for one in found]
+    return [_hf_part(hub, one) for one in found]
 
 
-def _hf_part(where: str, file: str, field: str) -> Part:
-    part = _part_of(file, field)
-    return partial(sources.load_hf, f"{where}#{part}" if part else where)
+def _hf_part(hub: sources.HubSource, file: str) -> Part:
+    part = _part_of(file, hub.field or "")
+    return partial(sources.load_hf, str(dataclasses.replace(hub, file=file, field=part)))

@@ -4,6 +4,7 @@ Both libraries are imported only when a source asks for them, and neither
 TensorFlow nor PyTorch is needed.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
@@ -20,6 +21,39 @@ _HF = re.compile(
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class HubSource:
+    """A source in `HF_FORM`, taken apart; what it leaves out is None."""
+
+    repo: str
+    revision: str | None
+    file: str | None
+    field: str | None
+
+    @classmethod
+    def parse(cls, source: str) -> "HubSource":
+        """Takes a source apart.
+
+        Raises:
+          InputError: The source is malformed.
+        """
+        return cls(**_parse(_HF, source, HF_FORM).groupdict())
+
+    def __str__(self) -> str:
+        parts = (("@", self.revision), (":", self.file), ("#", self.field))
+        return f"hf:{self.repo}" + "".join(mark + part for mark, part in parts if part)
+
+
+def parse_tfds(source: str) -> tuple[str, str | None, str | None]:
+    """NAME[/CONFIG], SPLIT and FIELD of a source in `TFDS_FORM`.
+
+    Raises:
+      InputError: The source is malformed.
+    """
+    match = _parse(_TFDS, source, TFDS_FORM)
+    return match["name"], match["split"], match["field"]
+
+
 def load_tfds(source: str, builder: Callable[[str], Any] | None = None) -> tuple[str, ...]:
     """The documents of a split of a TensorFlow data set, prepared first if need be.
 
@@ -27,16 +61,15 @@ def load_tfds(source: str, builder: Callable[[str], Any] | None = None) -> tuple
       source: `TFDS_FORM`. SPLIT may be a slice, "train[:100]"; all its documents are
         held in memory, so slice what is large.
       builder: From NAME[/CONFIG] to an object with `download_and_prepare()` and
-        `as_data_source(split=...)`; by default `tfds.builder` with array_record
-        files, which are read without TensorFlow.
+        `as_data_source(split=...)`; by default `array_record_builder`.
 
     Raises:
       InputError: The source is malformed, cannot be prepared, or lacks the field.
     """
-    match = _parse(_TFDS, source, TFDS_FORM)
-    split = match["split"] or "test"
+    name, split, field = parse_tfds(source)
+    split, field = split or "test", field or files.DEFAULT_FIELD
     try:
-        dataset = (builder or _array_record_builder)(match["name"])
+        dataset = (builder or array_record_builder)(name)
         dataset.download_and_prepare()
         records = dataset.as_data_source(split=split)
     except Exception as error:  # Whatever the library or the network throws is for the user.
@@ -44,14 +77,14 @@ def load_tfds(source: str, builder: Callable[[str], Any] | None = None) -> tuple
             f"cannot load split {split!r} of {source!r}: {files.first_line(error)}; check the "
             "name, the split and the connection"
         ) from None
-    field = match["field"] or files.DEFAULT_FIELD
     return tuple(
         files.text_field(records[index], field, f"record {index} of {source!r}")
         for index in range(len(records))
     )
 
 
-def _array_record_builder(name: str) -> Any:
+def array_record_builder(name: str) -> Any:
+    """The builder of a data set from NAME[/CONFIG]; its files are read without TensorFlow."""
     import tensorflow_datasets as tfds
 
     return tfds.builder(name, file_format="array_record")
@@ -74,16 +107,16 @@ def load_hf(
     Raises:
       InputError: The source is malformed, cannot be fetched, or is not readable.
     """
-    match = _parse(_HF, source, HF_FORM)
+    hub = HubSource.parse(source)
     if list_files is None or download is None:
         import huggingface_hub
 
         list_files = list_files or huggingface_hub.list_repo_files
         download = download or huggingface_hub.hf_hub_download
-    where = {"repo_type": "dataset", "revision": match["revision"]}
+    where = {"repo_type": "dataset", "revision": hub.revision}
     try:
-        file = match["file"] or _only_file(source, list_files(match["repo"], **where))
-        path = download(match["repo"], file, **where)
+        file = hub.file or only_file(source, list_files(hub.repo, **where))
+        path = download(hub.repo, file, **where)
     except InputError:
         raise
     except Exception as error:  # Whatever the library or the network throws is for the user.
@@ -91,11 +124,15 @@ def load_hf(
             f"cannot fetch {source!r}: {files.first_line(error)}; check the name, the revision, "
             "the file and the connection"
         ) from None
-    return files.read_documents(path, match["field"] or "")
+    return files.read_documents(path, hub.field or "")
 
 
-def _only_file(source: str, names: Sequence[str]) -> str:
-    """The one file of a repository that can be read as a text."""
+def only_file(source: str, names: Sequence[str]) -> str:
+    """The one of the files of a repository that can be read as a text.
+
+    Raises:
+      InputError: There is none, or there are several.
+    """
     readable = sorted(name for name in names if PurePosixPath(name).suffix in files.READERS)
     if len(readable) == 1:
         return readable[0]

@@ -1,13 +1,17 @@
+import errno
 import hashlib
 import itertools
 import json
 from types import SimpleNamespace
+from typing import get_args
 
+import huggingface_hub
 import pytest
 import tensorflow_datasets as tfds
 
 from jaxanatomy.data import corpora, files, library_text, sources
 from jaxanatomy.data.corpora import hf_parts, is_held_out, open_corpus, split_by_hash
+from jaxanatomy.data.questions import Split
 from jaxanatomy.errors import InputError
 
 DOCUMENTS = tuple(f"document {index} of many\n\nwith two paragraphs" for index in range(500))
@@ -36,13 +40,38 @@ def test_a_file_is_split_by_the_content_of_its_documents(tmp_path):
 
 def test_of_a_few_documents_the_one_with_the_smallest_hash_is_held_out(tmp_path):
     few = [text for text in DOCUMENTS if not is_held_out(text)][:30]
-    smallest = min(few, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest())
+    smallest = min(
+        few,
+        key=lambda text: hashlib.blake2b(
+            text.replace("\n\n", " ").encode(), digest_size=8
+        ).digest(),
+    )
     given = [*few, " ", smallest]
     corpus = open_corpus(str(write_jsonl(tmp_path / "a.jsonl", given)))
     assert documents(corpus, "validation") == [smallest, smallest]
     assert documents(corpus, "train") == [text for text in few if text != smallest]
-    write_jsonl(tmp_path / "a.jsonl", [few[0]] * 3)  # something must be left to train on
+    # Something must be left to train on.
+    write_jsonl(tmp_path / "a.jsonl", [few[0], few[0], f"{few[0]}\n"])
     assert documents(open_corpus(str(tmp_path / "a.jsonl")), "validation") == []
+
+
+def test_documents_that_differ_in_white_space_alone_are_on_one_side(tmp_path):
+    documents = [f"line {index} of\n  many" for index in range(600)]
+    changed = [f"{text}\n" for text in documents], [text.replace("  ", "\t") for text in documents]
+    copies = (documents, *changed)
+    for count in (10, 600):  # a few, and enough for a hundredth
+        given = [text for kind in copies for text in kind[:count]]
+        corpus = open_corpus(str(write_jsonl(tmp_path / "a.jsonl", given)))
+        pairs = list(corpus.documents())
+        assert [text for text, _ in pairs] == given
+        sides = [
+            {" ".join(text.split()) for text, own in pairs if own == each}
+            for each in get_args(Split)
+        ]
+        assert not sides[0] & sides[1]
+        assert len(sides[0] | sides[1]) == count
+        assert sides[0]
+        assert sides[1]
 
 
 def test_documents_wait_only_for_the_first_that_is_held_out():
@@ -111,6 +140,30 @@ def test_the_identity_follows_the_kind_of_file_and_the_way_of_reading(tmp_path, 
             patched.setattr(corpora, name, 7)
             found.add(open_corpus(str(path)).identity)
     assert len(found) == 4
+
+
+def test_a_pattern_that_is_the_name_of_a_file_is_that_file(tmp_path):
+    for name, text in (("c[1]", "the file"), ("c1", "what the pattern matches")):
+        write_jsonl(tmp_path / f"{name}.jsonl", [text], field="body")
+    (document,) = open_corpus(f"{tmp_path}/c[1].jsonl#body").read()
+    assert document == ("the file", False)
+    (tmp_path / "c[1].jsonl").unlink()
+    (document,) = open_corpus(f"{tmp_path}/c[1].jsonl#body").read()
+    assert document == ("what the pattern matches", False)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = write_jsonl(tmp_path / "a.jsonl", DOCUMENTS)
+    monkeypatch.setattr(corpora.cache, "hash_file", refuse)
+    with pytest.raises(InputError) as error:
+        open_corpus(str(path))
+    assert str(error.value) == (
+        f"a text file must be readable; {str(path)!r} is not (Permission denied); check its "
+        "permissions, or give a copy"
+    )
 
 
 def test_library_documents_are_split_by_file(monkeypatch):
@@ -187,6 +240,12 @@ def test_a_pattern_of_a_hub_source_becomes_its_files(monkeypatch):
     assert part() == ("hf:me/set:data/a.parquet",)
     (part,) = hf_parts("hf:me/set:a.txt", list_files)
     assert part() == ("hf:me/set:a.txt#pieces",)
+    (part,) = hf_parts("hf:me/set@v1", lambda name, **where: ["README.md", "book.txt"])
+    assert part() == ("hf:me/set@v1:book.txt#pieces",)
+    (part,) = hf_parts("hf:me/set:c[1].txt#lines", lambda name, **where: ["c1.txt", "c[1].txt"])
+    assert part() == ("hf:me/set:c[1].txt#lines",)
+    with pytest.raises(InputError, match=r"must hold one file ending in .*; it holds 3 \("):
+        hf_parts("hf:me/set", list_files)
     with pytest.raises(InputError, match=r"no file of 'hf:me/set:no/.' matches; there are data/b"):
         hf_parts("hf:me/set:no/*", list_files)
 
@@ -214,6 +273,25 @@ def test_a_hub_source_is_that_of_a_commit(monkeypatch):
     ]
     with pytest.raises(InputError, match=r"^a source of this kind is written hf:OWNER/DATASET"):
         corpora.with_commit("hf:set", lambda *asked: pytest.fail("asked"))
+
+
+def test_the_hub_is_asked_once_in_a_process(monkeypatch):
+    commits = itertools.count()
+
+    class Hub:
+        def dataset_info(self, name, revision):
+            return SimpleNamespace(sha=f"{name} {revision} {next(commits)}")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    corpora._commit_on_hub.cache_clear()
+    try:
+        identities = [
+            open_corpus(source).identity.split(":")[1]
+            for source in ("hf:me/set:a*", "hf:me/set:a*", "hf:me/set:b*", "hf:me/set@v1:a*")
+        ]
+    finally:
+        corpora._commit_on_hub.cache_clear()
+    assert identities == [*["me/set@me/set None 0"] * 3, "me/set@me/set v1 1"]
 
 
 def test_another_commit_is_another_corpus_and_nothing_is_fetched_before_it_is_read(monkeypatch):
