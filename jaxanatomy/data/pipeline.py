@@ -19,7 +19,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus
+from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus, with_commit
 from jaxanatomy.data.mixture import Dealer, Schedule
 from jaxanatomy.data.questions import Split
 from jaxanatomy.data.sequences import GeneratedRows, Row, StreamRows, TokenBatch
@@ -27,10 +27,11 @@ from jaxanatomy.data.vocabulary import tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
-# Steps that can be asked for: more than any run has.
-ENDLESS = 2**31
+# That can be asked for: more than any run has.
+MOST_STEPS = 2**31
 # More threads only wait for each other: most of a row is Python.
 THREADS, PREFETCHED = 2, 8
+SET_BACK = "set it back or begin a new run"
 
 
 class Pipeline:
@@ -81,7 +82,7 @@ class Pipeline:
         }
         self._streams = {name: _prepare(self._corpora[name], tokenizer) for name in self._corpora}
         sources = [self._training_rows(name) for name in schedule.sources]
-        dealer = Dealer(schedule, rows, ENDLESS)
+        dealer = Dealer(schedule, rows, MOST_STEPS)
         mixed = grain.MapDataset.select_from_datasets(sources, dealer)
         self._batches = mixed.batch(self.host_rows)
 
@@ -136,7 +137,9 @@ class Pipeline:
             "seed": self._seed,
             "tokenizer": tokenizer_sha256(self._tokenizer)[:16],
             "mixtures": [
-                [first, dict(zip(mix.sources, mix.weights, strict=True))] for first, mix in stages
+                # Pairs, as rows are dealt in their order.
+                [first, [list(part) for part in zip(mix.sources, mix.weights, strict=True)]]
+                for first, mix in stages
             ],
             "sources": {
                 name: _digest(self._corpora[name].identity) if name in self._corpora else "rule"
@@ -149,10 +152,12 @@ class Pipeline:
         now = self.settings(state["step"])
         for name, value in now.items():
             # Through JSON, as the state may have been.
-            if json.dumps(state.get(name), sort_keys=True) != json.dumps(value, sort_keys=True):
+            before = state.get(name)
+            if json.dumps(before, sort_keys=True) != json.dumps(value, sort_keys=True):
+                remedy = _remedy(before, value) if name == "sources" else SET_BACK
                 raise InputError(
-                    f"the data of a run that goes on must be the same; {name} was "
-                    f"{state.get(name)} and is {value}; set it back or begin a new run"
+                    f"the data of a run that goes on must be the same; {name} was {before} and is "
+                    f"{value}; {remedy}"
                 )
 
     def read(self, step: int) -> Iterator[Row]:
@@ -230,6 +235,19 @@ class Batches:
         if self._rows is not None:
             self._rows.close()
         self._rows = None
+
+
+def _remedy(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
+    """What to do where sources have other text; that of the hub cannot be set back."""
+    changed = [name for name in now if (before or {}).get(name) != now[name]]
+    pinned = {name: with_commit(name) for name in changed if name.startswith("hf:")}
+    names = [each for name, each in pinned.items() if each != name]
+    if not names:
+        return SET_BACK
+    return (
+        "the hub may have another commit now; begin a new run with the commit named in its "
+        f"source, which then stays the same: {', '.join(names)}"
+    )
 
 
 def _prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict:

@@ -5,8 +5,10 @@ import pytest
 
 from jaxanatomy.data import corpora
 from jaxanatomy.data.bpe import END, train
+from jaxanatomy.data.files import read_documents
 from jaxanatomy.data.mixture import Mixture, Schedule
 from jaxanatomy.data.pipeline import Pipeline
+from jaxanatomy.data.questions import document
 from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.data.tfds_builder import prepare
 from jaxanatomy.errors import InputError
@@ -196,6 +198,43 @@ def test_a_state_of_other_data_is_refused(make, change, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_mixture_in_another_order_is_another(tokenizer, sources):
+    one, other = (
+        Pipeline(Schedule(((0, Mixture(names, (0.5, 0.5))),)), tokenizer, rows=1, length=LENGTH)
+        for names in (tuple(sources[:2]), tuple(sources[1::-1]))
+    )
+    assert (next(one.batches()).token_BT != next(other.batches()).token_BT).any()
+    state = json.loads(json.dumps(one.batches().state(), sort_keys=True))
+    with pytest.raises(InputError, match="must be the same; mixtures was "):
+        other.batches(state)
+    one.batches(state)
+
+
+def test_a_state_of_another_commit_says_to_name_one(tokenizer, sources, monkeypatch):
+    parts = [lambda: read_documents(sources[0])]
+    monkeypatch.setattr(corpora, "hf_parts", lambda source: parts)
+    pinned = f"hf:me/pinned@{'c' * 40}"
+    mixture = Mixture(("hf:me/set@v1:*.jsonl#text", pinned, sources[1]), (0.5, 0.25, 0.25))
+
+    def pipeline(commit):
+        monkeypatch.setattr(corpora, "_commit_on_hub", lambda name, revision: commit)
+        return Pipeline(Schedule(((0, mixture),)), tokenizer, rows=ROWS, length=LENGTH)
+
+    state = pipeline("a" * 40).batches().state()
+    pipeline("a" * 40).batches(state)
+    with pytest.raises(InputError) as error:
+        pipeline("b" * 40).batches(state)
+    assert "must be the same; sources was {" in str(error.value)
+    assert str(error.value).endswith(
+        "; the hub may have another commit now; begin a new run with the commit named in its "
+        f"source, which then stays the same: hf:me/set@{'b' * 40}:*.jsonl#text"
+    )
+    assert "\n" not in str(error.value)
+    state["sources"][pinned] = "0"  # as of another way of reading
+    with pytest.raises(InputError, match=r"; set it back or begin a new run$"):
+        pipeline("a" * 40).batches(state)
+
+
 def test_a_state_of_another_tokenizer_or_text_is_refused(make, sources):
     state = make().batches().state()
     with pytest.raises(InputError, match="must be the same; tokenizer was "):
@@ -251,6 +290,21 @@ def test_held_out_batches_hold_what_is_never_trained_on(make, tokenizer):
         assert_equal(batches, held_out[source])
 
 
+@pytest.mark.parametrize("name", corpora.GENERATED)
+def test_held_out_rows_of_what_is_made_by_rule_are_questions_never_trained_on(name, tokenizer):
+    mixture = Schedule(((0, Mixture((name,), (1.0,))),))
+    pipeline = Pipeline(mixture, tokenizer, rows=ROWS, length=400, seed=3)
+    (asked,) = pipeline.held_out(ROWS)[name]
+    told = pipeline.batches().next()
+    for batch, seed, split in ((asked, 0, "validation"), (told, 3, "train")):
+        for at, row in enumerate(batch.token_BT):
+            text = tokenizer.decode(row)
+            numbers = range(at * 401, at * 401 + 20)
+            made = [document(corpora.GENERATED[name], seed, n, split) for n in numbers]
+            assert END.join(made).startswith(text)
+            assert len(text) > 100
+
+
 def test_runs_of_all_seeds_are_judged_by_the_same(tokenizer, sources):
     for source in ("arithmetic", sources[0]):
         mixture = Schedule(((0, Mixture((source,), (1.0,))),))
@@ -280,7 +334,7 @@ def test_few_held_out_rows_are_spread_over_all_that_a_source_has(make):
 def test_shares_are_those_of_the_first_mixture(make):
     pipeline = make(length=8)
     (_, first), *_ = pipeline.settings(0)["mixtures"]
-    assert pipeline.shares == first
+    assert pipeline.shares == dict(first)
 
 
 def test_held_out_rows_that_are_wanting_weigh_nothing(make):
