@@ -5,6 +5,7 @@ exponentiated in float64.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -257,6 +258,28 @@ def paired_interval(values: Sequence[float], level: float = 0.95) -> tuple[float
         return float("nan"), float("nan")
     half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share: where the true one may lie, inside 0 to 1.
+
+    Other than mean -+ z s / sqrt(n) it keeps a width where all of a few trials came out alike.
+
+    Args:
+      share: Of the trials that succeeded; may be a mean of several such shares.
+      count: How many trials.
+      level: Coverage of the interval.
+
+    Raises:
+      InputError: There is no trial.
+    """
+    if count < 1:
+        raise InputError(f"the interval of a share needs at least one trial; got {count}")
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    low, high = ((middle + side * half) / (1 + z * z / count) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def student_difference(

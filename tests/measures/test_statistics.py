@@ -15,6 +15,7 @@ from jaxanatomy.measures.statistics import (
     perplexity,
     spearman,
     spearman_interval,
+    wilson_interval,
     z_score,
 )
 
@@ -150,6 +151,23 @@ def test_spearman_interval_of_constant_values_is_unknown():
     assert np.isnan(spearman_interval([1.0, 1.0], [1.0, 2.0], samples=10)).all()
 
 
+@pytest.mark.parametrize(("right", "count"), [(0, 40), (1, 1), (8, 40), (100, 100), (37, 100)])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_wilson_interval_agrees_with_scipy(right, count, level):
+    found = scipy.stats.binomtest(right, count).proportion_ci(level, method="wilson")
+    assert wilson_interval(right / count, count, level) == pytest.approx(
+        (found.low, found.high), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.123, 0.5, 1.0])
+def test_the_ends_of_wilsons_interval_are_z_standard_errors_from_the_share(share):
+    """The equation that it solves, at shares that are no whole number of trials, too."""
+    for end in wilson_interval(share, 30):
+        error = math.sqrt(end * (1 - end) / 30)
+        assert abs(share - end) == pytest.approx(1.959963984540054 * error, abs=1e-9)
+
+
 def test_z_score():
     assert z_score(5.0, [1.0, 2.0, 3.0]) == pytest.approx(3.0, abs=1e-12)
     assert math.isnan(z_score(5.0, [2.0, 2.0]))
@@ -164,6 +182,7 @@ def test_z_score():
             lambda: paired_bootstrap(np.ones(2), np.ones(2), np.arange(2), samples=0),
             "at least one sample; got 0",
         ),
+        (lambda: wilson_interval(0.0, 0), "at least one trial; got 0"),
     ],
 )
 def test_bad_input_is_refused(make, message):
