@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.data.primitives import REPEATED, SEQUENCE
 from jaxanatomy.data.questions import Question
 from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import paired_interval
+from jaxanatomy.measures.statistics import paired_interval, wilson_interval
 
 Row = Mapping[str, Any]
 CURVE, FINAL = "curve", "final"
+# A word of the second half that is not among those repeated; by where the repetition starts.
+_COPYING = float(np.mean([1 / (SEQUENCE - REPEATED - at) for at in range(SEQUENCE - REPEATED)]))
 
 
 def accuracies(asked: Sequence[Question], right_Q: np.ndarray) -> dict[str, Any]:
@@ -41,6 +44,25 @@ def accuracies(asked: Sequence[Question], right_Q: np.ndarray) -> dict[str, Any]
         "chance": float(np.mean([each["chance"] for each in by_task.values()])),
         "accuracy_by_task": by_task,
     }
+
+
+def guessing(task: str, chance: float) -> float:
+    """The share of a primitive's questions that guessing answers at best.
+
+    In copying (`data.primitives`) ten words are followed by five of them, from word `start` on,
+    which is uniform in 0 to 4; word `start` + 5 is asked for. So the answer always stands in the
+    second half, and is never repeated. A guesser that goes by these two alone, and not by the
+    order of the words, chooses among the 5 - `start` words of the second half that are not
+    repeated. It answers (1/5 + 1/4 + 1/3 + 1/2 + 1) / 5 = 45.7 % without copying anything,
+    where chance among all choices is 10 %.
+
+    The values of an assignment are in an order of their own: there guessing reaches chance.
+
+    Args:
+      task: Name of the primitive.
+      chance: Of guessing among all choices.
+    """
+    return max(chance, _COPYING) if task.startswith("copying") else chance
 
 
 def point_fields(point: Any, at: int) -> dict[str, Any]:
@@ -93,15 +115,26 @@ def diverged(rows: Iterable[Row], arm: str) -> set[int]:
     return {row["seed"] for row in finals if row["reason"]}
 
 
+def stopped(rows: Iterable[Row]) -> set[tuple[str, int]]:
+    """Arm and seed of all that have diverged so far.
+
+    Beside seeds that go on, one that has stopped has rows to the end, with the finite losses of
+    parameters that no longer change: they say nothing about its arm.
+    """
+    return {(row["arm"], row["seed"]) for row in rows if "arm" in row and row["reason"]}
+
+
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
     Returns:
       `arms`: for each arm `seeds`, `diverged`, `steps`, `tokens`, `flops`, of one seed; means
-      over the seeds of `seconds`, `tokens_per_second` and `mfu`; and for `eval_nll` and
+      over the seeds of `seconds`, `tokens_per_second` and `mfu`; for `eval_nll` and
       `accuracy` a dict of `mean`, `ci95` over seeds, and the difference from the baseline
-      with the same seeds, `against_baseline` and its `against_ci95` (Student's, paired). What
-      cannot be had is None. A seed that has diverged counts in none of these four.
+      with the same seeds, `against_baseline` and its `against_ci95` (Student's, paired); and
+      `accuracy_by_task`, of each primitive `mean` over seeds, its `ci95` over questions (see
+      `_answered`), `chance` and number of `questions`. What cannot be had is None. A seed that
+      has diverged counts in no mean; where all have, they count in the three of speed.
     """
     finals = [row for row in rows if row.get("kind") == FINAL]
     by_arm: dict[str, dict[int, Row]] = {}
@@ -120,6 +153,10 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
             **{field: _mean(field, seeds) for field in ("seconds", "tokens_per_second", "mfu")},
             "chance": first["chance"],
             **{field: _compared(field, seeds, baseline) for field in ("eval_nll", "accuracy")},
+            "accuracy_by_task": {
+                task: _answered([row["accuracy_by_task"][task] for row in seeds.values()])
+                for task in first["accuracy_by_task"]
+            },
         }
     return {"arms": arms}
 
@@ -138,8 +175,29 @@ def _compared(field: str, seeds: Mapping[int, Row], baseline: Mapping[int, Row])
     return found
 
 
+def _answered(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What an arm answers of one primitive, from the accuracies of its seeds.
+
+    The interval is Wilson's at the mean over seeds, for as many questions as one seed was asked.
+    All seeds are asked the same ones, and seeds that guess by the same habit are right in the
+    same ones, so that more seeds are no more questions; where seeds do differ it is wider than
+    it need be. Student's over seeds would have no width where a few seeds happen to agree. It
+    says what these seeds would answer of other questions, not what other seeds would.
+    """
+    values = [each["accuracy"] for each in found if each["accuracy"] is not None]
+    mean, questions = (float(np.mean(values)) if values else None), found[0]["questions"]
+    return {
+        "mean": mean,
+        "ci95": None if mean is None else [*wilson_interval(mean, questions)],
+        "chance": found[0]["chance"],
+        "questions": questions,
+    }
+
+
 def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
-    values = [row[field] for row in seeds.values()]
+    # One that stops early has taken less time than those whose steps stand beside it.
+    living = [row for row in seeds.values() if not row["reason"]]
+    values = [row[field] for row in living or seeds.values()]
     return None if None in values else float(np.mean(values))
 
 

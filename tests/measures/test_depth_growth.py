@@ -1,12 +1,21 @@
 """Summary of depth growth against literal numbers."""
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 
-from jaxanatomy.measures.depth_growth import accuracies, final_fields, point_fields, summarise
+from jaxanatomy.data.primitives import PRIMITIVES, REPEATED, SEQUENCE
+from jaxanatomy.measures.depth_growth import (
+    accuracies,
+    final_fields,
+    guessing,
+    point_fields,
+    stopped,
+    summarise,
+)
 from jaxanatomy.train.points import Point
 
 
@@ -28,10 +37,15 @@ def test_accuracy_is_the_mean_of_the_tasks_not_of_the_questions():
     assert found["chance"] == pytest.approx(0.15)
 
 
+def asked(accuracy):
+    return {"accuracy": accuracy, "chance": 0.1, "questions": 40}
+
+
 def final(arm, seed, nll, accuracy, reason="", mfu=None):
     labels = {"kind": "final", "arm": arm, "seed": seed, "step": 9, "tokens": 90, "flops": 900}
     values = {"seconds": 1.0 + seed, "chance": 0.2, "eval_nll": nll, "accuracy": accuracy}
     values |= {"tokens_per_second": 90.0 / (1 + seed), "mfu": mfu}
+    values |= {"accuracy_by_task": {"copying": asked(accuracy), "math": asked(0.5)}}
     return {**labels, **values, "reason": reason}
 
 
@@ -57,6 +71,67 @@ def test_throughput_is_a_mean_over_seeds_and_mfu_none_where_one_is():
     assert found["tokens_per_second"] == pytest.approx((90 + 45 + 30) / 3)
     assert found["mfu"] == pytest.approx(0.2)
     assert summarise([*rows, final("baseline", 3, 2.0, 0.3)])["arms"]["baseline"]["mfu"] is None
+
+
+def test_a_seed_that_stopped_early_makes_its_arm_no_faster():
+    rows = [final("midas", seed, 2.0, 0.3, mfu=0.1) | {"seconds": 100.0} for seed in (0, 1)]
+    early = {"seconds": 1.0, "tokens_per_second": 1000.0}
+    rows.append(final("midas", 2, None, None, "diverged") | early)
+    found = summarise(rows)["arms"]["midas"]
+    assert (found["seconds"], found["tokens_per_second"]) == (100.0, (90 + 45) / 2)
+    assert found["mfu"] == pytest.approx(0.1)  # not None, as it is for the one that stopped
+    rows = [row | {"reason": "diverged"} for row in rows]
+    found = summarise(rows)["arms"]["midas"]
+    assert (found["seconds"], found["mfu"]) == (67.0, None)
+
+
+def test_a_primitive_has_wilsons_interval_for_the_questions_of_one_seed():
+    rows = [final("midas", seed, 2.0, share) for seed, share in enumerate((0.2, 0.3, 0.4))]
+    rows.append(final("midas", 3, None, None, "diverged"))
+    found = summarise(rows)["arms"]["midas"]["accuracy_by_task"]
+    assert list(found) == ["copying", "math"]
+    expected = binomtest(12, 40).proportion_ci(method="wilson")
+    assert found["copying"] == {
+        "mean": pytest.approx(0.3),
+        "ci95": pytest.approx([expected.low, expected.high]),
+        "chance": 0.1,
+        "questions": 40,
+    }
+    # As wide with one seed, and no narrower where all agree.
+    alike = [final("midas", seed, 2.0, 0.3) for seed in (0, 1, 2)]
+    for own in (alike, alike[:1]):
+        assert summarise(own)["arms"]["midas"]["accuracy_by_task"]["copying"]["ci95"] == (
+            pytest.approx([expected.low, expected.high])
+        )
+    lost = summarise(rows[3:])["arms"]["midas"]["accuracy_by_task"]["copying"]
+    assert (lost["mean"], lost["ci95"], lost["questions"]) == (None, None, 40)
+
+
+def test_who_stopped_is_known_before_its_arm_has_ended():
+    rows = [{"kind": "curve", "arm": "midas", "seed": 1, "reason": reason} for reason in ("", "x")]
+    rows += [final("lidas", 0, None, None, "diverged"), final("lidas", 1, 2.0, 0.3)]
+    assert stopped(rows) == {("midas", 1), ("lidas", 0)}
+    assert stopped(rows[:1]) == set()
+
+
+@pytest.mark.parametrize("task", ["copying_random", "copying_real"])
+def test_guessing_copies_nothing_and_is_right_where_one_word_is_left(task):
+    """A guesser that reads prompts: words of the second half that are not among those repeated."""
+    rng = random.Random(0)
+    found = []
+    for _ in range(4000):
+        question = PRIMITIVES[task](rng)
+        words = question.prompt.removeprefix("Fill in the blank:\n").split(" ____")[0].split()
+        second, repeated = words[REPEATED:SEQUENCE], words[SEQUENCE:]
+        left = [word for word in second if word not in repeated]
+        right = question.choices[question.answer].strip()
+        found.append((right in left) / len(left))
+    assert guessing(task, 0.1) == pytest.approx(np.mean(found), abs=0.02)
+    assert guessing(task, 0.1) == pytest.approx((1 / 5 + 1 / 4 + 1 / 3 + 1 / 2 + 1) / 5)
+
+
+def test_guessing_reaches_chance_in_assignments():
+    assert guessing("assignment_basic_0", 0.2) == 0.2
 
 
 def test_one_seed_has_no_interval_and_a_diverged_one_no_mean():

@@ -5,14 +5,17 @@ import json
 import numpy as np
 import pytest
 
+from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.growth.depth_arms import arm_names
 from jaxanatomy.measures.depth_growth import summarise
 from jaxanatomy.records import read_run
 from jaxanatomy.report import write_report
 from jaxanatomy.report.depth_growth import figures
-from jaxanatomy.report.depth_growth.report import depth_growth_report, summary_table
-from jaxanatomy.train.metrics import read_metrics
+from jaxanatomy.report.depth_growth.primitives import primitives_table
+from jaxanatomy.report.depth_growth.report import _verdicts, depth_growth_report, summary_table
+from jaxanatomy.train.metrics import NO_PEAK, read_metrics
 
+TASKS = ("copying_real", "assignment_basic_0")
 ARMS = ("baseline", "midas", "ln_scaling_lidas_equal_flops")
 # Held-out loss at the end, by arm and seed; one of the last arm has diverged.
 ENDS = {
@@ -20,6 +23,8 @@ ENDS = {
     "midas": (2.5, 2.61, 2.69),
     "ln_scaling_lidas_equal_flops": (3.05, None, 3.15),
 }
+LOST = ("ln_scaling_lidas_equal_flops", 1)
+DIVERGED = "diverged: the loss or its gradient is not finite"
 # (stage, step): the model grows at step 4.
 POINTS = ((0, 0), (0, 4), (1, 4), (1, 8))
 
@@ -29,11 +34,14 @@ def curve_rows():
         for seed, end in enumerate(ends):
             points = [(0, 0), (0, 4), (0, 8)] if arm == "baseline" else POINTS
             for stage, step in points:
+                # After its end a seed keeps the loss of parameters that no longer change.
+                lost = end is None and step > 4
                 yield {
                     **{"hash": f"{arm} {seed} {stage} {step}", "kind": "curve", "arm": arm},
                     **{"seed": seed, "stage": stage, "step": step, "layers": 4, "loss": 4.0},
                     **{"tokens": 10 * step, "flops": 10**12 * step, "seconds": 0.5 * step},
-                    **{"eval_nll": 5 - step / 8 * (5 - (end or 4)), "reason": ""},
+                    **{"eval_nll": 1.5 if lost else 5 - step / 8 * (5 - (end or 4))},
+                    **{"reason": DIVERGED if lost else ""},
                 }
 
 
@@ -50,8 +58,10 @@ def final_rows():
                     "tokens_per_second": 20.0,
                     "mfu": 0.5 if arm == "midas" else None,
                 },
-                **{"accuracy_by_task": {"copying": {"accuracy": accuracy, "chance": 0.2}}},
-                "reason": "" if end else "diverged: the loss or its gradient is not finite",
+                "accuracy_by_task": {
+                    task: {"accuracy": accuracy, "chance": 0.2, "questions": 40} for task in TASKS
+                },
+                "reason": "" if end else DIVERGED,
             }
 
 
@@ -59,12 +69,13 @@ def lines():
     for arm in ARMS:
         for seed in range(3):
             for step in range(1, 9):
-                lost = ENDS[arm][seed] is None and step > 5
+                # At step 6 the gradient alone is not finite.
+                lost, unknown = ((arm, seed) == LOST and step > last for last in (6, 5))
                 yield {
                     **{"arm": arm, "seed": seed, "stage": int(arm != "baseline" and step > 4)},
                     **{"step": step, "learning_rate": 0.1, "loss": None if lost else 9.0 - step},
-                    **{"gradient_norm": None if lost else 0.5 * step, "mfu": None},
-                    **{"tokens_per_second": 2000.0, "reason": ""},
+                    **{"gradient_norm": None if unknown else 0.5 * step, "mfu": None},
+                    **{"tokens_per_second": 2000.0, "reason": NO_PEAK},
                 }
 
 
@@ -107,6 +118,86 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
         **{"seconds": "4", "tokens per second": "20", "MFU": "50.0%"},
     }
     assert cells(costs, "baseline")["MFU"] == "not known"
+
+
+def ended(arm, *ends):
+    """Final rows of one arm, from its losses; None for seeds that diverged."""
+    asked = {"accuracy": None, "chance": 0.1, "questions": 40}
+    own = {"kind": "final", "arm": arm, "step": 8, "tokens": 80, "flops": 8, "seconds": 4.0}
+    own |= {"accuracy": None, "chance": 0.1, "tokens_per_second": 20.0, "mfu": None}
+    return [
+        own
+        | {"seed": seed, "eval_nll": end, "reason": "" if end else DIVERGED}
+        | {"accuracy_by_task": {"copying_real": dict(asked)}}
+        for seed, end in enumerate(ends)
+    ]
+
+
+FEW = "an interval needs two seeds that neither diverged here nor in the baseline"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "midas", "said"),
+    [
+        ((3.0, 3.1, 3.2), (None, None, None), "cannot be told, because all seeds diverged"),
+        ((3.0,), (None,), "cannot be told, because all seeds diverged"),
+        ((None, None), (3.0, 3.1), "cannot be told, because all seeds of the baseline diverged"),
+        ((3.0,), (2.0,), f"cannot be told, because {FEW}"),
+        ((3.0, 3.1, 3.2), (2.0, None, None), f"cannot be told, because {FEW}"),
+        ((None, 3.1, 3.2), (2.0, 2.1, None), f"cannot be told, because {FEW}"),
+        ((3.0, 3.1, 3.2), (2.0, 2.12, None), "better than the baseline"),
+        ((3.0, 3.1, 3.2), (4.0, 4.12, None), "worse than the baseline"),
+        ((3.0, 3.1, 3.2), (2.9, 3.3, None), "not told apart from the baseline"),
+    ],
+)
+def test_without_an_interval_the_verdict_says_why(baseline, midas, said):
+    rows = [*ended("baseline", *baseline), *ended("midas", *midas)]
+    verdicts = _verdicts(summarise(rows)["arms"])
+    assert verdicts == [f"Held-out loss at the end: midas: {said}."]
+
+
+def test_seeds_that_diverged_are_named_before_their_arm_has_ended(folder):
+    write(folder / "rows.jsonl", curve_rows())
+    report = depth_growth_report(read_run(folder))
+    assert report.sections[0].text[1:3] == (
+        "The baseline is not finished: nothing to compare with yet.",
+        "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1.",
+    )
+
+
+def test_a_table_says_which_primitives_leave_chance(folder):
+    rows = [*curve_rows(), *final_rows()]
+    shares = dict(zip(ARMS, ((0.25, 0.3), (0.4, 0.4), (0.7, 0.1)), strict=True))
+    for row in rows:
+        if row["kind"] == "final" and not row["reason"]:
+            for task, share in zip(TASKS, shares[row["arm"]], strict=True):
+                row["accuracy_by_task"][task]["accuracy"] = share + 0.01 * (row["seed"] - 1)
+    write(folder / "rows.jsonl", rows)
+    report = depth_growth_report(read_run(folder))
+    (section,) = (each for each in report.sections if each.title == "Reasoning primitives")
+    assert "45.7 % without copying" in section.text[0]
+    table, _ = section.content
+    # Wilson's for 40 questions, however many seeds were asked them. Two levels for copying.
+    assert cells(table, "copying_real") == {
+        **{"primitive": "copying_real", "questions": "40", "chance": "0.20", "guessing": "0.46"},
+        **{"baseline": "0.25 [0.14, 0.40]", "midas": "0.40 [0.26, 0.55] △"},
+        LOST[0]: "0.70 [0.55, 0.82] ▲",
+    }
+    assert cells(table, "assignment_basic_0") == {
+        **{"primitive": "assignment_basic_0", "questions": "40"},
+        **{"chance": "0.20", "guessing": "0.20"},
+        **{"baseline": "0.30 [0.18, 0.45]", "midas": "0.40 [0.26, 0.55] ▲"},
+        LOST[0]: "0.10 [0.04, 0.23]",
+    }
+    assert "all seeds are asked the same ones" in table.note
+
+
+def test_an_arm_without_a_living_seed_has_no_share():
+    rows = [*ended("baseline", 3.0, None), *ended("midas", None, None)]
+    rows[0]["accuracy_by_task"]["copying_real"]["accuracy"] = 0.5
+    table = primitives_table(summarise(rows)["arms"])
+    assert cells(table, "copying_real")["midas"] == "-"
+    assert cells(table, "copying_real")["baseline"] == "0.50 [0.35, 0.65] △"
 
 
 def test_a_line_for_each_arm_on_the_terminal(folder):
@@ -154,6 +245,56 @@ def test_curves_are_means_and_marks_stand_where_a_model_has_grown(folder):
         np.testing.assert_allclose(drawn(ax, "midas")[1], [[4 * unit, 3.8]])
 
 
+def test_a_seed_that_diverged_beside_living_ones_is_in_no_curve(folder):
+    steps, *_ = figures.curves(read_run(folder).rows, ARMS)
+    curve, marks = drawn(steps, LOST[0])
+    # Of the first and the last seed; the other has losses of 4.5 and 1.5.
+    np.testing.assert_allclose(curve, [[0, 5], [4, 4.05], [4, 4.05], [8, 3.1]])
+    np.testing.assert_allclose(marks, [[4, 4.05]])
+    band = steps.collections[ARMS.index(LOST[0])].get_paths()[0].vertices
+    np.testing.assert_allclose([band[:, 1].min(), band[:, 1].max()], [3.05, 5])
+    assert steps.get_ylim()[0] == pytest.approx(0.97 * 2.5)
+
+
+def test_a_seed_that_diverged_does_not_hide_those_that_train_after_it(folder):
+    """Seeds of another group, which have not come as far yet."""
+    reached = [row for row in read_run(folder).rows if (row["arm"], row["seed"]) == LOST]
+    others = [row for row in read_run(folder).rows if row["arm"] == LOST[0] and row["step"] < 8]
+    others = [row for row in others if row["seed"] == 2]
+    steps, *_ = figures.curves([*reached, *others], [LOST[0]])
+    np.testing.assert_allclose(drawn(steps, LOST[0])[0][-1], [4, 4.075])
+    kept = [each for each in read_metrics(folder) if (each["arm"], each["seed"]) == LOST]
+    kept += [{**each, "seed": 2, "loss": 3.0} for each in kept[:5]]
+    loss, *_ = figures.training(kept, [LOST[0]])
+    np.testing.assert_allclose(drawn(loss, LOST[0])[0], [[step, 3.0] for step in range(1, 6)])
+
+
+def test_an_arm_whose_seeds_all_diverged_has_no_line(folder):
+    rows = [row | {"reason": DIVERGED} for row in curve_rows() if row["step"] == 8]
+    for ax in figures.curves(rows, ARMS):
+        assert not [*ax.get_lines(), *ax.collections]
+    lost = [each | {"gradient_norm": None} for each in lines()]
+    for ax in figures.training(lost, ARMS):
+        assert not ax.get_lines()
+
+
+@pytest.mark.parametrize("alone", ["gradient_norm", "loss"])
+@pytest.mark.parametrize("end", [5, 6, 7, 8])
+def test_a_gradient_that_was_not_finite_where_the_loss_was_ends_no_report(folder, end, alone):
+    """Step 6 may be the last one of a chunk: then its line is the last one of a run."""
+    found = [each for each in read_metrics(folder) if each["step"] <= end]
+    assert {each["loss"] is None for each in found} == ({False, True} if end > 6 else {False})
+    if alone == "loss":  # the other way round
+        renamed = {"loss": "gradient_norm", "gradient_norm": "loss"}
+        found = [{renamed.get(name, name): each[name] for name in each} for each in found]
+    loss, norm, *_ = figures.training(found, ARMS)
+    (curve, _), (other, _) = (drawn(ax, LOST[0]) for ax in (loss, norm))
+    if alone == "loss":
+        curve, other = other, curve
+    np.testing.assert_allclose(curve, [[step, 9 - step] for step in range(1, end + 1)])
+    np.testing.assert_allclose(other, [[step, 0.5 * step] for step in range(1, end + 1)])
+
+
 def test_steps_are_means_of_the_seeds_that_reached_the_end(folder):
     loss, norm, rate, speed = figures.training(read_metrics(folder), ARMS)
     for arm in ARMS:
@@ -181,9 +322,24 @@ def test_points_tell_arms_apart(folder):
     finals = [row for row in read_run(folder).rows if row["kind"] == "final"]
     (ax,) = figures.primitives(finals, ARMS)
     points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in points] == [3, 3, 2]
-    assert [line.get_marker() for line in points] == ["o", "o", "D"]
-    assert [line.get_fillstyle() for line in points] == ["full", "full", "none"]
+    assert [len(line.get_xdata()) for line in points] == [3, 3, 2] * 2
+    assert [line.get_marker() for line in points] == ["o", "o", "D"] * 2
+    assert [line.get_fillstyle() for line in points] == ["full", "full", "none"] * 2
+    # Below the points: where guessing leads, and chance.
+    levels = [line for line in ax.get_lines() if line.get_linestyle() != "None"]
+    assert [line.get_xdata()[0] for line in levels] == pytest.approx([137 / 300, 0.2, 0.2, 0.2])
+
+
+@pytest.mark.parametrize("count", [1, 3, 12, len(arm_names())])
+def test_points_of_one_arm_clear_those_of_the_next(count):
+    arms = arm_names()[:count]
+    asked = {task: {"accuracy": 0.5, "chance": 0.2, "questions": 40} for task in PRIMITIVES}
+    (ax,) = figures.primitives([{"arm": arm, "accuracy_by_task": asked} for arm in arms], arms)
+    ax.figure.canvas.draw()
+    points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
+    y = np.sort([ax.transData.transform((0.5, line.get_ydata()[0]))[1] for line in points])
+    size = points[0].get_markersize() * ax.figure.dpi / 72
+    assert np.diff(y).min(initial=size) >= size
 
 
 def test_no_two_arms_look_alike():

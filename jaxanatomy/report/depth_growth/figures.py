@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
-from jaxanatomy.measures.depth_growth import CURVE
+from jaxanatomy.measures.depth_growth import CURVE, guessing, stopped
 from jaxanatomy.report import style
 
 Row = Mapping[str, Any]
@@ -24,6 +24,8 @@ COLOURS = {
     "insert_zero": "#F0A23B",
 }
 _STYLES = {(False, False): "-", (True, False): "--", (False, True): ":", (True, True): "-."}
+_CHANCE = {"color": style.MUTED, "linewidth": 1}
+_GUESSING = {**_CHANCE, "linestyle": ":"}
 _AXES = (
     ("step", 1.0, "steps"),
     ("tokens", 1e6, "million tokens"),
@@ -41,13 +43,19 @@ _TRAINING = (
 def curves(rows: Iterable[Row], arms: Sequence[str]) -> style.Panels:
     """Held-out loss against steps, tokens, FLOPs and seconds: means and ranges over seeds.
 
-    A mark stands where a model has just grown.
+    A mark stands where a model has just grown. A seed that has diverged is in no line.
 
     Args:
       rows: Of a run.
       arms: Which to draw, in the order of the legend.
     """
-    found = [row for row in rows if row.get("kind") == CURVE and row["eval_nll"] is not None]
+    found = [row for row in rows if row.get("kind") == CURVE]
+    lost = stopped(found)
+    found = [
+        row
+        for row in found
+        if (row["arm"], row["seed"]) not in lost and row["eval_nll"] is not None
+    ]
     with style.styled():
         panels = style.new_figure(11.0, 4.2, 1, len(_AXES), sharey=True)
         for ax, (field, unit, label) in zip(panels, _AXES, strict=True):
@@ -67,7 +75,7 @@ def curves(rows: Iterable[Row], arms: Sequence[str]) -> style.Panels:
 def training(lines: Iterable[Row], arms: Sequence[str]) -> style.Panels:
     """Loss, gradient norm, learning rate and tokens per second of every step, means over seeds.
 
-    A mark stands where a model has just grown.
+    A mark stands where a model has just grown. A seed that has diverged is in no line.
 
     Args:
       lines: Of `train.metrics.read_metrics`; a hundredth of the steps is drawn as one.
@@ -81,7 +89,7 @@ def training(lines: Iterable[Row], arms: Sequence[str]) -> style.Panels:
         panels = style.new_figure(11.0, 3.6, 1, len(_TRAINING))
         for arm, seeds in by_arm.items():
             for ax, (field, unit, _) in zip(panels, _TRAINING, strict=True):
-                _steps(ax, [*seeds.values()], arm, field, unit)
+                _steps(ax, [own for own in seeds.values() if _lives(own)], arm, field, unit)
         for ax, (_, _, label) in zip(panels, _TRAINING, strict=True):
             ax.set_xlabel("steps")
             ax.set_ylabel(label)
@@ -94,14 +102,16 @@ def training(lines: Iterable[Row], arms: Sequence[str]) -> style.Panels:
 
 
 def primitives(finals: Sequence[Row], arms: Sequence[str]) -> style.Panels:
-    """Accuracy of each reasoning primitive, a point for each seed, beside chance."""
+    """Accuracy of each reasoning primitive, a point for each seed, beside chance and guessing."""
     tasks = list(finals[0]["accuracy_by_task"])
     with style.styled():
-        panels = style.new_figure(9.0, 1.1 + 0.34 * len(tasks))
+        row = max(0.34, 0.07 * len(arms))  # inches; points of one arm clear those of the next
+        panels = style.new_figure(9.0, 1.1 + row * len(tasks))
         ax = panels[0]
         for place, task in enumerate(tasks):
             chance = finals[0]["accuracy_by_task"][task]["chance"]
-            ax.plot([chance] * 2, [place - 0.4, place + 0.4], color=style.MUTED, linewidth=1)
+            for level, look in ((guessing(task, chance), _GUESSING), (chance, _CHANCE)):
+                ax.plot([level] * 2, [place - 0.4, place + 0.4], **look)
             for at, arm in enumerate(arms):
                 found = [row["accuracy_by_task"][task] for row in finals if row["arm"] == arm]
                 values = [each["accuracy"] for each in found if each["accuracy"] is not None]
@@ -112,7 +122,8 @@ def primitives(finals: Sequence[Row], arms: Sequence[str]) -> style.Panels:
         ax.set_xlim(0, 1)
         ax.set_xlabel("share of questions answered")
         handles = [Line2D([], [], label=arm, **_point(arm)) for arm in arms]
-        handles.append(Line2D([], [], label="chance", color=style.MUTED, linewidth=1))
+        handles.append(Line2D([], [], label="chance", **_CHANCE))
+        handles.append(Line2D([], [], label="guessing at best", **_GUESSING))
         _place_legend(panels, handles)
     return panels
 
@@ -135,9 +146,15 @@ def _curve(ax: Axes, rows: Sequence[Row], arm: str, field: str, unit: float) -> 
     ax.plot(x_E[grown], y_ME.mean(0)[grown], "o", markersize=3, color=line["color"])
 
 
+def _lives(lines: Sequence[Row]) -> bool:
+    """Whether a seed has not diverged; its loss may stay finite where its gradient did not."""
+    # Not by the reason of a line, which also says why there is no MFU.
+    return all(None not in (line["loss"], line["gradient_norm"]) for line in lines)
+
+
 def _steps(ax: Axes, seeds: Sequence[Sequence[Row]], arm: str, field: str, unit: float) -> None:
     most = max(map(len, seeds), default=0)
-    complete = [each for each in seeds if len(each) == most and each[-1]["loss"] is not None]
+    complete = [each for each in seeds if len(each) == most]
     if not complete:
         return
     first = complete[0]
