@@ -8,17 +8,15 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from jaxanatomy.data.primitives import PAPER_PRIMITIVES, REPEATED, SEQUENCE
+from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.maps import depths, lidas, midas
-from jaxanatomy.measures.depth_growth import FINAL
+from jaxanatomy.measures.depth_growth import FINAL, guessing
 from jaxanatomy.measures.statistics import paired_interval
 from jaxanatomy.report.cells import Row
 from jaxanatomy.report.claims.claim import Evidence
 
 SEEDS = 3  # fewer cannot tell
 NLL, PRIMITIVES = "eval_nll", "paper_primitives"
-# The answer of copying is never among the words that are repeated: guessing the others.
-_COPYING = 1 / (SEQUENCE - REPEATED)
 _GUESSED = "guessed"
 
 Pair = tuple[str, str]
@@ -30,7 +28,8 @@ class Trained:
 
     Attributes:
       finals: By arm and seed the row at the end, with the mean accuracy on the five primitives
-        of DG Table 6, and what guessing reaches on them at best; None if they were not asked.
+        of DG Table 6, and what guessing reaches on them at best, as
+        `measures.depth_growth.guessing` derives it; None if they were not asked.
       seeds: Those that the run is to have.
       parameters: Of the model at the end; None if the run does not say.
       growth: Layers at the end and layers of a growth step; None if the run does not say.
@@ -75,8 +74,10 @@ class Trained:
         return ""
 
     def mean(self, arm: str, field: str) -> float:
-        """Over the seeds that have a value; NaN if none has."""
-        found = [row[field] for row in self.finals[arm].values() if row[field] is not None]
+        """Over the seeds that have a value, and did not diverge unless all did; NaN if none."""
+        own = self.finals[arm].values()
+        living = [row for row in own if not row["reason"]] or own
+        found = [row[field] for row in living if row[field] is not None]
         return float(np.mean(found)) if found else float("nan")
 
     def difference(self, pair: Pair, field: str) -> tuple[float, float, float]:
@@ -120,10 +121,7 @@ def _papers(row: Row) -> dict[str, float | None]:
     tasks = row["accuracy_by_task"]
     if not tasks.keys() >= set(PAPER_PRIMITIVES):
         return {PRIMITIVES: None, _GUESSED: None}
-    guessed = [
-        max(tasks[name]["chance"], _COPYING if name.startswith("copying") else 0)
-        for name in PAPER_PRIMITIVES
-    ]
+    guessed = [guessing(name, tasks[name]["chance"]) for name in PAPER_PRIMITIVES]
     accuracy = [tasks[name]["accuracy"] for name in PAPER_PRIMITIVES]
     mean = None if None in accuracy else float(np.mean(accuracy))  # None: the seed has diverged
     return {PRIMITIVES: mean, _GUESSED: float(np.mean(guessed))}

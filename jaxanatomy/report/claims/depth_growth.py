@@ -206,8 +206,8 @@ _POINTS = (
     "Table 6 (data.shots examples before each question, where the paper has five)"
 )
 _CHANCE = (
-    " Where no arm lies above guessing with its whole interval (the copied word is never among "
-    "those repeated, so that guessing reaches twice chance there), it cannot tell."
+    " Where no arm lies above guessing with its whole interval, it cannot tell (the copied word is "
+    "in the second half and never repeated, so that guessing reaches 45.7 % there)."
 )
 _LN_LIDAS, _LN_MIDAS = f"{LN_SCALING}_{LIDAS}", f"{LN_SCALING}_{MIDAS}"
 _accuracies = functools.partial(_compared, _higher, field=PRIMITIVES)
