@@ -78,6 +78,8 @@ def grow(
         if not is_moments(node):
             return node
         _require_same_shapes(params, node)
+        if not jax.tree.leaves(node["layers"]):
+            return node  # masked as a whole: moments of the ends alone
         factors_L = _moment_factors(growth, moments, path)
         grown = _grow_layers(growth, layers, node["layers"], factors_L, apart)
         return tree.with_layers(node, grown)

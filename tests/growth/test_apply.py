@@ -153,6 +153,23 @@ def test_every_moment_is_copied_and_every_count_kept(name, form):
     assert seen == {"adamw": 2, "injected": 2, "momentum": 1, "amsgrad-like": 3}[name]
 
 
+def test_an_optimiser_of_the_ends_alone_keeps_its_moments():
+    """Masks and labels may name a whole branch; the layers have moments in one part only."""
+    params = stacked(random_params(FOUR))
+    labels = {name: "layers" if name == "layers" else "ends" for name in params}
+    optimiser = optax.multi_transform(
+        {"layers": optax.scale_by_adam(), "ends": optax.trace(0.5)}, labels
+    )
+    state = trained_state(optimiser, params)
+    grown, found = grow(LIDAS, params, state)
+    assert jax.tree.structure(found) == jax.tree.structure(optimiser.init(grown))
+    ends, layers = (found.inner_states[name].inner_state for name in ("ends", "layers"))
+    old = state.inner_states["ends"].inner_state.trace
+    np.testing.assert_array_equal(ends.trace["embed"]["embedding"], old["embed"]["embedding"])
+    old = state.inner_states["layers"].inner_state.mu
+    assert_layers(layers.mu, old, SOURCES)
+
+
 @pytest.mark.parametrize("form", [lambda params: params, stacked])
 def test_zero_takes_the_moments_of_new_layers_alone(form):
     params = form(random_params(FOUR))
