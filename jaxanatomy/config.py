@@ -1,6 +1,7 @@
 """The architecture of a model as a frozen value."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -87,6 +88,11 @@ class ModelConfig:
             raise InputError("ModelConfig.layers must hold at least one LayerShape; got none")
         if self.head_dim % 2:
             raise InputError(f"head_dim must be even for RoPE; got {self.head_dim}")
+        if not 0 < self.rope_theta < math.inf or not 0 <= self.norm_epsilon < math.inf:
+            raise InputError(
+                "rope_theta must be above 0 and norm_epsilon 0 or above, both finite; got "
+                f"{self.rope_theta} and {self.norm_epsilon}"
+            )
 
     @classmethod
     def uniform(

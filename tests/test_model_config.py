@@ -70,6 +70,13 @@ def test_rope_needs_pairs():
         dataclasses.replace(CONFIG, head_dim=5)
 
 
+@pytest.mark.parametrize("name", ["rope_theta", "norm_epsilon"])
+@pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
+def test_the_base_of_rope_and_the_epsilon_of_norms_are_numbers_that_work(name, value):
+    with pytest.raises(InputError, match=rf"both finite; got .*{value}"):
+        dataclasses.replace(CONFIG, **{name: value})
+
+
 def test_shapes_of_layers():
     assert (CONFIG.num_layers, CONFIG.is_uniform, CONFIG.max_heads) == (5, True, 4)
     assert (MIXED_SHAPES.num_layers, MIXED_SHAPES.is_uniform) == (4, False)

@@ -26,7 +26,7 @@ class WarmupStableDecay:
     def __post_init__(self):
         if not 0 < self.peak < float("inf"):
             raise InputError(f"a learning rate must be above 0 and finite; got {self.peak}")
-        if min(self.warmup, self.cooldown) < 0 or self.warmup + self.cooldown > 1:
+        if not (self.warmup >= 0 <= self.cooldown and self.warmup + self.cooldown <= 1):
             raise InputError(
                 "warmup and cooldown are shares of a run, 0 or above and 1 at most together; got "
                 f"{self.warmup} and {self.cooldown}"

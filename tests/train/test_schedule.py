@@ -25,6 +25,8 @@ def test_without_warmup_and_cooldown_it_is_constant():
         ((float("nan"),), "above 0 and finite; got nan"),
         ((1e-3, 0.6, 0.5), "got 0.6 and 0.5"),
         ((1e-3, -0.1, 0.5), "got -0.1 and 0.5"),
+        ((1e-3, float("nan"), 0.5), "got nan and 0.5"),
+        ((1e-3, 0.1, float("nan")), "got 0.1 and nan"),
     ],
 )
 def test_bad_schedules_are_refused(arguments, words):
