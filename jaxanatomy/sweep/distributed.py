@@ -4,7 +4,12 @@ No process sends arrays to another: each plans the same full list, runs every n-
 chunk on its own devices and writes its own rows. They only wait for each other at the end.
 """
 
+import hashlib
+import json
+from typing import Any
+
 import jax
+import numpy as np
 
 from jaxanatomy.errors import InputError
 
@@ -56,3 +61,28 @@ def wait_for_all(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def require_same(what: str, value: Any) -> None:
+    """Refuses to begin where the processes do not agree on something.
+
+    Args:
+      what: Its name, for the message.
+      value: JSON-ready; each process gives its own.
+
+    Raises:
+      InputError: That of some process differs from that of process 0; in every process.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
+    digest_PB = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
+    others = np.flatnonzero((digest_PB != digest_PB[0]).any(axis=1)).tolist()
+    if others:
+        raise InputError(
+            f"all processes must have the same {what}; those of processes {others} are not those "
+            "of process 0; give every host the same files, config, Python and version of this "
+            "package"
+        )

@@ -79,6 +79,26 @@ def test_parts_of_a_study_may_use_different_numbers_of_devices(
     assert printed.strip() == "[3, 1] 0"
 
 
+AGREEING = """
+import os, sys
+from jaxanatomy.errors import InputError
+from jaxanatomy.sweep import distributed
+
+count, index = int(os.environ["PROCESS_COUNT"]), int(os.environ["PROCESS_INDEX"])
+distributed.start(os.environ["COORDINATOR"], count, index)
+distributed.require_same("seed", {"seed": 3})
+try:
+    distributed.require_same("text", ["a", index])
+except InputError as error:
+    print(error)
+"""
+
+
+def test_processes_that_do_not_agree_are_told_so(run_python):
+    for printed in run_python(AGREEING, devices=1, processes=2):
+        assert "all processes must have the same text; those of processes [1] are not" in printed
+
+
 def test_more_devices_than_there_are_is_refused():
     have = jax.local_device_count()
     with pytest.raises(InputError, match=f"sweep.devices={have + 1}, but this process has {have}"):
