@@ -63,19 +63,26 @@ def get_config(variant: str = "") -> ConfigDict:
     config.beta2 = 0.95
     config.eval_every = 100
 
-    config.train = ConfigDict()  # how to run; decides no result beyond rounding
-    config.train.dtype = "float32"  # or "bfloat16"
-    config.train.remat = "none"  # "dots" or "full": less memory, more time; needs apart = False
-    config.train.apart = True  # False on a GPU: faster to compile; True: faster on a CPU
-    config.train.accumulate = 1  # parts of a batch, one after the other
-    config.train.chunk = 10  # steps of one call
-    config.train.checkpoint_every = 100
-    config.train.keep = 2
-    config.train.devices = None  # None: all that there are; a number also for --dry_run
-    config.train.shards = 1  # parts that the parameters are cut into, over the devices
-    config.train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is
+    config.train = _how_to_run()
     config.distributed = config_fields.distributed()
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     config.progress = False  # report progress even where stderr is no terminal
     return config
+
+
+def _how_to_run() -> ConfigDict:
+    """Decides no result beyond rounding."""
+    train = ConfigDict()
+    train.dtype = "float32"  # or "bfloat16"
+    train.remat = "none"  # "dots" or "full": less memory, more time; needs apart = False
+    train.apart = True  # False on a GPU: faster to compile; True: faster on a CPU
+    train.together = True  # seeds side by side; False: one after the other, less memory
+    train.accumulate = 1  # parts of a batch, one after the other
+    train.chunk = 10  # steps of one call
+    train.checkpoint_every = 100
+    train.keep = 2
+    train.devices = None  # None: all that there are; a number also for --dry_run
+    train.shards = 1  # parts that the parameters are cut into, over the devices
+    train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is
+    return train

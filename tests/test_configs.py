@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("[a-z]*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[a-z]*.py"))
 COMMAND = re.compile(r"python -m experiments\.(\w+) (?:\S+ )*--workdir=")
+# Modules that an experiment gives its whole config to.
+READERS = {"depth_growth": ("jaxanatomy/train/depth_plan.py",)}
 METHODS = ("to_dict", "items", "keys", "values", "get")
 
 
@@ -91,7 +93,8 @@ def test_it_has_the_fields_of_the_config_of_its_experiment(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_the_experiment_reads_every_field_and_no_other(path):
     experiment = COMMAND.search(docstring(path))[1]
-    text = (ROOT / "experiments" / f"{experiment}.py").read_text(encoding="utf-8")
+    paths = [f"experiments/{experiment}.py", *READERS.get(experiment, ())]
+    text = "\n".join((ROOT / path).read_text(encoding="utf-8") for path in paths)
     assert disagreements(config_files.fields(config_files.load(path)), text) == ([], [])
 
 

@@ -9,6 +9,7 @@ rounds, their ratio, and how many tokens a second the mixture gives when nothing
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,15 +18,11 @@ import tempfile
 import time
 
 from jaxanatomy import config_files, host
-from jaxanatomy.config import ModelConfig
-from jaxanatomy.data.mixture import Schedule, parse_mixture
 from jaxanatomy.data.pipeline import THREADS, Pipeline
-from jaxanatomy.data.vocabulary import load_tokenizer
-from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loop import adamw
+from jaxanatomy.growth.depth_arms import BASELINE, DepthStage
+from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.pretraining import Pretraining
-from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
+from jaxanatomy.train.setup import Setup
 
 MIXTURE, ONE_BATCH = "mixture", "one batch"
 
@@ -54,17 +51,14 @@ def measure(config, steps: int, repeats: int) -> dict:
       steps: Of each kind in a round.
       repeats: Rounds.
     """
-    pipeline = _pipeline(config)
-    setup = Setup(
-        stages=(DepthStage(ModelConfig.uniform(**config.model), steps),),
-        optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
-        schedule=WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown),
-        options=_options(config, steps),
+    config.arms = (BASELINE,)
+    plan = depth_plan(config)
+    pipeline = plan.pipeline(0, steps)
+    options = dataclasses.replace(plan.options, eval_every=steps, checkpoint_every=steps)
+    setup = dataclasses.replace(
+        plan.setup(BASELINE, [0]), stages=(DepthStage(plan.model, steps),), options=options
     )
-    held_out = {
-        name: HeldOut(float(at == 0), batches)
-        for at, (name, batches) in enumerate(pipeline.held_out(config.rows).items())
-    }
+    held_out = plan.held_out(pipeline)
     seconds: dict[str, list[float]] = {MIXTURE: [], ONE_BATCH: []}
     for _ in range(repeats):
         for kind, found in seconds.items():
@@ -114,19 +108,6 @@ def main(argv=None) -> None:
     print(summary(results))
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def _pipeline(config) -> Pipeline:
-    schedule = Schedule(((0, parse_mixture(config.data.mixture)),))
-    tokenizer = load_tokenizer(config.data.tokenizer)
-    return Pipeline(schedule, tokenizer, rows=config.rows, length=config.model.context_length)
-
-
-def _options(config, steps: int) -> PretrainOptions:
-    """Those of the config, without evaluations and checkpoints on the way."""
-    fields = config.train.to_dict()
-    del fields["devices"], fields["shards"]
-    return PretrainOptions(**fields | {"eval_every": steps, "checkpoint_every": steps})
 
 
 def _step_seconds(setup: Setup, stream, held_out) -> float:

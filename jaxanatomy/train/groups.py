@@ -12,24 +12,34 @@ def group_folder(folder: Path, seeds: Sequence[int]) -> Path:
     return folder / "_".join(map(str, seeds))
 
 
-def check_groups(folder: Path, groups: Sequence[Sequence[int]]) -> None:
-    """Refuses to begin seeds anew that were begun in other groups.
+def plan_groups(folder: Path, seeds: Sequence[int], together: bool) -> list[list[int]]:
+    """Which seeds train together: those that were begun so go on so.
 
     Args:
       folder: Of the arm.
-      groups: The seeds that are to be trained, together with which others.
+      seeds: That are to be trained.
+      together: Whether those that were not begun train side by side; else each alone.
+
+    Returns:
+      Groups, in the order of their first seeds.
 
     Raises:
-      InputError: One of them has checkpoints of another group.
+      InputError: A seed was begun together with one that is not to be trained.
     """
-    for path, seeds in _groups(folder):
-        others = [group for group in groups if set(group) & seeds and set(group) != seeds]
-        if others:
+    groups, left = [], list(seeds)
+    for path, begun in _groups(folder):
+        if not begun & set(seeds):
+            continue
+        if not begun <= set(seeds):
             raise InputError(
-                f"{folder.name} was begun with the seeds {_words(seeds)} together; now it is to "
-                f"train {_words(others[0])} together; set seeds and devices as they were, or "
-                f"remove {path} to begin these seeds anew"
+                f"{folder.name} was begun with the seeds {_words(begun)} together; now it is to "
+                f"train {_words(begun & set(seeds))} without the others; set seeds as they were, "
+                f"or remove {path} to begin these seeds anew"
             )
+        groups.append([seed for seed in seeds if seed in begun])
+        left = [seed for seed in left if seed not in begun]
+    groups += [left] if together and left else [[seed] for seed in left]
+    return sorted(groups, key=lambda group: seeds.index(group[0]))
 
 
 def clear_groups(folder: Path, diverged: Collection[int]) -> None:

@@ -150,8 +150,8 @@ def run_steps(
         state, trace = carry
         batch = jax.tree.map(lambda leaf: leaf[at], batches)
         state, found = step(state, frozen, batch, rates[at])
-        state = state if place is None else place(state)
-        return state, jax.tree.map(lambda all_E, one: all_E.at[at].set(one), trace, found)
+        trace = jax.tree.map(lambda all_E, one: all_E.at[at].set(one), trace, found)
+        return (state, trace) if place is None else place((state, trace))
 
     nothing = jnp.full(rates.shape, jnp.nan, jnp.float32)
     return jax.lax.fori_loop(0, count, body, (state, Trace(nothing, nothing)))

@@ -9,7 +9,6 @@ model that fits on no machine at hand is checked in a second, shardings and all.
 platform's own compiler thinks of it is known there only.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +16,9 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.growth.apply import grow
 from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loop import State, evaluate, run_steps, start
+from jaxanatomy.train.loop import State, evaluate, run_steps
 from jaxanatomy.train.loss import Batch, nothing_frozen
 from jaxanatomy.train.scoring import target_nll
 from jaxanatomy.train.setup import Setup
@@ -38,13 +35,7 @@ def abstract_state(setup: Setup, config: ModelConfig) -> State:
       setup: What is trained.
       config: The architecture of a stage.
     """
-
-    def one(seed: jax.Array) -> State:
-        params = model.init(config, jax.random.key(seed))
-        return start(setup.optimiser, setup.stacked(params))
-
-    seeds_M = jnp.asarray(setup.seeds, jnp.uint32)
-    state = jax.eval_shape(jax.vmap(one) if _replicas(setup) else one, seeds_M[_seeds(setup)])
+    state = jax.eval_shape(lambda: setup.initial_state(config))
     return jax.tree.map(lambda leaf: _placed(leaf, setup.placement.sharding(leaf)), state)
 
 
@@ -65,7 +56,7 @@ def abstract_batch(setup: Setup, lead: Sequence[int], rows: int, length: int) ->
 
 def abstract_chunk(setup: Setup, rows: int, length: int) -> Batch:
     """Shapes of the batches of one call, [E, B, T], or [E, M, B, T] for several seeds."""
-    seeds = [len(setup.seeds)] if _replicas(setup) else []
+    seeds = [len(setup.seeds)] if setup.replicas else []
     return abstract_batch(setup, [setup.options.chunk, *seeds], rows, length)
 
 
@@ -73,13 +64,13 @@ def step_arguments(
     setup: Setup, config: ModelConfig, rows: int, length: int
 ) -> tuple[tuple, dict[str, Any]]:
     """Arguments of `run_steps` as a run passes them, shapes in the place of arrays."""
-    state, replicas = abstract_state(setup, config), _replicas(setup)
+    state = abstract_state(setup, config)
     chunk = abstract_chunk(setup, rows, length)
     lead = chunk.token_BT.shape[:-2]
     rates = jax.ShapeDtypeStruct(lead, jnp.float32, sharding=setup.placement.whole)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = (setup.loss(config), setup.optimiser, state, nothing_frozen(state.params))
-    options = {"replicas": replicas, "accumulate": setup.options.accumulate}
+    options = {"replicas": setup.replicas, "accumulate": setup.options.accumulate}
     options["place"] = setup.placement.constrain
     return (*arguments, chunk, rates, count), options
 
@@ -101,7 +92,8 @@ def export_step(
       platforms: Names that JAX has for them.
     """
     arguments, options = step_arguments(setup, config, rows, length)
-    return jax.export.export(run_steps, platforms=platforms)(*arguments, **options)
+    with setup.precision():
+        return jax.export.export(run_steps, platforms=platforms)(*arguments, **options)
 
 
 def export_evaluation(
@@ -116,7 +108,8 @@ def export_evaluation(
     batch = abstract_batch(setup, [], rows, length)
     arguments = (setup.loss(config), params, nothing_frozen(params), batch)
     export = jax.export.export(evaluate, platforms=platforms)
-    return export(*arguments, replicas=_replicas(setup))
+    with setup.precision():
+        return export(*arguments, replicas=setup.replicas)
 
 
 def export_scoring(
@@ -130,7 +123,8 @@ def export_scoring(
     params = abstract_state(setup, config).params
     part = abstract_batch(setup, [], rows // setup.options.accumulate, length)
     export = jax.export.export(target_nll, platforms=platforms)
-    return export(setup.loss(config), params, part, setup.placement.whole, _replicas(setup))
+    with setup.precision():
+        return export(setup.loss(config), params, part, setup.placement.whole, setup.replicas)
 
 
 def export_growth(
@@ -138,10 +132,7 @@ def export_growth(
 ) -> jax.export.Exported:
     """The gather that makes the model of one stage out of that of the stage before, lowered."""
     state = abstract_state(setup, before.config)
-    moments, apart = setup.options.moments, setup.options.apart
-    apply = functools.partial(grow, after.growth, moments=moments, apart=apart)
-    apply = jax.vmap(apply) if _replicas(setup) else apply
-    program = setup.placement.maker(apply, state.params, state.moments)
+    program = setup.placement.maker(setup.growth(after), state.params, state.moments)
     return jax.export.export(program, platforms=platforms)(state.params, state.moments)
 
 
@@ -168,12 +159,3 @@ def export_run(
 
 def _placed(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _replicas(setup: Setup) -> bool:
-    return len(setup.seeds) > 1
-
-
-def _seeds(setup: Setup) -> Any:
-    """Which of the seeds a state is made of: all side by side, or the only one."""
-    return slice(None) if _replicas(setup) else 0

@@ -17,7 +17,10 @@ def describe_runs(setups: Sequence[Setup], rows: int, length: int, lower: bool) 
       length: Tokens T of a row.
       lower: Whether to lower what the arms compile, for `lowering.PLATFORMS`; a few seconds.
     """
-    deepest = max((stage.config for stage in setups[0].stages), key=lambda each: each.num_layers)
+    deepest = max(
+        (stage.config for each in setups for stage in each.stages),
+        key=lambda config: config.num_layers,
+    )
     memory = step_memory(setups[0], deepest, rows, length)
     count = setups[0].placement.device_count
     lines = [f"memory of each of {count} devices, {deepest.num_layers} layers: {_figures(memory)}"]

@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy import model, tree
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.growth.apply import grow
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.train.loop import State, Trace, evaluate, run_steps
@@ -53,16 +51,11 @@ class Pretraining:
           evaluation: What to score, by source.
 
         Raises:
-          InputError: Several seeds on several devices, or rows that cannot be shared out.
+          InputError: Rows that cannot be shared out.
         """
         self._setup, self._streams = setup, streams
         self._options, self._place = setup.options, setup.placement
-        self._replicas = len(setup.seeds) > 1
-        if self._replicas and self._place.device_count > 1:
-            raise InputError(
-                f"several seeds train side by side on one device; got {len(setup.seeds)} seeds "
-                f"and {self._place.device_count} devices; start one run for each seed"
-            )
+        self._replicas = setup.replicas
         if len(streams) != len(setup.seeds):
             raise ValueError(f"{len(streams)} streams for {len(setup.seeds)} seeds")
         self._like = _first_batch(streams[0])
@@ -101,7 +94,11 @@ class Pretraining:
         Returns:
           The parameters at the end, layers stacked, with an axis M if there are several seeds.
         """
-        with Snapshots(folder, self._options.keep) as snapshots, ThreadPoolExecutor(1) as pool:
+        with (
+            self._setup.precision(),
+            Snapshots(folder, self._options.keep) as snapshots,
+            ThreadPoolExecutor(1) as pool,
+        ):
             state = self._begin(snapshots)
             progress(self._step)
             if self._step == self._setup.steps:
@@ -117,8 +114,10 @@ class Pretraining:
         self._seconds, self._tokens, self._flops = 0.0, 0, 0
         self._possible = self._peak and 0.0  # FLOPs that the peak would have given so far
         self._losses: list[np.ndarray] = []
+        self._alive = len(self._setup.seeds)
         if found is None:
-            return self._place.make(functools.partial(self._initial, self._setup.stages[0].config))
+            initial = functools.partial(self._setup.initial_state, self._setup.stages[0].config)
+            return self._place.make(initial)
         config, meta = found
         self._refuse_other(config, snapshots.latest, meta)
         self._step, self._stage_at = snapshots.latest, meta["stage"]
@@ -127,11 +126,12 @@ class Pretraining:
         self._losses = [np.asarray(each, np.float32) for each in meta["losses"]]
         for stream, state in zip(self._streams, meta["streams"], strict=True):
             stream.restore(state)
-        state = jax.eval_shape(functools.partial(self._initial, config))
+        state = jax.eval_shape(functools.partial(self._setup.initial_state, config))
         params, moments = (self._abstract(part) for part in (state.params, state.moments))
         params, moments = snapshots.restore(params, moments)
         # Where a step leaves it: else the first chunk would be compiled again.
         alive = self._place.everywhere(np.asarray(meta["alive"]))
+        self._alive = np.sum(meta["alive"])
         return State(params, moments, alive)
 
     def _refuse_other(self, config: ModelConfig, step: int, meta: Mapping[str, Any]) -> None:
@@ -152,14 +152,6 @@ class Pretraining:
                 f"the checkpoint at step {step} has the seeds {meta['seeds']}; the config says "
                 f"{list(self._setup.seeds)}; choose another workdir"
             )
-
-    def _initial(self, config: ModelConfig) -> State:
-        def one(seed: jax.Array) -> State:
-            params = self._setup.stacked(model.init(config, jax.random.key(seed)))
-            return State(params, self._setup.optimiser.init(params), jnp.bool_(True))
-
-        seeds_M = jnp.asarray(self._setup.seeds, jnp.uint32)
-        return jax.vmap(one)(seeds_M) if self._replicas else one(seeds_M[0])
 
     def _abstract(self, part: Any) -> Any:
         return jax.tree.map(
@@ -192,7 +184,10 @@ class Pretraining:
             seconds = (time.perf_counter() - began) / len(self._setup.seeds)
             log(self._account(stage.config, rates_E[:count], trace, seconds))
             progress(count)
-            alive = bool(np.any(np.asarray(state.alive)))
+            alive_M = np.asarray(state.alive).reshape(-1)
+            if alive_M.sum() < self._alive:
+                snapshots.set_aside()  # the last one before a seed diverged
+            self._alive, alive = alive_M.sum(), bool(alive_M.any())
             if self._step % self._options.eval_every == 0 or self._step == end or not alive:
                 self._emit(loss, state, emit)
             if not alive:
@@ -202,9 +197,7 @@ class Pretraining:
         return state
 
     def _grow(self, state: State, stage: DepthStage) -> State:
-        moments, apart = self._options.moments, self._options.apart
-        apply = functools.partial(grow, stage.growth, moments=moments, apart=apart)
-        apply = jax.vmap(apply) if self._replicas else apply
+        apply = self._setup.growth(stage)
         params, moments = self._place.make(apply, state.params, state.moments)
         return State(params, moments, state.alive)
 

@@ -28,13 +28,14 @@ def answers(setup: Setup, config: ModelConfig, params: tree.Params, scoring: Sco
     Returns:
       right_MQ, bool.
     """
-    loss, seeds = setup.loss(config), len(setup.seeds)
-    found = [
-        np.asarray(target_nll(loss, params, part, setup.placement.whole, seeds > 1))
-        for batch in scoring.batches
-        for part in _parts(setup, batch)
-    ]
-    nll_MNBT = np.concatenate(found, axis=-2).reshape(seeds, *scoring.item_NBT.shape)
+    loss, whole = setup.loss(config), setup.placement.whole
+    with setup.precision():
+        found = [
+            np.asarray(target_nll(loss, params, part, whole, setup.replicas))
+            for batch in scoring.batches
+            for part in _parts(setup, batch)
+        ]
+    nll_MNBT = np.concatenate(found, axis=-2).reshape(len(setup.seeds), *scoring.item_NBT.shape)
     return np.stack([scoring.right(nll_NBT) for nll_NBT in nll_MNBT])
 
 

@@ -1,17 +1,21 @@
 """What is trained from scratch, and how: stages of growing depth, schedule, options."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
-from jaxanatomy.growth.apply import MOMENTS
+from jaxanatomy.growth.apply import MOMENTS, grow
 from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.train.loop import State, start
 from jaxanatomy.train.loss import Batch, LanguageModelLoss
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -48,7 +52,8 @@ class PretrainOptions:
     """How to run; rounding apart, only `moments` decides a result.
 
     Attributes:
-      dtype: Of the operands of products, "float32" or "bfloat16".
+      dtype: Of the operands of products, "float32" or "bfloat16". float32 is that on every
+        device: GPUs and TPUs would round operands to fewer bits if nothing were said.
       remat: What a layer keeps for its gradient, one of `model.REMAT`.
       apart: Whether each layer's arrays are its own, not parts of a stack that a loop walks. A
         CPU copies such parts in and out, a tenth of a step; compilation takes longer instead.
@@ -118,7 +123,7 @@ class Setup:
       stages: In order.
       optimiser: Of `loop.adamw`.
       schedule: Of the learning rate, over all stages.
-      seeds: Of the initial weights; several train side by side, on one device.
+      seeds: Of the initial weights; several train side by side.
       placement: Where arrays lie.
       options: How to run.
     """
@@ -135,10 +140,36 @@ class Setup:
         """Of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stacked(self, params: tree.Params) -> tree.Params:
-        """A model of one block for each layer, its layers as they are trained."""
+    @property
+    def replicas(self) -> bool:
+        """Whether arrays have a leading axis M of seeds."""
+        return len(self.seeds) > 1
+
+    def initial_params(self, config: ModelConfig, seed: jax.Array) -> tree.Params:
+        """Of one seed, layers stacked as they are trained."""
+        params = model.init(config, jax.random.key(seed))
         stack = tree.stack_each if self.options.apart else tree.stack
         return tree.with_layers(params, stack(params["layers"]))
+
+    def initial_state(self, config: ModelConfig) -> State:
+        """Before the first step, if the first stage had this architecture; traced, or run."""
+
+        def one(seed: jax.Array) -> State:
+            return start(self.optimiser, self.initial_params(config, seed))
+
+        seeds_M = jnp.asarray(self.seeds, jnp.uint32)
+        return jax.vmap(one)(seeds_M) if self.replicas else one(seeds_M[0])
+
+    def growth(self, stage: DepthStage) -> Callable[..., tuple[tree.Params, Any]]:
+        """A function that takes parameters and moments from the stage before to this one."""
+        options = self.options
+        apply = functools.partial(grow, stage.growth, moments=options.moments, apart=options.apart)
+        return jax.vmap(apply) if self.replicas else apply
+
+    def precision(self) -> contextlib.AbstractContextManager:
+        """A context in which products are as exact as `dtype` says; programs are traced in it."""
+        exact = self.options.dtype == "float32"
+        return jax.default_matmul_precision("highest" if exact else "default")
 
     def loss(self, config: ModelConfig) -> LanguageModelLoss:
         """The loss of a stage with this architecture."""

@@ -4,13 +4,13 @@ A checkpoint is a composite of "meta" (JSON: the architecture of that stage, the
 state of each data stream), "params" and "moments". "meta" is read first; the arrays are then
 restored into the tree of that architecture, on the devices that there are now. Writing goes
 on in the background; a checkpoint that is not whole is never seen, and the one before it is
-removed only after it.
+removed only after it. Besides the last ones those stay that were set aside.
 """
 
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,22 @@ class Snapshot:
     meta: dict[str, Any]
 
 
+@dataclasses.dataclass
+class _SetAside(ocp.checkpoint_managers.PreservationPolicy):
+    """Orbax's rule by which checkpoints stay that are not among the last ones.
+
+    Attributes:
+      steps: Theirs.
+    """
+
+    steps: set[int] = dataclasses.field(default_factory=set)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Of each checkpoint, whether it stays."""
+        del context
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
 class Snapshots:
     """The last checkpoints of one run, in a folder of their own; use it as a context."""
 
@@ -54,13 +70,16 @@ class Snapshots:
           keep: How many checkpoints stay.
         """
         self._folder = Path(folder).absolute()
+        self._aside = _SetAside()
+        last = ocp.checkpoint_managers.LatestN(keep)
+        stay = ocp.checkpoint_managers.AnyPreservationPolicy([last, self._aside])
         handlers = {"meta": ocp.JsonCheckpointHandler()}
         handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
         try:
             self._manager = ocp.CheckpointManager(
                 self._folder,
                 item_handlers=handlers,
-                options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+                options=ocp.CheckpointManagerOptions(preservation_policy=stay),
             )
         except OSError as error:
             raise InputError(
@@ -87,6 +106,11 @@ class Snapshots:
         """Step of the latest whole checkpoint, or None."""
         return self._manager.latest_step()
 
+    def set_aside(self) -> None:
+        """From now on the latest checkpoint stays, however many come after it."""
+        if self.latest is not None:
+            self._aside.steps.add(self.latest)
+
     def save(self, snapshot: Snapshot) -> None:
         """Begins to write a checkpoint; its arrays may be donated as soon as this returns.
 
@@ -94,6 +118,7 @@ class Snapshots:
           InputError: The one before it could not be written.
         """
         meta = {**snapshot.meta, "config": snapshot.config.to_dict()}
+        meta["aside"] = sorted(self._aside.steps)
         items = ocp.args.Composite(
             meta=ocp.args.JsonSave(meta),
             params=ocp.args.StandardSave(snapshot.params),
@@ -126,6 +151,7 @@ class Snapshots:
         try:
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
             meta = dict(self._manager.restore(self.latest, args=items)["meta"])
+            self._aside.steps.update(meta.pop("aside"))
             return ModelConfig.from_dict(meta.pop("config")), meta
         except Exception as error:  # as above
             raise self._damaged(error) from error

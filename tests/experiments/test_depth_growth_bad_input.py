@@ -44,7 +44,11 @@ EARLY = {
     "a negative cooldown": ({"cooldown": -0.1}, ["0 or above", "got 0.05 and -0.1"]),
     "a mixture for no cooldown": (
         {"cooldown": 0.0, "data.cooldown_mixture": "offline_math"},
-        ["cooldown_mixture='offline_math' needs a cooldown", "cooldown=0; raise it or leave"],
+        ["cooldown_mixture='offline_math' needs a cooldown", "got cooldown=0.0 of 12 steps; raise"],
+    ),
+    "a mixture for a cooldown that rounds to nothing": (
+        {"cooldown": 0.04, "data.cooldown_mixture": "offline_math"},
+        ["needs a cooldown of a step at least; got cooldown=0.04 of 12 steps; raise it or leave"],
     ),
     "a cooldown from the first step": (
         {"warmup": 0.0, "cooldown": 1.0, "data.cooldown_mixture": "offline_math"},
@@ -79,6 +83,8 @@ EARLY = {
         {"model.num_heads": 4, "model.num_kv_heads": 3},
         ["num_heads must be a multiple of num_kv_heads; got 4 and 3"],
     ),
+    "no base of RoPE": ({"model.rope_theta": 0.0}, ["rope_theta must be above 0 and", "got 0.0"]),
+    "a negative epsilon": ({"model.norm_epsilon": -1.0}, ["both finite; got", "and -1.0"]),
     "no layers": ({"model.num_layers": 0, "arms": "baseline"}, ["layers", "at least one"]),
     "an unknown arm": ({"arms": "baseline,midsa"}, ["unknown arm 'midsa'; did you mean 'midas'"]),
     "an arm twice": ({"arms": "midas,midas"}, ["arms must name at least one, each once", "midas"]),

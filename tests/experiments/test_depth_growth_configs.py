@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.depth_growth import _mixtures, _plan
 from jaxanatomy import config_files
 from jaxanatomy.growth.depth_arms import MEAN_DEPTH, SHALLOW
 from jaxanatomy.growth.smollm import MODELS
+from jaxanatomy.train.depth_plan import depth_plan, mixtures
 from jaxanatomy.train.lowering import export_run
 from jaxanatomy.train.memory import step_memory
 
@@ -30,7 +30,7 @@ def load(name, variant=""):
 
 
 def plan(name, variant=""):
-    return _plan(load(name, variant), on_paper=True)
+    return depth_plan(load(name, variant), on_paper=True)
 
 
 def test_every_config_of_the_experiment_is_here():
@@ -88,14 +88,14 @@ def test_the_stages_of_proportional_growth():
 
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_mixtures(name):
-    whole = _mixtures(load(name), 200_000)
+    whole = mixtures(load(name), 200_000)
     ((first, mixture),) = whole.mixtures
     assert first == 0
     named = dict(zip(mixture.sources, mixture.weights, strict=True))
     words = {"fineweb-edu-dedup": 0.7, "cosmopedia-v2": 0.15, "python-edu": 0.09, "open-web": 0.06}
     for word, weight in words.items():
         assert [share for source, share in named.items() if word in source] == [weight]
-    _, (first, mathematics) = _mixtures(load(name, "math_cooldown"), 200_000).mixtures
+    _, (first, mathematics) = mixtures(load(name, "math_cooldown"), 200_000).mixtures
     assert first == 170_000
     assert mathematics.sources == (mixture.sources[-1],)
 
@@ -135,7 +135,7 @@ def test_the_papers_models_are_lowered_for_pods(name):
         *(f"step, {middle} layers", f"evaluation, {middle} layers", f"growth to {middle} layers"),
         *(
             f"{part} {made.model.num_layers} layers"
-            for part in ("step,", "evaluation,", "growth to")
+            for part in ("step,", "evaluation,", "growth to", "scoring,")
         ),
     ]
     for program in found.values():

@@ -1,6 +1,7 @@
 """Depth growth on several devices and in several processes: the rows of one device."""
 
 import functools
+import signal
 from pathlib import Path
 
 import depth_growth_run
@@ -34,15 +35,16 @@ def start(run_python, *argv, **options):
 
 
 def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_path, run_python):
-    """Eight devices train the seeds one after the other; two processes share the rows."""
+    """Both seeds side by side, or one after the other; two processes share the rows."""
     runs = {}
     for name, options in (
         ("one", {"devices": 1}),
         ("eight", {"devices": 8}),
         ("processes", {"devices": 4, "processes": 2}),
     ):
-        shards = {} if name == "one" else {"train.shards": 8}
-        argv = flags(tmp_path / name, tokenizer, rows=8, **shards)
+        fields = {} if name == "one" else {"train.shards": 8}
+        fields |= {"train.together": False} if name == "eight" else {}
+        argv = flags(tmp_path / name, tokenizer, rows=8, **fields)
         start(run_python, *argv, **options)
         runs[name] = rows_of(tmp_path / name), read_metrics(tmp_path / name)
         require_close(runs[name][0], runs["one"][0])
@@ -64,15 +66,14 @@ def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_pat
 
 
 def test_a_run_goes_on_with_other_devices(tokenizer, tmp_path, run_python):
-    argv = flags(tmp_path / "run", tokenizer, rows=8, seeds=0)
-    whole = flags(tmp_path / "whole", tokenizer, rows=8, seeds=0)
+    """From one to eight and back, both seeds side by side, across a growth step."""
+    argv, whole = (flags(tmp_path / name, tokenizer, rows=8) for name in ("run", "whole"))
     start(run_python, *whole, devices=1)
-    killed = run_python(
-        *(SCRIPT, "write:midas:8", *argv),
-        **{"devices": 8, "check": False, "timeout": 500},
-    )
-    assert killed.returncode < 0, killed.stderr
-    start(run_python, *argv, devices=1)
+    for place, devices in (("write:baseline:8", 1), ("save:midas:3", 8), ("write:midas:8", 1)):
+        options = {"devices": devices, "check": False, "timeout": 500}
+        killed = run_python(SCRIPT, place, *argv, **options)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    start(run_python, *argv, devices=8)
     require_close(rows_of(tmp_path / "run"), rows_of(tmp_path / "whole"))
     found, expected = (without_times(read_metrics(tmp_path / each)) for each in ("run", "whole"))
     assert [line["step"] for line in found] == [line["step"] for line in expected]

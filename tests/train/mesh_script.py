@@ -1,5 +1,7 @@
 """Trains the small growing model on 1 and on 8 devices, or as one of two processes.
 
+One seed, and two side by side.
+
 Prints for each placement the largest differences of losses and scores from one device.
 """
 
@@ -28,15 +30,16 @@ def difference(found, expected):
 
 def one_process(folder):
     own = Placement.over(jax.devices()[:1])
-    one = growing_run.train(f"{folder}/one", placement=own)
-    for shards in (1, 8):
-        placement = Placement.over(shards=shards, smallest_cut=1)
-        found = growing_run.train(f"{folder}/{shards}", placement=placement)
-        print(shards, *difference(found, one))
-    # A checkpoint of eight devices is read on one.
-    params, _, losses = growing_run.train(f"{folder}/8", placement=own)
-    assert losses == []
-    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, found[0]))
+    for seeds in ((0,), (0, 3)):
+        one = growing_run.train(f"{folder}/one{seeds}", placement=own, seeds=seeds)
+        for shards in (1, 8):
+            placement = Placement.over(shards=shards, smallest_cut=1)
+            found = growing_run.train(f"{folder}/{shards}{seeds}", placement=placement, seeds=seeds)
+            print(shards, *difference(found, one))
+        # A checkpoint of eight devices is read on one.
+        params, _, losses = growing_run.train(f"{folder}/8{seeds}", placement=own, seeds=seeds)
+        assert losses == []
+        jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, found[0]))
 
 
 def one_of_several(folder, count, index):
@@ -44,7 +47,7 @@ def one_of_several(folder, count, index):
     rows = growing_run.ROWS // count
     placement = Placement.over(shards=jax.device_count(), smallest_cut=1)
     part = slice(index * rows, (index + 1) * rows)
-    _, points, losses = growing_run.train(folder, placement=placement, part=part)
+    _, points, losses = growing_run.train(folder, placement=placement, part=part, seeds=(0, 3))
     print(json.dumps({"losses": losses, "scores": [point.eval_nll for point in points]}))
 
 

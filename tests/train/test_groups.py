@@ -3,7 +3,7 @@
 import pytest
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.train.groups import check_groups, clear_groups, group_folder
+from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
 
 
 @pytest.fixture
@@ -22,16 +22,25 @@ def test_a_folder_is_named_by_its_seeds(folder):
     assert names(folder) == {"0_1", "12"}
 
 
-@pytest.mark.parametrize("groups", [[], [[0, 1]], [[12], [1, 0]], [[2], [3]]])
-def test_the_same_groups_and_new_seeds_go_on(folder, groups):
-    check_groups(folder, groups)
-    check_groups(folder / "nothing", groups)
+def test_seeds_go_on_with_those_that_they_were_begun_with(folder):
+    assert plan_groups(folder, [], True) == []
+    assert plan_groups(folder, [2, 1, 0, 12, 3], True) == [[2, 3], [1, 0], [12]]
+    assert plan_groups(folder, [2, 1, 0, 12, 3], False) == [[2], [1, 0], [12], [3]]
+    assert plan_groups(folder, [3, 2], True) == [[3, 2]]
 
 
-@pytest.mark.parametrize("groups", [[[0], [1]], [[0, 1, 2]], [[0, 1], [2, 12]]])
-def test_seeds_that_were_begun_in_other_groups_are_refused(folder, groups):
-    with pytest.raises(InputError, match=r"midas was begun .* set seeds and devices as they were"):
-        check_groups(folder, groups)
+def test_nothing_was_begun(tmp_path):
+    assert plan_groups(tmp_path / "nothing", [3, 4], True) == [[3, 4]]
+    assert plan_groups(tmp_path / "nothing", [3, 4], False) == [[3], [4]]
+
+
+@pytest.mark.parametrize("seeds", [[0], [12, 1], [0, 2]])
+def test_seeds_that_were_begun_with_others_are_refused_without_them(folder, seeds):
+    with pytest.raises(
+        InputError,
+        match=r"midas was begun with the seeds 0, 1 together; now it is to train [01] wi",
+    ):
+        plan_groups(folder, seeds, True)
 
 
 def test_what_is_trained_goes_and_what_diverged_stays(folder):

@@ -1,7 +1,9 @@
 """A model that grows while it trains, against a plain loop; seeds side by side; resuming."""
 
+import contextlib
 import dataclasses
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -119,13 +121,16 @@ def test_seeds_side_by_side_are_runs_of_their_own(whole, tmp_path):
     np.testing.assert_allclose(both[-1].eval_nll, [points[-1].eval_nll[0], scores[-1]], rtol=1e-3)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_checkpoint(tmp_path):
-    class Broken(Counting):
-        def next(self):
-            batch = super().next()
-            weight = np.full_like(batch.weight_BT, np.nan) if self.read == 8 else batch.weight_BT
-            return batch._replace(weight_BT=weight)
+class Broken(Counting):
+    """The eighth batch has no loss."""
 
+    def next(self):
+        batch = super().next()
+        weight = np.full_like(batch.weight_BT, np.nan) if self.read == 8 else batch.weight_BT
+        return batch._replace(weight_BT=weight)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_checkpoint(tmp_path):
     run = growing_run.pretraining()
     run._streams = [Broken(100)]
     points = []
@@ -133,6 +138,35 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_checkpoint(t
     assert points[-1].reason == ["diverged: the loss or its gradient is not finite"]
     assert np.isfinite(points[-1].eval_nll[0])  # of the parameters before that step
     assert max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()) == 6
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_seed_that_diverges_beside_another_leaves_its_last_checkpoint(tmp_path, stops):
+    """However many come after it, and whether or not the run was stopped meanwhile."""
+
+    def train(log):
+        run = growing_run.pretraining(seeds=(0, 3))
+        run._streams = [Counting(100), Broken(103)]
+        return run.train(tmp_path, lambda point: None, log)
+
+    def stop(done):
+        if stops and done.first >= 10:
+            raise KilledError
+
+    with contextlib.suppress(KilledError):
+        train(stop)
+    last = train(lambda steps: None)
+    steps = sorted(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit())
+    assert steps == [6, 10, 11]  # the loss of step 8 was not finite; two stay anyhow
+    for name in ("8", "10", "11"):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+    # From there on both go on, with other data for the one that had diverged.
+    run = growing_run.pretraining(seeds=(0, 3))
+    points = []
+    params = run.train(tmp_path, points.append)
+    assert points[-1].reason == ["", ""]
+    assert np.isfinite(points[-1].eval_nll).all()
+    jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[0], other[0]), params, last)
 
 
 class KilledError(Exception):
@@ -211,17 +245,17 @@ def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_numbers(tmp_path, 
 def test_several_devices_train_the_same_as_one(run_python):
     printed = run_python(Path(__file__).parent / "mesh_script.py", devices=8, timeout=400)
     lines = [line.split() for line in printed.splitlines()]
-    assert [line[0] for line in lines] == ["1", "8"]
+    assert [line[0] for line in lines] == ["1", "8", "1", "8"]  # shards; two seeds at the end
     for _, losses, scores in lines:
         assert float(losses) < 1e-5
         assert float(scores) < 1e-5
 
 
 @pytest.mark.slow
-def test_two_processes_of_four_devices_train_the_same_as_one(whole, run_python, tmp_path):
+def test_two_processes_of_four_devices_train_the_same_as_one(run_python, tmp_path):
     script = Path(__file__).parent / "mesh_script.py"
-    printed = run_python(script, str(tmp_path), devices=4, processes=2, timeout=400)
-    _, points, losses = whole
+    printed = run_python(script, str(tmp_path / "both"), devices=4, processes=2, timeout=400)
+    _, points, losses = growing_run.train(tmp_path / "one", seeds=(0, 3))
     for found in (json.loads(each.splitlines()[-1]) for each in printed):  # after the words of Gloo
         np.testing.assert_allclose(found["losses"], losses, rtol=1e-5)
         np.testing.assert_allclose(found["scores"], [p.eval_nll for p in points], rtol=1e-5)

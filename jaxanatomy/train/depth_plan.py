@@ -1,0 +1,210 @@
+"""What a run of depth growth is, made from its config and checked before any text is read."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxanatomy import runs
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.choices import Scoring, pack_choices
+from jaxanatomy.data.mixture import Schedule, parse_mixture
+from jaxanatomy.data.pipeline import Pipeline
+from jaxanatomy.data.primitives import PRIMITIVES
+from jaxanatomy.data.questions import Question, questions
+from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth.depth_arms import DepthArmSettings, DepthStage, depth_arm
+from jaxanatomy.train.loop import adamw
+from jaxanatomy.train.mesh import Placement, choose_devices
+from jaxanatomy.train.metrics import require_tensorboard
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
+from jaxanatomy.weights.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class DepthPlan:
+    """What is to be trained, known before anything is.
+
+    Attributes:
+      config: Of `experiments.depth_growth`.
+      model: The architecture at the end.
+      settings: What all arms share.
+      schedule: The learning rate.
+      arms: The stages of each arm.
+      options: How to run.
+      placement: Over all devices.
+      tokenizer: Of all text; a plan on paper has none that would have to be fetched.
+      tokenizer_sha256: Its hash.
+      asked: Questions of the reasoning primitives.
+      scoring: The same, packed.
+    """
+
+    config: ConfigDict
+    model: ModelConfig
+    settings: DepthArmSettings
+    schedule: WarmupStableDecay
+    arms: Mapping[str, tuple[DepthStage, ...]]
+    options: PretrainOptions
+    placement: Placement
+    tokenizer: Tokenizer | None = None
+    tokenizer_sha256: str = ""
+    asked: Sequence[Question] = ()
+    scoring: Scoring | None = None
+
+    def steps(self, arm: str) -> int:
+        """Of all stages of an arm."""
+        return sum(stage.steps for stage in self.arms[arm])
+
+    def setup(self, arm: str, seeds: Sequence[int]) -> Setup:
+        """What is trained together."""
+        config = self.config
+        return Setup(
+            stages=self.arms[arm],
+            optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
+            schedule=self.schedule,
+            seeds=seeds,
+            placement=self.placement,
+            options=self.options,
+        )
+
+    def pipeline(self, seed: int, steps: int) -> Pipeline:
+        """The data of a seed in an arm of so many steps; reads and encodes the text."""
+        return Pipeline(
+            mixtures(self.config, steps),
+            self.tokenizer,
+            rows=self.config.rows,
+            length=self.config.model.context_length,
+            seed=seed,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+
+    def held_out(self, pipeline: Pipeline) -> dict[str, HeldOut]:
+        """What a run is evaluated on, by source; the same for every seed."""
+        config = self.config
+        found = pipeline.held_out(config.data.held_out_rows)
+        return {name: HeldOut(pipeline.shares[name], found[name]) for name in found}
+
+    @functools.cached_property
+    def data(self) -> dict[str, Any]:
+        """What the batches of all steps depend on; reads and encodes the text."""
+        return self.pipeline(0, self.config.steps).settings(self.config.steps)
+
+    def hash(self, arm: str, seed: int, **more: Any) -> str:
+        """The hash of a row."""
+        names = ("learning_rate", "warmup", "cooldown", "weight_decay", "beta2", "moments")
+        return runs.row_hash(
+            code=runs.code_version(),
+            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
+            data=[self.config.data.to_dict(), self.data],
+            settings={name: self.config[name] for name in (*names, "eval_every", "rows")},
+            train=[self.config.train.dtype, self.config.train.accumulate],
+            arm=arm,
+            seed=seed,
+            **more,
+        )
+
+
+def depth_plan(config: ConfigDict, on_paper: bool = False) -> DepthPlan:
+    """Checks a config, what is cheap first, and loads the tokenizer; reads no text yet.
+
+    Args:
+      config: Of `experiments.depth_growth`.
+      on_paper: The devices need not be here then, and a tokenizer of the hub is not fetched.
+
+    Raises:
+      InputError: Something in the config does not fit; the message says what.
+    """
+    _check_numbers(config)
+    model = ModelConfig.uniform(**config.model)
+    settings = DepthArmSettings(
+        steps=config.steps,
+        block=config.block,
+        growing_share=config.growing_share,
+        alpha=config.alpha,
+        rows=config.rows,
+        length=config.model.context_length,
+    )
+    arms = {name: depth_arm(name, model, settings) for name in config.arms}
+    schedule = WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown)
+    for stages in arms.values():
+        mixtures(config, sum(stage.steps for stage in stages))
+    options, placement = _how_to_run(config, on_paper)
+    there = not (on_paper and config.data.tokenizer.startswith("hf:"))
+    text = _text(config) if there else {}
+    return DepthPlan(config, model, settings, schedule, arms, options, placement, **text)
+
+
+def mixtures(config: ConfigDict, steps: int) -> Schedule:
+    """What a run of so many steps reads when; it may change where the cooldown begins."""
+    found = [(0, parse_mixture(config.data.mixture))]
+    if config.data.cooldown_mixture:
+        first = steps - round(config.cooldown * steps)
+        found.append((first, parse_mixture(config.data.cooldown_mixture)))
+    return Schedule(tuple(found))
+
+
+def _how_to_run(config: ConfigDict, on_paper: bool) -> tuple[PretrainOptions, Placement]:
+    fields = config.train.to_dict()
+    devices, shards, _ = (fields.pop(name) for name in ("devices", "shards", "together"))
+    if on_paper:
+        count = jax.device_count() if devices is None else devices
+        placement = Placement.on_paper(count, shards)
+    else:
+        placement = Placement.over(choose_devices(devices), shards)
+    options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **fields)
+    options.check_rows(config.rows, placement)
+    if config.tensorboard:
+        require_tensorboard()
+    return options, placement
+
+
+def _text(config: ConfigDict) -> dict[str, Any]:
+    """The tokenizer, and what is asked at the end: fields of `DepthPlan`."""
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    check_vocabulary(tokenizer, config.model.vocab_size)
+    asked = questions(PRIMITIVES, config.data.questions, shots=config.data.shots)
+    length = config.model.context_length
+    return {
+        "tokenizer": tokenizer,
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+        "asked": asked,
+        "scoring": pack_choices(asked, tokenizer, rows=config.rows, length=length),
+    }
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    for name in ("arms", "seeds"):
+        if not config[name] or len(set(config[name])) < len(config[name]):
+            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
+    for seed in config.seeds:
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise InputError(f"seeds must be whole numbers, 0 or above, below 2^32; got {seed!r}")
+    whole = {name: config[name] for name in ("steps", "rows", "eval_every")}
+    whole |= {f"data.{name}": config.data[name] for name in ("held_out_rows", "questions")}
+    for name, value in whole.items():
+        if value < 1:
+            raise InputError(f"{name} must be a whole number above 0; got {value}")
+    if config.data.shots < 0:
+        raise InputError(f"data.shots must be 0 or above; got {config.data.shots}")
+    if config.weight_decay < 0 or not 0 <= config.beta2 < 1:
+        raise InputError(
+            "weight_decay must be 0 or above and beta2 at least 0 and below 1; got "
+            f"{config.weight_decay} and {config.beta2}"
+        )
+    if config.model.context_length < 2:
+        raise InputError(
+            "model.context_length must be at least 2, a token and the one to be predicted; got "
+            f"{config.model.context_length}"
+        )
+    if config.data.cooldown_mixture and round(config.cooldown * config.steps) == 0:
+        raise InputError(
+            f"data.cooldown_mixture={config.data.cooldown_mixture!r} needs a cooldown of a step at "
+            f"least; got cooldown={config.cooldown} of {config.steps} steps; raise it or leave the "
+            "mixture out"
+        )
