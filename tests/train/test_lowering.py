@@ -1,6 +1,7 @@
 """Programs lowered on paper: they are those that a run calls, and they compute the same."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from jaxanatomy.train.lowering import (
     export_evaluation,
     export_growth,
     export_run,
+    export_scoring,
     export_step,
     step_arguments,
 )
@@ -56,6 +58,7 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
 
     def spy(*arguments, **options):
         calls.append((arguments, options, *map(described, arguments[2:-1])))
+        assert jax.config.jax_default_matmul_precision == "highest"
         return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 2)
 
     monkeypatch.setattr(pretraining, "run_steps", spy)
@@ -91,6 +94,16 @@ def test_a_lowered_step_computes_the_same():
     found = exported.call(state, frozen, batches, rates, np.int32(2))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
     assert np.isfinite(expected[1].loss).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_products_of_float32_keep_all_bits_on_accelerators(dtype):
+    made, config = setup(dtype=dtype), STAGES[0].config
+    for export in (export_step, export_evaluation, export_scoring):
+        text = export(made, config, ROWS, LENGTH, platforms=["tpu"]).mlir_module()
+        products = re.findall(r"stablehlo\.dot_general.*", text)
+        exact = ["precision = [HIGHEST, HIGHEST]" in product for product in products]
+        assert set(exact) == {dtype == "float32"}
 
 
 def test_programs_for_devices_that_are_not_here():
