@@ -3,8 +3,9 @@
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
 All arms of the paper and those of equal FLOPs, three seeds each, with 2.9 million parameters
-on text that needs no download: about an hour and a half on two cores. This is `growth_small`; the
-other configs of the experiment start from it:
+on text that needs no download: 1 h 36 min and 4.8 GB on two cores. This is `growth_small`; held-out
+loss 2.80 (baseline), 2.72 (MIDAS and LIDAS), 2.71 (two layers throughout). The other configs of the
+experiment start from it:
 
     configs/growth_tiny.py    three arms of 2 million parameters: minutes
     configs/growth_gpu.py     one GPU, 20 minutes
