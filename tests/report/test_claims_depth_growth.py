@@ -179,6 +179,15 @@ def test_a_shape_that_saves_less_is_not_asked_for_the_papers_speed(timed, verdic
     assert (small in found.reason) is (verdict == UNDECIDED)
 
 
+def test_a_gain_in_time_that_flops_do_not_explain_is_the_machines():
+    timed = {"seconds": 6.0, "flops": 80e12}
+    found = finding(
+        "depth_growth_is_faster", BASE, finals("midas", **timed), finals("lidas", **timed)
+    )
+    assert found.verdict == UNDECIDED
+    assert "1.67 times as fast with 1.25 times fewer FLOPs: the machine was not" in found.reason
+
+
 def test_one_slow_arm_fails_though_the_other_cannot_tell():
     slow, near = finals("midas", seconds=11.0), finals("lidas", seconds=8.5, flops=85e12)
     found = finding("depth_growth_is_faster", BASE, slow, near)
