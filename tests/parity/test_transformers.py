@@ -4,6 +4,7 @@ Needs the `[parity]` extra (torch). `tests/golden` holds stored results of the s
 comparison for machines without torch.
 """
 
+import copy
 import dataclasses
 import importlib.util
 import pathlib
@@ -72,8 +73,13 @@ def pair(request, tmp_path_factory):
 
 
 def test_logits(pair):
+    """Against transformers in float64: in float32 its own rounding, as large as ours, counts too.
+
+    On some processors the two of them add up to more than the tolerance.
+    """
     llama, ours = pair
-    difference = our_logits(ours.config, ours.params, TOKEN_BT) - their_logits(llama, TOKEN_BT)
+    exact = their_logits(copy.deepcopy(llama).double(), TOKEN_BT)
+    difference = our_logits(ours.config, ours.params, TOKEN_BT) - exact
     assert np.abs(difference).max() < TOLERANCE
 
 
