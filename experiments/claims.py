@@ -21,9 +21,9 @@ from jaxanatomy import cli
 def run(config: ConfigDict, workdir: Path) -> None:
     """Tests every claim; the rows are written anew each time, from the runs as they are."""
     from jaxanatomy import report, runs
+    from jaxanatomy.plain_json import to_json
     from jaxanatomy.report import claims
     from jaxanatomy.report.claims.report import summary_table
-    from jaxanatomy.storage import to_json
 
     evidence = claims.gather(config.runs)
     fields = ("model", "weights_sha256", "architecture")

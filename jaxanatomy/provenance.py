@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from jaxanatomy.storage import to_json
+from jaxanatomy.plain_json import to_json
 from jaxanatomy.version import __version__
 
 # Figures, the command line, experiments and configs do not decide what a measurement

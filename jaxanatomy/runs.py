@@ -33,6 +33,7 @@ import filelock
 import numpy as np
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.plain_json import to_json
 from jaxanatomy.progress import Progress, format_duration
 from jaxanatomy.provenance import code_version, provenance, row_hash
 from jaxanatomy.records import RunRecord, known_rows, read_run
@@ -42,7 +43,6 @@ from jaxanatomy.storage import (
     drop_torn_line,
     read_json_object,
     replacing,
-    to_json,
 )
 
 __all__ = [

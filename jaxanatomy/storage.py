@@ -1,14 +1,15 @@
-"""Files that are either whole or absent, and JSON that is plain and finite."""
+"""Files that are either whole or absent, and what they are read back as."""
 
 import contextlib
-import json
-import math
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.plain_json import parse_json
 
 TEMPORARY_PREFIX = ".writing-"
 
@@ -31,38 +32,40 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def to_json(value: Any, **options: Any) -> str:
-    """JSON text of plain values, NumPy and JAX arrays and paths.
-
-    Raises:
-      ValueError: A float is not finite; its place in `value` is named. Such values are
-        written as null with a field "reason".
-      TypeError: A type that has no JSON.
-    """
-    try:
-        return json.dumps(value, default=_plain, allow_nan=False, **options)
-    except ValueError as error:
-        place = _non_finite_place(value)
-        if place is None:
-            raise
-        raise ValueError(
-            f"expected finite numbers; {place} is not; write null and a field 'reason'"
-        ) from error
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
+def read_json_object(
+    path: str | os.PathLike, remedy: str = "mend the file or fetch it anew"
+) -> dict[str, Any]:
     """A file that holds one JSON object.
 
+    Args:
+      path: The file.
+      remedy: What the user can do where it cannot be read.
+
     Raises:
-      InputError: The file cannot be read or holds anything else.
+      InputError: It is absent, no file, unreadable, or holds anything else.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(read_file(path))
     except (OSError, ValueError) as error:
-        raise InputError(f"expected a JSON object in {path}; cannot read it: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"expected a JSON object in {path}; cannot read it: {reason}; {remedy}"
+        ) from error
     if not isinstance(value, dict):
-        raise InputError(f"expected a JSON object in {path}; it holds a {type(value).__name__}")
+        kind = "null" if value is None else f"a {type(value).__name__}"
+        raise InputError(f"expected a JSON object in {path}; it holds {kind}; {remedy}")
     return value
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """The content of a file.
+
+    Raises:
+      OSError: It cannot be read, or is a pipe or a device, which might never end.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return Path(path).read_bytes()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -71,12 +74,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     A last line without its newline was torn by a kill and is left out.
 
     Raises:
-      InputError: Another line is not a JSON object with a `hash`; the message has its number.
+      InputError: The file cannot be read, or another line is not a JSON object with a `hash`;
+        the message has its number.
     """
     try:
-        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        whole, _, _ = read_file(path).rpartition(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise InputError(
+            f"expected the rows of a run in {path}; cannot read it: {error.strerror}; make it "
+            "readable or choose another workdir"
+        ) from error
     lines = whole.split(b"\n") if whole else []
     return [_row(line, path, number) for number, line in enumerate(lines, start=1)]
 
@@ -111,7 +120,7 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         row = None
     if not isinstance(row, dict) or not isinstance(row.get("hash"), str):
@@ -120,26 +129,3 @@ def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
             f"got {line[:40].decode(errors='replace')!r}; delete the line or choose another workdir"
         )
     return row
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "tolist"):  # NumPy and JAX, scalars and arrays
-        return value.tolist()
-    raise TypeError(f"no JSON for a {type(value).__name__}: {value!r}")
-
-
-def _non_finite_place(value: Any, place: str = "") -> str | None:
-    """Where the first infinite or undefined number stands, such as "ci95[0] = nan"."""
-    if isinstance(value, dict):
-        parts = ((f"{place}.{key}" if place else str(key), item) for key, item in value.items())
-    elif isinstance(value, list | tuple):
-        parts = ((f"{place}[{index}]", item) for index, item in enumerate(value))
-    elif hasattr(value, "tolist") and not isinstance(value, float):
-        plain = value.tolist()
-        return None if plain is value else _non_finite_place(plain, place)
-    else:
-        is_bad = isinstance(value, float) and not math.isfinite(value)
-        return f"{place or 'the value'} = {value}" if is_bad else None
-    return next(filter(None, (_non_finite_place(item, where) for where, item in parts)), None)

@@ -14,7 +14,6 @@ A run that was killed goes on from a checkpoint before its last lines. The first
 new start take their place, so that every step is there once.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.storage import append_bytes, replacing, to_json
+from jaxanatomy.plain_json import parse_json, to_json
+from jaxanatomy.storage import append_bytes, replacing
 from jaxanatomy.train.points import DIVERGED, Point, Steps
 
 METRICS = "metrics.jsonl"
@@ -178,7 +178,7 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 def _parse(text: bytes, path: Path, number: int) -> Line:
     try:
-        line = json.loads(text)
+        line = parse_json(text)
     except ValueError:
         line = None
     if not isinstance(line, dict) or not line.keys() >= {"arm", "seed", "step"}:
