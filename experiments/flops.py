@@ -118,7 +118,7 @@ class _Model:
 
     def _printed(self) -> tuple[dict[str, float] | None, str]:
         """The paper's figures if model and settings are its own, else None and why."""
-        from jaxanatomy.report.reference import paper_table
+        from jaxanatomy.papers import paper_table
 
         table = paper_table("dg_table7")
         if self.name not in table["models"]:

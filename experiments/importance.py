@@ -24,7 +24,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.summary import summarise
-    from jaxanatomy.report.reference import table1_of
+    from jaxanatomy.papers import table1_of
     from jaxanatomy.sweep import distributed
 
     process, processes = distributed.start(**config.distributed)

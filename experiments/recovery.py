@@ -316,7 +316,7 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
     """The figures that the experiment is about."""
     from jaxanatomy.growth.budgets import budget, recovery_shares
     from jaxanatomy.measures.recovery import noise_spread, recovery_against_importance
-    from jaxanatomy.report.reference import paper_table, table1_of
+    from jaxanatomy.papers import paper_table, table1_of
 
     finals = [row for row in rows if row.get("kind") == "final"]
     degradation = {

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FOUNDATION = (
-    *("axes", "errors", "config", "tree", "version"),
+    *("axes", "errors", "config", "tree", "version", "papers"),
     *("plain_json", "storage", "provenance", "progress", "records", "runs", "host"),
 )
 PACKAGES = (

@@ -1,5 +1,6 @@
 """The figure functions: rows in, matplotlib axes out."""
 
+from jaxanatomy.papers import table1
 from jaxanatomy.report.importance.controls import control_ratios
 from jaxanatomy.report.importance.figure import importance
 from jaxanatomy.report.importance.heat import controls, heads, scopes
@@ -11,7 +12,6 @@ from jaxanatomy.report.manipulation.figures import (
     manipulation_layers,
 )
 from jaxanatomy.report.manipulation.grids import manipulation_pairs, manipulation_sets
-from jaxanatomy.report.reference import table1
 
 __all__ = [
     "attention_shift",

@@ -8,7 +8,7 @@ import pytest
 
 from jaxanatomy.data import facts
 from jaxanatomy.errors import InputError
-from jaxanatomy.report.reference import paper_table
+from jaxanatomy.papers import paper_table
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 CORPUS = facts.facts()

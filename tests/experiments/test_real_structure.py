@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxanatomy import tree, weights
-from jaxanatomy.report.reference import paper_table
+from jaxanatomy.papers import paper_table
 
 pytestmark = pytest.mark.real
 

@@ -4,7 +4,7 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.budgets import budget, recovery_shares
-from jaxanatomy.report.reference import paper_table
+from jaxanatomy.papers import paper_table
 
 
 def final(layer, step, noise=True):

@@ -6,10 +6,10 @@ from report.claim_rows import finding, row
 from jaxanatomy.growth.depth_arms import DepthArmSettings
 from jaxanatomy.growth.smollm import LENGTH, MODELS
 from jaxanatomy.measures.flops import beside_the_paper, cost_rows
+from jaxanatomy.papers import paper_table
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import claims
 from jaxanatomy.report.claims.claim import FAILS, HOLDS, UNDECIDED, Evidence
-from jaxanatomy.report.reference import paper_table
 
 PRINTED = paper_table("dg_table7")["models"]
 

@@ -6,9 +6,9 @@ import math
 import pytest
 from report.claim_rows import ALPHAS, REPLACED, finding, scale, table4, trial
 
+from jaxanatomy.papers import is_near
 from jaxanatomy.report.claims import manipulation
 from jaxanatomy.report.manipulation import words
-from jaxanatomy.report.reference import is_near
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 

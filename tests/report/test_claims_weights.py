@@ -3,7 +3,7 @@
 import pytest
 from report.claim_rows import finding, row
 
-from jaxanatomy.report.reference import paper_table
+from jaxanatomy.papers import paper_table
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 COMPONENTS = tuple(paper_table("table2_r2"))

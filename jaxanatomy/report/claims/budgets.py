@@ -1,5 +1,6 @@
 """AH Tables 7, 8 and 10: whether the figures of budgets and training agree: arithmetic."""
 
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import Answer, Finding
 from jaxanatomy.report.claims.contradictions import (
     PERCENT_RULE,
@@ -8,7 +9,6 @@ from jaxanatomy.report.claims.contradictions import (
     arithmetic,
     is_same,
 )
-from jaxanatomy.report.reference import paper_table
 
 STEPS_ALIKE = 1.5  # a factor within which two epochs are called alike
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.measures.statistics import paired_difference
+from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.cells import Row, interval, number
-from jaxanatomy.report.reference import table1_of
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 VERDICTS = (HOLDS, FAILS, UNDECIDED)

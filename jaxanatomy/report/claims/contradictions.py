@@ -7,8 +7,8 @@ import math
 from statistics import median
 
 from jaxanatomy.measures.importance import categorise
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import Claim, Finding, layers, percent
-from jaxanatomy.report.reference import paper_table
 
 SAME = 0.01  # relative difference of two figures that are the same
 ROUNDING = 0.5  # in the last digit of a printed percentage

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.arms import NLL, PRIMITIVES, SEEDS, Pair, Trained
 from jaxanatomy.report.claims.claim import Answer, Claim, Evidence, Finding, every
-from jaxanatomy.report.reference import paper_table
 
 MIDAS, LIDAS = "midas", "lidas"
 GROWN = (MIDAS, LIDAS)

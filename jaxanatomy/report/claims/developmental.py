@@ -14,6 +14,7 @@ from jaxanatomy.measures.developmental import (
     rate_at_edge,
 )
 from jaxanatomy.measures.statistics import paired_interval
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import (
     Answer,
     Claim,
@@ -24,7 +25,6 @@ from jaxanatomy.report.claims.claim import (
     every,
     padded,
 )
-from jaxanatomy.report.reference import paper_table
 
 GROWTH, SHORT = "growth_100", "growth_50"
 EQUAL_FLOPS, CORE = "equal_flops", "core_alone"

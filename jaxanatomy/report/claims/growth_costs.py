@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxanatomy.measures.flops import BASELINE, FLOOR, GROWN, REMAINDER
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.cells import Row
 from jaxanatomy.report.claims.claim import (
     Claim,
@@ -13,7 +14,6 @@ from jaxanatomy.report.claims.claim import (
     harms_more,
     per_text,
 )
-from jaxanatomy.report.reference import paper_table
 
 CLOSE = 2e-5  # relative, of a figure that agrees with Table 7
 _TABLE1, _TABLE7, _TABLE8 = (paper_table(f"dg_table{number}") for number in (1, 7, 8))

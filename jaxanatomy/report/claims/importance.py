@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.measures.statistics import spearman, spearman_interval
+from jaxanatomy.papers import paper_table, table1
 from jaxanatomy.report.cells import NEIGHBOUR_MEAN, Row, interval, number
 from jaxanatomy.report.claims.claim import (
     Answer,
@@ -23,7 +24,6 @@ from jaxanatomy.report.claims.claim import (
     reaches,
 )
 from jaxanatomy.report.claims.maps import LayerMap, extremes, per_map, skipped_span, span
-from jaxanatomy.report.reference import paper_table, table1
 
 REDUNDANT, CRITICAL = THRESHOLDS_PERCENT[0], THRESHOLDS_PERCENT[-1]
 RADICAL = CRITICAL / REDUNDANT  # a radical difference: what is between the categories

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.cells import NEIGHBOUR_MEAN, Row
 from jaxanatomy.report.claims.claim import (
     Answer,
@@ -24,7 +25,6 @@ from jaxanatomy.report.claims.importance import CRITICAL, REDUNDANT
 from jaxanatomy.report.claims.maps import LayerMap, layer_map, per_map, skipped_span
 from jaxanatomy.report.claims.tried import RULE as IMPROVED
 from jaxanatomy.report.claims.tried import improves
-from jaxanatomy.report.reference import paper_table
 
 _PAPER = paper_table("table1")
 _PRINTED = _PAPER["degradation_percent"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT
+from jaxanatomy.papers import NEAR, is_near, paper_table
 from jaxanatomy.report.cells import Row, interval, number
 from jaxanatomy.report.claims.claim import (
     Answer,
@@ -21,7 +22,6 @@ from jaxanatomy.report.claims.claim import (
     reaches,
     some,
 )
-from jaxanatomy.report.reference import NEAR, is_near, paper_table
 
 DESTROYED = 100_000.0  # percent; the least that Table 4 has for a replacement is 173,242
 COLLAPSED = 1_000.0  # percent; Table 4 has 5,035 for scale 0.7

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.predicted import prediction_sets
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.cells import Row, number
 from jaxanatomy.report.claims.claim import (
     FAILS,
@@ -28,7 +29,6 @@ from jaxanatomy.report.claims.claim import (
     reaches,
     some,
 )
-from jaxanatomy.report.reference import paper_table
 
 PREDICTABLE = 0.7  # least R2 that the paper calls predictable (0.716)
 MARGIN = 0.02  # least R2, and least distance from the null, that means anything

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxanatomy.measures.statistics import spearman, spearman_interval, student_difference
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import (
     Answer,
     Claim,
@@ -34,7 +35,6 @@ from jaxanatomy.report.claims.healing import (
 )
 from jaxanatomy.report.claims.importance import RANK_AGREEMENT
 from jaxanatomy.report.claims.tried import LEVEL
-from jaxanatomy.report.reference import paper_table
 
 HEALED, HALF, TWICE = 1.1, 1.5, 2.0  # multiples of the undamaged perplexity in Table 5
 FEW_STEPS = 10  # "0-10 steps to converge"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.cells import Row
 from jaxanatomy.report.claims.claim import Answer, Claim, Evidence, Finding, every, padded
-from jaxanatomy.report.reference import paper_table
 
 FIGURE = -0.5
 TOLERANCE = 0.01  # the paper's seven components lie within 0.005 of -0.5

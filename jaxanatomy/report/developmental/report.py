@@ -13,9 +13,9 @@ from jaxanatomy.measures.developmental import (
     of_purpose,
     summarise,
 )
+from jaxanatomy.papers import paper_table
 from jaxanatomy.report.developmental import figures
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
-from jaxanatomy.report.reference import paper_table
 
 Row = Mapping[str, Any]
 GROWTH = "growth_100"

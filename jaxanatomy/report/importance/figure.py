@@ -37,7 +37,7 @@ def importance(
       intervention: Which intervention; by default the neighbour mean, or the first there is.
       scope: Of which part of the layers.
       paper: Published degradations per layer in percent, drawn as hollow markers, for
-        example `reference.table1()`; NaN where there is none.
+        example `papers.table1()`; NaN where there is none.
 
     Returns:
       The axes, or one for each text.

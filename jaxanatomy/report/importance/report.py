@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxanatomy.measures.importance import CATEGORIES
 from jaxanatomy.measures.statistics import paired_difference
+from jaxanatomy.papers import table1_of
 from jaxanatomy.report import plot
 from jaxanatomy.report.cells import (
     NEIGHBOUR_MEAN,
@@ -23,7 +24,6 @@ from jaxanatomy.report.document import Cell, Picture, Report, Section, Table, fi
 from jaxanatomy.report.importance.controls import ratios
 from jaxanatomy.report.importance.glance import chip, first_token_layers, glance, main_rows, signed
 from jaxanatomy.report.importance.positions import position_cells
-from jaxanatomy.report.reference import table1_of
 
 _MAP_CAPTION = (
     "Each bar is a layer. Its seven matrices are replaced by the mean of the two neighbouring "

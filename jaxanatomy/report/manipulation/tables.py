@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.report.cells import Row, category, interval, number
 from jaxanatomy.report.document import Cell, Chip, Table
 from jaxanatomy.report.importance.glance import chip, signed
@@ -15,7 +16,6 @@ from jaxanatomy.report.manipulation.rows import (
     percent,
     set_label,
 )
-from jaxanatomy.report.reference import paper_table, table1_of
 
 PAPER_ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # AH section 3.5
 # AH Table 4 marks these rows "2 layers", and does not name the layers.

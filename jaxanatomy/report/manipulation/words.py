@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.measures.statistics import paired_difference
+from jaxanatomy.papers import NEAR, find, is_near
 from jaxanatomy.report.cells import Row, number
 from jaxanatomy.report.importance.glance import signed
 from jaxanatomy.report.manipulation.figures import typical
@@ -19,7 +20,6 @@ from jaxanatomy.report.manipulation.rows import (
     set_label,
 )
 from jaxanatomy.report.manipulation.tables import Published, on, plain, ppl_cell, tabled_methods
-from jaxanatomy.report.reference import NEAR, find, is_near
 
 COLLAPSE = 10.0  # times the perplexity without the first and the last layer
 STRONG_DOSE = 0.7  # factors up to which scaling is no small change

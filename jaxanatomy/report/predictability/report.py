@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.report.cells import number, shortened
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table, file_name
 from jaxanatomy.report.importance.glance import signed
 from jaxanatomy.report.predictability import figures
 from jaxanatomy.report.predictability.figures import ELEMENTWISE, READING_TITLES
-from jaxanatomy.report.reference import paper_table, table1_of
 
 Row = Mapping[str, Any]
 _METHOD = (

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.measures.recovery import curves
+from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.report.recovery import figures
-from jaxanatomy.report.reference import paper_table, table1_of
 
 Row = Mapping[str, Any]
 _METHOD = (

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.measures.structure import side_of
+from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.report.document import Picture, Report, Section
-from jaxanatomy.report.reference import paper_table, table1_of
 from jaxanatomy.report.structure import figures
 from jaxanatomy.report.structure.tables import (
     Readings,

@@ -1,4 +1,4 @@
-"""The figures of the papers that a report shows beside its own (AH Tables 1 to 10, DG 1, 7, 8)."""
+"""The figures of the papers that we show beside our own (AH Tables 1 to 10, DG 1, 7, 8)."""
 
 import copy
 import functools
@@ -15,7 +15,7 @@ NEAR = 10.0  # perplexities within this factor of each other are of one size
 
 @functools.cache
 def _paper() -> dict[str, Any]:
-    return json.loads(resources.files(__package__).joinpath("paper_tables.json").read_text())
+    return json.loads(resources.files(__package__).joinpath("tables.json").read_text())
 
 
 def paper_table(name: str) -> Any:

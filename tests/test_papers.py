@@ -4,7 +4,7 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.report.reference import find, paper_table, table1, table1_of
+from jaxanatomy.papers import find, paper_table, table1, table1_of
 
 SMOLLM2 = ModelConfig.uniform(
     30, 9, 3, 1536, vocab_size=49152, hidden_size=576, head_dim=64, rope_theta=100_000.0

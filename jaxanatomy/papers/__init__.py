@@ -1,0 +1,43 @@
+"""The papers: what they are called, and the figures that they print (`tables.json`)."""
+
+import dataclasses
+
+from jaxanatomy.papers.tables import NEAR, find, is_near, paper_table, table1, table1_of
+
+__all__ = ["NEAR", "PAPERS", "Paper", "find", "is_near", "paper_table", "table1", "table1_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+    """A paper.
+
+    Attributes:
+      key: How claims cite it.
+      title: Its title.
+      authors: As printed.
+      year: Of publication; None where the text has none.
+    """
+
+    key: str
+    title: str
+    authors: str
+    year: int | None
+
+
+PAPERS = (
+    Paper(
+        "AH",
+        "Anatomical Heterogeneity in Transformer Language Models",
+        "Tomasz Wietrzykowski",
+        2026,
+    ),
+    Paper(
+        "DG",
+        "Do Depth-Grown Models Overcome the Curse of Depth? An In-Depth Analysis",
+        "anonymous, under double-blind review",
+        None,
+    ),
+    Paper(
+        "LR", "Emergent Layer Roles and Functional Specialization", "not named in the text", None
+    ),
+)
