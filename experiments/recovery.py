@@ -132,12 +132,12 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.errors import InputError
     from jaxanatomy.interventions import cells
     from jaxanatomy.measures.recovery import check_thresholds
+    from jaxanatomy.ranges import parse_layers
     from jaxanatomy.study import Part, Study, StudySettings, tokenise
     from jaxanatomy.sweep import SweepOptions
     from jaxanatomy.train.curves import Steps
     from jaxanatomy.train.optimiser import AdamW
     from jaxanatomy.train.options import TrainOptions
-    from jaxanatomy.train.recovery import check_layers
     from jaxanatomy.weights import open_model
 
     for name, least in (("seeds", 1), ("noise_seeds", 0), ("train_tokens", 2)):
@@ -151,7 +151,7 @@ def _plan(config: ConfigDict) -> _Plan:
     source, text = open_model(config.model), load_text(config.text)
     upper_bound = config.train_text == "evaluation"
     train_text = text if upper_bound else load_text(config.train_text)
-    layers = check_layers(source.config, config.layers or range(source.config.num_layers))
+    layers = sorted(parse_layers(config.layers or None, source.config.num_layers))
     window = min(config.train_tokens, source.config.context_length)
     train = tokenise(source, train_text, window=window, tokens_per_batch=config.train_tokens)
     settings = StudySettings(

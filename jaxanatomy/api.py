@@ -78,12 +78,12 @@ def ablations(
     interventions: Sequence[str | Intervention] | None = None,
     scopes: Sequence[str] | None = None,
     positions: Sequence[str | Positions] | None = None,
-    layers: Iterable[int] | None = None,
+    layers: str | Iterable[int | str] | None = None,
 ) -> list[Variant]:
     """The baseline, and one variant for each intervention, scope, choice of positions, layer.
 
     By default the neighbour mean of every whole layer. See
-    `jaxanatomy.interventions.cells.ablations`.
+    `jaxanatomy.interventions.cells.ablations`; `layers` may be a text, "0-12".
     """
     return cells.ablations(model.config, interventions, scopes, positions, layers)
 

@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.ranges import expand_range, is_range
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -96,7 +97,7 @@ def apply_overrides(
     """Changes fields of a config in place.
 
     Text becomes a value of the type that the field has: `3` for an integer, `1e-4` for a
-    float, `true` for a truth value, `1,2` or `(1, 2)` or `zero,clone` for a tuple or list;
+    float, `true` for a truth value, `1,2` or `(1, 2)` or `0,3,5-8` or `zero,clone` for a list;
     `none` for a field whose value is None. Fields that refer to a changed one follow it.
 
     Args:
@@ -204,12 +205,14 @@ def _number(name: str, text: str, kind: type) -> int | float:
 
 
 def _items(name: str, text: str, old: Any) -> list[Any]:
-    """`1,2`, `(1, 2)`, `[1, 2]`, `zero,clone`, `zero` or nothing, as a list like `old`."""
+    """`1,2`, `(1, 2)`, `0,3,5-8`, `zero,clone`, `zero` or nothing, as a list like `old`."""
     value = _literal(text)
     if isinstance(value, str) and value == text:  # bare words
         value = [_literal(word.strip()) for word in text.strip("()[] ").split(",") if word.strip()]
     items = list(value) if isinstance(value, list | tuple) else [value]
     kinds = {type(item) for item in old or ()}
+    if kinds <= {int}:
+        items = [number for item in items for number in _expanded(name, item)]
     if kinds <= {int, float} and float in kinds:
         kinds |= {int, float}
     for item in items:
@@ -217,8 +220,14 @@ def _items(name: str, text: str, old: Any) -> list[Any]:
             raise _wrong_type(name, "finite numbers", text)
         if kinds and type(item) not in kinds:
             wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
-            raise _wrong_type(name, f"items of type {wanted}", text)
+            ranges = " and ranges of them, as in 0,3,5-8" if kinds == {int} else ""
+            raise _wrong_type(name, f"items of type {wanted}{ranges}", text)
     return items
+
+
+def _expanded(name: str, item: Any) -> Iterable[Any]:
+    """The numbers of an item that is a range; of another the item itself."""
+    return expand_range(item, f"config field {name!r}") if is_range(item) else [item]
 
 
 def _is_infinite_or_nan(item: Any) -> bool:

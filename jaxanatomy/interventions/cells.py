@@ -1,12 +1,10 @@
 """Ablations of one layer at a time as lists of variants."""
 
-import collections
-import operator
 from collections.abc import Iterable, Sequence
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_unique
 from jaxanatomy.interventions.intervention import Intervention, apply_at
 from jaxanatomy.interventions.registry import INTERVENTIONS, choose_intervention
 from jaxanatomy.interventions.scopes import all_scopes, choose_scope, head_index
@@ -17,6 +15,7 @@ from jaxanatomy.interventions.variants import (
     baseline,
     baseline_steps,
 )
+from jaxanatomy.ranges import parse_layers
 
 Names = Sequence[str | Intervention]
 
@@ -26,7 +25,7 @@ def ablations(
     interventions: Names | None = None,
     scopes: Sequence[str] | None = None,
     positions: Sequence[str | Positions] | None = None,
-    layers: Iterable[int] | None = None,
+    layers: str | Iterable[int | str] | None = None,
 ) -> list[Variant]:
     """The baseline, and each intervention on each scope, at each choice of positions and layer.
 
@@ -36,9 +35,9 @@ def ablations(
         default: neighbour_mean.
       scopes: Parts of a layer (`scopes.all_scopes`); default: the whole layer.
       positions: "all", "first", "others" or `Positions`; default: all.
-      layers: Layers to change, one per variant; default: all. An intervention is left
-        out at layers where it does not exist (copy_previous at layer 0), a head at
-        layers that have fewer heads.
+      layers: Layers to change, one per variant: [3, 5], "0-12", [0, "5-8"]; default: all. An
+        intervention is left out at layers where it does not exist (copy_previous at layer
+        0), a head at layers that have fewer heads.
 
     Returns:
       Variants with unique names, the baseline first.
@@ -52,7 +51,7 @@ def ablations(
     ]
     scope_names = [choose_scope(config, scope) for scope in _listed("scopes", scopes, ("layer",))]
     places = [_choose_positions(p) for p in _listed("positions", positions, ("all",))]
-    numbers = _checked_layers(config, layers)
+    numbers = parse_layers(layers, config.num_layers)
     variants = [baseline(config.num_layers)]
     for intervention in chosen:
         cells = [
@@ -163,29 +162,3 @@ def _choose_positions(positions: str | Positions) -> Positions:
             )
         return positions
     return POSITIONS[choose("positions", positions, POSITIONS)]
-
-
-def _checked_layers(config: ModelConfig, layers: Iterable[int] | None) -> list[int]:
-    if layers is None:
-        return list(range(config.num_layers))
-    try:
-        numbers = [operator.index(layer) for layer in layers]
-    except TypeError as error:
-        raise InputError(f"layers must be a list of whole numbers; got {layers!r}") from error
-    for layer in numbers:
-        if not 0 <= layer < config.num_layers:
-            raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
-    if not numbers:
-        raise InputError("layers must name at least one; got an empty list")
-    require_unique("layers", numbers)
-    return numbers
-
-
-def require_unique(kind: str, names: Sequence) -> None:
-    """Refuses a list that names something twice."""
-    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
-    if repeated:
-        raise InputError(
-            f"each of {kind} may come once; repeated: {', '.join(map(str, repeated))}; leave the "
-            "repetition out"
-        )

@@ -13,6 +13,7 @@ from jaxanatomy.interventions.scopes import choose_scope
 from jaxanatomy.interventions.sets import parse_set
 from jaxanatomy.interventions.strategies import parse_strategy, strategy_steps
 from jaxanatomy.interventions.variants import POSITIONS, Step, Steps
+from jaxanatomy.ranges import parse_layers
 
 FORM = "INTERVENTION/SCOPE[@POSITIONS]/LAYER"
 SET_FORM = "STRATEGY/SET"
@@ -76,7 +77,7 @@ def changes_of(config: ModelConfig, name: str) -> dict[int, Steps]:
 
 
 def combined_steps(
-    config: ModelConfig, names: Sequence[str], layers: Iterable[int] | None = None
+    config: ModelConfig, names: Sequence[str], layers: str | Iterable[int | str] | None = None
 ) -> Steps:
     """The steps of one model with several changes at once.
 
@@ -86,16 +87,13 @@ def combined_steps(
     Args:
       config: The model.
       names: Changes; see `changes_of`.
-      layers: Which layers are applied, in order, each as often as it stands there;
-        default: all. A change acts wherever its layer stands.
+      layers: Which layers are applied, in order, each as often as it stands there, as
+        `ranges.parse_layers` takes them; default: all. A change acts wherever its layer stands.
 
     Raises:
       InputError: as `changes_of`; a layer that is changed twice or not applied.
     """
-    layers = list(range(config.num_layers)) if layers is None else list(layers)
-    for layer in layers:
-        if not 0 <= layer < config.num_layers:
-            raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
+    layers = parse_layers(layers, config.num_layers, once=False)
     by_layer: dict[int, list[tuple[str, Steps]]] = collections.defaultdict(list)
     for name in dict.fromkeys(names):
         for layer, steps in changes_of(config, name).items():

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.cells import require_unique
+from jaxanatomy.errors import InputError, require_unique
 from jaxanatomy.interventions.low_rank import Rank, largest_rank
 from jaxanatomy.interventions.sets import (
     MAIN_SETS,

@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 import math
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.perturbations import layer_order
+from jaxanatomy.ranges import parse_ranges
 
 # The nine layers that AH section 4.1 finds redundant in a model of 30. Two of them are the
 # first and the last, which AH Table 1 prints as 0.0 because they were not measured.
@@ -28,7 +28,7 @@ FORMS = {
     "pair_A_B": "two layers",
     "layer_A": "one layer",
     "random_K_sS": "the first K layers of a random order of seed S, nested in K",
-    "layers_A_B_C": "layers of your own",
+    "layers_A_B_C": "layers of your own; ranges too, as in layers_3-7_9",
 }
 
 Degradation = Mapping[int, float]
@@ -84,8 +84,8 @@ def parse_set(config: ModelConfig, name: str, degradation: Degradation | None = 
 
     Args:
       config: The model.
-      name: For example "paper", "least_3", "layer_11", "layers_3_5". A set is named by its
-        layers in ascending order, however they came.
+      name: For example "paper", "least_3", "layer_11", "layers_3_5", "layers_3-7_9". A set is
+        named by its layers in ascending order, however they came.
       degradation: Of each inner layer's neighbour mean, in percent; `measured` and
         `least_K` need it.
 
@@ -102,9 +102,9 @@ def parse_set(config: ModelConfig, name: str, degradation: Degradation | None = 
         return least(config, _given(name, degradation), int(match[1]))
     if match := re.fullmatch(r"random_(\d+)_s(\d+)", str(name)):
         return random_set(config, int(match[1]), int(match[2]))
-    if match := re.fullmatch(r"(layer_\d+|pair_\d+_\d+|layers(_\d+)+)", str(name)):
+    if match := re.fullmatch(r"(layer_\d+|pair_\d+_\d+|layers(_\d+(-\d+)?)+)", str(name)):
         kind, *numbers = match[0].split("_")
-        layers = _checked(config, name, map(int, numbers))
+        layers = _checked(config, name, parse_ranges(numbers, f"set {name!r}"))
         return LayerSet("_".join([kind, *map(str, layers)]), layers)
     raise InputError(_unknown(name))
 
@@ -155,13 +155,12 @@ def set_of(config: ModelConfig, layers: Iterable[int]) -> LayerSet:
         twice, all layers of the model, a model of fewer than four layers.
     """
     _require_depth(config)
-    try:
-        numbers = [operator.index(layer) for layer in layers]
-    except TypeError as error:
+    if not isinstance(layers, Iterable):
         raise InputError(
             f"a set is a name or a list of whole numbers; got {layers!r}; write one layer as "
             "'layer_3' or [3], more as 'layers_3_5' or [3, 5]"
-        ) from error
+        )
+    numbers = parse_ranges(layers, "a set")
     chosen = _checked(config, str(numbers), numbers)
     return LayerSet("_".join(["layers", *map(str, chosen)]), chosen)
 

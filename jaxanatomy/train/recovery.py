@@ -25,6 +25,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.noise import recovery_noise
+from jaxanatomy.ranges import parse_layers
 from jaxanatomy.sweep.compilation import cast
 from jaxanatomy.sweep.devices import Lanes, choose_devices
 from jaxanatomy.train.optimiser import AdamW
@@ -98,7 +99,7 @@ class RecoveryTrainer:
             devices for layers of different shapes.
         """
         self.config, options = config, options or TrainOptions()
-        layers = check_layers(config, layers)
+        layers = sorted(parse_layers(layers, config.num_layers))
         devices = choose_devices(options.devices or 1, 1, "train.devices")
         if len(devices) > 1 and len({config.layers[layer] for layer in layers}) > 1:
             raise InputError(
@@ -241,21 +242,3 @@ def step_flops(config: ModelConfig, replicas: Iterable[Replica], batch: TextBatc
             products += (3 if layer == replica.layer else 2) * tokens * matrices
         products += 2 * len(batch.predict_P) * D * config.vocab_size
     return 2 * products
-
-
-def check_layers(config: ModelConfig, layers: Iterable[int]) -> list[int]:
-    """The layers in order.
-
-    Raises:
-      InputError: There is none, one is out of range, or one comes twice.
-    """
-    layers = list(layers)
-    last = config.num_layers - 1
-    if not layers:
-        raise InputError(f"layers must name at least one of 0 to {last}; got none")
-    for layer in layers:
-        if not (isinstance(layer, int) and 0 <= layer <= last):
-            raise InputError(f"layers of this model are 0 to {last}; got {layer}; count from 0")
-        if layers.count(layer) > 1:
-            raise InputError(f"each layer may be named once; layer {layer} came twice")
-    return sorted(layers)

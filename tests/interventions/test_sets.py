@@ -238,7 +238,7 @@ def test_sets_that_are_chosen_may_be_those_of_others_and_named_ones_may_not():
     [
         (3, r"a set is a name or a list of whole numbers; got 3; write one layer as .*\[3\]"),
         (None, "got None"),
-        ([1.5], r"got \[1.5\]"),
+        ([1.5], r"a set must be a list of whole numbers .*got 1.5"),
         ([], "must hold at least one layer; got none"),
         ([-1, 2], r"layers of this model are 0 to 7; got -1 in '\[-1, 2\]'"),
         ([8], "0 to 7; got 8"),
