@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.weights import tokenizer_files
 
 # The split of Llama 3 before BPE (its tokenizer.json, `pre_tokenizer`).
 _LLAMA3_SPLIT = (
@@ -25,12 +26,21 @@ class Tokenizer:
       backend: The `tokenizers.Tokenizer`.
       bos_id: Id of the token that begins a document, or None.
       eos_id: Id of the token that ends one, or None.
+      files: Files that describe it to transformers, by name, as they came: they go along
+        when a model is written. None where it was made here.
     """
 
-    def __init__(self, backend: Any, bos_id: int | None = None, eos_id: int | None = None):
+    def __init__(
+        self,
+        backend: Any,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ):
         backend.no_truncation()
         backend.no_padding()
         self.backend, self.bos_id, self.eos_id = backend, bos_id, eos_id
+        self.files = dict(files or {})
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without BOS or EOS."""
@@ -51,14 +61,20 @@ class Tokenizer:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_dict` is its inverse."""
-        return {"json": self.backend.to_str(), "bos_id": self.bos_id, "eos_id": self.eos_id}
+        return {
+            "json": self.backend.to_str(),
+            "bos_id": self.bos_id,
+            "eos_id": self.eos_id,
+            "files": tokenizer_files.to_text(self.files),
+        }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Tokenizer":
         import tokenizers
 
         backend = tokenizers.Tokenizer.from_str(fields["json"])
-        return cls(backend, fields["bos_id"], fields["eos_id"])
+        files = tokenizer_files.from_text(fields["files"])
+        return cls(backend, fields["bos_id"], fields["eos_id"], files)
 
 
 def from_folder(folder: Path) -> Tokenizer | None:
@@ -84,7 +100,7 @@ def from_folder(folder: Path) -> Tokenizer | None:
     settings = {**_json(folder / "special_tokens_map.json")}
     settings |= _json(folder / "tokenizer_config.json")
     ids = (_special_id(backend, settings.get(key)) for key in ("bos_token", "eos_token"))
-    return Tokenizer(backend, *ids)
+    return Tokenizer(backend, *ids, tokenizer_files.read(folder))
 
 
 def from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
@@ -118,7 +134,7 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
         spelled = [token for token, given in zip(tokens, types, strict=False) if given == kind]
         add([tokenizers.AddedToken(token, normalized=False) for token in spelled])
     ids = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
-    return Tokenizer(backend, *ids)
+    return Tokenizer(backend, *ids, tokenizer_files.from_gguf(fields))
 
 
 def _gguf_split(fields: Mapping[str, Any]) -> tuple[list[Any], bool]:
@@ -146,7 +162,8 @@ def _through_transformers(folder: Path) -> Tokenizer:
 
     try:
         slow = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        return Tokenizer(slow.backend_tokenizer, slow.bos_token_id, slow.eos_token_id)
+        ids = (slow.bos_token_id, slow.eos_token_id)
+        return Tokenizer(slow.backend_tokenizer, *ids, tokenizer_files.read(folder))
     except Exception as error:  # conversions fail in as many ways as there are tokenizers
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
