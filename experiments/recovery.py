@@ -24,9 +24,10 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = (
-    *("train.devices", "train.backend", "train.clean_megabytes", "checkpoint_every", "progress"),
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (
+    *("train.devices", "train.backend", "train.tokens_per_call", "train.clean_megabytes"),
+    *("checkpoint_every", "progress"),
 )
 SEED_STRIDE = 1000
 
@@ -39,7 +40,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
     plan = _plan(config)
     for warning in plan.warnings:
         print("warning:", warning, file=sys.stderr)
-    with runs.Run.open(workdir, config.to_dict(), plan.provenance(), PLACEMENT) as results:
+    with runs.Run.open(
+        workdir, config.to_dict(), plan.provenance(), MAY_CHANGE_ON_RESUME
+    ) as results:
         plan.study.measure(results)
         _measure_curves(config, plan, results)
         results.append(_final_rows(config, plan, results.rows))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from jaxanatomy.runs import Progress, Run
     from jaxanatomy.weights import Source
 
-# Fields of the config that decide no result: a run may go on with others.
-PLACEMENT = ("progress",)
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = ("progress",)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -40,7 +40,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         weights_sha256=plan.source.read_sha256(),
         seed=plan.seed,
     )
-    with runs.Run.open(workdir, config.to_dict(), provenance, PLACEMENT) as results:
+    with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         _measure(plan, results, config.progress)
         results.write_summary(summarise(results.rows))
         path = report.write_report(results.folder)

@@ -2,6 +2,12 @@
 
 from ml_collections import ConfigDict
 
+# Fields of `sweep` that decide no result beyond rounding: a run may go on with other values.
+SWEEP_MAY_CHANGE = (
+    *("sweep.chunk_size", "sweep.tokens_per_call", "sweep.pool_megabytes"),
+    *("sweep.devices", "sweep.split", "sweep.backend"),
+)
+
 
 def packing() -> ConfigDict:
     """How a text is cut into windows; keyword arguments of `jaxanatomy.data.packing.pack`."""
@@ -14,7 +20,10 @@ def packing() -> ConfigDict:
 
 
 def sweep() -> ConfigDict:
-    """How a sweep runs: decides no result beyond rounding. See `jaxanatomy.sweep.SweepOptions`."""
+    """How a sweep runs; see `jaxanatomy.sweep.SweepOptions`.
+
+    All but `dtype` and `precision` decide no result beyond rounding (`SWEEP_MAY_CHANGE`).
+    """
     fields = ConfigDict()
     fields.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
     fields.precision = "highest"  # of float32 products on GPU and TPU

@@ -166,15 +166,51 @@ def test_a_row_that_is_not_finite_is_null_with_a_reason(tiny, command, tmp_path)
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_the_lists_of_the_config_replace_the_cells_of_the_first_text(tiny, command, tmp_path):
+def test_the_lists_of_the_config_restrict_every_text(tiny, command, tmp_path):
     lists = ["--config.interventions=zero", "--config.scopes=mlp,head_5", "--config.layers=0,2"]
     lists += ["--config.positions=first"]
-    done = command(*flags(tiny, tmp_path / "run"), *MAP, *lists)
+    done = command(*flags(tiny, tmp_path / "run", tiny.jsonl, tiny.txt), *MAP, *lists)
     assert (done.status, done.err) == (0, "")
-    names = [row["variant"] for row in rows_of(tmp_path / "run")]
-    expected = ["zero/mlp@first/0", "zero/head_5@first/0"]
-    expected += ["zero/mlp@first/2", "zero/head_5@first/2"]
-    assert names == ["baseline", *expected]
+    found = [(row["text"], row["variant"]) for row in rows_of(tmp_path / "run")]
+    names = ["zero/mlp@first/0", "zero/head_5@first/0", "zero/mlp@first/2", "zero/head_5@first/2"]
+    assert found == [(text, v) for text in (tiny.jsonl, tiny.txt) for v in ("baseline", *names)]
+
+
+@pytest.mark.parametrize(
+    ("flag", "cells"),
+    [
+        ("layers=0-1", {("neighbour_mean", "layer", "all", layer) for layer in (0, 1)}),
+        ("scopes=q_proj", {("neighbour_mean", "q_proj", "all", layer) for layer in range(3)}),
+        ("positions=others", {("neighbour_mean", "layer", "others", layer) for layer in range(3)}),
+        ("interventions=zero", {("zero", "layer", "all", layer) for layer in range(3)}),
+    ],
+)
+def test_one_list_alone_restricts_every_text(tiny, command, tmp_path, flag, cells):
+    texts = (tiny.jsonl, tiny.txt)
+    assert command(*flags(tiny, tmp_path / "run", *texts), f"--config.{flag}").status == 0
+    rows = rows_of(tmp_path / "run")
+    for text in texts:
+        own = [row for row in rows if row["text"] == text and row["variant"] != "baseline"]
+        fields = ("intervention", "scope", "positions", "layer")
+        assert {tuple(row[name] for name in fields) for row in own} == cells
+
+
+def test_a_run_goes_on_with_what_decides_no_result(tiny, command, tmp_path):
+    """Half of the rows with one size of chunks, the others with another; none comes twice."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    assert command(*flags(tiny, whole), *MAP).status == 0
+    assert command(*flags(tiny, run), *MAP, "--config.sweep.chunk_size=3").status == 0
+    lines = (run / "rows.jsonl").read_text().splitlines(keepends=True)
+    (run / "rows.jsonl").write_text("".join(lines[:2]))
+    others = ["chunk_size=2", "tokens_per_call=50", "pool_megabytes=9", "devices=1", "split=rows"]
+    flags_of = [f"--config.sweep.{each}" for each in others]
+    done = command(*flags(tiny, run), *MAP, *flags_of)
+    assert (done.status, done.err) == (0, "")
+    found, expected = rows_of(run), rows_of(whole)
+    assert [row["variant"] for row in found] == [row["variant"] for row in expected]
+    assert [row["hash"] for row in found] == [row["hash"] for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        assert row["nll"] == pytest.approx(other["nll"], rel=1e-5)
 
 
 def test_a_dry_run_says_the_cost_and_writes_nothing(tiny, command, tmp_path):
