@@ -33,8 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.texts = ("sentences", "paragraphs")
     config.draws = 5  # of each null
-    config.bootstrap_samples = 2000
-    config.seed = 0  # of the draws and the bootstrap
+    config.seed = 0  # of the draws
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
     config.progress = False  # report progress even where stderr is no terminal

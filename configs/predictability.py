@@ -42,8 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.packing = config_fields.packing()
 
-    config.bootstrap_samples = 2000
-    config.seed = 0  # of the samples, the nulls and the bootstrap
+    config.seed = 0  # of the samples and the nulls
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
 

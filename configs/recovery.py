@@ -49,9 +49,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimiser.weight_decay = 0.01
     config.optimiser.clip = 1.0  # largest global norm of a layer's gradient
 
-    config.bootstrap_samples = 2000
-    config.seed = 0  # of the bootstrap
-
     config.train = ConfigDict()  # how to run; decides no result beyond rounding
     config.train.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
     config.train.precision = "highest"  # of float32 products on GPU and TPU

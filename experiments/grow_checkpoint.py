@@ -49,9 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if not folder.exists():  # it appears whole, so what is there is complete
             _write(plan, original, folder)
         summary = _facts(plan) | _written(plan, original, folder)
-        summary["texts"] = summarise(
-            results.rows, plan.operator, samples=config.bootstrap_samples, seed=config.seed
-        )
+        summary["texts"] = summarise(results.rows, plan.operator)
         results.write_summary(summary)
         path = report.write_report(results.folder)
     print(growth_table(summary))
@@ -133,8 +131,9 @@ def _plan(config: ConfigDict) -> _Plan:
 
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
-    if config.draws < 1:
-        raise InputError(f"draws must be a whole number above 0; got {config.draws}; 5 is usual")
+    for name, least in (("draws", 1), ("seed", 0)):
+        if config[name] < least:
+            raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
     dtype = parse_dtype(config.dtype)
     source = open_model(config.model)
     source = dataclasses.replace(source, read_params=functools.cache(source.read_params))
@@ -143,8 +142,6 @@ def _plan(config: ConfigDict) -> _Plan:
     grown = grown_config(source.config, growth)
     llama.to_config(grown)  # refuses what a Hugging Face folder cannot express
     settings = StudySettings(
-        samples=config.bootstrap_samples,
-        seed=config.seed,
         options=SweepOptions(**config.sweep),
         progress=config.progress,
     )

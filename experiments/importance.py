@@ -3,7 +3,7 @@
 The method (AH section 3.2, with the controls of our protocol): replace a layer's weights
 by the mean of its neighbours', or by one of eight controls, and measure the perplexity.
 The same for attention and MLP, each matrix and each head; at all token positions,
-at the first alone, at the others alone. Intervals by a paired bootstrap over documents.
+at the first alone, at the others alone. Intervals over documents, paired.
 
     python -m experiments.importance --config=configs/importance.py --workdir=runs/atlas
 
@@ -88,8 +88,6 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         first = others = main_map
     settings = StudySettings(
         packing=config.packing.to_dict(),
-        samples=config.bootstrap_samples,
-        seed=config.seed,
         options=SweepOptions(**config.sweep),
         processes=processes,
         process=process,

@@ -100,8 +100,6 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     source = open_model(config.model)
     settings = StudySettings(
         packing=config.packing.to_dict(),
-        samples=config.bootstrap_samples,
-        seed=config.seed,
         options=SweepOptions(**config.sweep),
         processes=processes,
         process=process,
@@ -290,7 +288,7 @@ def _summary(config: ConfigDict, model, rows):
     return {
         "texts": {text: digest.summarise_text(rows, text, main) for text in config.texts},
         "sets": {name: list(each.layers) for name, each in sets.items()},
-        "calibration": digest.calibration_digest(rows, fits, **bootstrap),
+        "calibration": digest.calibration_digest(rows, fits),
         "compounding": digest.compounding_digest(rows, config.texts[0], **bootstrap),
         "attention": digest.attention_digest(rows),
     }

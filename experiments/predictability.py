@@ -36,7 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     ) as results:
         _measure_weights(config, source, results)
         study.measure(results)
-        summary = summarise(results.rows, samples=config.bootstrap_samples, seed=config.seed)
+        summary = summarise(results.rows)
         results.write_summary(summary)
         path = report.write_report(results.folder)
         print(summary_table(summary))
@@ -96,7 +96,7 @@ def _study(config: ConfigDict, source):
     from jaxanatomy.study import Part, Study, StudySettings
     from jaxanatomy.sweep import SweepOptions
 
-    for name, least in (("samples", 2), ("null_draws", 2)):
+    for name, least in (("samples", 2), ("null_draws", 2), ("seed", 0)):
         if config[name] < least:
             raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
     if min(config.set_sizes, default=1) < 1:
@@ -114,8 +114,6 @@ def _study(config: ConfigDict, source):
     variants = prediction_variants(source.config, config.set_sizes) if config.texts else []
     settings = StudySettings(
         packing=config.packing.to_dict(),
-        samples=config.bootstrap_samples,
-        seed=config.seed,
         options=SweepOptions(**config.sweep),
         progress=config.progress,
     )

@@ -158,8 +158,6 @@ def _plan(config: ConfigDict) -> _Plan:
     window = min(config.train_tokens, source.config.context_length)
     train = tokenise(source, train_text, window=window, tokens_per_batch=config.train_tokens)
     settings = StudySettings(
-        samples=config.bootstrap_samples,
-        seed=config.seed,
         options=SweepOptions(dtype=options.dtype, precision=options.precision),
         progress=config.progress,
     )
@@ -303,11 +301,7 @@ def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
         if len(curve) < 2 and "reason" not in curve[-1]:
             continue  # noise that was measured and not trained
         control = None if seed is None else found.get((layer, None))
-        row = final_row(
-            *(curve, control, _baseline_ppl(rows), config.thresholds),
-            samples=config.bootstrap_samples,
-            seed=config.seed,
-        )
+        row = final_row(curve, control, _baseline_ppl(rows), config.thresholds)
         what = {"kind": row["kind"], "curve": [point["hash"] for point in curve]}
         what |= {"control": [point["hash"] for point in control or ()]}
         what |= {"thresholds": list(config.thresholds)}
@@ -332,7 +326,6 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
     same_model = table1_of({**config.to_dict(), **plan.study.config.to_dict()})
     groups = table["groups"] if same_model else ()
     shares = recovery_shares(finals, last, plan.steps.total)
-    settings = {"samples": config.bootstrap_samples, "seed": config.seed}
     return {
         "text": plan.text.name,
         "train_text": plan.train_text.name,
@@ -346,7 +339,7 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
             if "reason" in row
         ],
         "noise": noise_spread(rows),
-        "importance": recovery_against_importance(finals, degradation, last, **settings),
+        "importance": recovery_against_importance(finals, degradation, last),
         "shares": shares,
         "budget": budget(shares, groups, table["steps_per_layer"]),
     }

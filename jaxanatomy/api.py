@@ -174,9 +174,6 @@ def sweep(
     text: Text,
     measures: Mapping[str, Measure] | None = None,
     options: SweepOptions | None = None,
-    *,
-    samples: int = 2000,
-    seed: int = 0,
 ) -> list[Row]:
     """Measures variants of a model on a text.
 
@@ -188,8 +185,6 @@ def sweep(
         streams ([C, R, T, D],) and a `sweep.Context` and returns [C] or [C, P]; the mean
         over predicted positions goes into the row.
       options: How to run; see `SweepOptions`.
-      samples: Resamples of the paired bootstrap of the intervals.
-      seed: Its seed.
 
     Returns:
       One row for each variant, the baseline first.
@@ -217,7 +212,5 @@ def sweep(
             chunk if index == 0 else chunk[1:],
             batches,
             text=text.name,
-            samples=samples,
-            seed=seed,
         )
     return rows

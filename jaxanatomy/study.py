@@ -56,8 +56,6 @@ class StudySettings:
 
     Attributes:
       packing: Keyword arguments of `jaxanatomy.data.packing.pack`.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
       options: How to run the sweeps.
       processes: Number of processes that share the chunks.
       process: Which of them this is.
@@ -65,21 +63,10 @@ class StudySettings:
     """
 
     packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    samples: int = 2000
-    seed: int = 0
     options: SweepOptions = dataclasses.field(default_factory=SweepOptions)
     processes: int = 1
     process: int = 0
     progress: bool = False
-
-    def __post_init__(self):
-        if self.samples < 1:
-            raise InputError(
-                f"bootstrap_samples must be a whole number above 0; got {self.samples}; "
-                "2000 is usual"
-            )
-        if self.seed < 0:
-            raise InputError(f"seed must be 0 or above; got {self.seed}")
 
 
 class Study:
@@ -154,7 +141,6 @@ class Study:
             weights_sha256=self._source.read_sha256(),
             data_sha256={part.text.name: part.text.sha256 for part in self._parts},
             tokens_sha256={part.text.name: self._tokens_of(part.text) for part in self._parts},
-            seed=self._settings.seed,
         )
 
     def row_order(self) -> list[str]:
@@ -183,8 +169,6 @@ class Study:
             dtype=settings.options.dtype,
             precision=settings.options.precision,
             packing=dict(settings.packing),
-            samples=settings.samples,
-            seed=settings.seed,
             **what,
         )
 
@@ -244,8 +228,6 @@ class Study:
             self._reported(part, chunk),
             self._batches[part],
             text=self._parts[part].text.name,
-            samples=self._settings.samples,
-            seed=self._settings.seed,
         )
         hashes = self.hashes[part]
         return [{"hash": hashes[row["variant"]], **row} for row in rows]

@@ -152,7 +152,7 @@ def test_a_part_that_later_ones_are_chosen_by_is_measured_by_every_process(tmp_p
 
 
 def test_measures_make_rows_of_their_own(tmp_path):
-    def rows(readings, variants, batches, *, text, samples, seed):
+    def rows(readings, variants, batches, *, text):
         return [
             {
                 "variant": variant.name,
@@ -205,8 +205,6 @@ def test_variants_with_equal_steps_have_rows_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"seed": 1},
-        {"samples": 100},
         {"packing": {"window": 20}},
         {"packing": {"token_budget": 30}},
     ],

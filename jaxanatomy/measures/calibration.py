@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.losses import Row, finite
-from jaxanatomy.measures.statistics import degradation_percent, paired_difference, perplexity
+from jaxanatomy.measures.statistics import paired_difference, perplexity
 
 NEIGHBOURS = 4
 
@@ -56,7 +56,7 @@ def fit_temperature(row: Row) -> TemperatureFit:
 
 
 def nll_at(row: Row, temperature: float) -> np.ndarray:
-    """The summed loss of each bootstrap unit at any temperature inside the grid, float64 [U].
+    """The summed loss of each sampling unit at any temperature inside the grid, float64 [U].
 
     A cubic in log tau through the four nearest grid points; on the grid its exact value.
 
@@ -85,9 +85,6 @@ def calibrated(
     fit_baseline: Row,
     eval_variant: Row,
     eval_baseline: Row,
-    *,
-    samples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """A variant against the baseline on a text, before and after both got a temperature.
 
@@ -96,8 +93,6 @@ def calibrated(
       fit_baseline: The baseline's row on that text.
       eval_variant: The variant's row on another text, on which all figures are read.
       eval_baseline: The baseline's row on that other text.
-      samples: Resamples of the paired bootstrap over documents.
-      seed: Its seed.
 
     Returns:
       A dict ready for JSON. `degradation_percent` and `ci95` compare at temperature 1,
@@ -130,13 +125,12 @@ def calibrated(
         "baseline_temperature_at_edge": fits[1].at_edge,
     }
     for suffix, (variant, base) in (("", before), ("_calibrated", after)):
-        difference, *ends = paired_difference(variant, base, samples=samples, seed=seed)
-        interval = [finite(degradation_percent(end)) for end in ends]
+        found = paired_difference(variant, base).degradation_percent()
         result |= {
             f"ppl{suffix}": _ppl(variant),
             f"baseline_ppl{suffix}": _ppl(base),
-            f"degradation_percent{suffix}": finite(degradation_percent(difference)),
-            f"ci95{suffix}": None if None in interval else interval,
+            f"degradation_percent{suffix}": finite(found.value),
+            f"ci95{suffix}": found.ends,
         }
     calibrated_baseline_gains = sum(after[1]["unit_nll"]) <= sum(before[0]["unit_nll"])
     return result | _verdict(result, calibrated_baseline_gains)

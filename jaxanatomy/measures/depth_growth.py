@@ -9,7 +9,7 @@ from jaxanatomy.data.primitives import REPEATED, SEQUENCE
 from jaxanatomy.data.questions import Question
 from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import paired_interval, wilson_interval
+from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
 
 Row = Mapping[str, Any]
 CURVE, FINAL = "curve", "final"
@@ -188,7 +188,7 @@ def _answered(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mean, questions = (float(np.mean(values)) if values else None), found[0]["questions"]
     return {
         "mean": mean,
-        "ci95": None if mean is None else [*wilson_interval(mean, questions)],
+        "ci95": None if mean is None else wilson_interval(mean, questions).ends,
         "chance": found[0]["chance"],
         "questions": questions,
     }
@@ -202,5 +202,4 @@ def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
 
 
 def _interval(values: Sequence[float]) -> list[float] | None:
-    low, high = map(finite, paired_interval(values))
-    return None if low is None or high is None else [low, high]
+    return seeds_interval(values).ends

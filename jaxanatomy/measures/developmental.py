@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import paired_interval
+from jaxanatomy.measures.statistics import seeds_interval
 
 Row = Mapping[str, Any]
 BASELINE = "uniform_100"
@@ -151,13 +151,7 @@ def differences(finals: Iterable[Row], arm: str, other: str = BASELINE) -> dict[
             for seed in own
             if own[seed] is not None and others.get(seed) is not None
         ]
-        low, high = paired_interval(pairs)
-        found[measure] = {
-            "seeds": len(pairs),
-            "mean": float(np.mean(pairs)) if pairs else None,
-            "low": finite(low),
-            "high": finite(high),
-        }
+        found[measure] = {"seeds": len(pairs), **_mean(pairs)}
     return found
 
 
@@ -175,10 +169,14 @@ def _arm(finals: Sequence[Row], rate_at_edge: bool) -> dict[str, Any]:
     }
     for measure in ("final_nll", "min_nll", "train_nll"):
         values = [row[measure] for row in finals if row[measure] is not None]
-        low, high = paired_interval(values)
-        mean = float(np.mean(values)) if values else None
-        found[measure] = {"mean": mean, "low": finite(low), "high": finite(high)}
+        found[measure] = _mean(values)
     return found
+
+
+def _mean(values: Sequence[float]) -> dict[str, float | None]:
+    """The mean over seeds and its 95 % interval; None where there is none."""
+    found = seeds_interval(values)
+    return {"mean": finite(found.value), "low": finite(found.low), "high": finite(found.high)}
 
 
 def _wall_seconds(rows: Iterable[Row]) -> dict[str, float]:

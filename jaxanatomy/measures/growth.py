@@ -13,16 +13,12 @@ from jaxanatomy.measures.statistics import paired_difference
 _FIGURES = ("ppl", "degradation_percent", "ci95", "reason")
 
 
-def summarise(
-    rows: Sequence[Mapping[str, Any]], operator: str, *, samples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
+def summarise(rows: Sequence[Mapping[str, Any]], operator: str) -> dict[str, Any]:
     """The figures that the experiment is about, for each text.
 
     Args:
       rows: Of a run: the ungrown model, the operators, the draws of the nulls.
       operator: The one whose nulls were drawn.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
 
     Returns:
       By text: `baseline_ppl`; `operators`, for each its perplexity, its degradation with the
@@ -37,9 +33,8 @@ def summarise(
         chosen = by_name[operator]
 
         def against(row: Row, chosen: Row = chosen) -> list[float | None]:
-            return [
-                finite(each) for each in paired_difference(chosen, row, samples=samples, seed=seed)
-            ]
+            found = paired_difference(chosen, row)
+            return [finite(each) for each in (found.value, found.low, found.high)]
 
         operators = {
             name: {key: by_name[name].get(key) for key in _FIGURES}

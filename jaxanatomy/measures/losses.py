@@ -9,10 +9,11 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE, Variant
 from jaxanatomy.measures.statistics import (
-    bootstrap_units,
+    Estimate,
     degradation_percent,
-    paired_bootstrap,
     perplexity,
+    ratio_intervals,
+    sampling_units,
 )
 
 Row = dict[str, Any]
@@ -26,8 +27,6 @@ def loss_rows(
     document_P: np.ndarray,
     first_P: np.ndarray,
     text: str,
-    samples: int = 2000,
-    seed: int = 0,
 ) -> list[Row]:
     """One row for each variant: its labels, its loss, and the loss against the baseline.
 
@@ -40,13 +39,12 @@ def loss_rows(
       document_P: Document index of each predicted token.
       first_P: Whether it is the first prediction of its document.
       text: Name of the text.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
 
     Returns:
-      Rows ready for JSON. `ci95` is the 95 % interval of degradation_percent. `unit_nll`
-      and `unit_tokens` hold the summed NLL and the tokens of each unit of the bootstrap (see
-      `bootstrap_units`), so that any two rows of a text can be compared
+      Rows ready for JSON. `ci95` is the 95 % interval of degradation_percent, paired
+      over units (`statistics.ratio_intervals`). `unit_nll` and `unit_tokens` hold the summed
+      NLL and the tokens of each unit (see `sampling_units`), so that any two rows of a text can
+      be compared
       (`statistics.paired_difference`). The fields that end in `_without_first` leave out
       the first prediction of each document. Where a figure is not finite it is None, and
       `reason` says why.
@@ -55,14 +53,12 @@ def loss_rows(
       InputError: a variant has no result, or one of another length.
     """
     nll_VP = np.stack([_result(results, variant.name, baseline_P) for variant in variants])
-    unit_P = bootstrap_units(document_P)
-    intervals_V2 = paired_bootstrap(nll_VP, baseline_P, unit_P, samples=samples, seed=seed)
+    unit_P = sampling_units(document_P)
     rows = []
-    for variant, nll_P, interval in zip(variants, nll_VP, intervals_V2, strict=True):
-        if variant.name == BASELINE:
-            interval = np.full(2, np.nan)
+    for variant, nll_P in zip(variants, nll_VP, strict=True):
         row = {"variant": variant.name, **variant.labels}
-        row |= _loss(nll_P, baseline_P, interval)
+        row |= _loss(nll_P, baseline_P)
+        row["ci95"] = None if variant.name == BASELINE else _interval(nll_P, baseline_P, unit_P)
         row |= unit_sums(nll_P, unit_P)
         row |= _without_first(nll_P, baseline_P, first_P)
         rows.append(row | {"text": text})
@@ -76,7 +72,7 @@ def degradation(nll_P: np.ndarray, baseline_P: np.ndarray) -> float:
 
 
 def unit_sums(nll_P: np.ndarray, unit_P: np.ndarray) -> Row:
-    """`unit_nll`, the summed NLL of each unit of the bootstrap, and `unit_tokens`."""
+    """`unit_nll`, the summed NLL of each sampling unit, and `unit_tokens`."""
     sums_U = np.bincount(unit_P, weights=nll_P.astype(np.float64))
     return {
         "unit_nll": [finite(value) for value in sums_U],
@@ -89,21 +85,27 @@ def finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _loss(nll_P: np.ndarray, baseline_P: np.ndarray, interval: np.ndarray) -> Row:
+def _loss(nll_P: np.ndarray, baseline_P: np.ndarray) -> Row:
     nll, tokens = float(nll_P.sum(dtype=np.float64)), len(nll_P)
     ppl, reason = perplexity(nll, tokens)
-    ends = [finite(degradation_percent(end)) for end in interval]
     row = {
         "nll": finite(nll),
         "tokens": tokens,
         "ppl": ppl,
         "degradation_percent": finite(degradation(nll_P, baseline_P)),
-        # An upper end that overflows leaves no interval to report.
-        "ci95": None if None in ends else ends,
     }
     if reason is None and row["degradation_percent"] is None:
         reason = "the ratio to the baseline is not finite"
     return row if reason is None else row | {"reason": reason}
+
+
+def _interval(nll_P: np.ndarray, baseline_P: np.ndarray, unit_P: np.ndarray) -> list[float] | None:
+    """Of degradation in percent; an upper end that overflows leaves none to report."""
+    # In float64 before the difference is taken: it may be a small part of either.
+    difference_P = nll_P.astype(np.float64) - baseline_P.astype(np.float64)
+    sums_U = np.bincount(unit_P, weights=difference_P)
+    (found,) = ratio_intervals(sums_U[None], np.bincount(unit_P))
+    return Estimate(*found).degradation_percent().ends
 
 
 def _without_first(nll_P: np.ndarray, baseline_P: np.ndarray, first_P: np.ndarray) -> Row:

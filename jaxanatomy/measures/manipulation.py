@@ -64,16 +64,12 @@ def improved(rows: Iterable[Row], text: str) -> list[str]:
     ]
 
 
-def calibration_digest(
-    rows: Iterable[Row], fit_texts: Mapping[str, str], *, samples: int, seed: int
-) -> list[dict[str, Any]]:
+def calibration_digest(rows: Iterable[Row], fit_texts: Mapping[str, str]) -> list[dict[str, Any]]:
     """Every improvement before and after temperature scaling; see `calibration.calibrated`.
 
     Args:
       rows: All rows, those of kind "temperature" among them.
       fit_texts: For each text the one that temperatures are fitted on.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
     """
     rows = list(rows)
     found = {(row["text"], row["variant"]): row for row in rows if row.get("kind") == "temperature"}
@@ -83,8 +79,6 @@ def calibration_digest(
             found[fit, BASELINE],
             found[text, name],
             found[text, BASELINE],
-            samples=samples,
-            seed=seed,
         )
         for text, fit in fit_texts.items()
         for name in improved(rows, text)

@@ -85,13 +85,11 @@ def weight_rows(component: str, values_LN: np.ndarray, *, null_draws: int, seed:
     ]
 
 
-def summarise(rows: Iterable[Row], *, samples: int, seed: int) -> dict[str, Any]:
+def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the predictability experiment is about.
 
     Args:
       rows: Of a run.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
 
     Returns:
       A dict ready for JSON. `weights`: for each component and reading the means over
@@ -109,7 +107,7 @@ def summarise(rows: Iterable[Row], *, samples: int, seed: int) -> dict[str, Any]
             weights.setdefault(row["component"], {})[row["reading"]] = figures
     tested = [row for row in rows if row["reading"] == "function"]
     by_text = {
-        text: _function([row for row in tested if row["text"] == text], samples, seed)
+        text: _function([row for row in tested if row["text"] == text])
         for text in dict.fromkeys(row["text"] for row in tested)
     }
     return {"weights": weights, "function": by_text}
@@ -154,7 +152,7 @@ def _figures(r2: float, null_S: np.ndarray, shuffled_S: np.ndarray) -> Row:
     return row
 
 
-def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
+def _function(rows: Sequence[Row]) -> Row:
     """The function test on one text."""
     by_key = {(row["strategy"], row["set"]): row for row in rows}
     pairs = [
@@ -164,17 +162,16 @@ def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
     ]
     sets = {}
     for predicted, deleted in pairs:
-        found = paired_difference(predicted, deleted, samples=samples, seed=seed)
-        difference, low, high = map(finite, found)
+        found = paired_difference(predicted, deleted)
         sets[predicted["set"]] = {
             "layers": predicted["layers"],
             "predicted_ppl": predicted["ppl"],
             "predicted_percent": predicted["degradation_percent"],
             "zero_ppl": deleted["ppl"],
             "zero_percent": deleted["degradation_percent"],
-            "difference": difference,
-            "ci95": None if None in (low, high) else [low, high],
-            **_against_noise(predicted, by_key, samples, seed),
+            "difference": finite(found.value),
+            "ci95": found.ends,
+            **_against_noise(predicted, by_key),
         }
     intervals = [each["ci95"] for each in sets.values() if len(each["layers"]) == 1]
     known = [ends for ends in intervals if ends]
@@ -190,18 +187,15 @@ def _function(rows: Sequence[Row], samples: int, seed: int) -> Row:
     }
 
 
-def _against_noise(
-    predicted: Row, by_key: Mapping[tuple, Row], samples: int, seed: int
-) -> dict[str, Any]:
+def _against_noise(predicted: Row, by_key: Mapping[tuple, Row]) -> dict[str, Any]:
     """A prediction beside noise as large as its error: what the error's direction does."""
     noised = by_key.get(("predicted_noise", predicted["set"]))
     if noised is None:
         return {}
-    found = paired_difference(predicted, noised, samples=samples, seed=seed)
-    difference, low, high = map(finite, found)
+    found = paired_difference(predicted, noised)
     return {
         "noise_ppl": noised["ppl"],
         "noise_percent": noised["degradation_percent"],
-        "noise_difference": difference,
-        "noise_ci95": None if None in (low, high) else [low, high],
+        "noise_difference": finite(found.value),
+        "noise_ci95": found.ends,
     }

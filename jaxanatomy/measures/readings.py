@@ -19,8 +19,6 @@ def rows_of_readings(
     batches: Sequence[TextBatch],
     *,
     text: str,
-    samples: int = 2000,
-    seed: int = 0,
     make: Callable[..., list[Row]] = importance_rows,
 ) -> list[Row]:
     """Rows of the variants of one chunk.
@@ -30,8 +28,6 @@ def rows_of_readings(
       variants: The variants to report.
       batches: The text that was swept.
       text: Its name.
-      samples: Resamples of the paired bootstrap.
-      seed: Its seed.
       make: What makes rows of losses: `importance_rows`, or `losses.loss_rows` for the
         fields that all experiments share.
 
@@ -49,8 +45,6 @@ def rows_of_readings(
         document_P=document_P,
         first_P=first_P,
         text=text,
-        samples=samples,
-        seed=seed,
     )
     for row, variant in zip(rows, variants, strict=True):
         for name, values in readings[variant.name].items():

@@ -9,10 +9,9 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.losses import Row, finite, unit_sums
 from jaxanatomy.measures.statistics import (
-    bootstrap_units,
     paired_difference,
     perplexity,
-    spearman,
+    sampling_units,
     spearman_interval,
 )
 
@@ -49,7 +48,7 @@ def evaluation_fields(nll_P: np.ndarray, document_P: np.ndarray) -> Row:
     nll, tokens = float(nll_P.sum(dtype=np.float64)), len(nll_P)
     ppl, reason = perplexity(nll, tokens)
     row = {"nll": finite(nll), "tokens": tokens, "ppl": ppl}
-    row |= unit_sums(nll_P, bootstrap_units(document_P))
+    row |= unit_sums(nll_P, sampling_units(document_P))
     return row if reason is None else row | {"reason": reason}
 
 
@@ -89,9 +88,6 @@ def final_row(
     control: Sequence[Row] | None,
     baseline_ppl: float,
     thresholds: Sequence[float],
-    *,
-    samples: int = 2000,
-    seed: int = 0,
 ) -> Row:
     """What one recovery curve comes to.
 
@@ -101,8 +97,6 @@ def final_row(
         or this is it.
       baseline_ppl: Perplexity of the undamaged model.
       thresholds: Multiples of it.
-      samples: Resamples of the paired bootstrap over documents.
-      seed: Its seed.
 
     Returns:
       A row of `kind` "final": `noised_ppl` and `final_ppl` at the ends of the curve,
@@ -123,7 +117,7 @@ def final_row(
         "best_step": best and best["step"],
         "final_ppl": last["ppl"],
         "steps_to": steps_to(curve, baseline_ppl, thresholds),
-        **_gap(curve, control, samples, seed),
+        **_gap(curve, control),
     }
     return row | {"reason": last["reason"]} if "reason" in last else row
 
@@ -132,9 +126,6 @@ def recovery_against_importance(
     finals: Iterable[Row],
     degradation: Mapping[int, float | None],
     threshold: str,
-    *,
-    samples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, Row]:
     """Rank correlations of how layers recover with how important they are.
 
@@ -144,8 +135,6 @@ def recovery_against_importance(
       finals: Final rows; those with noise count, several seeds of a layer by their mean.
       degradation: Importance of each layer: degradation in percent of its neighbour mean.
       threshold: Which of `steps_to` to rank by; a curve that never got there comes last.
-      samples: Resamples of layers.
-      seed: Their seed.
 
     Returns:
       For "noised" (perplexity with noise), "best" (lowest perplexity) and "steps" each
@@ -165,25 +154,19 @@ def recovery_against_importance(
         name: _correlation(
             [float(np.mean([read(row) for row in own])) for own in by_layer.values()],
             importance,
-            samples,
-            seed,
         )
         for name, read in readings.items()
     }
 
 
-def _correlation(x: list[float], y: list[float], samples: int, seed: int) -> Row:
+def _correlation(x: list[float], y: list[float]) -> Row:
     if len(x) < 3:
         return {"layers": len(x), "value": None, "ci95": None}
-    ends = [finite(end) for end in spearman_interval(x, y, samples=samples, seed=seed)]
-    return {
-        "layers": len(x),
-        "value": finite(spearman(x, y)),
-        "ci95": None if None in ends else ends,
-    }
+    found = spearman_interval(x, y)
+    return {"layers": len(x), "value": finite(found.value), "ci95": found.ends}
 
 
-def _gap(curve: Sequence[Row], control: Sequence[Row] | None, samples: int, seed: int) -> Row:
+def _gap(curve: Sequence[Row], control: Sequence[Row] | None) -> Row:
     """The gap at the last step at which both curves are finite."""
     other = {row["step"]: row for row in control or () if row["ppl"] is not None}
     shared = [row for row in curve if row["ppl"] is not None and row["step"] in other]
@@ -192,10 +175,9 @@ def _gap(curve: Sequence[Row], control: Sequence[Row] | None, samples: int, seed
         return dict.fromkeys(names)
     own = shared[-1]
     control_row = other[own["step"]]
-    value, low, high = paired_difference(own, control_row, samples=samples, seed=seed)
-    ends = [finite(low), finite(high)]
+    found = paired_difference(own, control_row)
     gap = own["ppl"] - control_row["ppl"]
-    return dict(zip(names, (gap, finite(value), None if None in ends else ends), strict=True))
+    return dict(zip(names, (gap, finite(found.value), found.ends), strict=True))
 
 
 def _or_infinite(value: float | None) -> float:

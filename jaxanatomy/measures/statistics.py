@@ -4,9 +4,10 @@ Per-token negative log-likelihoods (NLL) come as float32 and are summed and
 exponentiated in float64.
 """
 
+import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,37 @@ from jaxanatomy.errors import InputError
 MIN_DOCUMENTS = 5
 BLOCK_TOKENS = 64
 
-# Variants are resampled in groups of this many, which bounds memory.
-_GROUP = 64
+# Draws behind the quantile of a simultaneous interval, and the key they come from.
+_DRAWS, _KEY = 4000, 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; the ends are NaN where there is none.
+
+    Attributes:
+      value: The point estimate; NaN where it is unknown.
+      low: Lower end of the interval.
+      high: Upper end.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def ends(self) -> list[float] | None:
+        """[low, high] for JSON; None unless both are finite."""
+        return [self.low, self.high] if math.isfinite(self.low + self.high) else None
+
+    def map(self, increasing: Callable[[np.ndarray], np.ndarray]) -> "Estimate":
+        """The estimate of an increasing function of the value."""
+        with np.errstate(over="ignore"):
+            return Estimate(*(float(increasing(each)) for each in dataclasses.astuple(self)))
+
+    def degradation_percent(self) -> "Estimate":
+        """Of a difference of mean NLLs in nats per token: the change of perplexity in percent."""
+        return self.map(degradation_percent)
 
 
 def perplexity(nll: float, tokens: int) -> tuple[float | None, str | None]:
@@ -51,8 +81,8 @@ def degradation_percent(difference):
         return 100 * np.expm1(np.asarray(difference, np.float64))[()]
 
 
-def bootstrap_units(document_P: np.ndarray) -> np.ndarray:
-    """The units that a bootstrap resamples: documents, or blocks where there are few.
+def sampling_units(document_P: np.ndarray) -> np.ndarray:
+    """The units that intervals treat as independent: documents, or blocks where there are few.
 
     Args:
       document_P: Document index of each predicted token, in the order of the text.
@@ -73,69 +103,68 @@ def bootstrap_units(document_P: np.ndarray) -> np.ndarray:
     return unit_P.reshape(-1)
 
 
-def paired_bootstrap(
-    nll_VP: np.ndarray,
-    baseline_P: np.ndarray,
-    unit_P: np.ndarray,
-    *,
-    samples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> np.ndarray:
-    """Percentile intervals of the difference of mean NLLs, paired over units.
+def ratio_intervals(sums_VU: np.ndarray, tokens_U: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """Means over tokens with Student's intervals over units, one variant at a time.
 
-    A resample draws as many units as there are, with replacement, and divides the sum of
-    the differences by the number of tokens that it drew (units differ in length). All
-    variants see the same resamples, which depend on the seed and the number of units
-    alone; so variants may come in portions.
+    Units differ in length, so the mean over tokens is a ratio of two sums. It is linearised:
+    the residuals are d - m t, with d the sums of the units, t their tokens and
+    m = sum(d) / sum(t); its variance is U / (U - 1) sum((d - m t)^2) / sum(t)^2, and the
+    quantile that of U - 1 degrees of freedom.
 
     Args:
-      nll_VP: NLL of each variant (V here) and predicted token.
-      baseline_P: NLL of the unedited model.
-      unit_P: From `bootstrap_units`.
-      samples: Number of resamples.
-      seed: Seed of `numpy.random.default_rng`.
-      level: Coverage.
+      sums_VU: What is averaged, summed over the tokens of each unit; of a paired comparison
+        the sums of the differences.
+      tokens_U: Tokens of each unit.
+      level: Coverage of each interval.
 
     Returns:
-      (low, high) of each variant in nats per token, float64 [V, 2]; NaN where a
-      variant's NLL is not finite, and everywhere if there is one unit only. `exp` is
-      monotone, so `degradation_percent` of the ends is the interval of degradation.
+      (value, low, high) of each variant, float64 [V, 3]; all NaN where a sum is not finite,
+      and no ends if there is one unit only.
     """
-    nll_VP = np.atleast_2d(nll_VP)
-    order_P = np.argsort(unit_P, kind="stable")
-    tokens_U = np.bincount(unit_P)
-    start_U = np.cumsum(tokens_U) - tokens_U
-    sums_VU = np.empty((len(nll_VP), len(tokens_U)))
-    for start in range(0, len(nll_VP), _GROUP):
-        group = slice(start, start + _GROUP)
-        # In float64 before the difference is taken: it may be a small part of either.
-        difference_VP = nll_VP[group].astype(np.float64) - baseline_P.astype(np.float64)
-        difference_VP[~np.isfinite(difference_VP).all(axis=1)] = np.nan
-        sums_VU[group] = np.add.reduceat(difference_VP[:, order_P], start_U, axis=1)
-    return _bootstrap(sums_VU, tokens_U, samples, seed, level)
+    from scipy.stats import t
+
+    mean_V, error_V, _ = _linearised(sums_VU, tokens_U)
+    units = len(tokens_U)
+    half_V = error_V * (t.ppf((1 + level) / 2, units - 1) if units > 1 else math.nan)
+    return np.stack([mean_V, mean_V - half_V, mean_V + half_V], axis=1)
+
+
+def simultaneous_intervals(
+    sums_VU: np.ndarray, tokens_U: np.ndarray, level: float = 0.95
+) -> np.ndarray:
+    """Intervals that hold for all variants at once: a band for a map that is looked at whole.
+
+    As `ratio_intervals`, with the quantile of the largest |t| over the variants, t
+    multivariate with the correlation of the linearised residuals and U - 1 degrees of
+    freedom, drawn from a fixed key (max-T; Westfall and Young 1993).
+
+    Args:
+      sums_VU: As in `ratio_intervals`; the variants that are looked at together.
+      tokens_U: Tokens of each unit.
+      level: Probability that all intervals hold.
+
+    Returns:
+      (value, low, high) of each variant, float64 [V, 3], NaN as in `ratio_intervals`.
+    """
+    mean_V, error_V, residual_VU = _linearised(sums_VU, tokens_U)
+    half_V = error_V * _largest_t(residual_VU, level)
+    return np.stack([mean_V, mean_V - half_V, mean_V + half_V], axis=1)
 
 
 def paired_difference(
-    row: Mapping[str, Any],
-    other: Mapping[str, Any],
-    *,
-    samples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> tuple[float, float, float]:
+    row: Mapping[str, Any], other: Mapping[str, Any], level: float = 0.95
+) -> Estimate:
     """How much more a variant loses than another one, from their rows alone.
 
     Args:
       row: A row of a sweep, with `unit_nll` and `unit_tokens` (`losses.loss_rows`).
       other: Another row on the same text.
-      samples: Resamples of the paired bootstrap over units.
-      seed: Its seed.
       level: Coverage of the interval.
 
     Returns:
-      (difference, low, high) of the mean NLLs in nats per token; NaN where a loss is not
-      finite, and without an interval if there is one unit only.
+      The difference of the mean NLLs in nats per token, with the interval of
+      `ratio_intervals`; NaN where a loss is not finite, and without an interval if there is
+      one unit only.
 
     Raises:
       InputError: The rows are not of the same text.
@@ -146,37 +175,50 @@ def paired_difference(
             f"{sum(row['unit_tokens'])} and {sum(other['unit_tokens'])} tokens in "
             f"{len(row['unit_tokens'])} and {len(other['unit_tokens'])} units; name one text"
         )
-    tokens_U = np.asarray(row["unit_tokens"])
     own_U, other_U = (np.array(each["unit_nll"], np.float64) for each in (row, other))
-    difference_U = own_U - other_U
-    ((low, high),) = _bootstrap(difference_U[None], tokens_U, samples, seed, level)
-    return float(difference_U.sum() / tokens_U.sum()), float(low), float(high)
+    (found,) = ratio_intervals((own_U - other_U)[None], np.array(row["unit_tokens"]), level)
+    return Estimate(*map(float, found))
 
 
-def _bootstrap(
-    sums_VU: np.ndarray, tokens_U: np.ndarray, samples: int, seed: int, level: float
-) -> np.ndarray:
-    """Percentile intervals [V, 2] of the mean over tokens, from sums over units."""
-    if samples < 1:
-        raise InputError(f"the bootstrap needs at least one sample; got {samples}")
-    intervals_V2 = np.full((len(sums_VU), 2), np.nan)
-    num_units = len(tokens_U)
-    if num_units < 2:
-        return intervals_V2
-    weight_SU = _resamples(num_units, samples, seed)
-    tokens_S = weight_SU @ tokens_U.astype(np.float64)
-    tail = 50 * (1 - level)
-    for start in range(0, len(sums_VU), _GROUP):
-        group = slice(start, start + _GROUP)
-        finite_V = np.isfinite(sums_VU[group]).all(axis=1)
-        # Always products of the same shape: with others the last bit could change with
-        # the number of variants, and a resumed run must write the same rows.
-        padded_VU = np.zeros((_GROUP, num_units))
-        padded_VU[np.flatnonzero(finite_V)] = sums_VU[group][finite_V]
-        mean_VS = padded_VU @ weight_SU.T / tokens_S
-        ends_2V = np.percentile(mean_VS[: len(finite_V)], [tail, 100 - tail], axis=1)
-        intervals_V2[group] = np.where(finite_V[:, None], ends_2V.T, np.nan)
-    return intervals_V2
+def seeds_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """The mean over seeds with Student's interval, without one for fewer than two.
+
+    Args:
+      values: One for each seed; for a paired comparison their differences.
+      level: Coverage.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        return Estimate(math.nan)
+    mean, count = float(values.mean()), len(values)
+    if count < 2:
+        return Estimate(mean)
+    half = float(t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def wilson_interval(share: float, count: int, level: float = 0.95) -> Estimate:
+    """Wilson's score interval of a share: where the true one may lie, inside 0 to 1.
+
+    Other than mean -+ z s / sqrt(n) it keeps a width where all of a few trials came out alike.
+
+    Args:
+      share: Of the trials that succeeded; may be a mean of several such shares.
+      count: How many trials.
+      level: Coverage of the interval.
+
+    Raises:
+      InputError: There is no trial.
+    """
+    if count < 1:
+        raise InputError(f"the interval of a share needs at least one trial; got {count}")
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    middle = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    low, high = ((middle + side * half) / (1 + z * z / count) for side in (-1, 1))
+    return Estimate(share, max(low, 0.0), min(high, 1.0))
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
@@ -189,19 +231,20 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman_interval(
-    x: np.ndarray, y: np.ndarray, *, samples: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of Spearman's correlation over resampled pairs."""
+    x: np.ndarray, y: np.ndarray, level: float = 0.95, *, samples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Spearman's correlation with the percentile interval over resampled pairs."""
     x, y = _paired(x, y)
+    value = spearman(x, y)
     rows = np.random.default_rng(seed).integers(len(x), size=(samples, len(x)))
     correlation = _rank_correlation(x[rows], y[rows])
     # A resample of one value repeated has no correlation.
     correlation = correlation[np.isfinite(correlation)]
     if not len(correlation):
-        return float("nan"), float("nan")
+        return Estimate(value)
     tail = 50 * (1 - level)
     low, high = np.percentile(correlation, [tail, 100 - tail])
-    return float(low), float(high)
+    return Estimate(value, float(low), float(high))
 
 
 def z_score(value: float, null_sample: np.ndarray) -> float:
@@ -219,11 +262,33 @@ def z_score(value: float, null_sample: np.ndarray) -> float:
     return float((value - null_sample.mean()) / spread) if spread > 0 else float("nan")
 
 
-def _resamples(num_units: int, samples: int, seed: int) -> np.ndarray:
-    """How often each resample draws each unit, float64 [samples, U]."""
-    generator = np.random.default_rng(seed)
-    even = np.full(num_units, 1 / num_units)
-    return generator.multinomial(num_units, even, size=samples).astype(np.float64)
+def _linearised(
+    sums_VU: np.ndarray, tokens_U: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means over tokens [V], their standard errors [V], and the residuals d - m t [V, U]."""
+    sums_VU, tokens_U = np.asarray(sums_VU, np.float64), np.asarray(tokens_U, np.float64)
+    units, total = len(tokens_U), tokens_U.sum()
+    sums_VU = np.where(np.isfinite(sums_VU).all(axis=1, keepdims=True), sums_VU, np.nan)
+    mean_V = sums_VU.sum(axis=1) / total
+    residual_VU = sums_VU - mean_V[:, None] * tokens_U
+    if units < 2:
+        return mean_V, np.full(len(mean_V), np.nan), residual_VU
+    variance_V = (residual_VU**2).sum(axis=1) * units / (units - 1)
+    return mean_V, np.sqrt(variance_V) / total, residual_VU
+
+
+def _largest_t(residual_VU: np.ndarray, level: float) -> float:
+    """The quantile of max |t| over variants, from the correlation of their residuals."""
+    norm_V = np.sqrt((residual_VU**2).sum(axis=1))
+    units, known_V = residual_VU.shape[1], norm_V > 0
+    if units < 2 or not known_V.any():
+        return math.nan if units < 2 else 0.0
+    generator = np.random.default_rng(_KEY)
+    normal_SU = generator.normal(size=(_DRAWS, units))
+    chi_S = np.sqrt(generator.chisquare(units - 1, size=_DRAWS) / (units - 1))
+    direction_VU = residual_VU[known_V] / norm_V[known_V, None]
+    largest_S = np.abs(normal_SU @ direction_VU.T).max(axis=1) / chi_S
+    return float(np.quantile(largest_S, level))
 
 
 def _paired(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -244,74 +309,3 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (x, y))
     spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     return np.divide((x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0)
-
-
-def paired_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of differences over seeds; NaN for fewer than two.
-
-    Seeds are few, so this is no bootstrap: mean -+ t s / sqrt(n), s with n - 1.
-    """
-    from scipy.stats import t
-
-    values = np.asarray(values, np.float64)
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    half = t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
-
-
-def wilson_interval(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share: where the true one may lie, inside 0 to 1.
-
-    Other than mean -+ z s / sqrt(n) it keeps a width where all of a few trials came out alike.
-
-    Args:
-      share: Of the trials that succeeded; may be a mean of several such shares.
-      count: How many trials.
-      level: Coverage of the interval.
-
-    Raises:
-      InputError: There is no trial.
-    """
-    if count < 1:
-        raise InputError(f"the interval of a share needs at least one trial; got {count}")
-    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
-    middle = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
-    low, high = ((middle + side * half) / (1 + z * z / count) for side in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)
-
-
-def student_difference(
-    row: Mapping[str, Any], other: Mapping[str, Any], level: float
-) -> tuple[float, float, float]:
-    """How much more a variant loses than another one, with Student's interval over units.
-
-    The bootstrap of the rows cannot serve far out in the tails: ten documents, resampled,
-    give percentiles that are as narrow as if their spread were known, at level 1 - 0.05 / 135
-    missed by chance 20 times as often as they should. Here the mean over tokens is linearised:
-    the residuals of the units are d - m t, with d their differences, t their tokens and
-    m = sum(d) / sum(t); its variance is U / (U - 1) sum((d - m t)^2) / sum(t)^2, and the
-    quantile that of U - 1 degrees of freedom.
-
-    Args:
-      row: With `unit_nll` and `unit_tokens` [U].
-      other: Likewise, on the same text.
-      level: Coverage of the interval.
-
-    Returns:
-      (difference, low, high) of the mean NLLs in nats per token; NaN where a loss is not finite,
-      the texts differ or there is one unit only.
-    """
-    from scipy.stats import t
-
-    if row["unit_tokens"] != other["unit_tokens"] or len(row["unit_tokens"]) < 2:
-        return math.nan, math.nan, math.nan
-    tokens_U = np.asarray(row["unit_tokens"], np.float64)
-    own_U, other_U = (np.array(each["unit_nll"], np.float64) for each in (row, other))
-    difference_U, units = own_U - other_U, len(tokens_U)
-    mean = difference_U.sum() / tokens_U.sum()
-    squares = ((difference_U - mean * tokens_U) ** 2).sum()
-    half = t.ppf((1 + level) / 2, units - 1) * math.sqrt(units / (units - 1) * squares)
-    half /= tokens_U.sum()
-    return float(mean), float(mean - half), float(mean + half)

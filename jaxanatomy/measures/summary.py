@@ -135,12 +135,8 @@ def _agreement(main: list[Row], reference: Sequence[float] | None) -> Row | None
         )
     own = [_mean_nll(row) for row in main]
     published = [reference[row["layer"]] for row in main]
-    interval = [finite(end) for end in spearman_interval(own, published)]
-    return {
-        "layers": len(main),
-        "value": finite(spearman(own, published)),
-        "ci95": None if None in interval else interval,
-    }
+    found = spearman_interval(own, published)
+    return {"layers": len(main), "value": finite(found.value), "ci95": found.ends}
 
 
 def _cells(rows: Iterable[Row], intervention: str, positions: str = "all") -> list[Row]:

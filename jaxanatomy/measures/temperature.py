@@ -20,7 +20,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.losses import Row, finite
 from jaxanatomy.measures.nll import predictions
-from jaxanatomy.measures.statistics import bootstrap_units
+from jaxanatomy.measures.statistics import sampling_units
 from jaxanatomy.sweep import Measure, Readings
 from jaxanatomy.sweep.programs import Context
 
@@ -53,8 +53,6 @@ def temperature_rows(
     batches: Sequence[TextBatch],
     *,
     text: str,
-    samples: int = 2000,
-    seed: int = 0,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> list[Row]:
     """Rows of kind "temperature": the summed loss of each document at each temperature.
@@ -64,18 +62,15 @@ def temperature_rows(
       variants: The variants to report.
       batches: The text that was swept.
       text: Its name.
-      samples: Not used: these rows have no interval; here to be called as all rows are.
-      seed: Not used.
       temperatures: Those that the measure was made with.
 
     Returns:
       Rows with `temperatures` [Q], `unit_tokens` [U] and `unit_nll` [Q][U] (nats), U the
-      units of `bootstrap_units`. A sum that is not finite is None, and `reason` says so.
+      units of `sampling_units`. A sum that is not finite is None, and `reason` says so.
 
     Raises:
       InputError: The measure was made with another number of temperatures.
     """
-    del samples, seed
     temperatures = checked_temperatures(temperatures)
     rows = []
     for variant in variants:
@@ -85,7 +80,7 @@ def temperature_rows(
                 f"the loss was read at {len(nll_QP)} temperatures; got {len(temperatures)} for its "
                 "rows; give both the same"
             )
-        unit_P = bootstrap_units(document_P)
+        unit_P = sampling_units(document_P)
         sums_QU = [np.bincount(unit_P, weights=nll_P) for nll_P in nll_QP.astype(np.float64)]
         all_finite = bool(np.isfinite(sums_QU).all())
         row = {

@@ -38,7 +38,7 @@ def summary_table(rows: Iterable[Row]) -> str:
     if "metric" in fields:
         return structure_table(rows)
     if "reading" in fields:  # the table has no interval, so nothing is resampled
-        return predictability_table(summarise(rows, samples=1, seed=0))
+        return predictability_table(summarise(rows))
     if "intervention" in fields:
         return importance_table(rows)
     if any(row.get("set") == "measured" for row in rows):

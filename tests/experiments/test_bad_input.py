@@ -241,10 +241,11 @@ SETTINGS = {
         ["'sweep.chunksize'", "close: sweep.chunk_size"],
     ),
     "a group": (flags("--config.sweep=1"), ["'sweep' is a group", "sweep.dtype"]),
-    "a word for a number": (flags("--config.seed=x"), ["'seed' expects an integer", "got 'x'"]),
+    "a word for a number": (
+        flags("--config.sweep.pool_megabytes=x"),
+        ["'sweep.pool_megabytes' expects an integer", "got 'x'"],
+    ),
     "words for layers": (flags("--config.layers=one"), ["layers", "whole numbers", "'one'"]),
-    "a negative seed": (flags("--config.seed=-1"), ["seed must be 0 or above; got -1"]),
-    "no resamples": (flags("--config.bootstrap_samples=0"), ["bootstrap_samples", "got 0"]),
     "an unknown dtype": (flags("--config.sweep.dtype=f32"), ["unknown dtype 'f32'", "float32"]),
     "an unknown precision": (flags("--config.sweep.precision=best"), ["precision", "'best'"]),
     "an unknown backend": (flags("--config.sweep.backend=map"), ["backend 'map'", "'pmap'"]),
@@ -309,7 +310,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(name, place, command):
     given = make(place)
     before = contents(place.workdir)
     flags = [f"--config.model={place.tiny.model}", f"--config.texts={place.tiny.jsonl}"]
-    flags += ["--config.cells=map", "--config.bootstrap_samples=20", f"--workdir={place.workdir}"]
+    flags += ["--config.cells=map", f"--workdir={place.workdir}"]
     done = command("importance", *flags, *given)
     assert (done.status, done.out) == (2, ""), done.err
     assert done.err.startswith("error: ")

@@ -166,7 +166,7 @@ def test_the_list_names_operators_and_nulls(command):
         ({"layers": 3}, "got a target of 3; take 4"),
         ({"block": 0}, "block size of at least 1"),
         ({"block": 4, "layers": 7}, "lidas copies 4 layers and needs as many; got a model of 3"),
-        ({"draws": 0}, "draws must be a whole number above 0; got 0"),
+        ({"draws": 0}, "draws must be a whole number, 1 or above; got 0"),
         ({"dtype": "float8"}, "float8"),
         ({"texts": ""}, "texts must name at least one text"),
     ],

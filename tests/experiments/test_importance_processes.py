@@ -24,7 +24,7 @@ def flags_of(tiny, workdir):
         "--config=configs/importance.py:quick",
         *(f"--config.model={tiny.model}", f"--config.texts={tiny.jsonl}", f"--workdir={workdir}"),
         *("--config.interventions=zero", f"--config.scopes={','.join(scopes)}"),
-        *("--config.sweep.chunk_size=1", "--config.bootstrap_samples=50"),
+        "--config.sweep.chunk_size=1",
     ]
 
 
@@ -88,7 +88,10 @@ def test_a_run_that_is_killed_again_and_again_gives_the_same_rows(tiny, tmp_path
     ("flags", "message"),
     [
         (["importance", "--config.modle=x", "--workdir=x"], "unknown config field 'modle'"),
-        (["importance", "--config.seed=x", "--workdir=x"], "expects an integer; got 'x'"),
+        (
+            ["importance", "--config.sweep.pool_megabytes=x", "--workdir=x"],
+            "expects an integer; got 'x'",
+        ),
         (["importance", "--config=:fast", "--workdir=x"], "unknown variant"),
         (["importance"], "expected --workdir=DIR"),
         (["export", "--config.layer=1"], "unknown config field 'layer'"),

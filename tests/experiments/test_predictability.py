@@ -56,7 +56,7 @@ def deep(tmp_path_factory, copy_model):
 def flags(model, tiny, workdir, *more):
     return [
         *("predictability", f"--config.model={model}", f"--config.texts={tiny.jsonl},{tiny.txt}"),
-        *("--config.bootstrap_samples=50", "--config.null_draws=5", "--config.samples=200"),
+        *("--config.null_draws=5", "--config.samples=200"),
         *("--config.set_sizes=2,4,9", f"--workdir={workdir}", *more),
     ]
 
@@ -218,8 +218,7 @@ BAD = {
     "no samples": (["--config.samples=0"], ["samples must be", "2 or above", "got 0"]),
     "an empty set": (["--config.set_sizes=2,0"], ["set_sizes", "above 0", "got (2, 0)"]),
     "words for sizes": (["--config.set_sizes=two"], ["set_sizes", "int", "'two'"]),
-    "a negative seed": (["--config.seed=-1"], ["seed must be 0 or above; got -1"]),
-    "no resamples": (["--config.bootstrap_samples=0"], ["bootstrap_samples", "got 0"]),
+    "a negative seed": (["--config.seed=-1"], ["seed must be", "0 or above", "got -1"]),
     "no such text": (["--config.texts=sentence"], ["did you mean 'sentences'"]),
 }
 

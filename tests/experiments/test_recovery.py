@@ -30,7 +30,7 @@ def flags(tiny, workdir, *more):
         *(f"--config.train_text={tiny.jsonl}", "--config.steps=6", "--config.eval_every=2"),
         *("--config.checkpoint_every=2", "--config.noise_seeds=2", "--config.thresholds=2,1.01"),
         *("--config.train.group_size=4", "--config.train.tokens_per_call=1"),
-        *("--config.optimiser.learning_rate=3e-3", "--config.bootstrap_samples=50"),
+        "--config.optimiser.learning_rate=3e-3",
         *(f"--workdir={workdir}", *more),
     ]
 

@@ -3,12 +3,11 @@
 import math
 import types
 
-import numpy as np
 import pytest
 
 from jaxanatomy.measures import developmental
 from jaxanatomy.measures.developmental import choose_rate, developmental_rows
-from jaxanatomy.measures.statistics import paired_interval
+from jaxanatomy.measures.statistics import seeds_interval
 
 PROMPTS = (("a", "b c"), ("d", "e"))
 
@@ -88,8 +87,9 @@ def test_the_interval_is_student_s():
     # t quantile of 4 degrees of freedom at 97.5 %: 2.776445.
     values = [1.0, 2.0, 3.0, 4.0, 5.0]
     half = 2.776445 * math.sqrt(2.5 / 5)
-    np.testing.assert_allclose(paired_interval(values), (3 - half, 3 + half), rtol=1e-6)
-    assert np.isnan(paired_interval([1.0])).all()
+    found = seeds_interval(values)
+    assert (found.value, found.low, found.high) == pytest.approx((3, 3 - half, 3 + half), rel=1e-6)
+    assert (seeds_interval([1.0]).value, seeds_interval([1.0]).ends) == (1.0, None)
 
 
 def test_the_learning_rate_of_lowest_final_loss_is_taken():

@@ -66,7 +66,7 @@ def test_curves_are_sorted_and_leave_out_other_rows():
 def test_a_final_row_has_ends_minimum_and_the_gap_at_the_last_shared_step():
     curve = [point(0, 50.0), point(10, 12.0), point(20, 16.0)]
     control = [point(0, 10.0, seed=None), point(10, 9.0, seed=None), point(20, 8.0, seed=None)]
-    row = final_row(curve, control, 10.0, (2, 1.1), samples=20)
+    row = final_row(curve, control, 10.0, (2, 1.1))
     assert (row["kind"], row["layer"], row["seed"], row["noise"]) == ("final", 3, 3, True)
     assert row["steps"] == 20
     assert row["noised_ppl"] == pytest.approx(50.0)
@@ -74,7 +74,7 @@ def test_a_final_row_has_ends_minimum_and_the_gap_at_the_last_shared_step():
     assert (row["best_ppl"], row["best_step"]) == (pytest.approx(12.0), 10)
     assert row["steps_to"] == {"2": 10, "1.1": None}
     assert row["gap_to_control"] == pytest.approx(8.0)
-    # Every token differs by log 2, so every resample does.
+    # Every token differs by log 2, so every document does.
     assert row["gap_to_control_nats"] == pytest.approx(math.log(2))
     assert row["gap_ci95"] == pytest.approx([math.log(2)] * 2)
     assert "reason" not in row
@@ -83,7 +83,7 @@ def test_a_final_row_has_ends_minimum_and_the_gap_at_the_last_shared_step():
 def test_a_diverged_curve_says_so_and_compares_where_both_are_finite():
     curve = [point(0, 50.0), point(10, 12.0), point(20, None, reason="diverged: at 17")]
     control = [point(0, 10.0, seed=None), point(10, 6.0, seed=None), point(20, 8.0, seed=None)]
-    row = final_row(curve, control, 10.0, (2,), samples=20)
+    row = final_row(curve, control, 10.0, (2,))
     assert (row["reason"], row["final_ppl"], row["steps"]) == ("diverged: at 17", None, 20)
     assert row["gap_to_control"] == pytest.approx(6.0)
     alone = final_row(curve, None, 10.0, (2,))
@@ -108,7 +108,7 @@ def test_recovery_against_importance_is_the_rank_correlation_over_layers():
         for layer, ppl in noised.items()
     ]
     finals.append({**finals[0], "noise": False, "noised_ppl": 1e9})
-    found = recovery_against_importance(finals, importance, "1.1", samples=200)
+    found = recovery_against_importance(finals, importance, "1.1")
     expected = spearman([12.0, 30.0, 31.0, 90.0], [5.0, 80.0, 20.0, 400.0])
     assert found["noised"]["value"] == pytest.approx(expected) == pytest.approx(0.8)
     assert found["steps"]["value"] == pytest.approx(1.0)

@@ -1,5 +1,6 @@
 """Statistics against brute-force loops, closed forms and SciPy."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,25 +9,18 @@ import scipy.stats
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import (
-    bootstrap_units,
+    Estimate,
     degradation_percent,
-    paired_bootstrap,
     paired_difference,
     perplexity,
+    ratio_intervals,
+    sampling_units,
+    simultaneous_intervals,
     spearman,
     spearman_interval,
     wilson_interval,
     z_score,
 )
-
-
-def text(lengths, variants, seed=0):
-    """Random NLLs of a text: variants, baseline, document of each token."""
-    generator = np.random.default_rng(seed)
-    tokens = sum(lengths)
-    nll_VP = generator.gamma(2.0, size=(variants, tokens)).astype(np.float32)
-    baseline_P = generator.gamma(2.0, size=tokens).astype(np.float32)
-    return nll_VP, baseline_P, np.repeat(np.arange(len(lengths)), lengths)
 
 
 def test_perplexity():
@@ -46,79 +40,82 @@ def test_degradation_is_the_ratio_of_perplexities_less_one():
 def test_units_are_documents_if_there_are_five():
     lengths = [2, 1, 200, 1, 3]
     np.testing.assert_array_equal(
-        bootstrap_units(np.repeat([3, 4, 7, 8, 9], lengths)), np.repeat([0, 1, 2, 3, 4], lengths)
+        sampling_units(np.repeat([3, 4, 7, 8, 9], lengths)), np.repeat([0, 1, 2, 3, 4], lengths)
     )
 
 
 def test_units_are_blocks_of_64_tokens_inside_documents_if_there_are_fewer():
-    unit_P = bootstrap_units(np.repeat([0, 1], [130, 64]))
+    unit_P = sampling_units(np.repeat([0, 1], [130, 64]))
     np.testing.assert_array_equal(unit_P, np.repeat([0, 1, 2, 3], [64, 64, 2, 64]))
 
 
-def test_paired_bootstrap_is_the_loop_over_resamples():
-    lengths = [3, 8, 1, 5, 9, 4]
-    nll_VP, baseline_P, document_P = text(lengths, variants=3)
-    found = paired_bootstrap(nll_VP, baseline_P, document_P, samples=300, seed=5)
-    counts_SU = np.random.default_rng(5).multinomial(6, [1 / 6] * 6, size=300)
-    for variant, interval in enumerate(found):
-        draws = []
-        for counts in counts_SU:
-            tokens = [p for p in range(30) for _ in range(counts[document_P[p]])]
-            own = [float(nll_VP[variant, p]) for p in tokens]
-            draws.append(np.mean(own) - np.mean([float(baseline_P[p]) for p in tokens]))
-        np.testing.assert_allclose(interval, np.percentile(draws, [2.5, 97.5]), atol=1e-12)
+def loop_interval(sums_U, tokens_U, quantile):
+    """Mean over tokens -+ quantile standard errors of the linearised ratio, by hand."""
+    units, total = len(tokens_U), sum(tokens_U)
+    mean = sum(sums_U) / total
+    squares = sum((d - mean * n) ** 2 for d, n in zip(sums_U, tokens_U, strict=True))
+    half = quantile * math.sqrt(units / (units - 1) * squares) / total
+    return mean, mean - half, mean + half
 
 
-def test_paired_bootstrap_takes_tokens_in_any_order():
-    nll_VP, baseline_P, document_P = text([3, 8, 1, 5, 9, 4], variants=2)
-    order = np.random.default_rng(1).permutation(30)
-    np.testing.assert_allclose(
-        paired_bootstrap(nll_VP[:, order], baseline_P[order], document_P[order], samples=50),
-        paired_bootstrap(nll_VP, baseline_P, document_P, samples=50),
-        atol=1e-12,
-    )
+# Upper 2.5 % of Student's t with 5 and 3 degrees of freedom, from a printed table.
+T_5, T_3 = 2.570581835636314, 3.182446305284263
 
 
-def test_paired_bootstrap_agrees_with_scipy():
-    """Units of equal length, so the ratio of sums is a plain mean; draws differ."""
-    nll_VP, baseline_P, document_P = text([10] * 40, variants=1)
-    means = (nll_VP[0] - baseline_P).astype(float).reshape(40, 10).mean(1)
-    expected = scipy.stats.bootstrap(
-        (means,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(0)
-    ).confidence_interval
-    found = paired_bootstrap(nll_VP, baseline_P, document_P, samples=20_000)[0]
-    # The Monte Carlo error of either end is about 2 % of the width.
-    np.testing.assert_allclose(found, expected, atol=0.05 * (expected.high - expected.low))
+def test_ratio_intervals_are_the_loop_over_units():
+    generator = np.random.default_rng(0)
+    sums_VU, tokens_U = generator.normal(size=(3, 6)), np.array([3, 8, 1, 5, 9, 4])
+    expected = [loop_interval(sums_U, tokens_U, T_5) for sums_U in sums_VU]
+    np.testing.assert_allclose(ratio_intervals(sums_VU, tokens_U), expected, rtol=1e-12)
 
 
-def test_variants_may_come_in_portions():
-    nll_VP, baseline_P, document_P = text([4] * 6, variants=150)
-    whole = paired_bootstrap(nll_VP, baseline_P, document_P, samples=100)
-    for variant in (0, 70, 149):
-        alone = paired_bootstrap(nll_VP[variant], baseline_P, document_P, samples=100)
-        np.testing.assert_array_equal(alone[0], whole[variant])
+def test_units_of_one_length_give_students_interval_of_their_means():
+    sums_VU = np.random.default_rng(1).gamma(2.0, size=(1, 40))
+    means_U = sums_VU[0] / 10
+    half = scipy.stats.sem(means_U) * scipy.stats.t.ppf(0.95, 39)
+    (found,) = ratio_intervals(sums_VU, np.full(40, 10), level=0.9)
+    np.testing.assert_allclose(found[1:], means_U.mean() + np.array([-half, half]), rtol=1e-12)
 
 
-def test_a_constant_shift_has_an_interval_of_no_width():
-    _, baseline_P, document_P = text([4] * 6, variants=1)
-    interval = paired_bootstrap(baseline_P.astype(np.float64) + 0.5, baseline_P, document_P)[0]
-    np.testing.assert_allclose(interval, [0.5, 0.5], atol=1e-12)
+@pytest.mark.parametrize("intervals", [ratio_intervals, simultaneous_intervals])
+class TestBothIntervals:
+    def test_a_constant_shift_has_no_width(self, intervals):
+        tokens_U = np.array([4, 5, 6])
+        np.testing.assert_allclose(intervals(0.5 * tokens_U[None], tokens_U), [[0.5] * 3])
+
+    def test_only_variants_that_are_not_finite_lack_one(self, intervals):
+        sums_VU, tokens_U = np.random.default_rng(2).normal(size=(3, 6)), np.full(6, 4)
+        clean = intervals(sums_VU[[0, 2]], tokens_U)
+        sums_VU[1, 3] = np.inf
+        found = intervals(sums_VU, tokens_U)
+        assert np.isnan(found[1]).all()
+        np.testing.assert_array_equal(found[[0, 2]], clean)
+        assert np.isnan(intervals(sums_VU[[1]], tokens_U)).all()
+
+    def test_one_unit_gives_a_value_alone(self, intervals):
+        ((value, low, high),) = intervals(np.array([[8.0]]), np.array([4]))
+        assert value == 2.0
+        assert math.isnan(low)
+        assert math.isnan(high)
 
 
-def test_only_variants_that_are_not_finite_lack_an_interval():
-    nll_VP, baseline_P, document_P = text([4] * 6, variants=3)
-    clean = paired_bootstrap(nll_VP, baseline_P, document_P)
-    nll_VP[1, 7] = np.inf
-    found = paired_bootstrap(nll_VP, baseline_P, document_P)
-    assert np.isnan(found[1]).all()
-    np.testing.assert_array_equal(found[[0, 2]], clean[[0, 2]])
-    assert np.isnan(paired_bootstrap(nll_VP[1], baseline_P, document_P)).all()
+def test_one_variant_alone_has_its_pointwise_interval():
+    sums_VU, tokens_U = np.random.default_rng(3).normal(size=(1, 10)), np.full(10, 7)
+    ((_, low, high),) = simultaneous_intervals(sums_VU, tokens_U)
+    ((_, expected_low, expected_high),) = ratio_intervals(sums_VU, tokens_U)
+    # The quantile is drawn: its Monte Carlo error is about 1 %.
+    assert high - low == pytest.approx(expected_high - expected_low, rel=0.03)
 
 
-def test_one_unit_gives_no_interval():
-    nll_VP, baseline_P, document_P = text([40], variants=2)
-    unit_P = bootstrap_units(document_P)
-    assert np.isnan(paired_bootstrap(nll_VP, baseline_P, unit_P)).all()
+def test_copies_of_one_variant_need_no_wider_band_and_others_do():
+    generator = np.random.default_rng(4)
+    one_VU, tokens_U = generator.normal(size=(1, 10)), np.full(10, 7)
+    width = lambda found: found[0, 2] - found[0, 1]  # noqa: E731
+    alone = width(simultaneous_intervals(one_VU, tokens_U))
+    copies = width(simultaneous_intervals(np.repeat(one_VU, 20, axis=0), tokens_U))
+    others_VU = np.concatenate([one_VU, generator.normal(size=(19, 10))])
+    assert copies == pytest.approx(alone, rel=1e-12)
+    assert width(simultaneous_intervals(others_VU, tokens_U)) > 1.3 * alone
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -142,28 +139,28 @@ def test_spearman_interval_is_the_loop_over_resampled_pairs():
     y = x + generator.normal(size=15)
     rows = np.random.default_rng(7).integers(15, size=(200, 15))
     draws = [scipy.stats.spearmanr(x[row], y[row]).statistic for row in rows]
-    np.testing.assert_allclose(
-        spearman_interval(x, y, samples=200, seed=7), np.percentile(draws, [2.5, 97.5]), atol=1e-12
-    )
+    found = spearman_interval(x, y, samples=200, seed=7)
+    np.testing.assert_allclose(found.ends, np.percentile(draws, [2.5, 97.5]), atol=1e-12)
+    assert found.value == spearman(x, y)
 
 
 def test_spearman_interval_of_constant_values_is_unknown():
-    assert np.isnan(spearman_interval([1.0, 1.0], [1.0, 2.0], samples=10)).all()
+    assert spearman_interval([1.0, 1.0], [1.0, 2.0], samples=10).ends is None
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 40), (1, 1), (8, 40), (100, 100), (37, 100)])
 @pytest.mark.parametrize("level", [0.95, 0.8])
 def test_wilson_interval_agrees_with_scipy(right, count, level):
     found = scipy.stats.binomtest(right, count).proportion_ci(level, method="wilson")
-    assert wilson_interval(right / count, count, level) == pytest.approx(
-        (found.low, found.high), abs=1e-12
-    )
+    expected = (right / count, found.low, found.high)
+    estimate = wilson_interval(right / count, count, level)
+    assert dataclasses.astuple(estimate) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.123, 0.5, 1.0])
 def test_the_ends_of_wilsons_interval_are_z_standard_errors_from_the_share(share):
     """The equation that it solves, at shares that are no whole number of trials, too."""
-    for end in wilson_interval(share, 30):
+    for end in wilson_interval(share, 30).ends:
         error = math.sqrt(end * (1 - end) / 30)
         assert abs(share - end) == pytest.approx(1.959963984540054 * error, abs=1e-9)
 
@@ -178,10 +175,6 @@ def test_z_score():
     [
         (lambda: z_score(1.0, [2.0]), "at least two null values; got 1"),
         (lambda: spearman([1.0, 2.0], [1.0]), r"got shapes \(2,\) and \(1,\)"),
-        (
-            lambda: paired_bootstrap(np.ones(2), np.ones(2), np.arange(2), samples=0),
-            "at least one sample; got 0",
-        ),
         (lambda: wilson_interval(0.0, 0), "at least one trial; got 0"),
     ],
 )
@@ -200,14 +193,13 @@ def loss_row(nll_P, unit_P, variant="some"):
 
 def test_two_rows_compare_like_their_tokens():
     generator = np.random.default_rng(3)
-    unit_P = np.sort(generator.integers(9, size=60))
+    unit_P = np.sort(generator.integers(4, size=60))
     own_P, other_P = generator.normal(3, 1, 60), generator.normal(2.9, 1, 60)
-    difference, low, high = paired_difference(
-        loss_row(own_P, unit_P), loss_row(other_P, unit_P), samples=500, seed=7
-    )
-    assert difference == pytest.approx(own_P.mean() - other_P.mean(), rel=1e-12)
-    expected = paired_bootstrap(own_P, other_P, unit_P, samples=500, seed=7)[0]
-    np.testing.assert_allclose([low, high], expected, rtol=1e-9)
+    found = paired_difference(loss_row(own_P, unit_P), loss_row(other_P, unit_P))
+    assert found.value == pytest.approx(own_P.mean() - other_P.mean(), rel=1e-12)
+    sums_U = [(own_P - other_P)[unit_P == unit].sum() for unit in range(4)]
+    expected = loop_interval(sums_U, np.bincount(unit_P), T_3)
+    assert dataclasses.astuple(found) == pytest.approx(expected, rel=1e-9)
 
 
 def test_rows_of_different_texts_are_not_compared():
@@ -219,4 +211,11 @@ def test_rows_of_different_texts_are_not_compared():
 def test_a_loss_that_is_not_finite_has_no_difference():
     row = loss_row(np.ones(6), np.repeat(np.arange(3), 2))
     unknown = row | {"unit_nll": [None, 2.0, 2.0]}
-    assert np.isnan(paired_difference(unknown, row)).all()
+    assert np.isnan(dataclasses.astuple(paired_difference(unknown, row))).all()
+
+
+def test_an_estimate_goes_through_an_increasing_function():
+    found = Estimate(0.0, -math.log(2), math.log(3)).degradation_percent()
+    assert dataclasses.astuple(found) == pytest.approx((0.0, -50.0, 200.0))
+    assert Estimate(0.1, -1.0, 800.0).degradation_percent().ends is None  # overflows
+    assert Estimate(0.1).ends is None

@@ -168,7 +168,7 @@ class TestCollapse:
     def test_it_comes_with_the_outermost_layers(self, rows, trials):
         found = words.collapse(trials)
         outer, inner = (trials.row(Method("scale", 0.5), name) for name in ("paper", "paper_inner"))
-        ratio = math.exp(paired_difference(inner, outer)[0])
+        ratio = math.exp(paired_difference(inner, outer).value)
         assert f"without layers 0 and 5 it is {inner['ppl']:.2f} (×{ratio:.3g}, 95 %" in found
         assert "worse at 2 of 2 factors up to 0.7" in found
         assert found.endswith("The collapse comes with layers 0 and 5 in the set.")

@@ -166,7 +166,7 @@ class TestContent:
         assert ["cosine", "0.5"] in [row for table in found.tables for row in table]
 
     def test_controls_are_not_claimed_beyond_a_paired_interval(self, few, make_run, change):
-        """Layer 1 alone is milder when zeroed; whether that counts is for the bootstrap."""
+        """Layer 1 alone is milder when zeroed; whether that counts is for the interval."""
 
         def headline(zero_units):
             change(few, "zero/layer/1", unit_nll=zero_units, unit_tokens=[25, 25])

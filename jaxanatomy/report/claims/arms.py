@@ -11,7 +11,7 @@ import numpy as np
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.maps import depths, lidas, midas
 from jaxanatomy.measures.depth_growth import FINAL, guessing
-from jaxanatomy.measures.statistics import paired_interval
+from jaxanatomy.measures.statistics import seeds_interval
 from jaxanatomy.report.cells import Row
 from jaxanatomy.report.claims.claim import Evidence
 
@@ -85,8 +85,8 @@ class Trained:
         own, other = (self.finals[arm] for arm in pair)
         both = [(own[seed][field], other[seed][field]) for seed in own if seed in other]
         less = [one - two for one, two in both if one is not None and two is not None]
-        low, high = paired_interval(less)
-        return low, float(np.mean(less)) if less else float("nan"), high
+        found = seeds_interval(less)
+        return found.low, found.value, found.high
 
     def guessed(self) -> float:
         """The accuracy on the paper's primitives that guessing reaches at best; NaN if unasked."""
@@ -96,7 +96,7 @@ class Trained:
     def leaves_chance(self, arms: Iterable[str]) -> bool:
         """Whether an arm answers more than guessing, with its whole interval over seeds."""
         values = ([row[PRIMITIVES] for row in self.finals[arm].values()] for arm in arms)
-        return any(None not in own and paired_interval(own)[0] > self.guessed() for own in values)
+        return any(None not in own and seeds_interval(own).low > self.guessed() for own in values)
 
     def scale(self) -> str:
         """How small the models are, and what the paper's are."""

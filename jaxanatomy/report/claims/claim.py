@@ -290,7 +290,7 @@ def reaches(row: Row, percent: float) -> Answer:
 
 
 def harms_more(row: Row, other: Row) -> Answer:
-    """Whether a variant loses more than another on the same text, by a paired bootstrap.
+    """Whether a variant loses more than another on the same text, with its whole 95 % interval.
 
     What is not finite loses more than anything that is.
     """
@@ -299,8 +299,8 @@ def harms_more(row: Row, other: Row) -> Answer:
         return None if lost and other_lost else lost
     if "unit_nll" not in row or "unit_nll" not in other:
         return None
-    _, low, high = paired_difference(row, other)
-    return True if low > 0 else False if high < 0 else None
+    found = paired_difference(row, other)
+    return True if found.low > 0 else False if found.high < 0 else None
 
 
 def mean_nll(row: Row) -> float:

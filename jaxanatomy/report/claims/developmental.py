@@ -13,7 +13,7 @@ from jaxanatomy.measures.developmental import (
     of_purpose,
     rate_at_edge,
 )
-from jaxanatomy.measures.statistics import paired_interval
+from jaxanatomy.measures.statistics import seeds_interval
 from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import (
     Answer,
@@ -107,17 +107,17 @@ def _ratio(arm: str, least: float) -> Callable[[Evidence], Finding | None]:
         ]
         if not logs:
             return None
-        ends = [math.exp(end) for end in paired_interval(logs)]
-        words = f"{math.exp(np.mean(logs)):.2f} times "
+        ratio = seeds_interval(logs).map(np.exp)
+        words = f"{ratio.value:.2f} times "
         few = "(no interval from one seed)"
-        words += f"[{ends[0]:.2f}, {ends[1]:.2f}]" if len(logs) > 1 else few
+        words += f"[{ratio.low:.2f}, {ratio.high:.2f}]" if len(logs) > 1 else few
         lowest = _mean(finals[BASELINE], "min_nll") / _mean(finals[arm], "min_nll")
         beside = [f"of lowest losses {lowest:.2f} times"]
         if arm == GROWTH and EQUAL_FLOPS in finals:
             equal = _mean(finals[EQUAL_FLOPS], "final_nll") / _mean(finals[arm], "final_nll")
             beside.append(f"against {EQUAL_FLOPS} {equal:.2f} times")
         rates = _rates(evidence, (arm, BASELINE))
-        return Finding.of(beyond(ends, least), words, "; ".join([*beside, rates]))
+        return Finding.of(beyond(ratio.ends, least), words, "; ".join([*beside, rates]))
 
     return test
 
@@ -171,7 +171,7 @@ def _completes_alike(evidence: Evidence) -> Finding | None:
     short, all_steps = (_mean(finals[arm], "exact_completions") for arm in (SHORT, BASELINE))
     measured = f"{short:.1f} against {all_steps:.1f}, means over seeds"
     words = f"difference of seeds {min(more, default=0):+d} to {max(more, default=0):+d}"
-    return Finding.of(beyond(paired_interval(more), 0), measured, words.replace("-", "−"))
+    return Finding.of(beyond(seeds_interval(more).ends, 0), measured, words.replace("-", "−"))
 
 
 def _below(difference: Mapping[str, Any]) -> Answer:

@@ -66,7 +66,7 @@ class Healing:
     def gap(self, layer: int, curve: Sequence[Row]) -> Ends | None:
         """How far a curve ends above the same training without noise, nats per token."""
         control = self.controls.get(layer)
-        return paired_difference(curve[-1], control[-1]) if control else None
+        return dataclasses.astuple(paired_difference(curve[-1], control[-1])) if control else None
 
     def shares(self, layer: int, factor: float) -> Ends:
         """R(l) of `growth.budgets`, with the bounds that the intervals of its points give.
@@ -136,7 +136,7 @@ def read_healing(evidence: Evidence) -> Healing | None:
 def _difference(own: tuple, other: tuple, tokens: tuple) -> Ends:
     """`paired_difference`, once for each point of each curve, whatever claims ask for it."""
     rows = ({"unit_nll": nll, "unit_tokens": list(tokens)} for nll in (own, other))
-    return paired_difference(*rows)
+    return dataclasses.astuple(paired_difference(*rows))
 
 
 def ppl(row: Row) -> float:

@@ -90,10 +90,11 @@ def _agreement(
     if len(own) < 4:
         return None
     nll = [mean_nll(row) for row in own]
-    value, ends = spearman(nll, other), spearman_interval(nll, other)
+    found = spearman_interval(nll, other)
+    ends = f"[{found.low:.2f}, {found.high:.2f}]"
     return Finding.of(
-        None if absent else beyond(ends, RANK_AGREEMENT),
-        f"rank correlation {value:.2f} [{ends[0]:.2f}, {ends[1]:.2f}] over {len(own)} layers",
+        None if absent else beyond(found.ends, RANK_AGREEMENT),
+        f"rank correlation {found.value:.2f} {ends} over {len(own)} layers",
         control(),
         absent=absent,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxanatomy.measures.statistics import spearman, spearman_interval, student_difference
+from jaxanatomy.measures.statistics import paired_difference, spearman, spearman_interval
 from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import (
     Answer,
@@ -76,7 +76,7 @@ def _differ(healing: Healing) -> Finding | None:
         return None
     ordered = sorted(last, key=lambda layer: last[layer]["ppl"])
     ends, pairs = (ordered[0], ordered[-1]), math.comb(len(last), 2)
-    _, low, _ = student_difference(last[ends[1]], last[ends[0]], 1 - LEVEL / pairs)
+    low = paired_difference(last[ends[1]], last[ends[0]], 1 - LEVEL / pairs).low
     shares = {layer: healing.shares(layer, HEALED)[0] for layer in sorted(last)}
     alike = len(set(shares.values())) == 1 and max(shares.values()) < 1
     answer: Answer = True if low > 0 else False if alike else None
@@ -97,10 +97,10 @@ def _follows_importance(healing: Healing) -> Finding | None:
         return None
     importance = [healing.degradation[layer] for layer in shared]
     steps = [healing.shares(layer, HEALED)[0] for layer in shared]
-    low, high = spearman_interval(steps, importance)
+    rank = spearman_interval(steps, importance)
     noised = [float(np.median([*map(ppl, healing.noised[layer])])) for layer in shared]
     return Finding.of(
-        True if low > 0 else False if high < 0 else None,
+        True if rank.low > 0 else False if rank.high < 0 else None,
         f"rank correlation of the steps to {HEALED}× with the neighbour mean's degradation "
         + _correlation(steps, importance),
         "0 for unrelated rankings; of the perplexity with noise and no training "
@@ -254,7 +254,7 @@ def _agreement(
     own: Sequence[float], printed: Sequence[float], absent: Sequence[str], null: str
 ) -> Finding:
     """Whether a ranking of layers agrees with a printed one."""
-    answer = beyond(spearman_interval(own, printed), RANK_AGREEMENT)
+    answer = beyond(spearman_interval(own, printed).ends, RANK_AGREEMENT)
     return Finding.of(
         None if absent else answer,
         f"rank correlation {_correlation(own, printed)}",
@@ -264,10 +264,12 @@ def _agreement(
 
 
 def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
-    value, (low, high) = spearman(x, y), spearman_interval(x, y)
-    if math.isnan(value):
+    found = spearman_interval(x, y)
+    if math.isnan(found.value):
         return f"without a value: all of {len(x)} layers are alike"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}] over {len(x)} layers".replace("-", "−")
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}] over {len(x)} layers".replace(
+        "-", "−"
+    )
 
 
 def _counted(answers: Sequence[Answer]) -> str:

@@ -1,7 +1,7 @@
 """Improvements among many variants that were tried: one in forty is better by chance."""
 
 from jaxanatomy.measures.calibration import TOLERANCE_PERCENT
-from jaxanatomy.measures.statistics import degradation_percent, student_difference
+from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.report.cells import Row
 from jaxanatomy.report.claims.claim import Answer, reaches
 
@@ -14,8 +14,8 @@ RULE = (
 
 def gains(row: Row, baseline: Row, tried: int) -> bool:
     """Whether a variant is better than the baseline, as the best of so many; see `RULE`."""
-    _, _, high = student_difference(row, baseline, 1 - LEVEL / tried)
-    return bool(degradation_percent(high) < -TOLERANCE_PERCENT)
+    found = paired_difference(row, baseline, 1 - LEVEL / tried).degradation_percent()
+    return found.high < -TOLERANCE_PERCENT
 
 
 def improves(row: Row, baseline: Row | None, tried: int) -> Answer:

@@ -122,8 +122,8 @@ def _caution(cells: Cells) -> str:
 
 def _is_milder(cells: Cells, control: str, layer: int) -> bool:
     """Whether a control harms less than the neighbour mean, by a paired bootstrap of the two."""
-    _, _, high = paired_difference(cells.row(control, layer), cells.row(NEIGHBOUR_MEAN, layer))
-    return high < 0
+    rows = (cells.row(name, layer) for name in (control, NEIGHBOUR_MEAN))
+    return paired_difference(*rows).high < 0
 
 
 def _effect(row: Mapping[str, Any]) -> str:

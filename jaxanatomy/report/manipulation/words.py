@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.papers import NEAR, find, is_near
@@ -185,19 +187,19 @@ def redirected(component: str, doses: Mapping[str, Any]) -> str:
 
 
 def _is_worse(row: Row, other: Row) -> bool:
-    """By a paired bootstrap; what is not finite is worse than anything that is."""
+    """By the interval of the difference; what is not finite is worse than anything that is."""
     if math.isinf(number(row, "ppl")):
         return math.isfinite(number(other, "ppl"))
-    return paired_difference(row, other)[1] > 0
+    return paired_difference(row, other).low > 0
 
 
 def _ratio(row: Row, other: Row) -> str:
-    """A perplexity over another one, with the interval of a paired bootstrap."""
-    difference, low, high = paired_difference(row, other)
-    if not math.isfinite(difference):
+    """A perplexity over another one, with its 95 % interval."""
+    ratio = paired_difference(row, other).map(np.exp)
+    if not math.isfinite(ratio.value):
         return ""
-    ends = f", 95 % interval {math.exp(low):.3g} to {math.exp(high):.3g}"
-    return f" (×{math.exp(difference):.3g}{ends if math.isfinite(low) else ''})"
+    ends = f", 95 % interval {ratio.low:.3g} to {ratio.high:.3g}" if ratio.ends else ""
+    return f" (×{ratio.value:.3g}{ends})"
 
 
 def _ppl(row: Row) -> str:
