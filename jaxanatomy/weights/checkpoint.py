@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.weights.companions import Companions
 from jaxanatomy.weights.tensors import Params, parse_dtype, to_leaves
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -26,6 +27,7 @@ class Checkpoint:
       id: The model id, as it was given.
       sha256: Of the weights file; of the list of names and hashes when there are
         several.
+      companions: Settings that decide no forward pass; they go along when it is written.
     """
 
     config: ModelConfig
@@ -33,6 +35,7 @@ class Checkpoint:
     tokenizer: Tokenizer | None
     id: str
     sha256: str
+    companions: Companions = dataclasses.field(default_factory=Companions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Source:
       read_tokenizer: Builds the tokenizer; runs once.
       read_params: Reads the parameters in a NumPy dtype.
       read_sha256: Hashes the weights, or reads the stamp of an earlier time.
+      companions: Settings that decide no forward pass.
     """
 
     id: str
@@ -55,6 +59,7 @@ class Source:
     read_tokenizer: Callable[[], Tokenizer | None]
     read_params: Callable[[Any], Params]
     read_sha256: Callable[[], str]
+    companions: Companions = dataclasses.field(default_factory=Companions)
 
     def __post_init__(self):
         object.__setattr__(self, "read_tokenizer", _once(self.read_tokenizer))
@@ -79,7 +84,12 @@ class Source:
             tokenizer = pool.submit(self.read_tokenizer)
             params = _read_only(self.read_params(numpy_dtype))
             checkpoint = Checkpoint(
-                self.config, params, tokenizer.result(), self.id, sha256.result()
+                self.config,
+                params,
+                tokenizer.result(),
+                self.id,
+                sha256.result(),
+                self.companions,
             )
         check_vocabulary(checkpoint)
         return checkpoint

@@ -11,14 +11,19 @@ import numpy as np
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache, tensors
+from jaxanatomy.weights import cache, companions, tensors, tokenizer_files
 from jaxanatomy.weights.checkpoint import Checkpoint
 from jaxanatomy.weights.families import llama
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
 def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Writes config.json, model.safetensors and the tokenizer's files.
+    """Writes config.json, model.safetensors, the tokenizer's files and the model's companions.
+
+    Of a model that was loaded only what was changed is written otherwise: in config.json the
+    fields of the architecture that differ and the dtype; every other field and file, such as
+    chat template, generation settings and special tokens, is as it came
+    (`jaxanatomy.weights.companions` says which files stay behind).
 
     Layers with a narrower feed-forward are padded with zeros to the widest, which
     changes nothing in what the model computes; nor does LN-scaling, which is folded into the
@@ -33,30 +38,42 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
 
     Raises:
       InputError: The folder is occupied or cannot be written; the parameters do not
-        fit the architecture, or transformers cannot express it.
+        fit the architecture, or transformers cannot express it; settings of the model count
+        layers, and it has another number of them now.
     """
     import safetensors.numpy
 
     config, params = tree.fold_norms(checkpoint.config, checkpoint.params)
-    tokenizer = checkpoint.tokenizer
-    fields = llama.to_config(config)
     leaves = tensors.to_leaves(params)
     found = {leaf: array.shape for leaf, array in leaves.items()}
     tensors.check_names(found, tensors.leaf_shapes(config), "the model")
     dtypes = {str(np.dtype(array.dtype)) for array in leaves.values()}
     if len(dtypes) > 1:
         raise InputError(f"a model to export must have one dtype; got {', '.join(sorted(dtypes))}")
-    fields["dtype"] = dtypes.pop()
-    if tokenizer is not None:
-        fields |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    fields = _config_fields(checkpoint, config, dtypes.pop())
     with cache.new_folder(folder) as part:
-        _write_json(part / "config.json", fields)
+        companions.write_files(checkpoint.companions, part)
+        if checkpoint.companions.config.get("num_hidden_layers") not in (None, config.num_layers):
+            companions.require_same_depth(part)
+        if checkpoint.tokenizer is not None:
+            _write_tokenizer(checkpoint.tokenizer, part, config)
+        (part / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         arrays = stored_arrays(leaves, config)
         safetensors.numpy.save_file(arrays, part / "model.safetensors", {"format": "pt"})
         shutil.copymode(part / "config.json", part / "model.safetensors")  # else the owner's only
-        if tokenizer is not None:
-            _write_tokenizer(tokenizer, part, config)
     return Path(folder)
+
+
+def _config_fields(checkpoint: Checkpoint, config: ModelConfig, dtype: str) -> dict[str, Any]:
+    """What config.json is to hold."""
+    given, tokenizer = checkpoint.companions.config, checkpoint.tokenizer
+    fields = llama.updated_config(given, config)
+    for name in [name for name in ("torch_dtype", "dtype") if name in given] or ["dtype"]:
+        fields[name] = dtype
+    if not given and tokenizer is not None:
+        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        fields |= {name: value for name, value in ids.items() if value is not None}
+    return fields
 
 
 def as_dtype(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
@@ -100,19 +117,6 @@ def _pad(array: np.ndarray, axis: int, width: int) -> np.ndarray:
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path, config: ModelConfig) -> None:
-    (folder / "tokenizer.json").write_text(tokenizer.to_dict()["json"], encoding="utf-8")
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": tokenizer.token(tokenizer.bos_id),
-        "eos_token": tokenizer.token(tokenizer.eos_id),
-        "model_max_length": config.context_length,
-        "clean_up_tokenization_spaces": False,
-    }
-    _write_json(folder / "tokenizer_config.json", settings)
-
-
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    text = json.dumps(
-        {name: value for name, value in fields.items() if value is not None}, indent=2
-    )
-    path.write_text(text + "\n", encoding="utf-8")
+    for name, content in tokenizer_files.to_write(tokenizer, config.context_length).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)

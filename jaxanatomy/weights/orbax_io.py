@@ -21,6 +21,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, tensors
 from jaxanatomy.weights.checkpoint import Checkpoint, Source
+from jaxanatomy.weights.companions import Companions
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 _REMEDY = "give a folder that jaxanatomy wrote, or copy it again"
@@ -54,6 +55,7 @@ def meta(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "config": checkpoint.config.to_dict(),
         "tokenizer": None if tokenizer is None else tokenizer.to_dict(),
+        "companions": checkpoint.companions.to_dict(),
         "origin": checkpoint.id,
         "sha256": params_sha256(checkpoint.params),
     }
@@ -91,6 +93,7 @@ def open_orbax(folder: Path, model_id: str) -> Source:
         config = ModelConfig.from_dict(fields["config"])
         found = {leaf: entry.shape for leaf, entry in _leaves(stored).items()}
         sha256 = fields["sha256"]
+        companions = Companions.from_dict(fields["companions"])
     except InputError:
         raise
     except Exception as error:  # Orbax and its stores have no common base class
@@ -102,6 +105,7 @@ def open_orbax(folder: Path, model_id: str) -> Source:
         read_tokenizer=functools.partial(_tokenizer, fields["tokenizer"]),
         read_params=functools.partial(_read_params, folder, step, config),
         read_sha256=lambda: sha256,
+        companions=companions,
     )
 
 

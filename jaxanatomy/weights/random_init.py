@@ -42,6 +42,7 @@ def random_source(source: Source, model_id: str) -> Source:
         read_tokenizer=source.read_tokenizer,
         read_params=functools.partial(random_params, source.config),
         read_sha256=functools.partial(_sha256, source.config),
+        companions=source.companions,
     )
 
 

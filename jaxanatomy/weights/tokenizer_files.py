@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jaxanatomy.errors import InputError
@@ -95,8 +95,26 @@ def to_text(files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def from_text(files: Mapping[str, str]) -> dict[str, bytes]:
-    """The inverse of `to_text`."""
+    """The inverse of `to_text`.
+
+    Raises:
+      InputError: A name means a file outside the folder that the files are written to.
+    """
+    if outside := [name for name in files if not is_local_name(name)]:
+        raise InputError(f"files must lie in the model's folder; got {outside[0]!r}; copy it anew")
     return {name: base64.b64decode(content, validate=True) for name, content in files.items()}
+
+
+def is_local_name(name: Any) -> bool:
+    """Whether a name that a file gives means a file below the folder of that file.
+
+    A link of that name is followed: the hub's cache is made of links, and only who owns the
+    disk makes them.
+    """
+    if not isinstance(name, str) or set(name) & set("\\:\0\n"):
+        return False
+    parts = PurePosixPath(name).parts
+    return bool(parts) and ".." not in parts and not name.startswith("/")
 
 
 def _names_one_of(tokens: list[str], index: Any) -> bool:

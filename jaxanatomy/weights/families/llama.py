@@ -165,6 +165,24 @@ def to_config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def updated_config(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, Any]:
+    """A config.json of which only what describes another architecture is changed.
+
+    Args:
+      fields: Of the model as it was; without `architectures` they are fields beside the
+        architecture, which is then written whole.
+      config: The architecture now.
+
+    Raises:
+      InputError: As `to_config`.
+    """
+    new = to_config(config)
+    if "architectures" not in fields:
+        return {name: value for name, value in new.items() if value is not None} | dict(fields)
+    old = to_config(from_config(fields))
+    return {**fields, **{name: value for name, value in new.items() if value != old[name]}}
+
+
 def names(config: ModelConfig) -> dict[str, str]:
     """The tensor's name in a Hugging Face folder for each leaf."""
     return {
