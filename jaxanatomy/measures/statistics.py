@@ -199,6 +199,52 @@ def seeds_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
+def draws_interval(
+    sums_SU: np.ndarray,
+    tokens_U: np.ndarray,
+    level: float = 0.95,
+    spread: tuple[float, int] | None = None,
+) -> Estimate:
+    """The mean over draws and tokens, its interval for other draws and other units.
+
+    Draws (of noise, of seeds) and units (documents) are two sources of spread, crossed. The
+    variance is that of the means of the draws, over their number, plus that of the linearised
+    mean of the units (`ratio_intervals`). Both hold the part that draw and unit make together,
+    so it counts twice: the interval is a little too wide, never too narrow. Degrees of freedom
+    after Satterthwaite (1946).
+
+    Args:
+      sums_SU: What is averaged, summed over the tokens of each unit, by draw; of a paired
+        comparison the sums of the differences.
+      tokens_U: Tokens of each unit.
+      level: Coverage.
+      spread: The variance of the mean of a draw, pooled over others of its kind, with its degrees
+        of freedom; it is used where it is the larger one, or there is one draw.
+
+    Returns:
+      NaN where a sum is not finite; no ends for one draw without `spread`, or for one unit.
+    """
+    from scipy.stats import t
+
+    sums_SU = np.asarray(sums_SU, np.float64)
+    (mean,), (error,), _ = _linearised(sums_SU.mean(axis=0)[None], tokens_U)
+    draws, units = sums_SU.shape
+    means_S = sums_SU.sum(axis=1) / np.sum(tokens_U)
+    found = [spread] if spread else []
+    if draws > 1:
+        found.append((float(means_S.var(ddof=1)), draws - 1))
+    if not found or not math.isfinite(mean + error):
+        return Estimate(float(mean))
+    variance, freedom = max(found)
+    parts = ((variance / draws, freedom), (error**2, units - 1))
+    total = sum(part for part, _ in parts)
+    if not total:
+        return Estimate(float(mean), float(mean), float(mean))
+    freedom = total**2 / sum(part**2 / own for part, own in parts)
+    half = float(t.ppf((1 + level) / 2, freedom) * math.sqrt(total))
+    return Estimate(float(mean), float(mean) - half, float(mean) + half)
+
+
 def wilson_interval(share: float, count: int, level: float = 0.95) -> Estimate:
     """Wilson's score interval of a share: where the true one may lie, inside 0 to 1.
 
