@@ -21,7 +21,6 @@ from jaxanatomy import cli
 def run(config: ConfigDict, workdir: Path) -> None:
     """Tests every claim; the rows are written anew each time, from the runs as they are."""
     from jaxanatomy import report, runs
-    from jaxanatomy.plain_json import to_json
     from jaxanatomy.report import claims
     from jaxanatomy.report.claims.report import summary_table
 
@@ -37,8 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     there = _earlier(workdir, made) or made
     with runs.Run.open(workdir, there["config"], there["provenance"]) as results:
         # Not appended: when a run has got further, its claims replace the older ones.
-        results.write_text("config.json", to_json(made, indent=1) + "\n")
-        results.write_text("rows.jsonl", "".join(to_json(row) + "\n" for row in rows))
+        results.replace(made["config"], made["provenance"], rows)
         results.write_summary(claims.summarise(evidence, rows))
         path = report.write_report(results.folder)
     print(summary_table(rows))
@@ -52,13 +50,14 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     no audit stays, for `Run.open` refuses the folder.
     """
     from jaxanatomy.errors import InputError
+    from jaxanatomy.records import is_run_config, read_config
     from jaxanatomy.report.claims.claim import weights_of
-    from jaxanatomy.storage import read_json_object
 
     path = Path(workdir) / "config.json"
-    there = read_json_object(path) if path.exists() else {}
-    is_audit = there.keys() >= made.keys() and there["config"].keys() == made["config"].keys()
-    if not is_audit:
+    if not path.exists() or not is_run_config(path):
+        return None
+    there = read_config(Path(workdir))
+    if there["config"].keys() != made["config"].keys():
         return None
     old, new = (weights_of(each["provenance"]) for each in (there, made))
     if old and new and old != new:

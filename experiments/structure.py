@@ -139,8 +139,9 @@ def _measure(plan: _Plan, results: "Run", progress: bool) -> None:
     """
     from jaxanatomy import runs
     from jaxanatomy.measures.structure import component_structure, structure_arrays, structure_rows
+    from jaxanatomy.records import read_arrays
 
-    arrays = runs.read_run(results.folder).arrays
+    arrays = read_arrays(results.path("arrays.npz"))
     hashes = {name: plan.hashes(name) for name in plan.components}
     todo = [
         name

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError, choose
-from jaxanatomy.storage import read_json_object, read_rows
+from jaxanatomy.storage import read_file, read_json_object, read_rows, read_sealed
+
+# In `summary.json`: how many rows it was made from.
+ROW_COUNT = "row_count"
+
+_REMEDY = (
+    "restore it, or move rows.jsonl to an empty folder and start the run there with the same "
+    "command: its rows are kept"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +44,7 @@ class RunRecord:
     @functools.cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """`arrays.npz`, read at the first use; empty if the run has none."""
-        path = self.folder / "arrays.npz"
-        if not path.exists():
-            return {}
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_arrays(self.folder / "arrays.npz")
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -101,17 +106,78 @@ def read_run(folder: str | os.PathLike) -> RunRecord:
     if not (folder / "config.json").exists():
         what = "it has no config.json" if folder.is_dir() else "there is no such folder"
         raise InputError(f"expected the folder of a run; got {folder}; {what}")
-    made = read_json_object(folder / "config.json")
-    if not made.keys() >= {"config", "provenance"}:
-        raise InputError(f"expected the folder of a run; got {folder}; its config.json is no run's")
-    summary = folder / "summary.json"
+    made, rows = read_config(folder), known_rows(folder)
     return RunRecord(
         folder=folder,
-        rows=known_rows(folder),
+        rows=rows,
         config=made["config"],
         provenance=made["provenance"],
-        summary=read_json_object(summary) if summary.exists() else {},
+        summary=_read_summary(folder, len(rows)),
     )
+
+
+def is_run_config(path: Path) -> bool:
+    """Whether a `config.json` is that of a run; other tools write files of that name, too.
+
+    Raises:
+      InputError: It is no JSON object.
+    """
+    found = read_json_object(path, _REMEDY)
+    return all(isinstance(found.get(name), dict) for name in ("config", "provenance"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a run: its `config` and its `provenance`.
+
+    Raises:
+      InputError: It is damaged, or no run's.
+    """
+    path = folder / "config.json"
+    if not is_run_config(path):
+        raise InputError(
+            f"expected the folder of a run; got {folder}; its config.json is no run's; choose "
+            "another folder"
+        )
+    return read_sealed(path, _REMEDY)
+
+
+def _read_summary(folder: Path, rows: int) -> dict[str, Any]:
+    """`summary.json`; empty if there is none.
+
+    Raises:
+      InputError: It is damaged, or was made from more rows than there are.
+    """
+    path = folder / "summary.json"
+    if not path.exists():
+        return {}
+    summary = read_sealed(path, "delete it and start the run again: it is made from the rows")
+    made_from = summary.pop(ROW_COUNT, None)
+    if not isinstance(made_from, int) or made_from > rows:
+        raise InputError(
+            f"expected the {made_from} rows that summary.json was made from in {folder}; there are "
+            f"{rows}; start the run again with the same command: it measures what is missing"
+        )
+    return summary
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, whose parts carry checksums; empty if it is absent.
+
+    Raises:
+      InputError: It is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        # Not by its path: NumPy would leave the file open where it is no .npz.
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # zipfile and NumPy raise what they meet
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"expected arrays as they were written in {path}; it is damaged: {reason}; delete it "
+            "and start the run again: it is made anew"
+        ) from error
 
 
 def known_rows(folder: Path, parts: bool = True) -> list[dict[str, Any]]:

@@ -12,17 +12,17 @@
 
 | in the folder | what |
 | --- | --- |
-| config.json | {"config": resolved config, "provenance": what made it} |
-| rows.jsonl | one JSON object per measured unit, with its `hash` |
+| config.json | {"config": resolved config, "provenance": what made it, "checksum"} |
+| rows.jsonl | one JSON object per measured unit, with its `hash` and a `checksum` |
 | rows.K.jsonl | the same from process K > 0, until `merge_parts` |
 | summary.json, arrays.npz, figures/ | what the experiment writes at its end |
 
-Everything but the rows is replaced as a whole; rows are appended and synced.
+Everything but the rows is replaced as a whole; rows are appended and synced. A checksum is over
+the rest of its object; readers here compare it and leave it out.
 """
 
 import contextlib
 import fnmatch
-import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,16 +32,23 @@ from typing import Any
 import filelock
 import numpy as np
 
+from jaxanatomy.checksums import seal, sealed_line, unseal
 from jaxanatomy.errors import InputError
-from jaxanatomy.plain_json import to_json
+from jaxanatomy.plain_json import parse_json, to_json
 from jaxanatomy.progress import Progress, format_duration
 from jaxanatomy.provenance import code_version, provenance, row_hash
-from jaxanatomy.records import RunRecord, known_rows, read_run
+from jaxanatomy.records import (
+    ROW_COUNT,
+    RunRecord,
+    is_run_config,
+    known_rows,
+    read_config,
+    read_run,
+)
 from jaxanatomy.storage import (
     TEMPORARY_PREFIX,
     append_bytes,
     drop_torn_line,
-    read_json_object,
     replacing,
 )
 
@@ -150,10 +157,10 @@ class Run:
             if not isinstance(row.get("hash"), str):
                 raise ValueError(f"expected a 'hash' (text) in every row; got {dict(row)!r}")
             if row["hash"] not in self._hashes:
-                lines.setdefault(row["hash"], to_json(dict(row)))
+                lines.setdefault(row["hash"], sealed_line(row))
         if lines:
-            append_bytes(self._rows_path, "".join(line + "\n" for line in lines.values()).encode())
-            self._remember(map(_parse, lines.values()))
+            append_bytes(self._rows_path, "".join(lines.values()).encode())
+            self._remember(unseal(parse_json(line)) for line in lines.values())
 
     def merge_parts(self, order: Sequence[str] = ()) -> None:
         """Moves the rows of the other processes into `rows.jsonl`; process 0 only.
@@ -178,8 +185,7 @@ class Run:
         ]
         rows.sort(key=lambda row: place.get(row["hash"], len(place)))
         if rows:
-            lines = "".join(to_json(row) + "\n" for row in rows)
-            append_bytes(self._rows_path, lines.encode())
+            append_bytes(self._rows_path, "".join(map(sealed_line, rows)).encode())
         for part in self._folder.glob("rows.*.jsonl"):
             part.unlink()
         self._rows, self._hashes = [], set()
@@ -190,6 +196,22 @@ class Run:
                 f"expected {len(place)} rows of all processes in {self._folder}; {missing} are "
                 "missing; start all processes again with one workdir that all of them see"
             )
+
+    def replace(
+        self,
+        config: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        rows: Iterable[Mapping[str, Any]],
+    ) -> None:
+        """Writes config and rows in the place of those that are there.
+
+        For runs that measure nothing and are made anew each time.
+        """
+        self._write_config(config, provenance)
+        lines = [sealed_line(row) for row in rows]
+        self.write_text("rows.jsonl", "".join(lines))
+        self._rows, self._hashes = [], set()
+        self._remember(unseal(parse_json(line)) for line in lines)
 
     def path(self, name: str) -> Path:
         """The path of a file of the run; write it through `replacing`."""
@@ -220,7 +242,8 @@ class Run:
         Raises:
           ValueError: A number is not finite.
         """
-        self.write_text("summary.json", to_json(dict(summary), indent=1) + "\n")
+        sealed = seal({**summary, ROW_COUNT: len(self._rows)})
+        self.write_text("summary.json", to_json(sealed, indent=1) + "\n")
 
     def write_arrays(self, **arrays: Any) -> None:
         """Writes `arrays.npz`, with these arrays and no others."""
@@ -243,29 +266,40 @@ class Run:
         provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
         ignore: Sequence[str],
     ) -> None:
-        path = self.path("config.json")
-        old = read_json_object(path) if path.exists() else None
-        config = _parse(to_json(dict(config)))
+        old = read_config(self._folder) if self.path("config.json").exists() else None
+        config = _as_read("config", config)
         if old is not None:
             _refuse_difference(self._folder, old["config"], config, "config.", ignore)
-        provenance = provenance() if callable(provenance) else provenance
-        provenance = _parse(to_json(dict(provenance)))
+        provenance = _as_read("provenance", provenance() if callable(provenance) else provenance)
         if old is None:
-            new = {"config": config, "provenance": provenance}
-            self.write_text("config.json", to_json(new, indent=1) + "\n")
+            self._write_config(config, provenance)
         else:
             _refuse_difference(
                 self._folder, old["provenance"], provenance, "provenance.", _CIRCUMSTANCES
             )
+
+    def _write_config(self, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        sealed = seal({"config": config, "provenance": provenance})
+        self.write_text("config.json", to_json(sealed, indent=1) + "\n")
 
 
 def _rows_name(process_index: int) -> str:
     return f"rows.{process_index}.jsonl" if process_index else "rows.jsonl"
 
 
-def _parse(line: str) -> dict[str, Any]:
-    """A row as a reader will see it, for instance with lists for tuples."""
-    return json.loads(line)
+def _as_read(what: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as a reader will see them, for instance with lists for tuples.
+
+    Raises:
+      InputError: They cannot be written so that everybody reads the same.
+    """
+    try:
+        return unseal(seal(fields))
+    except ValueError as error:
+        raise InputError(
+            f"expected a {what} of finite numbers and plain text; {error}; change it, or rename "
+            "the file that it names"
+        ) from error
 
 
 def _make_folder(folder: Path) -> Path:
@@ -289,7 +323,7 @@ def _refuse_foreign(folder: Path) -> None:
     if all(fnmatch.fnmatch(name, "rows*.jsonl") for name in names):
         return  # empty, or another process was quicker than the one that writes the config
     config = folder / "config.json"
-    if config.exists() and read_json_object(config).keys() >= {"config", "provenance"}:
+    if config.exists() and is_run_config(config):
         return
     raise InputError(
         f"expected an empty folder or one of a run; {folder} is occupied "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxanatomy.checksums import unseal
 from jaxanatomy.errors import InputError
 from jaxanatomy.plain_json import parse_json
 
@@ -68,17 +69,36 @@ def read_file(path: str | os.PathLike) -> bytes:
     return Path(path).read_bytes()
 
 
+def read_sealed(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
+    """A file that holds one JSON object with its checksum; without the checksum.
+
+    Args:
+      path: The file.
+      remedy: What the user can do where it is damaged.
+
+    Raises:
+      InputError: It cannot be read, or its checksum is not that of what it says.
+    """
+    fields = read_json_object(path, remedy)
+    try:
+        return unseal(fields)
+    except ValueError as error:
+        raise InputError(
+            f"expected {path} as it was written; it is damaged: {error}; {remedy}"
+        ) from error
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON Lines file; none if the file is absent.
+    """The rows of a JSON Lines file, without their checksums; none if the file is absent.
 
     A last line without its newline was torn by a kill and is left out.
 
     Raises:
-      InputError: The file cannot be read, or another line is not a JSON object with a `hash`;
-        the message has its number.
+      InputError: The file cannot be read, or other lines are not rows as they were written;
+        the message has their numbers.
     """
     try:
-        whole, _, _ = read_file(path).rpartition(b"\n")
+        whole, newline, _ = read_file(path).rpartition(b"\n")
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -86,8 +106,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             f"expected the rows of a run in {path}; cannot read it: {error.strerror}; make it "
             "readable or choose another workdir"
         ) from error
-    lines = whole.split(b"\n") if whole else []
-    return [_row(line, path, number) for number, line in enumerate(lines, start=1)]
+    rows, damage = [], {}
+    for number, line in enumerate(whole.split(b"\n") if newline else [], start=1):
+        try:
+            rows.append(_row(line))
+        except ValueError as error:
+            damage[number] = str(error)
+    if damage:
+        raise _damaged_lines(path, damage)
+    return rows
 
 
 def drop_torn_line(path: Path) -> None:
@@ -118,14 +145,26 @@ def append_bytes(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def _row(line: bytes, path: Path, number: int) -> dict[str, Any]:
-    try:
-        row = parse_json(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict) or not isinstance(row.get("hash"), str):
-        raise InputError(
-            f"expected a JSON object with a 'hash' in line {number} of {path}; "
-            f"got {line[:40].decode(errors='replace')!r}; delete the line or choose another workdir"
-        )
+def _row(line: bytes) -> dict[str, Any]:
+    row = parse_json(line)
+    if not isinstance(row, dict):
+        raise ValueError("it is no JSON object")
+    row = unseal(row)
+    if not isinstance(row.get("hash"), str):
+        raise ValueError("it has no 'hash'")
     return row
+
+
+def _damaged_lines(path: Path, damage: dict[int, str]) -> InputError:
+    """The refusal of a file, with the numbers of its damaged lines and what is wrong first."""
+    numbers = [str(number) for number in damage]
+    first = f"line {numbers[0]} of {path} is damaged: {next(iter(damage.values()))}"
+    if len(numbers) == 1:
+        return InputError(
+            f"{first}; delete the line and start the run again: what it said is measured anew"
+        )
+    others = ", ".join(numbers[1:11]) + (", ..." if len(numbers) > 11 else "")
+    return InputError(
+        f"{first}; so are {len(numbers) - 1} more ({others}); delete these lines and start the "
+        "run again: what they said is measured anew"
+    )

@@ -4,12 +4,12 @@ python depth_growth_run.py write:midas:3 FLAGS    dies when that step of an arm 
 python depth_growth_run.py save:midas:4 FLAGS     dies while that checkpoint is being written
 """
 
-import json
 import os
 import signal
 import sys
 
 import pytest
+import run_files
 
 from jaxanatomy import cli, provenance, runs
 from jaxanatomy.data import bpe
@@ -50,7 +50,7 @@ def flags(workdir, tokenizer, *more, **fields):
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def without_times(rows):

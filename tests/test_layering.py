@@ -10,7 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FOUNDATION = (
     *("axes", "errors", "config", "tree", "version", "papers"),
-    *("plain_json", "storage", "provenance", "progress", "ranges", "records", "runs", "host"),
+    *("plain_json", "checksums", "storage", "provenance", "progress"),
+    *("ranges", "records", "runs", "host"),
 )
 PACKAGES = (
     *("model", "weights", "data", "forensics", "interventions", "growth"),

@@ -2,6 +2,7 @@
 
 import json
 
+import fuzz
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +10,6 @@ from hypothesis import given
 from jaxanatomy.errors import InputError
 from jaxanatomy.plain_json import MAX_DEPTH, parse_json, to_json
 from jaxanatomy.storage import read_json_object
-from tests import fuzz
 
 
 def nested(levels, opening="[", closing="]"):

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.runs import Run, read_run
@@ -47,8 +48,12 @@ def test_a_run_writes_its_files_and_nothing_else(tmp_path):
     assert json.loads((folder / "config.json").read_text()) == {
         "config": CONFIG,
         "provenance": MADE,
+        "checksum": "93c9b150",
     }
-    assert [json.loads(line) for line in lines(folder)] == rows(1, 2)
+    assert (
+        lines(folder)[0] == '{"hash": "0001", "value": 0.3333333333333333, "checksum": "cec4e428"}'
+    )
+    assert run_files.read_rows(folder) == rows(1, 2)
     assert (folder / "figures" / "map.png").read_bytes() == b"picture"
     assert (folder / "report.html").read_bytes() == "<p>ü</p>".encode()
     visible = {path.name for path in folder.iterdir() if path.name != ".lock"}
@@ -66,7 +71,7 @@ def test_a_restart_knows_the_rows_and_skips_them(tmp_path):
         assert run.done("0002")
         run.append([{"hash": "0002", "value": "other"}, *rows(3)])
         assert run.rows == rows(1, 2, 3)
-    assert [json.loads(line) for line in lines(tmp_path)] == rows(1, 2, 3)
+    assert run_files.read_rows(tmp_path) == rows(1, 2, 3)
     assert json.loads((tmp_path / "config.json").read_text())["provenance"] == MADE
 
 
@@ -78,8 +83,8 @@ def test_rows_are_plain_json_and_read_back_exactly(tmp_path):
         run.write_summary({"file": tmp_path / "model", "matrix": np.eye(2, dtype=np.float16)})
         (known,) = run.rows
     summary = {"file": str(tmp_path / "model"), "matrix": [[1.0, 0.0], [0.0, 1.0]]}
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    assert known == json.loads(lines(tmp_path)[0])
+    assert run_files.read_summary(tmp_path) == summary
+    assert run_files.read_rows(tmp_path) == [known]
     assert known == {"hash": "a", "value": float(value), "count": 3, "pair": [1.5, 2.0]} | {
         "flag": True,
         "names": ["ü", "\u2028"],
@@ -135,7 +140,7 @@ def test_another_config_is_refused_with_the_field_and_both_values(tmp_path):
     refuse(r"config.new is absent, now it is 2", tmp_path, CONFIG | {"new": 2})
     less = {name: value for name, value in CONFIG.items() if name != "model"}
     refuse(r"model is 'random:tiny', now it is absent", tmp_path, less)
-    assert lines(tmp_path) == [json.dumps(row) for row in rows(1)]
+    assert run_files.read_rows(tmp_path) == rows(1)
 
 
 def test_bad_input_before_the_first_row_leaves_the_folder_to_the_corrected_command(tmp_path):
@@ -206,7 +211,7 @@ def test_an_occupied_folder_is_refused_and_left_alone(tmp_path):
 def test_hidden_files_and_lone_rows_do_not_occupy(tmp_path):
     (tmp_path / ".lock").write_text("")
     (tmp_path / ".writing-123-config.json").write_text("{")
-    (tmp_path / "rows.jsonl").write_text(json.dumps(rows(1)[0]) + "\n")
+    run_files.write_rows(tmp_path, rows(1))
     with Run.open(tmp_path, CONFIG, MADE) as run:
         assert hashes(run) == ["0001"]
     assert not list(tmp_path.glob(".writing-*"))
@@ -265,7 +270,7 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path):
             write_half(run, "summary.json")
         with pytest.raises(ValueError, match="array 'bad'; got objects"):
             run.write_arrays(bad=[{}])
-    assert json.loads((tmp_path / "summary.json").read_text()) == {"ppl": 1.0}
+    assert run_files.read_summary(tmp_path) == {"ppl": 1.0}
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.json", "summary.json"}
 
 
@@ -287,7 +292,7 @@ def test_a_disk_that_is_full_leaves_whole_rows(tmp_path, monkeypatch):
         assert (tmp_path / "rows.jsonl").read_bytes() == before
         assert not run.done("0002")
         run.append(rows(2, 3))
-    assert [json.loads(line) for line in lines(tmp_path)] == rows(1, 2, 3)
+    assert run_files.read_rows(tmp_path) == rows(1, 2, 3)
 
 
 def test_rows_are_written_in_one_call_and_synced(tmp_path, monkeypatch):

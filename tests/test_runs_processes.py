@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxanatomy.checksums import sealed_line
 from jaxanatomy.errors import InputError
 from jaxanatomy.runs import Run, read_run
 
@@ -158,11 +159,12 @@ def test_part_rows_are_found_again_by_every_process(tmp_path):
             assert run.done("a")
             assert run.done("c")
         third.append([{"hash": "c"}, {"hash": "e"}])
-        assert (tmp_path / "rows.2.jsonl").read_text() == '{"hash": "c"}\n{"hash": "e"}\n'
+        part_lines = (tmp_path / "rows.2.jsonl").read_text()
+        assert part_lines == "".join(sealed_line({"hash": hash}) for hash in "ce")
         second.append([{"hash": "b"}])
     # killed between writing the merged rows and deleting the parts: nothing comes twice
     with open(tmp_path / "rows.jsonl", "a") as file:
-        file.write('{"hash": "c"}\n')
+        file.write(sealed_line({"hash": "c"}))
     assert [row["hash"] for row in read_run(tmp_path)] == ["a", "c", "b", "e"]
     with Run.open(tmp_path, CONFIG, MADE) as run:
         run.merge_parts()

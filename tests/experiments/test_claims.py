@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import run_files
 from report.claim_rows import cell
 
 from jaxanatomy.records import read_run
@@ -17,12 +18,10 @@ def make_run(tmp_path):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         provenance = {"model": "file:x", "weights_sha256": weights, "architecture": {}} | more
-        made = {"config": {"model": "file:x"}, "provenance": provenance}
-        (folder / "config.json").write_text(json.dumps(made))
-        rows = MAP if rows is None else rows
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run_files.write_config(folder, {"model": "file:x"}, provenance)
+        run_files.write_rows(folder, MAP if rows is None else rows)
         if finished:
-            (folder / "summary.json").write_text(json.dumps({"texts": {}}))
+            run_files.write_summary(folder, {"texts": {}})
         return folder
 
     return make
@@ -64,7 +63,7 @@ def test_a_second_audit_replaces_the_first_with_other_runs_and_other_code(
     assert command("claims", f"--config.runs={make_run()}", *flags).status == 0
     made = json.loads((tmp_path / "c" / "config.json").read_text())
     made["provenance"]["code_version"] = "0.0.1+other"
-    (tmp_path / "c" / "config.json").write_text(json.dumps(made))
+    run_files.write_config(tmp_path / "c", made["config"], made["provenance"])
     other = make_run("structure", [{"hash": "s", "metric": "mean_cosine", "layer": None}])
     done = command("claims", f"--config.runs={make_run()},{other}", *flags)
     assert (done.status, done.err) == (0, "")

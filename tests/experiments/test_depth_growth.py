@@ -1,12 +1,12 @@
 """Depth growth from the command line, on a small model: what a run leaves, and resuming."""
 
-import json
 import signal
 from pathlib import Path
 
 import depth_growth_run
 import numpy as np
 import pytest
+import run_files
 from depth_growth_run import GROWS_AT, STEPS, flags, rows_of, without_times
 
 from jaxanatomy.train import metrics, pretraining, snapshots
@@ -111,7 +111,7 @@ def test_arms_share_seeds_and_data_and_differ_in_cost(finished):
     for seed in (0, 1):
         assert finals["midas", seed]["tokens"] == finals["baseline", seed]["tokens"]
         assert finals["midas", seed]["flops"] < finals["baseline", seed]["flops"]
-    summary = json.loads((finished[0] / "summary.json").read_text())["arms"]
+    summary = run_files.read_summary(finished[0])["arms"]
     values = [finals["midas", seed]["eval_nll"] for seed in (0, 1)]
     assert summary["midas"]["eval_nll"]["mean"] == pytest.approx(np.mean(values), rel=1e-9)
     page = (finished[0] / "report.html").read_text()

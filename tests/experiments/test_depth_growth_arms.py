@@ -1,11 +1,10 @@
 """Depth growth: its arms, its mixtures, seeds that diverge, and what may not change a result."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import run_files
 from depth_growth_run import LENGTH, MIXTURE, ROWS, STEPS, flags, require_close, rows_of
 
 from jaxanatomy import model, weights
@@ -146,7 +145,7 @@ def test_a_seed_that_diverges_is_reported_and_the_others_go_on(
     lines = [line for line in read_metrics(tmp_path / "run") if line["seed"] == 1]
     assert {line["loss"] for line in lines} == {None}
     assert lines[0]["reason"].startswith("diverged: the loss or its gradient is not finite")
-    arm = json.loads((tmp_path / "run/summary.json").read_text())["arms"]["midas"]
+    arm = run_files.read_summary(tmp_path / "run")["arms"]["midas"]
     assert arm["diverged"] == [1]
     (kept,) = (row for row in rows if (row["kind"], row["seed"]) == ("final", 0))
     assert arm["eval_nll"]["mean"] == kept["eval_nll"]

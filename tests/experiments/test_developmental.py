@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_files
 from developmental_run import ARMS, SMALL, flags, make_small
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def finished(small, tmp_path_factory, command):
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def without_times(rows):
@@ -161,7 +162,7 @@ def test_a_rate_that_diverges_is_reported_and_the_others_go_on(diverging):
     assert lost["reason"] == f"the loss was not finite at step {lost['diverged_step']}"
     assert tuning[1e-3]["diverged_step"] is None
     assert {row["learning_rate"] for row in finals if row["purpose"] == "main"} == {1e-3}
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = run_files.read_summary(workdir)
     tried = {each["learning_rate"]: each["final_nll"] for each in summary["tuning"]["growth_100"]}
     assert tried == {1e-3: tuning[1e-3]["final_nll"], 1e38: None}
     assert summary["arms"]["growth_100"]["rate_at_edge"] is True
@@ -190,7 +191,7 @@ def test_rates_that_all_diverge_are_named(small, tmp_path, command):
 
 
 def test_the_summary_and_report_have_every_arm(finished):
-    summary = json.loads((finished[0] / "summary.json").read_text())
+    summary = run_files.read_summary(finished[0])
     assert set(summary["arms"]) >= set(ARMS[:2])
     assert set(summary["differences"]) >= {"clone_init_uniform"}
     finals = [row for row in rows_of(finished[0]) if row["kind"] == "final"]

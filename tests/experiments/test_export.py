@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_files
 
 import jaxanatomy
 from jaxanatomy import tree, weights
@@ -39,7 +40,7 @@ def flags(tiny, workdir, variants=(), layers=(), text=None):
 
 
 def summary_of(workdir):
-    return json.loads((workdir / "summary.json").read_text())
+    return run_files.read_summary(workdir)
 
 
 def swept(tiny, variants, layers):

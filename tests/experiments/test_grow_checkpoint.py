@@ -1,9 +1,8 @@
 """The grow_checkpoint experiment from the command line, on a model of three layers."""
 
-import json
-
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy import api, tree, weights
 from jaxanatomy.data.text import load_text
@@ -49,7 +48,7 @@ def test_rows_hold_every_map_and_every_draw(tiny, done):
 
 def test_the_folder_is_the_model_of_the_map(tiny, done):
     workdir, out = done
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = run_files.read_summary(workdir)
     rows = {row["variant"]: row for row in read_run(workdir).rows}
     assert summary["sources"] == [0, 1, 1, 1, 2]
     assert (summary["inserted"], summary["zeroed"]) == ([2, 3], [])
@@ -70,7 +69,7 @@ def test_the_folder_is_the_model_of_the_map(tiny, done):
 
 
 def test_the_summary_compares_with_operators_and_nulls(tiny, done):
-    summary = json.loads((done[0] / "summary.json").read_text())
+    summary = run_files.read_summary(done[0])
     found = summary["texts"][tiny.jsonl]
     rows = {row["variant"]: row for row in read_run(done[0]).rows}
     assert found["baseline_ppl"] == rows["baseline"]["ppl"]
@@ -128,7 +127,7 @@ def test_a_second_run_measures_nothing_and_keeps_the_folder(tiny, command, done)
 def test_zero_insertion_is_written_as_the_same_function(tiny, command, tmp_path):
     done = command(*flags(tiny, tmp_path / "run", operator="insert_zero", dtype="bfloat16"))
     assert (done.status, done.err) == (0, "")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = run_files.read_summary(tmp_path / "run")
     assert summary["zeroed"] == [2, 3]
     folder, text = f"file:{tmp_path / 'run' / 'model'}", load_text(tiny.jsonl)
     leaves = to_leaves(weights.load(folder, "bfloat16").params)

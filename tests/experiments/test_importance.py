@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
@@ -22,7 +23,7 @@ MAP = ("--config.cells=map",)
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def flags(tiny, workdir, *texts):
@@ -109,7 +110,7 @@ def test_config_and_summary_say_what_was_run(finished, tiny):
     assert provenance["weights_sha256"] == weights.load(tiny.model).sha256
     texts = {name: load_text(name).sha256 for name in (tiny.jsonl, tiny.txt)}
     assert provenance["data_sha256"] == texts
-    summary = json.loads((finished[0] / "summary.json").read_text())
+    summary = run_files.read_summary(finished[0])
     assert set(summary["texts"]) == set(texts)
 
 

@@ -1,11 +1,11 @@
 """The manipulation experiment on a small deep model: files, rows, resume, bad input."""
 
-import json
 import re
 import types
 
 import numpy as np
 import pytest
+import run_files
 from naive import naive_nll, random_params
 
 import configs.manipulation
@@ -64,7 +64,7 @@ def finished(deep, tmp_path_factory, command):
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def sweep_rows(rows, text):
@@ -101,7 +101,7 @@ def test_rows_are_those_of_a_naive_forward(finished, deep):
 def test_the_sets_are_chosen_by_the_map_of_the_first_text(finished, deep):
     rows = sweep_rows(finished.rows, deep.jsonl)
     ranked = sorted(range(1, 6), key=lambda layer: rows[f"neighbour_mean/layer_{layer}"]["nll"])
-    summary = json.loads((finished.workdir / "summary.json").read_text())
+    summary = run_files.read_summary(finished.workdir)
     assert summary["sets"]["least_2"] == sorted(ranked[:2])
     assert rows["zero/least_2"]["layers"] == sorted(ranked[:2])
     degradation = map_degradation(finished.rows, deep.jsonl, 7)
@@ -113,7 +113,7 @@ def test_the_sets_are_chosen_by_the_map_of_the_first_text(finished, deep):
 
 
 def test_every_improvement_stands_beside_a_temperature(finished, deep):
-    summary = json.loads((finished.workdir / "summary.json").read_text())
+    summary = run_files.read_summary(finished.workdir)
     better = {
         (text, row["variant"])
         for text in (deep.jsonl, deep.txt)
@@ -130,7 +130,7 @@ def test_every_improvement_stands_beside_a_temperature(finished, deep):
 
 
 def test_noise_has_digests(finished):
-    summary = json.loads((finished.workdir / "summary.json").read_text())
+    summary = run_files.read_summary(finished.workdir)
     assert set(summary["compounding"]) == {"0.01", "0.1"}
     assert set(summary["compounding"]["0.1"]["by_count"]) == {"1", "2", "4", "7"}
     for component in ("q_proj", "k_proj"):
@@ -211,9 +211,7 @@ def test_two_processes_give_the_rows_of_one(finished, deep, run_python, tmp_path
     by_hash = {row["hash"]: row for row in rows}
     for row in expected:
         assert_same(by_hash[row["hash"]], row)
-    summary, whole = (
-        json.loads((run / "summary.json").read_text()) for run in (folder, finished.workdir)
-    )
+    summary, whole = (run_files.read_summary(run) for run in (folder, finished.workdir))
     assert_same(summary, whole)
 
 

@@ -1,11 +1,11 @@
 """The manipulation experiment on sets of one's own: without a map, on layers of several shapes."""
 
-import json
 import re
 import types
 
 import numpy as np
 import pytest
+import run_files
 from naive import naive_nll
 
 from jaxanatomy import tree, weights
@@ -93,7 +93,7 @@ def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path, m
     assert {line.split()[0] for line in done.out.splitlines()[2:11]} == {
         f"{strategy}/{name}" for name in names for strategy in STRATEGIES
     }
-    rows = [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    rows = run_files.read_rows(workdir)
     sweep = {
         row["variant"]: row for row in rows if "kind" not in row and row["text"] == mixed.jsonl
     }
@@ -113,7 +113,7 @@ def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path, m
     for name, variant in variants.items():
         expected = naive_nll(MIXED, model.params, variant.steps, batch).sum(dtype=np.float64)
         assert sweep[name]["nll"] == pytest.approx(expected, rel=1e-5)
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = run_files.read_summary(workdir)
     assert summary["sets"] == {"layer_2": [2], "pair_1_4": [1, 4], "layers_1_2_3": [1, 2, 3]}
     found = summary["texts"][mixed.jsonl]["strategies"]
     assert {name: set(each) for name, each in found.items()} == {

@@ -1,11 +1,11 @@
 """The predictability experiment from the command line, on a tiny model of six layers."""
 
-import json
 import re
 
 import bad_models
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape
@@ -62,7 +62,7 @@ def flags(model, tiny, workdir, *more):
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_files_summary_and_table(finished, tiny):
     workdir, out = finished
     names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
     assert names >= {"config.json", "rows.jsonl", "summary.json", "report.html"}
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = run_files.read_summary(workdir)
     assert list(summary["weights"]) == list(tree.MATRICES)
     assert list(summary["function"]) == [tiny.jsonl, tiny.txt]
     found = summary["function"][tiny.jsonl]
@@ -189,7 +189,7 @@ def test_a_model_whose_layers_lie_on_a_line_is_predictable(tiny, copy_model, com
     for row in last:
         assert row["r2"] > 0.9
         assert row["null_high"] < 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = run_files.read_summary(tmp_path / "run")
     assert summary["function"] == {}
 
 

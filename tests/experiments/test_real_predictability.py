@@ -1,8 +1,7 @@
 """What the default model's weights say about each other: no more than noise."""
 
-import json
-
 import pytest
+import run_files
 
 pytestmark = pytest.mark.real
 
@@ -13,7 +12,7 @@ def test_values_of_the_default_model_are_as_unpredictable_as_noise(command, tmp_
         *("--config.samples=3000", "--config.null_draws=10", f"--workdir={tmp_path / 'run'}"),
     )
     assert (done.status, done.err) == (0, "")
-    rows = [json.loads(line) for line in (tmp_path / "run/rows.jsonl").read_text().splitlines()]
+    rows = run_files.read_rows(tmp_path / "run")
     means = {(r["component"], r["reading"]): r for r in rows if r["target"] is None}
     for component in ("v_proj", "up_proj"):
         for reading in ("extrapolate", "in_sample", "target_included"):

@@ -1,9 +1,8 @@
 """Delta correlations of the default model against literal deltas of its matrices."""
 
-import json
-
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy import tree, weights
 from jaxanatomy.papers import paper_table
@@ -16,7 +15,7 @@ def rows(command, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "structure"
     done = command("structure", f"--workdir={workdir}", "--config.null_samples=300")
     assert (done.status, done.err) == (0, "")
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def means(rows, null, field, metric="delta_correlation"):

@@ -1,6 +1,5 @@
 """The recovery experiment from the command line, on a tiny model of three layers."""
 
-import json
 import math
 import signal
 import subprocess
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import run_files
 
 from jaxanatomy.train import curves, recovery
 
@@ -36,7 +36,7 @@ def flags(tiny, workdir, *more):
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def by_hash(workdir):
@@ -88,7 +88,7 @@ def test_controls_begin_at_the_baseline_and_finals_follow_from_the_points(finish
 
 def test_summary_report_and_warning(finished, tiny):
     workdir, done = finished
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = run_files.read_summary(workdir)
     assert summary["thresholds"] == ["2", "1.01"]
     assert summary["noise"]["1"]["seeds"] == 2
     assert summary["budget"]["layers"] == 3
@@ -192,7 +192,7 @@ def test_a_replica_that_diverges_stops_and_the_others_go_on(
     for key, row in found.items():
         if key[:2] != (1, 1):
             assert row["ppl"] == pytest.approx(expected[key]["ppl"], rel=1e-5)
-    summary = json.loads((workdir / "summary.json").read_text())
+    summary = run_files.read_summary(workdir)
     assert summary["diverged"] == [{"layer": 1, "seed": 1, "reason": stopped["reason"]}]
     assert stopped["reason"] in (workdir / "report.html").read_text()
     before = rows_of(workdir)

@@ -1,7 +1,6 @@
 """The structure experiment from the command line: the contract of a run, end to end."""
 
 import itertools
-import json
 import os
 import re
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_files
 
 import jaxanatomy as ja
 from jaxanatomy import tree, weights
@@ -54,7 +54,7 @@ def flags(model, workdir, *more):
 
 
 def rows_of(workdir):
-    return [json.loads(line) for line in (workdir / "rows.jsonl").read_text().splitlines()]
+    return run_files.read_rows(workdir)
 
 
 def arrays_of(workdir):
@@ -134,7 +134,7 @@ def test_a_notebook_gives_the_rows_of_the_run(finished, model):
 
 
 def test_the_summary_has_every_metric_of_every_component_beside_its_nulls(finished):
-    summary = json.loads((finished[0] / "summary.json").read_text())
+    summary = run_files.read_summary(finished[0])
     assert list(summary["components"]) == list(tree.MATRICES)
     rows = [row for row in rows_of(finished[0]) if row["layer"] is None]
     for row in rows:

@@ -1,10 +1,10 @@
 """Rows of a small importance run: five layers, three heads, figures of every size."""
 
 import hashlib
-import json
 import math
 
 import pytest
+import run_files
 
 LAYERS = 5
 INTERVENTIONS = (
@@ -140,10 +140,10 @@ def make_run(tmp_path):
                 "device": "test device",
             },
         }
-        (folder / "config.json").write_text(json.dumps(made))
-        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run_files.write_config(folder, **made)
+        run_files.write_rows(folder, rows)
         if summary is not None:
-            (folder / "summary.json").write_text(json.dumps(summary))
+            run_files.write_summary(folder, summary)
         return folder
 
     return make

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.growth.depth_arms import arm_names
@@ -79,17 +80,22 @@ def lines():
                 }
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+def write_lines(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_unfinished(folder, rows):
+    run_files.write_rows(folder, rows)
+    (folder / "summary.json").unlink(missing_ok=True)
 
 
 @pytest.fixture
 def folder(tmp_path):
     rows = [*curve_rows(), *final_rows()]
-    write(tmp_path / "rows.jsonl", rows)
-    write(tmp_path / "metrics.jsonl", lines())
-    (tmp_path / "config.json").write_text(json.dumps({"config": {}, "provenance": {}}))
-    (tmp_path / "summary.json").write_text(json.dumps(summarise(rows)))
+    run_files.write_rows(tmp_path, rows)
+    write_lines(tmp_path / "metrics.jsonl", lines())
+    run_files.write_config(tmp_path, {}, {})
+    run_files.write_summary(tmp_path, summarise(rows))
     return tmp_path
 
 
@@ -157,7 +163,7 @@ def test_without_an_interval_the_verdict_says_why(baseline, midas, said):
 
 
 def test_seeds_that_diverged_are_named_before_their_arm_has_ended(folder):
-    write(folder / "rows.jsonl", curve_rows())
+    write_unfinished(folder, curve_rows())
     report = depth_growth_report(read_run(folder))
     assert report.sections[0].text[1:3] == (
         "The baseline is not finished: nothing to compare with yet.",
@@ -172,7 +178,7 @@ def test_a_table_says_which_primitives_leave_chance(folder):
         if row["kind"] == "final" and not row["reason"]:
             for task, share in zip(TASKS, shares[row["arm"]], strict=True):
                 row["accuracy_by_task"][task]["accuracy"] = share + 0.01 * (row["seed"] - 1)
-    write(folder / "rows.jsonl", rows)
+    run_files.write_rows(folder, rows)
     report = depth_growth_report(read_run(folder))
     (section,) = (each for each in report.sections if each.title == "Reasoning primitives")
     assert "45.7 % without copying" in section.text[0]
@@ -209,10 +215,10 @@ def test_a_line_for_each_arm_on_the_terminal(folder):
 
 
 def test_without_the_baseline_or_the_steps_there_is_still_a_report(folder):
-    write(folder / "rows.jsonl", [row for row in final_rows() if row["arm"] != "baseline"])
+    write_unfinished(folder, [row for row in final_rows() if row["arm"] != "baseline"])
     assert depth_growth_report(read_run(folder)) is None  # no curve: another experiment
     rows = [row for row in (*curve_rows(), *final_rows()) if row["arm"] != "baseline"]
-    write(folder / "rows.jsonl", rows)
+    write_unfinished(folder, rows)
     (folder / "metrics.jsonl").unlink()
     report = depth_growth_report(read_run(folder))
     assert "Every step" not in [section.title for section in report.sections]
@@ -220,8 +226,7 @@ def test_without_the_baseline_or_the_steps_there_is_still_a_report(folder):
         "The baseline is not finished: nothing to compare with yet."
     )
     assert write_report(folder).exists()
-    write(folder / "rows.jsonl", [next(curve_rows())])  # the first row of a run
-    (folder / "summary.json").unlink()
+    write_unfinished(folder, [next(curve_rows())])  # the first row of a run
     assert "This run is not finished; it has 1 rows so far" in write_report(folder).read_text()
 
 

@@ -1,8 +1,8 @@
 import html.parser
-import json
 import os
 
 import pytest
+import run_files
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import page, write_report
@@ -209,7 +209,7 @@ class TestContent:
 def test_no_run_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match=r"config\.json"):
         write_report(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"config": {}, "provenance": {}}))
+    run_files.write_config(tmp_path, {}, {})
     (tmp_path / "rows.jsonl").write_text("nonsense\n")
     with pytest.raises(InputError, match="line 1"):
         write_report(tmp_path)

@@ -1,10 +1,10 @@
 """The report of the recovery experiment: what it says and draws, from literal rows."""
 
-import json
 import math
 
 import numpy as np
 import pytest
+import run_files
 
 from jaxanatomy.growth.budgets import budget, recovery_shares
 from jaxanatomy.measures.recovery import (
@@ -77,10 +77,9 @@ def page(rows, finals, tmp_path_factory):
         "shares": shares,
         "budget": budget(shares, groups, 200),
     }
-    config = {"config": {"thresholds": THRESHOLDS}, "provenance": {"model": "random:x"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_files.write_config(folder, {"thresholds": THRESHOLDS}, {"model": "random:x"})
+    run_files.write_rows(folder, rows)
+    run_files.write_summary(folder, summary)
     return write_report(folder).read_text()
 
 
