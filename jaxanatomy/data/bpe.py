@@ -17,7 +17,8 @@ from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import document
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache
-from jaxanatomy.weights.tokenizer import Tokenizer, from_folder
+from jaxanatomy.weights.folder_tokenizer import from_folder
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 DEFAULT_SIZE = 4096
 END = "<|endoftext|>"

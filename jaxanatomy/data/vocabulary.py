@@ -10,7 +10,8 @@ from jaxanatomy import weights
 from jaxanatomy.data import bpe, files
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import sources
-from jaxanatomy.weights.tokenizer import Tokenizer, from_folder
+from jaxanatomy.weights.folder_tokenizer import from_folder
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 # The forms of a tokenizer's name, for help and lists.
 TOKENIZERS: dict[str, str] = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache, companions, families, tensors, tokenizer
+from jaxanatomy.weights import cache, companions, families, folder_tokenizer, tensors
 from jaxanatomy.weights.checkpoint import Source
 
 _DTYPES = ("F32", "F16", "BF16")
@@ -36,7 +36,7 @@ def open_folder(folder: Path, model_id: str) -> Source:
     return Source(
         id=model_id,
         config=config,
-        read_tokenizer=functools.partial(tokenizer.from_folder, folder),
+        read_tokenizer=functools.partial(folder_tokenizer.from_folder, folder),
         read_params=functools.partial(_read_params, family, stored, config, folder),
         read_sha256=functools.partial(cache.files_sha256, paths),
         companions=companions.of_folder(folder, fields),

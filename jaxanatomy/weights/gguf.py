@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache, companions, families, tensors, tokenizer
+from jaxanatomy.weights import cache, companions, families, gguf_tokenizer, tensors
 from jaxanatomy.weights.checkpoint import Source
 
 # The quantisations whose values are compared with the library's own in tests.
@@ -81,7 +81,7 @@ def open_gguf(path: Path, model_id: str) -> Source:
     return Source(
         id=model_id,
         config=config,
-        read_tokenizer=functools.partial(tokenizer.from_gguf, fields),
+        read_tokenizer=functools.partial(gguf_tokenizer.from_gguf, fields),
         read_params=functools.partial(_read_params, family, stored, config, path),
         read_sha256=functools.partial(cache.file_sha256, path),
         companions=companions.of_gguf(fields),

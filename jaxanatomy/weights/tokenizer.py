@@ -1,22 +1,14 @@
-"""Text to token ids and back, over the `tokenizers` library; no torch."""
+"""Text to token ids and back, over the `tokenizers` library; no torch.
+
+`folder_tokenizer` reads one from a Hugging Face folder, `gguf_tokenizer` from a GGUF.
+"""
 
 import functools
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import tokenizer_files
-
-# The split of Llama 3 before BPE (its tokenizer.json, `pre_tokenizer`).
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_CONTROL, _USER_DEFINED = 3, 4  # token types of GGUF
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 class Tokenizer:
@@ -43,8 +35,13 @@ class Tokenizer:
         self.files = dict(files or {})
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without BOS or EOS."""
-        return self.backend.encode(text, add_special_tokens=False).ids
+        """Token ids of a text, without BOS or EOS.
+
+        Raises:
+          InputError: The tokenizer has no token for a part of the text.
+        """
+        encode = functools.partial(self.backend.encode, text, add_special_tokens=False)
+        return call_library(encode, f"the tokenizer must encode {text[:40]!r}", "mend the text").ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""
@@ -57,12 +54,18 @@ class Tokenizer:
     @functools.cached_property
     def vocab_size(self) -> int:
         """One more than the highest id."""
-        return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether its own template begins a text with BOS, which `encode` does not apply."""
+        return self.bos_id is not None and self.backend.encode("").ids[:1] == [self.bos_id]
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_dict` is its inverse."""
         return {
             "json": self.backend.to_str(),
+            "split_special_tokens": self.backend.encode_special_tokens,
             "bos_id": self.bos_id,
             "eos_id": self.eos_id,
             "files": tokenizer_files.to_text(self.files),
@@ -73,114 +76,55 @@ class Tokenizer:
         import tokenizers
 
         backend = tokenizers.Tokenizer.from_str(fields["json"])
+        backend.encode_special_tokens = fields["split_special_tokens"]
         files = tokenizer_files.from_text(fields["files"])
         return cls(backend, fields["bos_id"], fields["eos_id"], files)
 
 
-def from_folder(folder: Path) -> Tokenizer | None:
-    """The tokenizer of a Hugging Face folder; None when it has no tokenizer files.
+def call_library(call: Callable[[], Any], expected: str, remedy: str) -> Any:
+    """What a call of the tokenizers library gives.
 
     Raises:
-      InputError: tokenizer.json is damaged, or there is only another form of tokenizer
-        and transformers cannot convert it.
+      InputError: It failed: the library raises bare exceptions, and where it panics one
+        that is no `Exception`.
     """
-    import tokenizers
-
-    if not any((folder / name).exists() for name in _TOKENIZER_FILES):
-        return None
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        return _through_transformers(folder)
     try:
-        backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare exceptions
-        raise InputError(
-            f"{path} must be a tokenizer of the tokenizers library; {error}; fetch it again"
-        ) from error
-    settings = {**_json(folder / "special_tokens_map.json")}
-    settings |= _json(folder / "tokenizer_config.json")
-    ids = (_special_id(backend, settings.get(key)) for key in ("bos_token", "eos_token"))
-    return Tokenizer(backend, *ids, tokenizer_files.read(folder))
+        return call()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{expected}; {reason}; {remedy}") from error
 
 
-def from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
-    """The tokenizer in the metadata of a GGUF file; None when it has none.
+def begin_with_bos(backend: Any, bos_id: int) -> None:
+    """Makes BOS part of a tokenizer's template, as `add_bos_token` asks for it."""
+    from tokenizers import processors
+
+    bos = backend.id_to_token(bos_id)
+    template = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, bos_id)]
+    )
+    before = backend.post_processor
+    backend.post_processor = template if before is None else processors.Sequence([before, template])
+
+
+def check_merges(
+    vocabulary: Mapping[str, int], merges: Sequence[Sequence[str]], where: str, prefix: str = ""
+) -> None:
+    """Refuses merges whose parts or result are no tokens: the library would panic.
 
     Args:
-      fields: Metadata by key; `tokenizer.ggml.tokens`, `merges` and `token_type` are
-        lists.
-
-    Raises:
-      InputError: It is of a kind that is not understood.
+      vocabulary: Ids by token.
+      merges: Pairs of tokens.
+      where: The file, for the message.
+      prefix: Of tokens that go on inside a word, dropped when they are merged.
     """
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
-    tokens = fields.get("tokenizer.ggml.tokens")
-    if tokens is None:
-        return None
-    split, ignore_merges = _gguf_split(fields)
-    merges = [tuple(merge.split(" ")) for merge in fields.get("tokenizer.ggml.merges", ())]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    try:
-        model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
-    except Exception as error:  # the library raises bare exceptions
-        raise InputError(f"the merges of the GGUF do not fit its tokens; {error}") from error
-    backend = tokenizers.Tokenizer(model)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(split)
-    backend.decoder = decoders.ByteLevel()
-    types = fields.get("tokenizer.ggml.token_type", ())
-    for kind, add in ((_CONTROL, backend.add_special_tokens), (_USER_DEFINED, backend.add_tokens)):
-        spelled = [token for token, given in zip(tokens, types, strict=False) if given == kind]
-        add([tokenizers.AddedToken(token, normalized=False) for token in spelled])
-    ids = (fields.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
-    return Tokenizer(backend, *ids, tokenizer_files.from_gguf(fields))
-
-
-def _gguf_split(fields: Mapping[str, Any]) -> tuple[list[Any], bool]:
-    """What splits a text before BPE, and whether whole words skip the merges."""
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Split
-
-    model, kind = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-    if model == "gpt2" and kind == "smollm":
-        return [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)], False
-    if model == "gpt2" and kind == "gpt-2":
-        return [ByteLevel(add_prefix_space=False)], False
-    if model == "gpt2" and kind == "llama-bpe":
-        words = Split(Regex(_LLAMA3_SPLIT), "isolated")
-        return [words, ByteLevel(add_prefix_space=False, use_regex=False)], True
-    raise InputError(
-        "expected a GGUF tokenizer gpt2 with pre-tokenizer smollm, gpt-2 or llama-bpe; got "
-        f"{model} with {kind}; use the model's Hugging Face folder (hf: or file:)"
-    )
-
-
-def _through_transformers(folder: Path) -> Tokenizer:
-    """A tokenizer in an older form, converted by transformers."""
-    import transformers
-
-    try:
-        slow = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        ids = (slow.bos_token_id, slow.eos_token_id)
-        return Tokenizer(slow.backend_tokenizer, *ids, tokenizer_files.read(folder))
-    except Exception as error:  # conversions fail in as many ways as there are tokenizers
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(
-            f"{folder} has no tokenizer.json and its tokenizer cannot be converted; {reason}; "
-            "save it with transformers' save_pretrained first"
-        ) from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} must be JSON; {error}; fetch it again") from error
-
-
-def _special_id(backend: Any, token: str | Mapping[str, Any] | None) -> int | None:
-    spelling = token["content"] if isinstance(token, Mapping) else token
-    return None if spelling is None else backend.token_to_id(spelling)
+    for pair in merges:
+        one, other = pair
+        for token in (one, other, one + other.removeprefix(prefix)):
+            if token not in vocabulary:
+                raise InputError(
+                    f"the merges of {where} must be of its tokens; {one!r} + {other!r} needs "
+                    f"{token!r}, which is none; fetch the file again"
+                )

@@ -7,7 +7,7 @@ from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import document
 from jaxanatomy.data.vocabulary import tokenizer_sha256
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights.tokenizer import from_folder
+from jaxanatomy.weights.folder_tokenizer import from_folder
 
 TEXT = ["the cat and the dog and the 23 hats of the cat 2323\n"] * 20
 ODD = "Ünïcode, tabs\t, 漢字 and \x00 bytes 1234\n  the"

@@ -6,7 +6,7 @@ import pytest
 
 from jaxanatomy import weights
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import tokenizer as tokenizer_module
+from jaxanatomy.weights import folder_tokenizer
 from jaxanatomy.weights.random_init import random_params
 from jaxanatomy.weights.tensors import leaf_shapes, to_leaves
 
@@ -56,7 +56,7 @@ def test_architecture_and_tokenizer_come_before_the_tensors(checkpoint, write_gg
 
 
 def test_threads_share_one_tokenizer(checkpoint, write_folder, monkeypatch):
-    builds, build = [], tokenizer_module.from_folder
+    builds, build = [], folder_tokenizer.from_folder
 
     def slow(folder):
         builds.append(folder)
@@ -64,7 +64,7 @@ def test_threads_share_one_tokenizer(checkpoint, write_folder, monkeypatch):
         return build(folder)
 
     together = threading.Event()
-    monkeypatch.setattr(tokenizer_module, "from_folder", slow)
+    monkeypatch.setattr(folder_tokenizer, "from_folder", slow)
     source, seen = weights.open_model(f"file:{write_folder(checkpoint)}"), []
     threads = [threading.Thread(target=lambda: seen.append(source.tokenizer)) for _ in range(3)]
     [thread.start() for thread in threads]

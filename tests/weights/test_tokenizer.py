@@ -4,8 +4,9 @@ import pytest
 from tokenizers import pre_tokenizers, processors
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import tokenizer as module
-from jaxanatomy.weights.tokenizer import Tokenizer, from_folder, from_gguf
+from jaxanatomy.weights.folder_tokenizer import from_folder
+from jaxanatomy.weights.gguf_tokenizer import from_gguf
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>"]
 MERGES = ["h e", "l l", "he ll", "Ġ w", "1 2", "12 3", "hell o"]
@@ -157,4 +158,4 @@ def test_an_older_form_is_converted_by_transformers(tmp_path):
 def test_a_tokenizer_that_cannot_be_converted_is_refused(tmp_path, monkeypatch):
     (tmp_path / "tokenizer.model").write_bytes(b"not a model")
     with pytest.raises(InputError, match=r"has no tokenizer.json and .* cannot be converted"):
-        module.from_folder(tmp_path)
+        from_folder(tmp_path)
