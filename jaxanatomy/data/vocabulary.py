@@ -22,7 +22,10 @@ TOKENIZERS: dict[str, str] = {
 }
 # Libraries pad embeddings to round sizes; more unused rows than this are a mistake.
 MAX_PADDING = 1024
-_HUB_FILES = ["tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt"]
+_HUB_FILES = [
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "config.json"),
+    *("vocab.json", "vocab.txt", "merges.txt"),
+]
 
 
 def load_tokenizer(name: str, download: Callable[..., str] | None = None) -> Tokenizer:

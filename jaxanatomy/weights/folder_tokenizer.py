@@ -83,7 +83,7 @@ def _check_ids(backend: Any, folder: Path, settings: Settings) -> None:
                 "again with transformers' save_pretrained"
             )
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
-    if lost := sorted(set(settings.unused) - known):
+    if lost := sorted(set(settings.declared) - known):
         raise InputError(
             f"{folder} declares the special tokens {', '.join(lost)} in a list or in "
             "special_tokens_map.json that transformers passes over for another; add them to "

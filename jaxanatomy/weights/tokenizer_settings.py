@@ -58,7 +58,7 @@ class Settings:
         added: spellings, or added tokens with their flags.
       extra: Further special tokens.
       ids: (file, spelling, id) of every token that a file gives an id.
-      unused: Special tokens of lists that another list or file replaces.
+      declared: All special tokens, also of lists and files that transformers passes over.
       split_special_tokens: Whether the spelling of a special token is text like any other.
       add_bos_token: Whether BOS begins every text.
       config: config.json.
@@ -69,7 +69,7 @@ class Settings:
     special: Mapping[str, Any]
     extra: tuple[Any, ...]
     ids: tuple[tuple[str, str, int], ...]
-    unused: tuple[str, ...]
+    declared: tuple[str, ...]
     split_special_tokens: bool
     add_bos_token: bool
     config: Mapping[str, Any]
@@ -95,21 +95,21 @@ def read_settings(folder: Path, stored: Mapping[str, Any]) -> Settings:
     _check_keys(fields, path)
     _check_keys(special_map, other)
     _check_agreement(fields, tokenizer_json.normalisation(stored), path)
+    declared = [*_all_special(fields, path), *_all_special(special_map, other)]
     numbered = _numbered(folder / "added_tokens.json")
     ids = [("added_tokens.json", token, index) for token, index in numbered.items()]
-    extra, named, unused = _further(fields, path)
+    extra, named = _further(fields, path)
     if "added_tokens_decoder" in fields:
         added = _decoder(fields["added_tokens_decoder"], path)
         ids += [(path.name, token.content, index) for index, token in added.items()]
-        unused += _all_special(special_map, other)
     else:
-        more, more_named, more_unused = _further(special_map, other)
-        if extra and not special_map.get(_LISTS[0]):  # the older list is for want of another
-            more, more_unused = [], more + more_unused
-        extra, named, unused = extra + more, named | more_named, unused + more_unused
+        more, more_named = _further(special_map, other)
+        named = named | more_named
         fields = fields | special_map
-        added = {index: _guessed(token, fields, extra) for token, index in numbered.items()}
+        counted = extra + more if special_map.get(_LISTS[0]) else extra
+        added = {index: _guessed(token, fields, counted) for token, index in numbered.items()}
         added |= tokenizer_json.added_tokens(stored, folder / "tokenizer.json")
+        extra = counted or more  # the older list counts for want of another
     known = {token.content: token for token in added.values()}
     named = _named(fields) | named
     return Settings(
@@ -117,7 +117,7 @@ def read_settings(folder: Path, stored: Mapping[str, Any]) -> Settings:
         special={key: _special_token(value, path, known) for key, value in named.items()},
         extra=tuple(_special_token(value, path, {}) for value in extra),
         ids=tuple(ids),
-        unused=tuple(spelling(_special_token(value, path, {})) for value in unused),
+        declared=tuple(spelling(_special_token(value, path, {})) for value in declared),
         split_special_tokens=_flag(fields, "split_special_tokens", path),
         add_bos_token=_flag(fields, "add_bos_token", path),
         config=_read(folder / "config.json"),
@@ -203,8 +203,21 @@ def _named(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: fields[key] for key in names if fields.get(key) is not None}
 
 
-def _further(fields: Mapping[str, Any], path: Path) -> tuple[list[Any], dict[str, Any], list[Any]]:
-    """Special tokens of lists; those with a name; those of a list that another replaces."""
+def _further(fields: Mapping[str, Any], path: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Special tokens of the list that counts, and those of objects by name."""
+    lists, named = _lists_and_named(fields, path)
+    return next((tokens for tokens in lists if tokens), []), named
+
+
+def _all_special(fields: Mapping[str, Any], path: Path) -> list[Any]:
+    lists, named = _lists_and_named(fields, path)
+    every = [token for tokens in lists for token in tokens]
+    return [*_named(fields).values(), *named.values(), *every]
+
+
+def _lists_and_named(
+    fields: Mapping[str, Any], path: Path
+) -> tuple[list[list[Any]], dict[str, Any]]:
     lists, named = [], {}
     for key in (*_LISTS, "model_specific_special_tokens"):
         value = fields.get(key) or []
@@ -217,13 +230,7 @@ def _further(fields: Mapping[str, Any], path: Path) -> tuple[list[Any], dict[str
                 f"{key} of {path} must be a list of tokens, or an object; got {str(value)[:80]!r}; "
                 f"{REMEDY}"
             )
-    first, *others = [tokens for tokens in lists if tokens] or [[]]
-    return first, named, [token for tokens in others for token in tokens]
-
-
-def _all_special(fields: Mapping[str, Any], path: Path) -> list[Any]:
-    extra, named, unused = _further(fields, path)
-    return [*_named(fields).values(), *extra, *named.values(), *unused]
+    return lists, named
 
 
 def _special_token(value: Any, path: Path, known: Mapping[str, Any]) -> Any:

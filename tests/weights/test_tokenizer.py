@@ -1,64 +1,14 @@
 import json
 
 import pytest
-from tokenizers import pre_tokenizers, processors
+import tokenizers
+from tokenizer_cases import FIELDS, MERGES, SPECIAL, TOKENS, spelled, write_tokenizer
+from tokenizers import models, pre_tokenizers, processors
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.folder_tokenizer import from_folder
 from jaxanatomy.weights.gguf_tokenizer import from_gguf
 from jaxanatomy.weights.tokenizer import Tokenizer
-
-SPECIAL = ["<|endoftext|>", "<|im_start|>"]
-MERGES = ["h e", "l l", "he ll", "Ġ w", "1 2", "12 3", "hell o"]
-TOKENS = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-TOKENS += [merge.replace(" ", "") for merge in MERGES]
-FIELDS = {
-    "tokenizer.ggml.model": "gpt2",
-    "tokenizer.ggml.pre": "smollm",
-    "tokenizer.ggml.tokens": TOKENS,
-    "tokenizer.ggml.merges": MERGES,
-    "tokenizer.ggml.token_type": [3, 3] + [1] * (len(TOKENS) - 2),
-    "tokenizer.ggml.bos_token_id": 1,
-    "tokenizer.ggml.eos_token_id": 0,
-}
-
-
-def spelled(tokenizer, text):
-    return [tokenizer.token(token) for token in tokenizer.encode(text)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "tokens"),
-    [
-        ("smollm", "hello w123", ["hello", "Ġw", "1", "2", "3"]),
-        ("gpt-2", "hello w123", ["hello", "Ġw", "123"]),
-        ("gpt-2", "1234", ["123", "4"]),
-        ("llama-bpe", "1231234", ["123", "123", "4"]),
-        ("llama-bpe", "hello w12", ["hello", "Ġw", "12"]),
-        ("smollm", "<|im_start|>hell", ["<|im_start|>", "hell"]),
-    ],
-)
-def test_text_is_split_as_the_pre_tokenizer_says(kind, text, tokens):
-    tokenizer = from_gguf({**FIELDS, "tokenizer.ggml.pre": kind})
-    assert spelled(tokenizer, text) == tokens
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-
-
-def test_llama_3_takes_a_known_word_whole_though_no_merges_lead_to_it():
-    fields = {**FIELDS, "tokenizer.ggml.tokens": [*TOKENS, "xyz"]}
-    assert spelled(from_gguf({**fields, "tokenizer.ggml.pre": "llama-bpe"}), "xyz") == ["xyz"]
-    assert spelled(from_gguf({**fields, "tokenizer.ggml.pre": "gpt-2"}), "xyz") == ["x", "y", "z"]
-
-
-def test_bos_that_a_file_asks_for_is_not_added(tmp_path):
-    backend = from_gguf(FIELDS).backend
-    template = processors.TemplateProcessing(
-        single="<|im_start|> $A", special_tokens=[(SPECIAL[1], 1)]
-    )
-    backend.post_processor = template
-    assert backend.encode("he").tokens == ["<|im_start|>", "he"]
-    backend.save(str(tmp_path / "tokenizer.json"))
-    assert spelled(from_folder(tmp_path), "he") == ["he"]
 
 
 def test_any_text_comes_back_and_nothing_is_added():
@@ -71,39 +21,14 @@ def test_any_text_comes_back_and_nothing_is_added():
     assert tokenizer.token(None) is None
 
 
-def test_tokens_of_the_user_are_not_split():
-    fields = {**FIELDS, "tokenizer.ggml.token_type": [3, 3] + [1] * (len(TOKENS) - 2)}
-    fields["tokenizer.ggml.token_type"][-1] = 4  # hello
-    tokenizer = from_gguf({**fields, "tokenizer.ggml.merges": MERGES[:1]})
-    assert spelled(tokenizer, "hello") == ["hello"]
-    fields["tokenizer.ggml.token_type"][-1] = 1
-    tokenizer = from_gguf({**fields, "tokenizer.ggml.merges": MERGES[:1]})
-    assert spelled(tokenizer, "hello") == ["he", "l", "l", "o"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"}, "llama with default"),
-        ({"tokenizer.ggml.pre": "tekken"}, "got gpt2 with tekken; use the model's Hugging Face"),
-        ({"tokenizer.ggml.pre": None}, "got gpt2 with None"),
-        ({"tokenizer.ggml.merges": ["h zz"]}, "the merges of the GGUF do not fit its tokens"),
-    ],
-)
-def test_what_is_not_understood_is_refused(change, message):
-    with pytest.raises(InputError) as caught:
-        from_gguf({**FIELDS, **change})
-    assert message in str(caught.value)
-
-
-def test_a_gguf_without_a_tokenizer_has_none():
-    assert from_gguf({}) is None
-
-
-def test_a_tokenizer_survives_json():
+@pytest.mark.parametrize("split", [False, True])
+def test_a_tokenizer_survives_json(split):
     tokenizer = from_gguf(FIELDS)
+    tokenizer.backend.encode_special_tokens = split
     again = Tokenizer.from_dict(json.loads(json.dumps(tokenizer.to_dict())))
-    assert again.encode("hello 12") == tokenizer.encode("hello 12")
+    text = "hello 12<|endoftext|>"
+    assert again.encode(text) == tokenizer.encode(text)
+    assert (0 in again.encode(text)) is not split
     assert (again.bos_id, again.eos_id) == (1, 0)
 
 
@@ -115,33 +40,28 @@ def test_truncation_and_padding_of_a_file_are_switched_off(tmp_path):
     assert spelled(from_folder(tmp_path), "he123") == ["he", "1", "2", "3"]
 
 
-@pytest.mark.parametrize(
-    ("files", "ids"),
-    [
-        ({}, (None, None)),
-        ({"tokenizer_config.json": {"bos_token": "<|im_start|>", "eos_token": None}}, (1, None)),
-        ({"tokenizer_config.json": {"eos_token": {"content": "<|im_start|>"}}}, (None, 1)),
-        ({"special_tokens_map.json": {"bos_token": "<|endoftext|>"}}, (0, None)),
-    ],
-)
-def test_special_ids_of_a_folder(files, ids, tmp_path):
-    from_gguf(FIELDS).backend.save(str(tmp_path / "tokenizer.json"))
-    for name, content in files.items():
-        (tmp_path / name).write_text(json.dumps(content))
+def test_bos_of_a_template_is_known_and_not_added(tmp_path):
+    backend = from_gguf(FIELDS).backend
+    assert not from_folder(write_tokenizer(tmp_path)).adds_bos
+    backend.post_processor = processors.TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[(SPECIAL[1], 1)]
+    )
+    assert backend.encode("he").tokens == ["<|im_start|>", "he"]
+    backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"bos_token_id": 1}')
     tokenizer = from_folder(tmp_path)
-    assert (tokenizer.bos_id, tokenizer.eos_id) == ids
+    assert spelled(tokenizer, "he") == ["he"]
+    assert tokenizer.adds_bos
 
 
-def test_a_folder_without_tokenizer_files_has_none(tmp_path):
-    assert from_folder(tmp_path) is None
-
-
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_damaged_file_is_refused(name, tmp_path):
-    from_gguf(FIELDS).backend.save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / name).write_text("{")
-    with pytest.raises(InputError, match=f"{name} must be .*; fetch it again"):
-        from_folder(tmp_path)
+def test_a_text_that_cannot_be_encoded_is_one_line():
+    model = models.WordLevel({"a": 0, "b": 1}, unk_token="<unk>")
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = Tokenizer(backend)
+    assert tokenizer.encode("a b") == [0, 1]
+    with pytest.raises(InputError, match=r"must encode 'a c'; WordLevel error: .*; mend the text"):
+        tokenizer.encode("a c")
 
 
 def test_an_older_form_is_converted_by_transformers(tmp_path):
@@ -155,7 +75,22 @@ def test_an_older_form_is_converted_by_transformers(tmp_path):
     assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 0)
 
 
-def test_a_tokenizer_that_cannot_be_converted_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "tokenizer.model").write_bytes(b"not a model")
-    with pytest.raises(InputError, match=r"has no tokenizer.json and .* cannot be converted"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tokenizer.model", r"only as tokenizer\.model, a SentencePiece .* make a tokenizer\.json"),
+        ("vocab.json", r"has no tokenizer\.json and its vocab\.json cannot be converted; "),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_converted_is_refused(name, message, tmp_path):
+    (tmp_path / name).write_bytes(b"not a model")
+    with pytest.raises(InputError, match=message) as error:
         from_folder(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("files", [(), ("tokenizer_config.json", "special_tokens_map.json")])
+def test_a_folder_without_a_vocabulary_has_no_tokenizer(files, tmp_path):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    assert from_folder(tmp_path) is None
