@@ -85,7 +85,8 @@ def end_id(tokenizer: Tokenizer, name: str = "this one") -> int:
 @functools.lru_cache(maxsize=8)
 def tokenizer_sha256(tokenizer: Tokenizer) -> str:
     """A hash of a tokenizer's rules, and of the token that ends a document."""
-    text = f"{tokenizer.eos_id} {tokenizer.backend.to_str()}"
+    split = " split" * tokenizer.backend.encode_special_tokens
+    text = f"{tokenizer.eos_id}{split} {tokenizer.backend.to_str()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
