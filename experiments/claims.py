@@ -29,7 +29,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     made = {
         "config": config.to_dict(),
         "provenance": runs.provenance(
-            **{name: evidence.model[name] for name in fields if name in evidence.model}
+            "claims", **{name: evidence.model[name] for name in fields if name in evidence.model}
         ),
     }
     rows = claims.audit(evidence)

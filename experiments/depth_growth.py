@@ -44,6 +44,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     def provenance() -> dict[str, Any]:
         return runs.provenance(
+            "depth_growth",
             architecture=plan.model.to_dict(),
             parameters=plan.model.parameter_count,
             tokenizer_sha256=plan.tokenizer_sha256,

@@ -44,6 +44,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     host.keep_freed_memory()
     plan = _plan(config)
     provenance = runs.provenance(
+        "developmental",
         architecture=plan.model.to_dict(),
         parameters=plan.model.parameter_count,
         data_sha256=plan.facts.sha256,

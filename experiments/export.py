@@ -36,6 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     plan = _plan(config)
     provenance = runs.provenance(
+        "export",
         model=plan.source.id,
         architecture=plan.source.config.to_dict(),
         weights_sha256=plan.source.read_sha256(),

@@ -34,7 +34,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     plan = _plan(config)
     provenance = runs.provenance(
-        architectures={model.name: model.config.to_dict() for model in plan}
+        "flops", architectures={model.name: model.config.to_dict() for model in plan}
     )
     rows = [row for model in plan for row in model.rows()]
     with runs.Run.open(workdir, config.to_dict(), provenance) as results:

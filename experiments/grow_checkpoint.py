@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     plan = _plan(config)
     with runs.Run.open(
-        workdir, config.to_dict(), plan.study.provenance(), MAY_CHANGE_ON_RESUME
+        workdir, config.to_dict(), plan.study.provenance("grow_checkpoint"), MAY_CHANGE_ON_RESUME
     ) as results:
         plan.study.measure(results)
         folder = results.path(FOLDER)

@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir,
         config.to_dict(),
-        study.provenance(),
+        study.provenance("manipulation"),
         ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,

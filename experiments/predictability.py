@@ -32,7 +32,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     source = _open(config)
     study = _study(config, source)
     with runs.Run.open(
-        workdir, config.to_dict(), study.provenance(), MAY_CHANGE_ON_RESUME
+        workdir, config.to_dict(), study.provenance("predictability"), MAY_CHANGE_ON_RESUME
     ) as results:
         _measure_weights(config, source, results)
         study.measure(results)

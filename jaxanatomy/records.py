@@ -41,6 +41,11 @@ class RunRecord:
     provenance: dict[str, Any]
     summary: dict[str, Any]
 
+    @property
+    def experiment(self) -> str:
+        """The name of the experiment that the run is of; empty if the run names none."""
+        return str(self.provenance.get("experiment") or "")
+
     @functools.cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """`arrays.npz`, read at the first use; empty if the run has none."""

@@ -1,6 +1,6 @@
 """The contract of a run: one folder, one config, rows that survive a kill.
 
-    with Run.open(workdir, config, provenance(model=..., weights_sha256=...)) as run:
+    with Run.open(workdir, config, provenance("importance", model=...)) as run:
         for chunk in chunks:
             todo = [unit for unit in chunk if not run.done(unit.hash)]
             ...

@@ -1,7 +1,7 @@
 """Variants on texts, measured into the rows of a run: what all sweep experiments share.
 
 study = Study(open_model(model_id), [Part(text, variants)], settings)
-with Run.open(workdir, config, study.provenance()) as run:
+with Run.open(workdir, config, study.provenance("importance")) as run:
     study.measure(run)
     study.add([Part(text, variants_chosen_by(run.rows))])
     study.measure(run)
@@ -133,9 +133,10 @@ class Study:
             for part, sweep in zip(self._parts, self.sweeps, strict=True)
         )
 
-    def provenance(self) -> dict[str, Any]:
-        """What `runs.Run.open` records; reads the hash of the weights."""
+    def provenance(self, experiment: str) -> dict[str, Any]:
+        """What `runs.Run.open` records of an experiment; reads the hash of the weights."""
         return runs.provenance(
+            experiment,
             model=self._source.id,
             architecture=self.config.to_dict(),
             weights_sha256=self._source.read_sha256(),

@@ -56,7 +56,8 @@ def test_code_version_follows_sources_that_measure_and_no_others(tmp_path):
 
 
 def test_provenance_says_where_and_by_what():
-    made = provenance.provenance(model="random:tiny", seed=4)
+    made = provenance.provenance("importance", model="random:tiny", seed=4)
+    assert made["experiment"] == "importance"
     assert made["model"] == "random:tiny"
     assert made["seed"] == 4
     assert made["code_version"] == provenance.code_version()

@@ -50,7 +50,7 @@ def study(on_load=lambda: None, variants=None, **settings) -> Study:
 
 
 def measure(workdir, study, **kwargs) -> list[dict]:
-    with runs.Run.open(workdir, {"seed": 0}, study.provenance(), **kwargs) as run:
+    with runs.Run.open(workdir, {"seed": 0}, study.provenance("importance"), **kwargs) as run:
         study.measure(run)
         return run.rows
 
@@ -102,7 +102,7 @@ def test_shares_of_several_processes_make_the_rows_of_one(finished, tmp_path):
             process_index=index,
             process_count=2,
         )
-    with runs.Run.open(tmp_path, {"seed": 0}, whole.provenance()) as run:
+    with runs.Run.open(tmp_path, {"seed": 0}, whole.provenance("importance")) as run:
         run.merge_parts(whole.row_order())
         merged = {json.dumps(row, sort_keys=True) for row in run.rows}
     assert merged == {json.dumps(row, sort_keys=True) for row in finished[1]}
@@ -115,7 +115,7 @@ def test_parts_that_are_added_read_the_weights_once_and_go_on_after_a_stop(tmp_p
         first = [Part(TEXT, cells.main_map(CONFIG))]
         settings = StudySettings(options=SweepOptions(widths=(2, 1), chunk_size=6))
         two_steps = Study(source(lambda: loads.append(1)), first, settings)
-        with runs.Run.open(workdir, {"seed": 0}, two_steps.provenance()) as results:
+        with runs.Run.open(workdir, {"seed": 0}, two_steps.provenance("importance")) as results:
             two_steps.measure(results)
             worst = max(results.rows, key=lambda row: row["nll"])["layer"]
             chosen = cells.ablations(CONFIG, ["zero"], layers=[worst])
@@ -222,7 +222,9 @@ def test_another_tokenizer_gives_other_rows_and_is_refused_in_the_same_folder(fi
     other = dataclasses.replace(source(), read_tokenizer=Shifted)
     one, two = (Study(each, [part], StudySettings()) for each in (source(), other))
     assert not set(one.row_order()) & set(two.row_order())
-    assert one.provenance()["data_sha256"] == two.provenance()["data_sha256"]
+    assert (
+        one.provenance("importance")["data_sha256"] == two.provenance("importance")["data_sha256"]
+    )
     with pytest.raises(InputError, match=r"provenance\.tokens_sha256"):
         measure(finished[0], Study(other, [part, Part(OTHER, part.variants)], StudySettings()))
 
