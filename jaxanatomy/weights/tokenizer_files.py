@@ -60,7 +60,7 @@ def from_gguf(fields: Mapping[str, Any]) -> dict[str, bytes]:
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{name: tokens[index] for name, index in ids.items() if _names_one_of(tokens, index)},
-        "add_bos_token": fields.get("tokenizer.ggml.add_bos_token"),
+        "add_bos_token": fields.get("tokenizer.ggml.add_bos_token", _gguf_adds_bos(fields)),
         "add_eos_token": fields.get("tokenizer.ggml.add_eos_token"),
         "model_max_length": fields.get(f"{fields.get('general.architecture')}.context_length"),
         "clean_up_tokenization_spaces": False,
@@ -85,7 +85,8 @@ def to_write(tokenizer: Any, context_length: int) -> dict[str, bytes]:
     }
     files = dict(tokenizer.files) or {"tokenizer_config.json": _json(settings)}
     if not files.keys() & set(VOCABULARIES):
-        files["tokenizer.json"] = tokenizer.backend.to_str().encode()
+        given = json.loads(files["tokenizer_config.json"])
+        files["tokenizer.json"] = _with_template(tokenizer, given).encode()
     return files
 
 
@@ -115,6 +116,45 @@ def is_local_name(name: Any) -> bool:
         return False
     parts = PurePosixPath(name).parts
     return bool(parts) and ".." not in parts and not name.startswith("/")
+
+
+def _with_template(tokenizer: Any, settings: Mapping[str, Any]) -> str:
+    """tokenizer.json; it adds BOS and EOS itself, since transformers heeds no setting there."""
+    import tokenizers
+    from tokenizers.processors import TemplateProcessing
+
+    text = tokenizer.backend.to_str()
+    bos, eos = (
+        [(tokenizer.token(token_id), token_id)]
+        if settings.get(name) and token_id is not None
+        else []
+        for name, token_id in (
+            ("add_bos_token", tokenizer.bos_id),
+            ("add_eos_token", tokenizer.eos_id),
+        )
+    )
+    if not bos + eos:
+        return text
+    backend = tokenizers.Tokenizer.from_str(text)
+    before, after = ([token for token, _ in given] for given in (bos, eos))
+    backend.post_processor = TemplateProcessing(
+        single=[*before, "$A", *after],
+        pair=[
+            *before,
+            "$A",
+            *after,
+            *(f"{token}:1" for token in before),
+            "$B:1",
+            *(f"{token}:1" for token in after),
+        ],
+        special_tokens=list(dict.fromkeys(bos + eos)),
+    )
+    return backend.to_str()
+
+
+def _gguf_adds_bos(fields: Mapping[str, Any]) -> bool | None:
+    """What llama.cpp does where the file says nothing: Llama 3's tokenizer adds BOS."""
+    return True if fields.get("tokenizer.ggml.pre") == "llama-bpe" else None
 
 
 def _names_one_of(tokens: list[str], index: Any) -> bool:

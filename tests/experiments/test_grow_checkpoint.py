@@ -124,6 +124,25 @@ def test_a_second_run_measures_nothing_and_keeps_the_folder(tiny, command, done)
     assert "config.layers is 5, now it is 4" in other.err
 
 
+def test_other_settings_of_the_model_go_along(command, copy_model, tiny, tmp_path):
+    model = copy_model(tmp_path / "model")
+    others = {
+        "generation_config.json": '{"eos_token_id": [1, 2], "temperature": 0.6}',
+        "tokenizer_config.json": '{"eos_token": "a", "chat_template": "{{ messages }}"}',
+        "LICENSE": "Apache-2.0",
+    }
+    for name, text in others.items():
+        (model / name).write_text(text)
+    fields = json.loads((model / "config.json").read_text()) | {"eos_token_id": [1, 2]}
+    (model / "config.json").write_text(json.dumps(fields))
+    run = flags(tiny, tmp_path / "run", draws=1)
+    assert command(*run, f"--config.model=file:{model}").status == 0
+    grown = tmp_path / "run" / "model"
+    assert {name: (grown / name).read_text() for name in others} == others
+    changes = {"num_hidden_layers": 5, "dtype": "float32"}
+    assert json.loads((grown / "config.json").read_text()) == fields | changes
+
+
 def test_zero_insertion_is_written_as_the_same_function(tiny, command, tmp_path):
     done = command(*flags(tiny, tmp_path / "run", operator="insert_zero", dtype="bfloat16"))
     assert (done.status, done.err) == (0, "")

@@ -149,6 +149,17 @@ def test_a_model_without_a_tokenizer_keeps_its_other_settings(source, tmp_path):
     assert json.loads(found["config.json"])["eos_token_id"] == [0, 1]
 
 
+def test_a_model_made_here_takes_its_tokenizers_files_along(source, checkpoint, tmp_path):
+    tokenizer = weights.open_model(f"file:{source}").tokenizer  # as training from scratch does
+    made = dataclasses.replace(checkpoint, tokenizer=tokenizer)
+    found, before = contents(weights.export_hf(made, tmp_path / "out")), contents(source)
+    others = {"LICENSE", "figure.png", "generation_config.json", *LEFT}
+    assert set(found) == set(before) - others
+    assert {name for name in found if found[name] != before[name]} == {"config.json"}
+    fields = json.loads(found["config.json"])
+    assert (fields["bos_token_id"], fields["eos_token_id"]) == (1, 0)
+
+
 @pytest.fixture
 def from_gguf(checkpoint, write_gguf, tmp_path):
     """Exports a GGUF with these special tokens and templates."""
@@ -181,7 +192,25 @@ def test_a_gguf_keeps_its_template_and_special_tokens(from_gguf):
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     assert (*ids, tokenizer.unk_token_id) == (1, 0, 0, 5)
     assert tokenizer.model_max_length == config.max_position_embeddings
-    assert json.loads((folder / "tokenizer_config.json").read_text())["add_bos_token"] is True
+    words = tokenizer("hello", add_special_tokens=False).input_ids
+    assert tokenizer("hello").input_ids == [1, *words]
+
+
+@pytest.mark.parametrize(
+    ("given", "before", "after"),
+    [
+        ({}, [], []),
+        ({"ggml__add_bos_token": False}, [], []),
+        ({"ggml__add_bos_token": True, "ggml__add_eos_token": True}, [1], [0]),
+        ({"ggml__pre": "llama-bpe"}, [1], []),
+        ({"ggml__pre": "llama-bpe", "ggml__add_bos_token": False}, [], []),
+    ],
+)
+def test_a_gguf_that_adds_tokens_adds_them_in_transformers(given, before, after, from_gguf):
+    tokenizer = AutoTokenizer.from_pretrained(from_gguf(**given))
+    one, other = (tokenizer(word, add_special_tokens=False).input_ids for word in ("hello", "1"))
+    assert tokenizer("hello").input_ids == [*before, *one, *after]
+    assert tokenizer("hello", "1").input_ids == [*before, *one, *after, *before, *other, *after]
 
 
 def test_a_gguf_with_several_templates_keeps_them_by_name(from_gguf):
