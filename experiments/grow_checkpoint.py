@@ -137,6 +137,11 @@ def _plan(config: ConfigDict) -> _Plan:
     dtype = parse_dtype(config.dtype)
     source = open_model(config.model)
     source = dataclasses.replace(source, read_params=functools.cache(source.read_params))
+    if source.config.ln_scaling:
+        raise InputError(
+            f"{config.model} has LN-scaling, by which a copied layer changes with its place; fold "
+            "it into the norms first: write the model with experiments.export, grow that folder"
+        )
     size = (source.config.num_layers, config.block, config.layers)
     growth = growth_map(config.operator, *size)
     grown = grown_config(source.config, growth)

@@ -122,6 +122,7 @@ def attention_shifts(
             "attention needs documents of at least two tokens, so that there are keys to choose "
             "from; got none; give a longer text"
         )
+    config, params = tree.fold_norms(config, params)  # layers as they act
     params = jax.device_put(params)  # once, rather than with every call
     tokens = sum(int((batch.segment_RT >= 0).sum()) for batch in batches)
     totals: list[dict[tuple[int, str], _Shift]] = [{} for _ in settings]

@@ -124,6 +124,7 @@ class RecoveryTrainer:
         Args:
           params: NumPy arrays; the layers are kept to start replicas from.
         """
+        _, params = tree.fold_norms(self.config, params)  # layers as they act
         self._blocks = params["layers"]
 
         def put(part: Any) -> Any:

@@ -5,7 +5,6 @@ id it came from, hash) and "params". "meta" is read first; "params" is then rest
 into the tree of that architecture. Other items beside them are left alone.
 """
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, tensors
@@ -72,7 +70,7 @@ def params_sha256(params: tensors.Params) -> str:
 
 
 def open_orbax(folder: Path, model_id: str) -> Source:
-    """A checkpoint of our own as a source; LN-scaling is folded into the norms.
+    """A checkpoint of our own as a source; one with LN-scaling keeps it.
 
     Args:
       folder: What `save_orbax` wrote, or the steps of a training run: the latest is read.
@@ -101,7 +99,7 @@ def open_orbax(folder: Path, model_id: str) -> Source:
     tensors.check_names(found, tensors.leaf_shapes(config), str(folder))
     return Source(
         id=model_id,
-        config=dataclasses.replace(config, ln_scaling=False),
+        config=config,
         read_tokenizer=functools.partial(_tokenizer, fields["tokenizer"]),
         read_params=functools.partial(_read_params, folder, step, config),
         read_sha256=lambda: sha256,
@@ -128,7 +126,7 @@ def _read_params(folder: Path, step: int, config: ModelConfig, dtype: np.dtype) 
     leaves = tensors.to_leaves(params)
     broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
     tensors.require_finite(broken, str(folder), dtype)
-    return tree.fold_norms(config, params)[1]
+    return params
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:

@@ -71,6 +71,16 @@ def test_the_written_model_has_the_perplexity_of_the_sweep(case, tiny, command, 
     assert f"perplexity on {tiny.jsonl}: {summary['ppl_after']:.4f}" in done.out
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"), [("0-2", [0, 1, 2]), ("2,0-1", [2, 0, 1]), ("0,1-2,1", [0, 1, 2, 1])]
+)
+def test_layers_are_given_as_ranges(layers, expected, tiny, command, tmp_path):
+    run = flags(tiny, tmp_path / "run", text="")
+    done = command(*run, f"--config.layers={layers}")
+    assert (done.status, done.err) == (0, "")
+    assert summary_of(tmp_path / "run")["layers"] == expected
+
+
 def test_the_record_says_what_was_changed(tiny, command, tmp_path):
     command(*flags(tiny, tmp_path / "run", ("zero/layer/1", "zero/head_0/2"), text=""))
     folder = tmp_path / "run" / "model"
@@ -179,6 +189,7 @@ def test_the_module_runs_by_itself(tiny, tmp_path):
         ("--config.variants=zero/mlp@first/1", "at positions 'first' only"),
         ("--config.variants=zero/layer/0,zero/layer/1,zero/layer/2", "at least one layer"),
         ("--config.layers=0,3", "layers of this model are 0 to 2; got 3"),
+        ("--config.variants=zero/head_99/1", "head_99"),
         ("--config.layers=0-3", "layers of this model are 0 to 2; got 3"),
         ("--config.layers=2-0", "from the lower to the higher number; got '2-0'; write 0-2"),
         ("--config.layers=0-", "layers must be whole numbers or ranges of them"),

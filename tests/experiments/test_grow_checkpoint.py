@@ -1,5 +1,8 @@
 """The grow_checkpoint experiment from the command line, on a model of three layers."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import run_files
@@ -195,3 +198,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(fields, said, tiny, command, t
     assert said in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "run" / "rows.jsonl").exists()
+
+
+def test_a_model_with_ln_scaling_is_folded_first(tiny, command, tmp_path):
+    model = weights.load(tiny.model)
+    scaled = dataclasses.replace(model, config=dataclasses.replace(model.config, ln_scaling=True))
+    saved = weights.save_orbax(scaled, tmp_path / "saved")
+    run = [*flags(tiny, tmp_path / "run"), f"--config.model=orbax:{saved}"]
+    done = command(*run)
+    assert done.status == 2
+    assert "into the norms first: write the model with experiments.export" in done.err

@@ -266,3 +266,11 @@ def test_one_percent_moves_little_of_the_default_models_attention():
         assert 0 < max(row["max_total_variation"] for row in little) < 0.1
         assert 0 < np.mean([row["argmax_changed"] for row in little]) < 0.01
         assert np.mean([row["argmax_changed"] for row in noise]) > 0.6
+
+
+def test_layers_with_ln_scaling_are_read_as_they_act():
+    scaled = dataclasses.replace(CONFIG, ln_scaling=True)
+    setting = ("q_proj", 0.5, 0)
+    found = shift(scaled, PARAMS, [BATCH], *setting)
+    assert found == shift(*tree.fold_norms(scaled, PARAMS), [BATCH], *setting)
+    assert found != shift(CONFIG, PARAMS, [BATCH], *setting)

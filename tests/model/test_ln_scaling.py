@@ -138,14 +138,10 @@ def test_a_materialised_variant_keeps_the_scales_of_its_layers():
     np.testing.assert_allclose(norm, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("way", ["hf", "orbax"])
-def test_what_is_written_is_read_as_a_plain_model(way, tmp_path):
+def test_a_written_folder_is_a_plain_model(tmp_path):
     params = random_params(SCALED)
     checkpoint = Checkpoint(SCALED, params, None, "tests", "0" * 64)
-    if way == "hf":
-        loaded = weights.load(f"file:{weights.export_hf(checkpoint, tmp_path / 'model')}")
-    else:
-        loaded = open_orbax(save_orbax(checkpoint, tmp_path / "model"), "tests").load()
+    loaded = weights.load(f"file:{weights.export_hf(checkpoint, tmp_path / 'model')}")
     assert not loaded.config.ln_scaling
     np.testing.assert_allclose(
         model.forward(loaded.config, loaded.params, TOKENS),
@@ -153,6 +149,22 @@ def test_what_is_written_is_read_as_a_plain_model(way, tmp_path):
         rtol=1e-5,
         atol=1e-5,
     )
+
+
+def test_a_checkpoint_of_our_own_keeps_the_scaling_and_can_grow_on(tmp_path):
+    params, growth = random_params(SCALED), growth_map("lidas", 5, 2)
+    checkpoint = Checkpoint(SCALED, params, None, "tests", "0" * 64)
+    loaded = open_orbax(save_orbax(checkpoint, tmp_path / "model"), "tests").load()
+    assert loaded.config == SCALED
+    for before, after in ((params, loaded.params), grown_both(growth, params, loaded.params)):
+        config = SCALED if after is loaded.params else grown_config(SCALED, growth)
+        expected = naive_logits(config, before, TOKENS)
+        found = model.forward(config, after, TOKENS)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def grown_both(growth, *every):
+    return [grow(growth, params)[0] for params in every]
 
 
 def test_the_option_survives_json_and_is_off_in_older_files():

@@ -9,6 +9,7 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES, random_params, text
 from train_oracle import arrays, first_moments, flat, naive_loss, naive_training
 
+from jaxanatomy import tree
 from jaxanatomy.interventions.noise import recovery_noise
 from jaxanatomy.train.optimiser import AdamW
 from jaxanatomy.train.options import TrainOptions
@@ -95,3 +96,13 @@ def test_losses_are_those_of_training_each_replica_alone(config, rows, replicas,
         np.testing.assert_allclose(losses[:, index], expected, rtol=0, atol=1e-5)
         assert final[index] == pytest.approx(expected_final, abs=1e-5)
         assert abs(expected[-1] - expected[0]) > 0.01
+
+
+def test_layers_with_ln_scaling_train_as_they_act():
+    scaled = dataclasses.replace(CONFIG.with_layers(CONFIG.layers[:2]), ln_scaling=True)
+    params, batch = random_params(scaled), text()
+    losses = [
+        trained(*model, [batch], batch, (Replica(1, 7),), AdamW())[0]
+        for model in ((scaled, params), tree.fold_norms(scaled, params))
+    ]
+    np.testing.assert_array_equal(*losses)
