@@ -5,8 +5,8 @@ An experiment is a module with `run(config, workdir)`, and if it likes
 heavy is imported before the flags and the config are known to be good; an experiment
 should in turn import what is slow inside its functions.
 
-Exit status: 0 done; 2 bad input or a full disk, one line on stderr; 130 interrupted; 1
-anything else.
+Exit status: 0 done; 2 bad input or a full disk, one line on stderr; 130 interrupted, by
+Ctrl-C or SIGTERM; 1 anything else, a lost peer of a run of several processes among it.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from jaxanatomy import config_files, host
+from jaxanatomy import config_files, host, interrupts, peers
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.version import __version__
 
 _FLAGS = ("config", "workdir", "dry_run", "list", "debug", "help")
+_INTERRUPTED = "interrupted; start it again with the same --workdir to continue"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +71,7 @@ def run_experiment(
       list_text: What `--list` prints, if the module has no `describe`.
       argv: Arguments after the program's name; those of the process by default.
     """
+    interrupts.listen()
     argv = list(sys.argv[1:] if argv is None else argv)
     module = sys.modules[run.__module__]
     sys.exit(_guarded(lambda: _execute(name, argv, lambda: module, list_text), argv))
@@ -90,23 +92,42 @@ def format_sections(sections: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _guarded(command: Callable[[], None], argv: Sequence[str]) -> int:
+    """Runs a command, and ends the process where an ordinary end would wait for others."""
+    writes = any(argument.startswith("--workdir") for argument in argv)
+    line = _INTERRUPTED if writes else "interrupted; nothing was written"
+    interrupts.say(line)
+    status = _status(command, line, debug="--debug" in argv)
+    if peers.several():
+        peers.leave(status)
+    else:
+        interrupts.done()
+    return status
+
+
+def _status(command: Callable[[], None], interrupted: str, debug: bool) -> int:
     """Runs a command and turns what it raises into one line and an exit status."""
     try:
         with _told_when_full():
             command()
         return 0
     except InputError as error:
-        if "--debug" in argv:
+        if debug:
             traceback.print_exc()
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        message = "interrupted; start it again with the same --workdir to continue"
-        print(message, file=sys.stderr)
-        return 130
-    except Exception:
-        traceback.print_exc()
-        return 1
+    except KeyboardInterrupt:  # called from Python: a program of our own is ended by `interrupts`
+        print(interrupted, file=sys.stderr)
+        return interrupts.STATUS
+    except Exception as error:
+        lost, problem = peers.is_loss(error), host.unusable_platform()
+        if debug or not (lost or problem):
+            traceback.print_exc()
+            print(peers.foreign_messages(), end="", file=sys.stderr)
+        if lost:
+            print(peers.LINE, file=sys.stderr)
+        elif problem:
+            print("error:", problem, file=sys.stderr)
+        return 2 if problem and not lost else 1
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxanatomy import peers
 from jaxanatomy.errors import InputError
 
 
@@ -37,9 +38,13 @@ def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, i
                 "distributed.coordinator=HOST:PORT (or auto); give it, or leave all three out"
             )
         return 0, 1
+    peers.explain_loss()
+    # Its handler of SIGTERM would keep the signal from ours.
+    jax.config.update("jax_enable_preemption_service", False)
+    timeout = {"heartbeat_timeout_seconds": peers.HEARTBEAT_SECONDS}
     if coordinator == "auto":
         try:
-            jax.distributed.initialize()
+            jax.distributed.initialize(**timeout)
         except ValueError as error:
             raise InputError(
                 "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; "
@@ -51,7 +56,7 @@ def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, i
                 f"distributed.index must be 0 .. {count - 1} with distributed.count={count}; "
                 f"got {index}"
             )
-        jax.distributed.initialize(coordinator, count, index)
+        jax.distributed.initialize(coordinator, count, index, **timeout)
     return jax.process_index(), jax.process_count()
 
 
