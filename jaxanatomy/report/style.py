@@ -8,6 +8,7 @@ import contextlib
 import io
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -41,7 +42,19 @@ RC = {
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
 }
-INK, MUTED, FAINT = "#1B2026", "#5B6570", "#E3E7EB"
+INK, MUTED, FAINT, PAGE = "#1B2026", "#5B6570", "#E3E7EB", "#FFFFFF"
+# What an SVG takes from the page that holds it; all other colours stand on light and dark.
+PAGE_COLOURS = {
+    "#1b2026": "ink",
+    "#3d4650": "ink",
+    "#5b6570": "muted",
+    "#8a939c": "muted",
+    "#e3e7eb": "line",
+    "#ffffff": "card",
+}
+CELL_INK, CELL_PAPER = "#1B2027", "#FEFEFE"  # inside cells, whatever the page
+# Told apart by the colour-blind (Okabe and Ito), the darkest first.
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C5A3C", "#7F7F7F")
 PAPER = "#1F5FA8"
 CROSS = "#AE2320"  # where a figure is not finite
 # Ordered in lightness, grey to red, so that order survives colour blindness and grey
@@ -164,6 +177,22 @@ def heat_scale(values: Sequence[float]) -> tuple[SymLogNorm, ListedColormap]:
     )
     part = full(norm.inverse(np.linspace(0.0, 1.0, 1024)))
     return norm, ListedColormap(everywhere(part), name="degradation")
+
+
+def sequential() -> Any:
+    """Colours from little to much."""
+    return matplotlib.colormaps["viridis"]
+
+
+def minus_signs(ax: Axes, which: str = "x") -> None:
+    """Ticks with as many digits as they need, and a minus sign."""
+    axis = getattr(ax, f"{which}axis")
+    axis.set_major_formatter(lambda value, _: f"{value:,.4g}".replace("-", "−"))
+
+
+def shortened(name: str, length: int = 32) -> str:
+    """The name of a text, of a long path its end."""
+    return name if len(name) <= length else f"...{name[3 - length :]}"
 
 
 def percent_tick(value: float) -> str:

@@ -1,0 +1,191 @@
+"""From a page and a run to HTML: one file, no remote assets, figures in the page's colours."""
+
+import base64
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import views
+from jaxanatomy.report.sections import Page, Section, Words, said
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A table's cell: its words, what sorting goes by, and the colour of its chip."""
+
+    text: str
+    value: float | None = None
+    kind: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table as the template wants it.
+
+    Attributes:
+      name: Of the file that its link saves.
+      caption: Says what it holds.
+      header: Headings.
+      rows: Cells.
+      note: A paragraph below.
+      folded: Whether only the caption shows until it is opened.
+      csv: A link that saves it, with all digits.
+    """
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str
+    folded: bool
+    csv: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure as the template wants it."""
+
+    name: str
+    figure: Figure
+    title: str
+    caption: str
+
+    @property
+    def svg(self) -> str:
+        """The figure as an element of the page."""
+        return views.to_svg(self.figure, self.name)
+
+    @property
+    def width(self) -> int:
+        """Pixels below which it scrolls instead of shrinking."""
+        return int(self.figure.get_figwidth() * 70)
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+    """A section with what it shows of a run."""
+
+    section: Section
+    text: tuple[str, ...]
+    content: tuple[Grid | Picture, ...]
+
+
+def fill(page: Page, record: RunRecord) -> list[Filled]:
+    """The sections that have something to show."""
+    filled = []
+    for section in page.sections:
+        content = tuple(part for view in section.views for part in _parts(view, record))
+        if content or not section.views:
+            filled.append(Filled(section, _said(section.text, record), content))
+    return [each for each in filled if each.text or each.content]
+
+
+def render(page: Page, record: RunRecord, filled: Sequence[Filled]) -> str:
+    """The page as HTML; the same files of a run give the same page."""
+    folder = resources.files(__package__)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.tests["picture"] = lambda part: isinstance(part, Picture)
+    template = environment.from_string(folder.joinpath("page.html").read_text("utf-8"))
+    lead = said(page.lead, record)
+    if not record.summary:
+        lead = f"This run is not finished; it has {len(record.rows):,} rows so far. {lead}"
+    return template.render(
+        kind=page.kind,
+        title=page.heading(record),
+        lead=lead,
+        sections=filled,
+        provenance=provenance(record),
+        css=folder.joinpath("report.css").read_text("utf-8"),
+    )
+
+
+def provenance(record: RunRecord) -> list[Grid]:
+    """Where the figures come from: model, hashes, versions, device, config, summary."""
+    grids = [_fields("Model, data and machine", record.provenance, folded=False)]
+    grids.append(_fields("Config", record.config))
+    return grids + ([_fields("Summary (summary.json)", record.summary)] if record.summary else [])
+
+
+def _said(text: Sequence[Words], record: RunRecord) -> tuple[str, ...]:
+    return tuple(filter(None, (said(words, record) for words in text)))
+
+
+def _parts(view: views.View, record: RunRecord) -> Iterator[Grid | Picture]:
+    rows = view.rows(record)
+    if not rows:
+        return
+    if isinstance(view, views.Table):
+        for name, own in view.facets(rows).items():
+            yield _grid(view, name, own)
+        return
+    drawn = views.draw(view, rows)
+    figure = (drawn[0] if isinstance(drawn, tuple) else drawn).figure
+    yield Picture(view.name, figure, view.title, view.caption)
+
+
+def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
+    columns = view.shown(rows)
+    cells = tuple(
+        tuple(
+            Cell(column.text(row), _number(row.get(column.field)), str(row.get(column.kind) or ""))
+            for column in columns
+        )
+        for row in rows
+    )
+    caption = f"{facet}: {view.title}" if facet else view.title
+    header = tuple(column.head for column in columns)
+    return Grid(view.name, caption, header, cells, view.note, view.folded, _csv(columns, rows))
+
+
+def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:
+    fields = [each for column in columns for each in (column.field, column.low, column.high)]
+    fields = list(dict.fromkeys(filter(None, fields)))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(fields)
+    writer.writerows([row.get(field) for field in fields] for row in rows)
+    content = base64.b64encode(stream.getvalue().encode()).decode()
+    return f"data:text/csv;charset=utf-8;base64,{content}"
+
+
+def _fields(caption: str, fields: Mapping[str, Any], folded: bool = True) -> Grid:
+    rows = tuple((Cell(name), Cell(text)) for name, text in _flat(fields))
+    return Grid("", caption, ("field", "value"), rows, "", folded, "")
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested fields under names with dots; equal list items are counted, not repeated."""
+    flat = []
+    for name, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            flat += _flat(value, f"{prefix}{name}.")
+        else:
+            flat.append((f"{prefix}{name}", _plain(value)))
+    return flat
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        if len(value) > 1 and all(item == value[0] for item in value):
+            return f"{len(value)} × {_plain(value[0])}"
+        return ", ".join(map(_plain, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(item)}" for name, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "none" if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None

@@ -1,0 +1,231 @@
+"""What all views share: where their rows come from, how they are split into panels, their axes.
+
+A view is data: it names the fields of tidy rows that it shows. It finds no rows and computes no
+figures; a function of the run does, so that what is drawn can be read, tested and downloaded.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.report import style
+from jaxanatomy.words import label
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """A field along an axis.
+
+    Attributes:
+      field: Its name in the rows.
+      label: What is written at the axis, with the unit.
+      scale: "linear", "log", "percent" (linear within 10 %, logarithmic beyond), "layer", or
+        "names" for values that are words, in the order of the rows.
+      unit: Values are divided by it.
+      names: Words for values of a "names" axis; others stand as they are.
+      limits: Fixed ends of the axis.
+    """
+
+    field: str
+    label: str = ""
+    scale: str = "linear"
+    unit: float = 1.0
+    names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+    limits: tuple[float | None, float | None] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A point for each row that has the field.
+
+    Attributes:
+      field: Its name.
+      label: Words for the legend.
+      marker: As matplotlib has it: "o", "D", "s", "_", "|".
+      colour: A colour, or the name of a field that `Palette` maps to one.
+      shift: How far beside the row's place, in parts of a row.
+      hollow: Whether only its outline is drawn.
+    """
+
+    field: str
+    label: str
+    marker: str = "o"
+    colour: str = style.INK
+    shift: float = 0.0
+    hollow: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A bar or a line from one field to another: an interval, or the range of a null.
+
+    Attributes:
+      low: Field of the lower end; None or absent: no span.
+      high: Field of the upper end.
+      label: Words for the legend.
+      colour: Its colour.
+      width: In parts of a row; 0 for a thin line.
+      shift: As of `Mark`.
+    """
+
+    low: str
+    high: str
+    label: str
+    colour: str = style.INK
+    width: float = 0.0
+    shift: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """A line across a panel, at a number or at a field that all its rows agree on.
+
+    Attributes:
+      at: The number, or the name of the field.
+      label: Words for the legend; empty for none.
+      colour: Its colour.
+      dashed: Whether it is dashed.
+    """
+
+    at: float | str
+    label: str = ""
+    colour: str = style.INK
+    dashed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Palette:
+    """Colours for the values of a field.
+
+    Attributes:
+      field: Its name; "" for one colour.
+      colours: By value; values without one take the next of `style.SERIES`.
+      names: Words for the legend, by value.
+    """
+
+    field: str = ""
+    colours: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+    names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+
+    def of(self, rows: Iterable[Row]) -> dict[Any, str]:
+        """A colour for each value, in the order of the rows."""
+        values = dict.fromkeys(row.get(self.field) for row in rows)
+        free = [colour for colour in style.SERIES if colour not in self.colours.values()]
+        rest = [value for value in values if value not in self.colours]
+        chosen = {value: free[index % len(free)] for index, value in enumerate(rest)}
+        return {value: self.colours.get(value) or chosen[value] for value in values}
+
+    def words(self, value: Any) -> str:
+        """What the legend says of a value."""
+        return self.names.get(value) or label(str(value))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """A picture or a table of a section.
+
+    Attributes:
+      name: Of its files: `figures/NAME.png`.
+      rows: Makes its tidy rows of a run; none: the view is left out.
+      title: Says what is shown.
+      caption: How to read it, and what it does not say.
+      facet: Field whose values have a panel each; "" for one panel.
+      columns: Panels side by side.
+    """
+
+    name: str
+    rows: Callable[[Any], Sequence[Row]]
+    title: str = ""
+    caption: str = ""
+    facet: str = "text"
+    columns: int = 1
+
+    def facets(self, rows: Sequence[Row]) -> dict[Any, list[Row]]:
+        """The rows of each panel; values are the panels' titles."""
+        found: dict[Any, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row.get(self.facet) if self.facet else "", []).append(row)
+        if not found:
+            raise InputError(
+                f"the figure {self.name!r} needs rows; got none; pass rows that have them"
+            )
+        return found
+
+
+def value(row: Row, field: str, unit: float = 1.0) -> float:
+    """A field as a float: NaN where it is absent, infinite where it is null or not finite."""
+    if field not in row:
+        return math.nan
+    found = row[field]
+    if found is None or isinstance(found, str):
+        return math.inf
+    return float(found) / unit if math.isfinite(found) else math.inf
+
+
+def finite(row: Row, field: str, unit: float = 1.0) -> float:
+    """A field as a float; NaN where there is no finite one."""
+    found = value(row, field, unit)
+    return found if math.isfinite(found) else math.nan
+
+
+def places(rows: Sequence[Row], axis: Axis) -> dict[Any, float]:
+    """Where each value of a field stands along its axis."""
+    values = dict.fromkeys(row[axis.field] for row in rows)
+    if axis.scale == "names":
+        return {each: float(index) for index, each in enumerate(values)}
+    return {each: float(each) / axis.unit for each in values}
+
+
+def word(axis: Axis, found: Any) -> str:
+    """A value of a field as it is written at its axis."""
+    return axis.names.get(found) or label(str(found))
+
+
+def set_axis(ax: Axes, which: str, axis: Axis, values: Iterable[float], at: Mapping) -> None:
+    """Scale, ticks, label and limits of the "x" or the "y" axis; call it before drawing.
+
+    Limits of plain scales hold all `values`, so that panels with the same ones compare.
+
+    Args:
+      ax: The panel.
+      which: "x" or "y".
+      axis: What runs along it.
+      values: Everything that it has to hold.
+      at: Of `places`, for layers and names.
+    """
+    values = [each for each in values if math.isfinite(each)]
+    if axis.scale == "percent":
+        style.degradation_axis(ax, which, values)
+    elif axis.scale == "log":
+        getattr(ax, f"set_{which}scale")("log")
+        ax.grid(axis=which, color=style.FAINT, linewidth=0.6)
+    elif axis.scale == "layer":
+        style.layer_axis(ax, range(int(max(at, default=0)) + 1), label=False)
+    elif axis.scale == "names":
+        getattr(ax, f"set_{which}ticks")(list(at.values()), [word(axis, each) for each in at])
+        getattr(ax, f"set_{which}lim")(-0.7, len(at) - 0.3)
+        ax.tick_params(axis=which, length=0)
+    else:
+        ax.grid(axis=which, color=style.FAINT, linewidth=0.6)
+        style.minus_signs(ax, which)
+    if axis.scale in ("linear", "log"):
+        getattr(ax, f"set_{which}lim")(*_limits(axis, values))
+    getattr(ax, f"set_{which}label")(axis.label)
+
+
+def _limits(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
+    """Ends that hold all values with a margin, or the fixed ones."""
+    is_log = axis.scale == "log"
+    values = [each for each in values if not is_log or each > 0] or [1.0 if is_log else 0.0]
+    low, high = (math.log(end) if is_log else end for end in (min(values), max(values)))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    ends = [math.exp(end) if is_log else end for end in (low - margin, high + margin)]
+    fixed = axis.limits or (None, None)
+    low, high = (end if own is None else own for own, end in zip(fixed, ends, strict=True))
+    return low, high

@@ -1,0 +1,131 @@
+"""From a view and its rows to matplotlib panels, and from those to PNG and SVG."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.report import style
+from jaxanatomy.report.views.core import Row, View
+
+_LEGEND_WIDTH = 105  # letters in a line of the legend, for ten inches
+
+
+def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels:
+    """Draws a view.
+
+    Args:
+      view: What to show.
+      rows: Its tidy rows.
+      ax: None for a new figure, axes, or as many axes as the view has panels.
+
+    Returns:
+      The axes; all of them where there are several.
+
+    Raises:
+      InputError: No rows, or not as many axes as panels.
+    """
+    facets = view.facets(rows)
+    pairs = range(len(getattr(view, "pairs", (None,))))
+    shown = [(name, own, pair) for name, own in facets.items() for pair in pairs]
+    with style.styled():
+        panels = _new_panels(view, shown) if ax is None else list(_flat(ax))
+        if len(panels) < len(shown) or (ax is not None and len(panels) != len(shown)):
+            raise InputError(
+                f"one axes for each panel was expected; got {len(panels)} for {len(shown)} "
+                f"({', '.join(str(name) for name in facets)}); pass that many"
+            )
+        for (name, own, pair), panel in zip(shown, panels, strict=False):
+            more = (pair,) if len(pairs) > 1 else ()
+            view.draw(panel, own, rows, *more)
+            title = _title(view, name, len(facets))
+            if title and pair == 0:
+                panel.set_title(title, parse_math=False)
+        for panel in panels[len(shown) :]:
+            panel.set_axis_off()
+        if ax is None and view.columns > 1 and len(pairs) == 1:
+            inner = [each for i, each in enumerate(panels) if i % view.columns]
+            for panel in inner:
+                panel.set_ylabel("")
+        panels = style.Panels(panels[: len(shown)])
+        if hasattr(view, "finish"):
+            view.finish(panels, rows)
+        _legend(view, rows, panels, own_figure=ax is None)
+    return panels[0] if len(panels) == 1 else panels
+
+
+def to_png(figure: Figure, dpi: int = 160) -> bytes:
+    """The picture of a figure; the same bytes for the same figure."""
+    return style.to_png(figure, dpi)
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """A figure as SVG whose ink, paper and lines are colours of the page that holds it.
+
+    Args:
+      figure: The figure.
+      name: Makes the ids inside unique on a page.
+
+    Returns:
+      One `<svg>` element. Elsewhere than on a page with `--ink` and so on it is light.
+    """
+    stream = io.StringIO()
+    look = {"svg.fonttype": "none", "svg.hashsalt": name, "savefig.facecolor": "none"}
+    with style.styled(), matplotlib.rc_context(look):
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=False)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    for colour, variable in style.PAGE_COLOURS.items():
+        text = re.sub(f"{colour}(?![0-9a-f])", f"var(--{variable}, {colour})", text, flags=re.I)
+    return text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+
+
+def _flat(ax: Any) -> list[Axes]:
+    return [ax] if isinstance(ax, Axes) else [each for each in ax]
+
+
+def _new_panels(view: View, shown: Sequence[tuple]) -> style.Panels:
+    columns = min(view.columns, len(shown))
+    pairs = len(getattr(view, "pairs", (None,)))
+    columns = max(columns, min(pairs, len(shown)) if view.columns == 1 else columns)
+    lines = math.ceil(len(shown) / columns)
+    sizes = [view.panel_size(own) for _, own, _ in shown]
+    sizes += [sizes[-1]] * (lines * columns - len(sizes))
+    widths = [max(sizes[i][0] for i in range(c, len(sizes), columns)) for c in range(columns)]
+    heights = [
+        max(size[1] for size in sizes[r * columns : (r + 1) * columns]) for r in range(lines)
+    ]
+    ratios = {"width_ratios": widths, "height_ratios": heights}
+    return style.new_figure(sum(widths) + 0.3, sum(heights) + 0.4, lines, columns, **ratios)
+
+
+def _title(view: View, name: Any, count: int) -> str:
+    words = "" if name in (None, "") else str(name)
+    if not view.title or (count > 1 and view.columns > 1):
+        return words
+    return f"{style.shortened(words)}, {view.title}" if words else view.title
+
+
+def _legend(view: View, rows: Sequence[Row], panels: style.Panels, own_figure: bool) -> None:
+    handles = view.handles(rows)
+    if not handles:
+        return
+    figure = panels[0].figure
+    letters = sum(len(str(handle.get_label())) + 8 for handle in handles)
+    lines = math.ceil(letters / (_LEGEND_WIDTH * figure.get_figwidth() / 10))
+    columns = math.ceil(len(handles) / lines)
+    look = {"ncols": columns, "borderpad": 0.2, "columnspacing": 1.6, "handletextpad": 0.6}
+    if own_figure:
+        legend = figure.legend(handles=handles, loc="outside upper left", **look)
+    else:
+        legend = panels[0].legend(handles=handles, **look)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

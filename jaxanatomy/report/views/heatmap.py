@@ -1,0 +1,143 @@
+"""Heatmaps: a cell for each pair of values, with its number where there is room."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.patches import Rectangle
+
+from jaxanatomy.report import style
+from jaxanatomy.report.views.core import Axis, Row, View, finite, places, value, word
+
+_DIVERGING = LinearSegmentedColormap.from_list(
+    "diverging", ["#1F5FA8", "#9DC0E2", "#FFFFFF", "#F0A58A", "#AE2320"], N=512
+)
+_EMPTY = "#EEF0F2"
+_MOST_NUMBERS = 45  # cells a line, with numbers in them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heatmap(View):
+    """Coloured cells.
+
+    Attributes:
+      x: What runs across.
+      y: What runs down.
+      cell: The values; scale "percent" (a colour means the same percentage everywhere),
+        "diverging" (symmetric about 0) or "linear".
+      numbers: Whether cells hold their numbers.
+      rule_below: Values of y below which a line is drawn.
+      rule_after: Values of x after which a line is drawn.
+    """
+
+    x: Axis
+    y: Axis
+    cell: Axis
+    numbers: bool = True
+    rule_below: tuple[Any, ...] = ()
+    rule_after: tuple[Any, ...] = ()
+
+    def panel_size(self, rows: Sequence[Row]) -> tuple[float, float]:
+        """Inches of one panel."""
+        across, down = len(places(rows, self.x)), len(places(rows, self.y))
+        if not self.numbers:
+            return 3.0, 2.9
+        return max(style.layers_width(across, 0.345), 5.0), 1.25 + 0.255 * max(down, 1)
+
+    def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row]) -> None:
+        """One panel; all panels have one scale of colours."""
+        across, down = (_lines(rows, axis) for axis in (self.x, self.y))
+        table = np.full((len(down), len(across)), np.nan)
+        for row in rows:
+            table[down[row[self.y.field]], across[row[self.x.field]]] = value(
+                row, self.cell.field, self.cell.unit
+            )
+        norm, cmap = self._scale(everything)
+        shown = np.ma.masked_invalid(table)
+        gaps = {"edgecolors": style.PAGE, "linewidth": 0.8} if self.numbers else {}
+        # Cells without numbers are many: pixels inside an SVG, not shapes.
+        look = {"norm": norm, "cmap": cmap, "rasterized": not self.numbers, **gaps}
+        mesh = ax.pcolormesh(shown, **look)
+        ax.set_facecolor(_EMPTY)
+        for which, axis, line in (("x", self.x, across), ("y", self.y, down)):
+            step = 1 if self.numbers or axis.scale == "names" else max(1, len(line) // 6)
+            shown_ticks = [(0.5 + at, word(axis, each)) for each, at in line.items()][::step]
+            getattr(ax, f"set_{which}ticks")(*zip(*shown_ticks, strict=True))
+            getattr(ax, f"set_{which}label")(axis.label)
+        ax.invert_yaxis()
+        ax.tick_params(which="both", length=0)
+        ax.spines[:].set_visible(False)
+        for end in self.rule_below:
+            if end in down:
+                ax.axhline(down[end] + 1, color=style.INK, linewidth=0.9)
+        for end in self.rule_after:
+            if end in across:
+                ax.axvline(across[end] + 1, color=style.INK, linewidth=0.9)
+        for y, x in np.ndindex(*table.shape):
+            self._number(ax, x, y, table[y, x], norm, cmap)
+        ax.jaxanatomy_mesh = mesh
+
+    def finish(self, panels: Sequence[Axes], rows: Sequence[Row]) -> None:
+        """The scale of colours beside all panels."""
+        mesh = panels[0].jaxanatomy_mesh
+        room = {"pad": 0.012, "fraction": 0.02, "aspect": 18, "shrink": 0.9}
+        values = [finite(row, self.cell.field, self.cell.unit) for row in rows]
+        highest = max(filter(math.isfinite, values), default=0.0)
+        beyond = "max" if highest > mesh.norm.vmax else "neither"
+        bar = panels[0].figure.colorbar(mesh, ax=list(panels), extend=beyond, **room)
+        if self.cell.scale == "percent":
+            ticks = style.degradation_ticks(-10, mesh.norm.vmax)
+            ticks = [tick for tick in ticks if tick <= mesh.norm.vmax]
+            words = [f"{style.compact(tick).replace('.0', '')} %" for tick in ticks]
+            bar.set_ticks(ticks, labels=words)
+            bar.minorticks_off()
+        else:
+            bar.set_label(self.cell.label)
+            style.minus_signs(bar.ax, "y")
+        bar.ax.tick_params(labelsize=6.5, length=2)
+        bar.outline.set_visible(False)
+
+    def handles(self, rows: Sequence[Row]) -> list[Any]:
+        """None: the colours have their own scale."""
+        del rows
+        return []
+
+    def _scale(self, rows: Sequence[Row]) -> tuple[Any, Any]:
+        values = [finite(row, self.cell.field, self.cell.unit) for row in rows]
+        if self.cell.scale == "percent":
+            return style.heat_scale(values)
+        values = [each for each in values if math.isfinite(each)]
+        if self.cell.scale == "diverging":
+            largest = max(map(abs, values), default=1.0) or 1.0
+            return Normalize(-largest, largest), _DIVERGING
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        return Normalize(low, high if high > low else low + 1), style.sequential()
+
+    def _number(self, ax: Axes, x: int, y: int, cell: float, norm: Any, cmap: Any) -> None:
+        if math.isnan(cell):
+            return
+        if math.isinf(cell):
+            cross = {"facecolor": "white", "edgecolor": style.CROSS, "hatch": "xxxx"}
+            ax.add_patch(Rectangle((x, y), 1, 1, **cross, linewidth=0, alpha=0.5))
+        if self.numbers:
+            place = {"ha": "center", "va": "center", "fontsize": 6.4}
+            ax.text(x + 0.5, y + 0.5, style.compact(cell), color=_ink(cell, norm, cmap), **place)
+
+
+def _lines(rows: Sequence[Row], axis: Axis) -> dict[Any, int]:
+    """Rows or columns: numbers in their order, words in that of the rows."""
+    values = dict.fromkeys(row[axis.field] for row in rows)
+    ordered = values if axis.scale == "names" else sorted(values)
+    return {each: index for index, each in enumerate(ordered)}
+
+
+def _ink(cell: float, norm: Any, cmap: Any) -> str:
+    """Dark on light, light on dark; the same on dark pages, whose cells are these, too."""
+    if math.isinf(cell):
+        return style.CELL_INK
+    light = np.dot(cmap(float(norm(cell)))[:3], (0.299, 0.587, 0.114))
+    return style.CELL_PAPER if light < 0.56 else style.CELL_INK

@@ -1,0 +1,71 @@
+"""Tables: rows as they are, with columns that say how their numbers are written."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxanatomy.report.views.core import Row, View
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+      head: Its heading, with the unit.
+      field: Field of the rows.
+      write: Words for a value: a function of it, or a format such as "+.2f"; text stays.
+      low: Field of the lower end of an interval that stands behind the value.
+      high: Of the upper end.
+      kind: Field whose value colours the cell as a chip; "" for none.
+    """
+
+    head: str
+    field: str
+    write: Callable[[Any], str] | str = ""
+    low: str = ""
+    high: str = ""
+    kind: str = ""
+
+    def text(self, row: Row) -> str:
+        """A cell's words: a dash for what is absent, "not finite" for null."""
+        if self.field not in row:
+            return "–"
+        words = self._written(row[self.field])
+        if self.low and row.get(self.low) is not None and row.get(self.high) is not None:
+            words += f" [{self._written(row[self.low])}, {self._written(row[self.high])}]"
+        return words
+
+    def _written(self, value: Any) -> str:
+        if value is None:
+            return "not finite"
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, list | tuple):
+            return ", ".join(map(self._written, value)) or "none"
+        if callable(self.write):
+            return self.write(value)
+        return f"{value:{self.write}}".replace("-", "−")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table(View):
+    """A table; the first cell of each row is its heading.
+
+    Attributes:
+      cells: Its columns. One that no row has is left out.
+      note: A paragraph below.
+      folded: Whether only its title shows until it is opened.
+      printed: Whether the command line prints it when the run ends.
+    """
+
+    cells: tuple[Column, ...]
+    note: str = ""
+    folded: bool = False
+    printed: bool = False
+
+    def shown(self, rows: Sequence[Row]) -> list[Column]:
+        """The columns that some row has."""
+        return [column for column in self.cells if any(column.field in row for row in rows)]
