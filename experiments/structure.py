@@ -31,7 +31,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.structure import summarise
-    from jaxanatomy.report.structure.tables import structure_table
 
     plan = _plan(config)
     provenance = runs.provenance(
@@ -44,9 +43,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         _measure(plan, results, config.progress)
         results.write_summary(summarise(results.rows))
-        path = report.write_report(results.folder)
-        print(structure_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -5,7 +5,7 @@ import functools
 import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,16 @@ class RunRecord:
     config: dict[str, Any]
     provenance: dict[str, Any]
     summary: dict[str, Any]
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> "RunRecord":
+        """Rows that are in no folder, such as those of `ja.sweep`; a data frame's NaN is null."""
+        if hasattr(rows, "to_dict"):
+            rows = [
+                {name: None if value != value else value for name, value in row.items()}
+                for row in rows.to_dict("records")
+            ]
+        return cls(Path(), [dict(row) for row in rows], {}, {}, {})
 
     @property
     def experiment(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 _HOMES = {
     "write_report": "jaxanatomy.report.page",
+    "conclude": "jaxanatomy.report.page",
     "summary_table": "jaxanatomy.report.tables",
     "plot": "jaxanatomy.report.plot",
 }

@@ -11,7 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jaxanatomy.experiment import experiment_of
 from jaxanatomy.records import RunRecord, read_run
+from jaxanatomy.report import html, views
 from jaxanatomy.report.claims.report import claims_report
 from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.developmental.report import developmental_report
@@ -22,14 +24,14 @@ from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
 from jaxanatomy.report.predictability.report import predictability_report
 from jaxanatomy.report.recovery.report import recovery_report
-from jaxanatomy.report.structure.report import structure_report
 from jaxanatomy.report.style import to_png
+from jaxanatomy.report.terminal import printed
 from jaxanatomy.storage import replacing
 
+PORTED = ("structure",)  # those whose page is a `sections.Page`
 REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     recovery_report,
     importance_report,
-    structure_report,
     predictability_report,
     manipulation_report,
     depth_growth_report,
@@ -55,6 +57,8 @@ def write_report(workdir: str | os.PathLike) -> Path:
       InputError: There is no run in the folder, or one of its files is corrupt.
     """
     record = read_run(workdir)
+    if record.experiment in PORTED:
+        return _write_page(record)
     report = build(record)
     pictures = {
         part.name: to_png(part.figure)
@@ -70,6 +74,27 @@ def write_report(workdir: str | os.PathLike) -> Path:
     with replacing(record.folder / "report.html") as path:
         path.write_text(page, encoding="utf-8")
     return record.folder / "report.html"
+
+
+def _write_page(record: RunRecord) -> Path:
+    page = experiment_of(record).page
+    filled = html.fill(page, record)
+    pictures = [part for each in filled for part in each.content if isinstance(part, html.Picture)]
+    figures = record.folder / "figures"
+    figures.mkdir(exist_ok=True)
+    for picture in pictures:
+        with replacing(figures / f"{picture.name}.png") as path:
+            path.write_bytes(views.to_png(picture.figure))
+    with replacing(record.folder / "report.html") as path:
+        path.write_text(html.render(page, record, filled), encoding="utf-8")
+    return record.folder / "report.html"
+
+
+def conclude(workdir: str | os.PathLike) -> None:
+    """What an experiment does at its end: writes the page, prints its tables and its place."""
+    path = write_report(workdir)
+    record = read_run(workdir)
+    print("\n".join(filter(None, [printed(experiment_of(record).page, record), f"report: {path}"])))
 
 
 def build(record: RunRecord) -> Report:

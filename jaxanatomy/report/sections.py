@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
 
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.views import View
@@ -56,14 +55,3 @@ class Page:
     def heading(self, record: RunRecord) -> str:
         """The heading of a run's page."""
         return self.title or str(record.provenance.get("model") or "this model")
-
-
-def rows_of(record: Any) -> list[dict[str, Any]]:
-    """Rows as a list: of a run, a list, or a data frame, whose NaN stands for null."""
-    rows = record.rows if isinstance(record, RunRecord) else record
-    if not hasattr(rows, "to_dict"):
-        return list(rows)
-    return [
-        {name: None if value != value else value for name, value in row.items()}
-        for row in rows.to_dict("records")
-    ]

@@ -7,6 +7,7 @@ state. A panel that a function made displays itself at the end of a notebook cel
 import contextlib
 import io
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -97,7 +98,9 @@ class Panels(tuple):
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
     """The project's matplotlib settings, for the duration of the context."""
-    with matplotlib.rc_context(RC):
+    with matplotlib.rc_context(RC), warnings.catch_warnings():
+        # A name may be in any script; what the font lacks is a box in a PNG, and text in an SVG.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
 
 

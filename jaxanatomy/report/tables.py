@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.predictability import summarise
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import terminal
 from jaxanatomy.report.cells import Row, interval, number
 from jaxanatomy.report.claims.report import summary_table as claims_table
 from jaxanatomy.report.importance.tables import percent, perplexity
@@ -12,7 +14,7 @@ from jaxanatomy.report.importance.tables import summary_table as importance_tabl
 from jaxanatomy.report.manipulation.report import manipulation_table
 from jaxanatomy.report.manipulation.rows import records
 from jaxanatomy.report.predictability.report import summary_table as predictability_table
-from jaxanatomy.report.structure.tables import structure_table
+from jaxanatomy.report.structure import DELTAS, means
 
 
 def summary_table(rows: Iterable[Row]) -> str:
@@ -36,7 +38,7 @@ def summary_table(rows: Iterable[Row]) -> str:
     if "claim" in fields:
         return claims_table(rows)
     if "metric" in fields:
-        return structure_table(rows)
+        return "\n\n".join(terminal.texts(DELTAS, means(RunRecord.of_rows(rows))))
     if "reading" in fields:  # the table has no interval, so nothing is resampled
         return predictability_table(summarise(rows))
     if "intervention" in fields:

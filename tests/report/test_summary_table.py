@@ -9,7 +9,6 @@ from jaxanatomy.measures.structure import component_structure, structure_rows
 from jaxanatomy.report import summary_table
 from jaxanatomy.report.manipulation.report import manipulation_table
 from jaxanatomy.report.predictability.report import summary_table as predictability_table
-from jaxanatomy.report.structure.tables import structure_table
 
 
 def test_the_grid_has_its_own_table():
@@ -22,10 +21,10 @@ def test_rows_of_weights_have_theirs():
     layers = np.random.default_rng(0).normal(size=(5, 6, 4))
     found = component_structure("q_proj", gram(list(layers)), samples=5)
     rows = structure_rows("q_proj", found)
-    assert summary_table(rows) == structure_table(rows)
+    assert summary_table(rows).startswith("Mean delta correlation of each matrix")
     assert "q_proj" in summary_table(rows)
     rows = weight_rows("q_proj", layers.reshape(5, -1), null_draws=2, seed=0)
-    expected = predictability_table(summarise(rows, samples=50, seed=1))
+    expected = predictability_table(summarise(rows))
     assert summary_table(rows) == expected
     assert "q_proj" in expected
 

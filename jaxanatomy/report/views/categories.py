@@ -133,11 +133,11 @@ class _Categories(View):
             top = max([end for end in ends if math.isfinite(end)], default=0.0)
             spot, offset = ((place, top), (0, 5)) if self.upright else ((top, place), (6, 0))
             aligned = {"ha": "center"} if self.upright else {"ha": "left", "va": "center"}
-            words = {"textcoords": "offset points", "fontsize": 7, "parse_math": False, **aligned}
+            words = {"textcoords": "offset points", "fontsize": 7, **aligned}
             ax.annotate(str(row[self.write]), spot, xytext=offset, **words)
         if self.beside and row.get(self.beside):
             edge = transforms.blended_transform_factory(ax.transAxes, ax.transData)
-            words = {"va": "center", "fontsize": 7.5, "color": style.MUTED, "parse_math": False}
+            words = {"va": "center", "fontsize": 7.5, "color": style.MUTED}
             ax.text(1.01, place, str(row[self.beside]), transform=edge, **words)
 
 

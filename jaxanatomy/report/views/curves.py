@@ -148,5 +148,5 @@ class Curves(View):
         ax.plot(lost, [0.97] * len(lost), "x", **cross)
         for row, spot, height in zip(rows, place, heights, strict=True):
             if self.write and row.get(self.write) is not None and math.isfinite(height):
-                words = {"textcoords": "offset points", "fontsize": 7, "parse_math": False}
+                words = {"textcoords": "offset points", "fontsize": 7}
                 ax.annotate(str(row[self.write]), (spot, height), xytext=(4, 3), **words)

@@ -14,6 +14,8 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
 from jaxanatomy.report.views.core import Row, View
 
+# Names of texts and models may hold a dollar sign.
+_PLAIN = {"text.parse_math": False}
 _LEGEND_WIDTH = 105  # letters in a line of the legend, for ten inches
 
 
@@ -34,7 +36,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
     facets = view.facets(rows)
     pairs = range(len(getattr(view, "pairs", (None,))))
     shown = [(name, own, pair) for name, own in facets.items() for pair in pairs]
-    with style.styled():
+    with style.styled(), matplotlib.rc_context(_PLAIN):
         panels = _new_panels(view, shown) if ax is None else list(_flat(ax))
         if len(panels) < len(shown) or (ax is not None and len(panels) != len(shown)):
             raise InputError(
@@ -46,7 +48,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
             view.draw(panel, own, rows, *more)
             title = _title(view, name, len(facets))
             if title and pair == 0:
-                panel.set_title(title, parse_math=False)
+                panel.set_title(title)
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
         if ax is None and view.columns > 1 and len(pairs) == 1:
@@ -62,7 +64,8 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
 
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
     """The picture of a figure; the same bytes for the same figure."""
-    return style.to_png(figure, dpi)
+    with matplotlib.rc_context(_PLAIN):
+        return style.to_png(figure, dpi)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -76,7 +79,7 @@ def to_svg(figure: Figure, name: str) -> str:
       One `<svg>` element. Elsewhere than on a page with `--ink` and so on it is light.
     """
     stream = io.StringIO()
-    look = {"svg.fonttype": "none", "svg.hashsalt": name, "savefig.facecolor": "none"}
+    look = {**_PLAIN, "svg.fonttype": "none", "svg.hashsalt": name, "savefig.facecolor": "none"}
     with style.styled(), matplotlib.rc_context(look):
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=False)
     text = stream.getvalue()
@@ -124,8 +127,6 @@ def _legend(view: View, rows: Sequence[Row], panels: style.Panels, own_figure: b
     columns = math.ceil(len(handles) / lines)
     look = {"ncols": columns, "borderpad": 0.2, "columnspacing": 1.6, "handletextpad": 0.6}
     if own_figure:
-        legend = figure.legend(handles=handles, loc="outside upper left", **look)
+        figure.legend(handles=handles, loc="outside upper left", **look)
     else:
-        legend = panels[0].legend(handles=handles, **look)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+        panels[0].legend(handles=handles, **look)

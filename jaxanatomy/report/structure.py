@@ -126,9 +126,9 @@ def headline(record: RunRecord) -> str:
     apart = {row["component"]: abs(row["value"] - row["closed_form"]) for row in rows}
     farthest = max(apart, key=apart.get)
     return (
-        f"The mean delta correlation is {_range([row['value'] for row in rows])}; independent layers "
-        f"of the same variances give {_range([row['closed_form'] for row in rows])}. Matrix by "
-        f"matrix the two differ by at most {plain(apart[farthest], 4)} ({farthest})."
+        f"The mean delta correlation is {_range([row['value'] for row in rows])}; independent "
+        f"layers of the same variances give {_range([row['closed_form'] for row in rows])}. Matrix "
+        f"by matrix the two differ by at most {plain(apart[farthest], 4)} ({farthest})."
     )
 
 
@@ -160,8 +160,8 @@ def outside(record: RunRecord) -> str:
 def alike(record: RunRecord) -> str:
     """The components whose layers resemble or oppose each other more than by chance."""
     found = [
-        f"{row['component']} ({plain(row['value'], 4)}; Gaussian layers {plain(row['gaussian_low'], 4)} "
-        f"to {plain(row['gaussian_high'], 4)})"
+        f"{row['component']} ({plain(row['value'], 4)}; Gaussian layers "
+        f"{plain(row['gaussian_low'], 4)} to {plain(row['gaussian_high'], 4)})"
         for row in others(record)
         if row["metric"] == "mean_cosine" and row["gaussian_side"]
     ]
@@ -268,10 +268,10 @@ PAGE = Page(
                     levels=(Level(-0.5),),
                     beside="beside",
                     caption=(
-                        "What counts is the distance of a red dot from the black stroke, not from "
-                        "−0.5. One measurement in twenty falls outside the blue bar by chance. The "
-                        "grey bar forgets which layers are large, so that a trend of scale leaves it "
-                        "though no layer resembles another."
+                        "What counts is the distance of a red dot from the black stroke, not "
+                        "from −0.5. One measurement in twenty falls outside the blue bar by "
+                        "chance. The grey bar forgets which layers are large, so that a trend of "
+                        "scale leaves it though no layer resembles another."
                     ),
                 ),
                 DELTAS,
@@ -280,9 +280,9 @@ PAGE = Page(
         Section(
             "Layer by layer",
             (
-                "The value at l correlates the change from layer l to l + 1 with that from l + 1 to "
-                "l + 2. A layer larger than its neighbours weighs more in both and pushes it towards "
-                "−1; the second figure takes this away.",
+                "The value at l correlates the change from layer l to l + 1 with that from l + 1 "
+                "to l + 2. A layer larger than its neighbours weighs more in both and pushes it "
+                "towards −1; the second figure takes this away.",
                 outside,
             ),
             (
@@ -347,8 +347,8 @@ PAGE = Page(
         Section(
             "Principal components over layers",
             (
-                "Each layer is one point, the mean layer taken away. A standing wave would put much "
-                "of the variance on one component.",
+                "Each layer is one point, the mean layer taken away. A standing wave would put "
+                "much of the variance on one component.",
             ),
             (
                 Curves(
@@ -377,7 +377,7 @@ PAGE = Page(
                 Table(
                     name="metrics",
                     rows=others,
-                    title="Lag-2 delta correlation, cosine and PCA of each matrix, beside their nulls",
+                    title="Lag-2 delta correlation, cosine and PCA, beside their nulls",
                     facet="",
                     cells=(
                         Column("component", "component"),

@@ -1,0 +1,240 @@
+"""The five views: what is drawn is what the rows say, whatever they hold."""
+
+import math
+
+import matplotlib
+import pytest
+from matplotlib.patches import Rectangle
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.report import views
+from jaxanatomy.report.views import (
+    Axis,
+    Bars,
+    Column,
+    Curves,
+    Heatmap,
+    Level,
+    Mark,
+    Palette,
+    Span,
+    Strip,
+    Table,
+)
+
+ROWS = [
+    {
+        "text": "a",
+        "layer": 0,
+        "change": 5.0,
+        "low": 1.0,
+        "high": 9.0,
+        "kind": "small",
+        "paper": 4.0,
+    },
+    {"text": "a", "layer": 1, "change": 500.0, "low": 90.0, "high": 900.0, "kind": "large"},
+    {"text": "a", "layer": 2, "change": None, "kind": "large", "reason": "too large"},
+    {"text": "b", "layer": 0, "change": -3.0, "low": -4.0, "high": -2.0, "kind": "small"},
+]
+
+
+def bars(**more):
+    return Bars(
+        name="map",
+        rows=lambda record: record.rows,
+        title="change",
+        place=Axis("layer", "layer", "layer"),
+        measure=Axis("change", "change (%)", "percent"),
+        spans=(Span("low", "high", "95 % interval"),),
+        marks=(Mark("paper", "paper", "D", "#1F5FA8", hollow=True),),
+        palette=Palette("kind", {"small": "#BCC4CC", "large": "#AE2320"}),
+        **more,
+    )
+
+
+def heights(ax):
+    return {
+        round(bar.get_x() + bar.get_width() / 2): bar.get_height()
+        for bar in ax.patches
+        if isinstance(bar, Rectangle)
+    }
+
+
+def test_bars_are_the_rows_and_each_text_has_its_panel():
+    panels = views.draw(bars(), ROWS)
+    assert [ax.get_title(loc="left") for ax in panels] == ["a, change", "b, change"]
+    assert heights(panels[0]) == {0: 5.0, 1: 500.0}
+    assert heights(panels[1]) == {0: -3.0}
+    colours = [matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in panels[0].patches]
+    assert colours == ["#BCC4CC", "#AE2320"]
+
+
+def test_panels_share_a_scale_that_holds_every_end():
+    panels = views.draw(bars(), ROWS)
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    low, high = panels[0].get_ylim()
+    assert low < -4.0
+    assert high > 900.0
+
+
+def test_what_is_not_finite_is_a_cross_and_what_is_absent_is_nothing():
+    panels = views.draw(bars(), ROWS)
+    crosses = [line for line in panels[0].lines if line.get_marker() == "x"]
+    assert [line.get_xdata()[0] for line in crosses] == [2]
+    assert not [line for line in panels[1].lines if line.get_marker() == "x"]
+    diamonds = [line for line in panels[0].lines if line.get_marker() == "D"]
+    assert [line.get_xydata().tolist() for line in diamonds] == [[[0, 4.0]]]
+
+
+def test_the_legend_names_only_what_is_there():
+    panels = views.draw(bars(), ROWS)
+    words = {text.get_text() for text in panels[0].figure.legends[0].get_texts()}
+    assert words == {"small", "large", "95 % interval", "paper", "not finite"}
+    one = views.draw(bars(), ROWS[3:])
+    words = {text.get_text() for text in one.figure.legends[0].get_texts()}
+    assert words == {"small", "95 % interval"}
+
+
+def test_a_strip_lies_and_holds_spans_marks_and_words():
+    rows = [
+        {"matrix": "q_proj", "value": 0.2, "low": 0.1, "high": 0.3, "beside": "z = 3"},
+        {"matrix": "k_proj", "value": 0.5, "low": 0.4, "high": 0.7, "beside": "z = 1"},
+    ]
+    ax = views.draw(
+        Strip(
+            name="strip",
+            rows=list,
+            facet="",
+            place=Axis("matrix", scale="names"),
+            measure=Axis("value", "value"),
+            spans=(Span("low", "high", "null", "#7FA9D2", 0.4),),
+            marks=(Mark("value", "measured", colour="#AE2320"),),
+            levels=(Level(0.0, "no effect"),),
+            beside="beside",
+        ),
+        rows,
+    )
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["q_proj", "k_proj"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
+    dots = [line.get_xydata().tolist()[0] for line in ax.lines if line.get_marker() == "o"]
+    assert dots == [[0.2, 0.0], [0.5, 1.0]]
+    assert [(p.get_x(), round(p.get_width(), 6)) for p in ax.patches] == [(0.1, 0.2), (0.4, 0.3)]
+    assert [text.get_text() for text in ax.texts] == ["z = 3", "z = 1"]
+    low, high = ax.get_xlim()
+    assert low < 0.0 < 0.7 < high
+
+
+def curves(**more):
+    fields = {"x": Axis("step", "step"), "y": Axis("loss", "loss"), "series": Palette("arm")}
+    return Curves(name="curves", rows=list, facet="", **fields | more)
+
+
+CURVE = [
+    {"arm": arm, "step": step, "loss": 3.0 - 0.1 * step - shift, "low": 1.0, "high": 4.0}
+    for arm, shift in (("flat", 0.0), ("grown", 0.5))
+    for step in (2, 0, 1)
+]
+
+
+def test_curves_have_a_line_for_each_series_in_the_order_of_x():
+    ax = views.draw(curves(band=("low", "high")), CURVE)
+    lines = {
+        line.get_color(): line.get_xydata().tolist() for line in ax.lines if len(line.get_xdata())
+    }
+    assert list(lines.values()) == [
+        [[0, 3.0], [1, 2.9], [2, 2.8]],
+        [[0, 2.5], [1, 2.4], [2, 2.3]],
+    ]
+    assert len(ax.collections) == 2
+    assert ax.get_ylim()[0] < 1.0
+    assert ax.get_ylim()[1] > 4.0
+
+
+def test_several_axes_are_several_panels():
+    rows = [row | {"flops": 2e12 * row["step"]} for row in CURVE]
+    panels = views.draw(curves(x=(Axis("step", "steps"), Axis("flops", "TFLOP", unit=1e12))), rows)
+    assert [ax.get_xlabel() for ax in panels] == ["steps", "TFLOP"]
+    assert panels[1].lines[0].get_xdata().tolist() == [0, 2, 4]
+
+
+def test_a_heatmap_has_each_value_in_its_cell():
+    rows = [
+        {"method": "zero", "layer": 0, "change": 10.0},
+        {"method": "zero", "layer": 1, "change": None},
+        {"method": "mean", "layer": 1, "change": -5.0},
+    ]
+    ax = views.draw(
+        Heatmap(
+            name="heat",
+            rows=list,
+            facet="",
+            x=Axis("layer", "layer"),
+            y=Axis("method", scale="names"),
+            cell=Axis("change", scale="percent"),
+        ),
+        rows,
+    )
+    table = ax.collections[0].get_array().filled(math.nan)
+    assert table[0, 0] == 10.0
+    assert table[1, 1] == -5.0
+    assert math.isnan(table[0, 1])
+    assert math.isnan(table[1, 0])
+    assert [text.get_text() for text in ax.texts] == ["10", "n/f", "−5.0"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["zero", "mean"]
+
+
+@pytest.mark.parametrize(
+    "name", ["$x$", r"\frac{a", "a_b^c", "100 % $", "日本語", "مرحبا", "<b>&amp;", "$", "{"]
+)
+def test_no_name_is_read_as_mathematics_or_markup(name):
+    rows = [row | {"text": name, "kind": name} for row in ROWS]
+    ax = views.draw(bars(write="kind"), rows)
+    assert views.to_png(ax.figure, 40).startswith(b"\x89PNG")
+    svg = views.to_svg(ax.figure, "map")
+    assert svg.startswith("<svg")
+    assert "<b>" not in svg
+
+
+def test_an_svg_takes_its_ink_from_the_page_and_has_no_ids_of_its_own():
+    svg = views.to_svg(views.draw(bars(), ROWS)[0].figure, "map")
+    assert "var(--ink, #1b2026)" in svg
+    assert 'id="axes' not in svg
+    assert svg == views.to_svg(views.draw(bars(), ROWS)[0].figure, "map")
+
+
+def test_axes_of_ones_own_are_used_and_counted():
+    figure = matplotlib.figure.Figure()
+    ax = figure.subplots()
+    assert views.draw(bars(), ROWS[3:], ax) is ax
+    with pytest.raises(InputError, match="one axes for each panel was expected; got 1 for 2"):
+        views.draw(bars(), ROWS, ax)
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(InputError, match="the figure 'map' needs rows; got none"):
+        views.draw(bars(), [])
+
+
+class TestTable:
+    table = Table(
+        name="t",
+        rows=list,
+        cells=(
+            Column("layer", "layer", "d"),
+            Column("change", "change", "+.1f", "low", "high"),
+            Column("paper", "paper", ".2f"),
+            Column("nothing", "nothing"),
+        ),
+    )
+
+    def test_columns_without_rows_are_left_out(self):
+        assert [c.head for c in self.table.shown(ROWS)] == ["layer", "change", "paper"]
+        assert [c.head for c in self.table.shown(ROWS[1:])] == ["layer", "change"]
+
+    def test_cells(self):
+        change, paper = self.table.cells[1:3]
+        assert change.text(ROWS[3]) == "−3.0 [−4.0, −2.0]"
+        assert change.text(ROWS[2]) == "not finite"
+        assert paper.text(ROWS[1]) == "–"
+        assert Column("x", "x").text({"x": [1, "b"]}) == "1, b"
+        assert Column("x", "x", lambda each: f"<{each}>").text({"x": 2}) == "<2>"
