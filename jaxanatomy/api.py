@@ -34,7 +34,7 @@ from jaxanatomy.interventions.variants import (
     baseline_steps,
 )
 from jaxanatomy.measures.losses import Row
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.measures.structure import component_structure, structure_rows
 from jaxanatomy.model import generate
@@ -192,13 +192,14 @@ def sweep(
     Raises:
       InputError: A model without a tokenizer, a text it cannot read, a bad variant.
     """
-    if "nll" in (measures or {}):
-        raise InputError("'nll' is measured always; give your own measure another name")
+    taken = {"nll", "kl", *LOSSES} & {*(measures or {})}
+    if taken:
+        raise InputError(f"{min(taken)!r} is measured always; give your own measure another name")
     batches = tokenise(model, text)
     named = [variant for variant in variants if variant.name == BASELINE]
     anchor = named[0] if named else baseline(model.config.num_layers)
     others = [variant for variant in variants if variant.name != BASELINE]
-    functions = {"nll": nll, **(measures or {})}
+    functions = {**LOSSES, **(measures or {})}
     engine = Sweep(model.config, others, batches, functions, options, anchor=anchor)
     with ThreadPoolExecutor(1) as pool:
         compiling = pool.submit(engine.compile)

@@ -22,7 +22,7 @@ from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
 from jaxanatomy.measures.losses import Row
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.sweep import Measure, Sweep, SweepOptions, cost
 from jaxanatomy.weights import Checkpoint, Source
@@ -44,7 +44,7 @@ class Part:
 
     text: Text
     variants: Sequence[Variant]
-    measures: Mapping[str, Measure] = dataclasses.field(default_factory=lambda: {"nll": nll})
+    measures: Mapping[str, Measure] = dataclasses.field(default_factory=lambda: LOSSES)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Callable[..., list[Row]] = rows_of_readings
     everywhere: bool = False

@@ -6,6 +6,7 @@ from jaxanatomy.model.head import (
     logits,
     token_nll,
     token_nll_and_gradient,
+    token_nll_and_kl,
     token_nll_at,
 )
 from jaxanatomy.model.modules import Block, block
@@ -25,5 +26,6 @@ __all__ = [
     "logits",
     "token_nll",
     "token_nll_and_gradient",
+    "token_nll_and_kl",
     "token_nll_at",
 ]

@@ -1,6 +1,7 @@
 """From the residual stream to logits and to the loss of each predicted token."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.model.modules import RMSNorm
 
 VOCABULARY_CHUNK = 2048
+# Changes of scores, in nats, up to which a KL is summed from terms of second order.
+SMALL_CHANGE = 0.5
 
 
 def final_norm(config: ModelConfig, params: tree.Params, x: jax.Array) -> jax.Array:
@@ -171,6 +174,76 @@ def token_nll_and_gradient(
     return jnp.log(total_P) + below_P, rows_PD / total_P[:, None] - target_PD
 
 
+def token_nll_and_kl(
+    h_CPD: jax.Array,
+    clean_PD: jax.Array,
+    unembedding_VD: jax.Array,
+    target_P: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+    chunk: int = VOCABULARY_CHUNK,
+) -> tuple[jax.Array, jax.Array]:
+    """Losses of C streams, and how far each says something else than a clean one.
+
+    KL(p || q) = sum_v p_v (log p_v - log q_v), p from the clean stream and q from another,
+    over the whole vocabulary. Both are taken from one pass over it. A KL is second order in
+    the change of the scores, so it is never the difference of two log-sum-exps where it is
+    small: with d_v the change of score v, less that of the target (a shift says nothing),
+
+        KL = log E_p[exp d] - E_p[d] = log1p(m + e) - e,  e = E_p[d],  m = E_p[exp d - 1 - d],
+
+    and every term of m is 0 or above. Equal streams have a KL of exactly 0 where products
+    do not depend on the number of their rows, as on a CPU.
+
+    Args:
+      h_CPD: Streams after the final norm, at the predicted positions.
+      clean_PD: The clean stream there.
+      unembedding_VD: The head's matrix.
+      target_P: The tokens to predict.
+      dtype: Of the operands of products.
+      chunk: Rows of the vocabulary in one product.
+
+    Returns:
+      (nll_CP, kl_CP) in nats, float32.
+    """
+    h_SPD = jnp.concatenate([h_CPD, clean_PD[None]])  # S: the C streams, then the clean one
+    target_SP = _target_scores(h_SPD, unembedding_VD, target_P, dtype)
+    shift_CP = target_SP[:-1] - target_SP[-1:]
+
+    def accumulate(carry, score_SPW, chunk_WD):
+        top_SP, (total_SP, mean_CP, excess_CP, largest_CP) = carry
+        top_SP, weight_SPW, shrink_SP = _weights(top_SP, score_SPW)
+        clean_1PW, shrink_1P = weight_SPW[-1:], shrink_SP[-1:]
+        change_CPW = score_SPW[:-1] - score_SPW[-1:] - shift_CP[..., None]
+        sums = (
+            total_SP * shrink_SP + weight_SPW.sum(axis=-1),
+            mean_CP * shrink_1P + (clean_1PW * change_CPW).sum(axis=-1),
+            excess_CP * shrink_1P + (clean_1PW * _beyond_first_order(change_CPW)).sum(axis=-1),
+            jnp.maximum(largest_CP, jnp.abs(change_CPW).max(axis=-1)),
+        )
+        return top_SP, sums
+
+    zeros_SP = jnp.zeros_like(target_SP)
+    sums = (zeros_SP, zeros_SP[:-1], zeros_SP[:-1], zeros_SP[:-1])
+    top_SP, (total_SP, mean_CP, excess_CP, largest_CP) = _over_vocabulary(
+        accumulate, sums, h_SPD, unembedding_VD, dtype, chunk
+    )
+    nll_SP = jnp.log(total_SP) + (top_SP - target_SP)
+    total_1P, top_1P = total_SP[-1:], top_SP[-1:]
+    e_CP, m_CP = mean_CP / total_1P, excess_CP / total_1P
+    small_CP = m_CP + (jnp.log1p(m_CP + e_CP) - (m_CP + e_CP))
+    large_CP = jnp.log(total_SP[:-1] / total_1P) + (top_SP[:-1] - top_1P - shift_CP) - e_CP
+    kl_CP = jnp.where(largest_CP <= SMALL_CHANGE, small_CP, large_CP)
+    return nll_SP[:-1], jnp.maximum(kl_CP, 0.0)  # below 0 is rounding
+
+
+def _beyond_first_order(x: jax.Array) -> jax.Array:
+    """exp(x) - 1 - x for |x| <= SMALL_CHANGE, with all digits near 0."""
+    series = jnp.zeros_like(x)
+    for power in range(7, 1, -1):
+        series = series * x + 1 / math.factorial(power)
+    return series * x * x
+
+
 def _over_vocabulary(accumulate, total, h_PD, unembedding_VD, dtype, chunk):
     """The largest score, and the sum that `accumulate` forms over chunks of the vocabulary."""
 
@@ -199,7 +272,7 @@ def _scan(step, carry, whole, rest):
 
 def _no_score(h_PD):
     """Below every score; built from data, so that the carry varies over devices as h does."""
-    return jnp.full_like(h_PD[:, 0], -jnp.inf)
+    return jnp.full_like(h_PD[..., 0], -jnp.inf)
 
 
 def _accumulate(carry, score_PW, chunk_WD, inverse_temperature=1.0):
@@ -212,13 +285,15 @@ def _accumulate(carry, score_PW, chunk_WD, inverse_temperature=1.0):
 def _weights(top_P, score_PW, inverse_temperature=1.0):
     """The largest score yet, exponentials below it, and what sums so far are to shrink by."""
     new_top_P = jnp.maximum(top_P, score_PW.max(axis=-1))
-    weight_PW = jnp.exp(inverse_temperature * (score_PW - new_top_P[:, None]))
+    weight_PW = jnp.exp(inverse_temperature * (score_PW - new_top_P[..., None]))
     return new_top_P, weight_PW, jnp.exp(inverse_temperature * (top_P - new_top_P))
 
 
-def _target_scores(h_PD, unembedding_VD, target_P, dtype):
+def _target_scores(h, unembedding_VD, target_P, dtype):
+    """The score of each target: of h [P, D], or of several streams [S, P, D]."""
     target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
-    return (h_PD.astype(dtype).astype(jnp.float32) * target_PD).sum(axis=-1)
+    h = h.astype(dtype).astype(jnp.float32)
+    return (h * target_PD.reshape((1,) * (h.ndim - 2) + target_PD.shape)).sum(axis=-1)
 
 
 def _scores(h: jax.Array, rows_VD: jax.Array, dtype: jnp.dtype) -> jax.Array:

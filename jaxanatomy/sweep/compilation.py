@@ -44,7 +44,7 @@ class Compiler:
         lanes: Lanes,
         batch: TextBatch,
         sizes: Sizes,
-        measures: Mapping[str, programs.Measure],
+        measures: Mapping[str, programs.MeasureFunction],
     ):
         self._config, self._options, self._lanes = config, options, lanes
         self._sizes, self._measures = sizes, measures
@@ -86,11 +86,11 @@ class Compiler:
     def _mix_program(self, variety: None, width: int) -> tuple:
         return programs.mix, (0,), (self._pool, _indices(4, width), self._masks)
 
-    def _read_program(self, variety: tuple[str, int], width: int) -> tuple:
-        name, inputs = variety
+    def _read_program(self, variety: tuple[str, int, int], width: int) -> tuple:
+        name, own, shared = variety
         measure = self._measures[name]
-        function = functools.partial(programs.read, self._config, self._dtype, measure)
-        return function, (), (self._head, self._pool, _indices(inputs, width), self._text)
+        function = functools.partial(programs.read, self._config, self._dtype, measure, own)
+        return function, (), (self._head, self._pool, _indices(own + shared, width), self._text)
 
 
 def text_inputs(batch: TextBatch) -> tuple[np.ndarray, ...]:
@@ -105,8 +105,9 @@ def text_inputs(batch: TextBatch) -> tuple[np.ndarray, ...]:
 
 
 def cast(array: tree.Array, dtype: jnp.dtype) -> tree.Array:
-    """Matrices in the compute dtype; norms stay as they are."""
-    return array.astype(dtype) if array.ndim > 1 and array.dtype != dtype else array
+    """Matrices in the compute dtype, norms in float32, whatever the model was loaded in."""
+    wanted = dtype if array.ndim > 1 else np.dtype(np.float32)
+    return array if array.dtype == wanted else array.astype(wanted)
 
 
 def abstract_block(config: ModelConfig, layer: int, dtype: jnp.dtype) -> tree.Block:

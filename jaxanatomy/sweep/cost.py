@@ -21,7 +21,7 @@ def weight_bytes(sweep: Sweep) -> int:
 def expected_seconds(sweep: Sweep) -> float:
     """Distinct work over a share of the product peak, which is measured now (0.1 s)."""
     lanes = sweep.lanes.count
-    return sweep.flops("nll") / (EFFICIENCY * measure_peak() * lanes)
+    return sweep.flops() / (EFFICIENCY * measure_peak() * lanes)
 
 
 def measure_peak(repeats: int = 8) -> float:
@@ -51,7 +51,7 @@ def describe(sweep: Sweep, text: str) -> str:
         "  layer applications, for each batch of text",
         f"    distinct                       {sweep.distinct_applications:,}",
         f"    with padding                   {sweep.executed_applications:,}",
-        f"  matrix products                  {sweep.flops('nll') / 1e12:,.2f} TFLOP",
+        f"  matrix products                  {sweep.flops() / 1e12:,.2f} TFLOP",
         f"  memory for weights and streams   {megabytes:,.0f} MiB on each of "
         f"{sweep.lanes.count} device(s)",
         f"  expected time                    {format_duration(expected_seconds(sweep))} "

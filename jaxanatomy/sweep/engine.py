@@ -79,8 +79,9 @@ class Sweep:
         first = () if anchor is None else (anchor,)
         starts = range(0, len(variants) or 1, size)  # the anchor alone is a chunk as well
         self.chunks = [(*first, *variants[i : i + size]) for i in starts]
+        beside = [n for n, each in measures.items() if isinstance(each, programs.BesideClean)]
         self.plans = [
-            [Plan(config, part, tuple(measures)) for part in self._parts(chunk)]
+            [Plan(config, part, tuple(measures), beside) for part in self._parts(chunk)]
             for chunk in self.chunks
         ]
         tokens = batches[0].token_RT.size
@@ -94,9 +95,12 @@ class Sweep:
             gates=max(len(plan.gates) for plan in every_plan),
             masks=max(len(plan.masks) for plan in every_plan),
         )
-        every_measure = {**measures, **(tap_measures or {})}
+        functions = {
+            name: each.function if isinstance(each, programs.BesideClean) else each
+            for name, each in {**measures, **(tap_measures or {})}.items()
+        }
         self._compiler = Compiler(
-            config, self.options, self.lanes, batches[0], self._sizes, every_measure
+            config, self.options, self.lanes, batches[0], self._sizes, functions
         )
         self._programs: dict[tuple, Callable] = {}
 
@@ -115,13 +119,13 @@ class Sweep:
         """Memory for streams on each device."""
         return self._sizes.slots * self._batches[0].token_RT.size * self.config.hidden_size * 4
 
-    def flops(self, measure: str) -> int:
+    def flops(self) -> int:
         """Distinct matrix-product work over the whole text; see `Plan.flops`."""
         tokens, predictions = self._batches[0].token_RT.size, len(self._batches[0].predict_P)
         plans = [
             plan for lanes in self.plans for plan in (lanes if self._by_streams else lanes[:1])
         ]
-        return len(self._batches) * sum(plan.flops(tokens, predictions, measure) for plan in plans)
+        return len(self._batches) * sum(plan.flops(tokens, predictions) for plan in plans)
 
     def applications(self, chunk: int) -> int:
         """Layer applications, without padding, that `run(chunk)` reports to `progress`."""
@@ -168,7 +172,8 @@ class Sweep:
           progress: Called now and then with the number of applications just finished.
 
         Returns:
-          For each variant its readings by name, each a list with one value for each batch.
+          For each variant its readings by name, each a list with one value for each batch. A
+          measure that gives a dict is a reading for each of its keys.
         """
         if not self._programs:
             self.compile()
@@ -180,7 +185,10 @@ class Sweep:
             for plan, reads in zip(self.plans[chunk][:lanes], values[:lanes], strict=True):
                 for name, outputs in plan.outputs.items():
                     for reading, index in outputs.items():
-                        readings[name].setdefault(reading, []).append(reads[index])
+                        value = reads[index]
+                        named = value if isinstance(value, dict) else {reading: value}
+                        for key, array in named.items():
+                            readings[name].setdefault(key, []).append(array)
         return readings
 
     @property
@@ -249,7 +257,7 @@ class Sweep:
     def _index(self, call: Call, work: LaneWork) -> np.ndarray:
         """Slots and table rows of one lane, int32 [rows, width]; see `programs`."""
         if call.kind == "read":
-            table = np.zeros((call.variety[1], call.width), np.int32)
+            table = np.zeros((sum(call.variety[1:]), call.width), np.int32)
             rows = work.sources
         else:
             table = np.zeros((3 if call.kind == "apply" else 4, call.width), np.int32)

@@ -23,7 +23,15 @@ from collections.abc import Iterable, Sequence
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.steps import closed_parts
-from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps, Variant
+from jaxanatomy.interventions.variants import (
+    ALL,
+    Edit,
+    Positions,
+    Step,
+    Steps,
+    Variant,
+    baseline_steps,
+)
 
 ROOT = 0
 
@@ -71,10 +79,17 @@ class Gate:
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """One evaluation of a measure on the streams of some nodes."""
+    """One evaluation of a measure on the streams of some nodes.
+
+    Attributes:
+      measure: Its name.
+      nodes: The streams that are its own.
+      shared: The streams that it has in common with all other reads of the measure.
+    """
 
     measure: str
     nodes: tuple[int, ...]
+    shared: tuple[int, ...] = ()
 
 
 OPEN = Gate(frozenset(), False, ALL)
@@ -92,8 +107,16 @@ class Plan:
         measures at its end under their own names, taps under theirs.
     """
 
-    def __init__(self, config: ModelConfig, variants: Iterable[Variant], measures: Sequence[str]):
+    def __init__(
+        self,
+        config: ModelConfig,
+        variants: Iterable[Variant],
+        measures: Sequence[str],
+        beside_clean: Sequence[str] = (),
+    ):
         """Plans variants, each read by all `measures` at its end and by its taps.
+
+        Measures in `beside_clean` read the end of the unedited model as well.
 
         Raises:
           InputError: A layer out of range, an unknown gate, or a name given twice.
@@ -102,11 +125,14 @@ class Plan:
         self.outputs: dict[str, dict[str, int]] = {}
         self._nodes, self._gates = _Table([None]), _Table([OPEN])
         self._masks, self._reads = _Table(), _Table()
+        self._measures = tuple(measures)
+        clean = (self._stream(baseline_steps(config.num_layers)),) if beside_clean else ()
+        shared = {name: clean if name in beside_clean else () for name in measures}
         for variant in variants:
             if variant.name in self.outputs:
                 raise InputError(f"variant names must be unique; {variant.name!r} came twice")
             end = self._stream(variant.steps)
-            outputs = {name: self._reads.index(Read(name, (end,))) for name in measures}
+            outputs = {name: self._reads.index(Read(name, (end,), shared[name])) for name in measures}
             for tap in variant.taps:
                 nodes = tuple(self._stream(steps) for steps in tap.streams)
                 outputs[tap.name] = self._reads.index(Read(tap.measure, nodes))
@@ -121,12 +147,12 @@ class Plan:
         """Distinct layer applications: the work of the plan."""
         return sum(isinstance(node, Apply) for node in self.nodes)
 
-    def flops(self, tokens: int, predictions: int, measure: str) -> int:
+    def flops(self, tokens: int, predictions: int) -> int:
         """Floating-point operations of the matrix products, a product of m, n, k being 2mnk.
 
         Counts the seven matrices of each distinct application and the head of each
-        distinct read of `measure`; not the attention products (a few per cent) and no
-        elementwise work.
+        distinct read at an end; not the attention products (a few per cent), no elementwise
+        work, and not the head of clean streams that measures read beside the others.
         """
         D = self.config.hidden_size
         layers = sum(
@@ -134,7 +160,7 @@ class Plan:
             for node in self.nodes
             if isinstance(node, Apply)
         )
-        heads = sum(read.measure == measure for read in self.reads)
+        heads = sum(read.measure in self._measures for read in self.reads)
         return layers + heads * 2 * predictions * D * self.config.vocab_size
 
     def _stream(self, steps: Steps) -> int:

@@ -8,6 +8,7 @@ Text arrays are arguments of every program, never constants that a program close
 that one compiled program serves all batches of a text.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,7 +51,22 @@ class Context(NamedTuple):
     text: TextArrays
 
 
-Measure = Callable[[tuple[jax.Array, ...], Context], Any]
+MeasureFunction = Callable[[tuple[jax.Array, ...], Context], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class BesideClean:
+    """A measure of the end of each variant beside the end of the unedited model.
+
+    Attributes:
+      function: Takes `(x_CRTD, clean_1RTD)`: the clean stream comes once for all C.
+    """
+
+    function: MeasureFunction
+
+
+# What a measure gives has leaves [C, ...]; the entries of a dict are readings of their own.
+Measure = MeasureFunction | BesideClean
 
 
 def prepare(
@@ -137,14 +153,21 @@ def mix(pool_XRTD: jax.Array, index_4C: jax.Array, masks: jax.Array) -> jax.Arra
 def read(
     config: ModelConfig,
     dtype: jnp.dtype,
-    measure: Measure,
+    measure: MeasureFunction,
+    num_own: int,
     head: tree.Params,
     pool_XRTD: jax.Array,
     index_KC: jax.Array,
     text: TextArrays,
 ) -> Any:
-    """A measure of C tuples of K streams; each leaf of the result is [C, ...]."""
-    streams = tuple(pool_XRTD[source_C] for source_C in index_KC)
+    """A measure of C tuples of K streams; each leaf of the result is [C, ...].
+
+    The first `num_own` streams of each tuple are its own, [C, R, T, D]; the others are the
+    same for all, [1, R, T, D].
+    """
+    own = tuple(pool_XRTD[source_C] for source_C in index_KC[:num_own])
+    shared = tuple(pool_XRTD[source_C[:1]] for source_C in index_KC[num_own:])
+    streams = own + shared
     return measure(streams, Context(config, dtype, head, text))
 
 

@@ -17,7 +17,7 @@ layers are the same weights on all lanes, edited ones are each lane's own.
 import collections
 import dataclasses
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from jaxanatomy.config import LayerShape
 from jaxanatomy.interventions.variants import Edit
@@ -34,7 +34,8 @@ class LaneWork:
 
     Attributes:
       weights: (layer, edit) of an apply call, else None.
-      sources: For each input stream, the slots it is read from.
+      sources: For each input stream, the slots it is read from; one slot for a stream that
+        all reads of the call share.
       destinations: The slots written to; empty for a read.
       rows: For each stream the gate (apply), the mask (mix) or the read's index.
     """
@@ -51,7 +52,8 @@ class Call:
 
     Attributes:
       kind: "apply", "mix" or "read".
-      variety: Which program of the kind: a `LayerShape`, None, or (measure, inputs).
+      variety: Which program of the kind: a `LayerShape`, None, or (measure, number of streams
+        that each read has for itself, number of those that all of them share).
       width: Streams that the program takes.
       lanes: The work of each lane, at most `width` streams each.
     """
@@ -91,7 +93,8 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
     Args:
       plans: One plan for each lane.
       widths: The widths that programs are compiled for; 1 among them.
-      slots: Streams to keep at most; exceeded only if a single path needs more.
+      slots: Streams to keep at most; exceeded only if a single path needs more, or if reads
+        share a stream: the nodes that lead to it are kept besides, until they are used up.
     """
     if min(widths) != 1:
         raise ValueError(f"widths must include 1; got {tuple(widths)}")
@@ -136,14 +139,15 @@ class _Lane:
             for parent in set(parents(node)):
                 self.children[parent].append(index)
         for index, read in enumerate(plan.reads):
-            for node in set(read.nodes):
+            for node in {*read.nodes, *read.shared}:
                 self.readers[node].append(index)
         self.height = [0] * len(nodes)
         for index in reversed(range(len(nodes))):
             self.height[index] = max((self.height[c] + 1 for c in self.children[index]), default=0)
         self.uses = [len(c) + len(r) for c, r in zip(self.children, self.readers, strict=True)]
         self.waiting = [len(set(parents(node))) for node in nodes]
-        self.reads_waiting = [len(set(read.nodes)) for read in plan.reads]
+        self.reads_waiting = [len({*read.nodes, *read.shared}) for read in plan.reads]
+        self.awaited = _ancestors(plan, (node for read in plan.reads for node in read.shared))
         self.ready: dict[_Key, list[int]] = collections.defaultdict(list)
         self.slot, self.free, self.top = {ROOT: 0}, [], 1
         self.frozen = False
@@ -192,11 +196,13 @@ class _Lane:
         return LaneWork(key.weights, sources, destinations, rows)
 
     def _run_reads(self, batch: list[int]) -> LaneWork:
-        inputs = [self.plan.reads[index].nodes for index in batch]
-        sources = tuple(tuple(self.slot[n] for n in column) for column in zip(*inputs, strict=True))
-        for nodes in inputs:
-            self._release(nodes)
-        return LaneWork(None, sources, (), tuple(batch))
+        reads = [self.plan.reads[index] for index in batch]
+        columns = zip(*(read.nodes for read in reads), strict=True)
+        sources = [tuple(self.slot[node] for node in column) for column in columns]
+        sources += [(self.slot[node],) for node in reads[0].shared]
+        for read in reads:
+            self._release((*read.nodes, *read.shared))
+        return LaneWork(None, tuple(sources), (), tuple(batch))
 
     def _release(self, nodes: Sequence[int]) -> None:
         for node in set(nodes):
@@ -213,8 +219,11 @@ class _Lane:
         return self.slot[node]
 
     def _forks(self, node: int) -> bool:
-        """Whether the parent's slot stays taken after this node has run."""
-        return self.uses[self.plan.nodes[node].parent] > 1
+        """Whether the parent's slot stays taken after this node has run.
+
+        What reads wait for runs all the same: they would keep all finished streams alive.
+        """
+        return node not in self.awaited and self.uses[self.plan.nodes[node].parent] > 1
 
     def _finish(self, node: int) -> None:
         for child in self.children[node]:
@@ -225,7 +234,8 @@ class _Lane:
             self.reads_waiting[index] -= 1
             if self.reads_waiting[index] == 0:
                 read = self.plan.reads[index]
-                self.ready[_Key("read", (read.measure, len(read.nodes)))].append(index)
+                variety = (read.measure, len(read.nodes), len(read.shared))
+                self.ready[_Key("read", variety)].append(index)
 
     def _key(self, index: int) -> _Key:
         node = self.plan.nodes[index]
@@ -277,6 +287,17 @@ def split(count: int, widths: tuple[int, ...], overhead: float = CALL_OVERHEAD) 
         rest = split(count - width, widths, overhead) if count > width else ()
         options.append(tuple(sorted((width, *rest), reverse=True)))
     return min(options, key=lambda option: sum(option) + overhead * len(option))
+
+
+def _ancestors(plan: Plan, nodes: Iterable[int]) -> frozenset[int]:
+    """The nodes, and all that they are computed from."""
+    found, open_nodes = set(), list(nodes)
+    while open_nodes:
+        node = open_nodes.pop()
+        if node not in found:
+            found.add(node)
+            open_nodes += parents(plan.nodes[node])
+    return frozenset(found)
 
 
 def _row(node: Apply | Mix) -> int:

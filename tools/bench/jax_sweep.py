@@ -39,7 +39,7 @@ def open_sweep(folder):
     sweep.place(checkpoint.params)
     return {
         "map": lambda: jaxanatomy_map(sweep, batches),
-        "work": lambda: sweep.flops("nll"),
+        "work": lambda: sweep.flops(),
         "product": open_product(),
     }
 
