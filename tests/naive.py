@@ -122,6 +122,25 @@ def naive_stream(config: ModelConfig, params, steps, batch: TextBatch) -> np.nda
     return x
 
 
+def naive_kl(config: ModelConfig, params, steps, batch: TextBatch) -> np.ndarray:
+    """KL(unedited model || variant) at each prediction, summed over whole logits in float64."""
+    unedited = [Step(layer) for layer in range(config.num_layers)]
+    log_p_PV, log_q_PV = (
+        log_softmax(model.logits(config, params, naive_stream(config, params, each, batch)), batch)
+        for each in (unedited, steps)
+    )
+    # Each term is 0 or above, so that a small sum keeps its digits.
+    ratio_PV = log_q_PV - log_p_PV
+    return (np.exp(log_p_PV) * (np.expm1(ratio_PV) - ratio_PV)).sum(axis=1)
+
+
+def log_softmax(scores, batch: TextBatch) -> np.ndarray:
+    """Of the scores at predicted positions, float64 [P, V]."""
+    score_PV = np.asarray(scores, np.float64).reshape(-1, scores.shape[-1])[batch.predict_P]
+    score_PV = score_PV - score_PV.max(axis=1, keepdims=True)
+    return score_PV - np.log(np.exp(score_PV).sum(axis=1, keepdims=True))
+
+
 def naive_nll(config: ModelConfig, params, steps, batch: TextBatch) -> np.ndarray:
     """Loss of each prediction from whole logits."""
     x = naive_stream(config, params, steps, batch)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from naive import CONFIG, naive_nll, random_params
+from naive import CONFIG, naive_kl, naive_nll, random_params
 
 from jaxanatomy import runs
 from jaxanatomy.data.text import Text
@@ -16,6 +16,7 @@ from jaxanatomy.interventions.variants import Step, Variant, baseline, baseline_
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.statistics import sampling_units
 from jaxanatomy.study import Part, Study, StudySettings, by_departure, tokenise
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Checkpoint, Source
@@ -72,6 +73,12 @@ def test_rows_are_those_of_a_naive_loop(finished):
             expected = naive_nll(CONFIG, PARAMS, variant.steps, batch).sum(dtype=np.float64)
             row = rows.pop((text.name, variant.name))
             assert row["nll"] == pytest.approx(expected, rel=1e-5)
+            kl_P = naive_kl(CONFIG, PARAMS, variant.steps, batch)
+            assert row["kl"] == pytest.approx(kl_P.mean(), rel=1e-5, abs=1e-9)
+            unit_P = sampling_units(batch.document_P)
+            assert row["unit_kl"] == pytest.approx(np.bincount(unit_P, kl_P), rel=1e-5, abs=1e-8)
+            assert len(row["unit_kl"]) == len(row["unit_nll"])
+            assert row["kl_ci95"][0] <= row["kl"] <= row["kl_ci95"][1]
             assert row["ppl"] == pytest.approx(np.exp(expected / len(batch.predict_P)), rel=1e-4)
     assert not rows
 

@@ -9,7 +9,8 @@ from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE, Variant
 from jaxanatomy.measures.importance import importance_rows
-from jaxanatomy.measures.losses import Row
+from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.statistics import Estimate, ratio_intervals, sampling_units
 from jaxanatomy.sweep import Readings
 
 
@@ -32,12 +33,14 @@ def rows_of_readings(
         fields that all experiments share.
 
     Returns:
-      Rows; readings other than `nll` stand in them under their own names, averaged over
-      the predictions of the text.
+      Rows, with the fields of `kl_fields` where the KL was read. Readings other than `nll`
+      and `kl` stand in them under their own names, averaged over the predictions of the text.
     """
-    nll = {}
+    nll, kl = {}, {}
     for name in dict.fromkeys([BASELINE, *(variant.name for variant in variants)]):
         nll[name], document_P, first_P = gather_predictions(batches, readings[name]["nll"])
+        if "kl" in readings[name]:
+            kl[name], _, _ = gather_predictions(batches, readings[name]["kl"])
     rows = make(
         nll,
         variants,
@@ -46,14 +49,43 @@ def rows_of_readings(
         first_P=first_P,
         text=text,
     )
+    unit_P = sampling_units(document_P)
     for row, variant in zip(rows, variants, strict=True):
+        if variant.name in kl:
+            row |= kl_fields(kl[variant.name], unit_P)
+            if row["kl"] is None:
+                row.setdefault("reason", "the KL to the unchanged model is not finite")
         for name, values in readings[variant.name].items():
-            if name == "nll":
+            if name in ("nll", "kl"):
                 continue
             if name in row:
                 raise InputError(f"a measure may not be called {name!r}, a field of every row")
             row[name] = _average(name, values, batches)
     return rows
+
+
+def kl_fields(kl_P: np.ndarray, unit_P: np.ndarray) -> Row:
+    """The second reading of a variant: how far its predictions are from the unchanged model's.
+
+    A KL is 0 only for the unchanged model and rises with any change, whether or not the text
+    happens to like it.
+
+    Args:
+      kl_P: KL(unchanged model || variant) at each predicted token, in nats.
+      unit_P: The unit of each; see `sampling_units`.
+
+    Returns:
+      `kl`, the mean over tokens; `kl_ci95`, its 95 % interval over units
+      (`ratio_intervals`), cut at 0; `unit_kl`, the sum of each unit. What is not finite is None.
+    """
+    sums_U = np.bincount(unit_P, weights=kl_P.astype(np.float64))
+    (found,) = ratio_intervals(sums_U[None], np.bincount(unit_P))
+    mean = Estimate(*map(float, found)).map(lambda value: np.maximum(value, 0.0))
+    return {
+        "kl": finite(mean.value),
+        "kl_ci95": mean.ends,
+        "unit_kl": [finite(value) for value in sums_U],
+    }
 
 
 def _average(name: str, values: Sequence[Any], batches: Sequence[TextBatch]) -> float:

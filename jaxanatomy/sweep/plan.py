@@ -132,7 +132,9 @@ class Plan:
             if variant.name in self.outputs:
                 raise InputError(f"variant names must be unique; {variant.name!r} came twice")
             end = self._stream(variant.steps)
-            outputs = {name: self._reads.index(Read(name, (end,), shared[name])) for name in measures}
+            outputs = {
+                name: self._reads.index(Read(name, (end,), shared[name])) for name in measures
+            }
             for tap in variant.taps:
                 nodes = tuple(self._stream(steps) for steps in tap.streams)
                 outputs[tap.name] = self._reads.index(Read(tap.measure, nodes))

@@ -17,7 +17,7 @@ from jaxanatomy.interventions.variants import (
     baseline,
     baseline_steps,
 )
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 
@@ -41,9 +41,7 @@ def variants(num_layers):
 
 
 def run(config, listed, batches, options):
-    sweep = Sweep(
-        config, listed, batches, {"nll": nll}, options, anchor=baseline(config.num_layers)
-    )
+    sweep = Sweep(config, listed, batches, LOSSES, options, anchor=baseline(config.num_layers))
     sweep.place(random_params(config))
     readings, reported = {}, []
     for chunk in range(len(sweep.chunks)):
@@ -55,9 +53,10 @@ def run(config, listed, batches, options):
 def deviation(readings, expected):
     assert list(readings) == list(expected)
     return max(
-        float(np.abs(got - want).max() / np.abs(want).max())
+        float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-3))
         for name in expected
-        for got, want in zip(readings[name]["nll"], expected[name]["nll"], strict=True)
+        for reading in ("nll", "kl")
+        for got, want in zip(readings[name][reading], expected[name][reading], strict=True)
     )
 
 

@@ -11,6 +11,7 @@ from naive import (
     average,
     double,
     edited,
+    naive_kl,
     naive_nll,
     naive_stream,
     random_params,
@@ -32,7 +33,7 @@ from jaxanatomy.interventions.variants import (
     baseline_steps,
     up_to,
 )
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.nll import LOSSES, nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 L = CONFIG.num_layers
@@ -80,8 +81,8 @@ VARIANTS = {
 }
 
 
-def run(config, params, variants, batches, options=None, **kwargs):
-    sweep = Sweep(config, variants, batches, {"nll": nll}, options, **kwargs)
+def run(config, params, variants, batches, options=None, measures=None, **kwargs):
+    sweep = Sweep(config, variants, batches, measures or {"nll": nll}, options, **kwargs)
     sweep.place(params)
     readings = {}
     for chunk in range(len(sweep.chunks)):
@@ -100,6 +101,47 @@ def test_sweep_equals_naive_loop(all_at_once, name):
     _, readings = all_at_once
     expected = naive_nll(CONFIG, PARAMS, VARIANTS[name], TEXT)
     np.testing.assert_allclose(readings[name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def beside_clean():
+    variants = [Variant(name, steps) for name, steps in VARIANTS.items()]
+    return run(CONFIG, PARAMS, variants, [TEXT], SweepOptions(widths=(4, 2, 1)), LOSSES)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_kl_to_the_unchanged_model_equals_that_of_whole_logits(all_at_once, beside_clean, name):
+    _, readings = beside_clean
+    assert set(readings[name]) == {"nll", "kl"}
+    expected = naive_kl(CONFIG, PARAMS, VARIANTS[name], TEXT)
+    np.testing.assert_allclose(readings[name]["kl"][0], expected, rtol=1e-5, atol=1e-6)
+    assert (expected.max() > 1e-3) == (name != "baseline")
+    alone = all_at_once[1][name]["nll"][0]
+    np.testing.assert_allclose(readings[name]["nll"][0], alone, rtol=1e-6, atol=1e-6)
+
+
+def test_what_does_not_change_the_model_has_no_kl_at_all(beside_clean):
+    assert np.array_equal(beside_clean[1]["baseline"]["kl"][0], np.zeros(len(TEXT.predict_P)))
+    variants = [Variant("neutral", replaced(BASE, edited(2, lambda own: own, ())))]
+    for widths in ((1,), (3, 1)):
+        _, readings = run(CONFIG, PARAMS, variants, [TEXT], SweepOptions(widths=widths), LOSSES)
+        assert np.array_equal(readings["neutral"]["kl"][0], np.zeros(len(TEXT.predict_P)))
+
+
+def test_the_clean_stream_is_no_work_where_it_runs_anyway(beside_clean, all_at_once):
+    assert beside_clean[0].distinct_applications == all_at_once[0].distinct_applications
+
+
+def test_kl_does_not_depend_on_chunks_slots_and_rows():
+    batches = [text(rows=3, seed=1), text(rows=3, seed=2)]
+    names = ["skip", "early exit", "edit at first", "edit and gate", "reverse"]
+    variants = [Variant(name, VARIANTS[name]) for name in names]
+    for options in (SweepOptions(widths=(2, 1), chunk_size=2), SweepOptions(widths=(1,))):
+        _, readings = run(CONFIG, PARAMS, variants, batches, options, LOSSES)
+        for name in names:
+            for batch, kl_P in zip(batches, readings[name]["kl"], strict=True):
+                expected = naive_kl(CONFIG, PARAMS, VARIANTS[name], batch)
+                np.testing.assert_allclose(kl_P, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_no_two_kinds_of_variant_agree_by_accident(all_at_once):

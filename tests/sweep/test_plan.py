@@ -84,6 +84,16 @@ def test_taps_read_streams_inside_the_network_without_new_work():
     ]
 
 
+def test_a_measure_beside_the_clean_stream_shares_one_end():
+    variants = [Variant(f"v/{i}", replaced(BASE, edited(i, double, ()))) for i in range(L)]
+    alone, beside = (Plan(CONFIG, variants, ["nll"], names) for names in ([], ["nll"]))
+    assert {read.shared for read in alone.reads} == {()}
+    ((clean,),) = {read.shared for read in beside.reads}
+    assert beside.nodes[clean].edit is None
+    assert beside.nodes[clean].layer == L - 1
+    assert beside.applications == alone.applications + 1  # the clean model's last layer
+
+
 def test_flops_are_those_of_the_products_counted_by_hand():
     D, d, H, K, F, V = 16, 4, 4, 2, 24, 101
     matrices = D * H * d * 2 + D * K * d * 2 + 3 * D * F

@@ -41,12 +41,13 @@ def replay(plan: Plan, calls, lane: int) -> tuple[set[int], list[int]]:
     for call in calls:
         work = call.lanes[lane]
         assert len(work.rows) <= call.width
-        inputs = [
-            tuple(pool[slot] for slot in column) for column in zip(*work.sources, strict=True)
-        ]
+        own = call.variety[1] if call.kind == "read" else len(work.sources)
+        columns = zip(*work.sources[:own], strict=True)
+        inputs = [tuple(pool[slot] for slot in column) for column in columns]
+        shared = tuple(pool[slot] for (slot,) in work.sources[own:])
         if call.kind == "read":
             for nodes, index in zip(inputs, work.rows, strict=True):
-                assert plan.reads[index].nodes == nodes
+                assert (plan.reads[index].nodes, plan.reads[index].shared) == (nodes, shared)
                 reads.append(index)
             continue
         outputs = []
@@ -63,9 +64,11 @@ def replay(plan: Plan, calls, lane: int) -> tuple[set[int], list[int]]:
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("slots", [4, 8, 10**6])
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_every_node_and_read_runs_exactly_once(widths, slots, lanes):
+@pytest.mark.parametrize("beside", [[], ["losses"]])
+def test_every_node_and_read_runs_exactly_once(widths, slots, lanes, beside):
     variants = random_variants(24, seed=slots + lanes)
-    plans = [Plan(CONFIG, variants[lane::lanes], ["nll"]) for lane in range(lanes)]
+    names = ["nll", *beside]
+    plans = [Plan(CONFIG, variants[lane::lanes], names, beside) for lane in range(lanes)]
     result = schedule(plans, widths, slots)
     for lane, plan in enumerate(plans):
         done, reads = replay(plan, result.calls, lane)
@@ -88,6 +91,18 @@ def test_few_slots_bound_the_memory_of_many_variants():
     assert unbounded.slots > 8
     assert bounded.slots <= 8
     assert bounded.distinct == unbounded.distinct
+
+
+def test_what_reads_wait_for_goes_ahead_when_slots_are_few():
+    variants = [
+        Variant(f"v{i}{k}", replaced(BASE, edited(i, double, (k,))))
+        for i in range(L)
+        for k in range(6)
+    ]
+    plan = Plan(CONFIG, variants, ["losses"], ["losses"])
+    assert schedule([plan], (2, 1), 10**6).slots > 16
+    # The clean path, L + 1 nodes, and what else there is room for.
+    assert schedule([plan], (2, 1), 6).slots <= 6 + 2 + L
 
 
 def test_streams_that_need_the_same_clean_layer_go_together():
