@@ -2,7 +2,7 @@
 
     python -m experiments.importance --config=configs/importance.py --workdir=runs/atlas
 
-All cells of the protocol (1,319 variants) on the ten sentences, and the map of the
+All cells of the protocol (1,499 variants) on the ten sentences, and the map of the
 neighbour means on `paragraphs`. The quick map (29 variants, ten sentences):
 
     python -m experiments.importance --config=configs/importance.py:quick --workdir=runs/quick
@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.scopes = ()  # none: the whole layer
     config.positions = ()  # none: all
     config.layers = ()  # 0,3,5-8; none: all
+    config.draws = 4  # of each control that is random: matched noise, permuted rows
 
     config.packing = config_fields.packing()
 

@@ -81,9 +81,10 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
             config.scopes or None,
             config.positions or None,
             config.layers or None,
+            config.draws,
         )
     elif config.cells == "protocol":
-        first, others = cells.protocol_cells(source.config), main_map
+        first, others = cells.protocol_cells(source.config, config.draws), main_map
     else:
         first = others = main_map
     settings = StudySettings(

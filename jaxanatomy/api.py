@@ -79,13 +79,15 @@ def ablations(
     scopes: Sequence[str] | None = None,
     positions: Sequence[str | Positions] | None = None,
     layers: str | Iterable[int | str] | None = None,
+    draws: int = cells.DRAWS,
 ) -> list[Variant]:
     """The baseline, and one variant for each intervention, scope, choice of positions, layer.
 
-    By default the neighbour mean of every whole layer. See
+    By default the neighbour mean of every whole layer; what is random (matched_noise,
+    permuted_rows) is drawn `draws` times. See
     `jaxanatomy.interventions.cells.ablations`; `layers` may be a text, "0-12".
     """
-    return cells.ablations(model.config, interventions, scopes, positions, layers)
+    return cells.ablations(model.config, interventions, scopes, positions, layers, draws)
 
 
 def strategies(

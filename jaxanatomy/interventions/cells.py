@@ -18,6 +18,7 @@ from jaxanatomy.interventions.variants import (
 from jaxanatomy.ranges import parse_layers
 
 Names = Sequence[str | Intervention]
+DRAWS = 4  # of each intervention that is random
 
 
 def ablations(
@@ -26,6 +27,7 @@ def ablations(
     scopes: Sequence[str] | None = None,
     positions: Sequence[str | Positions] | None = None,
     layers: str | Iterable[int | str] | None = None,
+    draws: int = DRAWS,
 ) -> list[Variant]:
     """The baseline, and each intervention on each scope, at each choice of positions and layer.
 
@@ -38,9 +40,12 @@ def ablations(
       layers: Layers to change, one per variant: [3, 5], "0-12", [0, "5-8"]; default: all. An
         intervention is left out at layers where it does not exist (copy_previous at layer
         0), a head at layers that have fewer heads.
+      draws: Of an intervention that is random (matched_noise, permuted_rows); one that names
+        its draw, as matched_noise#2, has that alone.
 
     Returns:
-      Variants with unique names, the baseline first.
+      Variants with unique names, the baseline first. One is called
+      INTERVENTION[#DRAW]/SCOPE[@POSITIONS]/LAYER; draw 0 is not named.
 
     Raises:
       InputError: an unknown name, a layer out of range, anything named twice, an
@@ -53,7 +58,7 @@ def ablations(
     places = [_choose_positions(p) for p in _listed("positions", positions, ("all",))]
     numbers = parse_layers(layers, config.num_layers)
     variants = [baseline(config.num_layers)]
-    for intervention in chosen:
+    for intervention in _every_draw(chosen, draws):
         cells = [
             _cell(config, intervention, scope, place, layer)
             for scope in scope_names
@@ -84,8 +89,10 @@ def main_map(config: ModelConfig, boundary: bool = False) -> list[Variant]:
     return [variant for variant in variants if boundary or not variant.labels.get("boundary")]
 
 
-def protocol_cells(config: ModelConfig) -> list[Variant]:
+def protocol_cells(config: ModelConfig, draws: int = DRAWS) -> list[Variant]:
     """The full importance protocol: the map, its controls, and its parts.
+
+    Controls that are random come in several `draws`.
 
     The whole layer under all nine interventions; neighbour_mean and zero of the layer at
     the first token alone and at the others alone; attention and MLP under both, zero also
@@ -105,8 +112,15 @@ def protocol_cells(config: ModelConfig) -> list[Variant]:
     )
     variants = [baseline(config.num_layers)]
     for interventions, scope_names, places in groups:
-        variants += ablations(config, interventions, scope_names, places)[1:]
+        variants += ablations(config, interventions, scope_names, places, draws=draws)[1:]
     return variants
+
+
+def _every_draw(chosen: Sequence[Intervention], draws: int) -> list[Intervention]:
+    """What is random in all its draws, unless one is named."""
+    if draws < 1:
+        raise InputError(f"draws must be a whole number above 0; got {draws}; {DRAWS} is usual")
+    return [drawn for each in chosen for drawn in ((each,) if each.draw else each.drawn(draws))]
 
 
 def _cell(
@@ -117,13 +131,14 @@ def _cell(
     changed = apply_at(intervention, config, layer, scope, positions)
     part = scope if positions.name == "all" else f"{scope}@{positions.name}"
     return Variant(
-        name=f"{intervention.name}/{part}/{layer}",
+        name=f"{intervention.full_name}/{part}/{layer}",
         steps=(*steps[:layer], *changed, *steps[layer + 1 :]),
         labels={
             "intervention": intervention.name,
             "scope": scope,
             "positions": positions.name,
             "layer": layer,
+            "draw": None if intervention.seed is None else intervention.draw,
             "boundary": intervention.is_boundary(config.num_layers, layer),
         },
     )

@@ -34,6 +34,10 @@ class Intervention:
         intervention is absent there, as it is where no source exists.
       components: The components that it may replace.
       arguments: Maps (config, layer) to keyword arguments of the function.
+      seed: Of an intervention that draws random numbers: draw k at layer l is that of
+        `numpy.random.default_rng((seed + l, k))`, and its function gets `(seed + l, k)` as
+        `seed`. Draw 0 is that of `default_rng(seed + l)`.
+      draw: Which draw; stands in the name of a variant when it is not 0.
       on_host: The function works on NumPy arrays.
       steps: Instead of a function: maps (config, layer, scope, positions) to the steps
         that stand for the changed layer, where these are not simply an edit.
@@ -46,8 +50,28 @@ class Intervention:
     at_ends: bool = False
     components: tuple[str, ...] = tree.MATRICES
     arguments: Callable[[ModelConfig, int], Arguments] = no_arguments
+    seed: int | None = None
+    draw: int = 0
     on_host: bool = False
     steps: Callable[[ModelConfig, int, str, Positions], Steps] | None = None
+
+    @property
+    def full_name(self) -> str:
+        """The name with the draw: "matched_noise", "matched_noise#1"."""
+        return f"{self.name}#{self.draw}" if self.draw else self.name
+
+    def arguments_at(self, config: ModelConfig, layer: int) -> Arguments:
+        """Keyword arguments of the function at `layer`."""
+        arguments = self.arguments(config, layer)
+        if self.seed is None:
+            return arguments
+        return {**arguments, "seed": (self.seed + layer, self.draw)}
+
+    def drawn(self, draws: int) -> "tuple[Intervention, ...]":
+        """Draws 0 .. `draws` - 1; itself alone where nothing is drawn."""
+        if self.seed is None:
+            return (self,)
+        return tuple(dataclasses.replace(self, draw=draw) for draw in range(draws))
 
     def sources_at(self, num_layers: int, layer: int) -> tuple[int, ...]:
         """The layers that it reads at `layer`."""
@@ -87,6 +111,7 @@ def custom(
     at_ends: bool = False,
     components: tuple[str, ...] = tree.MATRICES,
     on_host: bool = False,
+    seed: int | None = None,
 ) -> Intervention:
     """An intervention of one's own from a plain function on blocks.
 
@@ -100,6 +125,8 @@ def custom(
       at_ends: See `Intervention`.
       components: What may be replaced; a scope narrows it further.
       on_host: The function wants NumPy arrays.
+      seed: For a function that draws: it gets `seed=(seed + layer, draw)` for
+        `numpy.random.default_rng`, and is measured in several draws.
 
     Raises:
       InputError: a name that cannot stand in a variant's name, or a source that is not
@@ -126,6 +153,7 @@ def custom(
         at_ends=at_ends,
         components=components,
         on_host=on_host,
+        seed=seed,
     )
 
 
@@ -152,7 +180,7 @@ def apply_at(
         function=intervention.function,
         sources=sources,
         scope=_scope_of(intervention, scope),
-        arguments=tuple(sorted(intervention.arguments(config, layer).items())),
+        arguments=tuple(sorted(intervention.arguments_at(config, layer).items())),
         on_host=intervention.on_host,
     )
     return (Step(layer, edit=edit, positions=positions),)

@@ -8,7 +8,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Edit, Step
 
 
-def matched_noise(own: tree.Block, *, seed: int) -> tree.Block:
+def matched_noise(own: tree.Block, *, seed: int | tuple[int, ...]) -> tree.Block:
     """Each matrix drawn anew from a Gaussian with its own mean and population std.
 
     A control of the neighbour mean (not in AH): what a layer of the right scale does
@@ -18,7 +18,8 @@ def matched_noise(own: tree.Block, *, seed: int) -> tree.Block:
 
     Args:
       own: The layer's own block.
-      seed: Seed of `numpy.random.default_rng`; the protocol takes 10000 + l.
+      seed: Seed of `numpy.random.default_rng`; the protocol takes (10000 + l, draw), which
+        for draw 0 is the same as 10000 + l.
     """
     generator = np.random.default_rng(seed)
     return tree.replace(

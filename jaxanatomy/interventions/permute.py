@@ -5,7 +5,7 @@ import numpy as np
 from jaxanatomy import tree
 
 
-def permuted_rows(own: tree.Block, *, seed: int) -> tree.Block:
+def permuted_rows(own: tree.Block, *, seed: int | tuple[int, ...]) -> tree.Block:
     """Each matrix's output rows, which are the columns of an (in, out) kernel, permuted.
 
     A control of the neighbour mean (not in AH): every value, norm and singular value of
@@ -14,7 +14,8 @@ def permuted_rows(own: tree.Block, *, seed: int) -> tree.Block:
 
     Args:
       own: The layer's own block.
-      seed: Seed of `numpy.random.default_rng`; the protocol takes 20000 + l.
+      seed: Seed of `numpy.random.default_rng`; the protocol takes (20000 + l, draw), which
+        for draw 0 is the same as 20000 + l.
     """
     generator = np.random.default_rng(seed)
     return tree.replace(

@@ -1,5 +1,6 @@
 """Every intervention by its name: the place where a new one is entered."""
 
+import dataclasses
 import re
 
 from jaxanatomy import tree
@@ -17,16 +18,6 @@ from jaxanatomy.interventions.zero import zero_steps
 def _head_dim(config: ModelConfig, layer: int) -> Arguments:
     del layer
     return {"head_dim": config.head_dim}
-
-
-def _noise_seed(config: ModelConfig, layer: int) -> Arguments:
-    del config
-    return {"seed": 10_000 + layer}
-
-
-def _permutation_seed(config: ModelConfig, layer: int) -> Arguments:
-    del config
-    return {"seed": 20_000 + layer}
 
 
 _BOTH = {"sources": (-1, 1), "at_ends": True}
@@ -61,14 +52,14 @@ _ALL = (
         "matched_noise",
         "Gaussian noise with each matrix's mean and standard deviation",
         matched_noise,
-        arguments=_noise_seed,
+        seed=10_000,
         on_host=True,
     ),
     Intervention(
         "permuted_rows",
         "each matrix's output rows in random order",
         permuted_rows,
-        arguments=_permutation_seed,
+        seed=20_000,
         on_host=True,
     ),
 )
@@ -95,14 +86,16 @@ def scaled(alpha: float, *, output_only: bool = False) -> Intervention:
 def choose_intervention(intervention: str | Intervention) -> Intervention:
     """The intervention of a name: those of `INTERVENTIONS`, scale_ALPHA, scale_output_ALPHA.
 
-    An `Intervention` of the user's own passes as it is.
+    One that draws may name its draw: "matched_noise#2". An `Intervention` of the user's own
+    passes as it is.
 
     Raises:
-      InputError: no such name (the message has the closest one), or an intervention of
-        one's own under a name that is taken.
+      InputError: no such name (the message has the closest one), a draw of what is not
+        drawn, or an intervention of one's own under a name that is taken.
     """
     if isinstance(intervention, Intervention):
-        if INTERVENTIONS.get(intervention.name, intervention) != intervention:
+        own = dataclasses.replace(intervention, draw=0)
+        if INTERVENTIONS.get(intervention.name, own) != own:
             raise InputError(
                 f"the name {intervention.name!r} belongs to a built-in intervention; "
                 "give your own another name"
@@ -111,8 +104,18 @@ def choose_intervention(intervention: str | Intervention) -> Intervention:
     match = re.fullmatch(rf"scale(_output)?_({_NUMBER})", str(intervention))
     if match:
         return scaled(float(match.group(2)), output_only=bool(match.group(1)))
-    known = choose("intervention", intervention, [*INTERVENTIONS, "scale_0.9", "scale_output_0.9"])
-    return INTERVENTIONS[known]
+    name, mark, draw = str(intervention).partition("#")
+    known = choose("intervention", name, [*INTERVENTIONS, "scale_0.9", "scale_output_0.9"])
+    found = INTERVENTIONS[known]
+    if not mark:
+        return found
+    if found.seed is None or not re.fullmatch(r"[1-9]\d{0,3}", draw):
+        drawn = ", ".join(i.name for i in _ALL if i.seed is not None)
+        raise InputError(
+            f"a draw is named as matched_noise#2, a number from 1 after what draws ({drawn}); "
+            f"got {intervention!r}"
+        )
+    return dataclasses.replace(found, draw=int(draw))
 
 
 def describe_interventions() -> list[tuple[str, str]]:
@@ -120,6 +123,7 @@ def describe_interventions() -> list[tuple[str, str]]:
     lines = [(i.name, f"{i.help} ({i.where()})") for i in INTERVENTIONS.values()]
     return [
         *lines,
+        ("NAME#DRAW", "another draw of what is random, for example matched_noise#2"),
         ("scale_ALPHA", "all seven matrices times ALPHA, for example scale_0.9 (every layer)"),
         ("scale_output_ALPHA", "o_proj and down_proj times ALPHA (every layer)"),
     ]

@@ -11,7 +11,7 @@ from jaxanatomy.measures.losses import Row, degradation, loss_rows
 
 CATEGORIES = ("redundant", "minor", "important", "critical")
 THRESHOLDS_PERCENT = (10.0, 30.0, 100.0)
-LABELS = ("intervention", "scope", "positions", "layer")
+LABELS = ("intervention", "scope", "positions", "layer", "draw")
 
 
 def categorise(degradation: float | None) -> str | None:

@@ -44,7 +44,7 @@ class Compiler:
         lanes: Lanes,
         batch: TextBatch,
         sizes: Sizes,
-        measures: Mapping[str, programs.MeasureFunction],
+        measures: Mapping[str, programs.Measure],
     ):
         self._config, self._options, self._lanes = config, options, lanes
         self._sizes, self._measures = sizes, measures
@@ -89,6 +89,8 @@ class Compiler:
     def _read_program(self, variety: tuple[str, int, int], width: int) -> tuple:
         name, own, shared = variety
         measure = self._measures[name]
+        if isinstance(measure, programs.BesideClean):
+            measure = measure.function
         function = functools.partial(programs.read, self._config, self._dtype, measure, own)
         return function, (), (self._head, self._pool, _indices(own + shared, width), self._text)
 

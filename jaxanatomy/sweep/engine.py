@@ -95,12 +95,9 @@ class Sweep:
             gates=max(len(plan.gates) for plan in every_plan),
             masks=max(len(plan.masks) for plan in every_plan),
         )
-        functions = {
-            name: each.function if isinstance(each, programs.BesideClean) else each
-            for name, each in {**measures, **(tap_measures or {})}.items()
-        }
+        every_measure = {**measures, **(tap_measures or {})}
         self._compiler = Compiler(
-            config, self.options, self.lanes, batches[0], self._sizes, functions
+            config, self.options, self.lanes, batches[0], self._sizes, every_measure
         )
         self._programs: dict[tuple, Callable] = {}
 

@@ -1,6 +1,7 @@
 """Lists of variants against literals."""
 
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxanatomy import tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.cells import ablations, main_map, protocol_cells
+from jaxanatomy.interventions.intervention import custom
+from jaxanatomy.interventions.noise import matched_noise
 from jaxanatomy.interventions.variants import FIRST, Step, baseline_steps, up_to
 
 SMOLLM2 = ModelConfig.uniform(
@@ -33,6 +36,7 @@ def test_default_is_the_neighbour_mean_of_each_layer(naive):
         "scope": "layer",
         "positions": "all",
         "layer": 2,
+        "draw": None,
         "boundary": False,
     }
 
@@ -67,8 +71,58 @@ def test_copies_are_absent_at_the_end_they_come_from(naive):
 def test_random_edits_carry_the_seed_of_their_layer(naive):
     noise = ablations(naive.config, ["matched_noise"], layers=[3])[1].steps[3].edit
     rows = ablations(naive.config, ["permuted_rows"], layers=[3])[1].steps[3].edit
-    assert (noise.arguments, noise.on_host) == ((("seed", 10_003),), True)
-    assert (rows.arguments, rows.on_host) == ((("seed", 20_003),), True)
+    assert (noise.arguments, noise.on_host) == ((("seed", (10_003, 0)),), True)
+    assert (rows.arguments, rows.on_host) == ((("seed", (20_003, 0)),), True)
+
+
+def test_what_is_random_is_drawn_several_times(naive):
+    variants = ablations(naive.config, ["zero", "matched_noise"], layers=[1, 3], draws=3)
+    assert names(variants)[3:] == [
+        f"matched_noise{mark}/layer/{layer}" for mark in ("", "#1", "#2") for layer in (1, 3)
+    ]
+    for variant, (draw, layer) in zip(
+        variants[3:], itertools.product(range(3), (1, 3)), strict=True
+    ):
+        labels = variant.labels
+        assert (labels["intervention"], labels["layer"], labels["draw"]) == (
+            "matched_noise",
+            layer,
+            draw,
+        )
+        assert variant.steps[layer].edit.arguments == (("seed", (10_000 + layer, draw)),)
+    assert variants[1].labels["draw"] is None
+    assert len({variant.fingerprint() for variant in variants}) == len(variants)
+
+
+def test_a_draw_that_is_named_comes_alone(naive):
+    variants = ablations(naive.config, ["permuted_rows#7", "permuted_rows"], layers=[2], draws=2)
+    assert names(variants)[1:] == [
+        "permuted_rows#7/layer/2",
+        "permuted_rows/layer/2",
+        "permuted_rows#1/layer/2",
+    ]
+    assert variants[1].steps[2].edit.arguments == (("seed", (20_002, 7)),)
+
+
+def test_draw_0_is_the_draw_of_the_plain_seed_and_others_differ(naive):
+    own = naive.blocks[1]
+    plain, first, second = (
+        tree.get(matched_noise(own, seed=seed), "q_proj")
+        for seed in (10_001, (10_001, 0), (10_001, 1))
+    )
+    assert np.array_equal(plain, first)
+    assert not np.array_equal(plain, second)
+
+
+def test_an_intervention_of_ones_own_may_draw(naive):
+    def noise(own, *, seed):
+        shape = tree.get(own, "q_proj").shape
+        return tree.replace(own, {"q_proj": np.random.default_rng(seed).standard_normal(shape)})
+
+    mine = custom("mine", noise, (), on_host=True, seed=500)
+    variants = ablations(naive.config, [mine], ["q_proj"], layers=[2], draws=2)
+    assert names(variants)[1:] == ["mine/q_proj/2", "mine#1/q_proj/2"]
+    assert variants[2].steps[2].edit.arguments == (("seed", (502, 1)),)
 
 
 def test_scopes_and_norms(naive):
@@ -116,13 +170,14 @@ def test_main_map():
 def test_protocol_counts_each_cell_of_the_protocol():
     variants = protocol_cells(SMOLLM2)
     assert variants[0].name == "baseline"
-    assert len(set(names(variants))) == len(variants) == 1319
+    assert len(set(names(variants))) == len(variants) == 1319 + 2 * 3 * 30
     counts = Counter((v.labels["intervention"], v.labels.get("scope"), v.labels.get("positions"))
                      for v in variants)  # fmt: skip
     expected = {("none", None, None): 1}
     for name in ("neighbour_mean", "neighbour_mean_with_norms", "zero", "rescaled_mean",
-                 "aligned_mean", "matched_noise", "permuted_rows"):  # fmt: skip
+                 "aligned_mean"):  # fmt: skip
         expected[name, "layer", "all"] = 30
+    expected["matched_noise", "layer", "all"] = expected["permuted_rows", "layer", "all"] = 4 * 30
     expected["copy_previous", "layer", "all"] = expected["copy_next", "layer", "all"] = 29
     for name in ("neighbour_mean", "zero"):
         for place in ("first", "others"):
@@ -159,13 +214,17 @@ def test_layers_of_different_shapes_are_named():
     message = "neighbour_mean at layer 1 .* layer 1 has .* FFN width 6, layer 2 .* FFN width 5"
     with pytest.raises(InputError, match=message):
         ablations(config)
-    assert len(ablations(config, ["zero", "matched_noise"])) == 7
+    assert len(ablations(config, ["zero", "matched_noise"], draws=1)) == 7
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"interventions": ["neighbor_mean"]}, "did you mean 'neighbour_mean'"),
+        ({"draws": 0}, "draws must be a whole number above 0; got 0; 4 is usual"),
+        ({"interventions": ["zero#1"]}, "matched_noise#2, a number from 1 after what draws"),
+        ({"interventions": ["matched_noise#0"]}, "from 1 after .*; got 'matched_noise#0'"),
+        ({"interventions": ["matched_nose#1"]}, "did you mean 'matched_noise'"),
         ({"scopes": ["attn"]}, "did you mean 'attention'"),
         ({"scopes": ["head_4"]}, "unknown scope 'head_4'; did you mean 'head_"),
         ({"positions": ["frist"]}, "did you mean 'first'"),
