@@ -7,6 +7,11 @@ from typing import Any
 
 from jaxanatomy.errors import InputError
 
+# Beyond these no model was ever made: such a number is damage, and would fill the memory.
+MAX_LAYERS = 10_000
+MAX_SIZE = 2**32  # of anything else that is counted
+MAX_PARAMETERS = 2**45
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerShape:
@@ -50,6 +55,19 @@ class Llama3RopeScaling:
     high_freq_factor: float
     original_context_length: int
 
+    def __post_init__(self):
+        for name in ("factor", "low_freq_factor", "high_freq_factor"):
+            _require_number("Llama3RopeScaling", name, getattr(self, name))
+        _require_positive(
+            "Llama3RopeScaling", "original_context_length", self.original_context_length
+        )
+        if not 0 < self.low_freq_factor < self.high_freq_factor or not self.factor > 0:
+            raise InputError(
+                "RoPE scaling must have a factor above 0 and 0 < low_freq_factor < "
+                f"high_freq_factor; got {self.factor}, {self.low_freq_factor} and "
+                f"{self.high_freq_factor}; fetch the config again"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -88,10 +106,18 @@ class ModelConfig:
             raise InputError("ModelConfig.layers must hold at least one LayerShape; got none")
         if self.head_dim % 2:
             raise InputError(f"head_dim must be even for RoPE; got {self.head_dim}")
-        if not 0 < self.rope_theta < math.inf or not 0 <= self.norm_epsilon < math.inf:
+        for name in ("rope_theta", "norm_epsilon"):
+            _require_number("ModelConfig", name, getattr(self, name))
+        if not self.rope_theta > 0 or not self.norm_epsilon >= 0:
             raise InputError(
-                "rope_theta must be above 0 and norm_epsilon 0 or above, both finite; got "
+                "rope_theta must be above 0 and norm_epsilon 0 or above; got "
                 f"{self.rope_theta} and {self.norm_epsilon}"
+            )
+        require_depth(self.num_layers)
+        if self.parameter_count > MAX_PARAMETERS:
+            raise InputError(
+                f"a model must have at most {MAX_PARAMETERS:.0e} parameters; these sizes give "
+                f"{self.parameter_count:.0e}; correct vocab_size, hidden_size, layers or widths"
             )
 
     @classmethod
@@ -111,6 +137,7 @@ class ModelConfig:
           InputError: As `ModelConfig` and `LayerShape`; or the heads do not share the width.
         """
         shape = LayerShape(num_heads, num_kv_heads, ffn_width)
+        require_depth(num_layers)
         if "head_dim" not in kwargs:
             if kwargs["hidden_size"] % num_heads:
                 raise InputError(
@@ -162,6 +189,31 @@ class ModelConfig:
         return cls(**fields)
 
 
+def require_depth(num_layers: int) -> None:
+    """Raises InputError at an absurd depth, before there is an object for each layer."""
+    if isinstance(num_layers, int) and num_layers > MAX_LAYERS:
+        raise InputError(
+            f"a model must have at most {MAX_LAYERS:,} layers; got {_shown(num_layers)}; correct "
+            "the number of layers"
+        )
+
+
 def _require_positive(owner: str, name: str, value: int) -> None:
-    if not (isinstance(value, int) and value > 0):
+    if isinstance(value, bool) or not (isinstance(value, int) and value > 0):
         raise InputError(f"{owner}.{name} must be a positive integer; got {value!r}")
+    if value > MAX_SIZE:
+        raise InputError(f"{owner}.{name} must be at most {MAX_SIZE:,}; got {_shown(value)}")
+
+
+def _require_number(owner: str, name: str, value: float) -> None:
+    try:
+        finite = not isinstance(value, bool) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        finite = False
+    if not finite:
+        raise InputError(f"{owner}.{name} must be a finite number; got {value!r:.50}")
+
+
+def _shown(value: int) -> str:
+    """A number whose digits may be too many to print."""
+    return f"{value:,}" if value < 2**64 else f"about 2**{value.bit_length() - 1}"

@@ -73,7 +73,7 @@ def test_rope_needs_pairs():
 @pytest.mark.parametrize("name", ["rope_theta", "norm_epsilon"])
 @pytest.mark.parametrize("value", [-1.0, float("inf"), float("nan")])
 def test_the_base_of_rope_and_the_epsilon_of_norms_are_numbers_that_work(name, value):
-    with pytest.raises(InputError, match=rf"both finite; got .*{value}"):
+    with pytest.raises(InputError, match=rf"{name} .*; got .*{value}"):
         dataclasses.replace(CONFIG, **{name: value})
 
 
@@ -105,3 +105,39 @@ def test_growth_transformer_of_the_paper_has_9_570_048_parameters():
     assert config.parameter_count == 9_570_048
     params = jax.eval_shape(lambda: model.init(config, jax.random.key(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 9_570_048
+
+
+LLAMA3_FIELDS = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: value} for name in LLAMA3_FIELDS for value in (0, -1.0, "8", None, True)),
+        {"factor": float("nan")},
+        {"low_freq_factor": 4.0},
+        {"original_context_length": 0},
+        {"original_context_length": 1.5},
+    ],
+)
+def test_a_scaling_of_rope_that_does_not_work_is_refused(change):
+    with pytest.raises(InputError, match=r"RoPE scaling|RopeScaling"):
+        Llama3RopeScaling(**({"original_context_length": 8192} | LLAMA3_FIELDS | change))
+
+
+@pytest.mark.parametrize("depth", [10_001, 1_000_000, 10**30])
+def test_an_absurd_depth_is_refused_before_there_is_an_object_for_each_layer(depth):
+    with pytest.raises(InputError, match=r"at most 10,000 layers; got (10,001|1,000,000|about)"):
+        ModelConfig.uniform(depth, 4, 2, 96, vocab_size=320, hidden_size=64)
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "head_dim", "context_length"])
+@pytest.mark.parametrize("value", [2**33, 10**20, True])
+def test_absurd_sizes_are_refused(name, value):
+    with pytest.raises(InputError, match=rf"ModelConfig\.{name} must be (at most|a positive)"):
+        dataclasses.replace(CONFIG, **{name: value})
+
+
+def test_sizes_that_are_absurd_together_are_refused():
+    with pytest.raises(InputError, match=r"at most .* parameters; these sizes give"):
+        dataclasses.replace(CONFIG, vocab_size=2**30, hidden_size=2**20)

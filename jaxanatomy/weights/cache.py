@@ -81,10 +81,15 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file; a stamp spares the work while size and time stay the same."""
+    """The SHA-256 of a file; a stamp spares the work while nobody writes to the file.
+
+    Time and size alone do not tell: tools that copy set the time. The time of the last change
+    of the inode cannot be set.
+    """
     path = Path(path).resolve()
     status = path.stat()
     state = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    state |= {"ctime_ns": status.st_ctime_ns, "inode": status.st_ino}
     stamp = cache_dir() / "stamps" / f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(stamp.read_text())

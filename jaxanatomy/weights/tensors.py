@@ -8,7 +8,7 @@ on the way, in pieces that fit the processor's cache.
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,7 +28,7 @@ DTYPES = {
 }
 _PIECE = 2**17  # elements read at once: half a megabyte of float32 stays in the cache
 _ALIGNMENT = 64  # bytes
-_NAMES_SHOWN = 4
+_NAMES_SHOWN, _NAME_SHOWN = 4, 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ def check_names(
         "not known to this architecture": [name for name in found if name not in expected],
         "of another shape": misshapen,
     }
-    report = [f"{len(names)} {what}: {_shorten(names)}" for what, names in parts.items() if names]
+    report = [f"{len(names)} {what}: {shorten(names)}" for what, names in parts.items() if names]
     if report:
         raise InputError(
             f"tensors of {where} do not fit its configuration: {'; '.join(report)}; "
@@ -171,7 +171,7 @@ def require_finite(broken: list[str], where: str, dtype: np.dtype) -> None:
     if broken:
         remedy = "fetch the checkpoint again"
         raise InputError(
-            f"weights must be finite; NaN or Inf as {dtype} in {_shorten(sorted(broken))} of "
+            f"weights must be finite; NaN or Inf as {dtype} in {shorten(sorted(broken))} of "
             f"{where}; {remedy if dtype == np.float32 else f'try dtype float32, or {remedy}'}"
         )
 
@@ -216,7 +216,9 @@ def _read_leaf(
     return finite
 
 
-def _shorten(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
+def shorten(names: Sequence[str]) -> str:
+    """The first of some names that a file gives, for a message of one line."""
+    first = [name if name.isprintable() else repr(name) for name in names[:_NAMES_SHOWN]]
+    shown = ", ".join(f"{name[:_NAME_SHOWN]}..." if name[_NAME_SHOWN:] else name for name in first)
     rest = len(names) - _NAMES_SHOWN
     return f"{shown} and {rest} more" if rest > 0 else shown

@@ -35,11 +35,11 @@ FOLDERS = {
     ),
     "no config.json": (
         in_folder(lambda f: (f / "config.json").unlink()),
-        ["config.json", "none at"],
+        ["config.json", "No such file", "must be a Hugging Face folder"],
     ),
     "config.json no JSON": (
         in_folder(lambda f: (f / "config.json").write_text("{")),
-        ["config.json must be JSON", "fetch it again"],
+        ["a JSON object in", "config.json", "fetch it again"],
     ),
     "no weights": (
         in_folder(lambda f: (f / "model.safetensors").unlink()),

@@ -82,22 +82,43 @@ def write_gguf(tmp_path):
 
     def write(checkpoint, kind="F32", change=lambda arrays, fields: None) -> Path:
         path = tmp_path / f"tiny-{kind}.gguf"
-        writer = gguf.GGUFWriter(path, "llama")
         arrays, fields = gguf_arrays(checkpoint), gguf_fields(checkpoint.config)
         change(arrays, fields)
-        for key, (value, value_type) in fields.items():
-            writer.add_key_value(key, value, value_type, *_item_type(value))
-        for name, array in arrays.items():
-            quantisation = gguf.GGMLQuantizationType["F32" if array.ndim == 1 else kind]
-            data = gguf.quants.quantize(array, quantisation)
-            writer.add_tensor(name, data, raw_dtype=quantisation)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        _write_gguf(path, kind, arrays, fields)
         return path
 
     return write
+
+
+@pytest.fixture
+def write_gguf_parts(tmp_path):
+    """Writes a checkpoint as `count` files as llama-gguf-split does: metadata in the first."""
+
+    def write(checkpoint, count) -> list[Path]:
+        arrays, fields = gguf_arrays(checkpoint), gguf_fields(checkpoint.config)
+        paths, integer = [], gguf.GGUFValueType.UINT16
+        for part in range(count):
+            paths.append(tmp_path / f"m-{part + 1:05}-of-{count:05}.gguf")
+            split = {"split.no": (part, integer), "split.count": (count, integer)}
+            own = dict(list(arrays.items())[part::count])
+            _write_gguf(paths[-1], "F32", own, split | (fields if part == 0 else {}))
+        return paths
+
+    return write
+
+
+def _write_gguf(path, kind, arrays, fields):
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, (value, value_type) in fields.items():
+        writer.add_key_value(key, value, value_type, *_item_type(value))
+    for name, array in arrays.items():
+        quantisation = gguf.GGMLQuantizationType["F32" if array.ndim == 1 else kind]
+        data = gguf.quants.quantize(array, quantisation)
+        writer.add_tensor(name, data, raw_dtype=quantisation)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def gguf_arrays(checkpoint) -> dict[str, np.ndarray]:

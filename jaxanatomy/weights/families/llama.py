@@ -3,6 +3,7 @@
 Every attribute of a config is understood, known to change nothing here, or refused.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from jaxanatomy.config import Llama3RopeScaling, ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes
+from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes, shorten
 
 ARCHITECTURES = ("LlamaForCausalLM",)
 
@@ -83,7 +84,7 @@ def from_config(fields: Mapping[str, Any]) -> ModelConfig:
     known = _UNDERSTOOD | set(_FIXED) | _IGNORED | _GENERATION
     if unknown := sorted(set(fields) - known):
         raise InputError(
-            f"config.json has attributes that are not understood: {', '.join(unknown)}; remove "
+            f"config.json has attributes that are not understood: {shorten(unknown)}; remove "
             "them if they change nothing, else this architecture is not supported"
         )
     if absent := [name for name in _SIZES if fields.get(name) is None]:
@@ -92,29 +93,30 @@ def from_config(fields: Mapping[str, Any]) -> ModelConfig:
         if name in fields and fields[name] not in accepted:
             if name == "quantization_config":
                 raise InputError(
-                    f"expected a checkpoint that is not quantised; got {name}={fields[name]!r} in "
-                    "config.json; use the original checkpoint, or a GGUF"
+                    f"expected a checkpoint that is not quantised; got {name}={fields[name]!r:.80} "
+                    "in config.json; use the original checkpoint, or a GGUF"
                 )
             raise InputError(
-                f"expected {name}={accepted[0]!r} in config.json; got {fields[name]!r}; "
+                f"expected {name}={accepted[0]!r} in config.json; got {fields[name]!r:.50}; "
                 "this architecture is not supported"
             )
     V, D, num_layers, H, F = (_integer(fields[name], name) for name in _SIZES)
-    head_dim = fields.get("head_dim") or _head_dim(D, H)
+    given = {name: value for name, value in fields.items() if value is not None}
+    head_dim = given["head_dim"] if "head_dim" in given else _head_dim(D, H)
     theta, scaling = _rope(fields)
     return ModelConfig.uniform(
         num_layers,
         H,
-        _integer(fields.get("num_key_value_heads") or H, "num_key_value_heads"),
+        _integer(given.get("num_key_value_heads", H), "num_key_value_heads"),
         F,
         vocab_size=V,
         hidden_size=D,
         head_dim=_integer(head_dim, "head_dim"),
         rope_theta=theta,
         rope_scaling=scaling,
-        norm_epsilon=float(fields.get("rms_norm_eps", 1e-6)),
-        context_length=_integer(fields.get("max_position_embeddings", 2048), "context length"),
-        tie_embeddings=bool(fields.get("tie_word_embeddings", False)),
+        norm_epsilon=_number(given.get("rms_norm_eps", 1e-6), "rms_norm_eps"),
+        context_length=_integer(given.get("max_position_embeddings", 2048), "context length"),
+        tie_embeddings=_boolean(given.get("tie_word_embeddings", False), "tie_word_embeddings"),
     )
 
 
@@ -197,12 +199,19 @@ def drop_redundant(
     """Leaves out rotary frequencies, which the config implies, and a repeated head.
 
     Raises:
-      InputError: The config ties the embeddings but the file has another head.
+      InputError: The config ties the embeddings but the file has another head, or does not
+        tie them and the file has none.
     """
     kept = {
         name: tensor for name, tensor in stored.items() if not name.endswith("rotary_emb.inv_freq")
     }
     head, embedding = kept.get("lm_head.weight"), kept.get("model.embed_tokens.weight")
+    if not config.tie_embeddings and head is None and embedding is not None:
+        raise InputError(
+            "config.json has tie_word_embeddings=false, or nothing, which means false; but there "
+            "is no lm_head.weight; set it to true if the model ties them, else fetch the "
+            "checkpoint again"
+        )
     if config.tie_embeddings and head is not None and embedding is not None:
         if not _equal(head, embedding):
             raise InputError(
@@ -223,7 +232,23 @@ def _layered(leaf: str, prefix: str, layer_names: Mapping[str, str]) -> str | No
 
 def _integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} of the model must be a positive integer; got {value!r}")
+        raise InputError(f"{name} of the model must be a positive integer; got {value!r:.50}")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name} in config.json must be a finite number; got {value!r:.50}")
+    return number
+
+
+def _boolean(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{name} in config.json must be true or false; got {value!r:.50}")
     return value
 
 
@@ -239,8 +264,11 @@ def _head_dim(hidden_size: int, num_heads: int) -> int:
 def _rope(fields: Mapping[str, Any]) -> tuple[float, Llama3RopeScaling | None]:
     """Base and scaling of RoPE, from `rope_parameters` (transformers 5) or the older form."""
     forms = {key: fields.get(key) or {} for key in ("rope_parameters", "rope_scaling")}
+    for key, form in forms.items():
+        if not isinstance(form, Mapping):
+            raise InputError(f"{key} in config.json must be an object or null; got {form!r:.50}")
     bases = [fields.get("rope_theta"), *(form.get("rope_theta") for form in forms.values())]
-    thetas = {float(base) for base in bases if base is not None}
+    thetas = {_number(base, "rope_theta") for base in bases if base is not None}
     scalings = {_rope_scaling(form, key) for key, form in forms.items() if form}
     if len(thetas) > 1 or len(scalings) > 1:
         raise InputError(
@@ -252,10 +280,11 @@ def _rope(fields: Mapping[str, Any]) -> tuple[float, Llama3RopeScaling | None]:
 
 def _rope_scaling(form: Mapping[str, Any], key: str) -> Llama3RopeScaling | None:
     kind = form.get("rope_type", form.get("type", "default"))
-    wanted = {"default": (), "llama3": tuple(_LLAMA3)}.get(kind)
+    known = {"default": (), "llama3": tuple(_LLAMA3)}
+    wanted = known.get(kind) if isinstance(kind, str) else None
     if wanted is None:
         raise InputError(
-            f"expected {key} of type default or llama3; got {kind!r} in config.json; "
+            f"expected {key} of type default or llama3; got {kind!r:.50} in config.json; "
             "this architecture is not supported"
         )
     given = set(form) - {"rope_type", "type", "rope_theta"}
@@ -264,7 +293,7 @@ def _rope_scaling(form: Mapping[str, Any], key: str) -> Llama3RopeScaling | None
     if given != set(wanted):
         raise InputError(
             f"{key} of type {kind} must have {', '.join(wanted) or 'nothing more'}; got "
-            f"{', '.join(sorted(given)) or 'nothing'}; fetch config.json again"
+            f"{shorten(sorted(given)) or 'nothing'}; fetch config.json again"
         )
     if kind == "default":
         return None

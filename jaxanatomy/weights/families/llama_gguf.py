@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.config import LayerShape, Llama3RopeScaling, ModelConfig
+from jaxanatomy.config import LayerShape, Llama3RopeScaling, ModelConfig, require_depth
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes
+from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes, shorten
 
 ARCHITECTURES = ("llama",)
 
@@ -37,7 +37,6 @@ _FIXED = {
     "llama.expert_count": (0,),
     "llama.expert_used_count": (0,),
     "llama.attention.causal": (True,),
-    "split.count": (0, 1),
 }
 
 _NAMES = {"embed": "token_embd", "final_norm": "output_norm", "unembed": "output"}
@@ -78,11 +77,14 @@ def from_metadata(
     _check_keys(fields)
     get = lambda name: fields.get(f"llama.{name}")  # noqa: E731
     num_layers, D = (_integer(get(name), name) for name in ("block_count", "embedding_length"))
+    require_depth(num_layers)
     heads = _per_layer(get("attention.head_count"), num_layers, "head_count")
-    kv_heads = _per_layer(get("attention.head_count_kv") or heads, num_layers, "head_count_kv")
+    kv_heads = get("attention.head_count_kv")
+    kv_heads = _per_layer(heads if kv_heads is None else kv_heads, num_layers, "head_count_kv")
     widths = _per_layer(get("feed_forward_length"), num_layers, "feed_forward_length")
     d = _head_dim(fields, D, heads[0])
-    theta = _shortest(get("rope.freq_base") or 10_000.0)
+    theta = get("rope.freq_base")
+    theta = 10_000.0 if theta is None else _shortest(theta, "rope.freq_base")
     weights = {name: tensor for name, tensor in stored.items() if name != _ROPE_FREQUENCIES}
     config = ModelConfig(
         vocab_size=_vocab_size(fields, stored),
@@ -91,7 +93,7 @@ def from_metadata(
         layers=tuple(LayerShape(*shape) for shape in zip(heads, kv_heads, widths, strict=True)),
         rope_theta=theta,
         rope_scaling=_rope_scaling(stored.get(_ROPE_FREQUENCIES), theta, d),
-        norm_epsilon=_shortest(get("attention.layer_norm_rms_epsilon")),
+        norm_epsilon=_shortest(get("attention.layer_norm_rms_epsilon"), "layer_norm_rms_epsilon"),
         context_length=_integer(get("context_length"), "context_length"),
         tie_embeddings="output.weight" not in stored,
     )
@@ -145,7 +147,7 @@ def _check_keys(fields: Mapping[str, Any]) -> None:
     known = _UNDERSTOOD | set(_FIXED)
     if unknown := sorted(key for key in fields if key.startswith("llama.") and key not in known):
         raise InputError(
-            f"the GGUF has keys that are not understood: {', '.join(unknown)}; "
+            f"the GGUF has keys that are not understood: {shorten(unknown)}; "
             "this architecture is not supported"
         )
     if absent := [key for key in _REQUIRED if fields.get(key) is None]:
@@ -153,8 +155,8 @@ def _check_keys(fields: Mapping[str, Any]) -> None:
     for key, accepted in _FIXED.items():
         if key in fields and fields[key] not in accepted:
             raise InputError(
-                f"expected {key}={accepted[-1]!r}; got {fields[key]!r} in the GGUF; this is not "
-                "supported; use another file"
+                f"expected {key}={accepted[-1]!r}; got {fields[key]!r:.50} in the GGUF; this is "
+                "not supported; use another file"
             )
 
 
@@ -164,10 +166,14 @@ def _rope_scaling(
     """The scaling whose factors the file stores, if it is that of Llama 3.1 or 3.2."""
     if frequencies is None:
         return None
-    stored = frequencies.read(0, frequencies.shape[0])
-    scaling = Llama3RopeScaling(factor=_shortest(stored.max()), **_LLAMA3_BANDS)
-    expected = llama3_factors(scaling, theta, head_dim)
-    if stored.shape != expected.shape or not np.allclose(stored, expected, rtol=1e-5, atol=0):
+    scaling = None
+    if frequencies.shape == (head_dim // 2,) and head_dim > 1:
+        stored = frequencies.read(0, frequencies.shape[0])
+        factor = _shortest(float(stored.max()), _ROPE_FREQUENCIES)
+        scaling = Llama3RopeScaling(factor=factor, **_LLAMA3_BANDS)
+    if scaling is None or not np.allclose(
+        stored, llama3_factors(scaling, theta, head_dim), rtol=1e-5, atol=0
+    ):
         raise InputError(
             f"{_ROPE_FREQUENCIES} of the GGUF are not the factors of Llama 3.1 or 3.2; other "
             "RoPE scalings are not supported; use the Hugging Face folder if its config says llama3"
@@ -191,9 +197,9 @@ def _head_dim(fields: Mapping[str, Any], hidden_size: int, num_heads: int) -> in
         for name in ("attention.key_length", "attention.value_length", "rope.dimension_count")
         if f"llama.{name}" in fields
     }
-    if len(set(given.values())) > 1:
+    if len(set(map(repr, given.values()))) > 1:
         raise InputError(
-            f"expected one width for keys, values and RoPE; got {given}; not supported"
+            f"expected one width for keys, values and RoPE; got {given!s:.200}; not supported"
         )
     if given:
         return _integer(next(iter(given.values())), "head width")
@@ -214,10 +220,12 @@ def _per_layer(value: Any, num_layers: int, name: str) -> tuple[int, ...]:
 
 def _integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} of the GGUF must be a positive integer; got {value!r}")
+        raise InputError(f"{name} of the GGUF must be a positive integer; got {value!r:.50}")
     return value
 
 
-def _shortest(value: float) -> float:
+def _shortest(value: Any, name: str) -> float:
     """The shortest decimal that is this float32: 1e-05, not 9.999999747378752e-06."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e38:
+        raise InputError(f"{name} of the GGUF must be 0 or above and finite; got {value!r:.50}")
     return float(str(np.float32(value)))
