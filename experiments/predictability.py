@@ -27,7 +27,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.predictability import summarise
-    from jaxanatomy.report.predictability.report import summary_table
 
     source = _open(config)
     study = _study(config, source)
@@ -36,11 +35,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     ) as results:
         _measure_weights(config, source, results)
         study.measure(results)
-        summary = summarise(results.rows)
-        results.write_summary(summary)
-        path = report.write_report(results.folder)
-        print(summary_table(summary))
-        print(f"\nreport: {path}")
+        results.write_summary(summarise(results.rows))
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -22,17 +22,15 @@ from jaxanatomy.report.flops import flops_report
 from jaxanatomy.report.grow_checkpoint import grow_checkpoint_report
 from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
-from jaxanatomy.report.predictability.report import predictability_report
 from jaxanatomy.report.recovery.report import recovery_report
 from jaxanatomy.report.style import to_png
 from jaxanatomy.report.terminal import printed
 from jaxanatomy.storage import replacing
 
-PORTED = ("structure",)  # those whose page is a `sections.Page`
+PORTED = ("structure", "predictability")  # those whose page is a `sections.Page`
 REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     recovery_report,
     importance_report,
-    predictability_report,
     manipulation_report,
     depth_growth_report,
     developmental_report,

@@ -4,16 +4,14 @@ from collections.abc import Iterable
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
-from jaxanatomy.measures.predictability import summarise
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import terminal
+from jaxanatomy.report import predictability, terminal
 from jaxanatomy.report.cells import Row, interval, number
 from jaxanatomy.report.claims.report import summary_table as claims_table
 from jaxanatomy.report.importance.tables import percent, perplexity
 from jaxanatomy.report.importance.tables import summary_table as importance_table
 from jaxanatomy.report.manipulation.report import manipulation_table
 from jaxanatomy.report.manipulation.rows import records
-from jaxanatomy.report.predictability.report import summary_table as predictability_table
 from jaxanatomy.report.structure import DELTAS, means
 
 
@@ -39,8 +37,8 @@ def summary_table(rows: Iterable[Row]) -> str:
         return claims_table(rows)
     if "metric" in fields:
         return "\n\n".join(terminal.texts(DELTAS, means(RunRecord.of_rows(rows))))
-    if "reading" in fields:  # the table has no interval, so nothing is resampled
-        return predictability_table(summarise(rows))
+    if "reading" in fields:
+        return terminal.printed(predictability.PAGE, RunRecord.of_rows(rows))
     if "intervention" in fields:
         return importance_table(rows)
     if any(row.get("set") == "measured" for row in rows):

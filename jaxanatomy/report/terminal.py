@@ -7,7 +7,7 @@ from jaxanatomy.report.sections import Page
 from jaxanatomy.report.views import Column, Row, Table
 
 # What a terminal may lack, and what stands for it.
-_ASCII = str.maketrans({"−": "-", "–": "-", "×": "x", "²": "2", "·": ".", "→": "->", "÷": "/"})
+_ASCII = str.maketrans({"−": "-", "–": "-", "×": "x", "·": ".", "→": "->", "÷": "/", "²": "2"})
 
 
 def printed(page: Page, record: RunRecord) -> str:

@@ -146,9 +146,8 @@ def test_files_summary_and_table(finished, tiny):
         difference = np.log(predicted["ppl"] / deleted["ppl"])
         assert each["difference"] == pytest.approx(difference, abs=1e-9)
         assert each["ci95"][0] < difference < each["ci95"][1]
-    assert re.search(r"^k_proj +-?[\d.]+/-?[\d.]+ ", out, re.MULTILINE)
-    assert re.search(r"^  even_4 +[\d.,]+ +[\d.,]+$", out, re.MULTILINE)
-    assert max(map(len, out.splitlines()[:20])) <= 100
+    assert re.search(r"^extrapolate +k_proj +-?[\d.]+ ", out, re.MULTILINE)
+    assert re.search(r"^even_4 +[\d, ]+ [\d.,]+ ", out, re.MULTILINE)
     assert f"report: {workdir / 'report.html'}" in out
 
 

@@ -4,11 +4,10 @@ import numpy as np
 from manipulation_run import make_row, make_rows
 
 from jaxanatomy.forensics.gram import gram
-from jaxanatomy.measures.predictability import summarise, weight_rows
+from jaxanatomy.measures.predictability import weight_rows
 from jaxanatomy.measures.structure import component_structure, structure_rows
 from jaxanatomy.report import summary_table
 from jaxanatomy.report.manipulation.report import manipulation_table
-from jaxanatomy.report.predictability.report import summary_table as predictability_table
 
 
 def test_the_grid_has_its_own_table():
@@ -24,9 +23,7 @@ def test_rows_of_weights_have_theirs():
     assert summary_table(rows).startswith("Mean delta correlation of each matrix")
     assert "q_proj" in summary_table(rows)
     rows = weight_rows("q_proj", layers.reshape(5, -1), null_draws=2, seed=0)
-    expected = predictability_table(summarise(rows))
-    assert summary_table(rows) == expected
-    assert "q_proj" in expected
+    assert summary_table(rows).startswith("R2 of each reading and matrix")
 
 
 def test_sets_of_ones_own_have_a_line_each():

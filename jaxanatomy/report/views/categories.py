@@ -43,6 +43,7 @@ class _Categories(View):
       beside: Field with words for the far edge of each place.
       write: Field with words over each bar or point; empty for none.
       size: Width and height of a panel in inches; None: by the number of places.
+      share: Whether panels share the scale of values.
     """
 
     place: Axis
@@ -54,6 +55,7 @@ class _Categories(View):
     beside: str = ""
     write: str = ""
     size: tuple[float, float] | None = None
+    share: bool = True
 
     upright = True
 
@@ -67,7 +69,7 @@ class _Categories(View):
         """
         at = places(rows, self.place)
         across, along = ("x", "y") if self.upright else ("y", "x")
-        set_axis(ax, along, self.measure, self._extent(everything), {})
+        set_axis(ax, along, self.measure, self._extent(everything if self.share else rows), {})
         set_axis(ax, across, self.place, at.values(), at)
         if not self.upright:
             ax.invert_yaxis()
@@ -82,7 +84,7 @@ class _Categories(View):
         shown = [Patch(facecolor=c, label=self.palette.words(v)) for v, c in colours.items()]
         handles = shown if self.palette.field else []
         for span in self.spans:
-            if any(math.isfinite(finite(row, span.low)) for row in rows):
+            if span.label and any(math.isfinite(finite(row, span.low)) for row in rows):
                 handles.append(_span_handle(span))
         for mark in self.marks:
             if mark.label and any(mark.field in row for row in rows):
