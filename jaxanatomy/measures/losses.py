@@ -85,6 +85,11 @@ def finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def mean_nll(row: Mapping[str, Any]) -> float:
+    """Mean NLL, which stays finite where the perplexity overflows; infinite where unknown."""
+    return math.inf if row["nll"] is None else row["nll"] / row["tokens"]
+
+
 def _loss(nll_P: np.ndarray, baseline_P: np.ndarray) -> Row:
     nll, tokens = float(nll_P.sum(dtype=np.float64)), len(nll_P)
     ppl, reason = perplexity(nll, tokens)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures.draws import median_draw, spread_over_draws
 from jaxanatomy.measures.importance import CATEGORIES
-from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.losses import Row, finite, mean_nll
 from jaxanatomy.measures.statistics import spearman, spearman_interval
 
 MAIN = "neighbour_mean"
@@ -44,7 +45,7 @@ def summarise(rows: Iterable[Row], reference: Sequence[float] | None = None) -> 
         )
     baseline = baselines[0]
     main = [row for row in _cells(rows, MAIN) if not row["boundary"]]
-    by_loss = sorted(main, key=lambda row: _mean_nll(row), reverse=True)
+    by_loss = sorted(main, key=lambda row: mean_nll(row), reverse=True)
     return {
         "text": texts[0],
         "baseline_ppl": baseline["ppl"],
@@ -76,7 +77,7 @@ def first_token_shares(rows: Iterable[Row], baseline: Row, intervention: str) ->
         other = others.get(first["layer"])
         if other is None:
             continue
-        rises = [max(0.0, _mean_nll(row) - _mean_nll(baseline)) for row in (first, other)]
+        rises = [max(0.0, mean_nll(row) - mean_nll(baseline)) for row in (first, other)]
         shares.append(
             {
                 "layer": first["layer"],
@@ -99,18 +100,24 @@ def compare_controls(rows: Iterable[Row]) -> dict[str, Row]:
       For each intervention, over the inner layers that it shares with the neighbour
       mean: `layers` compared, `median_degradation_percent`, `median_difference` of the
       mean NLL to the neighbour mean (nats per token), `milder` (layers that it harms
-      less) and `rank_correlation` with the neighbour mean.
+      less) and `rank_correlation` with the neighbour mean. What is random is compared by the
+      median draw of each layer; `draws` are their number and `median_spread_over_draws` the
+      factor from the mildest to the worst draw's perplexity, at the median layer.
     """
     rows = list(rows)
     main = {row["layer"]: row for row in _cells(rows, MAIN) if not row["boundary"]}
     names = dict.fromkeys(row["intervention"] for row in rows if row["variant"] != "baseline")
     controls = {}
     for name in names:
-        shared = [row for row in _cells(rows, name) if row["layer"] in main]
+        by_layer: dict[int, list[Row]] = {}
+        for row in _cells(rows, name):
+            if row["layer"] in main:
+                by_layer.setdefault(row["layer"], []).append(row)
+        shared = [median_draw(drawn) for drawn in by_layer.values()]
         if not shared or name == MAIN:
             continue
-        own = np.array([_mean_nll(row) for row in shared])
-        mean = np.array([_mean_nll(main[row["layer"]]) for row in shared])
+        own = np.array([mean_nll(row) for row in shared])
+        mean = np.array([mean_nll(main[row["layer"]]) for row in shared])
         degradations = [_degradation(row) for row in shared]
         known = np.isfinite(own) & np.isfinite(mean)
         differences = own[known] - mean[known]
@@ -120,8 +127,17 @@ def compare_controls(rows: Iterable[Row]) -> dict[str, Row]:
             "median_difference": finite(np.median(differences)) if len(differences) else None,
             "milder": int((own < mean).sum()),
             "rank_correlation": finite(spearman(own, mean)) if len(shared) > 1 else None,
+            **_over_draws(list(by_layer.values())),
         }
     return controls
+
+
+def _over_draws(drawn: Sequence[Sequence[Row]]) -> Row:
+    """How much the draws of a random control differ; nothing for one that is not random."""
+    if all(row.get("draw") is None for rows in drawn for row in rows):
+        return {}
+    spread = np.median([spread_over_draws(rows) for rows in drawn])
+    return {"draws": max(map(len, drawn)), "median_spread_over_draws": finite(spread)}
 
 
 def _agreement(main: list[Row], reference: Sequence[float] | None) -> Row | None:
@@ -133,7 +149,7 @@ def _agreement(main: list[Row], reference: Sequence[float] | None) -> Row | None
         raise InputError(
             f"the reference must have a value for each layer up to {last}; got {len(reference)}"
         )
-    own = [_mean_nll(row) for row in main]
+    own = [mean_nll(row) for row in main]
     published = [reference[row["layer"]] for row in main]
     found = spearman_interval(own, published)
     return {"layers": len(main), "value": finite(found.value), "ci95": found.ends}
@@ -158,11 +174,6 @@ def _count_categories(main: list[Row]) -> dict[str, int]:
 
 def _layer_and_degradation(row: Row) -> Row:
     return {"layer": row["layer"], "degradation_percent": row["degradation_percent"]}
-
-
-def _mean_nll(row: Row) -> float:
-    """Mean NLL, which stays finite where the perplexity overflows; infinite where unknown."""
-    return math.inf if row["nll"] is None else row["nll"] / row["tokens"]
 
 
 def _degradation(row: Row) -> float:

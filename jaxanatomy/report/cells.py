@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.importance import categorise
 
 Row = Mapping[str, Any]
@@ -35,12 +36,17 @@ class Cells:
     Attributes:
       text: The text's name; empty when the rows do not say.
       baseline: The row of the unedited model, or None.
-      cells: Rows by (intervention, scope, positions, layer).
+      cells: Rows by (intervention, scope, positions, layer); of what is random the median
+        draw's (`measures.draws.median_draw`).
+      drawn: All draws of each, in order.
     """
 
     text: str
     baseline: Row | None
     cells: Mapping[tuple[str, str, str, int], Row]
+    drawn: Mapping[tuple[str, str, str, int], tuple[Row, ...]] = dataclasses.field(
+        default_factory=dict
+    )
 
     @property
     def layers(self) -> range:
@@ -74,6 +80,12 @@ class Cells:
     ) -> Row | None:
         return self.cells.get((intervention, scope, positions, layer))
 
+    def draws(
+        self, intervention: str, layer: int, scope: str = "layer", positions: str = "all"
+    ) -> tuple[Row, ...]:
+        """Every draw of what is random; one row of what is not."""
+        return self.drawn.get((intervention, scope, positions, layer), ())
+
     def profile(
         self,
         intervention: str,
@@ -95,7 +107,7 @@ def by_text(rows: Iterable[Row] | Sequence[Cells]) -> tuple[Cells, ...]:
     Args:
       rows: Mappings with the fields of the importance experiment (DESIGN section 3), a data
         frame of them, or what this function returned. Where a variant appears twice the
-        last row counts.
+        last row counts; draws of one variant are kept apart.
 
     Returns:
       One `Cells` for each text.
@@ -112,8 +124,15 @@ def by_text(rows: Iterable[Row] | Sequence[Cells]) -> tuple[Cells, ...]:
             baselines[text] = row
         elif _is_number(row.get("layer")):
             scope, positions = row.get("scope") or "layer", row.get("positions") or "all"
-            cells[row["intervention"], scope, positions, int(row["layer"])] = row
-    return tuple(Cells(text, baselines.get(text), cells) for text, cells in texts.items())
+            key = (row["intervention"], scope, positions, int(row["layer"]))
+            cells.setdefault(key, {})[row.get("draw")] = row
+    return tuple(_cells(text, baselines.get(text), cells) for text, cells in texts.items())
+
+
+def _cells(text: str, baseline: Row | None, drawn: Mapping[tuple, Mapping[Any, Row]]) -> Cells:
+    every = {key: tuple(by_draw.values()) for key, by_draw in drawn.items()}
+    median = {key: median_draw(rows) for key, rows in every.items()}
+    return Cells(text, baseline, median, every)
 
 
 def _records(rows: Any) -> list:

@@ -15,7 +15,8 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 FIELDS = {
-    *("hash", "text", "variant", "intervention", "scope", "positions", "layer", "nll", "tokens"),
+    *("hash", "text", "variant", "intervention", "scope", "positions", "layer", "draw"),
+    *("nll", "tokens", "kl", "kl_ci95", "unit_kl"),
     *("ppl", "degradation_percent", "ci95", "category", "anti_layer", "boundary"),
     *("ppl_without_first", "degradation_percent_without_first", "unit_nll", "unit_tokens"),
 }
@@ -95,7 +96,7 @@ def test_rows_are_those_of_a_sweep_by_hand(finished, tiny):
         assert row["degradation_percent"] == pytest.approx(100 * (row["ppl"] / base - 1), abs=1e-6)
         rest = losses[~batch.first_P]
         assert row["ppl_without_first"] == pytest.approx(np.exp(rest.mean()), rel=1e-6)
-        for label in ("intervention", "scope", "positions", "layer"):
+        for label in ("intervention", "scope", "positions", "layer", "draw"):
             assert row[label] == variant.labels.get(label)
         if variant.name != "baseline":
             low, high = row["ci95"]

@@ -18,6 +18,7 @@ LAYERS = 6
 FIELDS = {
     *("hash", "variant", "reading", "strategy", "set", "layers", "nll", "tokens", "ppl"),
     *("degradation_percent", "ci95", "unit_nll", "unit_tokens", "text"),
+    *("kl", "kl_ci95", "unit_kl"),
     *("ppl_without_first", "degradation_percent_without_first"),
 }
 WEIGHT_FIELDS = {

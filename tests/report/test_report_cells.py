@@ -3,6 +3,7 @@ import math
 import pytest
 
 from jaxanatomy.report.cells import by_text, category, interval, is_certain, label, number
+from jaxanatomy.report.importance.controls import draw_ratios, ratios
 
 
 def test_texts_keep_their_order_and_baselines(two_texts):
@@ -79,3 +80,28 @@ def test_labels():
         "head 11",
         "my own edit",
     ]
+
+
+def test_the_median_draw_stands_for_what_is_random():
+    def drawn(draw, nll):
+        return {
+            "variant": f"matched_noise#{draw}/layer/1",
+            "intervention": "matched_noise",
+            "layer": 1,
+            "draw": draw,
+            "nll": nll,
+            "tokens": 10,
+            "ppl": math.exp(nll / 10),
+        }
+
+    rows = [drawn(draw, nll) for draw, nll in enumerate((30.0, 10.0, 50.0))]
+    mean = drawn(None, 20.0) | {"intervention": "neighbour_mean"}
+    (cells,) = by_text([*rows, mean])
+    assert cells.row("matched_noise", 1) is rows[0]
+    assert cells.draws("matched_noise", 1) == tuple(rows)
+    assert ratios(cells, "matched_noise") == {1: pytest.approx(math.e)}
+    assert draw_ratios(cells, "matched_noise") == {
+        1: (pytest.approx(math.exp(-1)), pytest.approx(math.exp(3)))
+    }
+    assert cells.draws("neighbour_mean", 1) == (mean,)
+    assert draw_ratios(cells, "neighbour_mean") == {}

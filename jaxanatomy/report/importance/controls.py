@@ -19,7 +19,8 @@ _SPREAD = (0.0, 0.16, -0.16, 0.08, -0.08)  # rows of dots, so that near values s
 def ratios(cells: Cells, control: str) -> dict[int, float]:
     """Perplexity under a control over perplexity under the neighbour mean, by layer.
 
-    Only layers with two neighbours, and where both perplexities are finite.
+    Only layers with two neighbours, and where both perplexities are finite. Of a control that
+    is random the median draw's.
     """
     found = {}
     for layer in cells.layers:
@@ -29,6 +30,17 @@ def ratios(cells: Cells, control: str) -> dict[int, float]:
     return {layer: ratio for layer, ratio in found.items() if math.isfinite(ratio)}
 
 
+def draw_ratios(cells: Cells, control: str) -> dict[int, tuple[float, float]]:
+    """`ratios` of the mildest and of the worst draw, by layer, of a control that is random."""
+    found = {}
+    for layer in ratios(cells, control):
+        drawn = [row["ppl"] for row in cells.draws(control, layer) if row.get("ppl")]
+        if len(drawn) > 1:
+            mean = cells.row(NEIGHBOUR_MEAN, layer)["ppl"]
+            found[layer] = (min(drawn) / mean, max(drawn) / mean)
+    return found
+
+
 def control_ratios(
     rows: Iterable[Row], ax: Axes | Sequence[Axes] | None = None
 ) -> Axes | style.Panels:
@@ -36,7 +48,8 @@ def control_ratios(
 
     Right of 1 the control does more damage than the neighbour mean, left of 1 less. A
     control that does less damage everywhere says that the neighbour mean measured its own
-    side effect there (norms shrunk, unaligned neurons mixed), not the layer's work.
+    side effect there (norms shrunk, unaligned neurons mixed), not the layer's work. A line
+    through a dot spans the draws of a control that is random; the dot is their median.
 
     Args:
       rows: Rows of an importance run.
@@ -64,7 +77,7 @@ def _draw(cells: Cells, ax: Axes) -> None:
         return
     ax.axvline(1.0, color=style.INK, linewidth=0.9, zorder=1)
     for y, name in enumerate(names):
-        _strip(ax, cells, ratios(cells, name), y)
+        _strip(ax, cells, name, y)
     _ratio_axis(ax, [value for name in names for value in ratios(cells, name).values()])
     ax.set_yticks(range(len(names)), [name_of(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -77,8 +90,9 @@ def _draw(cells: Cells, ax: Axes) -> None:
     )
 
 
-def _strip(ax: Axes, cells: Cells, ratio_of: dict[int, float], y: int) -> None:
+def _strip(ax: Axes, cells: Cells, control: str, y: int) -> None:
     """Dots of one control, their median, the outermost layers' numbers, and the count."""
+    ratio_of, ends_of = ratios(cells, control), draw_ratios(cells, control)
     ordered = sorted(ratio_of, key=ratio_of.get)
     values = [ratio_of[layer] for layer in ordered]
     offsets = [y + _SPREAD[index % len(_SPREAD)] for index in range(len(ordered))]
@@ -86,6 +100,9 @@ def _strip(ax: Axes, cells: Cells, ratio_of: dict[int, float], y: int) -> None:
         style.CATEGORY_COLOURS[category(cells.row(NEIGHBOUR_MEAN, layer))] for layer in ordered
     ]
     ax.axhline(y, color=style.FAINT, linewidth=0.6, zorder=0)
+    for layer, offset in zip(ordered, offsets, strict=True):
+        if layer in ends_of:
+            ax.plot(ends_of[layer], (offset, offset), color=style.MUTED, linewidth=0.9, zorder=2)
     ax.scatter(values, offsets, s=26, c=colours, edgecolors=style.INK, linewidths=0.5, zorder=3)
     median = statistics.median(values)
     ax.plot([median, median], [y - 0.33, y + 0.33], color=style.PAPER, linewidth=2.2, zorder=4)

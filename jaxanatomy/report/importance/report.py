@@ -22,6 +22,7 @@ from jaxanatomy.report.cells import (
 )
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table, file_name
 from jaxanatomy.report.importance.controls import ratios
+from jaxanatomy.report.importance.draws import random_tables
 from jaxanatomy.report.importance.glance import chip, first_token_layers, glance, main_rows, signed
 from jaxanatomy.report.importance.positions import position_cells
 
@@ -166,7 +167,7 @@ def _controls_section(texts: Sequence[Cells]) -> Section | None:
                 _figure(plot.controls([cells])),
                 f"{_on(cells)}heatmap of the change of perplexity, layer by intervention: {names}.",
                 _HEAT_CAPTION + "Empty: not defined at this layer, or not measured. Crossed out "
-                "(n/f): the perplexity is not finite.",
+                "(n/f): the perplexity is not finite. Of what is random the median draw.",
             )
         )
         if cells.has(NEIGHBOUR_MEAN):
@@ -180,10 +181,12 @@ def _controls_section(texts: Sequence[Cells]) -> Section | None:
                     "does harm of its own beyond removing the layer. The rescaled mean undoes the "
                     "loss of norm, the aligned mean the mixing of neurons; matched noise and "
                     "permuted rows keep a layer's statistics and nothing else. Colours are the "
-                    "categories of the importance map; numbers name outlying layers. "
+                    "categories of the importance map; numbers name outlying layers. Of "
+                    "what is random the dot is the median draw, the line spans the draws. "
                     "These are point estimates: a ratio near 1 decides nothing on a short text.",
                 )
             )
+        content += random_tables(cells)
     text = (
         "A neighbour mean is not a clean removal: it shrinks norms (two independent matrices "
         "average to 0.71 of the norm) and mixes neurons that do not correspond. The controls "
