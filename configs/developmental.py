@@ -11,12 +11,16 @@ from ml_collections import ConfigDict
 
 VARIANTS = ("", "main", "quick")
 MAIN = ("uniform_100", "growth_50", "growth_100")
+CONTROLS = (
+    *("clone_init_uniform", "uniform_restarts", "equal_flops", "core_alone"),
+    *("shuffled_phases", "reversed_phases", "core_first_phases", "core_third_phases"),
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The full default experiment."""
     config = ConfigDict()
-    config.arms = (*MAIN, "clone_init_uniform", "shuffled_phases", "equal_flops", "core_alone")
+    config.arms = (*MAIN, *CONTROLS)
     config.steps = 656
     config.fewer_steps = 416  # of growth_50: 63 %, though the paper calls it half
     config.seeds = (0, 1, 2, 3, 4)

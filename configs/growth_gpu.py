@@ -24,7 +24,7 @@ VARIANTS = ("",)
 def get_config(variant: str = "") -> ConfigDict:
     """Of `configs/depth_growth.py` a larger model and more tokens, in bfloat16."""
     config = config_files.shipped("depth_growth", variant)
-    config.arms = ("baseline", "midas", "lidas")
+    config.arms = ("baseline", "midas", "lidas", "shallow")
     config.model.num_layers = 12
     config.model.hidden_size = 384
     config.model.num_heads = 6
@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.questions = 100
     config.steps = 4000
     config.rows = 64
-    config.learning_rate = 1e-3
+    config.learning_rates = (5e-4, 1e-3, 2e-3)
     config.eval_every = 500
     config.train.dtype = "bfloat16"
     config.train.apart = False

@@ -16,7 +16,7 @@ VARIANTS = ("",)
 def get_config(variant: str = "") -> ConfigDict:
     """Of `configs/depth_growth.py` fewer layers, arms and steps."""
     config = config_files.shipped("depth_growth", variant)
-    config.arms = ("baseline", "midas", "lidas")
+    config.arms = ("baseline", "midas", "lidas", "shallow")
     config.model.num_layers = 8
     config.steps = 300
     config.eval_every = 50

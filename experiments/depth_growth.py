@@ -4,13 +4,15 @@ The method (DG section 3, with controls): one architecture, one mixture of data,
 continuous learning rate; in some arms the model starts shallow and blocks of its own layers
 are inserted stage by stage. Arms are compared at equal steps and at equal FLOPs, with the
 same seeds and the same order of the data, on held-out text and on reasoning primitives,
-each beside its level of chance.
+each beside its level of chance, and with a model that never grows. Each arm has a learning
+rate of its own, tuned on seeds of their own; a config with one rate tunes nothing.
 
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
-`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each;
-`metrics.jsonl` has every step; `models/` has each trained model as a Hugging Face folder. A run
-that was killed goes on from its last checkpoint, across a growth step, too.
+`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each, of
+`purpose` "tuning" or "main"; `metrics.jsonl` has every step of the latter, `models/` each
+trained model as a Hugging Face folder. A run that was killed goes on from its last
+checkpoint, across a growth step, too.
 """
 
 from pathlib import Path
@@ -21,7 +23,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli
 
 if TYPE_CHECKING:
-    from jaxanatomy.train.depth_plan import DepthPlan
+    from jaxanatomy.train.depth_plan import DepthPlan, Trial
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -54,9 +56,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
     ) as results:
-        hashes = [plan.hash(arm, seed) for arm in plan.arms for seed in config.seeds]
+        trials = [*plan.tuning, *plan.main(config.learning_rates[0])]
+        hashes = [plan.hash(arm, trial) for arm in plan.arms for trial in trials]
         distributed.require_same("text, settings and code", hashes)
-        total = len(config.seeds) * sum(map(plan.steps, plan.arms))
+        total = len(trials) * sum(map(plan.steps, plan.arms))
         with runs.Progress(total, "steps", force=config.progress) as progress:
             for arm in plan.arms:
                 _train_arm(plan, arm, results, progress)
@@ -77,14 +80,18 @@ def dry_run(config: ConfigDict) -> str:
     from jaxanatomy.train.on_paper import describe_runs
 
     plan = depth_plan(config, on_paper=True)
-    lines = [f"{plan.model.parameter_count:,} parameters, {len(config.seeds)} seeds"]
+    main = plan.main(config.learning_rates[0])
+    lines = [f"{plan.model.parameter_count:,} parameters, {len(main)} seeds"]
+    if plan.tuning:
+        rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
+        lines.append(f"learning rates {rates}: {len(plan.tuning)} more seeds of each arm tune it")
     for arm, stages in plan.arms.items():
         cost = total_flops(stages, plan.settings)
         size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
         steps = plan.steps(arm)
         depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
         lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
-    side_by_side = config.seeds if config.train.together else config.seeds[:1]
+    side_by_side = max(plan.tuning, main, key=len) if config.train.together else main[:1]
     setups = [plan.setup(arm, side_by_side) for arm in plan.arms]
     lower = config.train.devices is not None
     lines += describe_runs(setups, config.rows, config.model.context_length, lower)
@@ -105,93 +112,149 @@ def describe() -> str:
 
 
 def _train_arm(plan: "DepthPlan", arm: str, results, progress) -> None:
-    """Trains the seeds of an arm that are not trained yet."""
+    """Tunes the learning rate of an arm, then trains its seeds; what is trained is left."""
     import jax
 
     from jaxanatomy.measures.depth_growth import diverged
-    from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
+    from jaxanatomy.measures.tuning import TUNING
+    from jaxanatomy.train.groups import clear_groups
 
-    seeds = plan.config.seeds
-    left = [seed for seed in seeds if not results.done(plan.hash(arm, seed, kind="final"))]
-    progress.update(plan.steps(arm) * (len(seeds) - len(left)))
     folder = results.path("checkpoints") / arm
-    for group in plan_groups(folder, left, plan.config.train.together):
-        _train_group(plan, arm, group, group_folder(folder, group), results, progress)
+    tuning = dict(enumerate(plan.tuning))
+    rows = _train(plan, arm, tuning, folder / TUNING, results, progress)
     if jax.process_index() == 0:  # it has written the last rows
+        clear_groups(folder / TUNING, ())
+    # Every process knows its own rows, also where another one writes them.
+    rate = plan.learning_rate(arm, {row["hash"]: row for row in (*results.rows, *rows)}.values())
+    main = {trial.seed: trial for trial in plan.main(rate)}
+    _train(plan, arm, main, folder, results, progress)
+    if jax.process_index() == 0:
         clear_groups(folder, diverged(results.rows, arm))
 
 
+def _train(
+    plan: "DepthPlan", arm: str, trials: dict[int, "Trial"], folder: Path, results, progress
+) -> list[dict[str, Any]]:
+    """Trains the trials that are not trained yet, named as in `folder`; their final rows."""
+    from jaxanatomy.measures.tuning import FINAL
+    from jaxanatomy.train.groups import group_folder, plan_groups
+
+    left = [
+        name
+        for name, trial in trials.items()
+        if not results.done(plan.hash(arm, trial, kind=FINAL))
+    ]
+    progress.update(plan.steps(arm) * (len(trials) - len(left)))
+    rows = []
+    for group in plan_groups(folder, left, plan.config.train.together):
+        own = [trials[name] for name in group]
+        rows += _train_group(plan, arm, own, group_folder(folder, group), results, progress)
+    return rows
+
+
 def _train_group(
-    plan: "DepthPlan", arm: str, seeds: list[int], folder: Path, results, progress
-) -> None:
+    plan: "DepthPlan", arm: str, trials: list["Trial"], folder: Path, results, progress
+) -> list[dict[str, Any]]:
+    """Trains trials side by side, all of one purpose; those of results are asked and saved."""
     import jax
 
+    from jaxanatomy.measures.tuning import MAIN
     from jaxanatomy.train.metrics import Metrics
-    from jaxanatomy.train.models import save_models
     from jaxanatomy.train.pretraining import Pretraining
-    from jaxanatomy.train.scoring import answers
 
-    config, setup = plan.config, plan.setup(arm, seeds)
-    pipelines = [plan.pipeline(seed, setup.steps) for seed in seeds]
+    config, setup = plan.config, plan.setup(arm, trials)
+    pipelines = [plan.pipeline(trial.seed, setup.steps) for trial in trials]
     streams = [pipeline.batches() for pipeline in pipelines]
     training = Pretraining(setup, streams, plan.held_out(pipelines[0]))
     writes = jax.process_index() == 0  # every process knows the same
+    gives_results = trials[0].purpose == MAIN
     points: list = []
 
-    with Metrics(results.folder, arm, seeds, config.tensorboard) as metrics:
+    with Metrics(results.folder, arm, setup.seeds, config.tensorboard) as metrics:
 
         def emit(point) -> None:
             points.append(point)
             if writes:
-                results.append(_curve_rows(plan, arm, seeds, point))
-                metrics.write_point(point)
+                results.append(_curve_rows(plan, arm, trials, point))
+                if gives_results:
+                    metrics.write_point(point)
 
         def log(steps) -> None:
-            if writes:
+            if writes and gives_results:
                 metrics.write(steps)
 
         def advance(steps: int) -> None:
-            progress.update(steps * len(seeds))
+            progress.update(steps * len(trials))
 
         params = training.train(folder, emit, log, advance)
-    # Where all seeds have diverged, that may be before the last stage.
-    end = setup.stages[points[-1].stage].config
-    right_MQ = answers(setup, end, params, plan.scoring)
-    if config.save_models:
-        whole = plan.placement.fetch(params)
-        kept = [at for at, reason in enumerate(points[-1].reason) if writes and not reason]
-        folders = {at: results.path("models") / f"{arm}_{seeds[at]}" for at in kept}
-        save_models(end, whole, plan.tokenizer, folders, setup.replicas)
+    rows = _final_rows(plan, arm, trials, points[-1])
+    if gives_results:
+        found = _ask_and_save(plan, arm, setup, points[-1], params, results)
+        rows = [row | answers for row, answers in zip(rows, found, strict=True)]
     if writes:
-        results.append(_final_rows(plan, arm, seeds, points[-1], right_MQ))
-
-
-def _curve_rows(plan: "DepthPlan", arm: str, seeds: list[int], point) -> list[dict[str, Any]]:
-    from jaxanatomy.measures.depth_growth import CURVE, point_fields
-
-    rows = []
-    for at, seed in enumerate(seeds):
-        labels = {"kind": CURVE, "stage": point.stage, "step": point.step}
-        row = {"hash": plan.hash(arm, seed, **labels), "arm": arm, "seed": seed, **labels}
-        layers = plan.arms[arm][point.stage].config.num_layers
-        rows.append(row | {"layers": layers, **point_fields(point, at)})
+        results.append(rows)
     return rows
 
 
-def _final_rows(
-    plan: "DepthPlan", arm: str, seeds: list[int], point, right_MQ
-) -> list[dict[str, Any]]:
-    from jaxanatomy.measures.depth_growth import FINAL, final_fields
+def _ask_and_save(plan: "DepthPlan", arm: str, setup, point, params, results) -> list[dict]:
+    """What each seed answers, fields of its final row; its model becomes a folder."""
+    import jax
 
-    layers = plan.arms[arm][point.stage].config.num_layers
+    from jaxanatomy.measures.depth_growth import answer_fields
+    from jaxanatomy.train.models import save_models
+    from jaxanatomy.train.scoring import answers
+
+    # Where all seeds have diverged, that may be before the last stage.
+    end = setup.stages[point.stage].config
+    right_MQ = answers(setup, end, params, plan.scoring)
+    if plan.config.save_models:
+        whole = plan.placement.fetch(params)
+        writes = jax.process_index() == 0
+        kept = [at for at, reason in enumerate(point.reason) if writes and not reason]
+        folders = {at: results.path("models") / f"{arm}_{setup.seeds[at]}" for at in kept}
+        save_models(end, whole, plan.tokenizer, folders, setup.replicas)
+    return [
+        answer_fields(plan.asked, right_Q, not reason)
+        for right_Q, reason in zip(right_MQ, point.reason, strict=True)
+    ]
+
+
+def _curve_rows(plan: "DepthPlan", arm: str, trials: list["Trial"], point) -> list[dict[str, Any]]:
+    from jaxanatomy.measures.depth_growth import point_fields
+    from jaxanatomy.measures.tuning import CURVE
+
+    place = {"kind": CURVE, "stage": point.stage, "step": point.step}
+    return [
+        _labels(plan, arm, trial, point, **place) | point_fields(point, at)
+        for at, trial in enumerate(trials)
+    ]
+
+
+def _final_rows(plan: "DepthPlan", arm: str, trials: list["Trial"], point) -> list[dict[str, Any]]:
+    from jaxanatomy.measures.depth_growth import final_fields
+    from jaxanatomy.measures.tuning import FINAL
+
     return [
         {
-            **{"hash": plan.hash(arm, seed, kind=FINAL), "arm": arm, "seed": seed, "kind": FINAL},
-            **{"layers": layers, "step": point.step, "seconds": point.seconds},
-            **final_fields(point, at, plan.asked, right_MQ[at]),
+            **_labels(plan, arm, trial, point, kind=FINAL),
+            "step": point.step,
+            **final_fields(point, at),
         }
-        for at, seed in enumerate(seeds)
+        for at, trial in enumerate(trials)
     ]
+
+
+def _labels(plan: "DepthPlan", arm: str, trial: "Trial", point, **place: Any) -> dict[str, Any]:
+    """Which trial a row is of, and where on its way; `place` is what tells it from others."""
+    return {
+        "hash": plan.hash(arm, trial, **place),
+        "arm": arm,
+        "purpose": trial.purpose,
+        "learning_rate": trial.rate,
+        "seed": trial.seed,
+        **place,
+        "layers": plan.arms[arm][point.stage].config.num_layers,
+    }
 
 
 if __name__ == "__main__":

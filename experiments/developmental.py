@@ -4,8 +4,9 @@ The method (AH section 4.6, with controls): a 12-layer model whose FFN widths fo
 importance of layers (Table 6) learns simple facts, either all layers at every step, or in
 six phases in which layers are born as clones (Table 7). Both are judged by paraphrases of
 facts that they were told, at the end and at their best. Controls take the claim apart:
-clones made at the start, phases in another order, equal FLOPs instead of equal steps, the
-core without anything grown on it, and a learning rate tuned for every arm.
+clones made at the start, phases in other orders (two of them train the core for as many
+steps), a uniform optimiser that starts anew where the grown one does, equal FLOPs instead of
+equal steps, the core without anything grown on it, and a learning rate tuned for every arm.
 
     python -m experiments.developmental --workdir=runs/developmental
 
@@ -61,7 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The arms, their phases and what they would cost."""
-    from jaxanatomy.growth.arms import total_flops
+    from jaxanatomy.growth.arms import core_steps, total_flops
 
     plan = _plan(config)
     trained = len(plan.config.seeds) + len(plan.config.learning_rates) * len(
@@ -74,7 +75,10 @@ def dry_run(config: ConfigDict) -> str:
     for arm, stages in plan.arms.items():
         cost = total_flops(plan.model, stages, plan.settings)
         steps = sum(stage.steps for stage in stages)
-        lines.append(f"{arm}: {steps} steps, {cost / 1e12:.2f} TFLOP, trained {trained} times")
+        lines.append(
+            f"{arm}: {steps} steps, {core_steps(stages)} of the core, {cost / 1e12:.2f} TFLOP, "
+            f"trained {trained} times"
+        )
         for stage in stages:
             layers = " ".join(map(str, stage.train))
             lines.append(f"    {stage.steps:4} steps {stage.name}: train {layers}")
@@ -118,10 +122,12 @@ class _Plan:
 
         The rate None stands for the tuned one.
         """
+        from jaxanatomy.measures.tuning import MAIN, TUNING
+
         rates, seeds = self.config.learning_rates, self.config.tuning_seeds
         return {
-            "tuning": [(rate, seed) for rate in rates for seed in seeds],
-            "main": [(None, seed) for seed in self.config.seeds],
+            TUNING: [(rate, seed) for rate in rates for seed in seeds],
+            MAIN: [(None, seed) for seed in self.config.seeds],
         }
 
     def hash(self, arm: str, purpose: str, rate: float, seed: int, **more: Any) -> str:
@@ -233,11 +239,12 @@ def _room(config: ConfigDict, train_NT: "np.ndarray") -> int:
 def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> None:
     """Tunes an arm's learning rate, then trains its seeds; each group together, and once."""
     from jaxanatomy.errors import InputError
-    from jaxanatomy.measures.developmental import choose_rate
+    from jaxanatomy.measures.developmental import TUNED_BY
+    from jaxanatomy.measures.tuning import MAIN, choose_rate
 
     for purpose, replicas in plan.groups().items():
-        if purpose == "main":
-            rate = choose_rate(results.rows, arm)
+        if purpose == MAIN:
+            rate = choose_rate(results.rows, arm, TUNED_BY)
             if rate is None:
                 raise InputError(
                     f"every learning rate of {plan.config.learning_rates} diverged in {arm}; "
@@ -280,7 +287,7 @@ def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trai
 
 def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: "Trained") -> list[dict]:
     """The curve of each replica, and its final row."""
-    from jaxanatomy.growth.arms import flops_at
+    from jaxanatomy.growth.arms import core_steps, flops_at
     from jaxanatomy.measures.completions import complete
     from jaxanatomy.measures.developmental import developmental_rows
 
@@ -294,6 +301,7 @@ def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: "Trained
             flops = flops_at(plan.model, plan.arms[arm], plan.settings, row["step"])
             hash = plan.hash(arm, purpose, rate, seed, **which)
             rows.append({"hash": hash, **labels, **row, "flops": flops})
+        rows[-1]["core_steps"] = core_steps(plan.arms[arm])  # of the final row
     return rows
 
 

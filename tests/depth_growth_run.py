@@ -29,6 +29,7 @@ FIELDS = {
     **{"model.num_heads": 2, "model.num_kv_heads": 1, "model.ffn_width": 32},
     **{"model.context_length": LENGTH, "eval_every": 5, "seeds": "0,1", "block": BLOCK},
     **{"train.chunk": 3, "train.checkpoint_every": 4, "arms": "baseline,midas"},
+    "learning_rates": 3e-3,
 }
 
 
@@ -60,7 +61,7 @@ def without_times(rows):
 def by_place(rows):
     """The figures of each row: whatever depends neither on the clock nor on the config."""
     return {
-        (row["arm"], row["seed"], row.get("stage"), row["step"]): {
+        (row["arm"], row["learning_rate"], row["seed"], row.get("stage"), row["step"]): {
             **{name: row[name] for name in ("eval_nll", "tokens", "flops")},
             **{f"nll of {name}": value for name, value in row["eval_nll_by_source"].items()},
             **{name: row[name] for name in ("loss", "accuracy") if row.get(name) is not None},
@@ -97,11 +98,11 @@ def die_at(place, arm, step):
     """Kills this process when a step of an arm has been written, or its checkpoint begun."""
 
     def written(log, steps):
-        return log._arm == arm and steps.first + len(steps.rate_E) >= step
+        return log._arm == arm and steps.first + len(steps.rate_EM) >= step
 
     def begun(saved, snapshot):
         seeds = saved._folder
-        return (seeds.parent.name, seeds.name[0]) == (arm, "0") and snapshot.step >= step
+        return seeds.parent.name == arm and snapshot.step >= step
 
     owner, is_reached = {
         "write": (metrics.Metrics, written),

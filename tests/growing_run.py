@@ -67,9 +67,17 @@ def evaluation(part=slice(None)):
     return {"one": HeldOut(0.25, [first]), "other": HeldOut(0.75, [second])}
 
 
-def pretraining(seeds=(0,), options=OPTIONS, placement=None, stages=STAGES, part=slice(None)):
+def pretraining(
+    seeds=(0,),
+    options=OPTIONS,
+    placement=None,
+    stages=STAGES,
+    part=slice(None),
+    schedule=SCHEDULE,
+    peaks=(),
+):
     placement = placement or Placement.over(jax.devices()[:1])
-    setup = Setup(stages, adamw(), SCHEDULE, seeds, placement, options)
+    setup = Setup(stages, adamw(), schedule, seeds, placement, options, peaks)
     streams = [Counting(100 + seed, part) for seed in seeds]
     return Pretraining(setup, streams, evaluation(part))
 

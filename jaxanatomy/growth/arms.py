@@ -8,12 +8,14 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import choose
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.growth.phases import (
+    CORE,
     Phase,
     Stage,
     clone_init_phases,
     core_phases,
     developmental_phases,
-    shuffled_phases,
+    reordered_phases,
+    restarted_phases,
     stages,
     uniform_phases,
 )
@@ -23,9 +25,23 @@ ARMS = {
     "growth_50": "the phases of Table 7 in fewer steps (the paper's '50 %' is 416 of 656)",
     "growth_100": "the phases of Table 7 in all the steps",
     "clone_init_uniform": "control: the clones are made at once, then every layer trains",
-    "shuffled_phases": "control: the growing phases in another order, with the same steps",
+    "uniform_restarts": "control: uniform; the optimiser starts anew where growth_100's does",
+    "shuffled_phases": "control: the growing phases in a random order, with the same steps",
+    "reversed_phases": "control: the growing phases in reverse order, with the same steps",
+    "core_first_phases": "control: the core's phase first, the others reversed; the core trains in "
+    "as many steps as in growth_100",
+    "core_third_phases": "control: phases 4, 5, 1, 3, 2; the core trains in as many steps as in "
+    "growth_100",
     "equal_flops": "control: uniform, for as many steps as the FLOPs of growth_100 buy",
     "core_alone": "control: the two core layers alone, in all the steps: what do the others add?",
+}
+# Which of the growing phases of Table 7 comes first, second, ...; maturation stays last. Where
+# phase 1, which brings the core, comes before 2 and 3, which train it again, its steps are those of
+# Table 7's order.
+ORDERS = {
+    "reversed_phases": (4, 3, 2, 1, 0),
+    "core_first_phases": (0, 4, 3, 2, 1),
+    "core_third_phases": (3, 4, 0, 2, 1),
 }
 MAIN = ("uniform_100", "growth_50", "growth_100")
 
@@ -72,8 +88,12 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
         phases = uniform_phases(config.num_layers)
     elif name == "clone_init_uniform":
         phases = clone_init_phases(growing)
+    elif name == "uniform_restarts":
+        phases = restarted_phases(growing)
     elif name == "shuffled_phases":
-        phases = shuffled_phases(growing, random_order(len(growing) - 1, settings.order))
+        phases = reordered_phases(growing, random_order(len(growing) - 1, settings.order))
+    elif name in ORDERS:
+        phases = reordered_phases(growing, ORDERS[name])
     if name == "core_alone":
         # Layers outside of it are absent, however those that are not grown yet are treated.
         return stages(config, core_phases(), settings.steps, whole=False)
@@ -82,6 +102,11 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
         each = step_flops(config, settings.rows, settings.length)
         steps = max(1, round(spent / each))
     return stages(config, phases, steps, settings.not_yet_grown)
+
+
+def core_steps(plan: tuple[Stage, ...]) -> int:
+    """The core's exposure: steps in which it trains."""
+    return sum(stage.steps for stage in plan if set(CORE) <= set(stage.train))
 
 
 def stage_flops(config: ModelConfig, stage: Stage, settings: ArmSettings) -> int:
@@ -107,9 +132,9 @@ def flops_at(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings
 
 
 def random_order(count: int, seed: int) -> tuple[int, ...]:
-    """A random order of `count` phases that is not the given one."""
+    """A random order of `count` phases that is neither the given one nor one of `ORDERS`."""
     rng = np.random.default_rng(seed)
     while True:
         order = tuple(int(index) for index in rng.permutation(count))
-        if order != tuple(range(count)):
+        if order not in (tuple(range(count)), *ORDERS.values()):
             return order

@@ -109,6 +109,11 @@ def total_flops(stages: tuple[DepthStage, ...], settings: DepthArmSettings) -> i
     )
 
 
+def grows(name: str) -> bool:
+    """Whether an arm's model gains layers while it trains."""
+    return bool(_operator(name.removesuffix(EQUAL_FLOPS)))
+
+
 def _operator(name: str) -> str:
     """The growth operator of an arm; empty where the depth is constant."""
     found = name.removeprefix(f"{LN_SCALING}_")

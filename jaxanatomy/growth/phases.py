@@ -133,13 +133,22 @@ def core_phases() -> tuple[Phase, ...]:
     return (Phase("core", 1, CORE, embedding=True),)
 
 
+def restarted_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
+    """A control: every layer trains at every step, in phases as long as the given ones.
+
+    Nothing grows where a phase begins, but the optimiser starts anew.
+    """
+    everything = tuple(range(len(MULTIPLIERS)))
+    return tuple(Phase(phase.name, phase.epochs, everything, embedding=True) for phase in phases)
+
+
 def clone_init_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
     """A control: all clones are made before the first step, then every layer trains."""
     *growing, last = phases
     return (*(dataclasses.replace(phase, epochs=0) for phase in growing), last)
 
 
-def shuffled_phases(phases: Sequence[Phase], order: Sequence[int]) -> tuple[Phase, ...]:
+def reordered_phases(phases: Sequence[Phase], order: Sequence[int]) -> tuple[Phase, ...]:
     """A control: the same phases with the same shares, the growing ones in another order.
 
     What comes first starts from random weights, and trains the embedding. Every later layer

@@ -1,18 +1,25 @@
 """Rows and summary of the depth growth experiment (DG section 3.2, Table 1)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.data.primitives import REPEATED, SEQUENCE
 from jaxanatomy.data.questions import Question
-from jaxanatomy.growth.depth_arms import BASELINE
+from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, SHALLOW, grows
+from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
+from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, tried
 
 Row = Mapping[str, Any]
-CURVE, FINAL = "curve", "final"
+# Measures of a final row, and the fields with the same by held-out row or question.
+UNITS = {
+    "eval_nll": ("unit_nll", "unit_tokens"),
+    "accuracy": ("unit_right", "unit_questions"),
+}
+TUNED_BY = "eval_nll"
 # A word of the second half that is not among those repeated; by where the repetition starts.
 _COPYING = float(np.mean([1 / (SEQUENCE - REPEATED - at) for at in range(SEQUENCE - REPEATED)]))
 
@@ -84,94 +91,141 @@ def point_fields(point: Any, at: int) -> dict[str, Any]:
     }
 
 
-def final_fields(
-    point: Any, at: int, asked: Sequence[Question], right_Q: np.ndarray
-) -> dict[str, Any]:
-    """What a final row has of one seed: its last point, throughput and answers.
+def final_fields(point: Any, at: int) -> dict[str, Any]:
+    """What a final row has of one seed's losses: its last point, throughput, held-out rows.
 
     Args:
       point: The last `train.points.Point`.
       at: Which of its seeds.
-      asked: The questions.
-      right_Q: Which were answered.
 
     Returns:
-      Losses and accuracies are None for a seed that has diverged: its parameters are those
-      of some step before. `mfu` is None where the peak is not known.
+      `unit_nll` and `unit_tokens` are sums over the held-out rows of packed text, weighted by
+      the share of their source, so that their ratio is `eval_nll`. Losses are None for a
+      seed that has diverged: its parameters are those of some step before. `mfu` is None
+      where the peak is not known.
     """
     found = {name: value for name, value in point_fields(point, at).items() if name != "loss"}
     found |= {"tokens_per_second": point.tokens / point.seconds, "mfu": point.mfu}
-    found |= accuracies(asked, right_Q)
-    if not point.reason[at]:
+    weights = {name: rows.share / sum(rows.tokens) for name, rows in point.units.items()}
+    found["unit_nll"] = [
+        weights[name] * nll for name, rows in point.units.items() for nll in rows.nll[at]
+    ]
+    found["unit_tokens"] = [
+        weights[name] * tokens for name, rows in point.units.items() for tokens in rows.tokens
+    ]
+    if point.reason[at]:
+        found |= {"eval_nll": None, "unit_nll": None}
+        found["eval_nll_by_source"] = dict.fromkeys(found["eval_nll_by_source"])
+    return found
+
+
+def answer_fields(asked: Sequence[Question], right_Q: np.ndarray, alive: bool) -> dict[str, Any]:
+    """What a final row has of one seed's answers.
+
+    Args:
+      asked: The questions.
+      right_Q: Which were answered.
+      alive: Whether the seed has not diverged; else its accuracies are None.
+
+    Returns:
+      As `accuracies`, and `unit_right` and `unit_questions` of each question, weighted so that
+      each task counts alike: the ratio of their sums is `accuracy`.
+    """
+    found = accuracies(asked, right_Q)
+    counts = {task: each["questions"] for task, each in found["accuracy_by_task"].items()}
+    weights = [1 / counts[question.task] for question in asked]
+    found["unit_questions"] = weights
+    found["unit_right"] = [
+        weight * bool(right) for weight, right in zip(weights, right_Q, strict=True)
+    ]
+    if alive:
         return found
     by_task = {task: each | {"accuracy": None} for task, each in found["accuracy_by_task"].items()}
-    found |= {"eval_nll": None, "accuracy": None, "accuracy_by_task": by_task}
-    return found | {"eval_nll_by_source": dict.fromkeys(found["eval_nll_by_source"])}
+    return found | {"accuracy": None, "accuracy_by_task": by_task, "unit_right": None}
 
 
 def diverged(rows: Iterable[Row], arm: str) -> set[int]:
-    """The seeds of an arm that ended because a loss or a gradient was not finite."""
-    finals = (row for row in rows if row.get("kind") == FINAL and row["arm"] == arm)
+    """The seeds of an arm's results that ended because a loss or a gradient was not finite."""
+    finals = (row for row in of_purpose(rows, FINAL) if row["arm"] == arm)
     return {row["seed"] for row in finals if row["reason"]}
 
 
 def stopped(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Arm and seed of all that have diverged so far.
+    """Arm and seed of all results that have diverged so far.
 
     Beside seeds that go on, one that has stopped has rows to the end, with the finite losses of
     parameters that no longer change: they say nothing about its arm.
     """
-    return {(row["arm"], row["seed"]) for row in rows if "arm" in row and row["reason"]}
+    rows = list(rows)
+    results = (*of_purpose(rows, CURVE), *of_purpose(rows, FINAL))
+    return {(row["arm"], row["seed"]) for row in results if row["reason"]}
 
 
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
     Returns:
-      `arms`: for each arm `seeds`, `diverged`, `steps`, `tokens`, `flops`, of one seed; means
-      over the seeds of `seconds`, `tokens_per_second` and `mfu`; for `eval_nll` and
-      `accuracy` a dict of `mean`, `ci95` over seeds, and the difference from the baseline
-      with the same seeds, `against_baseline` and its `against_ci95` (Student's, paired); and
+      `arms`: for each arm `seeds`, `diverged`, `learning_rate` and whether it is
+      `rate_at_edge` of those that were tried, `steps`, `tokens`, `flops`, of one seed; means over
+      the seeds of `seconds`, `tokens_per_second` and `mfu`; for `eval_nll` and `accuracy` a
+      dict of `mean`, `ci95` over seeds, and the differences `less_baseline` and `less_shallow`,
+      each of `mean`, `low`, `high` and `seeds`, over seeds and held-out rows (or questions)
+      together; the second of arms that grow, at equal steps, else None; and
       `accuracy_by_task`, of each primitive `mean` over seeds, its `ci95` over questions (see
       `_answered`), `chance` and number of `questions`. What cannot be had is None. A seed that
       has diverged counts in no mean; where all have, they count in the three of speed.
+      `level`: of the intervals of differences, so that those of one measure hold all at once
+      with 95 %. `tuning`: held-out loss by arm and learning rate, in pairs.
     """
-    finals = [row for row in rows if row.get("kind") == FINAL]
-    by_arm: dict[str, dict[int, Row]] = {}
-    for row in finals:
-        by_arm.setdefault(row["arm"], {})[row["seed"]] = row
-    baseline = by_arm.get(BASELINE, {})
+    rows = list(rows)
+    finals = of_purpose(rows, FINAL)
+    by_arm = {arm: by_seed(finals, arm) for arm in dict.fromkeys(row["arm"] for row in finals)}
+    level = family_level(len(comparisons(by_arm)))
     arms = {}
     for arm, seeds in by_arm.items():
         first = max(seeds.values(), key=lambda row: row["step"])
         arms[arm] = {
             "seeds": sorted(seeds),
             "diverged": sorted(seed for seed, row in seeds.items() if row["reason"]),
+            "learning_rate": first["learning_rate"],
+            "rate_at_edge": rate_at_edge(rows, arm, TUNED_BY),
             "steps": first["step"],
             "tokens": first["tokens"],
             "flops": first["flops"],
             **{field: _mean(field, seeds) for field in ("seconds", "tokens_per_second", "mfu")},
             "chance": first["chance"],
-            **{field: _compared(field, seeds, baseline) for field in ("eval_nll", "accuracy")},
+            **{field: _compared(field, arm, by_arm, level) for field in UNITS},
             "accuracy_by_task": {
                 task: _answered([row["accuracy_by_task"][task] for row in seeds.values()])
                 for task in first["accuracy_by_task"]
             },
         }
-    return {"arms": arms}
+    tuning = {arm: list(rates.items()) for arm, rates in tried(rows, TUNED_BY).items()}
+    return {"arms": arms, "level": level, "tuning": tuning}
 
 
-def _compared(field: str, seeds: Mapping[int, Row], baseline: Mapping[int, Row]) -> dict[str, Any]:
-    values = {seed: row[field] for seed, row in seeds.items() if row[field] is not None}
-    other = {seed: baseline[seed][field] for seed in values if seed in baseline}
-    differences = [values[seed] - other[seed] for seed in other if other[seed] is not None]
-    found = {"mean": None, "ci95": None, "against_baseline": None, "against_ci95": None}
+def comparisons(arms: Collection[str]) -> list[tuple[str, str]]:
+    """Which arms are compared with which: all with the baseline, those that grow with shallow.
+
+    At equal steps: an arm of equal FLOPs has read more tokens than the shallow one.
+    """
+    others = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
+    grown = [(arm, SHALLOW) for arm in arms if grows(arm) and not arm.endswith(EQUAL_FLOPS)]
+    return others + (grown if SHALLOW in arms else [])
+
+
+def _compared(
+    field: str, arm: str, by_arm: Mapping[str, Mapping[int, Row]], level: float
+) -> dict[str, Any]:
+    """The mean of an arm, and its differences from others; None where there is none."""
+    values = [row[field] for row in by_arm[arm].values() if row[field] is not None]
+    found: dict[str, Any] = dict.fromkeys(("mean", "ci95", "less_baseline", "less_shallow"))
     if values:
-        mean = float(np.mean([*values.values()]))
-        found |= {"mean": mean, "ci95": _interval([*values.values()])}
-    if differences:
-        found |= {"against_baseline": float(np.mean(differences))}
-        found |= {"against_ci95": _interval(differences)}
+        found |= {"mean": float(np.mean(values)), "ci95": seeds_interval(values).ends}
+    for name, other in (("less_baseline", BASELINE), ("less_shallow", SHALLOW)):
+        if (arm, other) in comparisons(by_arm):
+            pair = by_arm[arm], by_arm[other]
+            found[name] = difference_fields(difference(*pair, level, *UNITS[field]))
     return found
 
 
@@ -199,7 +253,3 @@ def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
     living = [row for row in seeds.values() if not row["reason"]]
     values = [row[field] for row in living or seeds.values()]
     return None if None in values else float(np.mean(values))
-
-
-def _interval(values: Sequence[float]) -> list[float] | None:
-    return seeds_interval(values).ends

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval
+from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, tried
 
 Row = Mapping[str, Any]
 BASELINE = "uniform_100"
-CURVE, FINAL = "curve", "final"
+TUNED_BY = "final_nll"
+# Losses of a final row, and the field with the same by validation sentence.
+UNITS = {"final_nll": "unit_nll", "min_nll": "min_unit_nll"}
 
 
 def developmental_rows(
@@ -31,9 +35,11 @@ def developmental_rows(
       Rows `kind: curve` with `stage`, `step`, `tokens`, `seconds`, `loss` (mean training
       loss since the row before; None at the start of a stage) and `eval_nll`; then a row
       `kind: final` with the last of them as `final_nll`, the lowest as `min_nll` at
-      `min_step`, `train_nll`, `completions`, `exact_completions` and `wall_seconds` of all
-      replicas together. A loss that is not finite is None, and a final row says why; a
-      replica whose last validation loss is not finite has diverged, too.
+      `min_step`, both also by validation sentence, summed (`unit_nll`, `min_unit_nll`, with
+      the predictions of each in `unit_tokens`), `train_nll`, `completions`,
+      `exact_completions` and `wall_seconds` of all replicas together. A loss that is not
+      finite is None, and a final row says why; a replica whose last validation loss is not
+      finite has diverged, too.
     """
     rows = [
         {
@@ -53,6 +59,7 @@ def developmental_rows(
     finished = diverged is None
     reached = [row for row in rows if row["eval_nll"] is not None]
     best = min(reached, key=lambda row: row["eval_nll"]) if finished else {}
+    lowest = trained.points[rows.index(best)] if finished else None
     exact = sum(text == rest for text, (_, rest) in zip(completions, prompts, strict=True))
     last = {name: rows[-1][name] for name in ("stage", "step", "tokens", "seconds", "loss")}
     final = {
@@ -62,6 +69,9 @@ def developmental_rows(
         "final_nll": rows[-1]["eval_nll"] if finished else None,
         "min_nll": best.get("eval_nll"),
         "min_step": best.get("step"),
+        "unit_nll": list(trained.points[-1].unit_nll[replica]) if finished else None,
+        "min_unit_nll": list(lowest.unit_nll[replica]) if lowest else None,
+        "unit_tokens": list(trained.unit_tokens),
         "train_nll": finite(trained.train_nll[replica]) if finished else None,
         "completions": list(completions),
         "exact_completions": exact,
@@ -72,87 +82,57 @@ def developmental_rows(
     return [*rows, final]
 
 
-def of_purpose(rows: Iterable[Row], kind: str, purpose: str = "main") -> list[Row]:
-    """Rows of one kind ("curve" or "final") and purpose ("main" or "tuning")."""
-    return [row for row in rows if row.get("kind") == kind and row.get("purpose") == purpose]
-
-
-def choose_rate(rows: Iterable[Row], arm: str) -> float | None:
-    """The learning rate of lowest final validation loss, the mean of the tuning seeds.
-
-    Args:
-      rows: Of a run.
-      arm: Whose tuning rows are read.
-
-    Returns:
-      The rate; of equal ones the lower. None where no tuning run stayed finite.
-    """
-    found: dict[float, list[float | None]] = {}
-    for row in of_purpose(rows, FINAL, "tuning"):
-        if row["arm"] == arm:
-            found.setdefault(row["learning_rate"], []).append(row["final_nll"])
-    means = {rate: float(np.mean(values)) for rate, values in found.items() if None not in values}
-    return min(means, key=lambda rate: (means[rate], rate)) if means else None
-
-
-def rate_at_edge(rows: Iterable[Row], arm: str) -> bool:
-    """Whether an arm took the lowest or highest rate that was tried: another may be better.
-
-    A rate that diverged was tried, so the highest that did not is not at the edge.
-    """
-    tried = {row["learning_rate"] for row in of_purpose(rows, FINAL, "tuning") if row["arm"] == arm}
-    return choose_rate(rows, arm) in (min(tried), max(tried)) if len(tried) > 1 else False
-
-
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
     Returns:
       `arms`: of each the number of seeds, learning rate and whether it is `rate_at_edge` of
-      those that were tried, steps, FLOPs, seconds of a seed, means and 95 % intervals over
-      seeds of `final_nll`, `min_nll` and `train_nll`, exact completions, and seeds that
-      diverged; `tuning`: final validation loss by arm and learning rate; `differences`:
-      `arm - uniform_100`, paired over seeds; `wall_seconds`.
+      those that were tried, steps, those in which the core trains, FLOPs, seconds of a seed,
+      means and 95 % intervals over seeds of `final_nll`, `min_nll` and `train_nll`, exact
+      completions, and seeds that diverged; `tuning`: final validation loss by arm and
+      learning rate, in pairs; `differences`: `arm - uniform_100` over seeds and sentences, with
+      intervals of `differences_level`, which hold for all arms at once; `wall_seconds`.
     """
     rows = list(rows)
     finals = of_purpose(rows, FINAL)
     arms = {
-        name: _arm([row for row in finals if row["arm"] == name], rate_at_edge(rows, name))
+        name: _arm(
+            [row for row in finals if row["arm"] == name], rate_at_edge(rows, name, TUNED_BY)
+        )
         for name in dict.fromkeys(row["arm"] for row in finals)
     }
-    tuning: dict[str, list[dict[str, Any]]] = {}
-    for row in of_purpose(rows, FINAL, "tuning"):
-        fields = ("learning_rate", "seed", "final_nll", "min_nll")
-        tuning.setdefault(row["arm"], []).append({name: row[name] for name in fields})
+    level = family_level(len(arms) - 1)
+    others = [name for name in arms if name != BASELINE]
     return {
         "arms": arms,
-        "differences": {name: differences(finals, name) for name in arms if name != BASELINE},
-        "tuning": tuning,
+        "differences_level": level,
+        "differences": {name: differences(finals, name, level=level) for name in others},
+        "tuning": {arm: list(rates.items()) for arm, rates in tried(rows, TUNED_BY).items()},
         "wall_seconds": _wall_seconds(rows),
     }
 
 
-def differences(finals: Iterable[Row], arm: str, other: str = BASELINE) -> dict[str, Any]:
-    """How much an arm's losses differ from another's, paired over the seeds of both.
+def differences(
+    finals: Iterable[Row], arm: str, other: str = BASELINE, level: float = 0.95
+) -> dict[str, Any]:
+    """How much an arm's losses differ from another's, over the seeds of both and the sentences.
+
+    Args:
+      finals: Final rows of results.
+      arm: Its name.
+      other: What it is compared with.
+      level: Coverage of each interval.
 
     Returns:
       For `final_nll` and `min_nll`: `mean` (arm minus other, nats per token) with `low` and
-      `high`, the 95 % interval; None where no two seeds are there.
+      `high`; None where no two seeds are there; and the number of `seeds`.
     """
     finals = list(finals)
-    found = {}
-    for measure in ("final_nll", "min_nll"):
-        own, others = (
-            {row["seed"]: row[measure] for row in finals if row["arm"] == name}
-            for name in (arm, other)
-        )
-        pairs = [
-            own[seed] - others[seed]
-            for seed in own
-            if own[seed] is not None and others.get(seed) is not None
-        ]
-        found[measure] = {"seeds": len(pairs), **_mean(pairs)}
-    return found
+    own, others = (by_seed(finals, name) for name in (arm, other))
+    return {
+        measure: difference_fields(difference(own, others, level, units))
+        for measure, units in UNITS.items()
+    }
 
 
 def _arm(finals: Sequence[Row], rate_at_edge: bool) -> dict[str, Any]:
@@ -162,6 +142,7 @@ def _arm(finals: Sequence[Row], rate_at_edge: bool) -> dict[str, Any]:
         "learning_rate": first["learning_rate"],
         "rate_at_edge": rate_at_edge,
         "steps": first["step"],
+        "core_steps": first["core_steps"],
         "flops": first["flops"],
         "seconds": float(np.mean([row["seconds"] for row in finals])),
         "exact_completions": float(np.mean([row["exact_completions"] for row in finals])),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,12 +18,29 @@ from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthArmSettings, DepthStage, depth_arm
+from jaxanatomy.measures.depth_growth import TUNED_BY
+from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
 from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.mesh import Placement, choose_devices
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
 from jaxanatomy.weights.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One model that an arm trains.
+
+    Attributes:
+      purpose: `measures.tuning.TUNING` or `MAIN`.
+      rate: Learning rate of the plateau.
+      seed: Of initial weights and of the order of the data.
+    """
+
+    purpose: str
+    rate: float
+    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +51,7 @@ class DepthPlan:
       config: Of `experiments.depth_growth`.
       model: The architecture at the end.
       settings: What all arms share.
-      schedule: The learning rate.
+      schedule: The learning rate's course; each trial has a plateau of its own.
       arms: The stages of each arm.
       options: How to run.
       placement: Over all devices.
@@ -60,16 +77,44 @@ class DepthPlan:
         """Of all stages of an arm."""
         return sum(stage.steps for stage in self.arms[arm])
 
-    def setup(self, arm: str, seeds: Sequence[int]) -> Setup:
+    @property
+    def tuning(self) -> list[Trial]:
+        """What chooses the learning rate of an arm; nothing where there is one rate."""
+        rates = self.config.learning_rates
+        seeds = self.config.tuning_seeds if len(rates) > 1 else ()
+        return [Trial(TUNING, rate, seed) for rate in rates for seed in seeds]
+
+    def main(self, rate: float) -> list[Trial]:
+        """What gives the results of an arm, at its rate."""
+        return [Trial(MAIN, rate, seed) for seed in self.config.seeds]
+
+    def learning_rate(self, arm: str, rows: Iterable[Mapping[str, Any]]) -> float:
+        """The rate of an arm's results, by the rows of its tuning.
+
+        Raises:
+          InputError: All rates diverged.
+        """
+        if not self.tuning:
+            return self.config.learning_rates[0]
+        rate = choose_rate(rows, arm, TUNED_BY)
+        if rate is None:
+            raise InputError(
+                f"every learning rate of {self.config.learning_rates} diverged in {arm}; set lower "
+                "learning_rates"
+            )
+        return rate
+
+    def setup(self, arm: str, trials: Sequence[Trial]) -> Setup:
         """What is trained together."""
         config = self.config
         return Setup(
             stages=self.arms[arm],
             optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
             schedule=self.schedule,
-            seeds=seeds,
+            seeds=[trial.seed for trial in trials],
             placement=self.placement,
             options=self.options,
+            peaks=[trial.rate for trial in trials],
         )
 
     def pipeline(self, seed: int, steps: int) -> Pipeline:
@@ -95,9 +140,9 @@ class DepthPlan:
         """What the batches of all steps depend on; reads and encodes the text."""
         return self.pipeline(0, self.config.steps).settings(self.config.steps)
 
-    def hash(self, arm: str, seed: int, **more: Any) -> str:
+    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
         """The hash of a row."""
-        names = ("learning_rate", "warmup", "cooldown", "weight_decay", "beta2", "moments")
+        names = ("warmup", "cooldown", "weight_decay", "beta2", "moments")
         return runs.row_hash(
             code=runs.code_version(),
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
@@ -105,7 +150,7 @@ class DepthPlan:
             settings={name: self.config[name] for name in (*names, "eval_every", "rows")},
             train=[self.config.train.dtype, self.config.train.accumulate],
             arm=arm,
-            seed=seed,
+            trial=dataclasses.asdict(trial),
             **more,
         )
 
@@ -131,7 +176,9 @@ def depth_plan(config: ConfigDict, on_paper: bool = False) -> DepthPlan:
         length=config.model.context_length,
     )
     arms = {name: depth_arm(name, model, settings) for name in config.arms}
-    schedule = WarmupStableDecay(config.learning_rate, config.warmup, config.cooldown)
+    schedule, *_ = (
+        WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
+    )
     for stages in arms.values():
         mixtures(config, sum(stage.steps for stage in stages))
     options, placement = _how_to_run(config, on_paper)
@@ -179,12 +226,18 @@ def _text(config: ConfigDict) -> dict[str, Any]:
 
 
 def _check_numbers(config: ConfigDict) -> None:
-    for name in ("arms", "seeds"):
+    tunes = ("tuning_seeds",) if len(config.learning_rates) > 1 else ()
+    for name in ("arms", "seeds", "learning_rates", *tunes):
         if not config[name] or len(set(config[name])) < len(config[name]):
             raise InputError(f"{name} must name at least one, each once; got {config[name]}")
-    for seed in config.seeds:
+    for seed in (*config.seeds, *config.tuning_seeds):
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise InputError(f"seeds must be whole numbers, 0 or above, below 2^32; got {seed!r}")
+    if set(config.seeds) & set(config.tuning_seeds):
+        raise InputError(
+            "seeds and tuning_seeds must have none in common; got "
+            f"{config.seeds} and {config.tuning_seeds}"
+        )
     whole = {name: config[name] for name in ("steps", "rows", "eval_every")}
     whole |= {f"data.{name}": config.data[name] for name in ("held_out_rows", "questions")}
     for name, value in whole.items():

@@ -30,6 +30,7 @@ from jaxanatomy.train.loss import (
     partition,
 )
 from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.scoring import document_sums
 
 Blocks = dict[int, tree.Block]
 
@@ -78,6 +79,7 @@ class Point:
         number of replicas.
       loss: Mean training loss of the steps since the last point; NaN at a stage's start.
       eval_nll: Mean NLL of the validation split, nats per token.
+      unit_nll: Summed NLL of each of its documents.
     """
 
     stage: str
@@ -86,6 +88,7 @@ class Point:
     seconds: float
     loss: list[float]
     eval_nll: list[float]
+    unit_nll: list[list[float]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,6 +97,7 @@ class Trained:
 
     Attributes:
       points: Evaluations, the first of each stage before its first step.
+      unit_tokens: Predictions of each validation document.
       config: The architecture that was grown: of the plan's last stage.
       params: Parameters of each replica, layers stacked for `model.forward`.
       train_nll: Mean NLL of the whole training split, of each replica.
@@ -102,6 +106,7 @@ class Trained:
     """
 
     points: list[Point]
+    unit_tokens: list[int]
     config: ModelConfig
     params: list[tree.Params]
     train_nll: list[float]
@@ -139,6 +144,7 @@ def train_stages(
             growing.train(stage, optimiser, eval_every, progress)
     return Trained(
         points=growing.points,
+        unit_tokens=growing.unit_tokens,
         config=growing.grown(),
         params=growing.parameters(),
         train_nll=growing.score(growing.packed(corpus.train_NT)),
@@ -166,6 +172,8 @@ class _Growing:
         self.tokens_EM = targets_N[self.order_EMR].sum(axis=-1).cumsum(axis=0)
         self.validation = self.packed(corpus.validation_NT)
         self.points: list[Point] = []
+        targets_U = np.count_nonzero(corpus.validation_NT[:, 1:] != corpus.pad, axis=1)
+        self.unit_tokens: list[int] = targets_U.tolist()
         self.diverged: list[int | None] = [None] * len(replicas)
         self.step, self.seconds = 0, 0.0
 
@@ -267,12 +275,23 @@ class _Growing:
                 self.diverged[at] = self.step + int(finite.sum())
 
     def _evaluate(self, stage: Stage, loss, trained, frozen, losses_EM) -> None:
-        nll_M = np.asarray(evaluate(loss, trained, frozen, self.validation, replicas=True))
+        params, documents = merge(trained, frozen), self.order_EMR.shape[-1]
+        nll_MU = document_sums(loss, params, self.validation, documents)
+        nll_MU = np.asarray(nll_MU, np.float64)[:, : len(self.unit_tokens)]  # the rest is padding
+        nll_M = nll_MU.sum(axis=1) / sum(self.unit_tokens)
         nothing = [float("nan")] * len(self.replicas)
         mean_M = np.mean(losses_EM, axis=0).tolist() if len(losses_EM) else nothing
         done = self.tokens_EM[self.step - 1] if self.step else np.zeros_like(self.tokens_EM[0])
         self.points.append(
-            Point(stage.name, self.step, done.tolist(), self.seconds, mean_M, nll_M.tolist())
+            Point(
+                stage=stage.name,
+                step=self.step,
+                tokens=done.tolist(),
+                seconds=self.seconds,
+                loss=mean_M,
+                eval_nll=nll_M.tolist(),
+                unit_nll=nll_MU.tolist(),
+            )
         )
 
 

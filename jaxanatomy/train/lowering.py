@@ -18,9 +18,9 @@ import jax.numpy as jnp
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loop import State, evaluate, run_steps
+from jaxanatomy.train.loop import State, run_steps
 from jaxanatomy.train.loss import Batch, nothing_frozen
-from jaxanatomy.train.scoring import target_nll
+from jaxanatomy.train.scoring import row_sums, target_nll
 from jaxanatomy.train.setup import Setup
 
 PLATFORMS = ("tpu", "cuda")
@@ -106,8 +106,8 @@ def export_evaluation(
     """The evaluation of a stage, lowered; arguments as `export_step`."""
     params = abstract_state(setup, config).params
     batch = abstract_batch(setup, [], rows, length)
-    arguments = (setup.loss(config), params, nothing_frozen(params), batch)
-    export = jax.export.export(evaluate, platforms=platforms)
+    arguments = (setup.loss(config), params, batch, setup.placement.whole)
+    export = jax.export.export(row_sums, platforms=platforms)
     with setup.precision():
         return export(*arguments, replicas=setup.replicas)
 

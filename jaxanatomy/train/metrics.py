@@ -102,7 +102,7 @@ class Metrics:
 
     def _lines(self, steps: Steps, at: int) -> Iterator[Line]:
         """The lines of one seed."""
-        back = len(steps.rate_E) - np.arange(1, len(steps.rate_E) + 1)
+        back = np.arange(len(steps.rate_EM))[::-1]
         for index, before in enumerate(back.tolist()):
             found = [float(each[index, at]) for each in (steps.loss_EM, steps.norm_EM)]
             loss, norm = (value if np.isfinite(value) else None for value in found)
@@ -113,7 +113,7 @@ class Metrics:
                 "seed": self._seeds[at],
                 "stage": steps.stage,
                 "step": steps.first + index + 1,
-                "learning_rate": float(steps.rate_E[index]),
+                "learning_rate": float(steps.rate_EM[index, at]),
                 "loss": loss,
                 "gradient_norm": norm,
                 "tokens": steps.tokens - before * steps.step_tokens,

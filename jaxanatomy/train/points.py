@@ -8,6 +8,28 @@ DIVERGED = "diverged: the loss or its gradient is not finite"
 
 
 @dataclasses.dataclass(frozen=True)
+class HeldOutRows:
+    """Losses of the rows of packed text that a source is scored on.
+
+    A row is the unit of intervals: rows are taken far apart, but the documents of one row are
+    neighbours in their source.
+
+    Attributes:
+      share: Of the source in the mean over sources.
+      tokens: Predictions of each row; rows of padding alone are left out.
+      nll: Summed NLL of each row, a list for each seed, nats.
+    """
+
+    share: float
+    tokens: list[int]
+    nll: list[list[float]]
+
+    def mean(self) -> list[float]:
+        """NLL of each seed, nats per token."""
+        return [sum(own) / sum(self.tokens) for own in self.nll]
+
+
+@dataclasses.dataclass(frozen=True)
 class Point:
     """What is known at an evaluation; lists have a value for each seed.
 
@@ -23,6 +45,7 @@ class Point:
       loss: Mean training loss of the steps since the last point; None where there are none.
       eval_nll: Held-out NLL, nats per token: the mean over sources by their shares.
       by_source: That of each source.
+      units: The held-out rows of each source.
       reason: Why a seed stopped; empty while it goes on.
     """
 
@@ -35,6 +58,7 @@ class Point:
     loss: list[float | None]
     eval_nll: list[float]
     by_source: dict[str, list[float]]
+    units: dict[str, "HeldOutRows"]
     reason: list[str]
 
 
@@ -45,7 +69,7 @@ class Steps:
     Attributes:
       stage: Number of the stage, from 0.
       first: Steps done before.
-      rate_E: The learning rate of each step.
+      rate_EM: The learning rate of each step and seed.
       loss_EM: The loss before each step, of each seed; NaN for one that has stopped.
       norm_EM: The global norm of each step's gradient before clipping; NaN likewise.
       tokens: As `Point`, after the last of them; and so the next two.
@@ -59,7 +83,7 @@ class Steps:
 
     stage: int
     first: int
-    rate_E: np.ndarray
+    rate_EM: np.ndarray
     loss_EM: np.ndarray
     norm_EM: np.ndarray
     tokens: int

@@ -28,10 +28,11 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
-from jaxanatomy.train.loop import State, Trace, evaluate, run_steps
+from jaxanatomy.train.loop import State, Trace, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.peak import peak_flops
-from jaxanatomy.train.points import DIVERGED, Point, Steps
+from jaxanatomy.train.points import DIVERGED, HeldOutRows, Point, Steps
+from jaxanatomy.train.scoring import row_sums
 from jaxanatomy.train.setup import HeldOut, Setup, Stream
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
@@ -64,7 +65,7 @@ class Pretraining:
         device = self._place.mesh.devices.flat[0]
         peak = self._options.peak_flops or peak_flops(device.device_kind)
         self._peak = peak and peak * self._place.device_count
-        self._rates_E = setup.schedule.rates(setup.steps)
+        self._rates_EM = setup.rates()
         self._evaluation = {
             name: HeldOut(each.share, [self._place.rows(batch) for batch in each.batches])
             for name, each in evaluation.items()
@@ -147,11 +148,13 @@ class Pretraining:
                 f"the checkpoint at step {step} has {_describe(config)}; the config says "
                 f"{_describe(expected)}; choose another workdir"
             )
-        if meta["seeds"] != list(self._setup.seeds):
-            raise InputError(
-                f"the checkpoint at step {step} has the seeds {meta['seeds']}; the config says "
-                f"{list(self._setup.seeds)}; choose another workdir"
-            )
+        for name in ("seeds", "peaks"):
+            own = list(getattr(self._setup, name))
+            if meta[name] != own:
+                raise InputError(
+                    f"the checkpoint at step {step} has the {name} {meta[name]}; the config says "
+                    f"{own}; choose another workdir"
+                )
 
     def _abstract(self, part: Any) -> Any:
         return jax.tree.map(
@@ -175,14 +178,14 @@ class Pretraining:
             self._emit(loss, state, emit)
         while self._step < end:
             began = time.perf_counter()
-            chunk, rates_E, count, streams = reading.result()
-            state, trace = self._run(loss, state, chunk, rates_E, count)
+            chunk, rates_EM, count, streams = reading.result()
+            state, trace = self._run(loss, state, chunk, rates_EM, count)
             at = self._step + count
             if at < end:
                 reading = pool.submit(self._read, self._next_count(end, at))
             trace = Trace(*(np.asarray(part)[:count].reshape(count, -1) for part in trace))
             seconds = (time.perf_counter() - began) / len(self._setup.seeds)
-            log(self._account(stage.config, rates_E[:count], trace, seconds))
+            log(self._account(stage.config, rates_EM[:count], trace, seconds))
             progress(count)
             alive_M = np.asarray(state.alive).reshape(-1)
             if alive_M.sum() < self._alive:
@@ -201,13 +204,12 @@ class Pretraining:
         params, moments = self._place.make(apply, state.params, state.moments)
         return State(params, moments, state.alive)
 
-    def _run(self, loss, state: State, batches, rates_E: np.ndarray, count: int):
+    def _run(self, loss, state: State, batches, rates_EM: np.ndarray, count: int):
         """Steps of a chunk."""
-        rates = np.repeat(rates_E[:, None], len(self._setup.seeds), axis=1)
         return run_steps(
             *(loss, self._setup.optimiser, state, nothing_frozen(state.params)),
             self._place.rows(batches, axis=2 if self._replicas else 1),
-            self._place.everywhere(rates if self._replicas else rates_E),
+            self._place.everywhere(rates_EM if self._replicas else rates_EM[:, 0]),
             count,
             replicas=self._replicas,
             accumulate=self._options.accumulate,
@@ -234,19 +236,20 @@ class Pretraining:
             return joined.reshape(shape if self._replicas else joined.shape)
 
         chunk = jax.tree.map(join, *(batch for step in batches for batch in step))
-        rates_E = np.resize(self._rates_E[at : at + count], self._options.chunk)
-        return chunk, rates_E, count, [stream.state() for stream in self._streams]
+        rates_EM = self._rates_EM[at : at + count]
+        rates_EM = np.resize(rates_EM, (self._options.chunk, rates_EM.shape[1]))
+        return chunk, rates_EM, count, [stream.state() for stream in self._streams]
 
     def _empty_chunk(self) -> tuple[Batch, np.ndarray]:
         lead = (self._options.chunk, *([len(self._streams)] if self._replicas else []))
         zeros = jax.tree.map(lambda leaf: np.zeros((*lead, *leaf.shape), leaf.dtype), self._like)
-        return zeros, np.zeros(self._options.chunk, np.float32)
+        return zeros, np.zeros((self._options.chunk, len(self._streams)), np.float32)
 
     def _account(
-        self, config: ModelConfig, rates_E: np.ndarray, trace: Trace, seconds: float
+        self, config: ModelConfig, rates_EM: np.ndarray, trace: Trace, seconds: float
     ) -> Steps:
         """Adds the steps of a chunk to what was done before."""
-        count, first = len(rates_E), self._step
+        count, first = len(rates_EM), self._step
         rows, length = self._like.token_BT.shape
         rows *= jax.process_count()
         flops = step_flops(config, rows, length)
@@ -260,7 +263,7 @@ class Pretraining:
         return Steps(
             stage=self._stage_at,
             first=first,
-            rate_E=rates_E,
+            rate_EM=rates_EM,
             loss_EM=trace.loss,
             norm_EM=trace.gradient_norm,
             tokens=self._tokens,
@@ -274,10 +277,9 @@ class Pretraining:
 
     def _emit(self, loss: LanguageModelLoss, state: State, emit: Emit) -> None:
         """Scores the model and tells of it."""
-        nll = {
-            name: self._score(loss, state, each.batches) for name, each in self._evaluation.items()
-        }
-        mean_M = sum(each.share * nll[name] for name, each in self._evaluation.items())
+        units = {name: self._score(loss, state, each) for name, each in self._evaluation.items()}
+        nll = {name: np.array(each.mean()) for name, each in units.items()}
+        mean_M = sum(each.share * nll[name] for name, each in units.items())
         alive_M = np.asarray(state.alive).reshape(-1)
         # Every process has the same numbers; losses are those of whole batches.
         loss_M = np.mean(self._losses, axis=0) if self._losses else [None] * len(alive_M)
@@ -293,22 +295,25 @@ class Pretraining:
                 loss=[None if value is None else float(value) for value in loss_M],
                 eval_nll=mean_M.tolist(),
                 by_source={name: nll_M.tolist() for name, nll_M in nll.items()},
+                units=units,
                 reason=["" if alive else DIVERGED for alive in alive_M],
             )
         )
 
-    def _score(self, loss, state: State, batches: Sequence[Batch]) -> np.ndarray:
-        """NLL of batches for each seed, [M], the mean over all predictions."""
-        frozen = nothing_frozen(state.params)
-        sum_M, total = np.zeros(len(self._setup.seeds)), 0.0
-        for batch in batches:
-            weight = float(loss.weight(batch))
-            if not weight:
-                continue  # padding alone: it has no mean
-            nll_M = evaluate(loss, state.params, frozen, batch, replicas=self._replicas)
-            sum_M = sum_M + weight * np.asarray(nll_M, np.float64).reshape(-1)
-            total += weight
-        return sum_M / total
+    def _score(self, loss, state: State, held_out: HeldOut) -> HeldOutRows:
+        """The rows of a source; in every process all of them, in the same order."""
+        found = [
+            row_sums(loss, state.params, batch, self._place.whole, self._replicas)
+            for batch in held_out.batches
+        ]
+        tokens_B = np.concatenate([np.asarray(tokens_B) for _, tokens_B in found])
+        nll_MB = np.concatenate([np.asarray(nll) for nll, _ in found], axis=-1, dtype=np.float64)
+        there = tokens_B > 0
+        return HeldOutRows(
+            held_out.share,
+            tokens_B[there].astype(int).tolist(),
+            nll_MB.reshape(-1, len(there))[:, there].tolist(),
+        )
 
     def _save(self, snapshots: Snapshots, config: ModelConfig, state: State, streams) -> None:
         meta = {
@@ -320,6 +325,7 @@ class Pretraining:
             "losses": [each.tolist() for each in self._losses],
             "alive": np.asarray(state.alive).tolist(),
             "seeds": list(self._setup.seeds),
+            "peaks": list(self._setup.peaks),
             "streams": streams,
         }
         snapshots.save(Snapshot(self._step, config, state.params, state.moments, meta))

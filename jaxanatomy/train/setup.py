@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxanatomy import model, tree
@@ -123,7 +124,9 @@ class Setup:
       stages: In order.
       optimiser: Of `loop.adamw`.
       schedule: Of the learning rate, over all stages.
-      seeds: Of the initial weights; several train side by side.
+      seeds: Of the initial weights; several train side by side. A seed may stand there several
+        times, with other peaks.
+      peaks: The learning rate of each seed's plateau; empty: the schedule's.
       placement: Where arrays lie.
       options: How to run.
     """
@@ -134,6 +137,17 @@ class Setup:
     seeds: Sequence[int] = (0,)
     placement: Placement = dataclasses.field(default_factory=Placement.over)
     options: PretrainOptions = dataclasses.field(default_factory=PretrainOptions)
+    peaks: Sequence[float] = ()
+
+    def __post_init__(self):
+        if self.peaks and len(self.peaks) != len(self.seeds):
+            raise ValueError(f"{len(self.peaks)} peaks for {len(self.seeds)} seeds")
+
+    def rates(self) -> np.ndarray:
+        """The learning rate of each step and seed, float32 [steps, M]."""
+        peaks = self.peaks or [self.schedule.peak] * len(self.seeds)
+        schedules = [dataclasses.replace(self.schedule, peak=peak) for peak in peaks]
+        return np.stack([each.rates(self.steps) for each in schedules], axis=1)
 
     @property
     def steps(self) -> int:

@@ -16,11 +16,25 @@ SCRIPT = Path(depth_growth_run.__file__)
 pytestmark = pytest.mark.usefixtures("fixed_version")
 
 CURVE_FIELDS = {
-    *("hash", "kind", "arm", "seed", "stage", "step", "layers", "tokens", "flops", "seconds"),
+    *(
+        "hash",
+        "kind",
+        "arm",
+        "purpose",
+        "learning_rate",
+        "seed",
+        "stage",
+        "step",
+        "layers",
+        "tokens",
+        "flops",
+        "seconds",
+    ),
     *("loss", "eval_nll", "eval_nll_by_source", "reason"),
 }
 FINAL_FIELDS = (CURVE_FIELDS - {"stage", "loss"}) | {
     *("tokens_per_second", "mfu", "accuracy", "chance", "accuracy_by_task"),
+    *("unit_nll", "unit_tokens", "unit_right", "unit_questions"),
 }
 
 
@@ -64,6 +78,11 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
         )
         same = ("tokens", "flops", "seconds", "eval_nll", "eval_nll_by_source", "reason")
         assert {name: final[name] for name in same} == {name: end[name] for name in same}
+        mean = sum(final["unit_nll"]) / sum(final["unit_tokens"])
+        assert mean == pytest.approx(final["eval_nll"], rel=1e-9)
+        assert len(final["unit_nll"]) == len(final["unit_tokens"]) == 2 * 4
+        right = sum(final["unit_right"]) / sum(final["unit_questions"])
+        assert right == pytest.approx(final["accuracy"], rel=1e-9)
         rate = final["tokens"] / final["seconds"]
         assert (final["mfu"], final["tokens_per_second"]) == (None, pytest.approx(rate))
     models = {f"{arm}_{seed}" for arm in ("baseline", "midas") for seed in (0, 1)}

@@ -1,11 +1,24 @@
 """Depth growth: its arms, its mixtures, seeds that diverge, and what may not change a result."""
 
+import signal
+from pathlib import Path
+
+import depth_growth_run
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import run_files
-from depth_growth_run import LENGTH, MIXTURE, ROWS, STEPS, flags, require_close, rows_of
+from depth_growth_run import (
+    LENGTH,
+    MIXTURE,
+    ROWS,
+    STEPS,
+    flags,
+    require_close,
+    rows_of,
+    without_times,
+)
 
 from jaxanatomy import model, weights
 from jaxanatomy.data import corpora, mixture, pipeline, sequences, vocabulary
@@ -154,7 +167,7 @@ def test_a_seed_that_diverges_is_reported_and_the_others_go_on(
 
 
 def test_a_rate_at_which_all_diverge_ends_each_arm_and_not_the_run(tokenizer, tmp_path, command):
-    argv = flags(tmp_path / "run", tokenizer, learning_rate=1e30, seeds=0)
+    argv = flags(tmp_path / "run", tokenizer, learning_rates=1e30, seeds=0)
     done = command(*argv)
     assert (done.status, done.err) == (0, "")
     finals = [row for row in rows_of(tmp_path / "run") if row["kind"] == "final"]
@@ -172,6 +185,64 @@ def test_a_rate_at_which_all_diverge_ends_each_arm_and_not_the_run(tokenizer, tm
     assert rows_of(tmp_path / "run") == before
 
 
+TUNED = {"arms": "midas", "learning_rates": "3e-3,1e30,1e-5", "tuning_seeds": 7}
+
+
+@pytest.fixture(scope="module")
+def tuned(tokenizer, tmp_path_factory, command):
+    """Three rates of which one diverges, then three seeds: one program trains both."""
+    workdir = tmp_path_factory.mktemp("runs") / "tuned"
+    done = command(*flags(workdir, tokenizer, seeds="0,1,2", **TUNED))
+    assert (done.status, done.err) == (0, "")
+    return workdir
+
+
+def test_an_arm_takes_the_rate_that_did_best_on_a_seed_of_its_own(tuned, tokenizer, command):
+    rows = rows_of(tuned)
+    tuning = [row for row in rows if row["purpose"] == "tuning"]
+    assert {row["seed"] for row in tuning} == {7}
+    finals = {row["learning_rate"]: row for row in tuning if row["kind"] == "final"}
+    assert set(finals) == {3e-3, 1e30, 1e-5}
+    assert finals[1e30]["eval_nll"] is None
+    assert finals[3e-3]["eval_nll"] < finals[1e-5]["eval_nll"]
+    assert "accuracy" not in finals[3e-3]
+    main = [row for row in rows if row["purpose"] == "main"]
+    assert {(row["learning_rate"], row["seed"]) for row in main} == {(3e-3, s) for s in (0, 1, 2)}
+    # Every rate began with the same weights and data.
+    firsts = [row for row in tuning if row["kind"] == "curve" and row["step"] == 0]
+    assert len({row["eval_nll"] for row in firsts}) == 1
+    assert {line["seed"] for line in read_metrics(tuned)} == {0, 1, 2}
+    assert not any((tuned / "checkpoints").iterdir())
+    arm = run_files.read_summary(tuned)["arms"]["midas"]
+    assert (arm["learning_rate"], arm["seeds"], arm["diverged"]) == (3e-3, [0, 1, 2], [])
+    assert "Learning rates" in (tuned / "report.html").read_text()
+    # Again, and with a seed that is added: nothing is tuned twice.
+    assert command(*flags(tuned, tokenizer, seeds="0,1,2,3", **TUNED)).status == 0
+    after = rows_of(tuned)
+    assert after[: len(rows)] == rows
+    assert {(row["purpose"], row["seed"]) for row in after[len(rows) :]} == {("main", 3)}
+
+
+def test_sigkill_while_tuning_and_after_it_gives_the_same_rows(
+    tuned, tokenizer, tmp_path, command, run_python
+):
+    argv = flags(tmp_path / "run", tokenizer, seeds="0,1,2", **TUNED)
+    for death in ("save:tuning:8", "save:midas:4"):
+        script = Path(depth_growth_run.__file__)
+        killed = run_python(script, death, *argv, devices=1, check=False, timeout=400)
+        assert killed.returncode == -signal.SIGKILL, (death, killed.stderr)
+    assert command(*argv).status == 0
+    expected = [row for row in rows_of(tuned) if row["seed"] != 3]
+    assert without_times(rows_of(tmp_path / "run")) == without_times(expected)
+
+
+def test_rates_that_all_diverge_while_tuning_are_named(tokenizer, tmp_path, command):
+    rates = {"learning_rates": "1e30,1e31", "tuning_seeds": 7, "seeds": 0}
+    done = command(*flags(tmp_path / "run", tokenizer, arms="baseline", **rates))
+    assert done.status == 2
+    assert "every learning rate of (1e+30, 1e+31) diverged in baseline; set lower" in done.err
+
+
 def test_parts_of_a_batch_give_the_rows_of_the_whole(others, tokenizer, tmp_path, command):
     fields = {"arms": "baseline", "seeds": 0, "train.accumulate": 2}
     assert command(*flags(tmp_path / "run", tokenizer, **fields)).status == 0
@@ -184,6 +255,10 @@ def test_the_dry_run_lists_arms_stages_and_costs(tokenizer, tmp_path, command):
     assert (done.status, done.err) == (0, "")
     first, baseline, equal, memory = done.out.splitlines()
     assert first.endswith("parameters, 2 seeds")
+    tuned = command(*flags(tmp_path, tokenizer, "--dry_run", **TUNED))
+    assert tuned.out.splitlines()[1] == (
+        "learning rates 0.003, 1e+30, 1e-05: 3 more seeds of each arm tune it"
+    )
     assert baseline.startswith("baseline: 12 steps (4 layers 12), ")
     assert equal.startswith("midas_equal_flops: ")
     assert baseline.split(", ")[-1] == equal.split(", ")[-1]

@@ -104,7 +104,21 @@ EARLY = {
     ),
     "no growing": ({"growing_share": 0.0}, ["growing_share must be above 0", "got 0.0"]),
     "a negative alpha": ({"alpha": -1.0}, ["alpha of PROP-alpha must be", "got -1.0"]),
-    "a learning rate of 0": ({"learning_rate": 0.0}, ["above 0 and finite; got 0.0"]),
+    "a learning rate of 0": ({"learning_rates": 0.0}, ["above 0 and finite; got 0.0"]),
+    "a learning rate of 0 beside another": (
+        {"learning_rates": "0.1,0.0"},
+        ["above 0 and finite; got 0.0"],
+    ),
+    "no learning rate": ({"learning_rates": ""}, ["learning_rates must name at least one"]),
+    "a learning rate twice": ({"learning_rates": "0.1,0.1"}, ["each once; got (0.1, 0.1)"]),
+    "several rates and nothing to choose by": (
+        {"learning_rates": "0.1,0.2", "tuning_seeds": ""},
+        ["tuning_seeds must name at least one, each once; got ()"],
+    ),
+    "a seed that tunes and counts": (
+        {"tuning_seeds": "1"},
+        ["seeds and tuning_seeds must have none in common; got (0, 1) and (1,)"],
+    ),
     "negative decay": ({"weight_decay": -1.0}, ["weight_decay must be 0 or above", "got -1.0"]),
     "a beta2 of 1": ({"beta2": 1.0}, ["beta2 at least 0 and below 1; got", "and 1.0"]),
     "a negative peak": ({"train.peak_flops": -1.0}, ["peak_flops must be the FLOP/s", "got -1.0"]),

@@ -66,8 +66,9 @@ def test_the_papers_settings(name):
     assert made.model == MODELS[name].config
     assert config.rows == MODELS[name].rows
     assert (config.block, config.alpha, config.weight_decay) == (4, 1.0, 0.01)
-    assert config.learning_rate == {"smollm_360m": 3e-3, "smollm_1p7b": 5e-4}[name]
-    rates = made.setup("midas", [0]).schedule.rates(config.steps)
+    assert config.learning_rates == {"smollm_360m": (3e-3,), "smollm_1p7b": (5e-4,)}[name]
+    assert made.tuning == []
+    rates = made.setup("midas", made.main(config.learning_rates[0])).rates()[:, 0]
     assert len(rates) == 200_000
     peak = rates.max()
     assert rates[1998] < rates[1999] == peak == rates[170_000] > rates[170_001]
@@ -102,7 +103,7 @@ def test_the_papers_mixtures(name):
 
 def test_memory_of_a_pod():
     made = plan("smollm_360m")
-    memory = step_memory(made.setup("midas", [0]), made.model, 512, 2048)
+    memory = step_memory(made.setup("midas", made.main(1e-3)), made.model, 512, 2048)
     assert memory.parameters == 4 * 361_821_120
     assert memory.moments == 8 * 361_821_120 + 4
     assert memory.gradients == 8 * 361_821_120
@@ -116,7 +117,7 @@ def test_memory_of_a_pod():
 
 def test_memory_where_parameters_are_cut():
     made = plan("smollm_1p7b")
-    memory = step_memory(made.setup("midas", [0]), made.model, 1024, 2048)
+    memory = step_memory(made.setup("midas", made.main(1e-3)), made.model, 1024, 2048)
     matrices = 24 * (4 * 2048 * 2048 + 3 * 2048 * 8192) + 49_152 * 2048
     norms, final = 24 * 2 * 2048, 2048
     # A stack of norms has 49,152 elements, below the smallest that is cut.
@@ -128,7 +129,9 @@ def test_memory_where_parameters_are_cut():
 @pytest.mark.parametrize("name", PAPER)
 def test_the_papers_models_are_lowered_for_pods(name):
     made = plan(name)
-    found = export_run(made.setup("midas", [0]), made.config.rows, made.config.model.context_length)
+    found = export_run(
+        made.setup("midas", made.main(1e-3)), made.config.rows, made.config.model.context_length
+    )
     middle = {"smollm_360m": 20, "smollm_1p7b": 16}[name]
     assert list(found) == [
         *("step, 4 layers", "evaluation, 4 layers"),

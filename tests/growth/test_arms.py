@@ -50,6 +50,34 @@ def test_shuffled_phases_have_the_shares_of_the_phases_in_another_order():
     assert all(arms.random_order(2, seed) == (1, 0) for seed in range(5))
 
 
+def test_orders_of_the_phases_differ_and_two_of_them_give_the_core_the_steps_of_growth():
+    given = plan("growth_100")
+    orders = {name: plan(name) for name in (*arms.ORDERS, "shuffled_phases")}
+    assert len({tuple(stage.name for stage in each) for each in (given, *orders.values())}) == 5
+    for each in orders.values():
+        assert {stage.name: stage.steps for stage in each} == {s.name: s.steps for s in given}
+    # 191 + 127 + 127 steps of phases 1 to 3, 96 of phase 6.
+    core = {name: arms.core_steps(each) for name, each in orders.items()}
+    assert arms.core_steps(given) == 191 + 127 + 127 + 96 == 541
+    assert core["core_first_phases"] == core["core_third_phases"] == 541
+    assert core["reversed_phases"] == 191 + 96
+    assert [stage.embedding for stage in orders["core_first_phases"]] == [
+        *(True, False, False, True, True, True),
+    ]
+    assert orders["core_third_phases"][0].layers == (7, 10)
+    assert all(arms.random_order(5, seed) not in arms.ORDERS.values() for seed in range(200))
+
+
+def test_uniform_training_that_starts_anew_does_so_where_the_grown_one_does():
+    given, restarted = plan("growth_100"), plan("uniform_restarts")
+    assert [(s.name, s.steps) for s in restarted] == [(s.name, s.steps) for s in given]
+    everything = tuple(range(12))
+    for stage in restarted:
+        assert (stage.layers, stage.train) == (everything, everything)
+        assert (stage.embedding, stage.clone) == (True, ())
+    assert arms.core_steps(restarted) == arms.core_steps(plan("uniform_100")) == 656
+
+
 def test_the_core_alone_trains_at_every_step_and_nothing_grows():
     for settings in (SETTINGS, dataclasses.replace(SETTINGS, not_yet_grown="frozen")):
         (only,) = plan("core_alone", settings)

@@ -101,8 +101,8 @@ def test_controls_are_phases_too():
     assert dict(cloned[4].clone) == {0: 1, 3: 2, 6: 5, 11: 10}
 
 
-def test_shuffled_phases_clone_from_what_is_there():
-    found = phases.shuffled_phases(phases.developmental_phases(), (3, 1, 0, 4, 2))
+def test_reordered_phases_clone_from_what_is_there():
+    found = phases.reordered_phases(phases.developmental_phases(), (3, 1, 0, 4, 2))
     assert [phase.name for phase in found] == [
         *("growth", "neurulation", "gastrulation", "connective", "organogenesis", "maturation"),
     ]
@@ -119,7 +119,7 @@ def test_shuffled_phases_clone_from_what_is_there():
     ]
     assert [phase.embedding for phase in found] == [True, False, True, False, True, True]
     phases.stages(CONFIG, found, 656)
-    same = phases.shuffled_phases(phases.developmental_phases(), range(5))
+    same = phases.reordered_phases(phases.developmental_phases(), range(5))
     assert same == phases.developmental_phases()
 
 
@@ -140,7 +140,7 @@ def bad(*given, **changes):
         (bad((1, 2), steps=1), "1 steps are too few for 2 phases"),
         (bad((1, 2), steps=4, not_yet_grown="frosen"), "did you mean 'frozen'"),
         (lambda: phases.developmental_phases("tabel"), "did you mean 'table'"),
-        (lambda: phases.shuffled_phases(phases.developmental_phases(), (0, 1)), "each of 0 .. 4"),
+        (lambda: phases.reordered_phases(phases.developmental_phases(), (0, 1)), "each of 0 .. 4"),
         (lambda: phases.split_steps(5, (0, 0)), "not all 0"),
     ],
 )

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from jaxanatomy.measures import developmental
-from jaxanatomy.measures.developmental import choose_rate, developmental_rows
+from jaxanatomy.measures.developmental import developmental_rows
 from jaxanatomy.measures.statistics import seeds_interval
 
 PROMPTS = (("a", "b c"), ("d", "e"))
@@ -21,11 +21,16 @@ def trained(losses, diverged=None):
             seconds=0.5 * step,
             loss=[math.nan if step == 0 else 2.0],
             eval_nll=[loss],
+            unit_nll=[[3 * loss, 2 * loss]],
         )
         for step, loss in zip((0, 4, 8, 8), losses, strict=True)
     ]
     return types.SimpleNamespace(
-        points=points, train_nll=[0.25], diverged=[diverged], wall_seconds=9.0
+        points=points,
+        unit_tokens=[3, 2],
+        train_nll=[0.25],
+        diverged=[diverged],
+        wall_seconds=9.0,
     )
 
 
@@ -46,14 +51,16 @@ def test_rows_are_the_curve_and_a_final_row():
     assert (final["train_nll"], final["tokens"], final["seconds"]) == (0.25, 80, 4.0)
     assert (final["completions"], final["exact_completions"]) == (["b c", "x"], 1)
     assert (final["diverged_step"], final["reason"]) == (None, None)
+    assert (final["unit_nll"], final["min_unit_nll"]) == ([9.0, 6.0], [4.5, 3.0])
+    assert final["unit_tokens"] == [3, 2]
 
 
 def test_a_replica_that_stopped_has_no_losses_but_a_reason():
     losses = [6.0, 1.5, math.nan, math.nan]
     *curve, final = developmental_rows(trained(losses, diverged=5), 0, PROMPTS, ["", ""])
     assert [row["eval_nll"] for row in curve] == [6.0, 1.5, None, None]
-    names = ("final_nll", "min_nll", "min_step", "train_nll")
-    assert [final[name] for name in names] == [None] * 4
+    names = ("final_nll", "min_nll", "min_step", "train_nll", "unit_nll", "min_unit_nll")
+    assert [final[name] for name in names] == [None] * 6
     assert final["reason"] == "the loss was not finite at step 5"
 
 
@@ -64,15 +71,21 @@ def test_a_replica_whose_last_validation_loss_is_not_finite_has_diverged():
     assert (final["final_nll"], final["min_nll"], final["diverged_step"]) == (3.0, 2.0, None)
 
 
-def final_row(arm, seed, final, low=None, rate=1e-3, purpose="main"):
+def final_row(arm, seed, final, low=None, rate=1e-3, purpose="main", units=(1, 1)):
+    """`units` are losses of two sentences of one token each, in shares of the mean."""
+    low = final if low is None else low
     return {
+        "unit_nll": None if final is None else [final * unit for unit in units],
+        "min_unit_nll": None if low is None else [low * unit for unit in units],
+        "unit_tokens": [1, 1],
+        "core_steps": 541,
         "kind": "final",
         "purpose": purpose,
         "arm": arm,
         "seed": seed,
         "learning_rate": rate,
         "final_nll": final,
-        "min_nll": final if low is None else low,
+        "min_nll": low,
         "train_nll": 0.5,
         "step": 656,
         "flops": 7,
@@ -90,39 +103,6 @@ def test_the_interval_is_student_s():
     found = seeds_interval(values)
     assert (found.value, found.low, found.high) == pytest.approx((3, 3 - half, 3 + half), rel=1e-6)
     assert (seeds_interval([1.0]).value, seeds_interval([1.0]).ends) == (1.0, None)
-
-
-def test_the_learning_rate_of_lowest_final_loss_is_taken():
-    tuning = [
-        # The lowest losses on the way would choose another rate.
-        final_row("a", seed, loss, rate / 1e-4 / 100, rate=rate, purpose="tuning")
-        for rate, losses in ((1e-4, (2, 4)), (1e-3, (3, 2.5)), (1e-2, (0.1, None)))
-        for seed, loss in enumerate(losses)
-    ]
-    assert choose_rate(tuning, "a") == 1e-3
-    assert choose_rate(tuning, "b") is None
-    assert choose_rate([final_row("a", 0, None, purpose="tuning")], "a") is None
-    assert choose_rate([final_row("a", 0, 1.0)], "a") is None
-
-
-def test_a_rate_at_the_edge_of_those_tried_is_known_as_such():
-    def tuning(*losses):
-        return [
-            final_row("a", 0, loss, rate=rate, purpose="tuning")
-            for rate, loss in zip((1e-4, 1e-3, 1e-2), losses, strict=False)
-        ]
-
-    for losses, edge in (
-        ((1, 2, 3), True),
-        ((3, 1, 2), False),
-        ((3, 2, 1), True),
-        ((3, 2, None), False),  # a higher one was tried
-        ((1,), False),
-        ((None, None), False),
-    ):
-        rows = [*tuning(*losses), final_row("a", 1, 0.5)]
-        assert developmental.rate_at_edge(rows, "a") == edge
-        assert developmental.summarise(rows)["arms"]["a"]["rate_at_edge"] == edge
 
 
 def test_the_summary_pairs_seeds():
@@ -145,6 +125,22 @@ def test_the_summary_pairs_seeds():
             "min_nll": {"seeds": 2, "mean": 0.25, "low": 0.25, "high": 0.25},
         }
     }
-    tried = {"learning_rate": 3e-3, "seed": 9, "final_nll": 3.0, "min_nll": 3.0}
-    assert found["tuning"] == {"growth_100": [tried]}
+    assert found["differences_level"] == 0.95
+    assert found["tuning"] == {"growth_100": [(3e-3, 3.0)]}
     assert found["wall_seconds"] == {"uniform_100": 40.0, "growth_100": 80.0}
+
+
+def test_differences_are_over_sentences_too_and_hold_for_all_arms_at_once():
+    """Seeds agree to the last digit; sentences do not."""
+    rows = [
+        *(final_row("uniform_100", seed, 2.0) for seed in range(3)),
+        *(final_row("growth_100", seed, 1.0, units=(0.5, 1.5)) for seed in range(3)),
+        *(final_row("equal_flops", seed, 2.0) for seed in range(3)),
+    ]
+    found = developmental.summarise(rows)
+    assert found["differences_level"] == pytest.approx(0.975)
+    grown = found["differences"]["growth_100"]["final_nll"]
+    # Differences -1.5 and -0.5 of two tokens, mean -1, residuals 0.5: variance 2 * 0.5 / 4. The t
+    # quantile of one degree of freedom at 98.75 % is 25.452.
+    half = 25.451700 * math.sqrt(2 * 0.5 / 4)
+    assert grown == pytest.approx({"mean": -1, "low": -1 - half, "high": -1 + half, "seeds": 3})

@@ -40,10 +40,19 @@ def curve_rows():
                 yield {
                     **{"hash": f"{arm} {seed} {stage} {step}", "kind": "curve", "arm": arm},
                     **{"seed": seed, "stage": stage, "step": step, "layers": 4, "loss": 4.0},
+                    **{"purpose": "main", "learning_rate": 0.1},
                     **{"tokens": 10 * step, "flops": 10**12 * step, "seconds": 0.5 * step},
                     **{"eval_nll": 1.5 if lost else 5 - step / 8 * (5 - (end or 4))},
                     **{"reason": DIVERGED if lost else ""},
                 }
+
+
+def units(end, accuracy):
+    """Two rows of text and two questions, all alike."""
+    return {
+        **{"unit_nll": end and [end] * 2, "unit_tokens": [1, 1]},
+        **{"unit_right": accuracy and [accuracy] * 2, "unit_questions": [1, 1]},
+    }
 
 
 def final_rows():
@@ -53,6 +62,8 @@ def final_rows():
             yield {
                 **{"hash": f"{arm} {seed}", "kind": "final", "arm": arm, "seed": seed, "step": 8},
                 **{"layers": 4, "tokens": 80, "flops": 8 * 10**12, "seconds": 4.0},
+                **{"purpose": "main", "learning_rate": 0.1},
+                **units(end, accuracy),
                 **{"eval_nll": end, "eval_nll_by_source": {"code": end}, "accuracy": accuracy},
                 **{
                     "chance": 0.2,
@@ -106,8 +117,10 @@ def cells(table, arm):
 
 def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
     report = depth_growth_report(read_run(folder))
-    first, curves, steps, *_ = report.sections
-    assert [first.title, curves.title, steps.title] == ["Does growth win?", "Curves", "Every step"]
+    first, shallow, curves, steps, *_ = report.sections
+    assert (first.title, shallow.title) == ("Does growth win?", "Is depth needed?")
+    assert (curves.title, steps.title) == ("Curves", "Every step")
+    assert shallow.text[1] == "Not measured: the arms of this run lack shallow."
     assert first.text[1:] == (
         "Held-out loss at the end: midas: better than the baseline; "
         "ln_scaling_lidas_equal_flops: not told apart from the baseline.",
@@ -118,7 +131,9 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
     assert cells(worth, "midas")["held-out loss"].startswith("2.600 [")
     assert cells(worth, "midas")["seeds"] == "3"
     assert cells(worth, "ln_scaling_lidas_equal_flops")["seeds"] == "2"
-    assert cells(worth, "baseline")["against baseline"] == ""
+    assert cells(worth, "midas")["rate"] == "0.1"
+    assert cells(worth, "baseline")["less baseline"] == ""
+    assert "differences each at level 97.50%, all at once 95 %" in worth.caption
     assert cells(costs, "midas") == {
         **{"arm": "midas", "steps": "8", "million tokens": "0.00", "TFLOP": "8.0"},
         **{"seconds": "4", "tokens per second": "20", "MFU": "50.0%"},
@@ -131,8 +146,10 @@ def ended(arm, *ends):
     asked = {"accuracy": None, "chance": 0.1, "questions": 40}
     own = {"kind": "final", "arm": arm, "step": 8, "tokens": 80, "flops": 8, "seconds": 4.0}
     own |= {"accuracy": None, "chance": 0.1, "tokens_per_second": 20.0, "mfu": None}
+    own |= {"purpose": "main", "learning_rate": 0.1}
     return [
         own
+        | units(end, None)
         | {"seed": seed, "eval_nll": end, "reason": "" if end else DIVERGED}
         | {"accuracy_by_task": {"copying_real": dict(asked)}}
         for seed, end in enumerate(ends)
@@ -158,8 +175,54 @@ FEW = "an interval needs two seeds that neither diverged here nor in the baselin
 )
 def test_without_an_interval_the_verdict_says_why(baseline, midas, said):
     rows = [*ended("baseline", *baseline), *ended("midas", *midas)]
-    verdicts = _verdicts(summarise(rows)["arms"])
+    verdicts = _verdicts(summarise(rows))
     assert verdicts == [f"Held-out loss at the end: midas: {said}."]
+
+
+def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
+    """At equal steps: an arm of equal FLOPs has read more."""
+    rows = [*curve_rows(), *final_rows()]
+    for row in [row for row in rows if row["arm"] == "midas"]:
+        rows.append(row | {"arm": "shallow", "hash": row["hash"].replace("midas", "shallow")})
+        if row["kind"] == "final":
+            rows[-1] |= {"eval_nll": 2.0} | units(2.0, 0.25)
+    run_files.write_rows(folder, rows)
+    report = depth_growth_report(read_run(folder))
+    (section,) = (each for each in report.sections if each.title == "Is depth needed?")
+    assert section.text[1] == "Held-out loss at the end: midas: worse than shallow."
+    (table,) = section.content
+    assert [row[0].text for row in table.rows] == ["midas"]
+    # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.860160.
+    half = 8.860160 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
+    said = f"0.600 [{0.6 - half:.3f}, {0.6 + half:.3f}]"
+    assert cells(table, "midas")["held-out loss"] == said
+    printed = summary_table(rows).splitlines()
+    at = printed.index("held-out loss less that of shallow, at equal steps:")
+    assert printed[at + 1].split(maxsplit=1) == ["midas", said]
+
+
+def test_rates_are_tabled_beside_the_one_taken(folder):
+    rows = [*curve_rows(), *final_rows()]
+    for rate, loss in ((0.05, 3.5), (0.1, 3.25), (0.2, None)):
+        (first, *_) = (row for row in rows if row["kind"] == "final")
+        other = {"purpose": "tuning", "learning_rate": rate, "seed": 9, "hash": f"rate {rate}"}
+        rows.append(first | other | {"eval_nll": loss})
+    run_files.write_rows(folder, rows)
+    report = depth_growth_report(read_run(folder))
+    (section,) = (each for each in report.sections if each.title == "Learning rates")
+    (table,) = section.content
+    assert cells(table, "baseline") == {
+        **{"arm": "baseline", "0.05": "3.500", "0.1": "3.250", "0.2": "diverged", "taken": "0.1"},
+    }
+    assert table.note == ""
+    assert report.lead == "3 arms, 3 seeds."
+    # A run that is still tuning has nothing else to show.
+    tuning = [row | {"kind": "curve", "purpose": "tuning"} for row in rows[:1]]
+    write_unfinished(folder, [*tuning, *rows[-3:]])
+    (folder / "metrics.jsonl").unlink()
+    assert [each.title for each in depth_growth_report(read_run(folder)).sections] == [
+        "Learning rates"
+    ]
 
 
 def test_seeds_that_diverged_are_named_before_their_arm_has_ended(folder):
@@ -208,6 +271,10 @@ def test_an_arm_without_a_living_seed_has_no_share():
 
 def test_a_line_for_each_arm_on_the_terminal(folder):
     header, *rows = summary_table(read_run(folder).rows).splitlines()
+    assert rows[4] == "less shallow: not measured; add shallow to the arms"
+    assert rows[6].startswith("differences: intervals over seeds and held-out rows, each at level")
+    assert rows[6].endswith("level 97.50%, all at once 95 %")
+    rows = rows[:3]
     assert [row.split()[0] for row in rows] == list(ARMS)
     assert "50.0%" in rows[1]
     assert "not known" in rows[0]

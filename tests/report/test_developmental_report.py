@@ -40,6 +40,10 @@ def curve(arm, seed, loss, purpose="main", rate=1e-3):
         "final_nll": loss,
         "min_nll": loss - 0.1,
         "min_step": 32,
+        "unit_nll": [3 * loss, 2 * loss],
+        "min_unit_nll": [3 * (loss - 0.1), 2 * (loss - 0.1)],
+        "unit_tokens": [3, 2],
+        "core_steps": 40,
         "train_nll": 0.25,
         "completions": [*TAUGHT[:-1], "nothing"],
         "exact_completions": 11,
@@ -82,19 +86,20 @@ def test_tables_hold_means_intervals_and_the_paper_s_figures(record):
     arms, words = developmental_report(record).sections[0].content
     first, growth, _ = texts(arms)
     half = 4.302653 * 0.02 / np.sqrt(3)
-    assert first[:5] == ["uniform_100", "1e-03", "64", "0.64", "6.4"]
-    assert first[5] == f"1.000 [{1 - half:.3f}, {1 + half:.3f}]"
+    assert first[:5] == ["uniform_100", "0.001", "64", "40", "0.64"]
+    assert first[6] == f"1.000 [{1 - half:.3f}, {1 + half:.3f}]"
     assert (first[-2:], growth[-2:]) == (["11.0", "0.599"], ["11.0", "0.127"])
     assert texts(words)[2] == ["equal_flops", ARMS["equal_flops"]]
     against, of_growth = developmental_report(record).sections[1].content
     assert texts(against)[0] == ["growth_100", *["+0.300 [+0.300, +0.300]"] * 2, "3"]
     assert [row[0] for row in texts(of_growth)] == ["uniform_100", "equal_flops"]
+    assert "at level 97.50%, so that all 2 hold at once with 95 %" in against.note
 
 
 def test_rates_at_the_edge_and_completions_are_shown(record):
     (rates,) = developmental_report(record).sections[3].content
-    assert rates.header == ("arm", "1e-04", "1e-03", "taken")
-    assert texts(rates)[0] == ["uniform_100", "3.000", "2.000", "1e-03"]
+    assert rates.header == ("arm", "0.0001", "0.001", "taken")
+    assert texts(rates)[0] == ["uniform_100", "3.000", "2.000", "0.001"]
     assert "edge of the grid" in rates.note
     assert "uniform_100, growth_100, equal_flops" in rates.note
     (written,) = developmental_report(record).sections[4].content

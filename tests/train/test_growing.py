@@ -117,6 +117,9 @@ def test_growing_is_a_plain_loop_over_masked_models(grown):
     found, _ = grown
     params, validation = literal(PLANS["absent"], replica(4))
     lasts = {point.stage: point.eval_nll[2] for point in found.points}
+    expected = np.asarray(nll(CONFIG, params, jnp.asarray(CORPUS.validation_NT))).sum(axis=1)
+    np.testing.assert_allclose(found.points[-1].unit_nll[2], expected, rtol=1e-5)
+    assert found.unit_tokens == [5, 5, 5, 5]
     np.testing.assert_allclose(list(lasts.values()), validation, rtol=1e-5)
     blocks = tree.unstack(found.params[2]["layers"])
     jax.tree.map(

@@ -62,7 +62,8 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
         return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 2)
 
     monkeypatch.setattr(pretraining, "run_steps", spy)
-    monkeypatch.setattr(pretraining, "evaluate", lambda *_, **__: np.zeros(len(seeds)))
+    sums = np.zeros((len(seeds), ROWS)), np.ones(ROWS)
+    monkeypatch.setattr(pretraining, "row_sums", lambda *_: sums)
     made = setup(seeds=seeds, checkpoint_every=100)
     streams = [Packed(100 + seed) for seed in seeds]
     pretraining.Pretraining(made, streams, evaluation()).train(tmp_path, lambda point: None)
@@ -132,6 +133,6 @@ def test_seeds_side_by_side_are_lowered_too():
     step = export_step(made, config, ROWS, LENGTH, platforms=["cuda"])
     assert step.out_avals[-1].shape == (OPTIONS.chunk, 2)
     score = export_evaluation(made, config, ROWS, LENGTH, platforms=["cuda"])
-    assert [aval.shape for aval in score.out_avals] == [(2,)]
+    assert [aval.shape for aval in score.out_avals] == [(2, ROWS), (ROWS,)]
     grown = export_growth(made, *STAGES, platforms=["cuda"])
     assert grown.out_avals[0].shape[0] == 2

@@ -16,8 +16,9 @@ def steps(first, losses_EM, **changes):
     """Steps of 10 tokens, 7 FLOPs and half a second each."""
     count = len(losses_EM)
     done = first + count
-    values = {"stage": 0, "first": first, "rate_E": 0.1 * np.arange(first, done)}
     loss_EM = np.array(losses_EM, np.float32)
+    rate_EM = 0.1 * np.arange(first, done)[:, None] * np.arange(1, loss_EM.shape[1] + 1)
+    values = {"stage": 0, "first": first, "rate_EM": rate_EM}
     values |= {"loss_EM": loss_EM, "norm_EM": 2 * loss_EM, "mfu": 0.5, "step_seconds": 0.5}
     values |= {"tokens": 10 * done, "flops": 7 * done, "seconds": 0.5 * done}
     return Steps(**{**values, "step_tokens": 10, "step_flops": 7, **changes})
@@ -26,7 +27,7 @@ def steps(first, losses_EM, **changes):
 def point(step):
     values = {"stage": 0, "step": step, "tokens": 10 * step, "flops": 7 * step, "mfu": None}
     values |= {"seconds": 0.5 * step, "loss": [None, None], "reason": ["", ""]}
-    return Point(**values, eval_nll=[3.0, float("nan")], by_source={"code": [2.0, 4.0]})
+    return Point(**values, eval_nll=[3.0, float("nan")], by_source={"code": [2.0, 4.0]}, units={})
 
 
 def places(folder):
@@ -44,6 +45,7 @@ def test_a_line_has_what_was_known_after_its_step(tmp_path):
         **{"learning_rate": pytest.approx(0.3), "reason": NO_PEAK},
     }
     assert (last["seed"], last["step"], last["loss"]) == (9, 5, None)
+    assert last["learning_rate"] == pytest.approx(2 * 0.4)
     assert last["reason"] == f"{DIVERGED}; {NO_PEAK}"
     assert places(tmp_path) == [("midas", 4, 4), ("midas", 4, 5), ("midas", 9, 4), ("midas", 9, 5)]
 

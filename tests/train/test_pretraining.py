@@ -19,14 +19,18 @@ from jaxanatomy import model, tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.train.loop import run_steps
+from jaxanatomy.train.setup import HeldOut
+
+
+def token_losses(config, params, batch):
+    scores = model.forward(config, params, batch.token_BT)
+    return -jnp.take_along_axis(
+        jax.nn.log_softmax(scores), jnp.asarray(batch.target_BT)[..., None], axis=-1
+    )
 
 
 def mean_loss(config, params, batch):
-    scores = model.forward(config, params, batch.token_BT)
-    nll = -jnp.take_along_axis(
-        jax.nn.log_softmax(scores), jnp.asarray(batch.target_BT)[..., None], axis=-1
-    )
-    return nll.mean()
+    return token_losses(config, params, batch).mean()
 
 
 def is_model(node):
@@ -119,6 +123,46 @@ def test_seeds_side_by_side_are_runs_of_their_own(whole, tmp_path):
     expected, scores = plain_loop(3)
     np.testing.assert_allclose([row[2] for row in found], expected, rtol=1e-4)
     np.testing.assert_allclose(both[-1].eval_nll, [points[-1].eval_nll[0], scores[-1]], rtol=1e-3)
+
+
+def test_held_out_rows_have_their_own_losses_and_rows_of_padding_are_left_out(tmp_path):
+    given = growing_run.evaluation()["one"]
+    (batch,) = given.batches
+    weight_BT = batch.weight_BT.copy()
+    weight_BT[2], weight_BT[3, 4:] = 0, 0
+    run = growing_run.pretraining(seeds=(0, 3))
+    run._evaluation = {"one": HeldOut(1.0, [batch, batch._replace(weight_BT=weight_BT)])}
+    points = []
+    params = run.train(tmp_path, points.append)
+    found = points[-1].units["one"]
+    assert found.tokens == [LENGTH] * ROWS + [LENGTH] * 2 + [4] + [LENGTH] * (ROWS - 4)
+    for at in range(2):
+        own = jax.tree.map(lambda leaf, at=at: leaf[at], params)
+        own = tree.with_layers(own, tree.unstack(own["layers"]))
+        nll_BT = np.asarray(token_losses(STAGES[1].config, own, batch))[..., 0]
+        second = (nll_BT * weight_BT).sum(1)[[0, 1, *range(3, ROWS)]]
+        np.testing.assert_allclose(found.nll[at], [*nll_BT.sum(1), *second], rtol=1e-5)
+        mean = sum(found.nll[at]) / sum(found.tokens)
+        assert points[-1].eval_nll[at] == pytest.approx(mean, rel=1e-12)
+
+
+def test_one_seed_at_two_rates_is_two_runs_of_it(whole, tmp_path):
+    """The plateau of the second is four times as high, the shape of its schedule the same."""
+    found = []
+    run = growing_run.pretraining(seeds=(0, 0), peaks=(SCHEDULE.peak, 4 * SCHEDULE.peak))
+    run.train(tmp_path, lambda point: None, found.append)
+    rate_EM = np.concatenate([each.rate_EM for each in found])
+    np.testing.assert_allclose(rate_EM, SCHEDULE.rates(11)[:, None] * [1, 4], rtol=1e-6)
+    loss_EM = np.concatenate([each.loss_EM for each in found])
+    np.testing.assert_allclose(loss_EM[:, 0], [loss for _, loss in whole[2]], rtol=1e-4)
+    high = growing_run.pretraining(schedule=dataclasses.replace(SCHEDULE, peak=4 * SCHEDULE.peak))
+    alone = []
+    high.train(tmp_path / "high", lambda point: None, alone.append)
+    alone_E = np.concatenate([each.loss_EM[:, 0] for each in alone])
+    np.testing.assert_allclose(loss_EM[:, 1], alone_E, rtol=1e-4)
+    assert abs(loss_EM[-1, 1] - loss_EM[-1, 0]) > 0.01
+    with pytest.raises(InputError, match=r"has the peaks \[0.01, 0.04\]; the config says \[\]"):
+        growing_run.train(tmp_path, seeds=(0, 0))
 
 
 class Broken(Counting):
@@ -294,19 +338,19 @@ def test_steps_add_up_to_the_points_and_tell_the_share_of_the_peak(tmp_path):
     options = dataclasses.replace(OPTIONS, peak_flops=1e9)
     growing_run.pretraining(options=options).train(tmp_path, points.append, found.append)
     last = points[-1]
-    assert [(each.stage, each.first, len(each.rate_E)) for each in found] == [
+    assert [(each.stage, each.first, len(each.rate_EM)) for each in found] == [
         *((0, 0, 2), (0, 2, 2), (0, 4, 1)),
         *((1, 5, 1), (1, 6, 2), (1, 8, 2), (1, 10, 1)),
     ]
     np.testing.assert_array_equal(
-        np.concatenate([each.rate_E for each in found]), SCHEDULE.rates(11)
+        np.concatenate([each.rate_EM for each in found])[:, 0], SCHEDULE.rates(11)
     )
     for each in found:
         assert each.step_tokens == ROWS * LENGTH
         assert each.step_flops == step_flops(STAGES[each.stage].config, ROWS, LENGTH)
         assert each.mfu == pytest.approx(each.step_flops / each.step_seconds / 1e9)
     assert (found[-1].tokens, found[-1].flops) == (last.tokens, last.flops)
-    total = sum(each.step_seconds * len(each.rate_E) for each in found)
+    total = sum(each.step_seconds * len(each.rate_EM) for each in found)
     assert last.seconds == found[-1].seconds == pytest.approx(total)
     assert last.mfu == pytest.approx(last.flops / last.seconds / 1e9)
     assert points[0].mfu is None

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.maps import depths, lidas, midas
-from jaxanatomy.measures.depth_growth import FINAL, guessing
+from jaxanatomy.measures.depth_growth import guessing
 from jaxanatomy.measures.statistics import seeds_interval
+from jaxanatomy.measures.tuning import FINAL, TUNING
 from jaxanatomy.report.cells import Row
 from jaxanatomy.report.claims.claim import Evidence
 
@@ -46,7 +47,7 @@ class Trained:
         record = evidence.records["depth_growth"]
         finals: dict[str, dict[int, Row]] = {}
         for row in record.rows:
-            if row.get("kind") == FINAL:
+            if row.get("kind") == FINAL and row.get("purpose") != TUNING:
                 finals.setdefault(row["arm"], {})[row["seed"]] = {**row, **_papers(row)}
         there = sorted({row["seed"] for row in record.rows if "seed" in row})
         layers = (record.provenance.get("architecture") or {}).get("layers")

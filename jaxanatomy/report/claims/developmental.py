@@ -8,12 +8,11 @@ import numpy as np
 
 from jaxanatomy.measures.developmental import (
     BASELINE,
-    FINAL,
+    TUNED_BY,
     differences,
-    of_purpose,
-    rate_at_edge,
 )
 from jaxanatomy.measures.statistics import seeds_interval
+from jaxanatomy.measures.tuning import FINAL, of_purpose, rate_at_edge
 from jaxanatomy.papers import paper_table
 from jaxanatomy.report.claims.claim import (
     Answer,
@@ -86,7 +85,7 @@ def _rates(evidence: Evidence, arms: Sequence[str]) -> str:
     finals, rows = _finals(evidence), evidence.rows("developmental")
     words = [
         f"{arm} {finals[arm][0]['learning_rate']:.0e}"
-        f"{' (at the edge of those tried)' if rate_at_edge(rows, arm) else ''}"
+        f"{' (at the edge of those tried)' if rate_at_edge(rows, arm, TUNED_BY) else ''}"
         for arm in arms
     ]
     return f"learning rates, each arm's own: {', '.join(words)}"

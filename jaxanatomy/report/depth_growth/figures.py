@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
-from jaxanatomy.measures.depth_growth import CURVE, guessing, stopped
+from jaxanatomy.measures.depth_growth import guessing, stopped
+from jaxanatomy.measures.tuning import CURVE, of_purpose
 from jaxanatomy.report import style
 
 Row = Mapping[str, Any]
@@ -49,7 +50,7 @@ def curves(rows: Iterable[Row], arms: Sequence[str]) -> style.Panels:
       rows: Of a run.
       arms: Which to draw, in the order of the legend.
     """
-    found = [row for row in rows if row.get("kind") == CURVE]
+    found = of_purpose(rows, CURVE)
     lost = stopped(found)
     found = [
         row

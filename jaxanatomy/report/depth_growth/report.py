@@ -3,25 +3,39 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.growth.depth_arms import ARMS, BASELINE, EQUAL_FLOPS
-from jaxanatomy.measures.depth_growth import CURVE, FINAL, stopped, summarise
+from jaxanatomy.growth.depth_arms import ARMS, BASELINE, EQUAL_FLOPS, SHALLOW, grows
+from jaxanatomy.measures.depth_growth import TUNED_BY, stopped, summarise
+from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, tried
 from jaxanatomy.report.depth_growth import figures
 from jaxanatomy.report.depth_growth.primitives import primitives_table
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
+from jaxanatomy.report.tuning import tuning_table
 from jaxanatomy.train.metrics import read_metrics
 
 Row = Mapping[str, Any]
 _HOW = (
-    "All arms have the same seeds, data in the same order and one continuous learning rate, and "
-    "all but the controls (shallow, mean_depth) the same architecture at the end. An arm that "
-    "grows starts shallow, and copies of its own layers are inserted, with their moments. At "
-    "equal steps it has read as many tokens with fewer FLOPs; arms of equal FLOPs train longer on "
-    "more tokens. The held-out loss is the mean over the sources of the mixture, by their shares. "
-    "Intervals are Student's over seeds; differences are from the baseline with the same seed. "
-    "FLOPs are those of matrix products, three times the forward. Seconds leave out compilation "
-    "and evaluation and depend on the machine; so do tokens per second, and MFU: the FLOPs in "
-    "these seconds as a share of what the devices can do at most, as published for bfloat16 "
-    "products or as train.peak_flops says."
+    "All arms have the same seeds, data in the same order and a learning rate without breaks, "
+    "tuned for each arm on seeds of their own where the config has several. All but the controls "
+    "(shallow, mean_depth) have the same architecture at the end. An arm that grows starts "
+    "shallow, and copies of its own layers are inserted, with their moments. At equal steps it "
+    "has read as many tokens with fewer FLOPs; arms of equal FLOPs train longer on more tokens. "
+    "The held-out loss is the mean over the sources of the mixture, by their shares. Intervals of "
+    "means are Student's over seeds. Those of differences are over the seeds and the held-out "
+    "rows (or questions) that both arms share, and hold for all differences of their kind on this "
+    "page at once with 95 %. FLOPs are those of matrix products, three times the forward. Seconds "
+    "leave out compilation and evaluation and depend on the machine; so do tokens per second, and "
+    "MFU: the FLOPs in these seconds as a share of what the devices can do at most, as published "
+    "for bfloat16 products or as train.peak_flops says."
+)
+_SHALLOW = (
+    "A model that grows is shallow for most of its steps. If it ends better than the baseline, "
+    "either depth is better added late, or it is not needed at all: the arm 'shallow' never has "
+    "more layers than a growing model begins with. Below 0, the layers that were added are of use."
+)
+_RATES = (
+    "Held-out loss of the tuning seeds at the end; each arm's seeds take the rate of its lowest. "
+    "Where arms differ by less than their own columns do, a comparison at one rate would have said "
+    "little."
 )
 _TRAINING = (
     "Training loss and gradient norm are before each step, on its batch; gradients of a norm above "
@@ -38,22 +52,27 @@ _PRIMITIVES = (
 
 def depth_growth_report(record: Any) -> Report | None:
     """The report of a `RunRecord` of depth growth; None if it is of another experiment."""
-    curve = [row for row in record.rows if row.get("kind") == CURVE and "layers" in row]
-    if not curve:
+    all_curves = [row for row in record.rows if row.get("kind") == CURVE and "layers" in row]
+    if not all_curves:
         return None
-    finals = [row for row in record.rows if row.get("kind") == FINAL]
+    curve, finals = of_purpose(all_curves, CURVE), of_purpose(record.rows, FINAL)
     arms = list(dict.fromkeys(row["arm"] for row in curve))
-    summary = summarise(record.rows)["arms"]
-    content: tuple = (_arms_table(summary), _costs_table(summary)) if summary else ()
-    said = (_HOW, *_verdicts(summary), *_lost(stopped(record.rows), arms))
-    sections = [
-        Section("Does growth win?", said, (*content, _meaning(arms))),
-        Section("Curves", (), (_curves(record.rows, arms),)),
-    ]
+    summary = summarise(record.rows)
+    sections = []
+    if arms:
+        content: tuple = ()
+        if finals:
+            content = (_arms_table(summary), _costs_table(summary["arms"]))
+        said = (_HOW, *_verdicts(summary), *_lost(stopped(record.rows), arms))
+        sections.append(Section("Does growth win?", said, (*content, _meaning(arms))))
+        sections += _shallow_section(summary)
+        sections.append(Section("Curves", (), (_curves(curve, arms),)))
+    if summary["tuning"]:
+        sections.append(Section("Learning rates", (_RATES,), (_tuning(record.rows, summary),)))
     if lines := read_metrics(record.folder):
         sections.append(Section("Every step", (_TRAINING,), (_training(lines, arms),)))
     if finals:
-        answers = (primitives_table(summary), _primitives(finals))
+        answers = (primitives_table(summary["arms"]), _primitives(finals))
         sections.append(Section("Reasoning primitives", (_PRIMITIVES,), answers))
         sections.append(Section("Loss by source", (), (_sources_table(finals),)))
     return Report(
@@ -65,41 +84,91 @@ def depth_growth_report(record: Any) -> Report | None:
 
 
 def summary_table(rows: Iterable[Row]) -> str:
-    """A line for each arm, plain text: FLOPs, seconds, MFU, loss and accuracy."""
+    """A line for each arm, plain text: rate, FLOPs, seconds, MFU, loss and accuracy.
+
+    Below them what arms that grow lose less than the shallow one, at equal steps.
+    """
+    summary = summarise(rows)
     lines = [
-        f"{'arm':28}{'steps':>7}{'TFLOP':>10}{'seconds':>9}{'MFU':>10}{'held-out loss':>24}"
-        f"{'against baseline':>26}{'accuracy':>10}{'chance':>8}"
+        f"{'arm':28}{'rate':>8}{'steps':>7}{'TFLOP':>10}{'seconds':>9}{'MFU':>10}"
+        f"{'held-out loss':>24}{'less baseline':>26}{'accuracy':>10}{'chance':>8}"
     ]
-    for name, arm in summarise(rows)["arms"].items():
+    for name, arm in summary["arms"].items():
         loss, accuracy = arm["eval_nll"], arm["accuracy"]
         lines.append(
-            f"{name:28}{arm['steps']:7}{arm['flops'] / 1e12:10.2f}{arm['seconds']:9.1f}"
-            f"{_share(arm['mfu']):>10}"
-            f"{_ends(loss['mean'], loss['ci95']):>24}{_against(loss, name):>26}"
+            f"{name:28}{arm['learning_rate']:8g}{arm['steps']:7}{arm['flops'] / 1e12:10.2f}"
+            f"{arm['seconds']:9.1f}{_share(arm['mfu']):>10}"
+            f"{_ends(loss['mean'], loss['ci95']):>24}{_less(loss['less_baseline']):>26}"
             f"{_number(accuracy['mean']):>10}{arm['chance']:8.3f}"
         )
+    grown = _less_shallow(summary)
+    if grown:
+        lines += ["", f"held-out loss less that of {SHALLOW}, at equal steps:"]
+        lines += [
+            f"{name:28}{_less(arm['eval_nll']['less_shallow'])}" for name, arm in grown.items()
+        ]
+    elif any(grows(name) for name in summary["arms"]):
+        lines += ["", f"less {SHALLOW}: not measured; add {SHALLOW} to the arms"]
+    lines += ["", f"differences: intervals over seeds and held-out rows, {_level(summary)}"]
     return "\n".join(lines)
 
 
 def _verdicts(summary: Mapping[str, Any]) -> list[str]:
     """What each arm does against the baseline, in words that the intervals allow."""
-    if BASELINE not in summary:
+    arms = summary["arms"]
+    if BASELINE not in arms:
         return ["The baseline is not finished: nothing to compare with yet."]
     sides: dict[str, list[str]] = {}
-    for name, arm in summary.items():
-        if name == BASELINE:
-            continue
-        ends = arm["eval_nll"]["against_ci95"]
-        side = "not told apart from the baseline"
-        if ends is None:
-            side = f"cannot be told, because {_untold(arm, summary[BASELINE])}"
-        elif ends[1] < 0:
-            side = "better than the baseline"
-        elif ends[0] > 0:
-            side = "worse than the baseline"
-        sides.setdefault(side, []).append(name)
+    for name, arm in arms.items():
+        if name != BASELINE:
+            side = _side(arm["eval_nll"]["less_baseline"], "the baseline")
+            untold = f"cannot be told, because {_untold(arm, arms[BASELINE])}"
+            sides.setdefault(side or untold, []).append(name)
     parts = [f"{', '.join(names)}: {side}" for side, names in sides.items()]
     return [f"Held-out loss at the end: {'; '.join(parts)}."] if parts else []
+
+
+def _side(found: Mapping[str, Any], other: str) -> str:
+    """On which side of another arm a difference of losses is; empty without an interval."""
+    if found["low"] is None or found["high"] is None:
+        return ""
+    if found["low"] <= 0 <= found["high"]:
+        return f"not told apart from {other}"
+    return f"better than {other}" if found["high"] < 0 else f"worse than {other}"
+
+
+def _less_shallow(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The arms that are compared with the shallow one."""
+    return {name: arm for name, arm in summary["arms"].items() if arm["eval_nll"]["less_shallow"]}
+
+
+def _shallow_section(summary: Mapping[str, Any]) -> list[Section]:
+    """Growing models against one that never grows; nothing where no arm grows."""
+    title = "Is depth needed?"
+    if not any(grows(name) for name in summary["arms"]):
+        return []
+    grown = _less_shallow(summary)
+    if not grown:
+        words = f"Not measured: the arms of this run lack {SHALLOW}."
+        return [Section(title, (_SHALLOW, words), ())]
+    sides: dict[str, list[str]] = {}
+    for name, arm in grown.items():
+        side = _side(arm["eval_nll"]["less_shallow"], SHALLOW) or "cannot be told"
+        sides.setdefault(side, []).append(name)
+    words = "; ".join(f"{', '.join(names)}: {side}" for side, names in sides.items())
+    fields = ("eval_nll", "accuracy")
+    rows = tuple(
+        (Cell(name), *(_less_cell(arm[field]["less_shallow"]) for field in fields))
+        for name, arm in grown.items()
+    )
+    caption = f"Grown less {SHALLOW}, at equal steps ({_level(summary)})"
+    table = Table(caption, ("arm", "held-out loss", "accuracy"), rows, sortable=True)
+    return [Section(title, (_SHALLOW, f"Held-out loss at the end: {words}."), (table,))]
+
+
+def _level(summary: Mapping[str, Any]) -> str:
+    """Of the intervals of differences, in words."""
+    return f"each at level {summary['level']:.2%}, all at once 95 %"
 
 
 def _untold(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
@@ -124,29 +193,39 @@ def _lost(pairs: Collection[tuple[str, int]], arms: Sequence[str]) -> list[str]:
 
 def _arms_table(summary: Mapping[str, Any]) -> Table:
     rows = []
-    for name, arm in summary.items():
+    for name, arm in summary["arms"].items():
         loss, accuracy = arm["eval_nll"], arm["accuracy"]
         kept = len(arm["seeds"]) - len(arm["diverged"])
         rows.append(
             (
                 Cell(name),
                 Cell(str(kept), kept),
+                Cell(f"{arm['learning_rate']:g}", arm["learning_rate"]),
                 Cell(_ends(loss["mean"], loss["ci95"]), loss["mean"]),
-                Cell(_against(loss, name), loss["against_baseline"]),
+                _less_cell(loss["less_baseline"]),
                 Cell(_ends(accuracy["mean"], accuracy["ci95"]), accuracy["mean"]),
-                Cell(_against(accuracy, name), accuracy["against_baseline"]),
+                _less_cell(accuracy["less_baseline"]),
             )
         )
-    chance = next(iter(summary.values()))["chance"]
+    chance = next(iter(summary["arms"].values()))["chance"]
     return Table(
-        f"Loss in nats per token; accuracy is the mean of the primitives, chance {chance:.3f}",
+        f"Loss in nats per token; accuracy is the mean of the primitives, chance {chance:.3f}; "
+        f"differences {_level(summary)}",
         (
-            *("arm", "seeds", "held-out loss", "against baseline"),
-            *("accuracy", "against baseline"),
+            *("arm", "seeds", "rate", "held-out loss", "less baseline"),
+            *("accuracy", "less baseline"),
         ),
         tuple(rows),
         sortable=True,
     )
+
+
+def _tuning(rows: Iterable[Row], summary: Mapping[str, Any]) -> Table:
+    arms = summary["arms"]
+    taken = {name: arm["learning_rate"] for name, arm in arms.items()}
+    at_edge = [name for name, arm in arms.items() if arm["rate_at_edge"]]
+    caption = "Held-out loss at the end by learning rate, nats per token"
+    return tuning_table(tried(rows, TUNED_BY), taken, at_edge, caption)
 
 
 def _costs_table(summary: Mapping[str, Any]) -> Table:
@@ -249,7 +328,13 @@ def _ends(mean: float | None, ends: Sequence[float] | None) -> str:
     return f"{_number(mean)} [{_number(ends[0])}, {_number(ends[1])}]"
 
 
-def _against(found: Mapping[str, Any], arm: str) -> str:
-    if arm == BASELINE:
+def _less(found: Mapping[str, Any] | None) -> str:
+    """A difference with its interval; nothing for what is compared with itself."""
+    if found is None:
         return ""
-    return _ends(found["against_baseline"], found["against_ci95"])
+    ends = None if found["low"] is None else (found["low"], found["high"])
+    return _ends(found["mean"], ends)
+
+
+def _less_cell(found: Mapping[str, Any] | None) -> Cell:
+    return Cell(_less(found), found and found["mean"])

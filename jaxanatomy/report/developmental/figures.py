@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from jaxanatomy.measures.developmental import CURVE, of_purpose
+from jaxanatomy.measures.tuning import CURVE, of_purpose
 from jaxanatomy.report import style
 
 Row = Mapping[str, Any]
@@ -16,7 +16,11 @@ COLOURS = {
     "growth_50": "#F0A23B",
     "growth_100": "#AE2320",
     "clone_init_uniform": "#1F5FA8",
+    "uniform_restarts": "#6B4E9B",
     "shuffled_phases": "#7FA9D2",
+    "reversed_phases": "#4E9DB3",
+    "core_first_phases": "#9BBF85",
+    "core_third_phases": "#C98BB9",
     "equal_flops": "#8A939C",
     "core_alone": "#5B8C5A",
 }
@@ -47,8 +51,9 @@ def curves(rows: Iterable[Row], arms: Sequence[str]) -> style.Panels:
         _mark_phases(panels[0], found)
         _limit(panels[0], found)
         handles = [Line2D([], [], color=_colour(arm), linewidth=2, label=arm) for arm in arms]
+        columns = -(-len(handles) // -(-len(handles) // 7))  # rows as long as each other
         panels[0].figure.legend(
-            handles=handles, loc="outside upper left", ncols=len(arms), borderpad=0.2
+            handles=handles, loc="outside upper left", ncols=columns, borderpad=0.2
         )
     return panels
 

@@ -6,16 +6,13 @@ from typing import Any
 
 from jaxanatomy.data.facts import facts
 from jaxanatomy.growth.arms import ARMS
-from jaxanatomy.measures.developmental import (
-    BASELINE,
-    FINAL,
-    differences,
-    of_purpose,
-    summarise,
-)
+from jaxanatomy.measures.arms import family_level
+from jaxanatomy.measures.developmental import BASELINE, TUNED_BY, differences, summarise
+from jaxanatomy.measures.tuning import FINAL, of_purpose, tried
 from jaxanatomy.papers import paper_table
 from jaxanatomy.report.developmental import figures
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
+from jaxanatomy.report.tuning import tuning_table
 
 Row = Mapping[str, Any]
 GROWTH = "growth_100"
@@ -57,7 +54,7 @@ def developmental_report(record: Any) -> Report | None:
         ),
         Section("Differences between arms", (_BEST,), tuple(_difference_tables(finals, arms))),
         _curves_section(record.rows, arms),
-        Section("Learning rates", (_RATES,), (_tuning_table(summary),)),
+        Section("Learning rates", (_RATES,), (_tuning_table(record.rows, summary),)),
         Section("Completions", (_completion_words(finals),), (_completions_table(finals, arms),)),
     )
     seeds = max(each["seeds"] for each in summary["arms"].values())
@@ -73,36 +70,45 @@ def summary_table(rows: Iterable[Row]) -> str:
     """A line for each arm, plain text: losses with intervals, FLOPs, seconds."""
     summary = summarise(rows)
     lines = [
-        f"{'arm':19}{'rate':>6}{'steps':>6}{'TFLOP':>6}{'seconds':>8}"
-        f"{'final loss':>22}{'lowest loss':>22}{'train':>6}{'exact':>5}"
+        f"{'arm':19}{'rate':>7}{'steps':>6}{'TFLOP':>6}{'seconds':>8}"
+        f"{'final loss':>21}{'lowest loss':>21}{'train':>6}{'exact':>6}"
     ]
     for name, arm in summary["arms"].items():
         lines.append(
-            f"{name:19}{arm['learning_rate']:6.0e}{arm['steps']:6}{arm['flops'] / 1e12:6.2f}"
-            f"{arm['seconds']:8.1f}{_ends(arm['final_nll']):>22}{_ends(arm['min_nll']):>22}"
-            f"{_number(arm['train_nll']['mean']):>6}{arm['exact_completions']:5.1f}"
+            f"{name:19}{arm['learning_rate']:7g}{arm['steps']:6}{arm['flops'] / 1e12:6.2f}"
+            f"{arm['seconds']:8.1f}{_ends(arm['final_nll']):>21}{_ends(arm['min_nll']):>21}"
+            f"{_number(arm['train_nll']['mean']):>6}{arm['exact_completions']:6.1f}"
         )
     return "\n".join(lines)
 
 
 def _verdicts(finals: Sequence[Row]) -> list[str]:
     """What growth_100 does against each other arm, in words that the intervals allow."""
-    names = dict.fromkeys(row["arm"] for row in finals)
-    if GROWTH not in names:
+    others = [name for name in dict.fromkeys(row["arm"] for row in finals) if name != GROWTH]
+    if len(others) == len({row["arm"] for row in finals}) or not others:
         return []
+    level = family_level(len(others))
     said = []
     for measure, when in _MEASURES.items():
         sides: dict[str, list[str]] = {}
-        for other in names:
-            if other != GROWTH:
-                side, change = _side(differences(finals, GROWTH, other)[measure])
-                sides.setdefault(side, []).append(f"{other}{change}")
-        parts = [f"{side} {', '.join(others)}" for side, others in sides.items()]
-        said += [f"{when} growth_100 is {'; '.join(parts)}."] if parts else []
+        for other in others:
+            side, change = _side(differences(finals, GROWTH, other, level)[measure])
+            sides.setdefault(side, []).append(f"{other}{change}")
+        parts = [f"{side} {', '.join(names)}" for side, names in sides.items()]
+        said.append(f"{when} growth_100 is {'; '.join(parts)}.")
     return [
         " ".join(f"{line[0].upper()}{line[1:]}" for line in said)
-        + " (Differences of losses; those whose 95 % interval holds 0 are not told apart.)"
-    ][: len(said)]
+        + f" (Differences of losses; {_held_at_once(len(others))}, and those that hold 0 are not "
+        "told apart.)"
+    ]
+
+
+def _held_at_once(comparisons: int) -> str:
+    """What the intervals of differences are, in words."""
+    return (
+        f"intervals are over seeds and validation sentences together, at level "
+        f"{family_level(comparisons):.2%}, so that all {comparisons} hold at once with 95 %"
+    )
 
 
 def _side(difference: Mapping[str, Any]) -> tuple[str, str]:
@@ -125,8 +131,9 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
         rows.append(
             (
                 Cell(name),
-                Cell(f"{arm['learning_rate']:.0e}", arm["learning_rate"]),
+                Cell(f"{arm['learning_rate']:g}", arm["learning_rate"]),
                 Cell(f"{arm['steps']}", arm["steps"]),
+                Cell(f"{arm['core_steps']}", arm["core_steps"]),
                 Cell(f"{arm['flops'] / 1e12:.2f}", arm["flops"]),
                 Cell(f"{arm['seconds']:.1f}", arm["seconds"]),
                 *losses,
@@ -136,7 +143,7 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
             )
         )
     header = (
-        *("arm", "rate", "steps", "TFLOP", "seconds", "final loss", "lowest loss"),
+        *("arm", "rate", "steps", "of the core", "TFLOP", "seconds", "final loss", "lowest loss"),
         *("training loss", "exact of 12", "AH Table 8"),
     )
     stopped = {
@@ -145,7 +152,10 @@ def _arms_table(summary: Mapping[str, Any]) -> Table:
         if arm["diverged_seeds"]
     }
     words = "; ".join(f"{name}: seeds {seeds}" for name, seeds in stopped.items())
-    note = "Each arm has a learning rate of its own; seconds are of training one seed, here."
+    note = (
+        "Each arm has a learning rate of its own; 'of the core' are the steps in which the core "
+        "trains; seconds are of training one seed, here."
+    )
     if words:
         note += f" Stopped, since a loss was not finite, and left out of means: {words}."
     caption = "Validation loss in nats per token, means over seeds with 95 % intervals (Student)"
@@ -160,18 +170,18 @@ def _words_table(arms: Sequence[str]) -> Table:
 def _difference_tables(finals: Sequence[Row], arms: Sequence[str]) -> list[Table]:
     tables = []
     for other in (BASELINE, GROWTH):
-        if other not in arms:
+        compared = [arm for arm in arms if arm != other]
+        if other not in arms or not compared:
             continue
         rows = []
-        for arm in arms:
-            if arm != other:
-                found = differences(finals, arm, other)
-                cells = [_cell(found[measure], signed=True) for measure in _MEASURES]
-                rows.append((Cell(arm), *cells, Cell(str(found["final_nll"]["seeds"]))))
-        caption = f"Loss less that of {other}, nats per token, paired over seeds, 95 % intervals"
+        for arm in compared:
+            found = differences(finals, arm, other, family_level(len(compared)))
+            cells = [_cell(found[measure], signed=True) for measure in _MEASURES]
+            rows.append((Cell(arm), *cells, Cell(str(found["final_nll"]["seeds"]))))
+        caption = f"Loss less that of {other}, nats per token"
         header = ("arm", "final", "lowest", "seeds")
-        if rows:
-            tables.append(Table(caption, header, tuple(rows), note="Below 0: the arm is better."))
+        note = f"Below 0: the arm is better. The {_held_at_once(len(compared))}."
+        tables.append(Table(caption, header, tuple(rows), note=note))
     return tables
 
 
@@ -194,25 +204,12 @@ def _curves_section(rows: Iterable[Row], arms: Sequence[str]) -> Section:
     return Section("Loss curves", (_CURVES,), content)
 
 
-def _tuning_table(summary: Mapping[str, Any]) -> Table:
-    tuning = summary["tuning"]
-    rates = sorted({each["learning_rate"] for tried in tuning.values() for each in tried})
-    rows = []
-    for arm, tried in tuning.items():
-        cells = []
-        for rate in rates:
-            own = [each for each in tried if each["learning_rate"] == rate]
-            values = [each["final_nll"] for each in own]
-            finite = values and None not in values
-            mean = sum(values) / len(values) if finite else None
-            cells.append(Cell(_number(mean) if values else "", mean))
-        chosen = summary["arms"].get(arm, {}).get("learning_rate")
-        rows.append((Cell(arm), *cells, Cell("" if chosen is None else f"{chosen:.0e}")))
-    edge = [name for name, arm in summary["arms"].items() if arm["rate_at_edge"]]
-    note = f"At the edge of the grid, beyond which a rate may be better: {', '.join(edge)}."
-    header = ("arm", *(f"{rate:.0e}" for rate in rates), "taken")
+def _tuning_table(rows: Sequence[Row], summary: Mapping[str, Any]) -> Table:
+    arms = summary["arms"]
+    taken = {name: arm["learning_rate"] for name, arm in arms.items()}
+    at_edge = [name for name, arm in arms.items() if arm["rate_at_edge"]]
     caption = "Final validation loss by learning rate"
-    return Table(caption, header, tuple(rows), note=note if edge else "")
+    return tuning_table(tried(rows, TUNED_BY), taken, at_edge, caption)
 
 
 def _completion_words(finals: Sequence[Row]) -> str:

@@ -1,0 +1,67 @@
+"""Learning rates tuned for each arm, on seeds of their own, before its results are trained.
+
+Rows of training have `kind` ("curve" or "final"), `arm`, `seed`, `learning_rate` and `purpose`:
+"tuning" where the seed only chooses a rate, "main" for results.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+Row = Mapping[str, Any]
+CURVE, FINAL = "curve", "final"
+TUNING, MAIN = "tuning", "main"
+
+
+def of_purpose(rows: Iterable[Row], kind: str, purpose: str = MAIN) -> list[Row]:
+    """Rows of one kind and purpose."""
+    return [row for row in rows if row.get("kind") == kind and row.get("purpose") == purpose]
+
+
+def tried(rows: Iterable[Row], measure: str) -> dict[str, dict[float, float | None]]:
+    """The loss that each learning rate came to, by arm and rate, ascending.
+
+    Args:
+      rows: Of a run.
+      measure: Field of the loss at the end.
+
+    Returns:
+      Means over the tuning seeds; None where one of them diverged.
+    """
+    found: dict[str, dict[float, list[float | None]]] = {}
+    for row in of_purpose(rows, FINAL, TUNING):
+        found.setdefault(row["arm"], {}).setdefault(row["learning_rate"], []).append(row[measure])
+    return {
+        arm: {
+            rate: None if None in rates[rate] else float(np.mean(rates[rate]))
+            for rate in sorted(rates)
+        }
+        for arm, rates in found.items()
+    }
+
+
+def choose_rate(rows: Iterable[Row], arm: str, measure: str) -> float | None:
+    """The learning rate of lowest final loss, the mean of the tuning seeds.
+
+    Args:
+      rows: Of a run.
+      arm: Whose tuning rows are read.
+      measure: Field of the loss at the end.
+
+    Returns:
+      The rate; of equal ones the lower. None where no tuning run stayed finite.
+    """
+    means = tried(rows, measure).get(arm, {})
+    finite = {rate: mean for rate, mean in means.items() if mean is not None}
+    return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
+
+
+def rate_at_edge(rows: Iterable[Row], arm: str, measure: str) -> bool:
+    """Whether an arm took the lowest or highest rate that was tried: another may be better.
+
+    A rate that diverged was tried, so the highest that did not is not at the edge.
+    """
+    rows = list(rows)
+    rates = tried(rows, measure).get(arm, {})
+    return len(rates) > 1 and choose_rate(rows, arm, measure) in (min(rates), max(rates))
