@@ -1,11 +1,11 @@
-"""Recovery: how fast each layer heals after noise, with all the others frozen.
+"""Recovery: what each layer recovers after noise, and how fast, with all the others frozen.
 
 The method (AH sections 3.6 and 4.5, with controls): noise of half a matrix's standard
 deviation on the seven matrices of one layer, then AdamW on that layer alone; perplexity on
-another text every few steps. All layers train at once. Beside every curve stands the same
-training without noise, because training alone lowers the perplexity; beside every noised
-model other noise of the same size. From the steps that a layer takes to heal follows a
-budget, beside AH Table 10.
+another text every few steps. All layers train at once. Training alone lowers the perplexity,
+so beside every curve stands the same training without noise, and the gap to it is what has
+not recovered; beside every noised model stands other noise of the same size. From the
+steps that a layer takes to come near that training follows a budget, beside AH Table 10.
 
     python -m experiments.recovery --config=configs/recovery.py --workdir=runs/recovery
 
@@ -312,7 +312,11 @@ def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
 def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
     """The figures that the experiment is about."""
     from jaxanatomy.growth.budgets import budget, recovery_shares
-    from jaxanatomy.measures.recovery import noise_spread, recovery_against_importance
+    from jaxanatomy.measures.recovery import (
+        gaps_to_control,
+        noise_spread,
+        recovery_against_importance,
+    )
     from jaxanatomy.papers import paper_table, table1_of
 
     finals = [row for row in rows if row.get("kind") == "final"]
@@ -339,6 +343,7 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
             if "reason" in row
         ],
         "noise": noise_spread(rows),
+        "gaps": gaps_to_control(rows),
         "importance": recovery_against_importance(finals, degradation, last),
         "shares": shares,
         "budget": budget(shares, groups, table["steps_per_layer"]),

@@ -1,12 +1,12 @@
-"""Training budgets of layers from how fast they heal (AH sections 4.5, 5.4, Table 10).
+"""Training budgets of layers from how fast they recover (AH sections 4.5, 5.4, Table 10).
 
 The paper gives each layer a share of the steps by hand. Our rule is written down:
 
     R(l) = (first evaluated step at which the perplexity with layer l damaged is within
-            `threshold` of the undamaged model's) / (steps of training),
+            `threshold` of that of the same training without noise) / (steps of training),
 
 the mean over noise seeds, and 1 for a curve that never gets there. It is a rule for
-spending steps on healing; that a layer which heals fast also needs few steps to be learnt
+spending steps on recovery; that a layer which recovers fast also needs few steps to be learnt
 is the paper's assumption, which the developmental experiment tests.
 """
 
@@ -22,8 +22,9 @@ def recovery_shares(finals: Iterable[Row], threshold: str, steps: int) -> dict[i
     """R(l) of each layer that was damaged.
 
     Args:
-      finals: Final rows of recovery curves; those without noise are left out.
-      threshold: Which of their `steps_to` counts, for example "1.1".
+      finals: Final rows of recovery curves; those without noise, or without a control, are left
+        out.
+      threshold: Which of their `steps_to_control` counts, for example "1.1".
       steps: Steps of training, at least 1.
 
     Returns:
@@ -36,12 +37,13 @@ def recovery_shares(finals: Iterable[Row], threshold: str, steps: int) -> dict[i
         raise InputError(f"steps must be a whole number above 0; got {steps}")
     found: dict[int, list[float]] = {}
     for row in finals:
-        if not row["noise"]:
+        reached = row["steps_to_control"]
+        if not row["noise"] or reached is None:
             continue
-        if threshold not in row["steps_to"]:
-            known = ", ".join(row["steps_to"])
+        if threshold not in reached:
+            known = ", ".join(reached)
             raise InputError(f"thresholds of these curves are {known}; got {threshold!r}")
-        step = row["steps_to"][threshold]
+        step = reached[threshold]
         found.setdefault(row["layer"], []).append(1.0 if step is None else step / steps)
     return {layer: sum(found[layer]) / len(found[layer]) for layer in sorted(found)}
 

@@ -1,4 +1,10 @@
-"""How fast layers heal: rows of the recovery experiment and what they say (AH section 3.6)."""
+"""How fast layers recover: rows of the recovery experiment and what they say (AH section 3.6).
+
+Training a layer lowers the perplexity whether it was damaged or not. So a damaged layer has
+recovered when it is where the same training without noise is at the same step: the gap between
+the two is what has not recovered. The paper counts the steps to multiples of the undamaged
+model's perplexity instead; they are kept beside.
+"""
 
 import itertools
 import math
@@ -9,6 +15,7 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.losses import Row, finite, unit_sums
 from jaxanatomy.measures.statistics import (
+    draws_interval,
     paired_difference,
     perplexity,
     sampling_units,
@@ -74,6 +81,33 @@ def steps_to(
     }
 
 
+def steps_to_control(
+    curve: Iterable[Row], control: Iterable[Row] | None, thresholds: Sequence[float]
+) -> dict[str, int | None] | None:
+    """The first evaluated step at which a curve is within each threshold of its control.
+
+    Args:
+      curve: Rows of one replica with `step` and `ppl`, in order.
+      control: Of the same layer trained without noise; None if there is none.
+      thresholds: Multiples of the control's perplexity at the same step.
+
+    Returns:
+      As `steps_to`; None without a control.
+    """
+    if control is None:
+        return None
+    other = {row["step"]: row["ppl"] for row in control if row["ppl"] is not None}
+    points = [
+        (row["step"], row["ppl"] / other[row["step"]])
+        for row in curve
+        if row["ppl"] is not None and row["step"] in other
+    ]
+    return {
+        f"{threshold:g}": next((step for step, ratio in points if ratio <= threshold), None)
+        for threshold in thresholds
+    }
+
+
 def curves(rows: Iterable[Row]) -> dict[tuple[int, int | None], list[Row]]:
     """The points of each replica by (layer, seed), in the order of steps; None: no noise."""
     found: dict[tuple[int, int | None], list[Row]] = {}
@@ -96,13 +130,14 @@ def final_row(
       control: The curve of the same layer trained without noise; None if there is none,
         or this is it.
       baseline_ppl: Perplexity of the undamaged model.
-      thresholds: Multiples of it.
+      thresholds: Multiples of it, and of the control's.
 
     Returns:
       A row of `kind` "final": `noised_ppl` and `final_ppl` at the ends of the curve,
-      `best_ppl` and `best_step` at its minimum, `steps_to`, and the gap to the control at
-      the last step that both have: `gap_to_control` in perplexity, `gap_to_control_nats`
-      with its interval `gap_ci95` in nats per token. `reason` if the curve diverged.
+      `best_ppl` and `best_step` at its minimum; the gap to the control at the last step that
+      both have: `gap_to_control` in perplexity, `gap_to_control_nats` with its interval
+      `gap_ci95` over documents in nats per token; `steps_to_control`; and `steps_to`, of
+      the undamaged model, as in the paper. `reason` if the curve diverged.
     """
     first, last = curve[0], curve[-1]
     known = [row for row in curve if row["ppl"] is not None]
@@ -116,8 +151,9 @@ def final_row(
         "best_ppl": best and best["ppl"],
         "best_step": best and best["step"],
         "final_ppl": last["ppl"],
-        "steps_to": steps_to(curve, baseline_ppl, thresholds),
         **_gap(curve, control),
+        "steps_to_control": steps_to_control(curve, control, thresholds),
+        "steps_to": steps_to(curve, baseline_ppl, thresholds),
     }
     return row | {"reason": last["reason"]} if "reason" in last else row
 
@@ -134,11 +170,12 @@ def recovery_against_importance(
     Args:
       finals: Final rows; those with noise count, several seeds of a layer by their mean.
       degradation: Importance of each layer: degradation in percent of its neighbour mean.
-      threshold: Which of `steps_to` to rank by; a curve that never got there comes last.
+      threshold: Which of `steps_to_control` to rank by; a curve that never got there comes last.
 
     Returns:
-      For "noised" (perplexity with noise), "best" (lowest perplexity) and "steps" each
-      {"layers", "value", "ci95"}; None where a figure does not vary.
+      For "noised" (perplexity with noise), "gap" (to the control, at the end) and "steps" (until
+      within the threshold of it) each {"layers", "value", "ci95"}; None where a figure does
+      not vary, or without controls.
     """
     by_layer: dict[int, list[Row]] = {}
     for row in finals:
@@ -146,8 +183,8 @@ def recovery_against_importance(
             by_layer.setdefault(row["layer"], []).append(row)
     readings = {
         "noised": lambda row: _or_infinite(row["noised_ppl"]),
-        "best": lambda row: _or_infinite(row["best_ppl"]),
-        "steps": lambda row: _or_infinite(row["steps_to"][threshold]),
+        "gap": lambda row: _or_infinite(row["gap_to_control_nats"]),
+        "steps": lambda row: _or_infinite((row["steps_to_control"] or {}).get(threshold)),
     }
     importance = [degradation[layer] for layer in by_layer]
     return {
@@ -210,3 +247,46 @@ def noise_spread(rows: Iterable[Row]) -> dict[int, Row]:
                 "high": max(known),
             }
     return spread
+
+
+def gaps_to_control(rows: Iterable[Row]) -> dict[int, Row]:
+    """What has not recovered at the end, by layer, over the noise seeds that trained.
+
+    Args:
+      rows: Of a recovery run.
+
+    Returns:
+      For each layer with a control, at the last step at which it and all seeds are finite: the
+      number of `seeds`, the `step`, `mean`, `low` and `high` of the seeds' gaps in nats per
+      token, and `ci95` of the mean over seeds and documents; None for one seed.
+    """
+    found = {key: curve for key, curve in curves(rows).items() if len(curve) > 1}
+    gaps = {}
+    for layer in sorted({layer for layer, seed in found if seed is not None}):
+        own = [found[key] for key in found if key[0] == layer and key[1] is not None]
+        control = found.get((layer, None))
+        by_step = [_finite_by_step(curve) for curve in (control or (), *own)]
+        shared = set.intersection(*map(set, by_step))
+        if shared:
+            step = max(shared)
+            gaps[layer] = {"seeds": len(own), "step": step, **_gap_over_seeds(by_step, step)}
+    return gaps
+
+
+def _finite_by_step(curve: Iterable[Row]) -> dict[int, Row]:
+    return {row["step"]: row for row in curve if row["ppl"] is not None}
+
+
+def _gap_over_seeds(by_step: Sequence[Mapping[int, Row]], step: int) -> Row:
+    """The gaps of a layer at a step; first of `by_step` is the control."""
+    control, *own = (points[step] for points in by_step)
+    tokens_U = np.asarray(control["unit_tokens"])
+    sums_SU = np.array([np.subtract(row["unit_nll"], control["unit_nll"]) for row in own])
+    gap_S = sums_SU.sum(axis=1) / tokens_U.sum()
+    estimate = draws_interval(sums_SU, tokens_U)
+    return {
+        "mean": estimate.value,
+        "low": float(gap_S.min()),
+        "high": float(gap_S.max()),
+        "ci95": estimate.ends,
+    }

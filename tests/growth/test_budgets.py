@@ -8,14 +8,16 @@ from jaxanatomy.papers import paper_table
 
 
 def final(layer, step, noise=True):
-    return {"layer": layer, "noise": noise, "steps_to": {"2": 0, "1.1": step}}
+    return {"layer": layer, "noise": noise, "steps_to_control": {"2": 0, "1.1": step}}
 
 
-def test_a_share_is_the_step_over_all_steps_and_one_where_it_never_heals():
+def test_a_share_is_the_step_over_all_steps_and_one_where_it_never_recovers():
     finals = [final(3, 50), final(3, None), final(1, 0), final(7, None), final(8, 10, False)]
     shares = recovery_shares(finals, "1.1", 200)
     assert shares == {1: 0.0, 3: 0.625, 7: 1.0}
     assert list(shares) == [1, 3, 7]
+    alone = {"layer": 9, "noise": True, "steps_to_control": None}  # trained without a control
+    assert recovery_shares([*finals, alone], "1.1", 200) == shares
     assert recovery_shares(finals, "2", 200) == {1: 0.0, 3: 0.0, 7: 0.0}
 
 

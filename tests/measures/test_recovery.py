@@ -11,8 +11,10 @@ from jaxanatomy.measures.recovery import (
     curves,
     evaluation_fields,
     final_row,
+    gaps_to_control,
     recovery_against_importance,
     steps_to,
+    steps_to_control,
 )
 from jaxanatomy.measures.statistics import spearman
 
@@ -33,6 +35,45 @@ def test_steps_to_is_the_first_evaluated_step_at_or_below():
     expected = {"4": 10, "2": 10, "1.5": 30, "1.1": None}
     assert steps_to(curve, 10.0, (4, 2, 1.5, 1.1)) == expected
     assert steps_to(curve, 10.0, (6,)) == {"6": 0}
+
+
+def test_steps_to_the_control_count_what_training_alone_does_not_do():
+    """Perplexities that the undamaged model never had, and a control that falls as well."""
+    curve = [point(0, 50.0), point(10, 12.0), point(20, 9.0), point(30, 6.0), point(40, None)]
+    control = [point(step, ppl, seed=None) for step, ppl in ((0, 10.0), (10, 7.0), (20, 5.5))]
+    control += [point(30, None, seed=None), point(40, 5.0, seed=None)]
+    found = steps_to_control(curve, control, (4, 2, 1.5, 1.1))
+    assert found == {"4": 10, "2": 10, "1.5": None, "1.1": None}
+    assert steps_to(curve, 10.0, (2, 1.1)) == {"2": 10, "1.1": 20}  # as the paper counts
+    assert steps_to_control(curve, None, (2,)) is None
+
+
+def test_gaps_are_over_seeds_and_documents_at_the_last_step_that_all_have():
+    def row(step, own, **labels):
+        """Losses by document; six documents of four tokens."""
+        made = point(step, 1.0, **labels)
+        return made | {"unit_nll": (4 * np.broadcast_to(own, 6)).tolist()}
+
+    rows = [row(step, 2.0, seed=None) for step in (0, 10)]
+    rows += [
+        row(step, 2.0 + gap, seed=seed) for step in (0, 10) for seed, gap in ((3, 0.1), (4, 0.3))
+    ]
+    rows += [row(0, 9.0, seed=5)]  # measured, not trained
+    rows += [row(20, 2.5, seed=3)]  # the others have not come as far
+    (found,) = (gaps_to_control(rows)[3],)
+    t = 12.706205  # of one degree of freedom
+    assert found["ci95"] == pytest.approx([0.2 - t * 0.1, 0.2 + t * 0.1])
+    del found["ci95"]
+    assert found == pytest.approx({"seeds": 2, "step": 10, "mean": 0.2, "low": 0.1, "high": 0.3})
+    one = gaps_to_control([each for each in rows if each["seed"] != 4])[3]
+    assert (one["mean"], one["ci95"]) == (pytest.approx(0.1), None)
+    assert gaps_to_control([each for each in rows if each["seed"] is not None]) == {}
+    # Seeds alike, documents not: the interval is that over documents.
+    own = 2.0 + np.array([0, 0, 0, 0.6, 0.6, 0.6])
+    rows = [row(step, 2.0, seed=None) for step in (0, 10)]
+    rows += [row(step, own, seed=seed) for step in (0, 10) for seed in (3, 4)]
+    half = 2.570582 * np.std(own, ddof=1) / np.sqrt(6)
+    assert gaps_to_control(rows)[3]["ci95"] == pytest.approx([0.3 - half, 0.3 + half])
 
 
 @pytest.mark.parametrize(
@@ -73,6 +114,7 @@ def test_a_final_row_has_ends_minimum_and_the_gap_at_the_last_shared_step():
     assert row["final_ppl"] == pytest.approx(16.0)
     assert (row["best_ppl"], row["best_step"]) == (pytest.approx(12.0), 10)
     assert row["steps_to"] == {"2": 10, "1.1": None}
+    assert row["steps_to_control"] == {"2": 10, "1.1": None}
     assert row["gap_to_control"] == pytest.approx(8.0)
     # Every token differs by log 2, so every document does.
     assert row["gap_to_control_nats"] == pytest.approx(math.log(2))
@@ -88,6 +130,7 @@ def test_a_diverged_curve_says_so_and_compares_where_both_are_finite():
     assert row["gap_to_control"] == pytest.approx(6.0)
     alone = final_row(curve, None, 10.0, (2,))
     assert (alone["gap_to_control"], alone["gap_ci95"]) == (None, None)
+    assert alone["steps_to_control"] is None
     nothing = final_row([point(0, None, reason="r")], None, 10.0, (2,))
     assert (nothing["best_ppl"], nothing["noised_ppl"], nothing["steps_to"]) == (
         None,
@@ -102,8 +145,8 @@ def test_recovery_against_importance_is_the_rank_correlation_over_layers():
     reached = {0: 0, 1: 50, 2: 20, 3: None, 4: 0, 5: 0}
     finals = [
         {
-            **{"layer": layer, "noise": True, "noised_ppl": ppl, "best_ppl": 10.0},
-            "steps_to": {"1.1": reached[layer]},
+            **{"layer": layer, "noise": True, "noised_ppl": ppl, "gap_to_control_nats": 0.1},
+            "steps_to_control": {"1.1": reached[layer]},
         }
         for layer, ppl in noised.items()
     ]
@@ -112,7 +155,10 @@ def test_recovery_against_importance_is_the_rank_correlation_over_layers():
     expected = spearman([12.0, 30.0, 31.0, 90.0], [5.0, 80.0, 20.0, 400.0])
     assert found["noised"]["value"] == pytest.approx(expected) == pytest.approx(0.8)
     assert found["steps"]["value"] == pytest.approx(1.0)
-    assert found["best"]["value"] is None  # all alike
+    assert found["gap"]["value"] is None  # all alike
+    alone = [{**each, "steps_to_control": None, "gap_to_control_nats": None} for each in finals]
+    none = recovery_against_importance(alone, importance, "1.1")
+    assert (none["gap"]["value"], none["steps"]["value"]) == (None, None)
     assert found["noised"]["layers"] == 4
     low, high = found["noised"]["ci95"]
     assert -1 <= low <= 0.8 <= high <= 1

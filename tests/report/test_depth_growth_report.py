@@ -192,8 +192,8 @@ def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
     assert section.text[1] == "Held-out loss at the end: midas: worse than shallow."
     (table,) = section.content
     assert [row[0].text for row in table.rows] == ["midas"]
-    # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.860160.
-    half = 8.860160 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
+    # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.8602000.
+    half = 8.8602000 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
     said = f"0.600 [{0.6 - half:.3f}, {0.6 + half:.3f}]"
     assert cells(table, "midas")["held-out loss"] == said
     printed = summary_table(rows).splitlines()

@@ -23,11 +23,11 @@ BASELINE, THRESHOLDS = 10.0, (2.0, 1.1)
 # Perplexity at steps 0, 10, 20 by (layer, seed).
 PPL = {
     (0, None): (10.0, 9.0, 9.5),
-    (0, 0): (30.0, 15.0, 10.5),
+    (0, 0): (30.0, 15.0, 10.4),
     (1, None): (10.0, 9.0, 9.0),
     (1, 1): (500.0, 80.0, 60.0),
     (2, None): (10.0, 9.0, 9.0),
-    (2, 2): (12.0, 10.0, None),
+    (2, 2): (12.0, 9.8, None),
 }
 DEGRADATION = {0: 5.0, 1: 900.0, 2: 12.0}
 
@@ -53,7 +53,7 @@ def rows():
     for (layer, seed), curve in by_replica.items():
         if len(curve) > 1:
             control = None if seed is None else by_replica[layer, None]
-            final = final_row(curve, control, BASELINE, THRESHOLDS, samples=20)
+            final = final_row(curve, control, BASELINE, THRESHOLDS)
             found.append({"hash": f"f{layer}{seed}", **final})
     return found
 
@@ -73,7 +73,7 @@ def page(rows, finals, tmp_path_factory):
         "warnings": ["the texts are the same"],
         "diverged": [{"layer": 2, "seed": 2, "reason": "diverged: here"}],
         "noise": noise_spread(rows),
-        "importance": recovery_against_importance(finals, DEGRADATION, "1.1", samples=20),
+        "importance": recovery_against_importance(finals, DEGRADATION, "1.1"),
         "shares": shares,
         "budget": budget(shares, groups, 200),
     }
@@ -97,6 +97,44 @@ def test_the_page_says_what_was_found(page):
     assert "AH Table 5" not in page  # another model
 
 
+def test_what_recovers_is_the_gap_to_the_same_training_without_noise(rows):
+    record = RunRecord("run", rows, {"thresholds": THRESHOLDS}, {}, {})
+    section = recovery_report(record).sections[0]
+    table, picture, *_ = section.content
+    cells = {row[0].text: [cell.text for cell in row] for row in table.rows}
+    gap = math.log(10.4 / 9.5)
+    assert cells["0"] == ["0", "1", f"+{gap:.3f}", "", f"+{gap:.3f} to +{gap:.3f}", "10", "20"]
+    assert cells["1"][-2:] == ["never", "never"]
+    assert cells["2"][2] == f"+{math.log(9.8 / 9):.3f}"  # at step 10: it diverged
+    assert picture.name == "gaps"
+    alone = [row for row in rows if row.get("noise") is not False]
+    alone = [
+        {**row, "steps_to_control": None, "gap_to_control_nats": None}
+        if row.get("kind") == "final"
+        else row
+        for row in alone
+    ]
+    said = recovery_report(RunRecord("run", alone, {"thresholds": THRESHOLDS}, {}, {})).sections[0]
+    assert any("what they recover is not known" in words for words in said.text)
+    lines = recovery_table(alone).splitlines()
+    assert lines[1].split()[6:] == ["-", "-", "-"]
+
+
+def test_gaps_are_drawn_with_their_seeds_and_intervals():
+    found = {
+        3: {"mean": 0.2, "low": 0.1, "high": 0.3, "ci95": [-1.0, 1.4]},
+        5: {"mean": 0.5, "low": 0.5, "high": 0.5, "ci95": None},
+    }
+    ax = figures.gaps(found)
+    marks = {
+        line.get_xdata()[0]: line.get_ydata()[0] for line in ax.lines if line.get_marker() == "o"
+    }
+    assert marks == {3: 0.2, 5: 0.5}
+    bars = [line.get_ydata() for line in ax.lines if line.get_linewidth() == 4]
+    assert [list(bar) for bar in bars] == [[0.1, 0.3], [0.5, 0.5]]
+    assert ax.get_ylim()[1] < 1.4  # an interval of two seeds would hide the rest
+
+
 def test_training_on_the_evaluation_text_is_called_an_upper_bound(rows):
     def paragraphs(train_text):
         made = [{**row, "train_text": train_text} if "train_text" in row else row for row in rows]
@@ -111,9 +149,10 @@ def test_the_table_of_a_run_is_narrow_and_holds_the_steps(rows):
     lines = recovery_table(rows).splitlines()
     assert all(len(line) <= 100 and line.isascii() for line in lines)
     assert " ".join(lines[0].split()) == "layer seed noised best at step last to 2x to 1.1x gap"
-    assert lines[1].split()[:8] == ["0", "0", "30.00", "10.50", "20", "10.50", "10", "20"]
+    assert lines[1].split()[:8] == ["0", "0", "30.00", "10.40", "20", "10.40", "10", "20"]
     assert lines[2].split()[:8] == ["1", "1", "500.00", "60.00", "20", "60.00", "never", "never"]
-    assert lines[3].split()[:8] == ["2", "2", "12.00", "10.00", "10", "not", "finite", "0"]
+    assert lines[3].split()[:8] == ["2", "2", "12.00", "9.80", "10", "not", "finite", "0"]
+    assert "to Nx: first evaluated step within N times the same training without noise" in lines
 
 
 def test_curves_have_a_panel_for_each_layer_and_end_in_a_cross_where_they_diverge(rows):
@@ -134,11 +173,11 @@ def test_damage_shows_every_seed_and_the_lowest_of_each_curve(rows, finals):
     seeds = [line.get_ydata()[0] for line in marks if line.get_color() == figures.SEEDS]
     assert sorted(seeds) == pytest.approx([12.0, 30.0, 300.0, 500.0])
     lowest = [line.get_ydata()[0] for line in marks if line.get_color() == figures.NOISED]
-    assert sorted(lowest) == pytest.approx([10.0, 10.5, 60.0])
+    assert sorted(lowest) == pytest.approx([9.8, 10.4, 60.0])
     assert [line.get_ydata()[0] for line in marks if line.get_marker() == "D"] == [54.7]
 
 
-def test_importance_puts_what_never_healed_above_the_longest_curve(finals):
+def test_importance_puts_what_never_recovered_above_the_longest_curve(finals):
     noised, steps = figures.against_importance(finals, DEGRADATION, "1.1")
     points = {line.get_xdata()[0]: line.get_ydata()[0] for line in steps.lines}
     assert points == pytest.approx({5.0: 20, 12.0: 10, 900.0: 1.08 * 20})

@@ -65,6 +65,41 @@ def recovery_curves(rows: Sequence[Row], baseline_ppl: float, thresholds: Sequen
     return panels
 
 
+def gaps(by_layer: Mapping[int, Row]):
+    """Gap of each layer to the same training without noise, with its spread over noise seeds.
+
+    Args:
+      by_layer: Of `measures.recovery.gaps_to_control`.
+
+    Returns:
+      The axes.
+    """
+    last = max(by_layer)
+    with style.styled():
+        (ax,) = style.new_figure(style.layers_width(last + 1), 2.8)
+        ax.axhline(0, color=style.INK, linewidth=0.8, zorder=1)
+        for layer, gap in by_layer.items():
+            if gap["ci95"]:
+                ax.plot([layer] * 2, gap["ci95"], color=LEVEL, linewidth=1, zorder=1)
+            seeds = [gap["low"], gap["high"]]
+            ax.plot([layer] * 2, seeds, color=NOISED, linewidth=4, alpha=0.35, zorder=2)
+            ax.plot(layer, gap["mean"], "o", color=NOISED, markersize=4.5, zorder=3)
+        # An interval of two seeds may be so wide that it would hide the rest.
+        seeds = [0, *(gap[end] for gap in by_layer.values() for end in ("low", "high"))]
+        margin = 0.15 * (max(seeds) - min(seeds)) or 1.0
+        ax.set_ylim(min(seeds) - margin, max(seeds) + margin)
+        ax.set_ylabel("gap (nats per token)")
+        ax.grid(axis="y", color=style.FAINT, linewidth=0.6)
+        style.layer_axis(ax, range(last + 1))
+        handles = [
+            _mark(NOISED, "mean over noise seeds"),
+            _line(LEVEL, "95 %, seeds and documents"),
+            _line(style.INK, "recovered: the same training without noise"),
+        ]
+        _legend(ax, *handles)
+    return ax
+
+
 def damage_and_recovery(
     rows: Sequence[Row],
     finals: Sequence[Row],
@@ -123,12 +158,12 @@ def damage_and_recovery(
 
 
 def against_importance(finals: Sequence[Row], degradation: Mapping[int, float], threshold: str):
-    """What noise does to a layer, and how long it takes to heal, against its importance.
+    """What noise does to a layer, and how long it takes to recover, against its importance.
 
     Args:
       finals: Final rows.
       degradation: Degradation in percent of each layer's neighbour mean.
-      threshold: Which of `steps_to` to show.
+      threshold: Which of `steps_to_control` to show.
 
     Returns:
       The axes: noised perplexity, and steps.
@@ -141,11 +176,11 @@ def against_importance(finals: Sequence[Row], degradation: Mapping[int, float], 
             x = degradation[row["layer"]]
             if row["noised_ppl"] is not None:
                 _labelled(panels[0], x, row["noised_ppl"], row["layer"])
-            step = row["steps_to"][threshold]
+            step = (row["steps_to_control"] or {}).get(threshold)
             _labelled(panels[1], x, 1.08 * longest if step is None else step, row["layer"])
         panels[0].set_yscale("log")
         panels[0].set_ylabel("perplexity with noise")
-        panels[1].set_ylabel(f"steps to {threshold}× (top: never)")
+        panels[1].set_ylabel(f"steps to {threshold}× of no noise (top: never)")
         panels[1].set_ylim(-0.06 * longest, 1.2 * longest)
         for ax in panels:
             style.degradation_axis(ax, "x", list(degradation.values()))

@@ -1,9 +1,9 @@
-"""The report of the recovery experiment: how fast layers heal, and what that is worth."""
+"""The report of the recovery experiment: what layers recover, and how fast."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.measures.recovery import curves
+from jaxanatomy.measures.recovery import curves, gaps_to_control
 from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.report.recovery import figures
@@ -20,15 +20,22 @@ _UPPER_BOUND = (
 )
 _CONTROL = (
     "Training a layer lowers the perplexity whether it was damaged or not. So the same training "
-    "without noise stands beside every curve, and the gap between the two is what has not "
-    "healed. Later rises are overfitting: the first crossing, the minimum and its step say more "
-    "than the last value."
+    "without noise stands beside every curve: a layer has recovered when its perplexity is that of "
+    "this control at the same step, and the gap between the two is what has not recovered."
+)
+_NO_CONTROL = (
+    "The layers were not trained without noise (controls=false), so what they recover is not known."
+)
+_PAPER_STEPS = (
+    "The paper counts steps to multiples of the undamaged model's perplexity, which training alone "
+    "may reach as well. Later rises are overfitting: the first crossing, the minimum and its step "
+    "say more than the last value."
 )
 _BUDGET = (
     "R(l) is the first evaluated step at which the damaged model is within {threshold}× of the "
-    "undamaged one, over all steps; 1 if it never is; the mean over noise seeds. That a layer "
-    "which heals fast also needs little training to be learnt is the paper's assumption, not a "
-    "finding of this experiment."
+    "same training without noise, over all steps; 1 if it never is; the mean over noise seeds. "
+    "That a layer which recovers fast also needs little training to be learnt is the paper's "
+    "assumption, not a finding of this experiment."
 )
 
 
@@ -73,18 +80,22 @@ def recovery_table(rows: Sequence[Row]) -> str:
     """
     finals = [row for row in rows if row.get("kind") == "final" and row["noise"]]
     names = list(finals[0]["steps_to"]) if finals else []
+    note = ["", "to Nx: first evaluated step within N times the same training without noise"]
+    note += ["gap: to that training at the last step, nats per token (95 %, over documents)"]
     header = ["layer", "seed", "noised", "best", "at step", "last", *(f"to {n}x" for n in names)]
     lines = [[*header, "gap"]]
     for row in finals:
-        steps = [_step(row["steps_to"][name]) for name in names]
+        reached = row["steps_to_control"]
+        steps = [_step(reached[name]) if reached else "-" for name in names]
         ppl = [_ppl(row[name]) for name in ("noised_ppl", "best_ppl", "final_ppl")]
         cells = [str(row["layer"]), str(row["seed"]), *ppl[:2], _step(row["best_step"]), ppl[2]]
         lines.append([*cells, *steps, _gap(row)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    table = [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
-    )
+    ]
+    return "\n".join([*table, *note])
 
 
 def _curves_section(record, finals, baseline_ppl, paper) -> Section:
@@ -97,9 +108,11 @@ def _curves_section(record, finals, baseline_ppl, paper) -> Section:
         warnings.append(_UPPER_BOUND)
     for each in record.summary.get("diverged", ()):
         warnings.append(f"Layer {each['layer']}, seed {each['seed']}: {each['reason']}.")
+    gaps = gaps_to_control(record.rows)
     content: list[Table | Picture] = []
-    if finals:
-        content.append(_steps_table(finals, thresholds, paper))
+    if gaps:
+        content.append(_gaps_table(gaps, finals, thresholds))
+        content.append(_gaps_picture(gaps))
     if any(len(curve) > 1 for curve in curves(record.rows).values()):
         drawn = figures.recovery_curves(record.rows, baseline_ppl, thresholds)
         content.append(
@@ -120,7 +133,51 @@ def _curves_section(record, finals, baseline_ppl, paper) -> Section:
             + (" Diamonds: AH Table 5, whose baseline is another one." if paper else ""),
         )
     )
-    return Section("How layers heal", (*warnings, _METHOD, _CONTROL), tuple(content))
+    said = (*warnings, _METHOD, _CONTROL, *(() if gaps or not finals else (_NO_CONTROL,)))
+    if finals:
+        said += (_PAPER_STEPS,)
+        content.append(_steps_table(finals, thresholds, paper))
+    return Section("What layers recover", said, tuple(content))
+
+
+def _gaps_table(gaps: Mapping[int, Row], finals, thresholds) -> Table:
+    rows = []
+    for layer, gap in gaps.items():
+        own = [row for row in finals if row["layer"] == layer and row["noise"]]
+        steps = [
+            ", ".join(_step(row["steps_to_control"][name]) for row in own) for name in thresholds
+        ]
+        ends = gap["ci95"]
+        interval = "" if ends is None else f"{ends[0]:+.3f} to {ends[1]:+.3f}"
+        cells = [f"{gap['mean']:+.3f}", interval, f"{gap['low']:+.3f} to {gap['high']:+.3f}"]
+        rows.append(
+            (
+                Cell(str(layer), layer),
+                Cell(str(gap["seeds"]), gap["seeds"]),
+                *(Cell(cell.replace("-", "−"), gap["mean"]) for cell in cells),
+                *map(Cell, steps),
+            )
+        )
+    header = ("layer", "seeds", "gap", "95 %", "lowest to highest seed")
+    return Table(
+        "Gap to the same training without noise at the last step, nats per token, by layer",
+        (*header, *(f"steps to {name}× of it" for name in thresholds)),
+        tuple(rows),
+        sortable=True,
+        note="Mean over noise seeds; intervals are over seeds and documents together, and need two "
+        "seeds. Steps are of each seed in turn. Intervals are of one layer each: of many layers "
+        "some miss by chance.",
+    )
+
+
+def _gaps_picture(gaps: Mapping[int, Row]) -> Picture:
+    return Picture(
+        "gaps",
+        figures.gaps(gaps).figure,
+        "What has not recovered at the last step: gap to the same training without noise.",
+        "Bars reach from the lowest to the highest noise seed; thin lines are 95 % intervals over "
+        "seeds and documents, cut where they leave the frame.",
+    )
 
 
 def _steps_table(finals, thresholds, paper) -> Table:
@@ -140,7 +197,13 @@ def _steps_table(finals, thresholds, paper) -> Table:
     if paper:
         header += ["AH Table 5: with noise", "to 2×", "to 1.5×", "to 1.1×", "last"]
     note = "The paper counts against a baseline of 22.60 and trains on other text." if paper else ""
-    return Table("Steps to thresholds", tuple(header), tuple(rows), sortable=True, note=note)
+    return Table(
+        "Steps to multiples of the undamaged model's perplexity",
+        tuple(header),
+        tuple(rows),
+        sortable=True,
+        note=note,
+    )
 
 
 def _paper_cells(paper, layer: int) -> tuple[Cell, ...]:
@@ -157,8 +220,8 @@ def _importance_section(finals, degradation, summary) -> Section:
     threshold = summary["thresholds"][-1]
     words = {
         "noised": "the perplexity with noise",
-        "best": "the lowest perplexity after training",
-        "steps": f"the steps to {threshold}×",
+        "gap": "the gap to the same training without noise",
+        "steps": f"the steps to {threshold}× of that training",
     }
     sentences = []
     for name, phrase in words.items():
@@ -173,7 +236,7 @@ def _importance_section(finals, degradation, summary) -> Section:
     picture = Picture(
         "importance",
         drawn[0].figure,
-        "Perplexity with noise and steps to heal against the importance of each layer.",
+        "Perplexity with noise and steps to recover against the importance of each layer.",
         "Numbers are layers. The first and the last layer have no neighbour mean.",
     )
     return Section("Recovery and importance", (text,), (picture,))
