@@ -2,13 +2,14 @@
 
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
-All arms of the paper and those of equal FLOPs, three seeds each, with 2.9 million parameters
-on text that needs no download: 1 h 36 min and 4.8 GB on two cores. This is `growth_small`; held-out
-loss 2.80 (baseline), 2.72 (MIDAS and LIDAS), 2.71 (two layers throughout). The other configs of the
-experiment start from it:
+All arms of the paper, those of equal FLOPs and two controls, with 2.9 million parameters on
+text that needs no download: each arm at three learning rates on a seed of its own, then three
+seeds at the best. Three hours and 4.8 GB on two cores; --config.learning_rates=3e-3 tunes
+nothing and takes half of that. This is `growth_small`. The other configs of the experiment start
+from it:
 
-    configs/growth_tiny.py    three arms of 2 million parameters: minutes
-    configs/growth_gpu.py     one GPU, 20 minutes
+    configs/growth_tiny.py    four arms of 2 million parameters
+    configs/growth_gpu.py     one GPU, 40 minutes
     configs/smollm_360m.py    the paper's models on a pod; --dry_run needs none
     configs/smollm_1p7b.py
 """

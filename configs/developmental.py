@@ -2,8 +2,8 @@
 
     python -m experiments.developmental --workdir=runs/developmental
 
-The three arms of AH Table 8 and four controls, five seeds each, after tuning each arm's
-learning rate: 118 TFLOP, half an hour on two cores. `:main` is the three arms of the paper
+The three arms of AH Table 8 and eight controls, five seeds each, after tuning each arm's
+learning rate: 196 TFLOP, 50 minutes on two cores. `:main` is the three arms of the paper
 alone (52 TFLOP, 13 minutes), `:quick` one seed of them in 60 steps.
 """
 

@@ -1,9 +1,10 @@
-"""Depth growth in minutes on a CPU: 2 million parameters, baseline, MIDAS and LIDAS, three seeds.
+"""Depth growth on a CPU in under an hour: 2 million parameters, four arms, three seeds.
 
     python -m experiments.depth_growth --config=configs/growth_tiny.py --workdir=runs/growth_tiny
 
-13 minutes on two cores; held-out loss 2.94 (baseline) and 2.86 (MIDAS and LIDAS). It shows that
-everything works, not that growth wins: 600,000 tokens teach little.
+Baseline, MIDAS, LIDAS and two layers throughout, each at three learning rates on a seed of
+its own, then three seeds at the best. It shows that everything works; what 600,000 tokens teach
+says little about growth.
 """
 
 from ml_collections import ConfigDict
