@@ -55,6 +55,11 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
     assert all(set(row) == FIELDS for row in curves)
     finals = [row for row in rows if row["kind"] == "final"]
     assert all(set(row) > FIELDS | {"final_nll", "min_nll", "completions"} for row in finals)
+    for row in finals:
+        for units, mean in (("unit_nll", "final_nll"), ("min_unit_nll", "min_nll")):
+            assert len(row[units]) == len(row["unit_tokens"]) == 120
+            assert sum(row[units]) / sum(row["unit_tokens"]) == pytest.approx(row[mean], rel=1e-9)
+        assert row["core_steps"] == 20
     # Two arms, of each two learning rates and two seeds; points at 0, 10 and 20 steps.
     assert (len(curves), len(finals)) == (2 * 4 * 3, 2 * 4)
     assert [row["step"] for row in curves[:3]] == [0, 10, 20]
@@ -181,6 +186,23 @@ def test_the_core_alone_is_a_model_of_two_layers(diverging):
     assert final["flops"] == 20 * products
     assert len(final["completions"]) == 12
     assert final["final_nll"] > 0
+
+
+def test_uniform_training_that_starts_anew_is_another_training_of_the_same_steps(
+    finished, command, tmp_path
+):
+    done = command(*flags(tmp_path / "run", arms=("uniform_restarts",)))
+    assert (done.status, done.err) == (0, "")
+    (own,) = (r for r in rows_of(tmp_path / "run") if is_result(r, "uniform_restarts"))
+    (uniform,) = (row for row in rows_of(finished[0]) if is_result(row, "uniform_100"))
+    same = ("step", "flops", "tokens", "core_steps")
+    assert [own[name] for name in same] == [uniform[name] for name in same]
+    assert own["stage"] == "maturation"
+    assert own["final_nll"] != uniform["final_nll"]
+
+
+def is_result(row, arm):
+    return (row["kind"], row["purpose"], row["arm"], row["seed"]) == ("final", "main", arm, 0)
 
 
 def test_rates_that_all_diverge_are_named(small, tmp_path, command):
