@@ -41,18 +41,7 @@ def developmental_rows(
       finite is None, and a final row says why; a replica whose last validation loss is not
       finite has diverged, too.
     """
-    rows = [
-        {
-            "kind": CURVE,
-            "stage": point.stage,
-            "step": point.step,
-            "tokens": point.tokens[replica],
-            "seconds": point.seconds,
-            "loss": finite(point.loss[replica]),
-            "eval_nll": finite(point.eval_nll[replica]),
-        }
-        for point in trained.points
-    ]
+    rows = _curve(trained, replica)
     diverged = trained.diverged[replica]
     if diverged is None and rows[-1]["eval_nll"] is None:
         diverged = rows[-1]["step"]
@@ -80,6 +69,21 @@ def developmental_rows(
         "wall_seconds": trained.wall_seconds,
     }
     return [*rows, final]
+
+
+def _curve(trained: Any, replica: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": CURVE,
+            "stage": point.stage,
+            "step": point.step,
+            "tokens": point.tokens[replica],
+            "seconds": point.seconds,
+            "loss": finite(point.loss[replica]),
+            "eval_nll": finite(point.eval_nll[replica]),
+        }
+        for point in trained.points
+    ]
 
 
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
