@@ -176,6 +176,7 @@ def sweep(
     text: Text,
     measures: Mapping[str, Measure] | None = None,
     options: SweepOptions | None = None,
+    packing: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """Measures variants of a model on a text.
 
@@ -187,6 +188,8 @@ def sweep(
         streams ([C, R, T, D],) and a `sweep.Context` and returns [C] or [C, P]; the mean
         over predicted positions goes into the row.
       options: How to run; see `SweepOptions`.
+      packing: How the text is cut into windows, as `{"add_bos": "window", "window": 256}`; see
+        `jaxanatomy.data.packing.pack`.
 
     Returns:
       One row for each variant, the baseline first.
@@ -197,7 +200,7 @@ def sweep(
     taken = {"nll", "kl", *LOSSES} & {*(measures or {})}
     if taken:
         raise InputError(f"{min(taken)!r} is measured always; give your own measure another name")
-    batches = tokenise(model, text)
+    batches = tokenise(model, text, **(packing or {}))
     named = [variant for variant in variants if variant.name == BASELINE]
     anchor = named[0] if named else baseline(model.config.num_layers)
     others = [variant for variant in variants if variant.name != BASELINE]

@@ -12,7 +12,7 @@ SWEEP_MAY_CHANGE = (
 def packing() -> ConfigDict:
     """How a text is cut into windows; keyword arguments of `jaxanatomy.data.packing.pack`."""
     fields = ConfigDict()
-    fields.add_bos = False
+    fields.add_bos = "none"  # or before each "document" or "window"; see data.windows.ADD_BOS
     fields.window = None  # longest window, in tokens; None: 512 or the context
     fields.stride = None  # None: half a window
     fields.token_budget = None  # tokens to read of each text; None: all

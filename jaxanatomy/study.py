@@ -9,6 +9,7 @@ with Run.open(workdir, config, study.provenance("importance")) as run:
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,9 +18,9 @@ import numpy as np
 
 from jaxanatomy import runs
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.data.packing import TextBatch, pack
+from jaxanatomy.data.packing import SETTINGS, PackedText, TextBatch, pack
 from jaxanatomy.data.text import Text
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
 from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import LOSSES
@@ -89,7 +90,7 @@ class Study:
         self.sweeps: list[Sweep] = []
         self.hashes: list[dict[str, str]] = []
         self._placed: list[Sweep] = []
-        self._packed: dict[Text, tuple[TextBatch, ...]] = {}
+        self._packed: dict[Text, PackedText] = {}
         self._tokens: dict[Text, str] = {}
         self.add(parts)
 
@@ -142,6 +143,10 @@ class Study:
             weights_sha256=self._source.read_sha256(),
             data_sha256={part.text.name: part.text.sha256 for part in self._parts},
             tokens_sha256={part.text.name: self._tokens_of(part.text) for part in self._parts},
+            left_out={
+                part.text.name: dataclasses.asdict(self._pack(part.text).left_out)
+                for part in self._parts
+            },
         )
 
     def row_order(self) -> list[str]:
@@ -154,8 +159,11 @@ class Study:
 
     def batches(self, text: Text) -> tuple[TextBatch, ...]:
         """A text as all parts of this study pack it."""
+        return self._pack(text).batches
+
+    def _pack(self, text: Text) -> PackedText:
         if text not in self._packed:
-            self._packed[text] = tokenise(self._source, text, **self._settings.packing)
+            self._packed[text] = pack_text(self._source, text, **self._settings.packing)
         return self._packed[text]
 
     def row_hash(self, text: Text, **what: Any) -> str:
@@ -253,23 +261,51 @@ class Study:
         )
 
 
-def tokenise(model: Checkpoint | Source, text: Text, **packing: Any) -> tuple[TextBatch, ...]:
-    """Packs a text for a model; `packing` are settings of `jaxanatomy.data.packing.pack`.
+def pack_text(model: Checkpoint | Source, text: Text, **packing: Any) -> PackedText:
+    """Packs a text for a model; says on stderr what it leaves out.
+
+    Args:
+      model: The model.
+      text: The text.
+      **packing: Settings of `jaxanatomy.data.packing.pack`.
 
     Raises:
       InputError: The model has no tokenizer, or the text does not fit it.
     """
+    if not isinstance(text, Text):
+        raise InputError(
+            f"a text to read must be a Text; got {type(text).__name__}; load one with "
+            "ja.text(SOURCE), or make one of your own strings with ja.Text(NAME, STRINGS)"
+        )
+    for name in packing:
+        choose("packing setting", name, SETTINGS)
+    if isinstance(model, Checkpoint):
+        model.require_tokenizer()
     if model.tokenizer is None:
         raise InputError(
             f"{model.id} has no tokenizer, which a text needs; put its tokenizer.json beside it"
         )
-    return pack(
+    packed = pack(
         text,
         model.tokenizer,
         context_length=model.config.context_length,
         vocab_size=model.config.vocab_size,
         **packing,
     )
+    if packed.left_out.total:
+        print(f"text {text.name!r}: {packed.left_out}", file=sys.stderr)
+    if model.tokenizer.adds_bos and packing.get("add_bos", "none") == "none":
+        print(
+            f"text {text.name!r}: read without the BOS that the tokenizer of {model.id} puts "
+            "before a text; packing.add_bos=document or window puts it there",
+            file=sys.stderr,
+        )
+    return packed
+
+
+def tokenise(model: Checkpoint | Source, text: Text, **packing: Any) -> tuple[TextBatch, ...]:
+    """The batches of `pack_text`."""
+    return pack_text(model, text, **packing).batches
 
 
 def by_departure(variants: Sequence[Variant]) -> list[Variant]:

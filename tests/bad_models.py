@@ -205,14 +205,6 @@ def few_rows(folder):
     )
 
 
-def unused_tokens(folder):
-    """A tokenizer with a token beyond the embedding that the text does not use."""
-    path = folder / "tokenizer.json"
-    fields = json.loads(path.read_text())
-    fields["model"]["vocab"]["zebra"] = 200
-    path.write_text(json.dumps(fields))
-
-
 def occupied(place):
     place.workdir.mkdir()
     (place.workdir / "thesis.tex").write_text("x")

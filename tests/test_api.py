@@ -29,7 +29,7 @@ TEXT = ja.Text("letters", ("abcde", "hello there", "xyz", "some more words", "an
 class Letters:
     """One token for each character."""
 
-    vocab_size, bos_id, eos_id = CONFIG.vocab_size, None, None
+    vocab_size, bos_id, eos_id, adds_bos = CONFIG.vocab_size, None, None, False
 
     def encode(self, text):
         return [ord(character) % CONFIG.vocab_size for character in text]
@@ -87,6 +87,30 @@ def test_five_lines(rows):
         assert row["tokens"] == sum(len(document) - 1 for document in TEXT.documents)
         assert row["text"] == "letters"
     assert [row["boundary"] for row in rows] == [False, True, False, False, False, True]
+
+
+def test_bos_before_each_window_from_python():
+    class Begun(Letters):
+        bos_id = 2
+
+    model = dataclasses.replace(MODEL, tokenizer=Begun())
+    rows = ja.sweep(model, [], TEXT, options=OPTIONS, packing={"add_bos": "window", "window": 6})
+    assert rows[0]["tokens"] == sum(map(len, TEXT.documents))
+    # Each window of five tokens by itself, as a document that begins with BOS would be.
+    losses = []
+    for document in TEXT.documents:
+        token = Letters().encode(document)
+        for start in range(0, len(token), 3):
+            piece = np.asarray([2, *token[start : start + 5]])
+            fresh = 0 if start == 0 else 2
+            logits_TV = np.asarray(llama.forward(CONFIG, MODEL.params, piece[None]), np.float64)[0]
+            total_T = np.log(np.exp(logits_TV[:-1]).sum(axis=-1))
+            targets_T = np.take_along_axis(logits_TV[:-1], piece[1:, None], axis=-1)[:, 0]
+            losses += list((total_T - targets_T)[fresh:])
+            if start + 5 >= len(token):
+                break
+    assert rows[0]["nll"] == pytest.approx(np.sum(losses), rel=1e-5)
+    assert rows[0]["tokens"] == len(losses)
 
 
 def test_an_intervention_of_ones_own():

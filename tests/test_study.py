@@ -29,7 +29,7 @@ OTHER = Text("other", ("quite another text", "of two documents"))
 class Letters:
     """One token for each character."""
 
-    vocab_size, bos_id, eos_id = 101, None, None
+    vocab_size, bos_id, eos_id, adds_bos = 101, None, None, False
 
     def encode(self, text):
         return [ord(character) % 101 for character in text]
@@ -240,3 +240,36 @@ def test_a_model_without_tokenizer_is_refused():
     model = Checkpoint(CONFIG, PARAMS, None, "file:somewhere", "sha256")
     with pytest.raises(InputError, match=r"file:somewhere has no tokenizer.*tokenizer\.json"):
         tokenise(model, TEXT)
+
+
+def test_what_is_left_out_is_said_once_and_stands_in_the_provenance(capsys):
+    gaps = Text("gaps", ("abcde", " ", "x", None, "hello"))
+    made = Study(source(), [Part(gaps, []), Part(gaps, []), Part(TEXT, [])], StudySettings())
+    assert capsys.readouterr().err == (
+        "text 'gaps': 3 of 5 documents left out: 1 blank, 1 null, 1 of one token\n"
+    )
+    left_out = made.provenance("importance")["left_out"]
+    assert left_out["gaps"] == {"documents": 5, "blank": 1, "null": 1, "one_token": 1}
+    assert left_out["letters"] == {"documents": 6, "blank": 0, "null": 0, "one_token": 0}
+
+
+def test_a_bos_that_the_tokenizer_asks_for_is_said_where_it_is_not_added(capsys):
+    class Asking(Letters):
+        bos_id, adds_bos = 3, True
+
+    model = Source("test", CONFIG, Asking, lambda dtype: PARAMS, lambda: "sha256 of the weights")
+    (without,) = tokenise(model, OTHER)
+    said = capsys.readouterr().err
+    assert said.startswith("text 'other': read without the BOS that the tokenizer of test puts")
+    (batch,) = tokenise(model, OTHER, add_bos="window")
+    assert capsys.readouterr().err == ""
+    assert batch.predict_P.size == without.predict_P.size + 2
+
+
+def test_a_text_is_a_text_and_settings_have_names():
+    with pytest.raises(InputError, match=r"must be a Text; got list; .* ja\.Text\(NAME, STRINGS\)"):
+        tokenise(source(), ["a", "b"])
+    with pytest.raises(
+        InputError, match="unknown packing setting 'windows'; did you mean 'window'"
+    ):
+        tokenise(source(), TEXT, windows=5)

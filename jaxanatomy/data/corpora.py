@@ -45,7 +45,7 @@ SOURCES: dict[str, str] = {
 
 
 # Reads some of the documents of a source.
-Part = Callable[[], tuple[str, ...]]
+Part = Callable[[], tuple[str | None, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,8 @@ class Corpus:
           InputError: They cannot be read, or one is no text.
         """
         for text, held_out in self.read():
-            files.refuse_surrogates(text, f"a document of {self.source!r}")
+            if problem := files.lone_surrogate(text, f"a document of {self.source!r}"):
+                raise problem
             yield text, "validation" if held_out else "train"
 
 
@@ -157,7 +158,7 @@ def _read_library(kind: library_text.Kind) -> Iterator[tuple[str, bool]]:
 
 def _read_parts(parts: list[Part]) -> Iterator[tuple[str, bool]]:
     texts = itertools.chain.from_iterable(part() for part in parts)
-    return split_by_hash(text for text in texts if text.strip())
+    return split_by_hash(text for text in texts if text and not text.isspace())
 
 
 def _file_identity(name: str) -> str:

@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxanatomy.errors import InputError, choose
 
 DEFAULT_FIELD = "text"
 PIECE = 4096  # characters of a piece of a .txt, at most
+MOST_NAMED = 4  # lines, rows or documents that one message describes
 _SPACES = re.compile(r"[^\S\n]*")  # inside a line
 
 
@@ -23,7 +25,7 @@ def path_and_part(source: str) -> tuple[str, str]:
     return path, part
 
 
-def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
+def read_documents(path: str | Path, part: str = "") -> tuple[str | None, ...]:
     """Reads the documents of one file.
 
     Args:
@@ -37,13 +39,15 @@ def read_documents(path: str | Path, part: str = "") -> tuple[str, ...]:
       The documents in the order of the file. Those of a .txt are without blank lines at
       both ends and white space at their end (the newline at the end of a file is not part
       of its text), and begin with the indentation of their first line, but for single
-      lines; those of a .jsonl or .parquet are kept to the letter.
+      lines; those of a .jsonl or .parquet are kept to the letter, None where there is null.
 
     Raises:
       InputError: The file is missing, unreadable, of another kind, or malformed;
-        the message names the line or row.
+        the message names the lines or rows, the first `MOST_NAMED` of them.
     """
     path = Path(path)
+    if os.path.isdir(path):
+        raise InputError(f"a text must be a file; {str(path)!r} is a folder; name a file in it")
     if not os.path.isfile(path):
         raise InputError(f"there is no text file {str(path)!r}; check the path")
     if path.suffix not in READERS:
@@ -108,17 +112,17 @@ def _trimmed(text: str) -> str:
     return text[text.rfind("\n", 0, blank) + 1 :].rstrip()
 
 
-def _read_jsonl(path: Path, part: str) -> tuple[str, ...]:
+def _read_jsonl(path: Path, part: str) -> tuple[str | None, ...]:
     # Not str.splitlines(): U+2028 and its like may stand unescaped in a JSON string.
     lines = enumerate(_decode(path).split("\n"), start=1)
-    return tuple(
-        _document_of(line, part or DEFAULT_FIELD, f"line {number} of {str(path)!r}")
-        for number, line in lines
-        if line.strip()
+    field = part or DEFAULT_FIELD
+    return read_each(
+        lambda number, line: _document_of(line, field, f"line {number} of {str(path)!r}"),
+        ((number, line) for number, line in lines if line.strip()),
     )
 
 
-def _document_of(line: str, field: str, place: str) -> str:
+def _document_of(line: str, field: str, place: str) -> str | None:
     """The text of one line of a .jsonl: a JSON string, or an object's field."""
     try:
         value = json.loads(line)
@@ -134,16 +138,44 @@ def _document_of(line: str, field: str, place: str) -> str:
         ) from None
     if isinstance(value, dict):
         return text_field(value, field, place)
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return value
     raise InputError(
         f"{place} must be a JSON object with a field {field!r} or a JSON string; "
-        f"got {type(value).__name__}"
+        f"got {type(value).__name__}; mend or remove it"
     )
 
 
-def text_field(record: dict, field: str, place: str) -> str:
-    """The text in one field of a record, decoded if it comes as bytes."""
+def read_each(
+    read: Callable[..., str | None], places: Iterable[tuple[Any, ...]]
+) -> tuple[str | None, ...]:
+    """What `read` gives for each place.
+
+    Raises:
+      InputError: It refuses some of them; all that it says, as far as it can be read.
+    """
+    documents, problems = [], []
+    for place in places:
+        try:
+            documents.append(read(*place))
+        except InputError as error:
+            problems.append(error)
+    refuse_all(problems)
+    return tuple(documents)
+
+
+def refuse_all(problems: Iterable[InputError]) -> None:
+    """Raises one error that says what several say; none where there are none."""
+    problems = list(problems)
+    if not problems:
+        return
+    said = [str(problem) for problem in problems[:MOST_NAMED]]
+    more = len(problems) - len(said)
+    raise InputError("; ".join(said) + (f"; and {more:,} more like these" if more else ""))
+
+
+def text_field(record: dict, field: str, place: str) -> str | None:
+    """The text in one field of a record, decoded if it comes as bytes; None if it is null."""
     if field not in record:
         raise InputError(
             f"{place} has no field {field!r}; it has {', '.join(map(repr, record)) or 'none'}; "
@@ -152,7 +184,7 @@ def text_field(record: dict, field: str, place: str) -> str:
     value = record[field]
     if isinstance(value, bytes):
         return decode(value, f"field {field!r} of {place}")
-    if not isinstance(value, str):
+    if value is not None and not isinstance(value, str):
         raise InputError(
             f"field {field!r} of {place} must be text; got {type(value).__name__}; "
             "name another field after '#'"
@@ -160,7 +192,7 @@ def text_field(record: dict, field: str, place: str) -> str:
     return value
 
 
-def _read_parquet(path: Path, part: str) -> tuple[str, ...]:
+def _read_parquet(path: Path, part: str) -> tuple[str | None, ...]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -178,9 +210,9 @@ def _read_parquet(path: Path, part: str) -> tuple[str, ...]:
             column = file.read(columns=[field]).column(0).to_pylist()
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise InputError(f"{str(path)!r} is not a readable .parquet: {first_line(error)}") from None
-    return tuple(
-        text_field({field: value}, field, f"row {number} of {str(path)!r}")
-        for number, value in enumerate(column, start=1)
+    return read_each(
+        lambda number, value: text_field({field: value}, field, f"row {number} of {str(path)!r}"),
+        enumerate(column, start=1),
     )
 
 
@@ -213,16 +245,17 @@ def decode(data: bytes, place: str) -> str:
         ) from None
 
 
-def refuse_surrogates(text: str, place: str) -> None:
-    """Raises InputError where a text holds half a character, as JSON can write it."""
+def lone_surrogate(text: str, place: str) -> InputError | None:
+    """What is wrong with a text that holds half a character, as JSON can write it."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         around = text[max(error.start - 20, 0) : error.start + 20]
-        raise InputError(
+        return InputError(
             f"{place} holds a lone surrogate, which is no character: {around!a}; mend its "
             "\\u escapes"
-        ) from None
+        )
+    return None
 
 
 def first_line(error: Exception) -> str:
@@ -235,7 +268,7 @@ SPLITS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "lines": split_lines,
     "pieces": split_pieces,
 }
-READERS: dict[str, Callable[[Path, str], tuple[str, ...]]] = {
+READERS: dict[str, Callable[[Path, str], tuple[str | None, ...]]] = {
     ".txt": _read_txt,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from jaxanatomy.data.text import Text
+from jaxanatomy.data.text import LeftOut, Text
 from jaxanatomy.data.windows import Tokenizer, Window, cut_text, require_positive
 from jaxanatomy.errors import InputError
 
 # A text of so few tokens is one row: attention over all of it costs next to nothing.
 SINGLE_ROW_TOKENS = 128
+# What `pack` may be told beside the model.
+SETTINGS = ("window", "stride", "row_length", "tokens_per_batch", "token_budget", "add_bos")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +35,8 @@ class TextBatch:
       predict_P: int32 flat index r * T + t of a position whose next token is
         predicted; 0 where padding.
       target_P: int32 that next token; 0 where padding.
-      document_P: int32 index of the document; -1 where padding.
+      document_P: int32 index of the document, counted over those that are predicted; -1
+        where padding.
       first_P: bool, whether it is the first prediction of its document.
     """
 
@@ -44,6 +47,19 @@ class TextBatch:
     target_P: np.ndarray
     document_P: np.ndarray
     first_P: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedText:
+    """A text as a model reads it.
+
+    Attributes:
+      batches: At least one.
+      left_out: Documents without anything to predict.
+    """
+
+    batches: tuple[TextBatch, ...]
+    left_out: LeftOut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +98,14 @@ def pack(
     row_length: int | None = None,
     tokens_per_batch: int = 1024,
     token_budget: int | None = None,
-    add_bos: bool = False,
-) -> tuple[TextBatch, ...]:
+    add_bos: str = "none",
+) -> PackedText:
     """Tokenises a text, cuts it into windows and packs them into batches.
 
     Every token of a document but its first is predicted exactly once: in the first
-    window that reaches it, hence with the longest context of all windows. (With
-    `add_bos` the BOS stands before the document as its first token.)
+    window that reaches it, hence with the longest context of all windows. With `add_bos`
+    the first one is predicted, too, from BOS; BOS itself is not. Documents in which nothing
+    can be predicted are left out and counted.
 
     Args:
       text: The documents.
@@ -102,18 +119,19 @@ def pack(
         128, else the longest window.
       tokens_per_batch: About how many tokens a batch holds; rows are spread evenly.
       token_budget: The text ends before the window that would take the tokens read above it.
-      add_bos: Whether a BOS token stands before each document.
+      add_bos: Where a BOS token is put, one of `windows.ADD_BOS`; never before a document
+        that has its own. It counts among the tokens of its window.
 
     Returns:
-      Batches of identical shapes.
+      Batches of identical shapes, and which documents were left out.
 
     Raises:
-      InputError: A document has nothing to predict, or is longer than the context
-        when `window` is too; a token is not in the vocabulary; an argument is out of
-        range.
+      InputError: No document has anything to predict; some are longer than the context
+        when `window` is too, or have tokens that are not in the vocabulary; an argument
+        is out of range.
     """
     require_positive(row_length=row_length, tokens_per_batch=tokens_per_batch)
-    windows = cut_text(
+    cut = cut_text(
         text,
         tokenizer,
         context_length=context_length,
@@ -123,6 +141,7 @@ def pack(
         token_budget=token_budget,
         add_bos=add_bos,
     )
+    windows = cut.windows
     lengths = [len(window.token) for window in windows]
     T = _row_length(row_length, lengths)
     rows = best_fit(lengths, T)
@@ -130,7 +149,8 @@ def pack(
     R = _ceil_div(len(rows), num_batches)
     groups = [rows[start : start + R] for start in range(0, len(rows), R)]
     P = max(sum(windows[w].num_targets for row in group for w in row) for group in groups)
-    return tuple(_batch(windows, group, R, T, P) for group in groups)
+    batches = tuple(_batch(windows, group, R, T, P) for group in groups)
+    return PackedText(batches, cut.left_out)
 
 
 def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -164,7 +184,7 @@ def count_predictions(batches: Iterable[TextBatch]) -> int:
 
 
 def text_stats(batches: Sequence[TextBatch]) -> TextStats:
-    """Sizes of the text that `pack` returned."""
+    """Sizes of the batches that `pack` returned."""
     segment_BRT = np.stack([batch.segment_RT for batch in batches])
     document_BP = np.stack([batch.document_P for batch in batches])
     tokens = int(np.count_nonzero(segment_BRT >= 0))
@@ -186,7 +206,7 @@ def gather_predictions(
     """Puts values of predictions into the order of the text, without padding.
 
     Args:
-      batches: What `pack` returned, in any order.
+      batches: Those that `pack` returned, in any order.
       values_per_batch: For each batch an array [..., P].
 
     Returns:

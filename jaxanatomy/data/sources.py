@@ -54,7 +54,7 @@ def parse_tfds(source: str) -> tuple[str, str | None, str | None]:
     return match["name"], match["split"], match["field"]
 
 
-def load_tfds(source: str, builder: Callable[[str], Any] | None = None) -> tuple[str, ...]:
+def load_tfds(source: str, builder: Callable[[str], Any] | None = None) -> tuple[str | None, ...]:
     """The documents of a split of a TensorFlow data set, prepared first if need be.
 
     Args:
@@ -77,9 +77,9 @@ def load_tfds(source: str, builder: Callable[[str], Any] | None = None) -> tuple
             f"cannot load split {split!r} of {source!r}: {files.first_line(error)}; check the "
             "name, the split and the connection"
         ) from None
-    return tuple(
-        files.text_field(records[index], field, f"record {index} of {source!r}")
-        for index in range(len(records))
+    return files.read_each(
+        lambda index: files.text_field(records[index], field, f"record {index} of {source!r}"),
+        ((index,) for index in range(len(records))),
     )
 
 
@@ -94,7 +94,7 @@ def load_hf(
     source: str,
     list_files: Callable[..., Sequence[str]] | None = None,
     download: Callable[..., str] | None = None,
-) -> tuple[str, ...]:
+) -> tuple[str | None, ...]:
     """The documents of one file of a data set on the Hugging Face hub.
 
     Args:

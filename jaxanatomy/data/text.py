@@ -6,6 +6,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxanatomy.data import files, sources
@@ -29,22 +30,53 @@ SOURCES: dict[str, str] = {
 
 
 @dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Documents of a text that are passed over because nothing can be predicted in them.
+
+    Attributes:
+      documents: All documents that came, those that are left out among them.
+      blank: Those without a character that is no white space.
+      null: Those that a source has as null, or as None.
+      one_token: Those of one token, which has none before it; known once a text is tokenised.
+    """
+
+    documents: int
+    blank: int = 0
+    null: int = 0
+    one_token: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many are left out."""
+        return self.blank + self.null + self.one_token
+
+    def __str__(self) -> str:
+        kinds = {"blank": self.blank, "null": self.null, "of one token": self.one_token}
+        found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+        return f"{self.total:,} of {self.documents:,} documents left out: {found or 'none'}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Text:
     """A named list of documents, which are scored independently of each other.
 
     Attributes:
       name: The source that it came from, as given.
-      documents: At least one; none is blank.
+      documents: Strings or None; what is blank or None is left out, and counted.
+      left_out: How many were left out.
 
     Raises:
-      InputError: There is no document, or one is blank or not encodable.
+      InputError: There is no document with text, or one is not encodable.
     """
 
     name: str
     documents: tuple[str, ...]
+    left_out: LeftOut = dataclasses.field(init=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "documents", _checked(self.name, self.documents))
+        documents, left_out = _usable(self.name, self.documents)
+        object.__setattr__(self, "documents", documents)
+        object.__setattr__(self, "left_out", left_out)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -52,7 +84,7 @@ class Text:
         return hashlib.sha256(json.dumps(self.documents).encode()).hexdigest()
 
 
-def load_text(source: str) -> Text:
+def load_text(source: str | os.PathLike) -> Text:
     """Loads a text.
 
     Args:
@@ -63,8 +95,14 @@ def load_text(source: str) -> Text:
 
     Raises:
       InputError: The source is unknown (the message has the closest name), missing,
-        empty or malformed.
+        empty or malformed; all that is wrong with it is said at once.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"a text is named by a string; got {type(source).__name__}; strings of your own are "
+            "Text(NAME, STRINGS)"
+        )
+    source = os.fspath(source)
     if source in TEXTS:
         return Text(source, _built_in(source))
     for prefix, load in (("tfds:", sources.load_tfds), ("hf:", sources.load_hf)):
@@ -92,16 +130,27 @@ def _built_in(name: str) -> tuple[str, ...]:
     return tuple(json.loads(folder.joinpath("sentences.json").read_text("utf-8"))[name])
 
 
-def _checked(name: str, documents: tuple[str, ...]) -> tuple[str, ...]:
+def _usable(name: str, documents: Sequence[str | None]) -> tuple[tuple[str, ...], LeftOut]:
+    """The documents that have text, and how many have none."""
     if isinstance(documents, str):
         raise InputError(f"the documents of {name!r} must be a tuple of strings; got one string")
     documents = tuple(documents)
-    if not documents:
-        raise InputError(f"text {name!r} is empty; it must hold at least one document")
+    files.refuse_all(_problems(name, documents))
+    null = sum(document is None for document in documents)
+    usable = tuple(document for document in documents if document and not document.isspace())
+    left_out = LeftOut(len(documents), len(documents) - null - len(usable), null)
+    if not usable:
+        raise InputError(
+            f"text {name!r} must hold at least one document with text; it is empty"
+            + (f" ({left_out})" if documents else "")
+        )
+    return usable, left_out
+
+
+def _problems(name: str, documents: Sequence[str | None]) -> Iterator[InputError]:
     for index, document in enumerate(documents):
-        if not document.strip():
-            raise InputError(
-                f"documents[{index}] of {name!r} is empty; remove it (documents count from 0)"
-            )
-        files.refuse_surrogates(document, f"documents[{index}] of {name!r}")
-    return documents
+        place = f"documents[{index}] of {name!r}"
+        if not isinstance(document, str | None):
+            yield InputError(f"{place} must be a string; got {type(document).__name__}")
+        elif document is not None and (problem := files.lone_surrogate(document, place)):
+            yield problem

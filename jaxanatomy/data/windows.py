@@ -2,15 +2,23 @@
 
 import dataclasses
 import numbers
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from jaxanatomy.data.text import Text
-from jaxanatomy.errors import InputError
+from jaxanatomy.data import files
+from jaxanatomy.data.text import LeftOut, Text
+from jaxanatomy.errors import InputError, choose
 
 DEFAULT_WINDOW = 512
+
+# Where a BOS token is put, with a line of help.
+ADD_BOS: dict[str, str] = {
+    "none": "nowhere; a document that has its own keeps it",
+    "document": "before each document, hence in its first window",
+    "window": "before each window, as llama.cpp's perplexity has it",
+}
 
 
 class Tokenizer(Protocol):
@@ -21,13 +29,16 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> Sequence[int]:
         """Token ids of a text, without special tokens around it."""
 
+    def token(self, token_id: int) -> str | None:
+        """The spelling of one token."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Window:
-    """Consecutive tokens of one document.
+    """Consecutive tokens of one document, perhaps after a BOS.
 
     Attributes:
-      document: Index of the document.
+      document: Index of the document, counted over those that are predicted.
       token: int64 token ids.
       first_target: `token[first_target:]` are predicted in this window, those before
         are context only.
@@ -45,6 +56,19 @@ class Window:
         return len(self.token) - self.first_target
 
 
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A text as windows.
+
+    Attributes:
+      windows: At least one, each with at least one target, in the order of the text.
+      left_out: Documents without anything to predict, as far as the text was read.
+    """
+
+    windows: list[Window]
+    left_out: LeftOut
+
+
 def cut_text(
     text: Text,
     tokenizer: Tokenizer,
@@ -54,12 +78,9 @@ def cut_text(
     window: int | None = None,
     stride: int | None = None,
     token_budget: int | None = None,
-    add_bos: bool = False,
-) -> list[Window]:
+    add_bos: str = "none",
+) -> Cut:
     """Tokenises a text and cuts it into windows; see `packing.pack` for the arguments.
-
-    Returns:
-      At least one window, each with at least one target, in the order of the text.
 
     Raises:
       InputError: As `packing.pack`. Documents beyond the budget are not looked at.
@@ -68,11 +89,29 @@ def cut_text(
         context_length=context_length, vocab_size=vocab_size, token_budget=token_budget
     )
     size, step = _window_and_stride(window, stride, context_length)
-    documents = _tokenise(text, tokenizer, vocab_size, add_bos)
-    if window is not None and window > context_length:
-        documents = _refuse_longer(documents, context_length, text.name, window)
-    windows = (piece for index, token in documents for piece in _cut(index, token, size, step))
-    return _within_budget(windows, token_budget)
+    bos = _bos(tokenizer, choose("add_bos", add_bos, ADD_BOS))
+    too_long = context_length if window is not None and window > context_length else None
+    kept, problems, used, documents, one_token = [], [], 0, 0, 0
+    for index, document in enumerate(text.documents):
+        token, place = _tokens(document, tokenizer, bos), f"documents[{index}] of {text.name!r}"
+        if problem := _problem(token, tokenizer, vocab_size, too_long):
+            problems.append(InputError(f"{place} ({document[:30]!r}) {problem}"))
+        elif len(token) < 2:
+            one_token += 1
+        else:
+            before = token[:1] if bos and add_bos == "window" else token[:0]
+            for piece in _cut(documents, token[len(before) :], before, size, step):
+                used += len(piece.token)
+                if token_budget is not None and used > token_budget:
+                    break
+                kept.append(piece)
+            documents += 1
+        if token_budget is not None and used > token_budget:
+            break
+    files.refuse_all(problems)
+    left_out = dataclasses.replace(text.left_out, one_token=one_token)
+    _require_windows(kept, text.name, left_out, used, token_budget)
+    return Cut(kept, left_out)
 
 
 def require_positive(**counts: int | None) -> None:
@@ -106,64 +145,71 @@ def _window_and_stride(
     return size, size // 2 if stride is None else stride
 
 
-def _tokenise(
-    text: Text, tokenizer: Tokenizer, vocab_size: int, add_bos: bool
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Index and tokens of each document, one at a time: a budget may end the text early."""
-    if add_bos and tokenizer.bos_id is None:
+def _bos(tokenizer: Tokenizer, add_bos: str) -> list[int]:
+    """What is put before a document, no token or one."""
+    if add_bos == "none":
+        return []
+    if tokenizer.bos_id is None:
         raise InputError(
-            "add_bos needs a tokenizer with a BOS token; this one has none; leave add_bos off"
+            f"add_bos={add_bos} needs a tokenizer with a BOS token; this one has none; leave it "
+            "at none"
         )
-    prefix = [tokenizer.bos_id] if add_bos else []
-    for index, document in enumerate(text.documents):
-        token = np.asarray([*prefix, *tokenizer.encode(document)], np.int64)
-        wrong = token[(token < 0) | (token >= vocab_size)]
-        if len(wrong):
-            raise InputError(
-                f"token {wrong[0]} in documents[{index}] of {text.name!r} is not in the "
-                f"vocabulary, 0 .. {vocab_size - 1}; use the tokenizer of this model"
-            )
-        if len(token) < 2:
-            raise InputError(
-                f"documents[{index}] of {text.name!r} must have at least 2 tokens, or there is "
-                f"nothing to predict; it has {len(token)}; remove or lengthen it, or set add_bos"
-            )
-        yield index, token
+    return [tokenizer.bos_id]
 
 
-def _refuse_longer(
-    documents: Iterable[tuple[int, np.ndarray]], context_length: int, name: str, window: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Passes on the documents that fit the context, for a window that does not."""
-    for index, token in documents:
-        if len(token) > context_length:
-            raise InputError(
-                f"documents[{index}] of {name!r} has {len(token)} tokens and the context is "
-                f"{context_length}; lower window (now {window}) to at most {context_length}"
-            )
-        yield index, token
+def _tokens(document: str, tokenizer: Tokenizer, bos: list[int]) -> np.ndarray:
+    """The tokens of a document after BOS, which is not put before one that it has."""
+    token = list(tokenizer.encode(document))
+    return np.asarray(token if token[:1] == bos else [*bos, *token], np.int64)
 
 
-def _cut(document: int, token: np.ndarray, size: int, stride: int) -> Iterator[Window]:
-    """Windows that start every `stride` tokens, up to the first that reaches the end."""
-    start, reached = 0, 1
+def _problem(
+    token: np.ndarray, tokenizer: Tokenizer, vocab_size: int, too_long: int | None
+) -> str | None:
+    """Why a model cannot read a document, if it cannot."""
+    beyond = token[(token < 0) | (token >= vocab_size)]
+    if len(beyond):
+        return (
+            f"has token {beyond[0]} ({tokenizer.token(int(beyond[0]))!r}), which is not in the "
+            f"vocabulary of the model, 0 .. {vocab_size - 1}; take it out of the text, or use the "
+            "tokenizer of this model"
+        )
+    if too_long is not None and len(token) > too_long:
+        return (
+            f"has {len(token)} tokens and the context is {too_long}; lower window to at most "
+            f"{too_long}"
+        )
+    return None
+
+
+def _cut(
+    document: int, token: np.ndarray, before: np.ndarray, size: int, stride: int
+) -> Iterator[Window]:
+    """Windows that start every `stride` tokens, up to the first that reaches the end.
+
+    Each is `before`, which is never predicted, and up to `size` tokens with it.
+    """
+    B = len(before)
+    start, reached = 0, 1 - B  # of the first window all but its first token is predicted
     while reached < len(token):
-        piece = token[start : start + size]
-        yield Window(document, piece, first_target=reached - start, is_first=start == 0)
+        piece = token[start : start + size - B]
+        both = np.concatenate([before, piece])
+        yield Window(document, both, first_target=B + reached - start, is_first=start == 0)
         reached = start + len(piece)
         start += stride
 
 
-def _within_budget(windows: Iterable[Window], budget: int | None) -> list[Window]:
-    kept, used = [], 0
-    for window in windows:
-        used += len(window.token)
-        if budget is not None and used > budget:
-            break
-        kept.append(window)
-    if not kept:
+def _require_windows(
+    windows: Sequence[Window], name: str, left_out: LeftOut, used: int, budget: int | None
+) -> None:
+    if windows:
+        return
+    if used:
         raise InputError(
             f"token_budget must leave room for the first window of {used} tokens; got {budget}; "
             "raise it or lower window"
         )
-    return kept
+    raise InputError(
+        f"text {name!r} must have a document of at least 2 tokens, or there is nothing to "
+        f"predict; {left_out}; lengthen them, or set add_bos"
+    )

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -41,12 +42,19 @@ def generate(
       The written tokens, int32 [B, steps].
 
     Raises:
-      InputError: An empty prompt, no steps, a prompt and continuation longer than the
-        context, a negative temperature, or a temperature without a key.
+      InputError: An empty prompt, a token beyond the vocabulary, no steps, a prompt and
+        continuation longer than the context, a negative temperature, or a temperature
+        without a key.
     """
     B, T = prompt_BT.shape
     if T < 1 or steps < 1:
         raise InputError(f"generate needs a prompt and steps of at least 1; got {T} and {steps}")
+    is_known = not isinstance(prompt_BT, jax.core.Tracer)
+    if is_known and not np.all((prompt_BT >= 0) & (prompt_BT < config.vocab_size)):
+        raise InputError(
+            f"the tokens of a prompt must be in the vocabulary, 0 .. {config.vocab_size - 1}; got "
+            f"{int(np.min(prompt_BT))} to {int(np.max(prompt_BT))}; use the tokenizer of this model"
+        )
     if T + steps > config.context_length:
         raise InputError(
             f"prompt and continuation must fit the context of {config.context_length} tokens; "

@@ -28,6 +28,8 @@ class Checkpoint:
       sha256: Of the weights file; of the list of names and hashes when there are
         several.
       companions: Settings that decide no forward pass; they go along when it is written.
+      tokenizer_error: Why the tokenizer that it came with cannot be read, if it cannot:
+        raised where one is needed, since weights can be measured without.
     """
 
     config: ModelConfig
@@ -36,6 +38,12 @@ class Checkpoint:
     id: str
     sha256: str
     companions: Companions = dataclasses.field(default_factory=Companions)
+    tokenizer_error: InputError | None = None
+
+    def require_tokenizer(self) -> None:
+        """Raises `tokenizer_error` if there is one."""
+        if self.tokenizer_error is not None:
+            raise self.tokenizer_error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,34 +84,22 @@ class Source:
           dtype: "float32", "bfloat16" or "float16".
 
         Raises:
-          InputError: A tensor is missing, left over, misshapen, NaN or infinite; the
-            tokenizer knows more tokens than the embedding has rows; unknown dtype.
+          InputError: A tensor is missing, left over, misshapen, NaN or infinite; unknown
+            dtype. (A tokenizer may know tokens beyond the embedding; a text that has one is
+            refused when it is read.)
         """
         numpy_dtype = parse_dtype(dtype)
         with ThreadPoolExecutor(2) as pool:
             sha256 = pool.submit(self.read_sha256)
-            tokenizer = pool.submit(self.read_tokenizer)
+            reading = pool.submit(self.read_tokenizer)
             params = _read_only(self.read_params(numpy_dtype))
-            checkpoint = Checkpoint(
-                self.config,
-                params,
-                tokenizer.result(),
-                self.id,
-                sha256.result(),
-                self.companions,
+            try:
+                tokenizer, error = reading.result(), None
+            except InputError as refused:
+                tokenizer, error = None, refused
+            return Checkpoint(
+                self.config, params, tokenizer, self.id, sha256.result(), self.companions, error
             )
-        check_vocabulary(checkpoint)
-        return checkpoint
-
-
-def check_vocabulary(checkpoint: Checkpoint) -> None:
-    """Raises InputError when the tokenizer can give ids beyond the embedding."""
-    tokenizer, rows = checkpoint.tokenizer, checkpoint.config.vocab_size
-    if tokenizer is not None and tokenizer.vocab_size > rows:
-        raise InputError(
-            f"the embedding of {checkpoint.id} has {rows} rows but its tokenizer has "
-            f"{tokenizer.vocab_size} tokens; use the tokenizer that belongs to these weights"
-        )
 
 
 def _read_only(params: Params) -> Params:

@@ -43,6 +43,7 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
     """
     import safetensors.numpy
 
+    checkpoint.require_tokenizer()
     config, params = tree.fold_norms(checkpoint.config, checkpoint.params)
     leaves = tensors.to_leaves(params)
     found = {leaf: array.shape for leaf, array in leaves.items()}

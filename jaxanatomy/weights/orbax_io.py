@@ -49,6 +49,7 @@ def save_orbax(checkpoint: Checkpoint, folder: Path) -> Path:
 
 def meta(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the item "meta" holds."""
+    checkpoint.require_tokenizer()
     tokenizer = checkpoint.tokenizer
     return {
         "config": checkpoint.config.to_dict(),

@@ -12,6 +12,9 @@ class NumberTokenizer:
         self.encoded.append(text)
         return [int(word) for word in text.split()]
 
+    def token(self, token_id):
+        return f"<{token_id}>"
+
 
 @pytest.fixture
 def number_tokenizer():

@@ -30,7 +30,7 @@ def numbered_text(lengths):
 
 def pack_numbered(lengths, tokenizer, **kwargs):
     kwargs = {"context_length": 100, "vocab_size": 100_000, **kwargs}
-    return pack(numbered_text(lengths), tokenizer, **kwargs)
+    return pack(numbered_text(lengths), tokenizer, **kwargs).batches
 
 
 def contexts(batches):
@@ -130,7 +130,7 @@ def test_ten_sentences_are_one_row_without_padding():
         def encode(self, sentence):
             return [9] * SENTENCE_LENGTHS[text.documents.index(sentence)]
 
-    (batch,) = pack(text, SentenceTokenizer(), context_length=8192, vocab_size=10)
+    (batch,) = pack(text, SentenceTokenizer(), context_length=8192, vocab_size=10).batches
     assert_is_the_row_of_the_ten_sentences(batch)
 
 
@@ -142,7 +142,7 @@ def test_ten_sentences_of_the_real_tokenizer():
         tokenizer,
         context_length=config.context_length,
         vocab_size=config.vocab_size,
-    )
+    ).batches
     assert_is_the_row_of_the_ten_sentences(batch)
     assert tokenizer.decode(batch.token_RT[0, :7].tolist()) == "The capital of France is Paris."
 
@@ -155,7 +155,7 @@ def test_paragraphs_have_about_four_thousand_real_tokens():
         tokenizer,
         context_length=config.context_length,
         vocab_size=config.vocab_size,
-    )
+    ).batches
     stats = text_stats(batches)
     assert 3_900 <= stats.tokens <= 4_100
     assert stats.documents == stats.windows == stats.tokens - stats.predictions == 40

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, LeftOut, Text, load_text
 from jaxanatomy.errors import InputError
 
 
@@ -50,8 +50,19 @@ def test_sha256_depends_on_documents_and_their_ends_only():
 @pytest.mark.parametrize(
     ("documents", "message"),
     [
-        ((), "text 'mine' is empty"),
-        (("a", " \n"), r"documents\[1\] of 'mine' is empty"),
+        ((), "text 'mine' must hold at least one document with text; it is empty$"),
+        (
+            (" \n", None),
+            r"text 'mine' .* it is empty \(2 of 2 documents left out: 1 blank, 1 null\)",
+        ),
+        (
+            ("a", 5, []),
+            r"documents\[1\] of 'mine' must be a string; got int; documents\[2\] .* list$",
+        ),
+        (
+            ("a\ud800", "b", "\ud801"),
+            r"documents\[0\] .* lone .*; documents\[2\] .* lone surrogate",
+        ),
         (("a\ud800",), r"documents\[0\] of 'mine' holds a lone surrogate"),
         ("a string", "must be a tuple of strings; got one string"),
     ],
@@ -100,8 +111,43 @@ def test_a_hash_sign_in_the_name_of_a_file_belongs_to_it(tmp_path):
 def test_an_empty_file_is_refused(tmp_path):
     path = tmp_path / "empty.txt"
     path.write_text(" \n\n")
-    with pytest.raises(InputError, match="is empty; it must hold at least one document"):
+    with pytest.raises(InputError, match="must hold at least one document with text; it is empty"):
         load_text(str(path))
+
+
+def test_blank_and_null_documents_are_left_out_and_counted():
+    text = Text("mine", ["", "One.", None, " \u3000\n", " Two. "])
+    assert text.documents == ("One.", " Two. ")
+    assert text.left_out == LeftOut(documents=5, blank=2, null=1)
+    assert str(text.left_out) == "3 of 5 documents left out: 2 blank, 1 null"
+    assert text.sha256 == Text("mine", ("One.", " Two. ")).sha256
+    assert str(Text("mine", ("a",)).left_out) == "0 of 1 documents left out: none"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "txt#lines"])
+def test_every_kind_of_file_may_have_blank_and_null_rows(ending, tmp_path):
+    rows = ["", "One.", None, " \n", "Two."]
+    name, _, part = ending.partition("#")
+    path = tmp_path / f"rows.{name}"
+    if name == "parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is optional")
+        parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is optional")
+        parquet.write_table(pyarrow.table({"text": rows}), path)
+    elif name == "jsonl":
+        path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows) + "null\n")
+    else:
+        path.write_text("\n".join(row or "" for row in rows))
+    text = load_text(f"{path}#{part}" if part else path)
+    assert text.documents == ("One.", "Two.")
+    # A line of a .txt is no document if it is blank.
+    null = {"jsonl": 2, "parquet": 1, "txt": 0}[name]
+    assert text.left_out == LeftOut(4 + null if null else 2, blank=2 if null else 0, null=null)
+
+
+@pytest.mark.parametrize("source", [["sentences"], None, 5])
+def test_a_source_is_a_string(source):
+    with pytest.raises(InputError, match=r"a text is named by a string; got .*Text\(NAME, STRINGS"):
+        load_text(source)
 
 
 def test_every_text_and_source_has_one_line_of_help():

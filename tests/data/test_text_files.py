@@ -58,9 +58,8 @@ def test_parquet(tmp_path):
     table = pyarrow.table({"text": ["a", "é"], "answer": ["b", None], "number": [1, 2]})
     parquet.write_table(table, path)
     assert read_documents(path) == ("a", "é")
-    with pytest.raises(InputError, match=r"field 'answer' of row 2 of .* must be text; got None"):
-        read_documents(path, "answer")
-    with pytest.raises(InputError, match=r"field 'number' of row 1 of .* must be text; got int"):
+    assert read_documents(path, "answer") == ("b", None)
+    with pytest.raises(InputError, match=r"'number' of row 1 .* got int; .* row 2 of .* got int;"):
         read_documents(path, "number")
     with pytest.raises(InputError, match="no field 'body'; it has 'text', 'answer', 'number'"):
         read_documents(path, "body")
@@ -98,6 +97,18 @@ def test_malformed_files(name, content, part, message, write):
     assert "\n" not in str(raised.value)
 
 
+def test_all_bad_lines_are_said_at_once(write):
+    lines = ['"a"', "[1]", '{"text": 2}', '{"text": "b"', '{"body": "c"}', "5", '"d"', "6"]
+    with pytest.raises(InputError) as raised:
+        read_documents(write("t.jsonl", "\n".join(lines)))
+    message = str(raised.value)
+    assert [f"line {number} of" in message for number in range(1, 9)] == [
+        *(False, True, True, True, True, False, False, False)
+    ]
+    assert message.endswith("; and 2 more like these")
+    assert "\n" not in message
+
+
 def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -115,7 +126,9 @@ def test_a_file_that_may_not_be_read_is_named(write, monkeypatch):
 def test_a_folder_is_no_file(tmp_path):
     folder = tmp_path / "t.txt"
     folder.mkdir()
-    with pytest.raises(InputError, match="there is no text file"):
+    with pytest.raises(
+        InputError, match=r"a text must be a file; .* is a folder; name a file in it"
+    ):
         read_documents(folder)
 
 

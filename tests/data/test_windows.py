@@ -1,14 +1,13 @@
-import numpy as np
 import pytest
 
-from jaxanatomy.data.text import Text
-from jaxanatomy.data.windows import cut_text
+from jaxanatomy.data.text import LeftOut, Text
+from jaxanatomy.data.windows import ADD_BOS, cut_text
 from jaxanatomy.errors import InputError
 
 
 def cut(documents, tokenizer, **kwargs):
     kwargs = {"context_length": 8, "vocab_size": 100, **kwargs}
-    return cut_text(Text("mine", tuple(documents)), tokenizer, **kwargs)
+    return cut_text(Text("mine", tuple(documents)), tokenizer, **kwargs).windows
 
 
 def described(windows):
@@ -31,16 +30,56 @@ def test_the_last_window_is_the_first_that_reaches_the_end(number_tokenizer):
 
 
 def test_bos_stands_before_each_document_and_is_never_predicted(number_tokenizer_with_bos):
-    windows = cut(["5", "6 7"], number_tokenizer_with_bos, add_bos=True)
+    windows = cut(["5", "6 7"], number_tokenizer_with_bos, add_bos="document")
     assert described(windows) == [(0, [1, 5], 1, True), (1, [1, 6, 7], 1, True)]
 
 
-def test_bos_opens_only_the_first_window_of_a_long_document(number_tokenizer_with_bos):
-    windows = cut(["5 6 7 8"], number_tokenizer_with_bos, add_bos=True, window=4, stride=2)
+def test_bos_of_documents_opens_only_the_first_window_of_a_long_one(number_tokenizer_with_bos):
+    windows = cut(["5 6 7 8"], number_tokenizer_with_bos, add_bos="document", window=4, stride=2)
     assert described(windows) == [(0, [1, 5, 6, 7], 1, True), (0, [6, 7, 8], 2, False)]
 
 
-def test_without_add_bos_the_tokenizer_adds_none(number_tokenizer_with_bos):
+def test_bos_of_windows_opens_each(number_tokenizer_with_bos):
+    windows = cut(["5 6 7 8 9"], number_tokenizer_with_bos, add_bos="window", window=4, stride=2)
+    assert described(windows) == [
+        (0, [1, 5, 6, 7], 1, True),
+        (0, [1, 7, 8, 9], 2, False),
+    ]
+    # Windows side by side: the token after BOS is predicted, as nothing else predicts it.
+    windows = cut(["5 6 7 8"], number_tokenizer_with_bos, add_bos="window", window=3, stride=2)
+    assert described(windows) == [(0, [1, 5, 6], 1, True), (0, [1, 7, 8], 1, False)]
+
+
+@pytest.mark.parametrize("add_bos", ADD_BOS)
+@pytest.mark.parametrize("begins", ["", "1 "])
+@pytest.mark.parametrize("length", range(1, 12))
+@pytest.mark.parametrize(("window", "stride"), [(2, 1), (3, 1), (3, 2), (5, 2), (5, 4), (8, None)])
+def test_each_token_is_predicted_once_with_the_longest_context(
+    window, stride, length, begins, add_bos, number_tokenizer_with_bos
+):
+    words = [str(10 + place) for place in range(length)]
+    document = begins + " ".join(words)
+    if add_bos == "none" and len(document.split()) < 2:
+        return
+    windows = cut(
+        [document], number_tokenizer_with_bos, add_bos=add_bos, window=window, stride=stride
+    )
+    has_bos = add_bos != "none" or begins
+    targets = [int(target) for piece in windows for target in piece.token[piece.first_target :]]
+    assert targets == [10 + place for place in range(0 if has_bos else 1, length)]
+    for index, piece in enumerate(windows):
+        tokens = piece.token.tolist()
+        assert len(tokens) <= window
+        opens = add_bos == "window" or (index == 0 and has_bos)
+        assert tokens.count(1) == (1 if opens else 0)
+        assert (tokens[0] == 1) is bool(opens)
+        assert piece.is_first is (index == 0)
+    # What a window predicts, an earlier one did not reach.
+    reached = [max(piece.token) for piece in windows]
+    assert reached == sorted(set(reached))
+
+
+def test_by_default_no_bos_is_added(number_tokenizer_with_bos):
     assert described(cut(["5 6"], number_tokenizer_with_bos)) == [(0, [5, 6], 1, True)]
 
 
@@ -72,13 +111,31 @@ def test_a_window_above_the_context_is_fine_while_documents_fit(number_tokenizer
 @pytest.mark.parametrize(
     ("documents", "kwargs", "message"),
     [
-        (["1 2", "3"], {}, r"documents\[1\] of 'mine' must have at least 2 tokens.* it has 1; "),
-        (["1 2", "3 100"], {}, r"token 100 in documents\[1\] of 'mine' .* 0 \.\. 99; use the tok"),
-        (["1 -2"], {}, r"token -2 in documents\[0\] of 'mine'"),
+        (
+            ["3"],
+            {},
+            "'mine' must have a document of at least 2 tokens.* 1 of 1 .* 1 of one token; ",
+        ),
+        (
+            ["1 2", "3 100"],
+            {},
+            r"^documents\[1\] of 'mine' \('3 100'\) has token 100 \('<100>'\), .* 0 \.\. 99; take",
+        ),
+        (["1 -2"], {}, r"documents\[0\] of 'mine' \('1 -2'\) has token -2 "),
+        (
+            ["1 100", "1 2", "3 101"],
+            {},
+            r"\[0\] of 'mine' .* has token 100 .*; documents\[2\] of 'mine' .* has token 101",
+        ),
+        (
+            ["100"] * 9,
+            {},
+            "documents.3. of 'mine' .*tokenizer of this model; and 5 more like these$",
+        ),
         (
             ["1 2", "1 " * 9],
             {"window": 9},
-            r"documents\[1\] of 'mine' has 9 tokens and the context is 8; lower window \(now 9\)",
+            r"documents\[1\] of 'mine' \('1 1.*\) has 9 tokens and the context is 8; lower window",
         ),
         (["1 2"], {"window": 1}, "window must be at least 2 tokens.*got 1"),
         (["1 2"], {"context_length": 1}, "window must be at least 2 tokens.*got 1"),
@@ -88,7 +145,9 @@ def test_a_window_above_the_context_is_fine_while_documents_fit(number_tokenizer
         (["1 2"], {"window": True}, "window must be a whole number above 0; got True"),
         (["1 2"], {"token_budget": 0}, "token_budget must be a whole number above 0; got 0"),
         (["1 2 3"], {"token_budget": 2}, "room for the first window of 3 tokens; got 2; raise"),
-        (["1 2"], {"add_bos": True}, "add_bos needs a tokenizer with a BOS token"),
+        (["1 2"], {"add_bos": "document"}, "add_bos=document needs a tokenizer with a BOS token"),
+        (["1 2"], {"add_bos": True}, "unknown add_bos True; known: none, document, window"),
+        (["1 2"], {"add_bos": "windows"}, "unknown add_bos 'windows'; did you mean 'window'"),
     ],
 )
 def test_bad_input_is_one_line_that_names_it(documents, kwargs, message, number_tokenizer):
@@ -98,16 +157,32 @@ def test_bad_input_is_one_line_that_names_it(documents, kwargs, message, number_
 
 
 def test_a_bos_outside_the_vocabulary_is_refused(number_tokenizer_with_bos):
-    with pytest.raises(InputError, match="token 1 in"):
-        cut(["0 0"], number_tokenizer_with_bos, add_bos=True, vocab_size=1)
+    with pytest.raises(InputError, match="has token 1 "):
+        cut(["0 0"], number_tokenizer_with_bos, add_bos="document", vocab_size=1)
 
 
-def test_an_empty_encoding_is_refused():
+def test_documents_of_one_token_are_left_out_and_counted(
+    number_tokenizer, number_tokenizer_with_bos
+):
+    text = Text("mine", ("1", "2 3", " ", "4", None, "5 6"))
+    made = cut_text(text, number_tokenizer, context_length=8, vocab_size=100)
+    assert described(made.windows) == [(0, [2, 3], 1, True), (1, [5, 6], 1, True)]
+    assert made.left_out == LeftOut(6, blank=1, null=1, one_token=2)
+    assert str(made.left_out) == ("4 of 6 documents left out: 1 blank, 1 null, 2 of one token")
+    # After BOS one token can be predicted; of the document that is BOS alone, nothing can.
+    options = {"context_length": 8, "vocab_size": 100, "add_bos": "document"}
+    made = cut_text(text, number_tokenizer_with_bos, **options)
+    assert [piece.token.tolist() for piece in made.windows] == [[1, 2, 3], [1, 4], [1, 5, 6]]
+    assert made.left_out == LeftOut(6, blank=1, null=1, one_token=1)
+
+
+def test_a_document_that_is_encoded_as_nothing_is_left_out():
     class Silent:
         bos_id = None
 
         def encode(self, text):
-            return np.zeros(0, np.int64)
+            return [7] * len(text) if text == "four" else []
 
-    with pytest.raises(InputError, match="it has 0; remove"):
+    assert described(cut(["words", "four"], Silent())) == [(0, [7, 7, 7, 7], 1, True)]
+    with pytest.raises(InputError, match="1 of 1 documents left out: 1 of one token; lengthen"):
         cut(["words"], Silent())

@@ -111,10 +111,6 @@ FOLDERS = {
         in_folder(bad.few_rows),
         ["token 96 in documents[0]", "0 .. 59", "use the tokenizer of this model"],
     ),
-    "tokens without rows": (
-        in_folder(bad.unused_tokens),
-        ["97 rows", "201 tokens", "use the tokenizer that belongs"],
-    ),
 }
 GGUFS = {
     "no such file": (flags("--config.model=file:none.gguf"), ["existing path", "none.gguf"]),
@@ -201,7 +197,7 @@ TEXTS = {
         flags("--config.packing.token_budget=3"),
         ["token_budget must leave room for the first window of 26 tokens; got 3"],
     ),
-    "BOS without one": (flags("--config.packing.add_bos"), ["add_bos", "BOS"]),
+    "BOS without one": (flags("--config.packing.add_bos=document"), ["add_bos", "BOS"]),
     "no such file": (flags("--config.texts=none.txt"), ["there is no text file 'none.txt'"]),
     "an unknown name": (flags("--config.texts=sentence"), ["did you mean 'sentences'"]),
     "an unknown ending": (in_text("abc", "bad.md"), ["must end in .txt, .jsonl", "bad.md"]),

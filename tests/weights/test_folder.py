@@ -7,7 +7,9 @@ import pytest
 import safetensors.numpy
 
 from jaxanatomy import weights
+from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError
+from jaxanatomy.study import tokenise
 from jaxanatomy.weights.tensors import to_leaves
 
 
@@ -158,10 +160,35 @@ def test_a_folder_without_a_tokenizer_loads(checkpoint, write_folder):
     assert load(folder).tokenizer is None
 
 
-def test_more_tokens_than_rows_are_refused(checkpoint, write_folder):
+def test_tokens_without_rows_are_refused_where_a_text_has_them(checkpoint, write_folder):
     def change(arrays):
         for name in ("model.embed_tokens.weight", "lm_head.weight"):
-            arrays[name] = arrays[name][:100].copy()
+            arrays[name] = arrays[name][:264].copy()
 
-    with pytest.raises(InputError, match="has 100 rows but its tokenizer has 265 tokens"):
-        load(write_folder(checkpoint, change, vocab_size=100))
+    model = load(write_folder(checkpoint, change, vocab_size=264))
+    assert model.tokenizer.vocab_size == 265
+    (batch,) = tokenise(model, Text("mine", ("hell w",)))
+    assert batch.token_RT.max() < 264
+    texts = Text("mine", ("hell w", "oh hello w", "hello"))
+    with pytest.raises(
+        InputError, match=r"documents\[1\] of 'mine' \('oh hello w'\) has token 264 "
+    ) as error:
+        tokenise(model, texts)
+    assert "('hello')" in str(error.value)
+    assert "documents[2] of 'mine' ('hello') has token 264" in str(error.value)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused_where_it_is_needed(
+    checkpoint, write_folder, tmp_path
+):
+    folder = write_folder(checkpoint)
+    (folder / "tokenizer_config.json").write_text('{"odd": 1}')
+    model = load(folder)
+    assert model.params["layers"]
+    for use in (
+        lambda: tokenise(model, Text("mine", ("hello",))),
+        lambda: weights.export_hf(model, tmp_path / "out"),
+        lambda: weights.save_orbax(model, tmp_path / "out"),
+    ):
+        with pytest.raises(InputError, match="keys that are not understood: odd"):
+            use()

@@ -10,10 +10,10 @@ import numpy as np
 from bench import tokens
 
 from jaxanatomy import host, weights
-from jaxanatomy.data.packing import pack
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.cells import main_map
 from jaxanatomy.measures.nll import nll
+from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 # The shape of the largest common products of the default model: eight streams of 111
@@ -55,12 +55,7 @@ def jaxanatomy_map(sweep, batches):
 
 
 def _plan(checkpoint):
-    batches = pack(
-        load_text("sentences"),
-        checkpoint.tokenizer,
-        context_length=checkpoint.config.context_length,
-        vocab_size=checkpoint.config.vocab_size,
-    )
+    batches = tokenise(checkpoint, load_text("sentences"))
     return Sweep(checkpoint.config, main_map(checkpoint.config), batches, {"nll": nll}), batches
 
 
