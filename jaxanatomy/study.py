@@ -294,7 +294,7 @@ def pack_text(model: Checkpoint | Source, text: Text, **packing: Any) -> PackedT
     )
     if packed.left_out.total:
         print(f"text {text.name!r}: {packed.left_out}", file=sys.stderr)
-    if model.tokenizer.adds_bos and packing.get("add_bos", "none") == "none":
+    if model.tokenizer.adds_bos and packing.get("add_bos", "none") in ("none", False):
         print(
             f"text {text.name!r}: read without the BOS that the tokenizer of {model.id} puts "
             "before a text; packing.add_bos=document or window puts it there",

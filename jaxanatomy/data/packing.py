@@ -98,7 +98,7 @@ def pack(
     row_length: int | None = None,
     tokens_per_batch: int = 1024,
     token_budget: int | None = None,
-    add_bos: str = "none",
+    add_bos: str | bool = "none",
 ) -> PackedText:
     """Tokenises a text, cuts it into windows and packs them into batches.
 
@@ -119,8 +119,9 @@ def pack(
         128, else the longest window.
       tokens_per_batch: About how many tokens a batch holds; rows are spread evenly.
       token_budget: The text ends before the window that would take the tokens read above it.
-      add_bos: Where a BOS token is put, one of `windows.ADD_BOS`; never before a document
-        that has its own. It counts among the tokens of its window.
+      add_bos: Where a BOS token is put, one of `windows.ADD_BOS` (True is "window", False
+        "none"); never before a document that has its own. It counts among the tokens of its
+        window.
 
     Returns:
       Batches of identical shapes, and which documents were left out.

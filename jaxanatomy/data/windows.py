@@ -68,6 +68,9 @@ class Cut:
     windows: list[Window]
     left_out: LeftOut
 
+    def __iter__(self) -> Iterator[Window]:
+        return iter(self.windows)
+
 
 def cut_text(
     text: Text,
@@ -78,7 +81,7 @@ def cut_text(
     window: int | None = None,
     stride: int | None = None,
     token_budget: int | None = None,
-    add_bos: str = "none",
+    add_bos: str | bool = "none",
 ) -> Cut:
     """Tokenises a text and cuts it into windows; see `packing.pack` for the arguments.
 
@@ -89,7 +92,8 @@ def cut_text(
         context_length=context_length, vocab_size=vocab_size, token_budget=token_budget
     )
     size, step = _window_and_stride(window, stride, context_length)
-    bos = _bos(tokenizer, choose("add_bos", add_bos, ADD_BOS))
+    add_bos = _place_of_bos(add_bos)
+    bos = _bos(tokenizer, add_bos)
     too_long = context_length if window is not None and window > context_length else None
     kept, problems, used, documents, one_token = [], [], 0, 0, 0
     for index, document in enumerate(text.documents):
@@ -143,6 +147,12 @@ def _window_and_stride(
             f"could not be predicted; got {stride}; lower it"
         )
     return size, size // 2 if stride is None else stride
+
+
+def _place_of_bos(add_bos: str | bool) -> str:
+    if isinstance(add_bos, bool):
+        return "window" if add_bos else "none"
+    return choose("add_bos", add_bos, ADD_BOS)
 
 
 def _bos(tokenizer: Tokenizer, add_bos: str) -> list[int]:

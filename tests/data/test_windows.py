@@ -79,6 +79,15 @@ def test_each_token_is_predicted_once_with_the_longest_context(
     assert reached == sorted(set(reached))
 
 
+@pytest.mark.parametrize(("given", "meant"), [(True, "window"), (False, "none")])
+def test_bos_may_be_a_flag(given, meant, number_tokenizer_with_bos):
+    flagged, named = (
+        cut(["5 6 7 8"], number_tokenizer_with_bos, add_bos=value, window=3)
+        for value in (given, meant)
+    )
+    assert described(flagged) == described(named)
+
+
 def test_by_default_no_bos_is_added(number_tokenizer_with_bos):
     assert described(cut(["5 6"], number_tokenizer_with_bos)) == [(0, [5, 6], 1, True)]
 
@@ -146,7 +155,7 @@ def test_a_window_above_the_context_is_fine_while_documents_fit(number_tokenizer
         (["1 2"], {"token_budget": 0}, "token_budget must be a whole number above 0; got 0"),
         (["1 2 3"], {"token_budget": 2}, "room for the first window of 3 tokens; got 2; raise"),
         (["1 2"], {"add_bos": "document"}, "add_bos=document needs a tokenizer with a BOS token"),
-        (["1 2"], {"add_bos": True}, "unknown add_bos True; known: none, document, window"),
+        (["1 2"], {"add_bos": 1}, "unknown add_bos 1; known: none, document, window"),
         (["1 2"], {"add_bos": "windows"}, "unknown add_bos 'windows'; did you mean 'window'"),
     ],
 )

@@ -101,7 +101,7 @@ FOLDERS = {
     ),
     "a damaged tokenizer": (
         in_folder(lambda f: cut(f / "tokenizer.json", 0.5)),
-        ["tokenizer.json must be a tokenizer", "fetch it again"],
+        ["expected a JSON object in", "tokenizer.json", "fetch it again"],
     ),
     "no tokenizer": (
         in_folder(lambda f: (f / "tokenizer.json").unlink()),
