@@ -12,6 +12,7 @@ Ctrl-C or SIGTERM; 1 anything else, a lost peer of a run of several processes am
 import argparse
 import ast
 import contextlib
+import difflib
 import errno
 import importlib
 import json
@@ -201,9 +202,19 @@ def _parse_flags(argv: Sequence[str]) -> tuple[argparse.Namespace, list[tuple[st
     parser.add_argument("-h", action="store_true", dest="help")
     flags, unknown = parser.parse_known_args(others)
     if unknown:
-        known = [f"--{flag}" for flag in _FLAGS]
-        choose("flag", unknown[0].partition("=")[0], [*known, "--config.FIELD"])
+        raise _unknown_flag(unknown[0].partition("=")[0])
     return flags, overrides
+
+
+def _unknown_flag(name: str) -> InputError:
+    """What to type instead: a flag of a similar name, else a field of the config."""
+    known = [f"--{flag}" for flag in _FLAGS]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    field = name.lstrip("-") or "FIELD"
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return InputError(
+        f"unknown flag {name!r}; {hint} (a field of the config is written --config.{field}=VALUE)"
+    )
 
 
 def _load_config(name: str, argument: str | None) -> Any:

@@ -251,5 +251,6 @@ def _fields():
         "tokenizer.ggml.model": ("gpt2", text),
         "tokenizer.ggml.pre": ("smollm", text),
         "tokenizer.ggml.tokens": ([*sorted(pre_tokenizers.ByteLevel.alphabet()), "ab"], array),
+        "tokenizer.ggml.token_type": ([1] * 257, array),
         "tokenizer.ggml.merges": (["a b"], array),
     }

@@ -147,6 +147,7 @@ def test_a_config_file_is_found_by_path_and_by_its_shipped_name(clone, tmp_path,
         (["demo", "--config=:quik"], "did you mean 'quick'?"),
         (["demo", "--config=absent.py"], "expected a Python config file; got 'absent.py'"),
         (["demo", "--config=configs/absent.py"], "expected a Python config file; got 'configs/abs"),
+        (["demo", "--texts=x"], "a field of the config is written --config.texts=VALUE"),
         (["demo", "extra"], "unknown flag 'extra'"),
     ],
 )

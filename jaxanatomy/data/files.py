@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +166,14 @@ def read_each(
 
 def refuse_all(problems: Iterable[InputError]) -> None:
     """Raises one error that says what several say; none where there are none."""
-    problems = list(problems)
-    if not problems:
-        return
-    said = [str(problem) for problem in problems[:MOST_NAMED]]
-    more = len(problems) - len(said)
-    raise InputError("; ".join(said) + (f"; and {more:,} more like these" if more else ""))
+    if said := [str(problem) for problem in problems]:
+        raise InputError(first_of(said, "; "))
+
+
+def first_of(items: Sequence[str], mark: str = ", ") -> str:
+    """The first `MOST_NAMED` items, and how many there are more."""
+    more = len(items) - MOST_NAMED
+    return mark.join(items[:MOST_NAMED]) + (f"{mark}and {more:,} more like these" * (more > 0))
 
 
 def text_field(record: dict, field: str, place: str) -> str | None:
@@ -208,7 +210,7 @@ def _read_parquet(path: Path, part: str) -> tuple[str | None, ...]:
             if field not in names:
                 text_field(dict.fromkeys(names), field, repr(str(path)))
             column = file.read(columns=[field]).column(0).to_pylist()
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # as damage comes
         raise InputError(f"{str(path)!r} is not a readable .parquet: {first_line(error)}") from None
     return read_each(
         lambda number, value: text_field({field: value}, field, f"row {number} of {str(path)!r}"),

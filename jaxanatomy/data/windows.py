@@ -94,12 +94,13 @@ def cut_text(
     size, step = _window_and_stride(window, stride, context_length)
     add_bos = _place_of_bos(add_bos)
     bos = _bos(tokenizer, add_bos)
-    too_long = context_length if window is not None and window > context_length else None
-    kept, problems, used, documents, one_token = [], [], 0, 0, 0
+    kept, beyond, longer, used, documents, one_token = [], [], [], 0, 0, 0
     for index, document in enumerate(text.documents):
-        token, place = _tokens(document, tokenizer, bos), f"documents[{index}] of {text.name!r}"
-        if problem := _problem(token, tokenizer, vocab_size, too_long):
-            problems.append(InputError(f"{place} ({document[:30]!r}) {problem}"))
+        token, place = _tokens(document, tokenizer, bos), f"documents[{index}] ({document[:30]!r})"
+        if len(wrong := token[(token < 0) | (token >= vocab_size)]):
+            beyond.append(f"token {wrong[0]} ({tokenizer.token(int(wrong[0]))!r}) in {place}")
+        elif len(token) > context_length and (window or 0) > context_length:
+            longer.append(f"{place} has {len(token)} tokens")
         elif len(token) < 2:
             one_token += 1
         else:
@@ -112,7 +113,7 @@ def cut_text(
             documents += 1
         if token_budget is not None and used > token_budget:
             break
-    files.refuse_all(problems)
+    _refuse(text.name, beyond, longer, vocab_size, context_length)
     left_out = dataclasses.replace(text.left_out, one_token=one_token)
     _require_windows(kept, text.name, left_out, used, token_budget)
     return Cut(kept, left_out)
@@ -173,23 +174,24 @@ def _tokens(document: str, tokenizer: Tokenizer, bos: list[int]) -> np.ndarray:
     return np.asarray(token if token[:1] == bos else [*bos, *token], np.int64)
 
 
-def _problem(
-    token: np.ndarray, tokenizer: Tokenizer, vocab_size: int, too_long: int | None
-) -> str | None:
-    """Why a model cannot read a document, if it cannot."""
-    beyond = token[(token < 0) | (token >= vocab_size)]
-    if len(beyond):
-        return (
-            f"has token {beyond[0]} ({tokenizer.token(int(beyond[0]))!r}), which is not in the "
-            f"vocabulary of the model, 0 .. {vocab_size - 1}; take it out of the text, or use the "
-            "tokenizer of this model"
+def _refuse(
+    name: str, beyond: Sequence[str], longer: Sequence[str], vocab_size: int, context_length: int
+) -> None:
+    """Refuses documents that the model cannot read, all of them at once."""
+    problems = []
+    if beyond:
+        problems.append(
+            f"the tokens of {name!r} must be in the vocabulary of the model, 0 .. "
+            f"{vocab_size - 1}; got {files.first_of(beyond)}; take them out of the text, or use "
+            "the tokenizer of this model"
         )
-    if too_long is not None and len(token) > too_long:
-        return (
-            f"has {len(token)} tokens and the context is {too_long}; lower window to at most "
-            f"{too_long}"
+    if longer:
+        problems.append(
+            f"the context is {context_length}, and of {name!r} {files.first_of(longer)}; lower "
+            f"window to at most {context_length}, and long documents are cut"
         )
-    return None
+    if problems:
+        raise InputError("; ".join(problems))
 
 
 def _cut(

@@ -17,6 +17,7 @@ agree with it, decides no token, or is refused by name (`tokenizer_settings`):
 | any other key | refused |
 """  # noqa: E501
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -112,22 +113,25 @@ def _through_transformers(folder: Path) -> Tokenizer | None:
     found = next((name for name in _OTHER_FORMS if (folder / name).exists()), None)
     if found is None:
         return None
+    if found in _SENTENCEPIECE and importlib.util.find_spec("sentencepiece") is None:
+        raise InputError(
+            f"{folder} has its tokenizer only as {found}, a SentencePiece model; pip install "
+            "sentencepiece protobuf to read it here, or give a tokenizer.json beside it "
+            "(transformers' save_pretrained writes one where they are installed)"
+        )
     import transformers
 
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # what it tries on the way is not for the user
     try:
         slow = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         ids = (slow.bos_token_id, slow.eos_token_id)
         return Tokenizer(slow.backend_tokenizer, *ids, tokenizer_files.read(folder))
     except Exception as error:  # conversions fail in as many ways as there are tokenizers
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        if found in _SENTENCEPIECE:
-            raise InputError(
-                f"{folder} has its tokenizer only as {found}, a SentencePiece model, which could "
-                f"not be converted ({reason}); make a tokenizer.json once, where sentencepiece "
-                "and protobuf are installed: transformers.AutoTokenizer.from_pretrained(FOLDER)"
-                ".save_pretrained(FOLDER)"
-            ) from error
         raise InputError(
             f"{folder} has no tokenizer.json and its {found} cannot be converted; {reason}; save "
             "it with transformers' save_pretrained first"
         ) from error
+    finally:
+        transformers.logging.set_verbosity(verbosity)

@@ -7,7 +7,7 @@ Every key under `tokenizer.` is understood, known to decide no token, or refused
 | `tokens`, `merges`, `token_type` | used; all three must be there |
 | `model`, `pre` | used: gpt2 with smollm, gpt-2 or llama-bpe; others are refused |
 | `bos_token_id`, `eos_token_id` | used |
-| `add_bos_token` | used: part of the tokenizer's template, see `packing.add_bos` |
+| `add_bos_token` | used (llama-bpe: by default) in the template; `packing.add_bos` decides |
 | `added_tokens` | checked: each must have a type that is matched as a whole |
 | `add_space_prefix`, `remove_extra_whitespaces` | must be false |
 | `scores`, ids of other special tokens, `add_eos_token`, chat templates | decide no token |
@@ -85,7 +85,7 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
         spelled = [token for token, kind in zip(tokens, types, strict=True) if kind in kinds]
         add([tokenizers.AddedToken(token, normalized=False) for token in spelled])
     bos, eos = (_id(fields, f"{name}_token_id", len(tokens)) for name in ("bos", "eos"))
-    if _flag(fields, "add_bos_token"):
+    if _flag(fields, "add_bos_token", tokenizer_files.gguf_adds_bos(fields)):
         if bos is None:
             raise InputError(
                 f"the GGUF has {_GGML}add_bos_token but no {_GGML}bos_token_id; fetch it again"
@@ -205,8 +205,8 @@ def _id(fields: Mapping[str, Any], name: str, count: int) -> int | None:
     return value
 
 
-def _flag(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(f"{_GGML}{name}", False)
+def _flag(fields: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = fields.get(f"{_GGML}{name}", default)
     if not isinstance(value, bool):
         raise InputError(f"{_GGML}{name} must be true or false; the GGUF has {value!r}")
     return value

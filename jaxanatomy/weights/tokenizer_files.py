@@ -60,13 +60,19 @@ def from_gguf(fields: Mapping[str, Any]) -> dict[str, bytes]:
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **{name: tokens[index] for name, index in ids.items() if _names_one_of(tokens, index)},
-        "add_bos_token": fields.get("tokenizer.ggml.add_bos_token", _gguf_adds_bos(fields)),
+        "add_bos_token": fields.get("tokenizer.ggml.add_bos_token", gguf_adds_bos(fields) or None),
         "add_eos_token": fields.get("tokenizer.ggml.add_eos_token"),
         "model_max_length": fields.get(f"{fields.get('general.architecture')}.context_length"),
         "clean_up_tokenization_spaces": False,
         "chat_template": _gguf_templates(fields),
     }
     return {"tokenizer_config.json": _json(settings)}
+
+
+def gguf_adds_bos(fields: Mapping[str, Any]) -> bool:
+    """What llama.cpp does where the file says nothing: Llama 3's tokenizer adds BOS."""
+    has_bos = fields.get("tokenizer.ggml.bos_token_id") is not None
+    return has_bos and fields.get("tokenizer.ggml.pre") == "llama-bpe"
 
 
 def to_write(tokenizer: Any, context_length: int) -> dict[str, bytes]:
@@ -150,11 +156,6 @@ def _with_template(tokenizer: Any, settings: Mapping[str, Any]) -> str:
         special_tokens=list(dict.fromkeys(bos + eos)),
     )
     return backend.to_str()
-
-
-def _gguf_adds_bos(fields: Mapping[str, Any]) -> bool | None:
-    """What llama.cpp does where the file says nothing: Llama 3's tokenizer adds BOS."""
-    return True if fields.get("tokenizer.ggml.pre") == "llama-bpe" else None
 
 
 def _names_one_of(tokens: list[str], index: Any) -> bool:

@@ -128,23 +128,23 @@ def test_a_window_above_the_context_is_fine_while_documents_fit(number_tokenizer
         (
             ["1 2", "3 100"],
             {},
-            r"^documents\[1\] of 'mine' \('3 100'\) has token 100 \('<100>'\), .* 0 \.\. 99; take",
+            r"^the tokens of 'mine' .* 0 \.\. 99; got token 100 \('<100>'\) in documents\[1\] \('3",
         ),
-        (["1 -2"], {}, r"documents\[0\] of 'mine' \('1 -2'\) has token -2 "),
+        (["1 -2"], {}, r"got token -2 \('<-2>'\) in documents\[0\] \('1 -2'\); take them out"),
         (
             ["1 100", "1 2", "3 101"],
             {},
-            r"\[0\] of 'mine' .* has token 100 .*; documents\[2\] of 'mine' .* has token 101",
+            r"got token 100 .* in documents\[0\] .*, token 101 .* in documents\[2\] .*; take",
         ),
         (
             ["100"] * 9,
             {},
-            "documents.3. of 'mine' .*tokenizer of this model; and 5 more like these$",
+            r"in documents\[3\] \('100'\), and 5 more like these; take them out",
         ),
         (
             ["1 2", "1 " * 9],
             {"window": 9},
-            r"documents\[1\] of 'mine' \('1 1.*\) has 9 tokens and the context is 8; lower window",
+            r"the context is 8, and of 'mine' documents\[1\] \('1 1.*\) has 9 tokens; lower window",
         ),
         (["1 2"], {"window": 1}, "window must be at least 2 tokens.*got 1"),
         (["1 2"], {"context_length": 1}, "window must be at least 2 tokens.*got 1"),
@@ -166,7 +166,7 @@ def test_bad_input_is_one_line_that_names_it(documents, kwargs, message, number_
 
 
 def test_a_bos_outside_the_vocabulary_is_refused(number_tokenizer_with_bos):
-    with pytest.raises(InputError, match="has token 1 "):
+    with pytest.raises(InputError, match="got token 1 "):
         cut(["0 0"], number_tokenizer_with_bos, add_bos="document", vocab_size=1)
 
 

@@ -109,7 +109,7 @@ FOLDERS = {
     ),
     "token ids out of range": (
         in_folder(bad.few_rows),
-        ["token 96 in documents[0]", "0 .. 59", "use the tokenizer of this model"],
+        ["token 96 (", "in documents[0] (", "0 .. 59", "use the tokenizer of this model"],
     ),
 }
 GGUFS = {
@@ -179,10 +179,13 @@ IDS = {
 TEXTS = {
     "empty": (in_text(""), ["is empty", "at least one document"]),
     "blank": (in_text(" \n\n", "bad.txt"), ["is empty", "at least one document"]),
-    "one token": (in_text('{"text": "x"}'), ["documents[0]", "at least 2 tokens", "it has 1"]),
-    "a blank document": (
-        in_text('{"text": "abc"}\n{"text": " "}'),
-        ["documents[1]", "is empty", "remove it"],
+    "one token": (
+        in_text('{"text": "x"}'),
+        ["at least 2 tokens", "1 of 1 documents left out: 1 of one token"],
+    ),
+    "blank documents": (
+        in_text('{"text": null}\n{"text": " "}'),
+        ["at least one document with text", "left out: 1 blank, 1 null"],
     ),
     "longer than the context": (
         in_text(json.dumps({"text": 200 * "x"}), "bad.jsonl", "--config.packing.window=200"),

@@ -50,6 +50,10 @@ def test_tokens_that_are_no_text_are_matched_as_a_whole(kind, tokens):
 
 def test_bos_that_a_file_asks_for_is_in_the_template_alone():
     assert not from_gguf(FIELDS).adds_bos
+    # As in llama.cpp, Llama 3's tokenizer adds it unless the file says otherwise.
+    assert from_gguf(fields(pre="llama-bpe")).adds_bos
+    assert not from_gguf(fields(pre="llama-bpe", add_bos_token=False)).adds_bos
+    assert not from_gguf(fields(pre="llama-bpe", bos_token_id=None)).adds_bos
     tokenizer = from_gguf(fields(add_bos_token=True))
     assert tokenizer.adds_bos
     assert spelled(tokenizer, "hello") == ["hello"]

@@ -75,18 +75,29 @@ def test_an_older_form_is_converted_by_transformers(tmp_path):
     assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 0)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("tokenizer.model", r"only as tokenizer\.model, a SentencePiece .* make a tokenizer\.json"),
-        ("vocab.json", r"has no tokenizer\.json and its vocab\.json cannot be converted; "),
-    ],
-)
-def test_a_tokenizer_that_cannot_be_converted_is_refused(name, message, tmp_path):
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model"])
+def test_a_sentencepiece_model_alone_says_what_it_needs(name, tmp_path, monkeypatch):
+    (tmp_path / name).write_bytes(b"a model")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError) as error:
+        from_folder(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path} has its tokenizer only as {name}, a SentencePiece model; pip install "
+        "sentencepiece protobuf to read it here, or give a tokenizer.json beside it "
+        "(transformers' save_pretrained writes one where they are installed)"
+    )
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.json"])
+def test_a_tokenizer_that_cannot_be_converted_is_one_line(name, tmp_path, monkeypatch, capfd):
     (tmp_path / name).write_bytes(b"not a model")
-    with pytest.raises(InputError, match=message) as error:
+    monkeypatch.setattr("jaxanatomy.weights.folder_tokenizer._SENTENCEPIECE", ())
+    with pytest.raises(
+        InputError, match=rf"has no tokenizer\.json and its {name} cannot be"
+    ) as error:
         from_folder(tmp_path)
     assert "\n" not in str(error.value)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("files", [(), ("tokenizer_config.json", "special_tokens_map.json")])
