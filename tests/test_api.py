@@ -89,30 +89,6 @@ def test_five_lines(rows):
     assert [row["boundary"] for row in rows] == [False, True, False, False, False, True]
 
 
-def test_bos_before_each_window_from_python():
-    class Begun(Letters):
-        bos_id = 2
-
-    model = dataclasses.replace(MODEL, tokenizer=Begun())
-    rows = ja.sweep(model, [], TEXT, options=OPTIONS, packing={"add_bos": "window", "window": 6})
-    assert rows[0]["tokens"] == sum(map(len, TEXT.documents))
-    # Each window of five tokens by itself, as a document that begins with BOS would be.
-    losses = []
-    for document in TEXT.documents:
-        token = Letters().encode(document)
-        for start in range(0, len(token), 3):
-            piece = np.asarray([2, *token[start : start + 5]])
-            fresh = 0 if start == 0 else 2
-            logits_TV = np.asarray(llama.forward(CONFIG, MODEL.params, piece[None]), np.float64)[0]
-            total_T = np.log(np.exp(logits_TV[:-1]).sum(axis=-1))
-            targets_T = np.take_along_axis(logits_TV[:-1], piece[1:, None], axis=-1)[:, 0]
-            losses += list((total_T - targets_T)[fresh:])
-            if start + 5 >= len(token):
-                break
-    assert rows[0]["nll"] == pytest.approx(np.sum(losses), rel=1e-5)
-    assert rows[0]["tokens"] == len(losses)
-
-
 def test_an_intervention_of_ones_own():
     mine = ja.custom("fade", fade, sources=(-1,))
     variants = ja.ablations(MODEL, [mine], scopes=["layer", "mlp"])

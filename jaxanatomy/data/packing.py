@@ -131,7 +131,6 @@ def pack(
         when `window` is too, or have tokens that are not in the vocabulary; an argument
         is out of range.
     """
-    require_positive(row_length=row_length, tokens_per_batch=tokens_per_batch)
     cut = cut_text(
         text,
         tokenizer,
@@ -142,7 +141,17 @@ def pack(
         token_budget=token_budget,
         add_bos=add_bos,
     )
-    windows = cut.windows
+    return PackedText(
+        pack_windows(cut.windows, row_length=row_length, tokens_per_batch=tokens_per_batch),
+        cut.left_out,
+    )
+
+
+def pack_windows(
+    windows: Sequence[Window], *, row_length: int | None = None, tokens_per_batch: int = 1024
+) -> tuple[TextBatch, ...]:
+    """Packs windows into batches; arguments, shapes and errors as `pack`."""
+    require_positive(row_length=row_length, tokens_per_batch=tokens_per_batch)
     lengths = [len(window.token) for window in windows]
     T = _row_length(row_length, lengths)
     rows = best_fit(lengths, T)
@@ -150,8 +159,7 @@ def pack(
     R = _ceil_div(len(rows), num_batches)
     groups = [rows[start : start + R] for start in range(0, len(rows), R)]
     P = max(sum(windows[w].num_targets for row in group for w in row) for group in groups)
-    batches = tuple(_batch(windows, group, R, T, P) for group in groups)
-    return PackedText(batches, cut.left_out)
+    return tuple(_batch(windows, group, R, T, P) for group in groups)
 
 
 def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
