@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import run_files
-from depth_growth_rows import (
+from report.depth_growth_rows import (
     ARMS,
     DIVERGED,
     LOST,
