@@ -80,8 +80,8 @@ def write_gguf(path, change=lambda arrays, fields: None, architecture="llama", b
     arrays, fields = _arrays(), _fields()
     change(arrays, fields)
     for key, (value, value_type) in fields.items():
-        item = gguf.GGUFValueType.STRING if isinstance(value, list) else None
-        writer.add_key_value(key, value, value_type, *([item] if item else []))
+        item = [gguf.GGUFValueType.get_type(value[0])] if isinstance(value, list) else []
+        writer.add_key_value(key, value, value_type, *item)
     for name, array in arrays.items():
         if name in blocks:
             kind, blank = blocks[name]
