@@ -68,11 +68,11 @@ def of_gguf(fields: Mapping[str, Any]) -> Companions:
 
     Args:
       fields: Metadata by key.
+
+    Raises:
+      InputError: One is no whole number.
     """
-    ids = {
-        name: fields.get(f"tokenizer.ggml.{name}_token_id")
-        for name in ("bos", "eos", "eot", "eom", "padding")
-    }
+    ids = {name: _token_id(fields, name) for name in ("bos", "eos", "eot", "eom", "padding")}
     ends = list(dict.fromkeys(ids[name] for name in ("eos", "eot", "eom") if ids[name] is not None))
     config = {
         "bos_token_id": ids["bos"],
@@ -114,6 +114,15 @@ def require_same_depth(folder: Path) -> None:
             f"{GENERATION} counts layers of the model as it was ({', '.join(counted)}); "
             "a model of another depth cannot keep it; remove these fields and load it again"
         )
+
+
+def _token_id(fields: Mapping[str, Any], name: str) -> int | None:
+    key = f"tokenizer.ggml.{name}_token_id"
+    token_id = fields.get(key)
+    whole = isinstance(token_id, int) and not isinstance(token_id, bool) and token_id >= 0
+    if token_id is not None and not whole:
+        raise InputError(f"{key} of the GGUF must be a whole number; got {token_id!r:.50}")
+    return token_id
 
 
 def _goes_along(name: str) -> bool:
