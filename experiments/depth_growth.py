@@ -136,14 +136,9 @@ def _train(
     plan: "DepthPlan", arm: str, trials: dict[int, "Trial"], folder: Path, results, progress
 ) -> list[dict[str, Any]]:
     """Trains the trials that are not trained yet, named as in `folder`; their final rows."""
-    from jaxanatomy.measures.tuning import FINAL
     from jaxanatomy.train.groups import group_folder, plan_groups
 
-    left = [
-        name
-        for name, trial in trials.items()
-        if not results.done(plan.hash(arm, trial, kind=FINAL))
-    ]
+    left = [name for name, trial in trials.items() if not _is_trained(plan, arm, trial, results)]
     progress.update(plan.steps(arm) * (len(trials) - len(left)))
     rows = []
     for group in plan_groups(folder, left, plan.config.train.together):
@@ -186,7 +181,10 @@ def _train_group(
         def advance(steps: int) -> None:
             progress.update(steps * len(trials))
 
-        params = training.train(folder, emit, log, advance)
+        def has_point(stage: int, step: int) -> bool:
+            return all(_has_point(plan, arm, trial, results, stage, step) for trial in trials)
+
+        params = training.train(folder, emit, log, advance, has_point)
     rows = _final_rows(plan, arm, trials, points[-1])
     if gives_results:
         found = _ask_and_save(plan, arm, setup, points[-1], params, results)
@@ -194,6 +192,33 @@ def _train_group(
     if writes:
         results.append(rows)
     return rows
+
+
+def _is_trained(plan: "DepthPlan", arm: str, trial: "Trial", results) -> bool:
+    """Whether the final row of a trial is there, and every point of its curve."""
+    from jaxanatomy.measures.tuning import FINAL
+    from jaxanatomy.train.points import point_places
+
+    hash = plan.hash(arm, trial, kind=FINAL)
+    final = next((row for row in results.rows if row["hash"] == hash), None)
+    if final is None:
+        return False
+    stages = [stage.steps for stage in plan.arms[arm]]
+    places = point_places(stages, plan.config.eval_every)
+    # Where all have diverged, the end may be at any step.
+    return any(
+        _has_point(plan, arm, trial, results, stage, final["step"]) for stage in range(len(stages))
+    ) and all(
+        _has_point(plan, arm, trial, results, stage, step)
+        for stage, step in places
+        if step < final["step"]
+    )
+
+
+def _has_point(plan: "DepthPlan", arm: str, trial: "Trial", results, stage: int, step: int) -> bool:
+    from jaxanatomy.measures.tuning import CURVE
+
+    return results.done(plan.hash(arm, trial, kind=CURVE, stage=stage, step=step))
 
 
 def _ask_and_save(plan: "DepthPlan", arm: str, setup, point, params, results) -> list[dict]:

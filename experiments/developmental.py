@@ -251,13 +251,23 @@ def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> N
                     "set lower learning_rates"
                 )
             replicas = [(rate, seed) for _, seed in replicas]
-        steps = sum(stage.steps for stage in plan.arms[arm])
-        last = {"kind": "final", "stage": plan.arms[arm][-1].name, "step": steps}
-        if all(results.done(plan.hash(arm, purpose, *each, **last)) for each in replicas):
-            progress.update(steps)
+        if all(_is_trained(plan, arm, purpose, each, results) for each in replicas):
+            progress.update(sum(stage.steps for stage in plan.arms[arm]))
             continue
         trained = _train(plan, arm, replicas, progress)
         results.append(_rows(plan, arm, purpose, replicas, trained))
+
+
+def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: "Run") -> bool:
+    """Whether the final row of a replica is there, and every point of its curve."""
+    from jaxanatomy.train.growing import point_places
+
+    places = point_places(plan.arms[arm], plan.config.eval_every)
+    kinds = ["curve"] * len(places) + ["final"]
+    return all(
+        results.done(plan.hash(arm, purpose, *replica, kind=kind, stage=stage, step=step))
+        for kind, (stage, step) in zip(kinds, [*places, places[-1]], strict=True)
+    )
 
 
 def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trained":

@@ -204,7 +204,7 @@ def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
     from jaxanatomy.train.recovery import RecoveryTrainer
 
     rows = _CurveRows(config, plan)
-    groups = [group for group in plan.groups if not rows.finished(group, results)]
+    groups = [group for group in plan.groups if not rows.complete(group, results)]
     others = [group for group in plan.others if not rows.started(group, results)]
     if not groups and not others:
         return
@@ -231,6 +231,7 @@ def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
                 *(trainer, group, config.sigma, plan.steps, folder),
                 emit=lambda points: results.append(rows.of(points)),
                 progress=progress.update,
+                has_points=lambda step, group=group: rows.complete(group, results, step),
             )
 
 
@@ -268,17 +269,20 @@ class _CurveRows:
         """Whether all replicas of a group have their first point."""
         return all(results.done(self._hash(replica, 0)) for replica in group)
 
-    def finished(self, group, results) -> bool:
-        """Whether all curves of a group have ended, by divergence or at the last step."""
+    def complete(self, group, results, last: int | None = None) -> bool:
+        """Whether a group has all its points up to step `last`, or where they diverged."""
         diverged = {
-            (row["layer"], row["seed"])
+            (row["layer"], row["seed"]): row["step"]
             for row in results.rows
-            if "step" in row and "reason" in row and "kind" not in row
+            if "kind" not in row and str(row.get("reason")).startswith("diverged")
         }
+
+        def steps(replica) -> list[int]:
+            end = diverged.get(tuple(self._labels(replica).values())[:2], self._plan.steps.total)
+            return self._plan.steps.evaluations(end if last is None else min(last, end))
+
         return all(
-            results.done(self._hash(replica, self._plan.steps.total))
-            or tuple(self._labels(replica).values())[:2] in diverged
-            for replica in group
+            results.done(self._hash(replica, step)) for replica in group for step in steps(replica)
         )
 
     def _labels(self, replica) -> dict[str, Any]:

@@ -56,6 +56,16 @@ class Checkpoints:
         self._manager.save(saved.step, args=items)
         self._manager.wait_until_finished()
 
+    @property
+    def latest(self) -> int | None:
+        """Step of the checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def clear(self) -> None:
+        """Removes the checkpoint."""
+        if self.latest is not None:
+            self._manager.delete(self.latest)
+
     def restore(self, like: Leaves) -> Saved | None:
         """The latest checkpoint, or None.
 
@@ -65,7 +75,7 @@ class Checkpoints:
         Raises:
           InputError: It is damaged, or of other replicas.
         """
-        step = self._manager.latest_step()
+        step = self.latest
         if step is None:
             return None
         like = _named(like)

@@ -45,6 +45,11 @@ class Steps:
         """Whether the model is evaluated after so many steps."""
         return step % self.eval_every == 0 or step == self.total
 
+    def evaluations(self, last: int | None = None) -> list[int]:
+        """All steps after which the model is evaluated, 0 included, up to `last`."""
+        last = self.total if last is None else last
+        return [step for step in range(min(last, self.total) + 1) if self.evaluated(step)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Point:
@@ -77,6 +82,7 @@ def train_curves(
     folder: Path,
     emit: Emit,
     progress: Callable[[int], None] = lambda steps: None,
+    has_points: Callable[[int], bool] = lambda step: True,
 ) -> None:
     """Trains one group of replicas to the end, from its checkpoint if there is one.
 
@@ -91,9 +97,13 @@ def train_curves(
       folder: For checkpoints; removed at the end.
       emit: Takes the points of all replicas at a step.
       progress: Told of the steps done.
+      has_points: Whether all points up to a step have been emitted and kept. Where those up
+        to the checkpoint are not, the group is trained anew.
     """
     group = trainer.start(replicas, sigma)
     with Checkpoints(folder) as checkpoints:
+        if checkpoints.latest is not None and not has_points(checkpoints.latest):
+            checkpoints.clear()
         done = _resume(trainer, group, checkpoints)
         progress(done)
         if done == 0:

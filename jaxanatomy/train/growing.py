@@ -153,6 +153,20 @@ def train_stages(
     )
 
 
+def point_places(plan: Sequence[Stage], eval_every: int) -> list[tuple[str, int]]:
+    """Stage and steps done of each evaluation, in order.
+
+    Both ends of each stage that has steps, and every `eval_every` steps from its start.
+    """
+    places, start = [], 0
+    for stage in plan:
+        end = start + stage.steps
+        if stage.steps:
+            places += [(stage.name, step) for step in (*range(start, end, eval_every), end)]
+        start = end
+    return places
+
+
 class _Growing:
     """Replicas on their way; every array has a leading axis M of replicas."""
 

@@ -1,6 +1,8 @@
 """What a run that trains from scratch tells of itself: its steps, and its evaluations."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -93,3 +95,16 @@ class Steps:
     step_flops: int
     step_seconds: float
     mfu: float | None
+
+
+def point_places(stage_steps: Sequence[int], eval_every: int) -> list[tuple[int, int]]:
+    """Stage and steps done of each evaluation, in order, where no seed diverges.
+
+    Both ends of each stage that has steps, and every `eval_every` steps between.
+    """
+    places, start = [], 0
+    for stage, end in enumerate(itertools.accumulate(stage_steps)):
+        between = range(start - start % eval_every + eval_every, end, eval_every)
+        places += [(stage, step) for step in (start, *between, end) if start < end]
+        start = end
+    return places

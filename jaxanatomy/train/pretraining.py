@@ -31,13 +31,14 @@ from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.train.loop import State, Trace, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.peak import peak_flops
-from jaxanatomy.train.points import DIVERGED, HeldOutRows, Point, Steps
+from jaxanatomy.train.points import DIVERGED, HeldOutRows, Point, Steps, point_places
 from jaxanatomy.train.scoring import row_sums
 from jaxanatomy.train.setup import HeldOut, Setup, Stream
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
 Emit = Callable[[Point], Any]
 StepLog = Callable[[Steps], Any]
+HasPoint = Callable[[int, int], bool]
 
 
 class Pretraining:
@@ -79,6 +80,7 @@ class Pretraining:
         emit: Emit,
         log: StepLog = lambda steps: None,
         progress: Callable[[int], Any] = lambda steps: None,
+        has_point: HasPoint = lambda stage, step: True,
     ) -> tree.Params:
         """Trains from the latest checkpoint, or from the start, to the end.
 
@@ -91,6 +93,8 @@ class Pretraining:
           emit: Takes each point.
           log: Takes the steps of each chunk.
           progress: Told of the steps done.
+          has_point: Whether a point has been emitted and kept. Where one before the latest
+            checkpoint is not, all is trained anew: it cannot be had from the checkpoint.
 
         Returns:
           The parameters at the end, layers stacked, with an axis M if there are several seeds.
@@ -100,6 +104,7 @@ class Pretraining:
             Snapshots(folder, self._options.keep) as snapshots,
             ThreadPoolExecutor(1) as pool,
         ):
+            self._drop_beyond_gap(snapshots, has_point)
             state = self._begin(snapshots)
             progress(self._step)
             if self._step == self._setup.steps:
@@ -107,6 +112,21 @@ class Pretraining:
             while self._step < self._setup.steps and bool(np.any(np.asarray(state.alive))):
                 state = self._stage(state, snapshots, pool, emit, log, progress)
             return state.params
+
+    def _drop_beyond_gap(self, snapshots: Snapshots, has_point: HasPoint) -> None:
+        """Removes the checkpoints if a point before the latest one is missing."""
+        latest = snapshots.latest
+        if latest is None:
+            return
+        stage_of_latest = bisect.bisect_left(self._ends, latest)
+        places = point_places(
+            [stage.steps for stage in self._setup.stages], self._options.eval_every
+        )
+        for stage, step in places:
+            emitted = step < latest or (step == latest and stage <= stage_of_latest)
+            if emitted and not has_point(stage, step):
+                snapshots.clear()
+                return
 
     def _begin(self, snapshots: Snapshots) -> State:
         """The state at the latest checkpoint, or before the first step."""

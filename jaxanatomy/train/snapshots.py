@@ -111,6 +111,12 @@ class Snapshots:
         if self.latest is not None:
             self._aside.steps.add(self.latest)
 
+    def clear(self) -> None:
+        """Removes all checkpoints."""
+        for step in self._manager.all_steps():
+            self._manager.delete(step)
+        self._aside.steps.clear()
+
     def save(self, snapshot: Snapshot) -> None:
         """Begins to write a checkpoint; its arrays may be donated as soon as this returns.
 
