@@ -5,6 +5,7 @@ An experiment's report is a function from a run's record to a `Report`; see
 """
 
 import dataclasses
+import hashlib
 import re
 
 from matplotlib.figure import Figure
@@ -97,7 +98,8 @@ class Section:
     @property
     def anchor(self) -> str:
         """The id of its heading."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        words = re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        return words if self.title.isascii() else f"{words}-{_digest(self.title)}".strip("-")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,18 @@ class Report:
 
 
 def file_name(*parts: str) -> str:
-    """A name for a picture from words that may hold anything."""
+    """A name for a picture from words that may hold anything; other words, another name.
+
+    Lower-case letters, digits, "_" and "-", because file systems differ in what else they
+    take and tell apart. Words that are not so written get a digest of what they were.
+    """
     words = "_".join(part for part in parts if part)
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", words).strip("-")[:80] or "figure"
+    plain = re.sub(r"[^a-z0-9_-]+", "-", words.lower()).strip("-_")[:70].strip("-_")
+    # A name that already looks like one with a digest gets its own.
+    if plain == words and not re.search(r"-[0-9a-f]{8}$", words):
+        return plain
+    return f"{plain}-{_digest(*parts)}".strip("-")
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:8]

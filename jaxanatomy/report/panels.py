@@ -43,7 +43,7 @@ def draw_texts(
             "rows of a sweep over ja.ablations(model) or of ja.read_run(DIR)"
         )
     with styled():
-        panels = _new_panels(texts, size) if ax is None else list(np.ravel(ax))
+        panels = _new_panels(texts, size) if ax is None else style.given(ax)
         if len(panels) != len(texts):
             names = ", ".join(cells.text for cells in texts)
             raise InputError(

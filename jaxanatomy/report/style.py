@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -42,6 +44,9 @@ RC = {
     "figure.facecolor": "white",
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
+    # Names of texts may hold anything: a dollar sign is a dollar sign.
+    "text.parse_math": False,
+    "text.usetex": False,
 }
 INK, MUTED, FAINT, PAGE = "#1B2026", "#5B6570", "#E3E7EB", "#FFFFFF"
 # What an SVG takes from the page that holds it; all other colours stand on light and dark.
@@ -81,6 +86,13 @@ _HEAT = (
 )
 
 
+class _PlainLog(LogFormatter):
+    """Labels the ticks that matplotlib would, with plain numbers."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        return f"{value:,.10g}" if super().__call__(value, position) else ""
+
+
 class Panel(Axes):
     """Axes that a notebook shows as the picture of their whole figure."""
 
@@ -93,6 +105,16 @@ class Panels(tuple):
 
     def _repr_png_(self) -> bytes:
         return to_png(self[0].figure)
+
+
+def given(ax: Any) -> Panels:
+    """Axes of the user's own to draw on; what is written there is not read as mathematics."""
+    panels = Panels(np.ravel(ax))
+    for panel in panels:
+        for text in panel.findobj(Text):
+            text.set_parse_math(False)
+            text.set_usetex(False)
+    return panels
 
 
 @contextlib.contextmanager
@@ -123,6 +145,14 @@ def to_png(figure: Figure, dpi: int = 160) -> bytes:
 def layers_width(num_layers: int, per_layer: float = 0.33) -> float:
     """Width in inches of a figure with layers along its x axis."""
     return min(max(1.6 + per_layer * num_layers, 5.5), 34.0)
+
+
+def log_axis(ax: Axes, which: str) -> None:
+    """A logarithmic "x" or "y" axis whose ticks are plain numbers, such as 0.1, 10 and 1,000."""
+    getattr(ax, f"set_{which}scale")("log")
+    axis = getattr(ax, f"{which}axis")
+    axis.set_major_formatter(_PlainLog())
+    axis.set_minor_formatter(_PlainLog())
 
 
 def layer_axis(ax: Axes, layers: Sequence[int], label: bool = True) -> None:

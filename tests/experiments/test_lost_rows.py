@@ -1,5 +1,6 @@
 """A row that was deleted, of any kind and in any experiment, comes back with the next start."""
 
+import operator
 import shutil
 import types
 
@@ -49,6 +50,7 @@ FLAGS = {
         *("--config.model.num_heads=2", "--config.model.num_kv_heads=1"),
         *("--config.model.ffn_width=32", "--config.model.context_length=96"),
         *("--config.train.chunk=3", "--config.train.checkpoint_every=4"),
+        *("--config.learning_rates=1e-3,3e-3", "--config.tuning_seeds=7"),
         "--config.arms=baseline,midas",
     ),
     "grow_checkpoint": (
@@ -99,6 +101,15 @@ def timeless(value):
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
+def close(one, other):
+    """Whether nested values are equal, numbers to 1e-5."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(close(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(close, one, other))
+    return one == (pytest.approx(other, rel=1e-5) if isinstance(other, float) else other)
+
+
 def one_of_each_kind(rows):
     """Numbers of lines: the middle one of those with the same fields; of a curve three."""
     kinds = {}
@@ -125,6 +136,8 @@ def test_each_kind_of_row_comes_back_once(name, start, tmp_path):
         again = start(name, workdir)
         what = {key: whole.rows[number].get(key) for key in ("kind", "variant", "step", "arm")}
         assert len(again.rows) == len(whole.rows), what
-        assert again.by_hash == whole.by_hash, what
-        assert again.summary == whole.summary, what
+        # Seeds that trained side by side are trained anew alone: the same up to rounding.
+        same = close if name == "depth_growth" else operator.eq
+        assert same(again.by_hash, whole.by_hash), what
+        assert same(again.summary, whole.summary), what
         shutil.rmtree(workdir)

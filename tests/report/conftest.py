@@ -5,6 +5,9 @@ import math
 
 import pytest
 import run_files
+from matplotlib.text import Text
+
+from jaxanatomy.report import style
 
 LAYERS = 5
 INTERVENTIONS = (
@@ -147,3 +150,19 @@ def make_run(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def no_text_is_read_as_mathematics(monkeypatch):
+    """In every figure that a test draws as a picture: names may hold dollar signs."""
+    to_png = style.to_png
+
+    def checked(figure, *arguments, **options):
+        picture = to_png(figure, *arguments, **options)
+        for text in figure.findobj(Text):
+            assert not (text.get_text() and text.get_parse_math()), text
+            assert "$\\math" not in text.get_text()
+        return picture
+
+    monkeypatch.setattr(style, "to_png", checked)
+    monkeypatch.setattr("jaxanatomy.report.page.to_png", checked, raising=False)

@@ -4,7 +4,6 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from jaxanatomy.errors import InputError
@@ -39,10 +38,10 @@ def attention_shift(rows: Iterable[Row], ax: Sequence[Axes] | None = None) -> st
             "pass the rows of a manipulation run that measured them"
         )
     with style.styled():
-        panels = ax
         if ax is None:
             panels = style.new_figure(5.4 * len(components), 6.6, 2, len(components))
-        panels = style.Panels(np.ravel(panels))
+        else:
+            panels = style.given(ax)
         if len(panels) != 2 * len(components):
             raise InputError(
                 f"two axes for each component were expected; got {len(panels)} for "

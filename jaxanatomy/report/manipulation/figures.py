@@ -171,7 +171,7 @@ def draw_trials(
             width = max(width for width, _ in sizes)
             panels = style.new_figure(width, sum(heights), len(texts), height_ratios=heights)
         else:
-            panels = list(np.ravel(ax))
+            panels = style.given(ax)
         if len(panels) != len(texts):
             raise InputError(
                 f"one axes for each text was expected; got {len(panels)} for {len(texts)} texts "

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -98,7 +97,7 @@ def manipulation_pairs(
     ]
     values += (paper or {}).values()
     with style.styled():
-        panels = _pair_panels(shown) if ax is None else style.Panels(np.ravel(ax))
+        panels = _pair_panels(shown) if ax is None else style.given(ax)
         if len(panels) != len(shown):
             raise InputError(
                 f"one axes for each strategy and text was expected; got {len(panels)} for "

@@ -45,7 +45,7 @@ def recovery_curves(rows: Sequence[Row], baseline_ppl: float, thresholds: Sequen
             for (own, seed), curve in found.items():
                 if own == layer:
                     _curve(ax, curve, CONTROL if seed is None else NOISED)
-            ax.set_yscale("log")
+            style.log_axis(ax, "y")
             ax.set_title(f"layer {layer}", fontsize=8.5)
             ax.minorticks_off()
         for ax in panels[len(layers) :]:
@@ -134,7 +134,7 @@ def damage_and_recovery(
         for layer, values in (paper or {}).items():
             mark = {"marker": "D", "markerfacecolor": "none", "color": style.PAPER}
             ax.plot(int(layer) - 0.35, values[0], linestyle="", markersize=4.5, **mark)
-        ax.set_yscale("log")
+        style.log_axis(ax, "y")
         ax.set_ylabel("perplexity")
         ax.grid(axis="y", color=style.FAINT, linewidth=0.6)
         style.layer_axis(ax, range(last + 1))
@@ -178,7 +178,7 @@ def against_importance(finals: Sequence[Row], degradation: Mapping[int, float], 
                 _labelled(panels[0], x, row["noised_ppl"], row["layer"])
             step = (row["steps_to_control"] or {}).get(threshold)
             _labelled(panels[1], x, 1.08 * longest if step is None else step, row["layer"])
-        panels[0].set_yscale("log")
+        style.log_axis(panels[0], "y")
         panels[0].set_ylabel("perplexity with noise")
         panels[1].set_ylabel(f"steps to {threshold}× of no noise (top: never)")
         panels[1].set_ylim(-0.06 * longest, 1.2 * longest)

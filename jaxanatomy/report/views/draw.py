@@ -37,7 +37,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
     pairs = range(len(getattr(view, "pairs", (None,))))
     shown = [(name, own, pair) for name, own in facets.items() for pair in pairs]
     with style.styled(), matplotlib.rc_context(_PLAIN):
-        panels = _new_panels(view, shown) if ax is None else list(_flat(ax))
+        panels = _new_panels(view, shown) if ax is None else style.given(ax)
         if len(panels) < len(shown) or (ax is not None and len(panels) != len(shown)):
             raise InputError(
                 f"one axes for each panel was expected; got {len(panels)} for {len(shown)} "
@@ -89,10 +89,6 @@ def to_svg(figure: Figure, name: str) -> str:
     for colour, variable in style.PAGE_COLOURS.items():
         text = re.sub(f"{colour}(?![0-9a-f])", f"var(--{variable}, {colour})", text, flags=re.I)
     return text.replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-
-
-def _flat(ax: Any) -> list[Axes]:
-    return [ax] if isinstance(ax, Axes) else [each for each in ax]
 
 
 def _new_panels(view: View, shown: Sequence[tuple]) -> style.Panels:
