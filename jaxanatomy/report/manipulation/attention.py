@@ -97,6 +97,7 @@ def _shift(ax: Axes, component: str, field: str, found: Mapping) -> None:
     ax.set_xticks(ax.get_xticks()[::2])
     ax.set_yscale("log", nonpositive="mask")
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_formatter(lambda value, _: "")
     ax.grid(axis="y", color=style.FAINT, linewidth=0.6)
     words = {"total_variation": "total variation", "argmax_changed": "share with another top token"}
     ax.set_ylabel(f"{words[field]} (log)")

@@ -310,6 +310,7 @@ def _compounded(trials: Trials, ax: Axes) -> None:
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
     ax.set_xticks([], minor=True)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g} %")
+    ax.yaxis.set_minor_formatter(lambda value, _: "")
     ax.grid(color=style.FAINT, linewidth=0.6)
     ax.set_xlabel("number of layers with noise (random orders, nested sets)")
     ax.set_ylabel("change of perplexity (%), log")
