@@ -72,7 +72,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.distributed = config_fields.distributed()
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
-    config.progress = False  # report progress even where stderr is no terminal
     return config
 
 

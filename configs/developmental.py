@@ -36,7 +36,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.weight_decay = 0.01
     config.eval_every = 32
     config.facts_seed = 0  # which sentences are held out
-    config.progress = False  # report progress even where stderr is no terminal
     if variant in ("main", "quick"):
         config.arms = MAIN
     if variant == "quick":

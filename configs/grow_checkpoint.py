@@ -36,5 +36,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.seed = 0  # of the draws
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
-    config.progress = False  # report progress even where stderr is no terminal
     return config

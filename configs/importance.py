@@ -34,7 +34,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
     config.distributed = config_fields.distributed()
-    config.progress = False  # report progress even where stderr is no terminal
 
     if variant == "quick":
         config.texts = ("sentences",)

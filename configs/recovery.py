@@ -59,8 +59,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.devices = 1  # replicas of a group are shared out
     config.train.backend = "shard_map"  # or "pmap"
 
-    config.progress = False  # report progress even where stderr is no terminal
-
     if variant in ("paper", "parity"):
         config.layers = (0, 1, 3, 5, 8, 10, 11, 14, 17, 23, 24, 27, 29)
     if variant == "paper":

@@ -31,5 +31,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.components = ()  # empty: all seven matrices
     config.null_samples = 1000  # draws of the Gaussian null and of random orders of the layers
     config.seed = 0  # of these draws
-    config.progress = False  # report progress even where stderr is no terminal
     return config

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
     *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
-    *("train.devices", "train.peak_flops", "distributed", "arms", "seeds", "progress"),
+    *("train.devices", "train.peak_flops", "distributed", "arms", "seeds"),
     *("train.together", "tensorboard"),
 )
 
@@ -60,7 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         hashes = [plan.hash(arm, trial) for arm in plan.arms for trial in trials]
         distributed.require_same("text, settings and code", hashes)
         total = len(trials) * sum(map(plan.steps, plan.arms))
-        with runs.Progress(total, "steps", force=config.progress) as progress:
+        with runs.Progress(total, "training") as progress:
             for arm in plan.arms:
                 _train_arm(plan, arm, results, progress)
         if process:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = ("progress", "arms")
+MAY_CHANGE_ON_RESUME = ("arms",)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -51,7 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         data_sha256=plan.facts.sha256,
     )
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
-        with runs.Progress(plan.total_steps(), "training", force=config.progress) as progress:
+        with runs.Progress(plan.total_steps(), "training") as progress:
             for arm in plan.arms:
                 _train_arm(plan, arm, results, progress)
         results.write_summary(summarise(results.rows))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = "model"
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "progress")
+MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -148,7 +148,6 @@ def _plan(config: ConfigDict) -> _Plan:
     llama.to_config(grown)  # refuses what a Hugging Face folder cannot express
     settings = StudySettings(
         options=SweepOptions(**config.sweep),
-        progress=config.progress,
     )
     variants, absent = growth_variants(
         source.config, config.operator, *size[1:], config.draws, config.seed

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, config_fields
 
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed", "progress")
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -92,7 +92,6 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         options=SweepOptions(**config.sweep),
         processes=processes,
         process=process,
-        progress=config.progress,
     )
     parts = [Part(texts[0], first), *(Part(text, others) for text in texts[1:])]
     return Study(source, parts, settings)

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, config_fields
 
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed", "progress")
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -103,7 +103,6 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         options=SweepOptions(**config.sweep),
         processes=processes,
         process=process,
-        progress=config.progress,
     )
     has_map = _has_map(config)
     variants = dict.fromkeys(config.texts, _map(config, source.config))
@@ -260,7 +259,7 @@ def _measure_attention(config: ConfigDict, study, results) -> None:
         return
     params, batches = study.load().params, study.batches(text)
     work = len(todo) * len(batches)
-    with runs.Progress(work, "attention", force=config.progress) as progress:
+    with runs.Progress(work, "attention") as progress:
         found = attention_shifts(study.config, params, batches, todo, progress.update)
         for setting, rows in zip(todo, found, strict=True):
             results.append(

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, config_fields
 
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "progress")
+MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -111,7 +111,6 @@ def _study(config: ConfigDict, source):
     settings = StudySettings(
         packing=config.packing.to_dict(),
         options=SweepOptions(**config.sweep),
-        progress=config.progress,
     )
     rows = functools.partial(rows_of_readings, make=loss_rows)
     parts = [Part(load_text(name), variants, rows=rows) for name in config.texts]
@@ -138,7 +137,7 @@ def _measure_weights(config: ConfigDict, source, results) -> None:
 
     cells = [(name, t) for name in READINGS for t in (None, *targets(source.config.num_layers))]
     components = _components(config, source.config)
-    with runs.Progress(len(components), "weights", force=config.progress) as progress:
+    with runs.Progress(len(components), "weights", unit="matrices") as progress:
         for component in components:
             if not all(results.done(row_hash(component, *cell)) for cell in cells):
                 rows = component_rows(

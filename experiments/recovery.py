@@ -27,7 +27,7 @@ from jaxanatomy import cli
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
     *("train.devices", "train.backend", "train.tokens_per_call", "train.clean_megabytes"),
-    *("checkpoint_every", "progress"),
+    "checkpoint_every",
 )
 SEED_STRIDE = 1000
 
@@ -159,7 +159,6 @@ def _plan(config: ConfigDict) -> _Plan:
     train = tokenise(source, train_text, window=window, tokens_per_batch=config.train_tokens)
     settings = StudySettings(
         options=SweepOptions(dtype=options.dtype, precision=options.precision),
-        progress=config.progress,
     )
     variants = cells.main_map(source.config) if config.importance else []
     groups, others = _replicas(config, layers)
@@ -224,7 +223,7 @@ def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
     for group in others:
         results.append(rows.of(noised_points(trainer, group, config.sigma)))
     total = len(groups) * plan.steps.total
-    with runs.Progress(total, "steps", force=config.progress) as progress:
+    with runs.Progress(total, "training") as progress:
         for group in groups:
             folder = results.path("checkpoints") / f"group_{plan.groups.index(group)}"
             train_curves(

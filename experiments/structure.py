@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from jaxanatomy.runs import Progress, Run
     from jaxanatomy.weights import Source
 
-# Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = ("progress",)
-
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
@@ -40,8 +37,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         weights_sha256=plan.source.read_sha256(),
         seed=plan.seed,
     )
-    with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
-        _measure(plan, results, config.progress)
+    with runs.Run.open(workdir, config.to_dict(), provenance) as results:
+        _measure(plan, results)
         results.write_summary(summarise(results.rows))
         report.conclude(results.folder)
 
@@ -130,7 +127,7 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(source, initial, components, keys, config.null_samples, config.seed)
 
 
-def _measure(plan: _Plan, results: "Run", progress: bool) -> None:
+def _measure(plan: _Plan, results: "Run") -> None:
     """Appends the rows of each component that is not there yet, with its arrays.
 
     A component's arrays are written before its rows, so that rows always have theirs.
@@ -149,7 +146,7 @@ def _measure(plan: _Plan, results: "Run", progress: bool) -> None:
     if not todo:
         return
     steps = len(todo) * (3 if plan.initial else 2)
-    with runs.Progress(steps, "structure", force=progress) as bar:
+    with runs.Progress(steps, "structure") as bar:
         moments = _read(plan.source, todo, bar)
         initial = _read(plan.initial, todo, bar) if plan.initial else {}
         for name in todo:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from jaxanatomy import config_files, host, interrupts, peers
+from jaxanatomy import config_files, host, interrupts, peers, progress
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.version import __version__
 
@@ -108,7 +108,7 @@ def _guarded(command: Callable[[], None], argv: Sequence[str]) -> int:
 def _status(command: Callable[[], None], interrupted: str, debug: bool) -> int:
     """Runs a command and turns what it raises into one line and an exit status."""
     try:
-        with _told_when_full():
+        with _told_when_full(), progress.logging_to_stderr():
             command()
         return 0
     except InputError as error:

@@ -97,7 +97,7 @@ class Run:
             be those that the folder's rows were measured with. Where it takes long to
             find out, a function that gives it: called when folder and config are good.
           ignore: Fields of the config that decide no result and may differ when the run
-            goes on, with dots: "progress", "sweep.backend".
+            goes on, with dots: "distributed", "sweep.backend".
           process_index: Which of the processes this is. Process 0 holds the lock and the
             config; the others write their rows beside its own.
           process_count: How many processes write to this folder.

@@ -60,14 +60,12 @@ class StudySettings:
       options: How to run the sweeps.
       processes: Number of processes that share the chunks.
       process: Which of them this is.
-      progress: Whether to report progress where stderr is no terminal, too.
     """
 
     packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: SweepOptions = dataclasses.field(default_factory=SweepOptions)
     processes: int = 1
     process: int = 0
-    progress: bool = False
 
 
 class Study:
@@ -198,7 +196,8 @@ class Study:
                 continue
             work = sum(sweep.applications(chunk) for chunk in chunks)
             name = self._parts[part].text.name
-            with runs.Progress(work, name, force=self._settings.progress) as progress:
+            total = sum(len(self._reported(part, chunk)) for chunk in chunks)
+            with runs.Progress(total, name, unit="variants", work=work) as progress:
                 for chunk in chunks:
                     readings = sweep.run(chunk, progress.update)
                     run.append(self._rows(part, chunk, readings))

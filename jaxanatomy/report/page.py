@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxanatomy.experiment import experiment_of
+from jaxanatomy.progress import announced
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, views
 from jaxanatomy.report.claims.report import claims_report
@@ -54,9 +55,12 @@ def write_report(workdir: str | os.PathLike) -> Path:
     Raises:
       InputError: There is no run in the folder, or one of its files is corrupt.
     """
-    record = read_run(workdir)
-    if record.experiment in PORTED:
-        return _write_page(record)
+    with announced("drawing the report"):
+        record = read_run(workdir)
+        return _write_page(record) if record.experiment in PORTED else _write_old_page(record)
+
+
+def _write_old_page(record: RunRecord) -> Path:
     report = build(record)
     pictures = {
         part.name: to_png(part.figure)

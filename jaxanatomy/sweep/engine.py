@@ -19,6 +19,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.progress import announced
 from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import PREPARE, Compiler, Sizes, cast, text_inputs
 from jaxanatomy.sweep.devices import Lanes, choose_devices
@@ -133,7 +134,8 @@ class Sweep:
         """Compiles every program that the schedules call, in threads."""
         calls = [call for schedule in self.schedules for call in schedule.calls]
         keys = dict.fromkeys((call.kind, call.variety, call.width) for call in calls)
-        self._programs = self._compiler.compile(keys)
+        with announced(f"compiling {len(keys)} programs of the sweep"):
+            self._programs = self._compiler.compile(keys)
 
     def place(self, params: tree.Params) -> None:
         """Puts weights on the devices: matrices in the compute dtype, norms in float32.

@@ -20,6 +20,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthArmSettings, DepthStage, depth_arm
 from jaxanatomy.measures.depth_growth import TUNED_BY
 from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
+from jaxanatomy.progress import announced
 from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.mesh import Placement, choose_devices
 from jaxanatomy.train.metrics import require_tensorboard
@@ -138,7 +139,8 @@ class DepthPlan:
     @functools.cached_property
     def data(self) -> dict[str, Any]:
         """What the batches of all steps depend on; reads and encodes the text."""
-        return self.pipeline(0, self.config.steps).settings(self.config.steps)
+        with announced("reading and encoding the text"):
+            return self.pipeline(0, self.config.steps).settings(self.config.steps)
 
     def hash(self, arm: str, trial: Trial, **more: Any) -> str:
         """The hash of a row."""

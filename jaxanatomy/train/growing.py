@@ -20,6 +20,7 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.phases import Stage
+from jaxanatomy.progress import announced
 from jaxanatomy.train.loop import adamw, evaluate, run_steps, start
 from jaxanatomy.train.loss import (
     Batch,
@@ -216,7 +217,8 @@ class _Growing:
             batches, rates = self._chunk(eval_every)
             return run_steps(loss, optimiser, state, frozen, batches, rates, count, replicas=True)
 
-        state, _ = run(state, 0)  # compiles
+        with announced(f"compiling {stage.name}"):
+            state, _ = run(state, 0)
         self._evaluate(stage, loss, state.params, frozen, [])
         end = self.step + stage.steps
         while self.step < end:

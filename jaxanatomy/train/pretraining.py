@@ -28,6 +28,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.progress import announced
 from jaxanatomy.train.loop import State, Trace, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.peak import peak_flops
@@ -193,7 +194,8 @@ class Pretraining:
         stage, end = self._setup.stages[self._stage_at], self._ends[self._stage_at]
         loss = self._setup.loss(stage.config)
         reading = pool.submit(self._read, self._next_count(end))
-        state, _ = self._run(loss, state, *self._empty_chunk(), 0)  # compiles
+        with announced(f"compiling {stage.config.num_layers} layers"):
+            state, _ = self._run(loss, state, *self._empty_chunk(), 0)
         if self._step == end - stage.steps:
             self._emit(loss, state, emit)
         while self._step < end:

