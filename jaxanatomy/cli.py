@@ -229,8 +229,25 @@ def _load_config(name: str, argument: str | None) -> Any:
         path = path if path.exists() else Path(text)
     config = config_files.load(path, variant)
     if shipped.exists():
-        config_files.require_same_fields(config, config_files.load(shipped))
+        _require_config_of(name, config, path)
     return config
+
+
+def _require_config_of(name: str, config: Any, path: Path) -> None:
+    """Refuses a config that has not the fields of an experiment's own."""
+    folder = config_files.folder("configs")
+    try:
+        config_files.require_same_fields(config, config_files.load(folder / f"{name}.py"))
+    except InputError as error:
+        given = config_files.fields(config).keys()
+        for other in experiments():
+            shipped = folder / f"{other}.py"
+            if shipped.exists() and config_files.fields(config_files.load(shipped)).keys() == given:
+                raise InputError(
+                    f"{path} is a config of {other}, not of {name}; run {other} with it, or give "
+                    f"--config=configs/{name}.py"
+                ) from error
+        raise
 
 
 def _import_experiment(name: str) -> ModuleType:

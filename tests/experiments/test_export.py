@@ -183,6 +183,16 @@ def test_the_module_runs_by_itself(tiny, tmp_path):
     assert jaxanatomy.load(f"file:{tmp_path / 'run' / 'model'}").config.num_layers == 2
 
 
+@pytest.mark.parametrize("other", ["importance", "grow_checkpoint", "growth_tiny"])
+def test_a_config_of_another_experiment_is_known_as_such(other, tiny, command, tmp_path):
+    done = command(*flags(tiny, tmp_path / "run"), f"--config=configs/{other}.py")
+    owner = "depth_growth" if other == "growth_tiny" else other
+    assert done.status == 2
+    assert f"{other}.py is a config of {owner}, not of export; run {owner} with it" in done.err
+    assert "--config=configs/export.py" in done.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
