@@ -145,13 +145,19 @@ def fetch_hf(model_id: ModelId, download: Callable[[str, str | None], str] = hub
         fails and no copy is in the cache.
     """
     try:
-        return Path(download(model_id.name, model_id.version))
+        folder = Path(download(model_id.name, model_id.version))
     except Exception as error:  # the hub and its HTTP client have no common base class
         lines = str(error).strip().splitlines() or [""]
         raise InputError(
             f"the hub cannot give {model_id.text}: {type(error).__name__}: {lines[0][:200]}; "
             f"check name, revision and access; {_OFFLINE}"
         ) from error
+    if ".." in folder.parts:  # a reference in the cache is a name, which may lead anywhere
+        raise InputError(
+            f"the copy of {model_id.text} in the hub's cache must lie inside it; its reference "
+            f"leads to {folder}; delete the repository's folder in that cache and fetch it again"
+        )
+    return folder
 
 
 def has_hf(model_id: ModelId) -> bool:

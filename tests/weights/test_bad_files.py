@@ -275,6 +275,16 @@ def test_a_path_that_cannot_be_looked_up_is_refused(name):
         loading.fetch(f"file:{name}")
 
 
+def test_a_reference_that_leaves_the_hubs_cache_is_not_followed(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    reference = tmp_path / "hub" / "models--o--n" / "refs" / "main"
+    reference.parent.mkdir(parents=True)
+    (tmp_path / "hub" / "models--o--n" / "snapshots").mkdir()
+    reference.write_text(f"../../../{folder.name}")
+    refused("hf:o/n", "must lie inside it", "delete the repository's folder")
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"../../../elsewhere", b"", b"\0"])
 def test_a_damaged_reference_of_the_hubs_cache_is_not_a_model(content, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
