@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures import ratio
 
 MIN_DOCUMENTS = 5
 BLOCK_TOKENS = 64
-
-# Draws behind the quantile of a simultaneous interval, and the key they come from.
-_DRAWS, _KEY = 4000, 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +102,13 @@ def sampling_units(document_P: np.ndarray) -> np.ndarray:
 
 
 def ratio_intervals(sums_VU: np.ndarray, tokens_U: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Means over tokens with Student's intervals over units, one variant at a time.
+    """Means over tokens with their intervals over units, one variant at a time.
 
-    Units differ in length, so the mean over tokens is a ratio of two sums. It is linearised:
-    the residuals are d - m t, with d the sums of the units, t their tokens and
-    m = sum(d) / sum(t); its variance is U / (U - 1) sum((d - m t)^2) / sum(t)^2, and the
-    quantile that of U - 1 degrees of freedom.
+    Student's interval of the linearised ratio, widened for skewness (`ratio.ends`). Chosen
+    by simulation (`tools/bench_intervals.py`): on documents drawn from 28 layers' real losses
+    it covers 95 % with 5, 10 and 40 of them, Student's alone 94 % (and misses on the side
+    where a change looks better than it is 4 % with ten), a percentile bootstrap 82, 89 and 94 %.
+    Of losses as skewed as a lognormal of sigma 0.8 it still holds only 92 % with ten documents.
 
     Args:
       sums_VU: What is averaged, summed over the tokens of each unit; of a paired comparison
@@ -123,10 +122,12 @@ def ratio_intervals(sums_VU: np.ndarray, tokens_U: np.ndarray, level: float = 0.
     """
     from scipy.stats import t
 
-    mean_V, error_V, _ = _linearised(sums_VU, tokens_U)
+    mean_V, error_V, residual_VU = ratio.linearise(sums_VU, tokens_U)
     units = len(tokens_U)
-    half_V = error_V * (t.ppf((1 + level) / 2, units - 1) if units > 1 else math.nan)
-    return np.stack([mean_V, mean_V - half_V, mean_V + half_V], axis=1)
+    quantile = t.ppf((1 + level) / 2, units - 1) if units > 1 else math.nan
+    skewness_V = ratio.skewness(residual_VU)
+    ends_V2 = ratio.ends(mean_V, error_V, skewness_V, skewness_V, units, quantile)
+    return np.concatenate([mean_V[:, None], ends_V2], axis=1)
 
 
 def simultaneous_intervals(
@@ -134,9 +135,8 @@ def simultaneous_intervals(
 ) -> np.ndarray:
     """Intervals that hold for all variants at once: a band for a map that is looked at whole.
 
-    As `ratio_intervals`, with the quantile of the largest |t| over the variants, t
-    multivariate with the correlation of the linearised residuals and U - 1 degrees of
-    freedom, drawn from a fixed key (max-T; Westfall and Young 1993).
+    As `ratio_intervals`, with the quantile of the largest |t| over the variants
+    (`ratio.largest_t`) and a skewness that they share (`ratio.band`).
 
     Args:
       sums_VU: As in `ratio_intervals`; the variants that are looked at together.
@@ -146,9 +146,8 @@ def simultaneous_intervals(
     Returns:
       (value, low, high) of each variant, float64 [V, 3], NaN as in `ratio_intervals`.
     """
-    mean_V, error_V, residual_VU = _linearised(sums_VU, tokens_U)
-    half_V = error_V * _largest_t(residual_VU, level)
-    return np.stack([mean_V, mean_V - half_V, mean_V + half_V], axis=1)
+    _, _, residual_VU = ratio.linearise(sums_VU, tokens_U)
+    return ratio.band(sums_VU, tokens_U, ratio.largest_t(residual_VU, level))
 
 
 def paired_difference(
@@ -228,7 +227,7 @@ def draws_interval(
     from scipy.stats import t
 
     sums_SU = np.asarray(sums_SU, np.float64)
-    (mean,), (error,), _ = _linearised(sums_SU.mean(axis=0)[None], tokens_U)
+    (mean,), (error,), _ = ratio.linearise(sums_SU.mean(axis=0)[None], tokens_U)
     draws, units = sums_SU.shape
     means_S = sums_SU.sum(axis=1) / np.sum(tokens_U)
     found = [spread] if spread else []
@@ -273,21 +272,23 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     return float(_rank_correlation(x[None], y[None])[0])
 
 
-def spearman_interval(
-    x: np.ndarray, y: np.ndarray, level: float = 0.95, *, samples: int = 2000, seed: int = 0
-) -> Estimate:
-    """Spearman's correlation with the percentile interval over resampled pairs."""
+def spearman_interval(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> Estimate:
+    """Spearman's correlation with the interval of Bonett and Wright (2000, Psychometrika 65).
+
+    Symmetric in Fisher's z, with variance (1 + r^2 / 2) / (n - 3): covers 94 to 97 % with 11 and
+    28 pairs, whether they are related or not. No interval for fewer than four. An order that
+    agrees in full counts as one swap of neighbours short of it: few pairs agree by luck.
+    """
     x, y = _paired(x, y)
-    value = spearman(x, y)
-    rows = np.random.default_rng(seed).integers(len(x), size=(samples, len(x)))
-    correlation = _rank_correlation(x[rows], y[rows])
-    # A resample of one value repeated has no correlation.
-    correlation = correlation[np.isfinite(correlation)]
-    if not len(correlation):
+    value, pairs = spearman(x, y), len(x)
+    if pairs < 4 or math.isnan(value):
         return Estimate(value)
-    tail = 50 * (1 - level)
-    low, high = np.percentile(correlation, [tail, 100 - tail])
-    return Estimate(value, float(low), float(high))
+    most = 1 - 12 / (pairs * (pairs**2 - 1))
+    r = min(max(value, -most), most)
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    half = z * math.sqrt((1 + r * r / 2) / (pairs - 3))
+    low, high = (math.tanh(math.atanh(r) + side * half) for side in (-1, 1))
+    return Estimate(value, min(low, value), max(high, value))
 
 
 def z_score(value: float, null_sample: np.ndarray) -> float:
@@ -303,35 +304,6 @@ def z_score(value: float, null_sample: np.ndarray) -> float:
         raise InputError(f"a z-score needs at least two null values; got {null_sample.size}")
     spread = null_sample.std(ddof=1)
     return float((value - null_sample.mean()) / spread) if spread > 0 else float("nan")
-
-
-def _linearised(
-    sums_VU: np.ndarray, tokens_U: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over tokens [V], their standard errors [V], and the residuals d - m t [V, U]."""
-    sums_VU, tokens_U = np.asarray(sums_VU, np.float64), np.asarray(tokens_U, np.float64)
-    units, total = len(tokens_U), tokens_U.sum()
-    sums_VU = np.where(np.isfinite(sums_VU).all(axis=1, keepdims=True), sums_VU, np.nan)
-    mean_V = sums_VU.sum(axis=1) / total
-    residual_VU = sums_VU - mean_V[:, None] * tokens_U
-    if units < 2:
-        return mean_V, np.full(len(mean_V), np.nan), residual_VU
-    variance_V = (residual_VU**2).sum(axis=1) * units / (units - 1)
-    return mean_V, np.sqrt(variance_V) / total, residual_VU
-
-
-def _largest_t(residual_VU: np.ndarray, level: float) -> float:
-    """The quantile of max |t| over variants, from the correlation of their residuals."""
-    norm_V = np.sqrt((residual_VU**2).sum(axis=1))
-    units, known_V = residual_VU.shape[1], norm_V > 0
-    if units < 2 or not known_V.any():
-        return math.nan if units < 2 else 0.0
-    generator = np.random.default_rng(_KEY)
-    normal_SU = generator.normal(size=(_DRAWS, units))
-    chi_S = np.sqrt(generator.chisquare(units - 1, size=_DRAWS) / (units - 1))
-    direction_VU = residual_VU[known_V] / norm_V[known_V, None]
-    largest_S = np.abs(normal_SU @ direction_VU.T).max(axis=1) / chi_S
-    return float(np.quantile(largest_S, level))
 
 
 def _paired(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

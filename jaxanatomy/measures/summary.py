@@ -11,6 +11,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.measures.draws import median_draw, spread_over_draws
 from jaxanatomy.measures.importance import CATEGORIES
 from jaxanatomy.measures.losses import Row, finite, mean_nll
+from jaxanatomy.measures.many_looks import look_at_map, looks_summary
 from jaxanatomy.measures.statistics import spearman, spearman_interval
 
 MAIN = "neighbour_mean"
@@ -28,8 +29,10 @@ def summarise(rows: Iterable[Row], reference: Sequence[float] | None = None) -> 
 
     Returns:
       A dict ready for JSON: `text`, `baseline_ppl`, `variants`, `categories`,
-      `most_important`, `least_important` and `anti_layers` of the main map, `boundary`,
-      `rank_correlation` with the reference, `first_token` and `controls`. Parts whose
+      `most_important`, `least_important` and `anti_layers` of the main map, `map` (what it
+      says looked at whole, `many_looks.looks_summary`; anti-layers are claimed from its band
+      alone), `boundary`, `rank_correlation` with the reference,
+      `first_token` and `controls`. Parts whose
       rows are missing are empty or None.
 
     Raises:
@@ -45,7 +48,8 @@ def summarise(rows: Iterable[Row], reference: Sequence[float] | None = None) -> 
         )
     baseline = baselines[0]
     main = [row for row in _cells(rows, MAIN) if not row["boundary"]]
-    by_loss = sorted(main, key=lambda row: mean_nll(row), reverse=True)
+    looks = look_at_map(main, baseline)
+    by_loss = sorted(main, key=mean_nll, reverse=True)
     return {
         "text": texts[0],
         "baseline_ppl": baseline["ppl"],
@@ -53,7 +57,8 @@ def summarise(rows: Iterable[Row], reference: Sequence[float] | None = None) -> 
         "categories": _count_categories(main),
         "most_important": [_layer_and_degradation(row) for row in by_loss[:5]],
         "least_important": [_layer_and_degradation(row) for row in by_loss[:-6:-1]],
-        "anti_layers": [row["layer"] for row in main if row["anti_layer"]],
+        "anti_layers": list(looks.anti_layers) if looks else [],
+        "map": looks and looks_summary(looks),
         "boundary": [_layer_and_degradation(row) for row in _cells(rows, MAIN) if row["boundary"]],
         "rank_correlation": _agreement(main, reference),
         "first_token": {name: first_token_shares(rows, baseline, name) for name in (MAIN, "zero")},

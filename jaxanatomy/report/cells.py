@@ -5,12 +5,14 @@ positions. The figures, the page and the terminal table all read rows through `C
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.importance import categorise
+from jaxanatomy.measures.many_looks import MapLooks, look_at_map
 
 Row = Mapping[str, Any]
 
@@ -64,6 +66,13 @@ class Cells:
         """The intervention that the map is about: the neighbour mean where it was measured."""
         others = self.interventions or tuple(key[0] for key in self.cells)
         return NEIGHBOUR_MEAN if self.has(NEIGHBOUR_MEAN) or not others else others[0]
+
+    @functools.cached_property
+    def looks(self) -> MapLooks | None:
+        """What the main map says looked at whole, its boundary layers left out."""
+        rows = [row for layer in self.layers if (row := self.row(self.main, layer))]
+        inner = [row for row in rows if not row.get("boundary")]
+        return look_at_map(inner, self.baseline) if self.baseline else None
 
     def scopes(self, intervention: str) -> tuple[str, ...]:
         """Scopes of an intervention at all positions, without single heads."""
@@ -169,7 +178,7 @@ def category(row: Row) -> str:
 
 
 def is_certain(row: Row) -> bool:
-    """Whether the whole 95 % interval lies in the row's category."""
+    """Whether the whole 95 % interval (pointwise) lies in the row's category."""
     ends = interval(row)
     return ends is not None and all(categorise(end) == category(row) for end in ends)
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from jaxanatomy.errors import InputError
@@ -49,13 +50,25 @@ def test_units_are_blocks_of_64_tokens_inside_documents_if_there_are_fewer():
     np.testing.assert_array_equal(unit_P, np.repeat([0, 1, 2, 3], [64, 64, 2, 64]))
 
 
-def loop_interval(sums_U, tokens_U, quantile):
-    """Mean over tokens -+ quantile standard errors of the linearised ratio, by hand."""
+def loop_interval(sums_U, tokens_U, quantile, skewness=None):
+    """Mean over tokens with its interval, by hand; Hall's g inverted by a search for its root."""
     units, total = len(tokens_U), sum(tokens_U)
     mean = sum(sums_U) / total
-    squares = sum((d - mean * n) ** 2 for d, n in zip(sums_U, tokens_U, strict=True))
-    half = quantile * math.sqrt(units / (units - 1) * squares) / total
-    return mean, mean - half, mean + half
+    residuals = [d - mean * n for d, n in zip(sums_U, tokens_U, strict=True)]
+    squares = sum(value**2 for value in residuals)
+    error = math.sqrt(units / (units - 1) * squares) / total
+    if skewness is None:
+        skewness = sum(value**3 for value in residuals) / units / (squares / units) ** 1.5
+    a = skewness / math.sqrt(units)
+
+    def hall(t):
+        return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+
+    low, high = (
+        scipy.optimize.brentq(lambda t, q=q: hall(t) - q, -1e3, 1e3, xtol=1e-13)
+        for q in (quantile, -quantile)
+    )
+    return mean, mean - error * max(quantile, low), mean - error * min(-quantile, high)
 
 
 # Upper 2.5 % of Student's t with 5 and 3 degrees of freedom, from a printed table.
@@ -69,12 +82,12 @@ def test_ratio_intervals_are_the_loop_over_units():
     np.testing.assert_allclose(ratio_intervals(sums_VU, tokens_U), expected, rtol=1e-12)
 
 
-def test_units_of_one_length_give_students_interval_of_their_means():
-    sums_VU = np.random.default_rng(1).gamma(2.0, size=(1, 40))
-    means_U = sums_VU[0] / 10
-    half = scipy.stats.sem(means_U) * scipy.stats.t.ppf(0.95, 39)
-    (found,) = ratio_intervals(sums_VU, np.full(40, 10), level=0.9)
-    np.testing.assert_allclose(found[1:], means_U.mean() + np.array([-half, half]), rtol=1e-12)
+def test_units_of_one_length_and_no_skewness_give_students_interval_of_their_means():
+    sums_U = np.random.default_rng(1).normal(size=20)
+    sums_U = np.concatenate([sums_U, -sums_U]) + 3.0
+    half = scipy.stats.sem(sums_U / 10) * scipy.stats.t.ppf(0.95, 39)
+    ((_, low, high),) = ratio_intervals(sums_U[None], np.full(40, 10), level=0.9)
+    assert (low, high) == pytest.approx((0.3 - half, 0.3 + half), rel=1e-6)
 
 
 @pytest.mark.parametrize("intervals", [ratio_intervals, simultaneous_intervals])
@@ -103,8 +116,8 @@ def test_one_variant_alone_has_its_pointwise_interval():
     sums_VU, tokens_U = np.random.default_rng(3).normal(size=(1, 10)), np.full(10, 7)
     ((_, low, high),) = simultaneous_intervals(sums_VU, tokens_U)
     ((_, expected_low, expected_high),) = ratio_intervals(sums_VU, tokens_U)
-    # The quantile is drawn: its Monte Carlo error is about 1 %.
-    assert high - low == pytest.approx(expected_high - expected_low, rel=0.03)
+    # The quantile is drawn: its Monte Carlo error is 2 %.
+    assert high - low == pytest.approx(expected_high - expected_low, rel=0.06)
 
 
 def test_copies_of_one_variant_need_no_wider_band_and_others_do():
@@ -114,7 +127,7 @@ def test_copies_of_one_variant_need_no_wider_band_and_others_do():
     alone = width(simultaneous_intervals(one_VU, tokens_U))
     copies = width(simultaneous_intervals(np.repeat(one_VU, 20, axis=0), tokens_U))
     others_VU = np.concatenate([one_VU, generator.normal(size=(19, 10))])
-    assert copies == pytest.approx(alone, rel=1e-12)
+    assert copies == pytest.approx(alone, rel=0.06)  # other draws
     assert width(simultaneous_intervals(others_VU, tokens_U)) > 1.3 * alone
 
 
@@ -133,19 +146,23 @@ def test_spearman_of_ranks_of_infinite_and_constant_values():
     assert math.isnan(spearman([1.0, math.nan, 1.0], [1.0, 2.0, 3.0]))
 
 
-def test_spearman_interval_is_the_loop_over_resampled_pairs():
-    generator = np.random.default_rng(3)
-    x = generator.normal(size=15)
-    y = x + generator.normal(size=15)
-    rows = np.random.default_rng(7).integers(15, size=(200, 15))
-    draws = [scipy.stats.spearmanr(x[row], y[row]).statistic for row in rows]
-    found = spearman_interval(x, y, samples=200, seed=7)
-    np.testing.assert_allclose(found.ends, np.percentile(draws, [2.5, 97.5]), atol=1e-12)
+def test_spearman_interval_is_symmetric_in_fishers_z():
+    x, y = np.arange(12.0), np.array([0, 3, 1, 2, 4, 7, 5, 6, 11, 8, 10, 9.0])
+    found = spearman_interval(x, y, level=0.9)
     assert found.value == spearman(x, y)
+    z, half = np.arctanh(found.value), 1.6448536269514722 * math.sqrt((1 + found.value**2 / 2) / 9)
+    assert found.ends == pytest.approx([np.tanh(z - half), np.tanh(z + half)], rel=1e-9)
+
+
+def test_few_pairs_that_agree_prove_little():
+    found = spearman_interval(np.arange(5.0), np.arange(5.0))
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low < 0.4
+    assert spearman_interval(np.arange(3.0), np.arange(3.0)).ends is None
 
 
 def test_spearman_interval_of_constant_values_is_unknown():
-    assert spearman_interval([1.0, 1.0], [1.0, 2.0], samples=10).ends is None
+    assert spearman_interval([1.0] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]).ends is None
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 40), (1, 1), (8, 40), (100, 100), (37, 100)])

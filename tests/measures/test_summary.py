@@ -70,9 +70,32 @@ def test_parts_that_were_not_run_are_empty():
     assert summary["first_token"] == {"neighbour_mean": [], "zero": []}
 
 
-def test_anti_layers_are_listed():
-    rows = [BASELINE, *MAP[:2], row("neighbour_mean", 3, 20.0, anti_layer=True)]
-    assert summarise(rows)["anti_layers"] == [3]
+def test_anti_layers_are_those_of_the_band():
+    """Layer 3 is better in every document, layer 4 by its own interval alone."""
+    units = {"unit_tokens": [10] * 6, "anti_layer": True}
+    base = [30.0, 31.0, 33.0, 29.0, 30.0, 32.0]
+    changes = {
+        1: [9.0, 7.0, 8.0, 6.0, 9.0, 8.0],
+        2: [1.0, -1.0, 0.5, -0.5, 0.0, 1.0],
+        3: [-5.0, -5.1, -4.9, -5.0, -5.1, -4.9],
+        4: [-1.0, -0.1, -0.3, -0.4, -0.9, -1.2],
+    }
+    rows = [
+        row("neighbour_mean", layer, 20.0)
+        | units
+        | {"unit_nll": [b + c for b, c in zip(base, change, strict=True)]}
+        for layer, change in changes.items()
+    ]
+    summary = summarise([BASELINE | units | {"unit_nll": base}, *rows])
+    assert summary["anti_layers"] == [3]
+    found = summary["map"]
+    assert (found["may_be_most_important"], found["may_be_least_important"]) == ([1], [3])
+    assert found["documents"] == 6
+    ends = {each["layer"]: each["ci95"] for each in found["band"]}
+    assert ends[4][1] > 0 > ends[3][1]
+    least = found["smallest_effect"]
+    assert 0 < least["nats"] < least["nats_any_layer"]
+    assert least["percent"] == pytest.approx(100 * math.expm1(least["nats"]))
 
 
 def test_first_token_shares_split_the_rise_of_the_nll():

@@ -36,6 +36,7 @@ def make_row(intervention, scope, positions, layer, degradation, text="sentences
     at = "" if positions == "all" else f"@{positions}"
     name = f"{intervention}/{scope}{at}/{layer}"
     ppl = None if degradation is None else BASELINE_PPL * (1 + degradation / 100)
+    spread = 1.0 if intervention == "none" else 1.05  # between the two documents
     row = {
         "hash": hashlib.sha256(f"{name} {text}".encode()).hexdigest()[:16],
         "variant": name,
@@ -45,7 +46,9 @@ def make_row(intervention, scope, positions, layer, degradation, text="sentences
         "layer": layer,
         "nll": None if ppl is None else 50 * math.log(ppl),
         "tokens": 50,
-        "unit_nll": [None if ppl is None else 25 * math.log(ppl) + side for side in (-1, 1)],
+        "unit_nll": [
+            None if ppl is None else 25 * math.log(ppl) + side for side in (-spread, spread)
+        ],
         "unit_tokens": [25, 25],
         "ppl": ppl,
         "degradation_percent": degradation,
@@ -125,6 +128,17 @@ def change():
         return rows
 
     return change
+
+
+@pytest.fixture
+def improve(change):
+    """`improve(rows)` makes layer 1 better in both documents alike: an anti-layer for sure."""
+
+    def improve(rows):
+        units = [25 * math.log(BASELINE_PPL) + side for side in (-1.5, 0.5)]
+        return change(rows, "neighbour_mean/layer/1", ci95=[-3.0, -1.0], unit_nll=units)
+
+    return improve
 
 
 @pytest.fixture

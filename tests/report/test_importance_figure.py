@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import plot, style
+from jaxanatomy.report.cells import by_text
 
 MAP = "neighbour_mean/layer/"
 
@@ -39,9 +40,17 @@ def test_bars_are_the_degradations_and_their_categories(rows):
 
 def test_intervals_are_the_rows_own(rows):
     axes = plot.importance(rows)
-    (intervals,) = axes.collections
+    intervals, band = axes.collections
     drawn = {int(x): [low, high] for (x, low), (_, high) in intervals.get_segments()}
     assert drawn == {row["layer"]: row["ci95"] for row in main_rows(rows)}
+    drawn = {int(x): [low, high] for (x, low), (_, high) in band.get_segments()}
+    (cells,) = by_text(rows)
+    expected = {
+        layer: found.degradation_percent().ends for layer, found in cells.looks.band.items()
+    }
+    assert set(expected) == {1, 2, 3}  # boundary layers are not looked at
+    assert drawn == {layer: ends for layer, ends in expected.items() if ends}
+    assert band.get_linewidth()[0] < intervals.get_linewidth()[0]
 
 
 def test_second_reading_and_paper_are_markers(rows):
@@ -74,8 +83,8 @@ def test_values_that_are_not_finite_are_crosses_and_no_bars(rows, change):
     assert "perplexity not finite" in words
 
 
-def test_an_anti_layer_has_its_own_colour(rows, change):
-    axes = plot.importance(change(rows, f"{MAP}1", anti_layer=True, ci95=[-3.0, -1.0]))
+def test_an_anti_layer_has_its_own_colour(rows, improve):
+    axes = plot.importance(improve(rows))
     colours = [to_hex(bar.get_facecolor()).upper() for bar in bars(axes)]
     assert [colour == style.BETTER for colour in colours] == [False, True, False, False, False]
 

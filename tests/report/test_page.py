@@ -174,7 +174,7 @@ class TestContent:
             text = write_report(make_run(few)).read_text(encoding="utf-8")
             return " ".join(text.split())
 
-        words = "in 1 of 3 layers (median ratio ×1.08); in {} of them a paired bootstrap"
+        words = "in 1 of 3 layers (median ratio ×1.08); in {} of them the 95 % interval"
         assert words.format(0) in headline([69.0, 81.0])
         assert words.format(1) in headline([69.0, 79.0])
 

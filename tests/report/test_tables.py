@@ -39,13 +39,13 @@ def test_missing_readings_have_no_column(two_texts):
     assert "first" not in text
 
 
-def test_null_and_anti_layers_are_marked(rows, change):
-    change(rows, "neighbour_mean/layer/1", anti_layer=True)
+def test_null_and_anti_layers_are_marked(rows, change, improve):
+    improve(rows)
     change(rows, "neighbour_mean/layer/3", ppl=None, degradation_percent=None, ci95=None)
     lines = summary_table(rows).splitlines()
     assert lines[3].split()[0] == "1!"
     assert lines[5].split()[1:4] == ["not", "finite", "n/f"]
-    assert lines[-1] == "! anti-layer: its interval is below 0"
+    assert lines[-1] == "! anti-layer: below 0 in the band of all layers"
 
 
 def test_another_intervention_alone_is_the_main_one(rows):

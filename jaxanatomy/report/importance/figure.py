@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib import patheffects, transforms
 from matplotlib.axes import Axes
@@ -68,6 +68,9 @@ class _Map:
       cells: The text.
       words: What was done.
       rows: The measured rows, by layer.
+      band: By layer the ends in percent that hold for all layers at once; empty unless this is
+        the main map.
+      anti_layers: Layers whose part of the band lies below 0.
       without_first: Degradation without each document's first prediction, per layer.
       paper: Published degradation, for the first layers or none.
     """
@@ -75,6 +78,8 @@ class _Map:
     cells: Cells
     words: str
     rows: list[Row]
+    band: dict[int, list[float]]
+    anti_layers: tuple[int, ...]
     without_first: list[float]
     paper: list[float]
 
@@ -85,7 +90,18 @@ class _Map:
         rest = cells.profile(name, scope, field="degradation_percent_without_first")
         part = "each layer" if scope == "layer" else f"{name_of(scope)} of each layer"
         rest = [value if math.isfinite(value) else math.nan for value in rest]
-        return cls(cells, f"{part}: {name_of(name)}", rows, rest, paper[: len(cells.layers)])
+        looks = cells.looks if (name, scope) == (cells.main, "layer") else None
+        found = looks.band.items() if looks else ()
+        band = {layer: ends for layer, each in found if (ends := each.degradation_percent().ends)}
+        return cls(
+            cells,
+            f"{part}: {name_of(name)}",
+            rows,
+            band,
+            looks.anti_layers if looks else (),
+            rest,
+            paper[: len(cells.layers)],
+        )
 
     @property
     def finite(self) -> list[Row]:
@@ -95,6 +111,7 @@ class _Map:
     def extent(self) -> list[float]:
         """Everything that the scale has to hold."""
         ends = [end for row in self.rows for end in interval(row) or ()]
+        ends += [end for each in self.band.values() for end in each]
         return [*map(_value, self.rows), *self.without_first, *ends, *self.paper]
 
 
@@ -103,8 +120,9 @@ def _draw(shown: _Map, ax: Axes) -> None:
     style.layer_axis(ax, layers)
     _thresholds(ax)
     for row in shown.finite:
-        _bar(ax, row)
-    _intervals(ax, shown.finite)
+        _bar(ax, row, row["layer"] in shown.anti_layers)
+    _intervals(ax, {row["layer"]: ends for row in shown.finite if (ends := interval(row))}, 1.3)
+    _intervals(ax, shown.band, 0.5)
     dashes = ax.plot(layers, shown.without_first, "_", color=style.INK, label="without first")
     dashes[0].set(markersize=8, markeredgewidth=1.6, zorder=5)
     points = ax.plot(layers[: len(shown.paper)], shown.paper, "D", label="paper")
@@ -139,25 +157,23 @@ def _thresholds(ax: Axes) -> None:
     ax.axhline(0, color=style.INK, linewidth=0.8, zorder=4)
 
 
-def _bar(ax: Axes, row: Row) -> None:
-    colour = style.BETTER if row.get("anti_layer") else style.CATEGORY_COLOURS[category(row)]
+def _bar(ax: Axes, row: Row, is_better: bool) -> None:
+    colour = style.BETTER if is_better else style.CATEGORY_COLOURS[category(row)]
     hatch = {"hatch": "/////", "edgecolor": "white"} if row.get("boundary") else {}
     ax.bar(row["layer"], _value(row), width=0.78, color=colour, linewidth=0, zorder=2, **hatch)
 
 
-def _intervals(ax: Axes, rows: Sequence[Row]) -> None:
-    rows = [row for row in rows if interval(row)]
-    ends = [interval(row) for row in rows]
+def _intervals(ax: Axes, by_layer: Mapping[int, Sequence[float]], width: float) -> None:
     lines = ax.vlines(
-        [row["layer"] for row in rows],
-        [low for low, _ in ends],
-        [high for _, high in ends],
+        [*by_layer],
+        [low for low, _ in by_layer.values()],
+        [high for _, high in by_layer.values()],
         color=style.INK,
-        linewidth=1.3,
+        linewidth=width,
         zorder=4,
         label="95 % interval",
     )
-    lines.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+    lines.set_path_effects([patheffects.withStroke(linewidth=width + 1.7, foreground="white")])
 
 
 def _not_finite(ax: Axes, rows: Sequence[Row]) -> None:
@@ -175,7 +191,8 @@ def _labels(ax: Axes, shown: _Map) -> None:
         if category(row) != "critical":
             continue
         marks = [published.get(row["layer"], math.nan), shown.without_first[row["layer"]]]
-        top = max(_value(row), *(interval(row) or ()), 1.0)
+        ends = [*(interval(row) or ()), *shown.band.get(row["layer"], ())]
+        top = max(_value(row), *ends, 1.0)
         for mark in sorted(filter(math.isfinite, marks)):
             # A mark further off is left alone: the label would seem to be the mark's.
             top = max(top, mark) if mark < _NEAR * top else top
@@ -195,6 +212,8 @@ def _legend(ax: Axes, shown: _Map) -> None:
     handles = []
     if any(interval(row) for row in shown.finite):
         handles.append(Line2D([], [], color=style.INK, linewidth=1.3, label="95 % interval"))
+    if shown.band:
+        handles.append(Line2D([], [], color=style.INK, linewidth=0.5, label="all layers at once"))
     if any(map(math.isfinite, shown.without_first)):
         mark = {"marker": "_", "linestyle": "", "color": style.INK, "markeredgewidth": 1.6}
         handles.append(Line2D([], [], **mark, label="without each document's first prediction"))
@@ -204,8 +223,8 @@ def _legend(ax: Axes, shown: _Map) -> None:
     if any(row.get("boundary") for row in shown.rows):
         face = {"facecolor": "#8A939C", "edgecolor": "white", "hatch": "/////"}
         handles.append(Patch(**face, label="boundary: one neighbour, copied"))
-    if any(row.get("anti_layer") for row in shown.rows):
-        handles.append(Patch(facecolor=style.BETTER, label="anti-layer (interval below 0)"))
+    if shown.anti_layers:
+        handles.append(Patch(facecolor=style.BETTER, label="anti-layer (at once below 0)"))
     if len(shown.finite) < len(shown.rows):
         mark = {"marker": "x", "linestyle": "", "color": style.CROSS}
         handles.append(Line2D([], [], **mark, markeredgewidth=2, label="perplexity not finite"))

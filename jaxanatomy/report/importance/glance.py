@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.measures.importance import CATEGORIES
+from jaxanatomy.measures.statistics import degradation_percent
 from jaxanatomy.report.cells import (
     NEIGHBOUR_MEAN,
     Cells,
@@ -37,8 +38,12 @@ def glance(texts: Sequence[Cells], summary: Mapping[str, Any]) -> Table:
     lines += [(f"{name} ({_RANGES[name]})", _of(name)) for name in reversed(CATEGORIES)]
     lines += [
         ("boundary layers, one neighbour copied", _boundary),
-        ("better without it (whole interval below 0)", _anti_layers),
-        ("cannot be told from no effect (interval holds 0)", _undecided),
+        ("may be the most important", _most),
+        ("may be the least important", _least),
+        ("better without it (band of all layers below 0)", _anti_layers),
+        ("as many better by chance, by their own intervals", _chance),
+        ("cannot be told from no effect (own interval holds 0)", _undecided),
+        ("smallest effect that this text can show", _smallest),
         ("milder than the neighbour mean (point estimates)", _milder),
         (
             "act through the first token (critical there, over 3 times what they are elsewhere)",
@@ -57,8 +62,9 @@ def glance(texts: Sequence[Cells], summary: Mapping[str, Any]) -> Table:
         f"({label(texts[0].main)})",
         header=("", *(cells.text or "text" for cells in texts)),
         rows=tuple(rows),
-        note="Filled: the whole 95 % interval lies in the category. Outlined: it reaches into "
-        "another, or there is none; on this text the category is not settled.",
+        note="Filled: the layer's own 95 % interval lies in the category. Outlined: it reaches "
+        "into another, or there is none; on this text the category is not settled. What is picked "
+        "after looking (most, least, better) is judged by intervals that hold for all at once.",
     )
 
 
@@ -116,10 +122,40 @@ def _boundary(cells: Cells) -> Cell:
 
 
 def _anti_layers(cells: Cells) -> Cell:
-    rows = [row for row in main_rows(cells) if row.get("anti_layer")]
-    if rows:
-        return Cell(chips=tuple(chip(row, "better") for row in rows))
-    return Cell("none" if any(map(interval, main_rows(cells))) else "")
+    if not cells.looks:
+        return Cell()
+    rows = [row for row in main_rows(cells) if row["layer"] in cells.looks.anti_layers]
+    return Cell("" if rows else "none", chips=tuple(chip(row, "better") for row in rows))
+
+
+def _most(cells: Cells) -> Cell:
+    return _one_of(cells, cells.looks.most) if cells.looks else Cell()
+
+
+def _least(cells: Cells) -> Cell:
+    return _one_of(cells, cells.looks.least) if cells.looks else Cell()
+
+
+def _one_of(cells: Cells, layers: Sequence[int]) -> Cell:
+    rows = [row for row in main_rows(cells) if row["layer"] in layers]
+    return Cell(chips=tuple(map(chip, rows)))
+
+
+def _chance(cells: Cells) -> Cell:
+    if not cells.looks or not cells.looks.smallest_effect:
+        return Cell()
+    return Cell(f"{cells.looks.chance_better:.1f} of {len(cells.looks.band)} layers")
+
+
+def _smallest(cells: Cells) -> Cell:
+    least = cells.looks and cells.looks.smallest_effect
+    if not least:
+        return Cell()
+    one, picked = (degradation_percent(each) for each in (least.pointwise, least.simultaneous))
+    return Cell(
+        f"{one:,.1f} % ({least.pointwise:.3f} nats) for a layer named beforehand, {picked:,.1f} % "
+        f"({least.simultaneous:.3f}) for one picked from the map; {cells.looks.units} documents"
+    )
 
 
 def _undecided(cells: Cells) -> Cell:

@@ -29,12 +29,13 @@ from jaxanatomy.report.importance.positions import position_cells
 _MAP_CAPTION = (
     "Each bar is a layer. Its seven matrices are replaced by the mean of the two neighbouring "
     "layers' matrices (norm weights stay), and the perplexity of the text is compared with the "
-    "unedited model's (AH section 3.2). Black lines are 95 % intervals of a paired bootstrap "
+    "unedited model's (AH section 3.2). Thick lines are each layer's own 95 % interval, paired "
     "over documents, or over blocks of 64 tokens where there are fewer than five documents: a "
-    "category is settled only if the whole line lies in its band. Black dashes leave out the "
-    "first prediction of each document, which dominates on short documents. Bars below zero are "
-    "improvements. Hatched layers have one neighbour, which was copied, so they do not compare "
-    "with the others."
+    "category is settled only if the whole line lies in it. Thin lines hold for all layers at "
+    "once: what is picked after looking, an anti-layer above all, is judged by them. Black dashes "
+    "leave out the first prediction of each document, which dominates on short documents. Bars "
+    "below zero are improvements. Hatched layers have one neighbour, which was copied, so they do "
+    "not compare with the others."
 )
 _PAPER_CAPTION = (
     " Diamonds are AH Table 1, measured by its author on the base model and other sentences; "
@@ -86,17 +87,33 @@ def _headlines(texts: Sequence[Cells]) -> tuple[str, ...]:
     if not rows:
         return ()
     on = f"On {longest.text}, " if longest.text else ""
-    words = f"{on}layer {rows[-1]['layer']} matters most ({_effect(rows[-1])}) and layer "
-    words += f"{rows[0]['layer']} least ({_effect(rows[0])})."
+    words = f"{on}{_extreme(longest, rows[-1], 'most')} {_extreme(longest, rows[0], 'least')}"
+    words = words.replace(". layer", ". Layer") if on else words[:1].upper() + words[1:]
     settled = " and ".join(map(_settled, texts))
     words += f" The category is settled for {settled}."
     return (words, *filter(None, map(_caution, texts)))
 
 
+def _extreme(cells: Cells, row: Mapping[str, Any], which: str) -> str:
+    """A layer is said to matter most or least only if it is told apart from all others."""
+    looks = cells.looks
+    may = () if looks is None else looks.most if which == "most" else looks.least
+    found = f"layer {row['layer']}"
+    if len(may) == 1:
+        return f"{found} matters {which} ({_effect(row)}), told apart from all others."
+    rest = ", ".join(str(layer) for layer in may if layer != row["layer"])
+    words = f"it is not told apart from {rest}" if rest else "no layer is told apart"
+    size = "largest" if which == "most" else "smallest"
+    return f"{found} has the {size} effect ({_effect(row)}); {words}."
+
+
 def _settled(cells: Cells) -> str:
     rows = main_rows(cells)
     words = f"{sum(map(is_certain, rows))} of {len(rows)} layers"
-    return f"{words} on {cells.text}" if cells.text else words
+    words += f" on {cells.text}" if cells.text else ""
+    if cells.looks is None:
+        return f"{words} by their own intervals"
+    return f"{words} by their own intervals, {len(cells.looks.settled)} by those that hold at once"
 
 
 def _caution(cells: Cells) -> str:
@@ -109,9 +126,8 @@ def _caution(cells: Cells) -> str:
         words.append(
             f"skipping the layer altogether gives a lower perplexity than its neighbour mean in "
             f"{len(milder)} of {len(skipped)} layers (median ratio "
-            f"×{statistics.median(skipped.values()):.2f}); in {apart} of them a paired "
-            "bootstrap of the two over documents settles it (95 % interval of the difference "
-            "below 0)."
+            f"×{statistics.median(skipped.values()):.2f}); in {apart} of them the 95 % "
+            "interval of the difference over documents lies below 0, each by itself."
         )
     layers = ", ".join(map(str, first_token_layers(cells)))
     if layers:
@@ -122,7 +138,7 @@ def _caution(cells: Cells) -> str:
 
 
 def _is_milder(cells: Cells, control: str, layer: int) -> bool:
-    """Whether a control harms less than the neighbour mean, by a paired bootstrap of the two."""
+    """Whether a control harms less than the neighbour mean, by the interval of the difference."""
     rows = (cells.row(name, layer) for name in (control, NEIGHBOUR_MEAN))
     return paired_difference(*rows).high < 0
 
@@ -287,11 +303,15 @@ def _layer_table(cells: Cells, paper: list[float] | None) -> Table:
     for layer, value in zip(cells.layers, cells.profile(main), strict=True):
         row = cells.row(main, layer)
         numbers = [_number(values[layer], name) for name, values in columns.items()]
-        head = (Cell(str(layer), layer), _verdict(row), _number(value, "change"), _interval(row))
+        head = (Cell(str(layer), layer), _verdict(cells, row), _number(value, "change"))
+        head += (_interval(interval(row) if row else None), _interval(_band(cells, layer)))
         rows.append((*head, *numbers))
     return Table(
         caption=f"{_on(cells)}{label(main)} of each layer, and the readings beside it",
-        header=("layer", "category", "change (%)", "95 % interval (%)", *columns),
+        header=(
+            *("layer", "category", "change (%)", "95 % interval (%)", "all layers at once (%)"),
+            *columns,
+        ),
         rows=tuple(rows),
         sortable=True,
     )
@@ -307,19 +327,25 @@ def _number(value: float, column: str) -> Cell:
     return Cell(signed(value), value)
 
 
-def _verdict(row: Mapping[str, Any] | None) -> Cell:
+def _verdict(cells: Cells, row: Mapping[str, Any] | None) -> Cell:
     if row is None:
         return Cell("not measured", -1)
     name = category(row)
     rank = CATEGORIES.index(name) if name in CATEGORIES else -1
-    words = ["boundary"] * bool(row.get("boundary")) + ["anti-layer"] * bool(row.get("anti_layer"))
+    is_better = bool(cells.looks) and row["layer"] in cells.looks.anti_layers
+    words = ["boundary"] * bool(row.get("boundary")) + ["anti-layer"] * is_better
     words += [str(row["reason"])] if row.get("reason") else []
-    kind = "better" if row.get("anti_layer") else name
+    kind = "better" if is_better else name
     return Cell(", ".join(words), rank, (chip(row, kind, name),))
 
 
-def _interval(row: Mapping[str, Any] | None) -> Cell:
-    ends = interval(row) if row else None
+def _band(cells: Cells, layer: int) -> Sequence[float] | None:
+    """A layer's part of the band that holds for all layers, in percent."""
+    found = cells.looks and cells.looks.band.get(layer)
+    return found.degradation_percent().ends if found else None
+
+
+def _interval(ends: Sequence[float] | None) -> Cell:
     if ends is None:
         return Cell("–", -_LAST)
     return Cell(f"{signed(ends[0])} to {signed(ends[1])}", ends[0])

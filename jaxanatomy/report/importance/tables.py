@@ -15,7 +15,10 @@ from jaxanatomy.report.cells import (
     shortened,
 )
 
-_NOTES = {"*": "boundary: its one neighbour copied", "!": "anti-layer: its interval is below 0"}
+_NOTES = {
+    "*": "boundary: its one neighbour copied",
+    "!": "anti-layer: below 0 in the band of all layers",
+}
 # Header, intervention and positions of the readings beside the neighbour mean.
 _BESIDE = (
     ("zero %", "zero", "all"),
@@ -64,10 +67,11 @@ def _heading(cells: Cells) -> str:
 
 def _layers(cells: Cells) -> list[str]:
     """Layer numbers with their marks."""
+    anti_layers = cells.looks.anti_layers if cells.looks else ()
     names = []
     for layer in cells.layers:
         row = cells.row(cells.main, layer) or {}
-        marks = ("*" if row.get("boundary") else "") + ("!" if row.get("anti_layer") else "")
+        marks = ("*" if row.get("boundary") else "") + ("!" if layer in anti_layers else "")
         names.append(f"{layer:>3}{marks:<2}")
     return ["layer", *names]
 
