@@ -31,9 +31,8 @@ def summarise(rows: Iterable[Row], reference: Sequence[float] | None = None) -> 
       A dict ready for JSON: `text`, `baseline_ppl`, `variants`, `categories`,
       `most_important`, `least_important` and `anti_layers` of the main map, `map` (what it
       says looked at whole, `many_looks.looks_summary`; anti-layers are claimed from its band
-      alone), `boundary`, `rank_correlation` with the reference,
-      `first_token` and `controls`. Parts whose
-      rows are missing are empty or None.
+      alone), `boundary`, `rank_correlation` with the reference, `first_token` and `controls`.
+      Parts whose rows are missing are empty or None.
 
     Raises:
       InputError: rows of several texts, no baseline, or a reference that is too short.
