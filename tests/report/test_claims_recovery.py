@@ -102,7 +102,7 @@ def test_recovery_follows_importance(sign, verdict):
     known = importance({i: sign * i if sign else order[i - 1] for i in range(1, 20)})
     found = finding("recovery_follows_importance", known, *curves, papers_model=False)
     assert found.verdict == verdict
-    expected = {1: "1.00 [1.00, 1.00]", -1: "−1.00 [−1.00, −1.00]"}.get(sign, "over 19 layers")
+    expected = {1: "1.00 [0.99, 1.00]", -1: "−1.00 [−1.00, −0.99]"}.get(sign, "over 19 layers")
     assert expected in found.measured
     assert "0 for unrelated rankings" in found.null
 
