@@ -16,6 +16,7 @@ from jaxanatomy.weights.tokenizer_files import is_local_name
 
 INDEX = "model.safetensors.index.json"
 _DTYPES = ("F64", "F32", "F16", "BF16")
+_ADAPTER = "adapter_config.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -30,6 +31,7 @@ def open_folder(folder: Path, model_id: str) -> Source:
       InputError: A file is missing or damaged, the weights are pickled, or the
         configuration is not understood.
     """
+    _require_model(folder)
     fields = read_json_object(
         folder / "config.json", f"{model_id} must be a Hugging Face folder; fetch it again"
     )
@@ -45,6 +47,20 @@ def open_folder(folder: Path, model_id: str) -> Source:
         read_sha256=functools.partial(cache.files_sha256, paths),
         companions=companions.of_folder(folder, fields),
     )
+
+
+def _require_model(folder: Path) -> None:
+    """Names the remedy where a folder holds something else, or more, than one model."""
+    if (folder / _ADAPTER).exists():
+        raise InputError(
+            f"{folder} has an adapter ({_ADAPTER}), which changes what the weights compute; merge "
+            "it, for example with peft's merge_and_unload, or remove that file"
+        )
+    found = sorted(folder.glob("*.gguf"))
+    if found and not (folder / "config.json").exists():
+        raise InputError(
+            f"{folder} has no config.json, but {found[0].name}; give that file: file:{found[0]}"
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -105,6 +105,17 @@ def test_a_head_that_is_neither_stored_nor_tied_says_which_it_may_be(folder):
     assert weights.load(changed(folder, tie_word_embeddings=True)).config.tie_embeddings
 
 
+def test_an_adapter_beside_the_weights_is_not_passed_over(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    refused(f"file:{folder}", "has an adapter (adapter_config.json)", "merge_and_unload")
+
+
+def test_a_folder_of_a_gguf_says_to_give_the_file(checkpoint, write_gguf):
+    path = write_gguf(checkpoint)
+    words = (f"has no config.json, but {path.name}", f"give that file: file:{path}")
+    refused(f"file:{path.parent}", *words)
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_folder_in_the_place_of_a_file_is_refused(name, folder):
     (folder / name).unlink()
