@@ -55,21 +55,22 @@ class Corpus:
     Attributes:
       source: As given.
       identity: Changes when the documents may have changed.
-      read: Gives (text, whether it is held out) for each document that is not blank.
+      read: Gives (text, whether it is held out) for each document that is not blank; at the
+        end (None, False) for each that is blank or null.
     """
 
     source: str
     identity: str
-    read: Callable[[], Iterator[tuple[str, bool]]]
+    read: Callable[[], Iterator[tuple[str | None, bool]]]
 
-    def documents(self) -> Iterator[tuple[str, Split]]:
-        """Each document with its split, in their order.
+    def documents(self) -> Iterator[tuple[str | None, Split]]:
+        """Each document with its split, in their order; as `read` for those that are blank.
 
         Raises:
           InputError: They cannot be read, or one is no text.
         """
         for text, held_out in self.read():
-            if problem := files.lone_surrogate(text, f"a document of {self.source!r}"):
+            if text and (problem := files.lone_surrogate(text, f"a document of {self.source!r}")):
                 raise problem
             yield text, "validation" if held_out else "train"
 
@@ -156,9 +157,18 @@ def _read_library(kind: library_text.Kind) -> Iterator[tuple[str, bool]]:
         yield text, library_text.held_out(name)
 
 
-def _read_parts(parts: list[Part]) -> Iterator[tuple[str, bool]]:
-    texts = itertools.chain.from_iterable(part() for part in parts)
-    return split_by_hash(text for text in texts if text and not text.isspace())
+def _read_parts(parts: list[Part]) -> Iterator[tuple[str | None, bool]]:
+    blank = []
+
+    def usable() -> Iterator[str]:
+        for text in itertools.chain.from_iterable(part() for part in parts):
+            if text and not text.isspace():
+                yield text
+            else:
+                blank.append((None, False))
+
+    yield from split_by_hash(usable())
+    yield from blank
 
 
 def _file_identity(name: str) -> str:

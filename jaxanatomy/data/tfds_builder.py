@@ -16,6 +16,7 @@ import hashlib
 import io
 import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -34,7 +35,7 @@ from jaxanatomy.weights.tokenizer import Tokenizer
 
 BLOCK = 8192  # tokens of a record
 RECORDS_PER_SHARD = 8192  # 256 MiB
-RECIPE = "2"  # to be raised when the same documents and tokenizer make another stream
+RECIPE = "3"  # to be raised when the same documents and tokenizer make another stream
 CACHED_BLOCKS = 2048  # records in memory, for each stream: 64 MiB
 _ENCODED_TOGETHER = 256  # documents; the tokenizers library shares them over the cores
 _WRITTEN_TOGETHER = 64  # records; each time the splits' sizes are written too
@@ -63,6 +64,7 @@ class TokenStreamBuilder(FileReaderBuilder):
         """
         self.corpus, self.tokenizer = corpus, tokenizer
         self.sizes = {split: {"documents": 0, "tokens": 0} for split in get_args(Split)}
+        self.left_out = 0  # documents that are blank or null
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -96,9 +98,16 @@ class TokenStreamBuilder(FileReaderBuilder):
         writer.close_all()
         self.info.set_splits(info.splits)
 
+    def _usable(self) -> Iterator[tuple[str, Split]]:
+        for text, split in self.corpus.documents():
+            if text is None:
+                self.left_out += 1
+            else:
+                yield text, split
+
     def _records(self) -> Iterator[tuple[Split, tuple[np.ndarray, np.ndarray]]]:
         cutters = {split: Cutter(BLOCK) for split in self.sizes}
-        for tokens, split in _encoded(self.corpus.documents(), self.tokenizer):
+        for tokens, split in _encoded(self._usable(), self.tokenizer):
             for block in cutters[split].add(tokens):
                 yield split, block
         for split, cutter in cutters.items():
@@ -143,6 +152,8 @@ class TokenStream:
 def prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict[Split, TokenStream]:
     """The streams of a corpus, tokenised first unless the cache has them.
 
+    How many of its documents are left out, blank or null, is said on stderr.
+
     Raises:
       InputError: The corpus cannot be read, has no document, the cache is not writable, or
         the tokenizer has no end token.
@@ -157,12 +168,21 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> dict[Split, TokenStream]:
             raise InputError(
                 f"source {corpus.source!r} is empty; it must hold at least one document with text"
             )
-        cache.write_atomically(folder / _SIZES, json.dumps(builder.sizes))
+        found = {"splits": builder.sizes, "left_out": builder.left_out}
+        cache.write_atomically(folder / _SIZES, json.dumps(found))
 
     made_from = f"{corpus.identity} {tokenizer_sha256(tokenizer)} {BLOCK} {RECIPE}"
     digest = hashlib.sha256(made_from.encode()).hexdigest()[:32]
     folder = cache.entry(f"streams/{digest}", make)
-    sizes = json.loads((folder / _SIZES).read_text())
+    found = json.loads((folder / _SIZES).read_text())
+    sizes, left_out = found["splits"], found["left_out"]
+    if left_out:
+        documents = left_out + sum(size["documents"] for size in sizes.values())
+        print(
+            f"source {corpus.source!r}: {left_out:,} of {documents:,} documents left out, blank or "
+            "null",
+            file=sys.stderr,
+        )
     where = folder / TokenStreamBuilder.name / str(TokenStreamBuilder.VERSION)
     return {split: TokenStream(where, corpus.source, split, sizes[split]) for split in sizes}
 

@@ -195,3 +195,18 @@ def test_blocks_are_the_documents_cut(lengths):
         np.testing.assert_array_equal(tokens, part)
         np.testing.assert_array_equal(begins, np.flatnonzero(part % 100 == 0))
         assert tokens.dtype == begins.dtype == np.int32
+
+
+def test_blank_and_null_documents_are_left_out_and_counted(tmp_path, tokenizer, capsys):
+    documents = ["", *DOCUMENTS[:20], None, " \n", *DOCUMENTS[20:40]]
+    clean = prepare(open_corpus(write(tmp_path / "a.jsonl", DOCUMENTS[:40])), tokenizer)
+    assert capsys.readouterr().err == ""
+    source = write(tmp_path / "b.jsonl", documents)
+    for _ in range(2):  # tokenised, and from the cache
+        streams = prepare(open_corpus(source), tokenizer)
+        said = capsys.readouterr().err
+        assert said == f"source {source!r}: 3 of 43 documents left out, blank or null\n"
+    for split, stream in streams.items():
+        assert stream.num_documents == clean[split].num_documents
+        both = (each.span(0, each.num_tokens)[0] for each in (stream, clean[split]))
+        np.testing.assert_array_equal(*both)
