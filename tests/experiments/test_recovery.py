@@ -18,7 +18,7 @@ STEP_FIELDS = {
 }
 FINAL_FIELDS = {
     *("hash", "kind", "layer", "seed", "noise", "train_text", "text", "steps", "noised_ppl"),
-    *("best_ppl", "best_step", "final_ppl", "steps_to"),
+    *("best_ppl", "best_step", "final_ppl", "steps_to", "steps_to_control"),
     *("gap_to_control", "gap_to_control_nats", "gap_ci95"),
 }
 
@@ -82,6 +82,12 @@ def test_controls_begin_at_the_baseline_and_finals_follow_from_the_points(finish
         else:
             gap = points[*key, 6]["ppl"] - points[row["layer"], None, 6]["ppl"]
             assert row["gap_to_control"] == pytest.approx(gap)
+            near = [
+                step
+                for step in (0, 2, 4, 6)
+                if points[*key, step]["ppl"] <= 2 * points[row["layer"], None, step]["ppl"]
+            ]
+            assert row["steps_to_control"]["2"] == (near[0] if near else None)
         assert row["best_ppl"] == min(points[*key, step]["ppl"] for step in (0, 2, 4, 6))
         assert row["noised_ppl"] == points[*key, 0]["ppl"]
 
@@ -92,13 +98,17 @@ def test_summary_report_and_warning(finished, tiny):
     assert summary["thresholds"] == ["2", "1.01"]
     assert summary["noise"]["1"]["seeds"] == 2
     assert summary["budget"]["layers"] == 3
+    finals = {row["layer"]: row for row in rows_of(workdir) if row.get("noise") and "kind" in row}
+    for layer, gap in summary["gaps"].items():
+        assert (gap["seeds"], gap["step"], gap["ci95"]) == (1, 6, None)
+        assert gap["mean"] == pytest.approx(finals[int(layer)]["gap_to_control_nats"], rel=1e-6)
     (warning,) = summary["warnings"]
     assert "3 of 3 documents of the evaluation text" in warning
     assert warning in done.err
     page = (workdir / "report.html").read_text()
     assert "learning by heart" in page
     assert {path.name for path in (workdir / "figures").iterdir()} == {
-        *("recovery_curves.png", "damage.png", "importance.png", "budget.png"),
+        *("recovery_curves.png", "gaps.png", "damage.png", "importance.png", "budget.png"),
     }
     assert not any((workdir / "checkpoints").iterdir())
 
