@@ -84,7 +84,10 @@ EARLY = {
         ["num_heads must be a multiple of num_kv_heads; got 4 and 3"],
     ),
     "no base of RoPE": ({"model.rope_theta": 0.0}, ["rope_theta must be above 0 and", "got 0.0"]),
-    "a negative epsilon": ({"model.norm_epsilon": -1.0}, ["both finite; got", "and -1.0"]),
+    "a negative epsilon": (
+        {"model.norm_epsilon": -1.0},
+        ["norm_epsilon 0 or above; got", "and -1.0"],
+    ),
     "no layers": ({"model.num_layers": 0, "arms": "baseline"}, ["layers", "at least one"]),
     "an unknown arm": ({"arms": "baseline,midsa"}, ["unknown arm 'midsa'; did you mean 'midas'"]),
     "an arm twice": ({"arms": "midas,midas"}, ["arms must name at least one, each once", "midas"]),

@@ -213,7 +213,7 @@ def test_a_replica_that_diverges_stops_and_the_others_go_on(
 
 BAD = {
     "--config.layers=0,3": "layers of this model are 0 to 2; got 3",
-    "--config.layers=1,1": "layer 1 came twice",
+    "--config.layers=1,1": "each of layers may come once; repeated: 1",
     "--config.sigma=-0.5": "sigma must be finite and 0 or above; got -0.5",
     "--config.steps=0": "steps must be a whole number above 0; got 0",
     "--config.eval_every=0": "eval_every must be a whole number above 0; got 0",
