@@ -136,7 +136,7 @@ class _Plan:
 
         names = ("batch_rows", "warmup", "cooldown", "weight_decay", "eval_every")
         return runs.row_hash(
-            code=runs.code_version(),
+            code=runs.code_version("developmental"),
             architecture=self.model.to_dict(),
             data=self.facts.sha256,
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],

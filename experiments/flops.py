@@ -102,7 +102,7 @@ class _Model:
             raise InputError(f"{self.name}: {error}") from None
         printed, reason = self._printed()
         made = {
-            "code": runs.code_version(),
+            "code": runs.code_version("flops"),
             "model": self.name,
             "architecture": self.config.to_dict(),
             "settings": dataclasses.asdict(self.settings),

@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
     plan = _plan(config)
     with runs.Run.open(
-        workdir, config.to_dict(), plan.study.provenance("grow_checkpoint"), MAY_CHANGE_ON_RESUME
+        workdir, config.to_dict(), plan.study.provenance(), MAY_CHANGE_ON_RESUME
     ) as results:
         plan.study.measure(results)
         folder = results.path(FOLDER)
@@ -147,6 +147,7 @@ def _plan(config: ConfigDict) -> _Plan:
     grown = grown_config(source.config, growth)
     llama.to_config(grown)  # refuses what a Hugging Face folder cannot express
     settings = StudySettings(
+        experiment="grow_checkpoint",
         options=SweepOptions(**config.sweep),
     )
     variants, absent = growth_variants(

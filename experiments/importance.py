@@ -32,7 +32,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir,
         config.to_dict(),
-        study.provenance("importance"),
+        study.provenance(),
         ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,
@@ -88,6 +88,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     else:
         first = others = main_map
     settings = StudySettings(
+        experiment="importance",
         packing=config.packing.to_dict(),
         options=SweepOptions(**config.sweep),
         processes=processes,

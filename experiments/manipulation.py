@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir,
         config.to_dict(),
-        study.provenance("manipulation"),
+        study.provenance(),
         ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,
@@ -99,6 +99,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     source = open_model(config.model)
     settings = StudySettings(
+        experiment="manipulation",
         packing=config.packing.to_dict(),
         options=SweepOptions(**config.sweep),
         processes=processes,

@@ -31,7 +31,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     source = _open(config)
     study = _study(config, source)
     with runs.Run.open(
-        workdir, config.to_dict(), study.provenance("predictability"), MAY_CHANGE_ON_RESUME
+        workdir, config.to_dict(), study.provenance(), MAY_CHANGE_ON_RESUME
     ) as results:
         _measure_weights(config, source, results)
         study.measure(results)
@@ -109,6 +109,7 @@ def _study(config: ConfigDict, source):
     _components(config, source.config)
     variants = prediction_variants(source.config, config.set_sizes) if config.texts else []
     settings = StudySettings(
+        experiment="predictability",
         packing=config.packing.to_dict(),
         options=SweepOptions(**config.sweep),
     )
@@ -132,7 +133,7 @@ def _measure_weights(config: ConfigDict, source, results) -> None:
             samples=config.samples,
             null_draws=config.null_draws,
             seed=config.seed,
-            code=runs.code_version(),
+            code=runs.code_version("predictability"),
         )
 
     cells = [(name, t) for name in READINGS for t in (None, *targets(source.config.num_layers))]

@@ -100,7 +100,7 @@ class _Plan:
 
     def provenance(self) -> dict[str, Any]:
         """Of both texts."""
-        found = self.study.provenance("recovery")
+        found = self.study.provenance()
         hashes = {self.text.name: self.text.sha256, self.train_text.name: self.train_text.sha256}
         return {**found, "data_sha256": hashes}
 
@@ -158,6 +158,7 @@ def _plan(config: ConfigDict) -> _Plan:
     window = min(config.train_tokens, source.config.context_length)
     train = tokenise(source, train_text, window=window, tokens_per_batch=config.train_tokens)
     settings = StudySettings(
+        experiment="recovery",
         options=SweepOptions(dtype=options.dtype, precision=options.precision),
     )
     variants = cells.main_map(source.config) if config.importance else []

@@ -101,7 +101,7 @@ class _Plan:
         return [
             runs.row_hash(
                 weights=self.source.read_sha256(),
-                code=runs.code_version(),
+                code=runs.code_version("structure"),
                 component=component,
                 metric=metric,
                 layer=layer,

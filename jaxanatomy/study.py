@@ -1,7 +1,7 @@
 """Variants on texts, measured into the rows of a run: what all sweep experiments share.
 
 study = Study(open_model(model_id), [Part(text, variants)], settings)
-with Run.open(workdir, config, study.provenance("importance")) as run:
+with Run.open(workdir, config, study.provenance()) as run:
     study.measure(run)
     study.add([Part(text, variants_chosen_by(run.rows))])
     study.measure(run)
@@ -56,12 +56,14 @@ class StudySettings:
     """What decides the rows besides model, text and variant, and how to run.
 
     Attributes:
+      experiment: Whose code decides the rows; see `provenance.code_version`.
       packing: Keyword arguments of `jaxanatomy.data.packing.pack`.
       options: How to run the sweeps.
       processes: Number of processes that share the chunks.
       process: Which of them this is.
     """
 
+    experiment: str = ""
     packing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: SweepOptions = dataclasses.field(default_factory=SweepOptions)
     processes: int = 1
@@ -132,10 +134,10 @@ class Study:
             for part, sweep in zip(self._parts, self.sweeps, strict=True)
         )
 
-    def provenance(self, experiment: str) -> dict[str, Any]:
-        """What `runs.Run.open` records of an experiment; reads the hash of the weights."""
+    def provenance(self) -> dict[str, Any]:
+        """What `runs.Run.open` records; reads the hash of the weights."""
         return runs.provenance(
-            experiment,
+            self._settings.experiment,
             model=self._source.id,
             architecture=self.config.to_dict(),
             weights_sha256=self._source.read_sha256(),
@@ -172,7 +174,7 @@ class Study:
             data=text.sha256,
             tokens=self._tokens_of(text),
             text=text.name,
-            code=runs.code_version(),
+            code=runs.code_version(settings.experiment),
             dtype=settings.options.dtype,
             precision=settings.options.precision,
             packing=dict(settings.packing),

@@ -79,8 +79,8 @@ def require_close(rows, expected):
 
 def fix_version(patch):
     """Sources may change while tests run."""
-    patch(provenance, "code_version", lambda: "test")
-    patch(runs, "code_version", lambda: "test")
+    patch(provenance, "code_version", lambda experiment: "test")
+    patch(runs, "code_version", lambda experiment: "test")
 
 
 def dying(method, is_reached):

@@ -36,8 +36,8 @@ def flags(workdir, *more, arms=ARMS):
 def make_small(patch):
     """Lets the experiment train the small model, by `patch(owner, name, value)`."""
     patch(phases, "growth_transformer", lambda: SMALL)
-    patch(provenance, "code_version", lambda: "test")
-    patch(runs, "code_version", lambda: "test")
+    patch(provenance, "code_version", lambda experiment: "test")
+    patch(runs, "code_version", lambda experiment: "test")
 
 
 def dying(method, count):

@@ -222,7 +222,7 @@ def test_the_five_lines_of_the_docstring(tmp_path):
 def test_read_run_gives_the_rows_of_a_finished_run(rows, tmp_path):
     source = Source("test", CONFIG, Letters, lambda dtype: MODEL.params, lambda: "sha256")
     study = Study(source, [Part(TEXT, ja.ablations(MODEL))], StudySettings(options=OPTIONS))
-    with runs.Run.open(tmp_path, {"seed": 0}, study.provenance("importance")) as run:
+    with runs.Run.open(tmp_path, {"seed": 0}, study.provenance()) as run:
         study.measure(run)
     finished = ja.read_run(tmp_path)
     assert len(finished) == len(rows)

@@ -13,6 +13,7 @@ from jaxanatomy import provenance
 from jaxanatomy.version import __version__
 
 PACKAGE = Path(jaxanatomy.__file__).parent
+EXPERIMENTS = PACKAGE.parent / "experiments"
 
 
 def test_row_hash_is_the_sha256_of_canonical_json():
@@ -37,22 +38,48 @@ def test_code_version_is_stable_between_processes(run_python):
     assert set(digest) <= set("0123456789abcdef")
 
 
-def test_code_version_follows_sources_that_measure_and_no_others(tmp_path):
-    folder = shutil.copytree(PACKAGE, tmp_path / "copy", ignore=shutil.ignore_patterns("*.pyc"))
-    digest = provenance._sources_digest(folder)
-    assert digest[:12] == provenance.code_version().partition("+")[2]
-    for name in ("report/new.py", "experiments/new.py", "configs/new.py", "cli.py", "notes.txt"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("changed = 1\n")
-        assert provenance._sources_digest(folder) == digest
-    seen = {digest}
-    (folder / "model" / "extra.py").write_text("")
-    seen.add(provenance._sources_digest(folder))
-    (folder / "model" / "extra.py").rename(folder / "model" / "extra2.py")
-    seen.add(provenance._sources_digest(folder))
-    (folder / "tree.py").write_text((folder / "tree.py").read_text() + "\n")
-    seen.add(provenance._sources_digest(folder))
-    assert len(seen) == 4
+def copied(tmp_path):
+    return shutil.copytree(PACKAGE, tmp_path / "jaxanatomy", ignore=shutil.ignore_patterns("*.pyc"))
+
+
+def digest(folder, experiment="structure"):
+    closure = provenance.import_closure(EXPERIMENTS / f"{experiment}.py", folder)
+    return provenance._digest(closure, folder)
+
+
+def test_code_version_is_that_of_what_the_experiment_imports(tmp_path):
+    folder = copied(tmp_path)
+    before = digest(folder)
+    assert provenance.code_version("structure").endswith(f"+{before[:12]}")
+    elsewhere = ("train/loop.py", "data/packing.py", "report/style.py", "cli.py", "papers/new.py")
+    for name in elsewhere:
+        path = folder / name
+        path.write_text((path.read_text() if path.exists() else "") + "changed = 1\n")
+        assert digest(folder) == before
+    seen = {before}
+    for name in ("forensics/gram.py", "tree.py", "weights/tensors.py", "weights/extra.py"):
+        path = folder / name  # weights imports by name when first used
+        path.write_text((path.read_text() if path.exists() else "") + "changed = 1\n")
+        seen.add(digest(folder))
+    assert len(seen) == 5
+
+
+def test_tables_and_texts_count_where_the_code_that_reads_them_does(tmp_path):
+    folder = copied(tmp_path)
+    before = {name: digest(folder, name) for name in ("flops", "structure")}
+    (table,) = (folder / "papers").glob("*.json")
+    table.write_text(table.read_text() + " ")
+    assert digest(folder, "flops") != before["flops"]
+    assert digest(folder, "structure") == before["structure"]
+
+
+def test_experiments_share_no_version_unless_they_share_their_code():
+    names = sorted(path.stem for path in EXPERIMENTS.glob("[a-z]*.py"))
+    assert len(names) > 8
+    assert provenance.code_version("depth_growth") != provenance.code_version("structure")
+    whole = provenance.code_version()
+    assert provenance.code_version("no_such_experiment") == whole
+    assert whole not in map(provenance.code_version, names)
 
 
 def test_provenance_says_where_and_by_what():
@@ -60,7 +87,7 @@ def test_provenance_says_where_and_by_what():
     assert made["experiment"] == "importance"
     assert made["model"] == "random:tiny"
     assert made["seed"] == 4
-    assert made["code_version"] == provenance.code_version()
+    assert made["code_version"] == provenance.code_version("importance")
     assert made["jax_version"] == jax.__version__
     assert made["device"] == jax.devices()[0].device_kind
     assert made["device_count"] == 1

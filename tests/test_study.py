@@ -51,7 +51,7 @@ def study(on_load=lambda: None, variants=None, **settings) -> Study:
 
 
 def measure(workdir, study, **kwargs) -> list[dict]:
-    with runs.Run.open(workdir, {"seed": 0}, study.provenance("importance"), **kwargs) as run:
+    with runs.Run.open(workdir, {"seed": 0}, study.provenance(), **kwargs) as run:
         study.measure(run)
         return run.rows
 
@@ -109,7 +109,7 @@ def test_shares_of_several_processes_make_the_rows_of_one(finished, tmp_path):
             process_index=index,
             process_count=2,
         )
-    with runs.Run.open(tmp_path, {"seed": 0}, whole.provenance("importance")) as run:
+    with runs.Run.open(tmp_path, {"seed": 0}, whole.provenance()) as run:
         run.merge_parts(whole.row_order())
         merged = {json.dumps(row, sort_keys=True) for row in run.rows}
     assert merged == {json.dumps(row, sort_keys=True) for row in finished[1]}
@@ -122,7 +122,7 @@ def test_parts_that_are_added_read_the_weights_once_and_go_on_after_a_stop(tmp_p
         first = [Part(TEXT, cells.main_map(CONFIG))]
         settings = StudySettings(options=SweepOptions(widths=(2, 1), chunk_size=6))
         two_steps = Study(source(lambda: loads.append(1)), first, settings)
-        with runs.Run.open(workdir, {"seed": 0}, two_steps.provenance("importance")) as results:
+        with runs.Run.open(workdir, {"seed": 0}, two_steps.provenance()) as results:
             two_steps.measure(results)
             worst = max(results.rows, key=lambda row: row["nll"])["layer"]
             chosen = cells.ablations(CONFIG, ["zero"], layers=[worst])
@@ -229,9 +229,7 @@ def test_another_tokenizer_gives_other_rows_and_is_refused_in_the_same_folder(fi
     other = dataclasses.replace(source(), read_tokenizer=Shifted)
     one, two = (Study(each, [part], StudySettings()) for each in (source(), other))
     assert not set(one.row_order()) & set(two.row_order())
-    assert (
-        one.provenance("importance")["data_sha256"] == two.provenance("importance")["data_sha256"]
-    )
+    assert one.provenance()["data_sha256"] == two.provenance()["data_sha256"]
     with pytest.raises(InputError, match=r"provenance\.tokens_sha256"):
         measure(finished[0], Study(other, [part, Part(OTHER, part.variants)], StudySettings()))
 
@@ -248,7 +246,7 @@ def test_what_is_left_out_is_said_once_and_stands_in_the_provenance(capsys):
     assert capsys.readouterr().err == (
         "text 'gaps': 3 of 5 documents left out: 1 blank, 1 null, 1 of one token\n"
     )
-    left_out = made.provenance("importance")["left_out"]
+    left_out = made.provenance()["left_out"]
     assert left_out["gaps"] == {"documents": 5, "blank": 1, "null": 1, "one_token": 1}
     assert left_out["letters"] == {"documents": 6, "blank": 0, "null": 0, "one_token": 0}
 

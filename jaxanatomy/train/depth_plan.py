@@ -146,7 +146,7 @@ class DepthPlan:
         """The hash of a row."""
         names = ("warmup", "cooldown", "weight_decay", "beta2", "moments")
         return runs.row_hash(
-            code=runs.code_version(),
+            code=runs.code_version("depth_growth"),
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
             data=[self.config.data.to_dict(), self.data],
             settings={name: self.config[name] for name in (*names, "eval_every", "rows")},

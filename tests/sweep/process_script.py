@@ -26,7 +26,7 @@ def main(workdir, backend):
     with runs.Run.open(
         workdir,
         {"seed": 0},
-        study.provenance("importance"),
+        study.provenance(),
         process_index=index,
         process_count=count,
     ) as run:

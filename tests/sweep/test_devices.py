@@ -65,7 +65,7 @@ from jaxanatomy.sweep import SweepOptions
 parts = [Part(TEXT, cells.protocol_cells(CONFIG)), Part(OTHER, cells.main_map(CONFIG))]
 settings = StudySettings(options=SweepOptions(widths=(4, 1), split="streams"))
 study = Study(source(), parts, settings)
-with runs.Run.open("run", {}, study.provenance("importance")) as run:
+with runs.Run.open("run", {}, study.provenance()) as run:
     study.measure(run)
     missing = set(study.row_order()) - {row["hash"] for row in run.rows}
 print([sweep.lanes.count for sweep in study.sweeps], len(missing))
