@@ -4,7 +4,7 @@ import re
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import choose
+from jaxanatomy.errors import InputError, choose
 
 SCOPES = {
     "layer": "the whole layer: seven matrices",
@@ -39,8 +39,13 @@ def choose_scope(config: ModelConfig, scope: str) -> str:
     """`scope` if the model has it.
 
     Raises:
-      InputError: it does not; the message has the closest name.
+      InputError: it does not; the message has the heads that there are, or the closest name.
     """
+    head = head_index(scope)
+    if head is not None and head >= config.max_heads:
+        raise InputError(
+            f"query heads of this model are 0 to {config.max_heads - 1}; got {scope!r}; name one"
+        )
     return choose("scope", scope, all_scopes(config))
 
 

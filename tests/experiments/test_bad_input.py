@@ -227,7 +227,10 @@ SETTINGS = {
         flags("--config.scopes=mpl"),
         ["unknown scope 'mpl'", "did you mean 'mlp'"],
     ),
-    "a head that is not there": (flags("--config.scopes=head_6"), ["unknown scope 'head_6'"]),
+    "a head that is not there": (
+        flags("--config.scopes=head_6"),
+        ["heads of this model are 0 to 5", "'head_6'"],
+    ),
     "a head that is averaged": (
         flags("--config.scopes=head_1"),
         ["'head_1' can be zeroed only", "take 'zero'"],

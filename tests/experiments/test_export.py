@@ -201,7 +201,7 @@ def test_a_config_of_another_experiment_is_known_as_such(other, tiny, command, t
         ("--config.variants=zero/mlp@first/1", "at positions 'first' only"),
         ("--config.variants=zero/layer/0,zero/layer/1,zero/layer/2", "at least one layer"),
         ("--config.layers=0,3", "layers of this model are 0 to 2; got 3"),
-        ("--config.variants=zero/head_99/1", "head_99"),
+        ("--config.variants=zero/head_99/1", "query heads of this model are 0 to 5; got 'head_99'"),
         ("--config.layers=0-3", "layers of this model are 0 to 2; got 3"),
         ("--config.layers=2-0", "from the lower to the higher number; got '2-0'; write 0-2"),
         ("--config.layers=0-", "layers must be whole numbers or ranges of them"),

@@ -95,7 +95,7 @@ def test_nothing_changed_is_the_baseline():
         (["zero/layer/-1"], None, "got 'zero/layer/-1'"),
         (["zeros/layer/1"], None, "unknown intervention 'zeros'; did you mean 'zero'"),
         (["zero/mlpp/1"], None, "unknown scope 'mlpp'; did you mean 'mlp'"),
-        (["zero/head_4/1"], None, "unknown scope 'head_4'"),
+        (["zero/head_4/1"], None, "query heads of this model are 0 to 3; got 'head_4'"),
         (["zero/mlp@last/1"], None, "unknown positions 'last'"),
         (["zero/mlp/5"], None, "layers of this model are 0 to 4; got 5 in 'zero/mlp/5'"),
         (["copy_previous/mlp/0"], None, "copy_previous exists at every layer but the first"),
