@@ -137,6 +137,20 @@ def test_widths_and_heads_that_change_are_the_only_other_fields(source, tmp_path
     assert weights.load(f"file:{tmp_path / 'out'}").config == config
 
 
+def test_what_the_source_leaves_to_a_default_is_written_where_that_changes(source, tmp_path):
+    path = source / "config.json"
+    fields = json.loads(path.read_text())
+    del fields["head_dim"]
+    path.write_text(json.dumps(fields))
+    model = weights.load(f"file:{source}")
+    written = weights.export_hf(one_layer(model), tmp_path / "one") / "config.json"
+    assert "head_dim" not in json.loads(written.read_text())
+    config = model.config.with_layers([LayerShape(2, 2, 96)] * 2)  # 16 wide each, not 64 / 2
+    params = random_params(config, np.dtype(np.float32))
+    model = dataclasses.replace(model, config=config, params=params)
+    assert weights.load(f"file:{weights.export_hf(model, tmp_path / 'two')}").config == config
+
+
 def test_a_model_without_a_tokenizer_keeps_its_other_settings(source, tmp_path):
     for name in (*FILES, "tokenizer.json"):
         if "token" in name or "chat" in name:

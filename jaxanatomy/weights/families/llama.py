@@ -182,7 +182,10 @@ def updated_config(fields: Mapping[str, Any], config: ModelConfig) -> dict[str, 
     if "architectures" not in fields:
         return {name: value for name, value in new.items() if value is not None} | dict(fields)
     old = to_config(from_config(fields))
-    return {**fields, **{name: value for name, value in new.items() if value != old[name]}}
+    changed = {name: value for name, value in new.items() if value != old[name]}
+    if from_config({**fields, **changed}) != from_config(new):  # defaults that follow the heads
+        changed |= {name: new[name] for name in ("num_key_value_heads", "head_dim")}
+    return {**fields, **changed}
 
 
 def names(config: ModelConfig) -> dict[str, str]:
