@@ -1,6 +1,7 @@
 """Damaged and hostile input for property tests: any of it is read, or refused in one line."""
 
 import json
+import random
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -40,6 +41,21 @@ def reads_or_refuses(read, *arguments, **options):
         assert "\n" not in message, message
         assert len(message) < 2000, message
         return None
+
+
+def flipped_bits(folder, count, seed=0):
+    """Puts one bit of one file the other way round, `count` times, each time mended again."""
+    rng = random.Random(seed)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    sizes = [path.stat().st_size for path in files]
+    for _ in range(count):
+        (path,) = rng.choices(files, sizes)
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        yield path
+        path.write_bytes(whole)
 
 
 def json_values():

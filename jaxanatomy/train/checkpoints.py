@@ -1,13 +1,15 @@
 """Checkpoints of replicas that train: written with Orbax, whole or not at all."""
 
 import dataclasses
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.train.integrity import require_same, seal_meta, unseal_meta
 
 Leaves = Sequence[Sequence[np.ndarray]]
 
@@ -49,9 +51,10 @@ class Checkpoints:
 
     def save(self, saved: Saved) -> None:
         """Writes a checkpoint; the one before it is removed when this one is whole."""
+        leaves = _named(saved.leaves)
+        meta = {"active": list(saved.active), "checksums": _checksums(leaves)}
         items = ocp.args.Composite(
-            meta=ocp.args.JsonSave({"active": list(saved.active)}),
-            leaves=ocp.args.PyTreeSave(_named(saved.leaves)),
+            meta=ocp.args.JsonSave(seal_meta(meta)), leaves=ocp.args.PyTreeSave(leaves)
         )
         self._manager.save(saved.step, args=items)
         self._manager.wait_until_finished()
@@ -90,16 +93,16 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=items)
             leaves = {name: np.asarray(leaf) for name, leaf in found["leaves"].items()}
+            meta = unseal_meta(found["meta"])
             same = all(leaves[name].shape == leaf.shape for name, leaf in like.items())
+            require_same(_checksums(leaves), meta["checksums"])
         except Exception as error:  # Orbax and its stores have no common base class
             raise self._damaged(str(error)) from error
         if not same:
             raise self._damaged("its arrays have other shapes")
-        replicas = len(found["meta"]["active"])
+        replicas = len(meta["active"])
         numbered = [[n for n in like if n.startswith(f"{i:04d}.")] for i in range(replicas)]
-        return Saved(
-            step, found["meta"]["active"], [[leaves[n] for n in names] for names in numbered]
-        )
+        return Saved(step, meta["active"], [[leaves[n] for n in names] for names in numbered])
 
     def _damaged(self, reason: str) -> InputError:
         reason = (reason.strip().splitlines() or ["unreadable"])[0][:200]
@@ -107,6 +110,10 @@ class Checkpoints:
             f"expected a whole checkpoint of this run in {self._folder}; {reason}; remove that "
             "folder, and its replicas start anew"
         )
+
+
+def _checksums(leaves: Mapping[str, np.ndarray]) -> dict[str, int]:
+    return {name: zlib.crc32(np.ascontiguousarray(leaf)) for name, leaf in leaves.items()}
 
 
 def _named(leaves: Leaves) -> dict[str, np.ndarray]:

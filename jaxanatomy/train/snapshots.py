@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.train.integrity import array_checksums, require_same, seal_meta, unseal_meta
 
 Tree = Any
 
@@ -71,6 +72,7 @@ class Snapshots:
         """
         self._folder = Path(folder).absolute()
         self._aside = _SetAside()
+        self._checksums: dict[str, int] = {}
         last = ocp.checkpoint_managers.LatestN(keep)
         stay = ocp.checkpoint_managers.AnyPreservationPolicy([last, self._aside])
         handlers = {"meta": ocp.JsonCheckpointHandler()}
@@ -125,8 +127,9 @@ class Snapshots:
         """
         meta = {**snapshot.meta, "config": snapshot.config.to_dict()}
         meta["aside"] = sorted(self._aside.steps)
+        meta["checksums"] = array_checksums([snapshot.params, snapshot.moments])
         items = ocp.args.Composite(
-            meta=ocp.args.JsonSave(meta),
+            meta=ocp.args.JsonSave(seal_meta(meta)),
             params=ocp.args.StandardSave(snapshot.params),
             moments=ocp.args.StandardSave(snapshot.moments),
         )
@@ -156,31 +159,35 @@ class Snapshots:
             return None
         try:
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            meta = dict(self._manager.restore(self.latest, args=items)["meta"])
+            meta = unseal_meta(self._manager.restore(self.latest, args=items)["meta"])
             self._aside.steps.update(meta.pop("aside"))
+            self._checksums = meta.pop("checksums")
             return ModelConfig.from_dict(meta.pop("config")), meta
         except Exception as error:  # as above
             raise self._damaged(error) from error
 
     def restore(self, params: Tree, moments: Tree) -> tuple[Tree, Tree]:
-        """The arrays of the latest checkpoint.
+        """The arrays of the latest checkpoint, of which `read_meta` was called.
 
         Args:
           params: Abstract arrays of its architecture, with the shardings they are to have.
           moments: The same for the state of the optimiser.
 
         Raises:
-          InputError: It is damaged, or of another architecture.
+          InputError: It is damaged, of another architecture, or its arrays are not those that
+            were saved.
         """
         items = ocp.args.Composite(
             params=ocp.args.StandardRestore(params), moments=ocp.args.StandardRestore(moments)
         )
         try:
             found = self._manager.restore(self.latest, args=items)
+            # Buffers of the runtime's own: arrays that are donated must not lie on Orbax's.
+            arrays = [jax.tree.map(jax.numpy.copy, found[name]) for name in ("params", "moments")]
+            require_same(array_checksums(arrays), self._checksums)
         except Exception as error:  # as above
             raise self._damaged(error) from error
-        # Buffers of the runtime's own: arrays that are donated must not lie on Orbax's.
-        return jax.tree.map(jax.numpy.copy, (found["params"], found["moments"]))
+        return tuple(arrays)
 
     def _damaged(self, error: Exception) -> InputError:
         others = [step for step in self._manager.all_steps() if step != self.latest]

@@ -1,7 +1,7 @@
 """Checkpoints of our own, written and read with Orbax.
 
 A checkpoint is a composite of two items: "meta" (JSON: architecture, tokenizer, the
-id it came from, hash) and "params". "meta" is read first; "params" is then restored
+id it came from, hash, checksum) and "params". "meta" is read first; "params" is then restored
 into the tree of that architecture. Other items beside them are left alone.
 """
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, tensors
@@ -48,16 +49,17 @@ def save_orbax(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def meta(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the item "meta" holds."""
+    """What the item "meta" holds, with a checksum of it."""
     checkpoint.require_tokenizer()
     tokenizer = checkpoint.tokenizer
-    return {
+    fields = {
         "config": checkpoint.config.to_dict(),
         "tokenizer": None if tokenizer is None else tokenizer.to_dict(),
         "companions": checkpoint.companions.to_dict(),
         "origin": checkpoint.id,
         "sha256": params_sha256(checkpoint.params),
     }
+    return seal(fields)
 
 
 def params_sha256(params: tensors.Params) -> str:
@@ -87,10 +89,14 @@ def open_orbax(folder: Path, model_id: str) -> Source:
             if step is None:
                 raise InputError(f"{folder} has no complete Orbax checkpoint; {_REMEDY}")
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            fields = manager.restore(step, args=items)["meta"]
+            fields = unseal(manager.restore(step, args=items)["meta"])
             stored = manager.item_metadata(step)["params"].tree
         config = ModelConfig.from_dict(fields["config"])
-        found = {leaf: entry.shape for leaf, entry in _leaves(stored).items()}
+        entries = _leaves(stored)
+        found = {leaf: entry.shape for leaf, entry in entries.items()}
+        shapes = {
+            leaf: jax.ShapeDtypeStruct(entry.shape, entry.dtype) for leaf, entry in entries.items()
+        }
         sha256 = fields["sha256"]
         companions = Companions.from_dict(fields["companions"])
     except InputError:
@@ -102,28 +108,29 @@ def open_orbax(folder: Path, model_id: str) -> Source:
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(_tokenizer, fields["tokenizer"]),
-        read_params=functools.partial(_read_params, folder, step, config),
+        read_params=functools.partial(_read_params, folder, step, shapes, sha256),
         read_sha256=lambda: sha256,
         companions=companions,
     )
 
 
-def _read_params(folder: Path, step: int, config: ModelConfig, dtype: np.dtype) -> tensors.Params:
-    shapes = tensors.from_leaves(
-        {
-            leaf: jax.ShapeDtypeStruct(shape, dtype)
-            for leaf, shape in tensors.leaf_shapes(config).items()
-        }
-    )
-    on_host = jax.tree.map(
-        lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), shapes
-    )
-    items = ocp.args.Composite(params=ocp.args.PyTreeRestore(shapes, restore_args=on_host))
+def _read_params(
+    folder: Path, step: int, shapes: Mapping[str, jax.ShapeDtypeStruct], sha256: str, dtype: Any
+) -> tensors.Params:
+    """The parameters as they were saved, compared with their hash; then in another dtype."""
+    like = tensors.from_leaves(shapes)
+    on_host = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), like)
+    items = ocp.args.Composite(params=ocp.args.PyTreeRestore(like, restore_args=on_host))
     try:
         with _manager(folder) as manager:
             params = manager.restore(step, args=items)["params"]
+        found = params_sha256(params)
+        if found != sha256:
+            raise ValueError(f"its weights have the hash {found:.8}, when saved {sha256:.8}")
     except Exception as error:  # as above
         raise _damaged(folder, error) from error
+    with np.errstate(over="ignore"):  # what does not fit is named
+        params = jax.tree.map(lambda array: array.astype(dtype, copy=False), params)
     leaves = tensors.to_leaves(params)
     broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
     tensors.require_finite(broken, str(folder), dtype)

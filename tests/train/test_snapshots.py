@@ -4,6 +4,7 @@ import errno
 import logging
 import shutil
 
+import fuzz
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.train import snapshots as snapshots_module
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
 CONFIG = ModelConfig.uniform(2, 2, 1, 8, vocab_size=9, hidden_size=8, head_dim=4)
@@ -126,3 +128,50 @@ def test_arrays_may_be_changed_as_soon_as_saving_has_begun(tmp_path):
         jax.tree.map(lambda leaf: leaf.delete(), first.params)
     with Snapshots(tmp_path) as snapshots:
         np.testing.assert_equal(restored(snapshots)[2:], (1.0, 0.5))
+
+
+# Orbax closes its event loop while other reads that failed still report to it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_flipped_bit_is_refused_or_changes_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    values = jnp.asarray(rng.normal(size=(4, 4)), jnp.float32)
+    saved = Snapshot(1, CONFIG, {"w": values}, {"mu": 2 * values}, {"losses": [float("nan")]})
+    with Snapshots(tmp_path / "run") as snapshots:
+        snapshots.save(saved)
+
+    def read():
+        with Snapshots(tmp_path / "run") as snapshots:
+            config, meta = snapshots.read_meta()
+            shape = jax.ShapeDtypeStruct((4, 4), jnp.float32, sharding=values.sharding)
+            return config, meta, snapshots.restore({"w": shape}, {"mu": shape})
+
+    refused = 0
+    for path in fuzz.flipped_bits(tmp_path / "run" / "1", 30):
+        found = fuzz.reads_or_refuses(read)
+        if found is None:
+            refused += 1
+            continue
+        config, meta, (params, moments) = found
+        assert (config, str(meta)) == (CONFIG, str({"losses": [float("nan")]})), path
+        np.testing.assert_array_equal(params["w"], values, err_msg=str(path))
+        np.testing.assert_array_equal(moments["mu"], 2 * values, err_msg=str(path))
+    assert refused >= 8
+
+
+def test_arrays_that_are_not_those_that_were_saved_are_named_with_the_remedy(tmp_path, monkeypatch):
+    with Snapshots(tmp_path) as snapshots:
+        snapshots.save(snapshot(1))
+        snapshots.save(snapshot(2))
+        sums = snapshots_module.array_checksums
+        monkeypatch.setattr(
+            snapshots_module, "array_checksums", lambda tree: {**sums(tree), "[1]['mu']": 5}
+        )
+        snapshots.save(snapshot(3))
+        monkeypatch.undo()
+    with Snapshots(tmp_path) as snapshots, pytest.raises(InputError) as refused:
+        restored(snapshots)
+    assert "at step 3; the values of [1]['mu'] are not those that were saved;" in str(refused.value)
+    assert "/3 away, and the run goes on from step 2" in str(refused.value)
+    shutil.rmtree(tmp_path / "3")  # as it says
+    with Snapshots(tmp_path) as snapshots:
+        assert restored(snapshots)[1:] == ({"tokens": 20}, 2.0, 1.0)

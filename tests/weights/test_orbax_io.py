@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 
+import fuzz
 import jax
 import ml_dtypes
 import numpy as np
@@ -61,7 +62,9 @@ def test_the_latest_step_is_read_and_other_items_are_left_alone(checkpoint, tmp_
             params = jax.tree.map(lambda array, scale=scale: array * np.float32(scale),
                                   checkpoint.params)  # fmt: skip
             items = ocp.args.Composite(
-                meta=ocp.args.JsonSave(orbax_io.meta(checkpoint)),
+                meta=ocp.args.JsonSave(
+                    orbax_io.meta(dataclasses.replace(checkpoint, params=params))
+                ),
                 params=ocp.args.PyTreeSave(params),
                 optimiser=ocp.args.PyTreeSave({"count": np.ones(3)}),
             )
@@ -110,3 +113,32 @@ def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
     shutil.rmtree(folder / "0" / "meta")
     with pytest.raises(InputError, match="must be an Orbax checkpoint of jaxanatomy"):
         weights.load(f"orbax:{folder}")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_flipped_bit_is_refused_or_changes_nothing(checkpoint, folder):
+    expected = to_leaves(checkpoint.params)
+    refused = 0
+    for path in fuzz.flipped_bits(folder, 40):
+        loaded = fuzz.reads_or_refuses(weights.load, f"orbax:{folder}")
+        if loaded is None:
+            refused += 1
+            continue
+        assert loaded.config == checkpoint.config, path
+        assert loaded.tokenizer.to_dict() == checkpoint.tokenizer.to_dict(), path
+        for leaf, array in to_leaves(loaded.params).items():
+            np.testing.assert_array_equal(array, expected[leaf], err_msg=f"{path} {leaf}")
+    assert refused >= 30
+
+
+def test_other_weights_under_the_old_hash_are_refused_with_the_remedy(checkpoint, tmp_path):
+    params = jax.tree.map(lambda array: -array, checkpoint.params)
+    items = ocp.args.Composite(
+        meta=ocp.args.JsonSave(orbax_io.meta(checkpoint)), params=ocp.args.PyTreeSave(params)
+    )
+    with ocp.CheckpointManager(tmp_path / "saved") as manager:
+        manager.save(0, args=items)
+        manager.wait_until_finished()
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(InputError, match=r"have the hash .*, when saved .*; give a"):
+            weights.load(f"orbax:{tmp_path / 'saved'}", dtype)
