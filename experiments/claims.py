@@ -2,7 +2,7 @@
 
 Reads the rows of finished runs and measures nothing. Every claim stands beside the paper's
 figure, ours, its null or control, and a rule with its threshold; the rule says "holds",
-"does not hold" or "cannot tell". A second table tests the paper's figures against each other.
+"does not hold", "cannot tell" or "not measured". Others are arithmetic on the papers' figures.
 
     python -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
@@ -21,8 +21,7 @@ from jaxanatomy import cli
 def run(config: ConfigDict, workdir: Path) -> None:
     """Tests every claim; the rows are written anew each time, from the runs as they are."""
     from jaxanatomy import report, runs
-    from jaxanatomy.report import claims
-    from jaxanatomy.report.claims.report import summary_table
+    from jaxanatomy.claims import audit as claims
 
     evidence = claims.gather(config.runs)
     fields = ("model", "weights_sha256", "architecture")
@@ -38,9 +37,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         # Not appended: when a run has got further, its claims replace the older ones.
         results.replace(made["config"], made["provenance"], rows)
         results.write_summary(claims.summarise(evidence, rows))
-        path = report.write_report(results.folder)
-    print(summary_table(rows))
-    print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
@@ -49,9 +46,9 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     An audit measures nothing, so it may replace one of other runs or by other code; what is
     no audit stays, for `Run.open` refuses the folder.
     """
+    from jaxanatomy.claims.core import weights_of
     from jaxanatomy.errors import InputError
     from jaxanatomy.records import is_run_config, read_config
-    from jaxanatomy.report.claims.claim import weights_of
 
     path = Path(workdir) / "config.json"
     if not path.exists() or not is_run_config(path):
@@ -71,7 +68,7 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
 
 def dry_run(config: ConfigDict) -> str:
     """The runs that were found, and how many claims they can decide."""
-    from jaxanatomy.report import claims
+    from jaxanatomy.claims import audit as claims
 
     evidence = claims.gather(config.runs)
     lines = [
@@ -85,7 +82,7 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Every claim, by the experiment that it needs, a line each."""
-    from jaxanatomy.report.claims import CLAIMS
+    from jaxanatomy.claims.audit import CLAIMS
 
     sections: dict[str, dict[str, str]] = {}
     for claim in CLAIMS:

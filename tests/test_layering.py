@@ -15,7 +15,7 @@ FOUNDATION = (
 )
 PACKAGES = (
     *("model", "weights", "data", "forensics", "interventions", "growth"),
-    *("sweep", "measures", "train", "report"),
+    *("sweep", "measures", "train", "claims", "report"),
 )
 SURFACE = ("__init__", "__main__", "study", "api", "config_fields", "config_files", "cli")
 LAYERS = (

@@ -5,6 +5,7 @@ exponentiated in float64.
 """
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -120,11 +121,9 @@ def ratio_intervals(sums_VU: np.ndarray, tokens_U: np.ndarray, level: float = 0.
       (value, low, high) of each variant, float64 [V, 3]; all NaN where a sum is not finite,
       and no ends if there is one unit only.
     """
-    from scipy.stats import t
-
     mean_V, error_V, residual_VU = ratio.linearise(sums_VU, tokens_U)
     units = len(tokens_U)
-    quantile = t.ppf((1 + level) / 2, units - 1) if units > 1 else math.nan
+    quantile = _t_quantile(level, units - 1) if units > 1 else math.nan
     skewness_V = ratio.skewness(residual_VU)
     ends_V2 = ratio.ends(mean_V, error_V, skewness_V, skewness_V, units, quantile)
     return np.concatenate([mean_V[:, None], ends_V2], axis=1)
@@ -186,15 +185,13 @@ def seeds_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
       values: One for each seed; for a paired comparison their differences.
       level: Coverage.
     """
-    from scipy.stats import t
-
     values = np.asarray(values, np.float64)
     if not len(values):
         return Estimate(math.nan)
     mean, count = float(values.mean()), len(values)
     if count < 2:
         return Estimate(mean)
-    half = float(t.ppf((1 + level) / 2, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    half = float(_t_quantile(level, count - 1) * values.std(ddof=1) / math.sqrt(count))
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -224,8 +221,6 @@ def draws_interval(
     Returns:
       NaN where a sum is not finite; no ends for one draw without `spread`, or for one unit.
     """
-    from scipy.stats import t
-
     sums_SU = np.asarray(sums_SU, np.float64)
     (mean,), (error,), _ = ratio.linearise(sums_SU.mean(axis=0)[None], tokens_U)
     draws, units = sums_SU.shape
@@ -237,7 +232,7 @@ def draws_interval(
         return Estimate(float(mean))
     variance, freedom = max(found)
     parts = ((math.sqrt(variance / draws), freedom), (error, units - 1))
-    half = math.hypot(*(t.ppf((1 + level) / 2, own) * part for part, own in parts))
+    half = math.hypot(*(_t_quantile(level, own) * part for part, own in parts))
     return Estimate(float(mean), float(mean) - half, float(mean) + half)
 
 
@@ -304,6 +299,14 @@ def z_score(value: float, null_sample: np.ndarray) -> float:
         raise InputError(f"a z-score needs at least two null values; got {null_sample.size}")
     spread = null_sample.std(ddof=1)
     return float((value - null_sample.mean()) / spread) if spread > 0 else float("nan")
+
+
+@functools.cache
+def _t_quantile(level: float, freedom: int) -> float:
+    """Student's quantile of an interval of that coverage."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def _paired(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

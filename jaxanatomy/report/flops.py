@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxanatomy.growth.depth_arms import EQUAL_FLOPS
 from jaxanatomy.measures.flops import ARMS, GROWN, REMAINDER, ROUNDINGS
-from jaxanatomy.report.claims.report import claims_section
+from jaxanatomy.report.claims import of_run
 from jaxanatomy.report.document import Cell, Report, Section, Table
 
 Row = Mapping[str, Any]
@@ -33,7 +33,7 @@ def flops_report(record: Any) -> Report | None:
         _meaning(),
         *(_stages(rows, name) for name in names),
     )
-    claims = claims_section(record) if any(row["paper_petaflops"] for row in rows) else None
+    claims = _claims(record) if any(row["paper_petaflops"] for row in rows) else None
     sections = (Section("What growth saves", (_HOW, _ROUNDING, *_said(rows)), tables),)
     return Report(
         kind="FLOPs of growth",
@@ -41,6 +41,13 @@ def flops_report(record: Any) -> Report | None:
         lead=f"{len(names)} {'model' if len(names) == 1 else 'models'}, {len(rows)} rows.",
         sections=(*sections, *filter(None, [claims])),
     )
+
+
+def _claims(record: Any) -> Section:
+    header = ("claim", "verdict", "ours", "the paper's", "rule: it holds if")
+    fields = ("statement", "verdict", "measured", "paper", "rule")
+    rows = tuple(tuple(Cell(row[field]) for field in fields) for row in of_run(record))
+    return Section("Claims of the paper", (), (Table("Claims and verdicts", header, rows),))
 
 
 def flops_table(rows: Iterable[Row]) -> str:

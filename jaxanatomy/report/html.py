@@ -38,6 +38,7 @@ class Grid:
       note: A paragraph below.
       folded: Whether only the caption shows until it is opened.
       csv: A link that saves it, with all digits.
+      prose: Whether cells are sentences, which wrap.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Grid:
     note: str
     folded: bool
     csv: str
+    prose: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +146,8 @@ def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
     )
     caption = f"{facet}: {view.title}" if facet else view.title
     header = tuple(column.head for column in columns)
-    return Grid(view.name, caption, header, cells, view.note, view.folded, _csv(columns, rows))
+    saved = _csv(columns, rows)
+    return Grid(view.name, caption, header, cells, view.note, view.folded, saved, view.prose)
 
 
 def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:

@@ -15,7 +15,6 @@ from jaxanatomy.experiment import experiment_of
 from jaxanatomy.progress import announced
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, views
-from jaxanatomy.report.claims.report import claims_report
 from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.developmental.report import developmental_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
@@ -28,7 +27,7 @@ from jaxanatomy.report.style import to_png
 from jaxanatomy.report.terminal import printed
 from jaxanatomy.storage import replacing
 
-PORTED = ("structure", "predictability")  # those whose page is a `sections.Page`
+PORTED = ("claims", "predictability", "structure")  # those whose page is a `sections.Page`
 REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     recovery_report,
     importance_report,
@@ -37,7 +36,6 @@ REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
     developmental_report,
     grow_checkpoint_report,
     flops_report,
-    claims_report,
 )
 
 

@@ -7,7 +7,7 @@ from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import predictability, terminal
 from jaxanatomy.report.cells import Row, interval, number
-from jaxanatomy.report.claims.report import summary_table as claims_table
+from jaxanatomy.report.claims import summary_table as claims_table
 from jaxanatomy.report.importance.tables import percent, perplexity
 from jaxanatomy.report.importance.tables import summary_table as importance_table
 from jaxanatomy.report.manipulation.report import manipulation_table

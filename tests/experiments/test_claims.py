@@ -2,22 +2,24 @@
 
 import json
 
+import numpy as np
 import pytest
 import run_files
-from report.claim_rows import cell
+from claims.worlds import SMOLLM2, Maker
 
+from jaxanatomy.claims.audit import CLAIMS
 from jaxanatomy.records import read_run
-from jaxanatomy.report.claims import CLAIMS
 
 
 @pytest.fixture
 def make_run(tmp_path):
     """`make_run(name, rows, finished, weights)`: a folder as an experiment leaves it."""
 
-    def make(name="atlas", rows=None, finished=True, weights="1" * 64, **more):
-        folder = tmp_path / name
+    def make(experiment="importance", rows=None, finished=True, weights="1" * 64, **more):
+        folder = tmp_path / ("new" if weights == "2" * 64 else experiment)
         folder.mkdir(exist_ok=True)
-        provenance = {"model": "file:x", "weights_sha256": weights, "architecture": {}} | more
+        provenance = {"model": "file:x", "weights_sha256": weights, "architecture": SMOLLM2}
+        provenance |= {"experiment": experiment} | more
         run_files.write_config(folder, {"model": "file:x"}, provenance)
         run_files.write_rows(folder, MAP if rows is None else rows)
         if finished:
@@ -27,18 +29,29 @@ def make_run(tmp_path):
     return make
 
 
-MAP = [cell(1, 1.0, 2.0, 3.0), cell(2, 500.0, 600.0, 700.0)]
+def layer_map(top):
+    """A map of all inner layers, one of which does much."""
+    maker = Maker(np.random.default_rng(0))
+    rows = [maker.baseline()]
+    for layer in range(1, 29):
+        fields = {"intervention": "neighbour_mean", "scope": "layer", "positions": "all"}
+        rows.append(maker.row(top if layer == 11 else 0.1, layer=layer, **fields))
+    return [row | {"hash": f"{at:016x}"} for at, row in enumerate(rows)]
+
+
+MAP, FLAT = layer_map(3.0), layer_map(0.1)
 
 
 def test_every_claim_becomes_a_row(make_run, command, tmp_path):
     run = make_run()
     done = command("claims", f"--config.runs={run}", f"--workdir={tmp_path / 'claims'}")
     assert (done.status, done.err) == (0, "")
-    assert "holds          Layers are not interchangeable" in done.out
+    line = next(line for line in done.out.splitlines() if "not interchangeable" in line)
+    assert line.endswith("  holds")
     record = read_run(tmp_path / "claims")
     assert [row["claim"] for row in record] == [claim.id for claim in CLAIMS]
     assert record.provenance["weights_sha256"] == "1" * 64
-    assert record.summary["verdicts"]["arithmetic"]["holds"] == 3
+    assert record.summary["verdicts"]["figures"]["holds"] == 3
     assert record.summary["runs"]["importance"]["finished"]
     assert (record.folder / "report.html").exists()
 
@@ -48,7 +61,7 @@ def test_when_a_run_has_got_further_its_claims_are_replaced(make_run, command, t
     assert command(*flags).status == 0
     (first,) = read_run(tmp_path / "c").select(claim="non_equivalence")
     assert first["reason"].endswith("the importance run is not finished")
-    make_run(rows=[cell(1, 1.0, 2.0, 3.0), cell(2, 5.0, 6.0, 7.0)])
+    make_run(rows=FLAT)
     assert command(*flags).status == 0
     record = read_run(tmp_path / "c")
     (second,) = record.select(claim="non_equivalence")
@@ -68,7 +81,7 @@ def test_a_second_audit_replaces_the_first_with_other_runs_and_other_code(
     done = command("claims", f"--config.runs={make_run()},{other}", *flags)
     assert (done.status, done.err) == (0, "")
     record = read_run(tmp_path / "c")
-    assert record.config["runs"] == [str(tmp_path / "atlas"), str(other)]
+    assert record.config["runs"] == [str(tmp_path / "importance"), str(other)]
     assert record.provenance["code_version"] != "0.0.1+other"
     assert list(record.summary["runs"]) == ["importance", "structure"]
     assert len(record) == len(CLAIMS)
@@ -79,7 +92,7 @@ def test_an_audit_of_another_model_and_other_runs_are_never_replaced(make_run, c
     atlas = make_run()
     assert command("claims", f"--config.runs={atlas}", *flags).status == 0
     before = (tmp_path / "c" / "rows.jsonl").read_bytes()
-    done = command("claims", f"--config.runs={make_run('new', weights='2' * 64)}", *flags)
+    done = command("claims", f"--config.runs={make_run(weights='2' * 64)}", *flags)
     assert done.status == 2
     assert done.err.startswith("error: expected an audit of one model in ")
     assert done.err.count("\n") == 1
@@ -100,7 +113,7 @@ def test_the_provenance_is_that_of_the_run_with_the_model(make_run, command, tmp
 
 def test_a_dry_run_names_the_runs(make_run, command, tmp_path):
     done = command("claims", f"--config.runs={make_run(finished=False)}", "--dry_run")
-    assert done.out.startswith(f"importance: {tmp_path / 'atlas'}, 2 rows, not finished\n")
+    assert done.out.startswith(f"importance: {tmp_path / 'importance'}, 29 rows, not finished\n")
     assert f"of {len(CLAIMS)}" in done.out
 
 

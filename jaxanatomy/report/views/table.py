@@ -59,12 +59,14 @@ class Table(View):
       note: A paragraph below.
       folded: Whether only its title shows until it is opened.
       printed: Whether the command line prints it when the run ends.
+      prose: Whether cells are sentences, which wrap.
     """
 
     cells: tuple[Column, ...]
     note: str = ""
     folded: bool = False
     printed: bool = False
+    prose: bool = False
 
     def shown(self, rows: Sequence[Row]) -> list[Column]:
         """The columns that some row has."""

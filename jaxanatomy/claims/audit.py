@@ -1,78 +1,43 @@
-"""The claims audit: which claims of the papers hold on a checkpoint, each by a written rule.
-
-`audit(evidence)` tests every claim of `CLAIMS` against the rows of finished experiments. An
-experiment adds its claims as a tuple in a file of this folder, entered in `CLAIMS`.
-"""
+"""The audit: every claim against the rows of finished experiments of one model."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxanatomy.errors import InputError
-from jaxanatomy.provenance import row_hash
-from jaxanatomy.records import RunRecord, read_run
-from jaxanatomy.report.claims import (
-    budgets,
+from jaxanatomy.claims import (
     contradictions,
     depth_growth,
     developmental,
     growth_costs,
     importance,
-    layers,
     manipulation,
-    predictability,
-    probes,
     recovery,
-    structure,
+    weights,
 )
-from jaxanatomy.report.claims.claim import VERDICTS, Claim, Evidence, Finding, weights_of
+from jaxanatomy.claims.core import ERROR, VERDICTS, Arithmetic, Claim, Evidence, weights_of
+from jaxanatomy.errors import InputError
+from jaxanatomy.provenance import row_hash
+from jaxanatomy.records import RunRecord, read_run
 
-__all__ = [
-    "CLAIMS",
-    "VERDICTS",
-    "Claim",
-    "Evidence",
-    "Finding",
-    "audit",
-    "experiment_of",
-    "gather",
-    "summarise",
-]
-
-CLAIMS: tuple[Claim, ...] = (
+CLAIMS: tuple[Claim | Arithmetic, ...] = (
     *importance.CLAIMS,
-    *layers.CLAIMS,
-    *structure.CLAIMS,
-    *predictability.CLAIMS,
+    *weights.CLAIMS,
     *manipulation.CLAIMS,
-    *probes.CLAIMS,
     *recovery.CLAIMS,
     *developmental.CLAIMS,
     *depth_growth.CLAIMS,
     *growth_costs.CLAIMS,
     *contradictions.CLAIMS,
-    *budgets.CLAIMS,
 )
 
-# A field that only rows of this experiment have; the first that fits decides.
-_FIELDS = {
-    "predictability": "reading",
-    "structure": "metric",
-    "manipulation": "strategy",
-    "recovery": "train_text",  # has a map of importance, too
-    "importance": "intervention",
-    "developmental": "exact_completions",
-    "depth_growth": "eval_nll_by_source",
-    "flops": "petaflops",
-    "grow_checkpoint": "operator",
-}
+EXPERIMENTS = tuple(dict.fromkeys(name for claim in CLAIMS for name in claim.needs))
 
 
-def experiment_of(record: RunRecord) -> str | None:
-    """The experiment that a run is of, by the fields of its rows; None if of none that we audit."""
-    fields = record.fields
-    return next((name for name, field in _FIELDS.items() if field in fields), None)
+def error_of(claim: Claim | Arithmetic) -> float:
+    """The error that a claim may make: the claims on one run share 5 %."""
+    looks = Counter(name for each in CLAIMS if isinstance(each, Claim) for name in each.needs)
+    return ERROR / max([1, *(looks[name] for name in claim.needs)])
 
 
 def gather(folders: Iterable[str | Path]) -> Evidence:
@@ -93,11 +58,11 @@ def gather(folders: Iterable[str | Path]) -> Evidence:
             raise InputError(
                 f"{error}; name the runs that you have as --config.runs=DIR,DIR"
             ) from None
-        name = experiment_of(record)
-        if name is None:
+        name = record.experiment
+        if name not in EXPERIMENTS or not record.rows:
             raise InputError(
-                f"expected a run of {', '.join(sorted(_FIELDS))} with rows; {folder} has "
-                f"{'others' if record.rows else 'none yet'}; leave it out"
+                f"expected a run of {', '.join(EXPERIMENTS)} with rows; {folder} is one of "
+                f"{name or 'no experiment'} with {len(record.rows)} rows; leave it out"
             )
         if name in records:
             raise InputError(
@@ -143,10 +108,16 @@ def _model(record: RunRecord) -> str:
     return str(record.provenance.get("model") or "an unknown model")
 
 
-def audit(evidence: Evidence, claims: Iterable[Claim] = CLAIMS) -> list[dict[str, Any]]:
-    """A row for each claim: `claim`, `source`, `statement`, `paper`, `measured`, `null`, `rule`,
-    `verdict`, `reason`, `model`, `text`, and `needs`, the experiments that it reads (none for
-    arithmetic on the paper's figures)."""
+def audit(
+    evidence: Evidence, claims: Iterable[Claim | Arithmetic] = CLAIMS
+) -> list[dict[str, Any]]:
+    """A row for each claim.
+
+    Returns:
+      Rows with `claim`, `source`, `statement`, `paper`, `measured`, `null`, `rule`, `verdict`,
+      `reason`, `model`, `text`, `needs` (the experiments that it reads) and `about` ("model" or
+      "figures": whether it is measured, or arithmetic alone).
+    """
     records = evidence.records.values()
     models = sorted({_model(record) for record in records if weights_of(record.provenance)})
     hashes = {
@@ -154,36 +125,42 @@ def audit(evidence: Evidence, claims: Iterable[Claim] = CLAIMS) -> list[dict[str
     }
     rows = []
     for claim in claims:
-        found = claim.finding(evidence)
-        read = {name: hashes.get(name) for name in claim.needs}
+        error = error_of(claim)
+        found = claim.finding(evidence, error)
+        needs = claim.needs
+        words = f" All intervals: error {error:.2g}, {ERROR:.0%} shared by the claims on one run."
+        rule = claim.rule + (words if isinstance(claim, Claim) else "")
+        open_ = [name for name in needs if name in evidence.records]
+        open_ = [name for name in open_ if not evidence.records[name].summary]
+        note = f"; the {' and '.join(open_)} run is not finished" if open_ else ""
         rows.append(
             {
-                "hash": row_hash(claim=claim.id, rule=claim.rule, evidence=read),
+                "hash": row_hash(
+                    claim=claim.id, rule=rule, evidence={name: hashes.get(name) for name in needs}
+                ),
                 "claim": claim.id,
                 "source": claim.source,
                 "statement": claim.statement,
                 "paper": claim.paper,
                 "measured": found.measured,
                 "null": found.null,
-                "rule": claim.rule,
+                "rule": rule,
                 "verdict": found.verdict,
-                "reason": found.reason,
+                "reason": found.reason + note,
                 "model": ", ".join(models),
                 "text": found.text,
-                "needs": list(claim.needs),
+                "needs": list(needs),
+                "about": "model" if isinstance(claim, Claim) else "figures",
             }
         )
     return rows
 
 
 def summarise(evidence: Evidence, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts of verdicts, apart for claims about the model and about the paper, and the runs."""
-    rows = list(rows)
-    parts = {
-        "measured": [row for row in rows if row["needs"]],
-        "arithmetic": [row for row in rows if not row["needs"]],
-    }
-    counts = {name: Counter(row["verdict"] for row in part) for name, part in parts.items()}
+    """Counts of verdicts, apart for claims that are measured and arithmetic, and the runs."""
+    counts = {"model": Counter(), "figures": Counter()}
+    for row in rows:
+        counts[row["about"]][row["verdict"]] += 1
     return {
         "verdicts": {
             name: {verdict: count[verdict] for verdict in VERDICTS}

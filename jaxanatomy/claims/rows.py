@@ -1,0 +1,192 @@
+"""Where the rows of a claim are: which rows of a run, in which parts, and what is missing."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jaxanatomy.interventions.variants import BASELINE
+from jaxanatomy.records import RunRecord
+
+Row = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The rows of one text of a run; those that are about no text have the text "".
+
+    Attributes:
+      text: Its name.
+      rows: Its rows.
+      depth: Layers of the model; 0 if no run says.
+      record: The run.
+      found: What was read of them already; see `once`.
+    """
+
+    text: str
+    rows: Sequence[Row]
+    depth: int
+    record: RunRecord
+    found: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for this table."""
+        if key not in self.found:
+            self.found[key] = make()
+        return self.found[key]
+
+    @property
+    def baseline(self) -> Row | None:
+        """The row of the unedited model."""
+        plain = (row for row in self.rows if row.get("kind") is None)
+        return next((row for row in plain if row.get("variant") == BASELINE), None)
+
+    @property
+    def layers(self) -> range:
+        """Every layer; where the depth is unknown, up to the last that a row names."""
+        named = (row["layer"] for row in self.rows if row.get("layer") is not None)
+        return range(self.depth or 1 + max(named, default=-1))
+
+    def find(self, where: Mapping[str, Any]) -> list[Row]:
+        """The rows whose fields have these values; `kind` is None unless it is asked for."""
+        wanted = tuple((name, _plain(value)) for name, value in {"kind": None, **where}.items())
+        return self.once(wanted, lambda: _matching(self.rows, wanted))
+
+
+Values = Iterable[Any] | Callable[[Table], Iterable[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One of the things that a claim is about: a layer, a strategy on a set, an arm.
+
+    Attributes:
+      key: The fields that name it.
+      rows: Its rows: none if it was not measured, several if they are draws (of noise, seeds).
+      table: Where they are from.
+    """
+
+    key: Mapping[str, Any]
+    rows: Sequence[Row]
+    table: Table
+
+    @property
+    def name(self) -> str:
+        """For reading: "L11", "scale 0.9 on paper"."""
+        words = (_word(field, value) for field, value in self.key.items() if value is not None)
+        return " ".join(words)
+
+    def partners(self, where: Mapping[str, Any]) -> list[Row]:
+        """The rows to compare with: those of the same key where `where` does not say other."""
+        key = [each for each in self.key.items() if each[0] not in where]
+        return _matching(self.table.find(where), key)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """A set of rows.
+
+        MAP = Rows("importance", intervention="neighbour_mean", scope="layer", positions="all")
+        MAP.at(layer=(14, 17))
+
+    Attributes:
+      experiment: Whose rows.
+      derive: What makes them of those of the run.
+      fields: The values that they have.
+      axes: Their parts, each axis the names of fields and the values that are to be there.
+      draws: How many rows of a part are needed at least, where they are draws of something random.
+    """
+
+    experiment: str
+    derive: Callable[[RunRecord], Sequence[Row]] | None = None
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    axes: tuple[tuple[tuple[str, ...], Values], ...] = ()
+    draws: int = 1
+
+    def where(self, **fields: Any) -> "Rows":
+        """Those with these values."""
+        return dataclasses.replace(self, fields={**self.fields, **fields})
+
+    def at(self, **axes: Values) -> "Rows":
+        """A part for each combination of values; a value that no row has was not measured."""
+        added = tuple(((name,), values) for name, values in axes.items())
+        return dataclasses.replace(self, axes=self.axes + added)
+
+    def each(self, names: Sequence[str], values: Values) -> "Rows":
+        """A part for each of the tuples of values of several fields."""
+        return dataclasses.replace(self, axes=(*self.axes, (tuple(names), values)))
+
+    def drawn(self, least: int) -> "Rows":
+        """Those of parts that were drawn so often at least."""
+        return dataclasses.replace(self, draws=least)
+
+    def tables(self, record: RunRecord, depth: int) -> list[Table]:
+        """The rows of the run by text."""
+        rows = record.rows if self.derive is None else self.derive(record)
+        texts: dict[str, list[Row]] = {}
+        for row in rows:
+            texts.setdefault(str(row.get("text") or ""), []).append(row)
+        return [Table(text, own, depth, record) for text, own in texts.items()]
+
+    def parts(self, table: Table) -> list[Part]:
+        """The parts on one text, also those that were not measured."""
+        names = [name for fields, _ in self.axes for name in fields]
+        found: dict[Key, list[Row]] = {}
+        for row in table.find(self.fields):
+            found.setdefault(tuple(_plain(row.get(name)) for name in names), []).append(row)
+        axes = [
+            [value if len(fields) > 1 else (value,) for value in _resolved(values, table)]
+            for fields, values in self.axes
+        ]
+        parts = []
+        for chosen in itertools.product(*axes):
+            key = dict(zip(names, itertools.chain.from_iterable(chosen), strict=True))
+            rows = found.get(tuple(_plain(value) for value in key.values()), [])
+            parts.append(Part(key, rows, table))
+        return parts
+
+
+def every_layer(table: Table) -> range:
+    """All layers."""
+    return table.layers
+
+
+def inner_layers(table: Table) -> range:
+    """The layers with two neighbours."""
+    return table.layers[1:-1]
+
+
+def outer_layers(table: Table) -> tuple[int, int]:
+    """The first and the last layer."""
+    return table.layers[0], table.layers[-1]
+
+
+def _resolved(values: Values, table: Table) -> Iterable[Any]:
+    return values(table) if callable(values) else values
+
+
+def _matching(rows: Iterable[Row], wanted: Iterable[tuple[str, Any]]) -> list[Row]:
+    for name, value in wanted:
+        plain = _plain(value)
+        rows = [row for row in rows if _plain(row.get(name)) == plain]
+    return list(rows)
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be compared: lists of JSON as tuples, fractions without rounding error."""
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    return round(value, 9) if isinstance(value, float) else value
+
+
+def _word(field: str, value: Any) -> str:
+    if field == "layer":
+        return f"L{value}"
+    if field == "layers":
+        return "+".join(f"L{layer}" for layer in value)
+    if field in ("seed", "draw"):
+        return f"{field} {value}"
+    if field == "set":
+        return f"on {value}"
+    return str(value).replace("_", " ")

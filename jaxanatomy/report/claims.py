@@ -1,0 +1,195 @@
+"""The page of the claims audit: counts, verdicts with what decided, and each claim's evidence."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from jaxanatomy.claims.audit import CLAIMS, audit
+from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS, Evidence
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import terminal
+from jaxanatomy.report.sections import Page, Section
+from jaxanatomy.report.views import Column, Row, Table
+
+CHIPS = {HOLDS: "better", FAILS: "critical", UNDECIDED: "redundant", UNMEASURED: "unmeasured"}
+FIGURES = "The papers' own figures"
+
+
+def verdicts(record: RunRecord) -> list[Row]:
+    """The rows of an audit by what they are about, with a colour for each verdict."""
+    return [
+        {**row, "chip": CHIPS[row["verdict"]], "group": _group(row)}
+        for row in record.rows
+        if "verdict" in row
+    ]
+
+
+def decided(record: RunRecord) -> list[Row]:
+    """Those that were measured."""
+    return [row for row in verdicts(record) if row["verdict"] != UNMEASURED]
+
+
+def counts(record: RunRecord) -> list[Row]:
+    """How many claims of each group have which verdict."""
+    found: dict[str, Counter] = {}
+    for row in verdicts(record):
+        found.setdefault(row["group"], Counter())[row["verdict"]] += 1
+    return [
+        {"group": group, **{name: said[name] for name in VERDICTS}} for group, said in found.items()
+    ]
+
+
+def lead(record: RunRecord) -> str:
+    """The counts in a sentence."""
+    rows = [row for row in record.rows if row["about"] == "model"]
+    said = Counter(row["verdict"] for row in rows)
+    return (
+        f"Of {len(rows)} claims about models {said[HOLDS]} hold, {said[FAILS]} do not, "
+        f"{said[UNDECIDED]} cannot be told, and {said[UNMEASURED]} were not measured."
+    )
+
+
+def versions(record: RunRecord) -> str:
+    """A warning where the runs are of different versions of the code."""
+    names: dict[str, list[str]] = {}
+    for name, run in (record.summary.get("runs") or {}).items():
+        names.setdefault(str(run["code_version"] or "unknown"), []).append(name)
+    if len(names) < 2:
+        return ""
+    words = "; ".join(f"{', '.join(those)}: {version}" for version, those in names.items())
+    return (
+        f"The runs were measured by {len(names)} versions of the code ({words}). Another version "
+        "need not have measured otherwise; to be sure, measure the older runs again."
+    )
+
+
+def runs(record: RunRecord) -> list[Row]:
+    """The runs that were read."""
+    named = (record.summary.get("runs") or {}).items()
+    return [
+        {"name": name, **run, "code_version": run["code_version"] or "unknown"}
+        for name, run in named
+    ]
+
+
+def summary_table(rows: Iterable[Row]) -> str:
+    """Counts and a line for each claim that was measured: plain text for the terminal."""
+    return terminal.printed(PAGE, RunRecord.of_rows(rows))
+
+
+def of_run(record: RunRecord) -> list[Row]:
+    """The claims that one run alone decides, for its own page."""
+    claims = [claim for claim in CLAIMS if claim.needs == (record.experiment,)]
+    rows = audit(Evidence({record.experiment: record}), claims) if claims else []
+    return [{**row, "chip": CHIPS[row["verdict"]]} for row in rows]
+
+
+def _group(row: Row) -> str:
+    words = " and ".join(row["needs"]).capitalize().replace("_", " ")
+    return words if words else FIGURES
+
+
+VERDICT = Column("verdict", "verdict", kind="chip")
+OVERVIEW = (Column("claim", "statement"), VERDICT)
+WHY, PAPER = Column("what decided", "reason"), Column("paper", "paper")
+SOURCE = Column("source", "source")
+EVIDENCE = (
+    *(*OVERVIEW, PAPER, Column("ours", "measured"), Column("null or control", "null"), WHY),
+    *(Column("rule", "rule"), Column("texts", "text"), SOURCE, Column("name", "claim")),
+)
+HOW = (
+    "Every verdict comes from a written rule and from the rows of the runs, never by hand. The "
+    "claims on one run share an error of 5 %: the more are tested, the wider are the intervals of "
+    "each. “Cannot tell”: an interval crosses the threshold, or texts contradict each other."
+)
+
+
+def _verdicts(about: str, title: str, text: str) -> Section:
+    """Verdicts at a glance, and the evidence for each, folded."""
+
+    def rows(record: RunRecord) -> list[Row]:
+        return [row for row in decided(record) if row["about"] == about]
+
+    shown = {"rows": rows, "facet": "group"}
+    return Section(
+        title,
+        (text,),
+        (
+            Table(
+                name=f"verdicts_{about}",
+                title="verdicts",
+                cells=OVERVIEW,
+                prose=True,
+                printed=about == "model",
+                **shown,
+            ),
+            Table(
+                name=f"evidence_{about}",
+                title="evidence",
+                cells=EVIDENCE,
+                folded=True,
+                prose=True,
+                **shown,
+            ),
+        ),
+    )
+
+
+def unmeasured(record: RunRecord) -> list[Row]:
+    """The claims that were not measured."""
+    return [row for row in verdicts(record) if row["verdict"] == UNMEASURED]
+
+
+PAGE = Page(
+    kind="Claims audit",
+    lead=lead,
+    sections=(
+        Section(
+            "At a glance",
+            (versions,),
+            (
+                Table(
+                    name="counts",
+                    rows=counts,
+                    title="Number of claims by verdict",
+                    facet="",
+                    cells=(Column("about", "group"), *(Column(name, name) for name in VERDICTS)),
+                    printed=True,
+                ),
+                Table(
+                    name="runs",
+                    rows=runs,
+                    title="The runs that were read",
+                    facet="",
+                    cells=(
+                        *(Column("experiment", "name"), Column("folder", "folder")),
+                        *(Column("rows", "rows", ","), Column("finished", "finished")),
+                        Column("code version", "code_version"),
+                    ),
+                    folded=True,
+                ),
+            ),
+        ),
+        _verdicts("model", "Claims about models", HOW),
+        _verdicts(
+            "figures",
+            "Arithmetic",
+            "Figures against figures, without any measurement: whether those of a paper agree with "
+            "each other, with its text, and with what follows from the sizes of its models.",
+        ),
+        Section(
+            "Not measured",
+            (),
+            (
+                Table(
+                    name="unmeasured",
+                    rows=unmeasured,
+                    title="What was not measured, and what it lacks",
+                    facet="",
+                    cells=(Column("claim", "statement"), WHY, PAPER, SOURCE),
+                    folded=True,
+                    prose=True,
+                ),
+            ),
+        ),
+    ),
+)

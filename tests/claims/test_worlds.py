@@ -1,0 +1,45 @@
+"""Every rule tried on two worlds: one in which its claim is true, one in which nothing happens."""
+
+from collections import Counter
+
+import pytest
+from claims import worlds_importance, worlds_training, worlds_weights  # noqa: F401  enter worlds
+from claims.worlds import BY_ID, WORLDS, evidence
+
+from jaxanatomy.claims.audit import error_of
+from jaxanatomy.claims.core import FAILS, HOLDS
+
+FEW, MANY = 6, 200
+
+
+def verdicts(id, make, draws):
+    claim = BY_ID[id]
+    error = error_of(claim)
+    return Counter(
+        claim.finding(evidence(claim, make, seed), error).verdict for seed in range(draws)
+    )
+
+
+def check(id, draws):
+    """Holds in 90 of 100 where it is true; where nothing happens noise decides 5 of 100 at most."""
+    worlds = WORLDS[id]
+    true, nothing = (verdicts(id, make, draws) for make in (worlds.true, worlds.nothing))
+    few = draws < MANY  # one draw more or less than the rates allow
+    assert true[HOLDS] >= 0.9 * draws - few, true
+    assert nothing[HOLDS] <= 0.05 * draws + few, nothing
+    assert worlds.is_false or nothing[FAILS] <= 0.05 * draws + few, nothing
+
+
+def test_every_claim_has_two_worlds():
+    assert WORLDS.keys() == BY_ID.keys()
+
+
+@pytest.mark.parametrize("id", sorted(WORLDS))
+def test_a_rule_holds_where_its_claim_is_true_and_not_where_nothing_happens(id):
+    check(id, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", sorted(WORLDS))
+def test_noise_meets_no_rule_in_many_draws(id):
+    check(id, MANY)

@@ -1,0 +1,109 @@
+"""The page of the claims audit, the claims of one run, and the terminal's lines."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from claims.worlds import BY_ID, Maker, record
+
+from jaxanatomy.claims.audit import CLAIMS, audit, summarise
+from jaxanatomy.claims.core import Evidence
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import claims, html, terminal
+
+
+@pytest.fixture
+def importance():
+    maker = Maker(np.random.default_rng(0))
+    rows = [maker.baseline()]
+    for layer in range(1, 29):
+        fields = {"intervention": "neighbour_mean", "scope": "layer", "positions": "all"}
+        rows.append(maker.row(3.0 if layer == 11 else 0.1, layer=layer, **fields))
+    run = record([{**row, "hash": str(at)} for at, row in enumerate(rows)])
+    return dataclasses.replace(run, provenance={**run.provenance, "experiment": "importance"})
+
+
+@pytest.fixture
+def audited(importance):
+    evidence = Evidence({"importance": importance})
+    rows = audit(evidence)
+    return RunRecord("claims", rows, {}, {"model": "file:x"}, summarise(evidence, rows))
+
+
+def grids(run):
+    return {
+        (each.section.title, part.caption): part
+        for each in html.fill(claims.PAGE, run)
+        for part in each.content
+    }
+
+
+def test_every_claim_is_on_the_page_once_with_its_verdict(audited):
+    found = grids(audited)
+    measured = [
+        row[0].text
+        for (section, caption), grid in found.items()
+        if section in ("Claims about models", "Arithmetic") and caption.endswith("verdicts")
+        for row in grid.rows
+    ]
+    hidden = found["Not measured", "What was not measured, and what it lacks"]
+    assert hidden.folded
+    assert sorted([*measured, *(row[0].text for row in hidden.rows)]) == sorted(
+        claim.statement for claim in CLAIMS
+    )
+
+
+def test_the_evidence_is_folded_and_has_figure_control_rule_and_source(audited):
+    grid = grids(audited)["Claims about models", "Importance: evidence"]
+    assert grid.folded
+    (row,) = (row for row in grid.rows if row[0].text == BY_ID["critical_core"].statement)
+    cells = dict(zip(grid.header, (cell.text for cell in row), strict=True))
+    assert cells["paper"].startswith("L8 +2,396 %")
+    assert cells["ours"].startswith("L8 +")
+    assert cells["what decided"].startswith("settled so: L11; settled otherwise: L8, L9, L10;")
+    assert "lies above 100 % in each" in cells["rule"]
+    assert (cells["texts"], cells["source"]) == ("a", "AH abstract, section 4.1")
+
+
+def test_counts_and_lead_are_those_of_the_rows(audited):
+    counts = {row["group"]: row for row in claims.counts(audited)}
+    said = [row["verdict"] for row in audited.rows if row["needs"] == ["importance"]]
+    assert counts["Importance"]["not measured"] == said.count("not measured") > 0
+    assert counts["The papers' own figures"]["does not hold"] == 18
+    models = [row["verdict"] for row in audited.rows if row["about"] == "model"]
+    assert claims.lead(audited).startswith(
+        f"Of 70 claims about models {models.count('holds')} hold"
+    )
+
+
+def test_a_verdict_is_a_word_on_a_colour(audited):
+    grid = grids(audited)["Claims about models", "Importance: verdicts"]
+    assert {(row[1].text, row[1].kind) for row in grid.rows} >= {
+        ("holds", "better"),
+        ("does not hold", "critical"),
+    }
+
+
+def test_runs_of_several_versions_of_the_code_are_named(audited):
+    def said(**versions):
+        runs = {name: {"code_version": version} for name, version in versions.items()}
+        return claims.versions(dataclasses.replace(audited, summary={"runs": runs}))
+
+    assert said(importance="0.1.0+a", structure="0.1.0+a") == ""
+    assert "importance: 0.1.0+a; structure: unknown" in said(importance="0.1.0+a", structure=None)
+
+
+def test_the_terminal_has_counts_and_a_line_for_each_measured_claim(audited):
+    text = terminal.printed(claims.PAGE, audited)
+    line = next(line for line in text.splitlines() if "Layers are not interchangeable" in line)
+    assert line.endswith("holds")
+    assert "Number of claims by verdict" in text
+    assert claims.summary_table(audited.rows) == text
+
+
+def test_a_run_shows_the_claims_that_it_decides_alone(importance):
+    rows = claims.of_run(importance)
+    assert [row["claim"] for row in rows] == [
+        claim.id for claim in CLAIMS if claim.needs == ("importance",)
+    ]
+    assert claims.of_run(dataclasses.replace(importance, provenance={})) == []
