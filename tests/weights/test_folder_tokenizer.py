@@ -44,6 +44,17 @@ def test_flags_of_the_config_replace_those_of_the_tokenizer(tmp_path):
     assert spelled(tokenizer, "<|endoftext|> he") == ["<|endoftext|>", "he"]
 
 
+@pytest.mark.parametrize(("files", "matches"), [({}, True), ({MAP: {"pad_token": "Tool"}}, False)])
+def test_tokens_without_flags_are_normalised_unless_special(files, matches, tmp_path):
+    folder = write_tokenizer(
+        tmp_path,
+        {ADDED: {"Tool": NEXT}, **files},
+        lambda stored: stored.update(normalizer={"type": "Lowercase"}),
+    )
+    assert ("Tool" in spelled(from_folder(folder), "a tOOL")) is matches
+    assert "Tool" in spelled(from_folder(folder), "a Tool")
+
+
 def test_special_tokens_are_split_where_the_config_says_so(tmp_path):
     tokenizer = from_folder(write_tokenizer(tmp_path, {CONFIG: {"split_special_tokens": True}}))
     assert "<|endoftext|>" not in spelled(tokenizer, "<|endoftext|>")
