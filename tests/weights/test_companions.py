@@ -46,6 +46,7 @@ FILES = {
     "LICENSE": "Apache-2.0",
     "figure.png": "\x89PNG",
 }
+LEFT_OUT = ("rope_parameters", "attention_bias", "mlp_bias")
 LEFT = {"README.md": "# of another", ".gitattributes": "*", "pytorch_model.bin": "", "onnx/m": ""}
 
 
@@ -53,6 +54,10 @@ LEFT = {"README.md": "# of another", ".gitattributes": "*", "pytorch_model.bin":
 def source(checkpoint, write_folder):
     """A folder with everything that a checkpoint says beside its weights."""
     folder = write_folder(checkpoint, name="source", **CONFIG)
+    fields = json.loads((folder / "config.json").read_text())
+    for name in LEFT_OUT:  # as older checkpoints leave out what has a default
+        del fields[name]
+    (folder / "config.json").write_text(json.dumps(fields))
     for name, text in {**FILES, **LEFT}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(text.encode("latin-1" if "png" in name else "utf-8"))
