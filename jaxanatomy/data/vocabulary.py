@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxanatomy import weights
 from jaxanatomy.data import bpe, files
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import sources
+from jaxanatomy.weights import sources, tokenizer_files
 from jaxanatomy.weights.folder_tokenizer import from_folder
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -22,10 +22,7 @@ TOKENIZERS: dict[str, str] = {
 }
 # Libraries pad embeddings to round sizes; more unused rows than this are a mistake.
 MAX_PADDING = 1024
-_HUB_FILES = [
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "config.json"),
-    *("vocab.json", "vocab.txt", "merges.txt"),
-]
+_HUB_FILES = [*tokenizer_files.PATTERNS, "config.json"]
 
 
 def load_tokenizer(name: str, download: Callable[..., str] | None = None) -> Tokenizer:

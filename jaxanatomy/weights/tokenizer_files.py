@@ -17,6 +17,7 @@ NAMES = (
     *("chat_template.jinja", "chat_template.json"),
 )
 _TEMPLATES = "additional_chat_templates/*.jinja"
+PATTERNS = (*NAMES, _TEMPLATES)
 
 # Where a GGUF has the ids of special tokens ("seperator" is how its format spells it).
 _GGUF_TOKENS = {

@@ -48,6 +48,7 @@ def test_tokenizers_by_name(trained, saved, monkeypatch):
     def download(name, **given):
         asked.append((name, given["revision"]))
         assert not [one for one in given["allow_patterns"] if "safetensors" in one or one == "*"]
+        assert {"chat_template.jinja", "added_tokens.json"} <= set(given["allow_patterns"])
         return str(saved)
 
     assert tokenizer_sha256(load_tokenizer("hf:me/words@v2", download)) == expected

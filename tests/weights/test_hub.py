@@ -2,6 +2,7 @@ import hashlib
 import io
 import zipfile
 
+import huggingface_hub
 import pytest
 
 from jaxanatomy.errors import InputError
@@ -112,6 +113,22 @@ def test_a_repository_is_fetched_at_its_revision(checkpoint, write_folder, monke
     assert calls == [("owner/name", "v1")]
     assert loaded.config == checkpoint.config
     assert loaded.id == "hf:owner/name@v1"
+
+
+def test_what_goes_along_is_fetched_and_other_formats_are_not(tmp_path, monkeypatch):
+    wanted = ["config.json", "generation_config.json", "model.safetensors", "merges.txt", "LICENSE"]
+    wanted += ["chat_template.jinja", "additional_chat_templates/tools.jinja", "tokenizer.model"]
+    others = ["pytorch_model.bin", "modeling.py", "README.md", "original/model.safetensors"]
+    others += ["onnx/config.json", "onnx/model.onnx", "model.gguf"]
+
+    def download(repository, allow_patterns, ignore_patterns, **_):
+        given = {"allow_patterns": allow_patterns, "ignore_patterns": ignore_patterns}
+        kept = list(huggingface_hub.utils.filter_repo_objects([*wanted, *others], **given))
+        assert kept == wanted
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hub.fetch_hf(parse("hf:owner/name")) == tmp_path
 
 
 def test_a_hub_that_fails_says_what_to_do_offline():
