@@ -21,16 +21,18 @@ anatomy: atlas
 	$(PY) -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
 	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
+# A file's tests stay in one of two processes, which share what its fixtures made.
+PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile
 # Test processes start many more; what one of them compiled the others find.
 test slow parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
 test slow parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
 
 test: model
-	$(PY) -m pytest -m "not parity and not slow"
+	$(PYTEST) -m "not parity and not slow"
 
 # What takes more than ten seconds each; .ci/run runs both.
 slow: model
-	$(PY) -m pytest -m "slow and not parity"
+	$(PYTEST) -m "slow and not parity"
 
 model: $(VENV)/.installed
 	$(PY) tools/fetch_model.py
@@ -45,7 +47,7 @@ format: $(VENV)/.installed
 
 # Against live transformers; the only place besides the benchmark that needs torch.
 parity: model $(VENV)/.torch
-	$(PY) -m pytest -m parity
+	$(PYTEST) -m parity
 
 bench: model $(VENV)/.torch
 	$(PY) -m pip install --quiet -e ".[bench]"
