@@ -264,7 +264,7 @@ def _measure_attention(config: ConfigDict, study, results) -> None:
         found = attention_shifts(study.config, params, batches, todo, progress.update)
         for setting, rows in zip(todo, found, strict=True):
             results.append(
-                {"hash": row_hash, **row, "text": text.name}
+                {"hash": row_hash, "model": config.model, **row, "text": text.name}
                 for row_hash, row in zip(hashes[setting], rows, strict=True)
             )
 

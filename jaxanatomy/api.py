@@ -192,7 +192,8 @@ def sweep(
         `jaxanatomy.data.packing.pack`.
 
     Returns:
-      One row for each variant, the baseline first.
+      One row for each variant, the baseline first; each names its model and text. Rows of
+      several sweeps may be put together: figures have a panel for each model and text.
 
     Raises:
       InputError: A model without a tokenizer, a text it cannot read, a bad variant.
@@ -219,4 +220,4 @@ def sweep(
             batches,
             text=text.name,
         )
-    return rows
+    return [{"model": model.id, **row} for row in rows]

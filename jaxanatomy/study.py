@@ -240,7 +240,8 @@ class Study:
             text=self._parts[part].text.name,
         )
         hashes = self.hashes[part]
-        return [{"hash": hashes[row["variant"]], **row} for row in rows]
+        model = self._source.id
+        return [{"hash": hashes[row["variant"]], "model": model, **row} for row in rows]
 
     def _tokens_of(self, text: Text) -> str:
         """A hash of a text as the model sees it: another tokenizer gives other rows."""

@@ -89,6 +89,18 @@ def test_five_lines(rows):
     assert [row["boundary"] for row in rows] == [False, True, False, False, False, True]
 
 
+def test_rows_of_two_models_name_them_and_have_a_panel_each(rows):
+    other = dataclasses.replace(MODEL, id="other")
+    more = ja.sweep(other, ja.ablations(other), TEXT, options=OPTIONS)
+    assert {(row["model"], row["text"]) for row in rows} == {("test", "letters")}
+    assert {(row["model"], row["text"]) for row in more} == {("other", "letters")}
+    panels = ja.plot.importance(rows + more)
+    assert [axes.get_title(loc="left")[:14] for axes in panels] == [
+        "test, letters,",
+        "other, letters",
+    ]
+
+
 def test_an_intervention_of_ones_own():
     mine = ja.custom("fade", fade, sources=(-1,))
     variants = ja.ablations(MODEL, [mine], scopes=["layer", "mlp"])

@@ -11,15 +11,18 @@ of hosts, and rows can be shuffled.
 """
 
 import dataclasses
+import random
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from jaxanatomy.data.questions import Split, Task, document
+from jaxanatomy.data.questions import Split, Task, document, draw
 from jaxanatomy.data.vocabulary import end_id
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
+
+_TRIED = 64  # questions of each task, whose longest must fit into a row
 
 # Rows of a source made by rule: more than any run reads.
 ENDLESS = 2**31
@@ -125,6 +128,23 @@ class GeneratedRows:
         begins[starts] = True
         inside = slice(self.length + 1)
         return packed_row(np.asarray(ids, np.int32)[inside], begins[inside])
+
+
+def require_length(tasks: Mapping[str, Task], tokenizer: Tokenizer, length: int) -> None:
+    """Refuses rows that are too short for a single question with its answer.
+
+    Raises:
+      InputError: A question among some of each task's is longer than a row.
+    """
+    for name, task in tasks.items():
+        rng = random.Random(0)
+        texts = (draw(task, rng, "train").text for _ in range(_TRIED))
+        longest = max(len(tokenizer.encode(text)) for text in texts)
+        if longest > length:
+            raise InputError(
+                f"a {name} question of the mixture needs rows of {longest} tokens; got {length}; "
+                "raise the length, or leave its source out of the mixture"
+            )
 
 
 def packed_row(tokens: np.ndarray, begins: np.ndarray) -> Row:

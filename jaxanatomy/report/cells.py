@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jaxanatomy.errors import InputError
 from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.importance import categorise
 from jaxanatomy.measures.many_looks import MapLooks, look_at_map
@@ -41,6 +42,7 @@ class Cells:
       cells: Rows by (intervention, scope, positions, layer); of what is random the median
         draw's (`measures.draws.median_draw`).
       drawn: All draws of each, in order.
+      model: The model's id where the rows are of several models, else empty.
     """
 
     text: str
@@ -49,6 +51,12 @@ class Cells:
     drawn: Mapping[tuple[str, str, str, int], tuple[Row, ...]] = dataclasses.field(
         default_factory=dict
     )
+    model: str = ""
+
+    @property
+    def name(self) -> str:
+        """Model and text as titles have them."""
+        return panel_name(self.model, self.text)
 
     @property
     def layers(self) -> range:
@@ -115,36 +123,68 @@ def by_text(rows: Iterable[Row] | Sequence[Cells]) -> tuple[Cells, ...]:
 
     Args:
       rows: Mappings with the fields of the importance experiment (DESIGN section 3), a data
-        frame of them, or what this function returned. Where a variant appears twice the
-        last row counts; draws of one variant are kept apart.
+        frame of them, or what this function returned. Draws of one variant are kept apart.
 
     Returns:
-      One `Cells` for each text.
+      One `Cells` for each text, of rows of several models for each model and text.
+
+    Raises:
+      InputError: A variant comes twice with different losses.
     """
-    rows = _records(rows)
+    rows = records(rows)
     if rows and isinstance(rows[0], Cells):
         return tuple(rows)
-    texts: dict[str, dict] = {}
-    baselines: dict[str, Row] = {}
+    return tuple(_cells(model, text, own) for (model, text), own in panels_of(rows).items())
+
+
+def _cells(model: str, text: str, rows: Iterable[Row]) -> Cells:
+    baseline: dict[str, Row] = {}
+    drawn: dict[tuple, dict[Any, Row]] = {}
     for row in rows:
-        text = str(row.get("text") or "")
-        cells = texts.setdefault(text, {})
         if row.get("variant") == "baseline":
-            baselines[text] = row
+            put(baseline, "baseline", row)
         elif _is_number(row.get("layer")):
             scope, positions = row.get("scope") or "layer", row.get("positions") or "all"
             key = (row["intervention"], scope, positions, int(row["layer"]))
-            cells.setdefault(key, {})[row.get("draw")] = row
-    return tuple(_cells(text, baselines.get(text), cells) for text, cells in texts.items())
-
-
-def _cells(text: str, baseline: Row | None, drawn: Mapping[tuple, Mapping[Any, Row]]) -> Cells:
+            put(drawn.setdefault(key, {}), row.get("draw"), row)
     every = {key: tuple(by_draw.values()) for key, by_draw in drawn.items()}
-    median = {key: median_draw(rows) for key, rows in every.items()}
-    return Cells(text, baseline, median, every)
+    median = {key: median_draw(draws) for key, draws in every.items()}
+    return Cells(text, baseline.get("baseline"), median, every, model)
 
 
-def _records(rows: Any) -> list:
+def panels_of(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows by (model, text), in their order; the model is empty where all rows are of one."""
+    rows = list(rows)
+    several = len({row.get("model") for row in rows}) > 1
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        model = str(row.get("model") or "model without a name") if several else ""
+        found.setdefault((model, str(row.get("text") or "")), []).append(row)
+    return found
+
+
+def put(found: dict[Any, Row], key: Any, row: Row) -> None:
+    """Enters a row; the same figures may come twice.
+
+    Raises:
+      InputError: Another row of the same variant has other figures.
+    """
+    other = found.setdefault(key, row)
+    if any(row.get(name) != other.get(name) for name in ("nll", "degradation_percent")):
+        variant = row.get("variant") or ", ".join(map(str, [*key] if key else ["a row"]))
+        raise InputError(
+            f"rows must hold each variant of a model and text once; {variant} on "
+            f"{row.get('text') or 'a text'} came twice with different figures; give each model an "
+            "id of its own (dataclasses.replace(model, id='mine')), or draw one run at a time"
+        )
+
+
+def panel_name(model: str, text: str) -> str:
+    """Model and text as titles have them, long names cut."""
+    return ", ".join(shortened(name) for name in (model, text) if name)
+
+
+def records(rows: Any) -> list:
     """Rows as a list; a data frame writes null as NaN, which is undone here."""
     if not hasattr(rows, "to_dict"):
         return list(rows)

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
-from jaxanatomy.report.cells import Cells, Row, by_text, shortened
+from jaxanatomy.report.cells import Cells, Row, by_text
 from jaxanatomy.report.style import Panels, new_figure, styled
 
 _EMPTY = "#EEF0F2"
@@ -45,7 +45,7 @@ def draw_texts(
     with styled():
         panels = _new_panels(texts, size) if ax is None else style.given(ax)
         if len(panels) != len(texts):
-            names = ", ".join(cells.text for cells in texts)
+            names = ", ".join(cells.name for cells in texts)
             raise InputError(
                 f"one axes for each text was expected; got {len(panels)} for {len(texts)} texts "
                 f"({names}); pass that many, or the rows of one text"
@@ -57,9 +57,9 @@ def draw_texts(
 
 def title(cells: Cells, words: str) -> str:
     """A panel's title; it begins with the text where the rows name one."""
-    if not cells.text:
+    if not cells.name:
         return words[:1].upper() + words[1:]
-    return f"{shortened(cells.text)}, {words}"
+    return f"{cells.name}, {words}"
 
 
 def percent_grid(

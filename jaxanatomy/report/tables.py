@@ -6,12 +6,11 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import predictability, terminal
-from jaxanatomy.report.cells import Row, interval, number
+from jaxanatomy.report.cells import Row, interval, number, panel_name, panels_of, records
 from jaxanatomy.report.claims import summary_table as claims_table
 from jaxanatomy.report.importance.tables import percent, perplexity
 from jaxanatomy.report.importance.tables import summary_table as importance_table
 from jaxanatomy.report.manipulation.report import manipulation_table
-from jaxanatomy.report.manipulation.rows import records
 from jaxanatomy.report.structure import DELTAS, means
 
 
@@ -50,10 +49,7 @@ def summary_table(rows: Iterable[Row]) -> str:
             "a table needs rows of variants, importance, structure, predictability, manipulation "
             f"or claims; got {found}; other runs print their own when they end"
         )
-    texts = dict.fromkeys(row.get("text") for row in variants)
-    return "\n\n".join(
-        _variants(text, [row for row in variants if row.get("text") == text]) for text in texts
-    )
+    return "\n\n".join(_variants(panel_name(*key), own) for key, own in panels_of(variants).items())
 
 
 def _variants(text: str | None, rows: list[Row]) -> str:

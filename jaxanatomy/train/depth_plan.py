@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 from jaxanatomy import runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
+from jaxanatomy.data.corpora import GENERATED
 from jaxanatomy.data.mixture import Schedule, parse_mixture
 from jaxanatomy.data.pipeline import Pipeline
 from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Question, questions
+from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthArmSettings, DepthStage, depth_arm
@@ -219,6 +221,9 @@ def _text(config: ConfigDict) -> dict[str, Any]:
     check_vocabulary(tokenizer, config.model.vocab_size)
     asked = questions(PRIMITIVES, config.data.questions, shots=config.data.shots)
     length = config.model.context_length
+    for _, mixture in mixtures(config, config.steps).mixtures:
+        for source in GENERATED.keys() & set(mixture.sources):
+            require_length(GENERATED[source], tokenizer, length)
     return {
         "tokenizer": tokenizer,
         "tokenizer_sha256": tokenizer_sha256(tokenizer),

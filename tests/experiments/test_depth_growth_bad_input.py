@@ -100,6 +100,10 @@ EARLY = {
     "a negative seed": ({"seeds": "-1"}, ["seeds must be whole numbers, 0 or above", "got -1"]),
     "a context of one token": ({"model.context_length": 1}, ["must be at least 2", "got 1"]),
     "a context too short to ask in": ({"model.context_length": 8}, ["needs rows of", "got 8"]),
+    "a context too short for a question of the mixture": (
+        {MIXED: "1 primitives", "model.context_length": 93},
+        ["of the mixture needs rows of 94 tokens; got 93", "leave its source out"],
+    ),
     "no steps": ({"steps": 0}, ["steps must be a whole number above 0; got 0"]),
     "fewer steps than stages": (
         {"steps": 2, "model.num_layers": 8},

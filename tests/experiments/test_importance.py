@@ -15,7 +15,7 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 FIELDS = {
-    *("hash", "text", "variant", "intervention", "scope", "positions", "layer", "draw"),
+    *("hash", "model", "text", "variant", "intervention", "scope", "positions", "layer", "draw"),
     *("nll", "tokens", "kl", "kl_ci95", "unit_kl"),
     *("ppl", "degradation_percent", "ci95", "category", "anti_layer", "boundary"),
     *("ppl_without_first", "degradation_percent_without_first", "unit_nll", "unit_tokens"),

@@ -16,7 +16,7 @@ from jaxanatomy.weights import tensors
 
 LAYERS = 6
 FIELDS = {
-    *("hash", "variant", "reading", "strategy", "set", "layers", "nll", "tokens", "ppl"),
+    *("hash", "model", "variant", "reading", "strategy", "set", "layers", "nll", "tokens", "ppl"),
     *("degradation_percent", "ci95", "unit_nll", "unit_tokens", "text"),
     *("kl", "kl_ci95", "unit_kl"),
     *("ppl_without_first", "degradation_percent_without_first"),

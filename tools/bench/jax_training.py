@@ -50,7 +50,7 @@ def open_trainer(folder):
     """A step as pretraining makes it; commands `step`, `work` and `product`."""
     host.keep_freed_memory()  # as the command line does
     task = json.loads((folder / TASK).read_text())
-    batches = [_batch(token_BT) for token_BT in np.load(folder / BATCHES)]
+    batches = [batch(token_BT) for token_BT in np.load(folder / BATCHES)]
     config, params = _load(folder)
     loss = LanguageModelLoss(config, remat=task["remat"])
     frozen, rates = nothing_frozen(params), jnp.full(1, task["learning_rate"])
@@ -77,7 +77,7 @@ def _load(folder):
     return checkpoint.config, jax.tree.map(jnp.array, params)
 
 
-def _batch(token_BT):
+def batch(token_BT):
     """A chunk of one batch: every token predicts the next one, the last of a row nothing."""
     weight_BT = np.ones(token_BT.shape, np.float32)
     weight_BT[:, -1] = 0

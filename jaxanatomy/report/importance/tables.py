@@ -12,7 +12,6 @@ from jaxanatomy.report.cells import (
     interval,
     label,
     number,
-    shortened,
 )
 
 _NOTES = {
@@ -57,7 +56,7 @@ def _table(cells: Cells) -> str:
 
 
 def _heading(cells: Cells) -> str:
-    name = shortened(cells.text or "text")
+    name = cells.name or "text"
     baseline = cells.baseline or {}
     if not math.isfinite(number(baseline, "ppl")):
         return f"{name}: no finite baseline"

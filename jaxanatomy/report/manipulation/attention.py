@@ -64,6 +64,12 @@ def attention_means(rows: Iterable[Row]) -> dict[tuple[str, Any], dict[int, dict
     rows of a cell, which differ in their seed.
     """
     rows = [row for row in rows if row.get("kind") == "attention" and row.get("spread") == "local"]
+    models = list(dict.fromkeys(str(row.get("model")) for row in rows))
+    if len(models) > 1:
+        raise InputError(
+            f"a figure of attention is of one model; got rows of {', '.join(models)}; draw them "
+            "one after the other"
+        )
     rows = [row for row in rows if row.get("text") == rows[0].get("text")]
     cells: dict[tuple, dict[int, list[Row]]] = {}
     for row in rows:

@@ -175,7 +175,7 @@ def draw_trials(
         if len(panels) != len(texts):
             raise InputError(
                 f"one axes for each text was expected; got {len(panels)} for {len(texts)} texts "
-                f"({', '.join(trials.text for trials in texts)}); pass that many"
+                f"({', '.join(trials.name for trials in texts)}); pass that many"
             )
         for trials, panel in zip(texts, panels, strict=True):
             draw(trials, panel)

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
-from jaxanatomy.report.cells import Row, shortened
+from jaxanatomy.report.cells import Row
 from jaxanatomy.report.manipulation.figures import draw_trials
 from jaxanatomy.report.manipulation.rows import (
     Method,
@@ -145,7 +145,7 @@ def _triangle(
     names = list(map(str, firsts)), list(map(str, seconds))
     mesh = percent_grid(ax, values, *names, scale, bar=False)
     ax.set_facecolor("white")
-    where = f"{shortened(trials.text, 20)}, " if trials.text else ""
+    where = f"{trials.name}, " if trials.name else ""
     ax.set_title(where + method.label, fontsize=9)
     ax.xaxis.tick_top()
     if paper is not None:

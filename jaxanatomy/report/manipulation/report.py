@@ -83,7 +83,7 @@ def _terminal(trials: Trials) -> str:
         columns.append([text.rjust(width) for text in texts])
     lines = ["  ".join(parts) for parts in zip(*columns, strict=True)]
     ppl = number(trials.baseline or {}, "ppl")
-    heading = trials.text or "text"
+    heading = trials.name or "text"
     return "\n".join([heading + (f": baseline {ppl:.4f}" if math.isfinite(ppl) else ""), *lines])
 
 

@@ -5,9 +5,8 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from jaxanatomy.report.cells import Row, number
+from jaxanatomy.report.cells import Row, number, panel_name, panels_of, put, records
 
 # As they stand in tables and figures: what AH tested first, mildest doses first.
 STRATEGIES = (
@@ -83,11 +82,18 @@ class Trials:
       text: The text's name; empty when the rows do not say.
       baseline: The row of the unedited model, or None.
       rows: Rows by (method, set).
+      model: The model's id where the rows are of several models, else empty.
     """
 
     text: str
     baseline: Row | None
     rows: Mapping[tuple[Method, str], Row]
+    model: str = ""
+
+    @property
+    def name(self) -> str:
+        """Model and text as titles have them."""
+        return panel_name(self.model, self.text)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -123,40 +129,30 @@ def by_text(rows: Iterable[Row] | Sequence[Trials]) -> tuple[Trials, ...]:
 
     Args:
       rows: Mappings with the fields of the manipulation experiment (DESIGN section 3), a
-        data frame of them, or what this function returned. Rows of a `kind` are left out;
-        where a variant appears twice the last row counts.
+        data frame of them, or what this function returned. Rows of a `kind` are left out.
 
     Returns:
-      One `Trials` for each text.
+      One `Trials` for each text, of rows of several models for each model and text.
+
+    Raises:
+      InputError: A strategy on a set comes twice with different losses.
     """
     rows = records(rows)
     if rows and isinstance(rows[0], Trials):
         return tuple(rows)
-    texts: dict[str, dict] = {}
-    baselines: dict[str, Row] = {}
+    rows = [row for row in rows if not row.get("kind")]
+    return tuple(_trials(model, text, own) for (model, text), own in panels_of(rows).items())
+
+
+def _trials(model: str, text: str, rows: Iterable[Row]) -> Trials:
+    baseline: dict[str, Row] = {}
+    found: dict[tuple[Method, str], Row] = {}
     for row in rows:
-        if row.get("kind"):
-            continue
-        text = str(row.get("text") or "")
-        trials = texts.setdefault(text, {})
         if row.get("variant") == "baseline":
-            baselines[text] = row
+            put(baseline, "baseline", row)
         elif row.get("strategy") and row.get("set"):
-            trials[Method.of(row), _set_of(row)] = row
-    return tuple(Trials(text, baselines.get(text), trials) for text, trials in texts.items())
-
-
-def records(rows: Any) -> list:
-    """Rows as a list; a data frame writes null as NaN, which is undone here."""
-    if not hasattr(rows, "to_dict"):
-        return list(rows)
-    return [
-        {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in row.items()
-        }
-        for row in rows.to_dict("records")
-    ]
+            put(found, (Method.of(row), _set_of(row)), row)
+    return Trials(text, baseline.get("baseline"), found, model)
 
 
 def main_sets(trials: Trials) -> list[str]:

@@ -1,0 +1,114 @@
+"""The benchmark of accelerators: parts fail alone, the time is kept, a second call goes on."""
+
+import importlib
+import json
+import pathlib
+import sys
+import time
+
+import pytest
+
+TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(TOOLS)
+    return importlib.import_module("bench_accelerator")
+
+
+@pytest.fixture
+def scripted(bench, monkeypatch, tmp_path):
+    """`scripted(part=code)`: each part runs this Python instead; the others write nothing new."""
+    codes = {}
+
+    def fake(command, seconds, log, extra=None):
+        part = command[command.index("--part") + 1] if "--part" in command else "growth"
+        return real(["-c", codes.get(part, "pass")], seconds, log, extra)
+
+    real = bench.start
+    monkeypatch.setattr(bench, "start", fake)
+    monkeypatch.setattr(bench, "TINY_SECONDS", 0.1)
+    figures = {
+        "product": {"product": {"float32": 50e12, "bfloat16": 800e12}, "device": "H100"},
+        "cpu_map": {"ppl": None},
+        "exactness": {"perplexities": 29, "worst": 3e-6, "against": "CPU", "weights": "random"},
+        "map_float32": {"variants": 29, "map_seconds": 0.5, "flops_per_second": 25e12},
+        "map_bfloat16": {"variants": 29, "map_seconds": 0.1, "flops_per_second": 400e12},
+        "training": {"parameters": 361_821_120, "step_seconds": 0.2, "tokens_per_second": 8e4},
+    }
+    for part in ("map_float32", "map_bfloat16"):
+        figures[part] |= {"weights": "random", "median_change_of_perplexity": None}
+    figures["training"] |= {"flops_per_second": 200e12, "mfu": 0.2, "peak_bytes": 2**34}
+    for part, found in figures.items():
+        (tmp_path / f"{part}.json").write_text(json.dumps(found))
+    return codes
+
+
+def call(bench, tmp_path, minutes=1.0):
+    began = time.monotonic()
+    assert bench.main(["--tiny", f"--minutes={minutes}", f"--out={tmp_path}"]) == 0
+    assert time.monotonic() - began < 60 * minutes + bench.GRACE
+    results = json.loads((tmp_path / "results.json").read_text())
+    return results, (tmp_path / "table.txt").read_text().splitlines()
+
+
+def test_the_table_says_what_was_measured_as_shares_of_the_peak(bench, scripted, tmp_path, capsys):
+    _, lines = call(bench, tmp_path)
+    assert capsys.readouterr().out.splitlines() == lines
+    assert lines == [
+        "device: H100",
+        "product       float32 50.00 TFLOP/s, bfloat16 800.00 TFLOP/s",
+        "exactness     29 perplexities within 3.0e-06 of CPU; random",
+        "map_float32   29 variants in 0.500 s, 25.00 TFLOP/s, 50% of the product peak; random",
+        "map_bfloat16  29 variants in 0.100 s, 400.00 TFLOP/s, 50% of the product peak; random",
+        "training      361.8M parameters, 0.200 s a step, 80,000 tokens/s, 200.00 TFLOP/s, 25% of "
+        "the product peak, MFU 20%; peak memory 16.0 GiB",
+        "growth        0 rows; done",
+    ]
+
+
+def test_a_part_that_fails_is_a_line_and_is_tried_again(bench, scripted, tmp_path):
+    scripted["training"] = "raise MemoryError('no room')"
+    results, lines = call(bench, tmp_path)
+    assert results["training"]["error"].startswith("status 1: MemoryError: no room; see ")
+    assert lines[5].startswith("training      failed: status 1: MemoryError: no room")
+    assert lines[6] == "growth        0 rows; done"
+    scripted.clear()
+    for part in ("product", "exactness"):
+        scripted[part] = "raise AssertionError('measured again')"
+    results, lines = call(bench, tmp_path)
+    assert not [line for line in lines if "failed" in line]
+    assert results["training"]["mfu"] == 0.2
+
+
+def test_what_hangs_is_ended_and_what_does_not_fit_is_skipped(bench, scripted, tmp_path):
+    scripted["map_float32"] = "import time; time.sleep(600)"
+    results, _ = call(bench, tmp_path, minutes=0.25)
+    assert results["map_float32"]["error"].startswith("did not end within")
+    assert results["map_bfloat16"]["skipped"].endswith("0 s were left")
+    assert results["growth"]["skipped"].endswith("0 s were left")
+
+
+def test_growth_goes_on_in_the_next_call(bench, scripted, tmp_path):
+    scripted["growth"] = "import time; time.sleep(600)"
+    results, lines = call(bench, tmp_path, minutes=0.3)
+    assert (results["growth"]["done"], lines[-1]) == (
+        False,
+        "growth        0 rows; more to do: run again",
+    )
+    (tmp_path / "growth").mkdir()
+    (tmp_path / "growth" / "summary.json").write_text("{}")
+    (tmp_path / "growth" / "rows.jsonl").write_text("{}\n{}\n")
+    _, lines = call(bench, tmp_path)
+    assert lines[-1] == "growth        2 rows; done"
+
+
+@pytest.mark.slow
+def test_every_part_runs_on_a_cpu_with_tiny_sizes(bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    results, lines = call(bench, tmp_path, minutes=9)
+    assert not [line for line in lines if "failed" in line or "skipped" in line], lines
+    assert results["exactness"]["worst"] < 1e-5
+    assert results["growth"]["rows"] > 0
+    assert sys.modules.get("bench.accelerator") is None  # the driver itself loads no JAX

@@ -1,0 +1,229 @@
+"""What an accelerator does with this package, in one call and a given time.
+
+    python tools/bench_accelerator.py --minutes 9 --out runs/accelerator
+
+Needs JAX with a driver for the device, and no network. Parts, each in a process of its own, so
+that the failure of one is a line of the table and not the end:
+
+| part | what |
+| --- | --- |
+| product | the measured peak of large products, float32 at the highest precision and bfloat16 |
+| cpu_map | the map on this machine's CPU, where the weights have no reference values |
+| exactness | the importance map in float32 against independent reference values, or that CPU |
+| map_float32, map_bfloat16 | the warm map: seconds, model FLOP/s as a share of the product peak |
+| training | a step at 360M parameters in bfloat16: tokens a second, MFU |
+| growth | legs of `configs/growth_gpu.py`, as far as the minutes go |
+
+The weights of the map are `--model`, else the default model where it is in the cache, else
+random ones in its shape; the table says which. A part that does not fit into what is left is
+skipped. `--out` holds `results.json` and `table.txt`; started again with the same `--out`, only
+what is missing runs, and growth goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+# Seconds that a part is expected to need on an accelerator, compilation included, and at most.
+PARTS = {
+    "product": (20, 60),
+    "cpu_map": (30, 120),
+    "exactness": (45, 150),
+    "map_float32": (45, 150),
+    "map_bfloat16": (45, 150),
+    "training": (60, 180),
+}
+TINY_SECONDS = 5
+LEAST_LEG = 60  # seconds: a shorter leg of growth would only compile
+GRACE = 5  # seconds for a process to end
+
+
+def main(argv=None):
+    """Runs what is missing as far as the time goes; prints the table."""
+    options = parse(argv)
+    if options.part:
+        from bench import accelerator
+
+        found = accelerator.run(options.part, options)
+        _write(options.out / f"{options.part}.json", json.dumps(found))
+        return 0
+    end = time.monotonic() + 60 * options.minutes
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for part in PARTS:
+        if part not in results or "error" in results[part] or "skipped" in results[part]:
+            results[part] = measure(part, options, end)
+            _write(path, json.dumps(results, indent=1) + "\n")
+    results["growth"] = grow(options, end)
+    _write(path, json.dumps(results, indent=1) + "\n")
+    text = table(results)
+    _write(options.out / "table.txt", text + "\n")
+    print(text)
+    return 0
+
+
+def parse(argv):
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=9.0, help="of all parts (%(default)s)")
+    out = pathlib.Path("runs/accelerator")
+    parser.add_argument("--out", type=pathlib.Path, default=out, help="folder (%(default)s)")
+    parser.add_argument("--model", default="", help="id of the map's weights, file:PATH")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes: a try without a device")
+    parser.add_argument("--part", choices=PARTS, help="run this part alone, here")
+    options = parser.parse_args(argv)
+    if not 0 < options.minutes < float("inf"):
+        parser.error("--minutes must be above 0")
+    return options
+
+
+def measure(part, options, end):
+    """The numbers of a part; `skipped` or `error` with the reason, where there are none."""
+    expected, longest = PARTS[part]
+    expected = TINY_SECONDS if options.tiny else expected
+    left = end - time.monotonic() - GRACE
+    if left < expected:
+        return {"skipped": f"needs about {expected} s, {max(left, 0):.0f} s were left"}
+    command = [__file__, "--part", part, "--out", str(options.out), "--model", options.model]
+    command += ["--tiny"] if options.tiny else []
+    extra = {"JAX_PLATFORMS": "cpu"} if part == "cpu_map" else {}
+    log = options.out / f"{part}.log"
+    say(f"{part}: at most {min(left, longest):.0f} s, {left:.0f} s left")
+    status = start([str(each) for each in command], min(left, longest), log, extra)
+    found = options.out / f"{part}.json"
+    if status == 0:
+        return json.loads(found.read_text())
+    if status is None:
+        return {"error": f"did not end within {min(left, longest):.0f} s; see {log}"}
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return {"error": f"status {status}: {(lines or ['no message'])[-1][:200]}; see {log}"}
+
+
+def grow(options, end):
+    """A leg of growth in what is left; it goes on in the next call."""
+    left, workdir = end - time.monotonic() - 2 * GRACE, options.out / "growth"
+    least = TINY_SECONDS if options.tiny else LEAST_LEG
+    if (workdir / "summary.json").exists():
+        return {"done": True, "rows": _rows(workdir)}
+    if left < least:
+        return {"skipped": f"needs {least} s or more, {max(left, 0):.0f} s were left"}
+    command = ["-m", "experiments.depth_growth", "--config=configs/growth_gpu.py"]
+    command += [f"--workdir={workdir.resolve()}", *(TINY_GROWTH if options.tiny else ())]
+    say(f"growth: a leg of {left:.0f} s")
+    log = options.out / "growth.log"
+    status = start(command, left, log)
+    if status not in (0, None):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        return {"error": f"status {status}: {(lines or ['no message'])[-1][:200]}; see {log}"}
+    return {"done": status == 0, "rows": _rows(workdir), "leg_seconds": round(left)}
+
+
+TINY_GROWTH = (
+    *("--config.arms=baseline", "--config.seeds=0", "--config.steps=8", "--config.rows=2"),
+    *("--config.learning_rates=1e-3", "--config.model.num_layers=6"),
+    *("--config.model.hidden_size=32", "--config.model.num_heads=2"),
+    *("--config.model.num_kv_heads=1", "--config.model.ffn_width=64", "--config.eval_every=4"),
+    *("--config.train.chunk=4", "--config.train.checkpoint_every=4"),
+    *("--config.data.held_out_rows=2", "--config.data.questions=2"),
+    "--config.save_models=false",
+)
+
+
+def start(command, seconds, log, extra=None):
+    """Runs Python with a log file; the status, or None where it had to be ended."""
+    import os
+
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false", **(extra or {})}
+    with (
+        open(log, "w") as file,
+        subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=file, stderr=file
+        ) as process,
+    ):
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return None
+
+
+def table(results):
+    """The figures as text, a line for each part."""
+    peaks = results.get("product", {}).get("product", {})
+    lines = [f"device: {_device(results)}"]
+    for part, found in results.items():
+        reason = found.get("error") or found.get("skipped")
+        if reason:
+            state = "failed" if "error" in found else "skipped"
+            lines.append(f"{part:13} {state}: {reason}")
+        elif part != "cpu_map":
+            memory = found.get("peak_bytes")
+            more = f"; peak memory {memory / 2**30:.1f} GiB" if memory else ""
+            lines.append(f"{part:13} {_words(part, found, peaks)}{more}")
+    return "\n".join(lines)
+
+
+def _words(part, found, peaks):
+    if part == "product":
+        return ", ".join(f"{name} {rate / 1e12:,.2f} TFLOP/s" for name, rate in peaks.items())
+    if part == "exactness":
+        return (
+            f"{found['perplexities']} perplexities within {found['worst']:.1e} of "
+            f"{found['against']}; {found['weights']}"
+        )
+    if part == "growth":
+        return f"{found['rows']} rows; " + ("done" if found["done"] else "more to do: run again")
+    rate = found["flops_per_second"]
+    dtype = "float32" if part == "map_float32" else "bfloat16"
+    share = f", {rate / peaks[dtype]:.0%} of the product peak" if dtype in peaks else ""
+    if part == "training":
+        mfu = found["mfu"]
+        utilised = f", MFU {mfu:.0%}" if mfu is not None else ", MFU unknown: no published peak"
+        return (
+            f"{found['parameters'] / 1e6:,.1f}M parameters, {found['step_seconds']:.3f} s a step, "
+            f"{found['tokens_per_second']:,.0f} tokens/s, {rate / 1e12:,.2f} TFLOP/s{share}"
+            f"{utilised}"
+        )
+    moved = found["median_change_of_perplexity"]
+    change = f"; perplexities move by {moved:.1e} (median)" if moved is not None else ""
+    return (
+        f"{found['variants']} variants in {found['map_seconds']:.3f} s, {rate / 1e12:,.2f} "
+        f"TFLOP/s{share}{change}; {found['weights']}"
+    )
+
+
+def _device(results):
+    return next((each["device"] for name, each in results.items() if "device" in each), "unknown")
+
+
+def _rows(workdir):
+    path = workdir / "rows.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def _write(path, text):
+    """Whole or not at all."""
+    temporary = path.with_suffix(".writing")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def say(text):
+    """Progress goes to standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
