@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.records import RunRecord
+from jaxanatomy.words import label
 
 Row = Mapping[str, Any]
 Key = tuple[Any, ...]
@@ -189,4 +190,4 @@ def _word(field: str, value: Any) -> str:
         return f"{field} {value}"
     if field == "set":
         return f"on {value}"
-    return str(value).replace("_", " ")
+    return label(str(value))
