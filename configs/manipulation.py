@@ -54,9 +54,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.packing = config_fields.packing()
 
-    config.bootstrap_samples = 2000
-    config.seed = 0  # of the bootstrap
-
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
     config.distributed = config_fields.distributed()
 

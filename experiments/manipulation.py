@@ -274,7 +274,6 @@ def _summary(config: ConfigDict, model, rows):
     from jaxanatomy.interventions.sets import MAIN_SETS, named_sets, parse_sets
     from jaxanatomy.measures import manipulation as digest
 
-    bootstrap = {"samples": config.bootstrap_samples, "seed": config.seed}
     degradation = None
     if _has_map(config):
         degradation = digest.map_degradation(rows, config.texts[0], model.num_layers)
@@ -289,7 +288,7 @@ def _summary(config: ConfigDict, model, rows):
         "texts": {text: digest.summarise_text(rows, text, main) for text in config.texts},
         "sets": {name: list(each.layers) for name, each in sets.items()},
         "calibration": digest.calibration_digest(rows, fits),
-        "compounding": digest.compounding_digest(rows, config.texts[0], **bootstrap),
+        "compounding": digest.compounding_digest(rows, config.texts[0]),
         "attention": digest.attention_digest(rows),
     }
 

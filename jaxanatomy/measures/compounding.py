@@ -13,30 +13,27 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.losses import Row, finite
-from jaxanatomy.measures.statistics import degradation_percent
+from jaxanatomy.measures.statistics import degradation_percent, seeds_interval
 
 STRATEGY = "perturb"
 FEWEST_SEEDS = 5
 _UNMEASURED = "not measured for every seed, or not finite"
 _FEW = f"an interval over seeds needs {FEWEST_SEEDS} of them"
-_UNSTABLE = "more than one resample of the seeds in twenty has no value"
+_UNSTABLE = "without one of the seeds it has no value"
 
 
-def compounding(
-    rows: Iterable[Row], *, samples: int = 2000, seed: int = 0, level: float = 0.95
-) -> list[dict[str, Any]]:
+def compounding(rows: Iterable[Row], *, level: float = 0.95) -> list[dict[str, Any]]:
     """What noise in K layers costs, for each alpha (AH section 4.2: "compounds").
 
     Intervals say what another draw of noise and layers might have given, not another text.
-    Those of means and exponents are percentiles over resampled seeds. That of the ratio,
-    which decides, is Fieller's, exact for a ratio of normal means however few the seeds
-    are: with eight, percentiles of the ratio are too narrow. No interval from fewer than
-    five seeds.
+    Those of means are Student's over seeds; those of exponents Student's over the
+    jackknife's pseudo-values (Tukey 1958). That of the ratio, which decides, is Fieller's,
+    exact for a ratio of normal means however few the seeds are. Percentiles of resampled
+    seeds, with eight of them, are too narrow for all three. No interval from fewer than five
+    seeds.
 
     Args:
       rows: Sweep rows of one text with the baseline; other strategies are passed over.
-      samples: Resamples of the seeds.
-      seed: Of the resamples.
       level: Coverage of the intervals.
 
     Returns:
@@ -66,16 +63,13 @@ def compounding(
     alphas = sorted({row["alpha"] for row in chosen})
     by_alpha = [[row for row in chosen if row["alpha"] == alpha] for alpha in alphas]
     return [
-        {"alpha": alpha, "text": texts[0]} | _of_alpha(own, base, samples, seed, level)
+        {"alpha": alpha, "text": texts[0]} | _of_alpha(own, base, level)
         for alpha, own in zip(alphas, by_alpha, strict=True)
     ]
 
 
-def _of_alpha(
-    rows: Sequence[Row], base: float, samples: int, seed: int, level: float
-) -> dict[str, Any]:
+def _of_alpha(rows: Sequence[Row], base: float, level: float) -> dict[str, Any]:
     seeds = sorted({row["seed"] for row in rows})
-    draw_SW = _resampled_weights(len(seeds), samples, seed)
     sets = [row for row in rows if not row["set"].startswith("layer_")]
     singles = [row for row in rows if row["set"].startswith("layer_")]
     by_count = {
@@ -84,10 +78,9 @@ def _of_alpha(
     }
     return {
         "seeds": seeds,
-        "counts": [_means(count, delta_W, draw_SW, level) for count, delta_W in by_count.items()],
+        "counts": [_means(count, delta_W, level) for count, delta_W in by_count.items()],
         "exponents": {
-            name: _exponent(by_count, reading, draw_SW, level)
-            for name, reading in _READINGS.items()
+            name: _exponent(by_count, reading, level) for name, reading in _READINGS.items()
         },
         "all_to_singles": _ratio(by_count, singles, seeds, base, level),
     }
@@ -108,20 +101,19 @@ def _by_seed(rows: Sequence[Row], seeds: Sequence[int], base: float) -> np.ndarr
     return np.array([delta.get(seed, np.nan) for seed in seeds])
 
 
-def _means(count: int, delta_W: np.ndarray, draw_SW: np.ndarray, level: float) -> dict[str, Any]:
+def _means(count: int, delta_W: np.ndarray, level: float) -> dict[str, Any]:
     means = {name: finite(reading(delta_W).mean()) for name, reading in _READINGS.items()}
     if None in means.values():
         return {"count": count, **means, "ci95": None, "reason": _UNMEASURED}
-    return {"count": count, **means, **_interval(draw_SW @ delta_W, len(delta_W), level)}
+    return {"count": count, **means, **_interval(delta_W, level)}
 
 
 def _exponent(
     by_count: dict[int, np.ndarray],
     reading: Callable[[np.ndarray], np.ndarray],
-    draw_SW: np.ndarray,
     level: float,
 ) -> dict[str, Any]:
-    """The slope of log mean over log count; each resample keeps its own positive means."""
+    """The slope of log mean over log count, of positive means."""
     counts = np.array([*by_count])
     # One row for each count, so that a product with weights of seeds gives means.
     values = np.array([reading(delta_W) for delta_W in by_count.values()])
@@ -133,12 +125,15 @@ def _exponent(
 
     if not by_count:
         return {"value": None, "ci95": None, "counts": [], "reason": "no random set"}
-    value, kept = fit(np.full(values.shape[1], 1 / values.shape[1]))
+    seeds = values.shape[1]
+    value, kept = fit(np.full(seeds, 1 / seeds))
     fitted = {"value": finite(value), "ci95": None, "counts": kept.tolist()}
     if fitted["value"] is None:
         return fitted | {"reason": "fewer than two counts have a positive mean"}
-    slope_S = np.array([fit(weight_W)[0] for weight_W in draw_SW])
-    return fitted | _interval(slope_S, values.shape[1], level)
+    if seeds < FEWEST_SEEDS:
+        return fitted | {"reason": _FEW}
+    without_W = np.array([fit(left_out)[0] for left_out in (1 - np.eye(seeds)) / (seeds - 1)])
+    return fitted | _interval(seeds * value - (seeds - 1) * without_W, level)
 
 
 def _slope(count_K: np.ndarray, value_K: np.ndarray) -> float:
@@ -196,21 +191,9 @@ def _fieller(over_W: np.ndarray, under_W: np.ndarray, level: float) -> list[floa
     return [float((b - root) / a), float((b + root) / a)]
 
 
-def _interval(value_S: np.ndarray, num_seeds: int, level: float) -> dict[str, Any]:
-    """Percentiles as `ci95`, or None and the `reason`."""
-    if num_seeds < FEWEST_SEEDS:
+def _interval(value_W: np.ndarray, level: float) -> dict[str, Any]:
+    """Student's over seeds as `ci95`, or None and the `reason`."""
+    if len(value_W) < FEWEST_SEEDS:
         return {"ci95": None, "reason": _FEW}
-    finite_S = value_S[np.isfinite(value_S)]
-    if len(finite_S) < 0.95 * len(value_S):
-        return {"ci95": None, "reason": _UNSTABLE}
-    tail = 50 * (1 - level)
-    return {"ci95": np.percentile(finite_S, [tail, 100 - tail]).tolist()}
-
-
-def _resampled_weights(num_seeds: int, samples: int, seed: int) -> np.ndarray:
-    """Weight of each seed in each resample, rows of sum 1, float64 [samples, W]."""
-    if samples < 1:
-        raise InputError(f"the bootstrap needs at least one sample; got {samples}")
-    even = np.full(num_seeds, 1 / num_seeds)
-    draws = np.random.default_rng(seed).multinomial(num_seeds, even, size=samples)
-    return draws / num_seeds
+    ends = seeds_interval(value_W, level).ends
+    return {"ci95": ends} if ends else {"ci95": None, "reason": _UNSTABLE}

@@ -85,9 +85,7 @@ def calibration_digest(rows: Iterable[Row], fit_texts: Mapping[str, str]) -> lis
     ]
 
 
-def compounding_digest(
-    rows: Iterable[Row], text: str, *, samples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def compounding_digest(rows: Iterable[Row], text: str) -> dict[str, dict[str, Any]]:
     """Whether noise in several layers compounds, by alpha; see `compounding.compounding`.
 
     Returns:
@@ -102,7 +100,7 @@ def compounding_digest(
     if not any(row["strategy"] == "perturb" for row in own):
         return {}
     digest = {}
-    for each in compounding(own, samples=samples, seed=seed):
+    for each in compounding(own):
         exponent, ratio = each["exponents"]["absolute_delta_nll"], each["all_to_singles"]
         reasons = {"ratio_reason": ratio.get("reason"), "exponent_reason": exponent.get("reason")}
         digest[f"{each['alpha']:g}"] = {

@@ -128,17 +128,18 @@ def largest_t(residual_VU: np.ndarray, level: float) -> float:
     direction_VU = residual_VU[known_V] / norm_V[known_V, None]
     # A factor of the correlation matrix with as few columns as it has ranks.
     left_VK, value_K, _ = np.linalg.svd(direction_VU, full_matrices=False)
-    factor_KV = (left_VK * value_K).T
+    factor_KV = (left_VK * value_K).T.astype(np.float32)
     units = min(units, _MOST_UNITS)
     largest = []
     for portion in range(_DRAWS // _PORTION):
         drawn_SUV = _normal(portion, units, len(factor_KV)) @ factor_KV
-        error_SV = drawn_SUV.std(axis=1, ddof=1) / math.sqrt(units)
-        largest.append(np.abs(drawn_SUV.mean(axis=1) / error_SV).max(axis=1))
-    return float(np.quantile(np.concatenate(largest), level))
+        mean_SV, square_SV = drawn_SUV.mean(axis=1), np.square(drawn_SUV).mean(axis=1)
+        variance_SV = (square_SV - mean_SV**2) / (units - 1)
+        largest.append((mean_SV**2 / variance_SV).max(axis=1))
+    return math.sqrt(np.quantile(np.concatenate(largest), level))
 
 
 @functools.lru_cache(maxsize=2 * _DRAWS // _PORTION)
 def _normal(portion: int, units: int, ranks: int) -> np.ndarray:
     generator = np.random.default_rng([_KEY, portion, units, ranks])
-    return generator.standard_normal((_PORTION, units, ranks))
+    return generator.standard_normal((_PORTION, units, ranks), np.float32)

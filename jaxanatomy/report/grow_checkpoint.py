@@ -20,7 +20,7 @@ _METHOD = (
     "second, and one that is right about the middle below the third."
 )
 _CAPTION = (
-    "Red: the map of the folder. Lines: 95 % intervals of a paired bootstrap over documents "
+    "Red: the map of the folder. Lines: 95 % intervals, paired over documents "
     "against the model as it was. Grey: single draws of a null. A cross: not finite."
 )
 

@@ -29,7 +29,6 @@ DEEP = ModelConfig.uniform(
     context_length=128,
 )
 FAST = (
-    "--config.bootstrap_samples=50",
     "--config.perturbation.alphas=0.01,0.1",
     "--config.perturbation.seeds=0,1",
     "--config.attention.alphas=0.01",

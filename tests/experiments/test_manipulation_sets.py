@@ -26,7 +26,7 @@ MIXED = ModelConfig(
 )
 STRATEGIES = ("zero", "scale_0.5", "own_svd_half")
 FAST = (
-    *("--config.bootstrap_samples=50", "--config.perturbation.alphas=[]"),
+    "--config.perturbation.alphas=[]",
     *("--config.attention.alphas=0.1", "--config.attention.seeds=0"),
     "--config.calibration.documents=2",
 )

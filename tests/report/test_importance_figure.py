@@ -40,7 +40,7 @@ def test_bars_are_the_degradations_and_their_categories(rows):
 
 def test_intervals_are_the_rows_own(rows):
     axes = plot.importance(rows)
-    intervals, band = axes.collections
+    band, intervals = axes.collections
     drawn = {int(x): [low, high] for (x, low), (_, high) in intervals.get_segments()}
     assert drawn == {row["layer"]: row["ci95"] for row in main_rows(rows)}
     drawn = {int(x): [low, high] for (x, low), (_, high) in band.get_segments()}

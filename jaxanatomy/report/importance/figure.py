@@ -121,8 +121,9 @@ def _draw(shown: _Map, ax: Axes) -> None:
     _thresholds(ax)
     for row in shown.finite:
         _bar(ax, row, row["layer"] in shown.anti_layers)
-    _intervals(ax, {row["layer"]: ends for row in shown.finite if (ends := interval(row))}, 1.3)
-    _intervals(ax, shown.band, 0.5)
+    _intervals(ax, shown.band, width=0.5)
+    own = {row["layer"]: ends for row in shown.finite if (ends := interval(row))}
+    _intervals(ax, own, width=1.8)
     dashes = ax.plot(layers, shown.without_first, "_", color=style.INK, label="without first")
     dashes[0].set(markersize=8, markeredgewidth=1.6, zorder=5)
     points = ax.plot(layers[: len(shown.paper)], shown.paper, "D", label="paper")
@@ -211,7 +212,7 @@ def _legend(ax: Axes, shown: _Map) -> None:
     """Above the panel; names only what the panel has."""
     handles = []
     if any(interval(row) for row in shown.finite):
-        handles.append(Line2D([], [], color=style.INK, linewidth=1.3, label="95 % interval"))
+        handles.append(Line2D([], [], color=style.INK, linewidth=1.8, label="95 % interval"))
     if shown.band:
         handles.append(Line2D([], [], color=style.INK, linewidth=0.5, label="all layers at once"))
     if any(map(math.isfinite, shown.without_first)):

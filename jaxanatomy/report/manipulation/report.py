@@ -111,7 +111,7 @@ def _dose(texts: Sequence[Trials], published: tables.Published) -> Section | Non
     caption = (
         "All layers of a set are multiplied by α; the dose grows to the right. Solid: all seven "
         "matrices; dashed: o_proj and down_proj alone, so that what the layers write is scaled and "
-        "nothing else. Bands are 95 % intervals of a paired bootstrap over documents, crosses at "
+        "nothing else. Bands are 95 % intervals, paired over documents, crosses at "
         "the upper edge perplexities that are not finite. “measured” is the control for the "
         "paper's set: at least nine layers, without the first and the last. A curve says nothing "
         "about a single layer of its set."

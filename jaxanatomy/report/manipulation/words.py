@@ -46,7 +46,7 @@ def survivors(trials: Trials) -> str:
 def collapse(trials: Trials) -> str:
     """Whether the paper's set breaks down because of its first and last layer.
 
-    It does if a paired bootstrap finds the set worse with them at every factor up to
+    It does if the 95 % interval finds the set worse with them at every factor up to
     `STRONG_DOSE`, and at the factor nearest to a half `COLLAPSE` times worse.
     """
     pairs = [
@@ -70,7 +70,7 @@ def collapse(trials: Trials) -> str:
     if control:
         words += f", with the {len(control['layers'])} measured layers {_ppl(control)}"
     words += (
-        f". A paired bootstrap over documents finds the set with them worse at {worse} of "
+        f". The 95 % interval over documents finds the set with them worse at {worse} of "
         f"{len(pairs)} factors up to {STRONG_DOSE:g}. "
     )
     is_strong = number(outer, "ppl") > COLLAPSE * number(inner, "ppl")
