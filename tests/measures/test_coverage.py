@@ -74,24 +74,26 @@ class TestManyLooks:
     @pytest.mark.parametrize("units", [10, pytest.param(40, marks=pytest.mark.slow)])
     def test_the_band_holds_for_all_and_shows_no_anti_layer(self, units, generator):
         held, anti = bands(null_map, units, 200, generator)
-        assert 0.93 <= held <= 0.985
+        assert 0.93 <= held <= 0.98
         assert anti <= 0.05
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("units", [10, 40])
-    def test_an_extreme_is_hardly_ever_told_apart(self, units, generator):
-        told = [0, 0]
-        for _ in range(100):
-            sums_VU, tokens_U = null_map(units, generator)
-            told[0] += may_be_largest(sums_VU, tokens_U).sum() == 1
-            told[1] += may_be_smallest(sums_VU, tokens_U).sum() == 1
-        assert max(told) <= 5
+    @pytest.mark.parametrize("extreme", [may_be_largest, may_be_smallest])
+    def test_no_layer_is_called_less_extreme_than_another(self, extreme, generator):
+        """All are equal, so all belong to the set; one alone in it would be a false claim."""
+        left_out, alone = [], 0
+        for _ in range(40):
+            may_V = extreme(*null_map(10, generator))
+            left_out.append(1 - may_V.mean())
+            alone += may_V.sum() == 1
+        # One in twenty, and three standard errors of forty maps whose layers are correlated.
+        assert np.mean(left_out) <= 0.08
+        assert alone <= 2
 
     def test_the_true_extreme_is_in_its_set_and_a_clear_one_alone(self, generator):
         inside = alone = 0
         for _ in range(40):
             sums_VU, tokens_U = null_map(10, generator)
-            sums_VU[3] += 0.3 * tokens_U
+            sums_VU[3] += 0.6 * tokens_U
             may_V = may_be_largest(sums_VU, tokens_U)
             inside += may_V[3]
             alone += may_V.sum() == 1 and may_V[3]
