@@ -8,9 +8,10 @@ from statistics import median
 
 from jaxanatomy.claims.core import Arithmetic
 from jaxanatomy.claims.rules import Answer
-from jaxanatomy.claims.words import layers, percent
+from jaxanatomy.claims.words import layers
 from jaxanatomy.measures.importance import categorise
 from jaxanatomy.papers import paper_table
+from jaxanatomy.words import percent
 
 SAME = 0.01  # relative difference of two figures that are the same
 ROUNDING = 0.5  # in the last digit of a printed percentage

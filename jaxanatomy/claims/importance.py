@@ -11,9 +11,10 @@ from jaxanatomy.claims.quantities import (
 )
 from jaxanatomy.claims.rows import Rows, Table, inner_layers, outer_layers
 from jaxanatomy.claims.rules import all_above, all_below, any_below, most_below
-from jaxanatomy.claims.words import layers, percent
+from jaxanatomy.claims.words import layers
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.papers import paper_table, table1
+from jaxanatomy.words import percent
 
 REDUNDANT, CRITICAL = THRESHOLDS_PERCENT[0], THRESHOLDS_PERCENT[-1]
 RADICAL = CRITICAL / REDUNDANT  # a radical difference: what is between the categories

@@ -17,7 +17,7 @@ from jaxanatomy.claims.rules import (
     any_below,
     any_within,
 )
-from jaxanatomy.claims.words import PERCENT, percent
+from jaxanatomy.claims.words import PERCENT
 from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.interventions.variants import BASELINE
@@ -27,6 +27,7 @@ from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.measures.statistics import Estimate, paired_difference
 from jaxanatomy.papers import NEAR, paper_table
 from jaxanatomy.records import RunRecord
+from jaxanatomy.words import percent
 
 DESTROYED = 100_000.0  # percent; the least that Table 4 has for a replacement is 173,242
 COLLAPSED = 1_000.0  # percent; Table 4 has 5,035 for scale 0.7

@@ -13,12 +13,13 @@ from jaxanatomy.claims.rules import (
     most_above,
     most_below,
 )
-from jaxanatomy.claims.words import PLAIN, number, percent
+from jaxanatomy.claims.words import PLAIN, number
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.predicted import prediction_sets
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
+from jaxanatomy.words import percent
 
 FIGURE, TOLERANCE = -0.5, 0.01  # the paper's seven components lie within 0.005 of -0.5
 MARGIN = 0.02  # least distance from a null that means anything

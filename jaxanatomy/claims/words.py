@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.words import percent
 
 PERCENT, NATS, PLAIN, COUNT = "%", "nats", "", "times"
-_DIGITS = {NATS: "+.3f", PLAIN: ".2f", COUNT: ".2f"}
+_DIGITS = {NATS: "+.3f", PLAIN: ".2f", COUNT: ",.2f"}
 
 
 def shown(estimate: Estimate, unit: str) -> str:
@@ -24,17 +25,10 @@ def number(value: float, unit: str = PLAIN) -> str:
         return "no value"
     if math.isinf(value):
         return "not finite" if value > 0 else "−∞"
-    if abs(value) >= 1e6:
-        mantissa, exponent = f"{value:+.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    digits = _DIGITS.get(unit) or ("+,.1f" if abs(value) < 1e3 else "+,.0f")
+    if unit not in _DIGITS:
+        return percent(value).removesuffix(" %")
     # Adding 0.0 takes the sign from what rounds to 0.
-    return f"{value + 0.0:{digits}}".replace("-", "−")
-
-
-def percent(value: float) -> str:
-    """A change in percent."""
-    return f"{number(value, PERCENT)} %" if math.isfinite(value) else number(value)
+    return f"{value + 0.0:{_DIGITS[unit]}}".replace("-", "−")
 
 
 def plainly(value: float) -> str:

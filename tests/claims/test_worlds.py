@@ -9,7 +9,7 @@ from claims.worlds import BY_ID, WORLDS, evidence
 from jaxanatomy.claims.audit import error_of
 from jaxanatomy.claims.core import FAILS, HOLDS
 
-FEW, MANY = 6, 200
+FEW, MANY = 4, 200
 
 
 def verdicts(id, make, draws):
