@@ -1,8 +1,10 @@
-"""JSON objects that carry a checksum of what they say, so that a damaged one is never believed."""
+"""Objects and arrays that carry a checksum of what they say, so that damage is never believed."""
 
 import zlib
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from jaxanatomy.plain_json import parse_json, to_json
 
@@ -37,6 +39,16 @@ def unseal(fields: Mapping[str, Any]) -> dict[str, Any]:
 def sealed_line(row: Mapping[str, Any]) -> str:
     """A row as a line of a JSON Lines file."""
     return to_json(seal(row)) + "\n"
+
+
+def arrays_checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """CRC-32 of the names, types, shapes and values of arrays, 8 hexadecimal digits."""
+    value = 0
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}\n".encode(), value)
+        value = zlib.crc32(array.tobytes(), value)
+    return f"{value:08x}"
 
 
 def _checksum(plain: Mapping[str, Any]) -> str:

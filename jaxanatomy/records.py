@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.storage import read_file, read_json_object, read_rows, read_sealed
 
@@ -185,8 +186,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {}
     try:
         # Not by its path: NumPy would leave the file open where it is no .npz.
-        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as arrays:
-            return dict(arrays)
+        with np.load(io.BytesIO(read_file(path)), allow_pickle=False) as stored:
+            arrays = dict(stored)
+        # Beside those of the parts: a name may be damaged, or a part lost.
+        if str(arrays.pop(CHECKSUM, None)) != arrays_checksum(arrays):
+            raise ValueError("its checksum is not that of its arrays")
+        return arrays
     except Exception as error:  # zipfile and NumPy raise what they meet
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(

@@ -24,6 +24,7 @@ the rest of its object; readers here compare it and leave it out.
 import contextlib
 import fnmatch
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from jaxanatomy.checksums import seal, sealed_line, unseal
+from jaxanatomy.checksums import CHECKSUM, arrays_checksum, seal, sealed_line, unseal
 from jaxanatomy.errors import InputError
 from jaxanatomy.plain_json import parse_json, to_json
 from jaxanatomy.progress import Progress, format_duration
@@ -50,6 +51,7 @@ from jaxanatomy.storage import (
     append_bytes,
     drop_torn_line,
     replacing,
+    write_here,
 )
 
 __all__ = [
@@ -112,6 +114,7 @@ class Run:
         run = cls(_make_folder(Path(workdir)), process_index)
         if process_index == 0:
             _refuse_foreign(run._folder)
+        _refuse_links(run._folder)
         with _exclusive(run._folder, process_index):
             is_new = process_index == 0 and not run.path("config.json").exists()
             if process_index == 0:
@@ -252,7 +255,7 @@ class Run:
             if array.dtype.hasobject:
                 raise ValueError(f"expected numbers or text in array {name!r}; got objects")
         with replacing(self.path("arrays.npz")) as path:
-            np.savez(path, **plain)
+            np.savez(path, **plain, **{CHECKSUM: np.array(arrays_checksum(plain))})
 
     def _remember(self, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
@@ -333,9 +336,22 @@ def _refuse_foreign(folder: Path) -> None:
 
 def _remove_temporaries(folder: Path) -> None:
     """Removes what a killed run was writing; the lock says that nobody writes now."""
-    for place in (folder, folder / "figures"):
+    for place in (folder, folder / "figures", folder / "models"):
         for path in place.glob(f"{TEMPORARY_PREFIX}*"):
             path.unlink(missing_ok=True)
+        for path in place.glob(".*.part-*"):  # of a model's folder
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuses links in the place of files that are written in place: they may lead anywhere."""
+    for pattern in (".lock*", ".holder*", "rows*.jsonl"):
+        for path in folder.glob(pattern):
+            if path.is_symlink():
+                raise InputError(
+                    f"expected files of the run itself in {folder}; {path.name} is a link; put the "
+                    "file in its place, or choose another workdir"
+                )
 
 
 @contextlib.contextmanager
@@ -354,7 +370,7 @@ def _exclusive(folder: Path, process_index: int) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        write_here(holder, f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         holder.unlink(missing_ok=True)

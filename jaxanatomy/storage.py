@@ -24,6 +24,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    temporary.unlink(missing_ok=True)  # of a killed process of this number, or a link
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -128,9 +129,17 @@ def drop_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
+def write_here(path: Path, text: str) -> None:
+    """Writes a text in the place of a file; never through a link, which may lead anywhere."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o666), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def append_bytes(path: Path, content: bytes) -> None:
     """Appends and syncs; a write that fails halfway (a full disk) leaves the file as it was."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         try:

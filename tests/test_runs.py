@@ -303,3 +303,79 @@ def test_rows_are_written_in_one_call_and_synced(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "fsync", lambda *a: calls.append("fsync") or fsync(*a))
         run.append(rows(*range(20)))
     assert calls == ["write", "fsync"]
+
+
+@pytest.mark.parametrize("name", [".holder", ".lock", "rows.jsonl", "rows.1.jsonl"])
+def test_nothing_is_written_through_a_link(tmp_path, name):
+    victim = tmp_path / "victim"
+    victim.write_text("mine\n")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).symlink_to(victim)
+    refuse(f"{name} is a link; put the file in its place", folder)
+    assert victim.read_text() == "mine\n"
+
+
+def test_files_replace_links_and_leave_what_they_lead_to(tmp_path):
+    victim, folder = tmp_path / "victim", tmp_path / "run"
+    victim.write_text("mine")
+    with Run.open(folder, CONFIG, MADE) as run:
+        (folder / "summary.json").symlink_to(victim)
+        (folder / f".writing-{os.getpid()}-summary.json").symlink_to(victim)
+        run.write_summary({"ppl": 1.0})
+    assert victim.read_text() == "mine"
+    assert run_files.read_summary(folder) == {"ppl": 1.0}
+
+
+def test_what_a_killed_run_was_writing_is_removed(tmp_path):
+    accept(tmp_path)
+    for part in (".model.part-ab12", "models/.midas_0.part-cd34"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "model.safetensors").write_text("half")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/.writing-7-map.png").write_text("half")
+    accept(tmp_path)
+    left = [path.name for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert left == [".lock"]
+
+
+def test_a_damaged_line_is_named_and_comes_back_when_it_was_deleted(tmp_path):
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        run.append(rows(1, 2, 3, 4))
+        run.write_summary({"ppl": 1.0})
+    whole = (tmp_path / "rows.jsonl").read_text()
+    (tmp_path / "rows.jsonl").write_text(whole.replace("0.6666666666666666", "0.6666666666666667"))
+    for read in (read_run, lambda folder: accept(folder)):
+        with pytest.raises(InputError) as refused:
+            read(tmp_path)
+        assert str(refused.value) == (
+            f"line 2 of {tmp_path / 'rows.jsonl'} is damaged: its checksum is not that of what it "
+            "says; delete the line and start the run again: what it said is measured anew"
+        )
+    (tmp_path / "rows.jsonl").write_text(whole.replace("1.0", "1.5").replace('"0004"', '"0014"'))
+    refuse(r"line 3 of .*; so are 1 more \(4\); delete these lines", tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(whole.splitlines(keepends=True)[::2]))
+    with pytest.raises(InputError, match=r"expected the 4 rows .*; there are 2; start the run"):
+        read_run(tmp_path)
+    with Run.open(tmp_path, CONFIG, MADE) as run:
+        assert not run.done("0002")
+        run.append(rows(2, 4))
+    assert len(read_run(tmp_path)) == 4
+
+
+def test_a_damaged_config_is_refused_and_its_rows_go_on_elsewhere(tmp_path):
+    with Run.open(tmp_path / "run", CONFIG, MADE) as run:
+        run.append(rows(1))
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    for config in (CONFIG, CONFIG | {"seed": 1}):
+        refuse("is damaged: its checksum .* move rows.jsonl to an", tmp_path / "run", config)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "run/rows.jsonl").rename(tmp_path / "new/rows.jsonl")
+    with Run.open(tmp_path / "new", CONFIG, MADE) as run:
+        assert hashes(run) == ["0001"]
+
+
+def test_a_config_that_others_would_read_differently_is_refused(tmp_path):
+    refuse("expected a config of .* half a surrogate pair", tmp_path, {"text": "caf\udce9.txt"})
+    refuse("expected a config of finite numbers", tmp_path, {"rate": float("nan")})

@@ -17,6 +17,7 @@ import jaxanatomy as ja
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.forensics.structure import METRICS, NULLS
+from jaxanatomy.records import read_arrays
 from jaxanatomy.weights.random_init import random_params
 from jaxanatomy.weights.tensors import from_leaves, to_leaves
 
@@ -58,8 +59,7 @@ def rows_of(workdir):
 
 
 def arrays_of(workdir):
-    with np.load(workdir / "arrays.npz") as arrays:
-        return dict(arrays)
+    return read_arrays(workdir / "arrays.npz")
 
 
 @pytest.fixture(scope="module")
