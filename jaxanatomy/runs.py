@@ -25,16 +25,15 @@ import contextlib
 import fnmatch
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 
 from jaxanatomy.checksums import CHECKSUM, arrays_checksum, seal, sealed_line, unseal
 from jaxanatomy.errors import InputError
+from jaxanatomy.locks import exclusive, unwritable
 from jaxanatomy.plain_json import parse_json, to_json
 from jaxanatomy.progress import Progress, format_duration
 from jaxanatomy.provenance import code_version, provenance, row_hash
@@ -51,7 +50,6 @@ from jaxanatomy.storage import (
     append_bytes,
     drop_torn_line,
     replacing,
-    write_here,
 )
 
 __all__ = [
@@ -114,8 +112,7 @@ class Run:
         run = cls(_make_folder(Path(workdir)), process_index)
         if process_index == 0:
             _refuse_foreign(run._folder)
-        _refuse_links(run._folder)
-        with _exclusive(run._folder, process_index):
+        with exclusive(run._folder, process_index):
             is_new = process_index == 0 and not run.path("config.json").exists()
             if process_index == 0:
                 _remove_temporaries(run._folder)
@@ -309,15 +306,8 @@ def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     return folder
-
-
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(
-        f"expected a workdir that can be written; {folder}: {error.strerror or error}; "
-        "choose another workdir"
-    )
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -341,47 +331,6 @@ def _remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
         for path in place.glob(".*.part-*"):  # of a model's folder
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _refuse_links(folder: Path) -> None:
-    """Refuses links in the place of files that are written in place: they may lead anywhere."""
-    for pattern in (".lock*", ".holder*", "rows*.jsonl"):
-        for path in folder.glob(pattern):
-            if path.is_symlink():
-                raise InputError(
-                    f"expected files of the run itself in {folder}; {path.name} is a link; put the "
-                    "file in its place, or choose another workdir"
-                )
-
-
-@contextlib.contextmanager
-def _exclusive(folder: Path, process_index: int) -> Iterator[None]:
-    """Holds the lock of one process of a run, or refuses; a kill releases it."""
-    suffix = f".{process_index}" if process_index else ""
-    lock = filelock.FileLock(folder / f".lock{suffix}", timeout=0)
-    holder = folder / f".holder{suffix}"
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise InputError(
-            f"expected a workdir that is not in use; {folder} is being written by "
-            f"{_read_holder(holder)}; wait for it or choose another workdir"
-        ) from None
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        write_here(holder, f"process {os.getpid()} on {socket.gethostname()}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _read_holder(holder: Path) -> str:
-    try:
-        return holder.read_text() or "another process"
-    except OSError:
-        return "another process"
 
 
 def _refuse_difference(

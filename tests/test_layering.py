@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FOUNDATION = (
     *("axes", "errors", "config", "tree", "version", "papers"),
-    *("plain_json", "checksums", "storage", "provenance", "progress"),
+    *("plain_json", "checksums", "storage", "locks", "provenance", "progress"),
     *("ranges", "records", "runs", "host", "interrupts", "peers", "experiment", "words"),
 )
 PACKAGES = (
