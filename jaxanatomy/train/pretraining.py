@@ -324,12 +324,15 @@ class Pretraining:
 
     def _score(self, loss, state: State, held_out: HeldOut) -> HeldOutRows:
         """The rows of a source; in every process all of them, in the same order."""
-        found = [
-            row_sums(loss, state.params, batch, self._place.whole, self._replicas)
-            for batch in held_out.batches
-        ]
-        tokens_B = np.concatenate([np.asarray(tokens_B) for _, tokens_B in found])
-        nll_MB = np.concatenate([np.asarray(nll) for nll, _ in found], axis=-1, dtype=np.float64)
+        whole, replicas = self._place.whole, self._replicas
+        nlls, tokens = [], []
+        for batch in held_out.batches:
+            found = row_sums(loss, state.params, batch, whole, replicas)
+            nll, tokens_B = map(np.asarray, found)  # one program at a time: they exchange
+            nlls.append(nll)
+            tokens.append(tokens_B)
+        tokens_B = np.concatenate(tokens)
+        nll_MB = np.concatenate(nlls, axis=-1, dtype=np.float64)
         there = tokens_B > 0
         return HeldOutRows(
             held_out.share,
