@@ -107,7 +107,7 @@ class _Categories(View):
 
     def _extent(self, rows: Sequence[Row]) -> list[float]:
         fields = [self.measure.field, *(mark.field for mark in self.marks)]
-        fields += [end for span in self.spans for end in (span.low, span.high)]
+        fields += [end for span in self.spans if not span.cut for end in (span.low, span.high)]
         found = [finite(row, field, self.measure.unit) for row in rows for field in fields]
         return found + [level.at for level in self.levels if not isinstance(level.at, str)]
 
@@ -145,7 +145,7 @@ class _Categories(View):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bars(_Categories):
-    """A bar for each place, upright.
+    """A bar for each place, upright; marks alone where rows have no such field as the measure's.
 
     Attributes:
       hatched: Field that is true where a bar does not compare with the others.

@@ -72,6 +72,7 @@ class Span:
       colour: Its colour.
       width: In parts of a row; 0 for a thin line.
       shift: As of `Mark`.
+      cut: Whether the frame may cut it: it does not widen the axis.
     """
 
     low: str
@@ -80,6 +81,7 @@ class Span:
     colour: str = style.INK
     width: float = 0.0
     shift: float = 0.0
+    cut: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

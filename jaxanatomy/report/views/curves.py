@@ -147,6 +147,8 @@ class Curves(View):
         cross = {"color": colour, "markeredgewidth": 2, "markersize": 7, "transform": top}
         ax.plot(lost, [0.97] * len(lost), "x", **cross)
         for row, spot, height in zip(rows, place, heights, strict=True):
-            if self.write and row.get(self.write) is not None and math.isfinite(height):
+            if self.write and row.get(self.write) is not None:
                 words = {"textcoords": "offset points", "fontsize": 7}
-                ax.annotate(str(row[self.write]), (spot, height), xytext=(4, 3), **words)
+                found, frame = (height, ax.transData) if math.isfinite(height) else (0.97, top)
+                at = {"xy": (spot, found), "xycoords": frame, "xytext": (4, 3)}
+                ax.annotate(str(row[self.write]), **at, **words)

@@ -13,11 +13,13 @@ class Column:
 
     Attributes:
       head: Its heading, with the unit.
-      field: Field of the rows.
+      field: Field of the rows; "loss.*" is a column for each field that so begins, with what
+        follows in the place of the {} of the heading.
       write: Words for a value: a function of it, or a format such as "+.2f"; text stays.
       low: Field of the lower end of an interval that stands behind the value.
       high: Of the upper end.
       kind: Field whose value colours the cell as a chip; "" for none.
+      null: Words for null.
     """
 
     head: str
@@ -26,9 +28,22 @@ class Column:
     low: str = ""
     high: str = ""
     kind: str = ""
+    null: str = "not finite"
+
+    def of(self, rows: Sequence[Row]) -> list["Column"]:
+        """The columns that it stands for in some rows; none where no row has the field."""
+        fields = dict.fromkeys(field for row in rows for field in row)
+        if not self.field.endswith("*"):
+            return [self] if self.field in fields else []
+        start = self.field[:-1]
+        names = [field.removeprefix(start) for field in fields if field.startswith(start)]
+        return [
+            dataclasses.replace(self, head=self.head.format(name), field=start + name)
+            for name in names
+        ]
 
     def text(self, row: Row) -> str:
-        """A cell's words: a dash for what is absent, "not finite" for null."""
+        """A cell's words: a dash for what is absent."""
         if self.field not in row:
             return "–"
         words = self._written(row[self.field])
@@ -38,7 +53,7 @@ class Column:
 
     def _written(self, value: Any) -> str:
         if value is None:
-            return "not finite"
+            return self.null
         if isinstance(value, str):
             return value
         if isinstance(value, bool):
@@ -70,4 +85,4 @@ class Table(View):
 
     def shown(self, rows: Sequence[Row]) -> list[Column]:
         """The columns that some row has."""
-        return [column for column in self.cells if any(column.field in row for row in rows)]
+        return [column for each in self.cells for column in each.of(rows)]

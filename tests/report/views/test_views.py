@@ -1,5 +1,6 @@
 """The five views: what is drawn is what the rows say, whatever they hold."""
 
+import dataclasses
 import math
 
 import matplotlib
@@ -215,6 +216,25 @@ def test_no_rows_are_refused():
         views.draw(bars(), [])
 
 
+def test_what_the_frame_may_cut_does_not_widen_the_axis():
+    rows = [row | {"seeds_low": -9e3, "seeds_high": 9e3} for row in ROWS[3:]]
+    view = bars()
+    wide, cut = (
+        dataclasses.replace(view, spans=(Span("seeds_low", "seeds_high", "seeds", cut=cut),))
+        for cut in (False, True)
+    )
+    assert views.draw(wide, rows).get_ylim()[1] > 9e3
+    ax = views.draw(cut, rows)
+    assert ax.get_ylim()[1] < 9e3
+    assert [line.get_segments()[0].tolist() for line in ax.collections] == [[[0, -9e3], [0, 9e3]]]
+
+
+def test_a_point_that_is_not_finite_keeps_its_words_at_the_top():
+    ax = views.draw(curves(write="arm"), [*CURVE[:2], CURVE[2] | {"loss": None, "arm": "lost"}])
+    lost = next(text for text in ax.texts if text.get_text() == "lost")
+    assert lost.xy == (1, 0.97)
+
+
 class TestTable:
     table = Table(
         name="t",
@@ -238,3 +258,11 @@ class TestTable:
         assert paper.text(ROWS[1]) == "–"
         assert Column("x", "x").text({"x": [1, "b"]}) == "1, b"
         assert Column("x", "x", lambda each: f"<{each}>").text({"x": 2}) == "<2>"
+
+    def test_a_column_for_each_field_that_begins_alike(self):
+        rows = [{"arm": "a", "loss.0.1": 1.0}, {"arm": "b", "loss.0.1": 2.0, "loss.0.2": None}]
+        cells = (Column("arm", "arm"), Column("rate {}", "loss.*", ".1f", null="diverged"))
+        columns = dataclasses.replace(self.table, cells=cells).shown(rows)
+        assert [column.head for column in columns] == ["arm", "rate 0.1", "rate 0.2"]
+        assert [column.text(rows[1]) for column in columns] == ["b", "2.0", "diverged"]
+        assert [column.text(rows[0]) for column in columns] == ["a", "1.0", "–"]
