@@ -1,7 +1,9 @@
-"""Axes and columns that several pages share."""
+"""Axes, columns and ways to read rows that several pages share."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
+from jaxanatomy.errors import InputError
 from jaxanatomy.measures.tuning import tried
 from jaxanatomy.report import style
 from jaxanatomy.report.views import Axis, Column, Row, Span
@@ -51,3 +53,27 @@ def tuned(
         | ({"edge": True} if arm in at_edge else {})
         for arm, losses in tried(rows, measure).items()
     ]
+
+
+def in_panels(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows of variants, each once, with `panel`: their text, of several models with the model.
+
+    Raises:
+      InputError: Two rows of a variant on one model and text have different figures.
+    """
+    rows = list(rows)
+    several = len({row.get("model") for row in rows}) > 1
+    found: dict[tuple, dict[str, Any]] = {}
+    for row in rows:
+        model = (row.get("model") or "model without a name") if several else ""
+        panel = ", ".join(str(name) for name in (model, row.get("text")) if name)
+        key = (model, row.get("text"), row["variant"], row.get("draw"))
+        other = found.setdefault(key, {**row, "panel": panel})
+        if any(row.get(name) != other.get(name) for name in ("nll", "degradation_percent")):
+            raise InputError(
+                f"rows must hold each variant of a model and text once; {row['variant']} on "
+                f"{row.get('text') or 'a text'} came twice with different figures; give each model "
+                "an id of its own (dataclasses.replace(model, id='mine')), or draw one run at a "
+                "time"
+            )
+    return list(found.values())
