@@ -25,7 +25,7 @@ FLAGS = {
         *("--config.set_sizes=2,4", "--config.components=q_proj,down_proj"),
     ),
     "manipulation": (
-        *("--config.texts={text}", "--config.bootstrap_samples=20", "--config.alphas=0,0.9"),
+        *("--config.texts={text}", "--config.alphas=0,0.9"),
         *("--config.ranks=half", "--config.perturbation.alphas=0.1"),
         *("--config.perturbation.seeds=0,1", "--config.attention.alphas=0.1"),
         *("--config.attention.seeds=0", "--config.calibration.documents=2"),
