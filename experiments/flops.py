@@ -30,7 +30,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Counts, then writes rows, summary and report, and prints the table."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.flops import summarise
-    from jaxanatomy.report.flops import flops_table
 
     plan = _plan(config)
     provenance = runs.provenance(
@@ -40,9 +39,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(workdir, config.to_dict(), provenance) as results:
         results.append(rows)
         results.write_summary(summarise(results.rows))
-        path = report.write_report(results.folder)
-        print(flops_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -26,6 +26,11 @@ def percent(value: float | None) -> str:
     return f"{value:{form}} %".replace("-", "−").replace("e+0", "e")
 
 
+def petaflops(value: float) -> str:
+    """A cost in PFLOP, with an exponent where it is large."""
+    return f"{value:,.3f}" if value < 1e9 else f"{value:.6e}"
+
+
 def shortened(name: str, length: int = 32) -> str:
     """The name of a text, of a long path its end."""
     return name if len(name) <= length else f"...{name[3 - length :]}"

@@ -77,3 +77,8 @@ def in_panels(rows: Iterable[Row]) -> list[dict[str, Any]]:
                 "time"
             )
     return list(found.values())
+
+
+def known(row: Row) -> Row:
+    """A row without the fields that are null: there is no such value, which is no failure."""
+    return {name: value for name, value in row.items() if value is not None}
