@@ -141,7 +141,8 @@ def summarise_text(rows: Iterable[Row], text: str, main_sets: Sequence[str]) -> 
       (degradation in percent by strategy with its setting) and `viable` (those below
       +100 %); `improvements`, the variants whose whole interval is below 0.
     """
-    own = sweep_rows(rows, text)
+    # By name: a row that was measured anew stands at the end of its file.
+    own = sorted(sweep_rows(rows, text), key=lambda row: row["variant"])
     (baseline,) = [row for row in own if row["strategy"] == "none"]
     by_set = {
         name: {
