@@ -37,7 +37,7 @@ MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures every map, writes the folder, reads it back, then summary and report."""
     from jaxanatomy import report, runs
-    from jaxanatomy.measures.growth import growth_table, summarise
+    from jaxanatomy.measures.growth import summarise
 
     plan = _plan(config)
     with runs.Run.open(
@@ -51,9 +51,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         summary = _facts(plan) | _written(plan, original, folder)
         summary["texts"] = summarise(results.rows, plan.operator)
         results.write_summary(summary)
-        path = report.write_report(results.folder)
-    print(growth_table(summary))
-    print(f"\nmodel: {folder}\nreport: {path}")
+        report.conclude(results.folder)
+    print(f"model: {folder}")
     print(f"load it: transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})")
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from jaxanatomy.growth.maps import OPERATORS
 from jaxanatomy.growth.variants import NULLS
 from jaxanatomy.measures.losses import Row, finite
@@ -59,34 +57,3 @@ def summarise(rows: Sequence[Mapping[str, Any]], operator: str) -> dict[str, Any
             "nulls": nulls,
         }
     return found
-
-
-def growth_table(summary: Mapping[str, Any]) -> str:
-    """What a run prints at its end: lines of at most 100 ASCII characters.
-
-    Args:
-      summary: `summary.json` of a run.
-    """
-    before, after = summary["layers_before"], summary["layers_after"]
-    lines = [f"{before} to {after} layers, perplexity before any training"]
-    for text, each in summary["texts"].items():
-        name = text if len(text) < 60 else f"...{text[-56:]}"
-        lines += ["", f"{name}: {_number(each['baseline_ppl'])} as it was"]
-        for operator, figures in each["operators"].items():
-            mark = "  <- the folder" if operator == summary["operator"] else ""
-            ends = figures["ci95"]
-            words = "" if ends is None else f"  ({ends[0]:+,.1f} to {ends[1]:+,.1f} %)"
-            lines.append(f"  {operator:14}{_number(figures['ppl']):>12}{words}{mark}")
-        for null, figures in each["nulls"].items():
-            known = [ppl for ppl in figures["ppl"] if ppl is not None]
-            if known:
-                middle = f"{_number(float(np.median(known))):>12}"
-                ends = f"({_number(min(known))} to {_number(max(known))})"
-                lines.append(f"  {null:14}{middle}  {ends}, {figures['draws']} draws, median")
-    return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "not finite"
-    return f"{value:,.2f}" if value < 1e6 else f"{value:.2e}"
