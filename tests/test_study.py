@@ -74,9 +74,12 @@ def test_rows_are_those_of_a_naive_loop(finished):
             row = rows.pop((text.name, variant.name))
             assert row["nll"] == pytest.approx(expected, rel=1e-5)
             kl_P = naive_kl(CONFIG, PARAMS, variant.steps, batch)
-            assert row["kl"] == pytest.approx(kl_P.mean(), rel=1e-5, abs=1e-9)
+            # Losses of up to 6 nats are rounded at 5e-7.
+            assert row["kl"] == pytest.approx(kl_P.mean(), rel=1e-5, abs=5e-7)
             unit_P = sampling_units(batch.document_P)
-            assert row["unit_kl"] == pytest.approx(np.bincount(unit_P, kl_P), rel=1e-5, abs=1e-8)
+            expected_U = np.bincount(unit_P, kl_P)
+            error_U = 5e-7 * np.bincount(unit_P) + 1e-5 * expected_U
+            assert (np.abs(np.array(row["unit_kl"]) - expected_U) <= error_U).all()
             assert len(row["unit_kl"]) == len(row["unit_nll"])
             assert row["kl_ci95"][0] <= row["kl"] <= row["kl_ci95"][1]
             assert row["ppl"] == pytest.approx(np.exp(expected / len(batch.predict_P)), rel=1e-4)

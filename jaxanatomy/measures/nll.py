@@ -1,5 +1,7 @@
 """What the sweep reads of each predicted token: its loss, and how far the prediction moved."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -23,41 +25,61 @@ def nll(streams: tuple[jax.Array, ...], context: Context) -> jax.Array:
     return nll_P.reshape(len(streams[0]), -1)
 
 
-def nll_and_kl(streams: tuple[jax.Array, ...], context: Context) -> dict[str, jax.Array]:
+class Clean(NamedTuple):
+    """The end of the unedited model: its stream [1, P, D], and its predictions."""
+
+    x_1PD: jax.Array
+    predictions: model.Reference
+
+
+def clean(streams: tuple[jax.Array, ...], context: Context) -> Clean:
+    """What `nll_and_kl` needs of the unedited model, whose last stream is [1, R, T, D]."""
+    x_1PD = _predicted(streams[0], context)
+    (h_PD,) = model.final_norm(context.config, context.head, x_1PD)
+    matrix_VD = tree.unembedding(context.head)
+    return Clean(x_1PD, model.reference(h_PD, matrix_VD, context.text.target_P, context.dtype))
+
+
+def nll_and_kl(streams: tuple[jax.Array, Clean], context: Context) -> dict[str, jax.Array]:
     """A measure beside the clean stream: the loss, and KL(unchanged model || variant).
 
-    A change that a text happens to like lowers the loss; the KL says that it is a change.
+    A change that a text happens to like lowers the loss; the KL says that it is a change. It is
+    exactly 0 where the stream equals the clean one to the bit, and carries the rounding of
+    `model.token_nll_and_kl` elsewhere.
 
     Args:
-      streams: The streams [C, R, T, D] after the last step, and the unedited model's
-        [1, R, T, D].
+      streams: The streams [C, R, T, D] after the last step, and what `clean` returned.
       context: The head and the text.
 
     Returns:
       `nll` and `kl`, each [C, P], float32, in nats.
     """
-    x_CRTD, clean_1RTD = streams
-    h_CPD = _predicted(x_CRTD, context)
-    (clean_PD,) = _predicted(clean_1RTD, context)
+    x_CRTD, unedited = streams
+    x_CPD = _predicted(x_CRTD, context)
     nll_CP, kl_CP = model.token_nll_and_kl(
-        h_CPD, clean_PD, tree.unembedding(context.head), context.text.target_P, context.dtype
+        model.final_norm(context.config, context.head, x_CPD),
+        unedited.predictions,
+        tree.unembedding(context.head),
+        context.text.target_P,
+        context.dtype,
     )
-    return {"nll": nll_CP, "kl": kl_CP}
+    # Two programs may round equal streams differently on the way to the loss.
+    equal_CP = (x_CPD - unedited.x_1PD == 0).all(axis=-1)
+    return {"nll": nll_CP, "kl": jnp.where(equal_CP, 0.0, kl_CP)}
 
 
 # What every sweep of variants reads.
-LOSSES = {"losses": BesideClean(nll_and_kl)}
+LOSSES = {"losses": BesideClean(nll_and_kl, clean)}
 
 
 def predictions(streams: tuple[jax.Array, ...], context: Context) -> tuple[jax.Array, jax.Array]:
     """The normed streams [C * P, D] at the predicted positions, and the targets [C * P]."""
     (x_CRTD,) = streams
-    h_CPD = _predicted(x_CRTD, context)
+    h_CPD = model.final_norm(context.config, context.head, _predicted(x_CRTD, context))
     return h_CPD.reshape(-1, h_CPD.shape[-1]), jnp.tile(context.text.target_P, len(x_CRTD))
 
 
 def _predicted(x_CRTD: jax.Array, context: Context) -> jax.Array:
-    """The streams after the final norm at the predicted positions, [C, P, D]."""
+    """The streams at the predicted positions, [C, P, D]."""
     C, R, T, D = x_CRTD.shape
-    x_CPD = x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
-    return model.final_norm(context.config, context.head, x_CPD)
+    return x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]

@@ -2,8 +2,10 @@
 
 from jaxanatomy.model.decode import generate
 from jaxanatomy.model.head import (
+    Reference,
     final_norm,
     logits,
+    reference,
     token_nll,
     token_nll_and_gradient,
     token_nll_and_kl,
@@ -15,6 +17,7 @@ from jaxanatomy.model.transformer import REMAT, attention_bias, embed, forward, 
 __all__ = [
     "REMAT",
     "Block",
+    "Reference",
     "attention_bias",
     "block",
     "embed",
@@ -24,6 +27,7 @@ __all__ = [
     "hidden",
     "init",
     "logits",
+    "reference",
     "token_nll",
     "token_nll_and_gradient",
     "token_nll_and_kl",

@@ -1,7 +1,7 @@
 """From the residual stream to logits and to the loss of each predicted token."""
 
 import functools
-import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.model.modules import RMSNorm
 
 VOCABULARY_CHUNK = 2048
-# Changes of scores, in nats, up to which a KL is summed from terms of second order.
-SMALL_CHANGE = 0.5
+# Of float32 products where a KL is read: the dot product that it takes is not rounded as a
+# faster product would round the scores.
+KL_PRECISION = "highest"
 
 
 def final_norm(config: ModelConfig, params: tree.Params, x: jax.Array) -> jax.Array:
@@ -97,14 +98,14 @@ def _nll_backward(dtype, chunk, residuals, above_P):
     rest = None if rest is None else (rest_WD, rest)
     # Less the target's own row, both ways.
     above_P1 = above_P[:, None]
-    dh_PD = -above_P1 * unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
+    dh_PD = -above_P1 * _rounded(unembedding_VD[target_P], dtype)
     dh_PD, (rows_CWD, rows_WD) = _scan(step, dh_PD, (whole_WD, whole), rest)
     if h_PD is None:
         return dh_PD, None, None
     rows_VD = rows_CWD.reshape(-1, h_PD.shape[1])
     if rows_WD is not None:
         rows_VD = jnp.concatenate([rows_VD, rows_WD])
-    rows_VD = rows_VD.at[target_P].add(-above_P1 * h_PD.astype(dtype).astype(jnp.float32))
+    rows_VD = rows_VD.at[target_P].add(-above_P1 * _rounded(h_PD, dtype))
     return dh_PD, rows_VD.astype(unembedding_VD.dtype), None
 
 
@@ -147,12 +148,16 @@ def token_nll_and_gradient(
     target_P: jax.Array,
     dtype: jnp.dtype = jnp.float32,
     chunk: int = VOCABULARY_CHUNK,
+    weight_dtype: jnp.dtype | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The loss of each target and its gradient, from one pass over the vocabulary.
 
     The gradient of a token's loss with respect to its own h is the mean of the head's
     rows under the model's distribution, less the target's row; the running sums gather
-    the weighted rows beside their total. Arguments as `token_nll`.
+    the weighted rows beside their total. Arguments as `token_nll`, and:
+
+    Args:
+      weight_dtype: Of the weights in that mean; None: `dtype`.
 
     Returns:
       (nll_P, gradient_PD), float32.
@@ -162,41 +167,78 @@ def token_nll_and_gradient(
         top_P, (total_P, rows_PD) = carry
         top_P, weight_PW, shrink_P = _weights(top_P, score_PW)
         total_P = total_P * shrink_P + weight_PW.sum(axis=-1)
-        rows_PD = rows_PD * shrink_P[:, None] + _product(weight_PW, chunk_WD, (1, 0), dtype)
-        return top_P, (total_P, rows_PD)
+        mean_PD = _product(weight_PW, chunk_WD.astype(dtype), (1, 0), weight_dtype or dtype)
+        return top_P, (total_P, rows_PD * shrink_P[:, None] + mean_PD)
 
     sums = (jnp.zeros_like(h_PD[:, 0]), jnp.zeros_like(h_PD))
     top_P, (total_P, rows_PD) = _over_vocabulary(
         accumulate, sums, h_PD, unembedding_VD, dtype, chunk
     )
     below_P = top_P - _target_scores(h_PD, unembedding_VD, target_P, dtype)
-    target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
+    target_PD = _rounded(unembedding_VD[target_P], dtype)
     return jnp.log(total_P) + below_P, rows_PD / total_P[:, None] - target_PD
+
+
+class Reference(NamedTuple):
+    """What KLs from one model to others need of it, at the predicted positions.
+
+    Attributes:
+      h_PD: Its streams after the final norm, rounded as the head's product takes them.
+      nll_P: Its losses.
+      gradient_PD: Of each loss with respect to its own h: the mean of the head's rows under
+        the model's distribution, less the target's row.
+    """
+
+    h_PD: jax.Array
+    nll_P: jax.Array
+    gradient_PD: jax.Array
+
+
+def reference(
+    h_PD: jax.Array,
+    unembedding_VD: jax.Array,
+    target_P: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+    chunk: int = VOCABULARY_CHUNK,
+) -> Reference:
+    """The model that `token_nll_and_kl` compares others with; arguments as `token_nll`.
+
+    The gradient is that of the scores as they are: the head's rows are rounded to `dtype`, the
+    probabilities that weigh them are not.
+    """
+    h_PD = _operand(h_PD, dtype)
+    with jax.default_matmul_precision(KL_PRECISION):
+        nll_P, gradient_PD = token_nll_and_gradient(
+            h_PD, unembedding_VD, target_P, dtype, chunk, weight_dtype=jnp.float32
+        )
+    return Reference(h_PD, nll_P, gradient_PD)
 
 
 def token_nll_and_kl(
     h_CPD: jax.Array,
-    clean_PD: jax.Array,
+    clean: Reference,
     unembedding_VD: jax.Array,
     target_P: jax.Array,
     dtype: jnp.dtype = jnp.float32,
     chunk: int = VOCABULARY_CHUNK,
 ) -> tuple[jax.Array, jax.Array]:
-    """Losses of C streams, and how far each says something else than a clean one.
+    """Losses of C streams, and how far the predictions of each are from a clean one's.
 
-    KL(p || q) = sum_v p_v (log p_v - log q_v), p from the clean stream and q from another,
-    over the whole vocabulary. Both are taken from one pass over it. A KL is second order in
-    the change of the scores, so it is never the difference of two log-sum-exps where it is
-    small: with d_v the change of score v, less that of the target (a shift says nothing),
+    KL(p || q) = sum_v p_v (log p_v - log q_v) over the whole vocabulary, p from the clean
+    stream and q from another. Scores are linear in h, so it is what the loss rises beyond
+    first order, whatever the target (the Bregman divergence of the log-normaliser; Amari,
+    Information Geometry and Its Applications, section 2.1):
 
-        KL = log E_p[exp d] - E_p[d] = log1p(m + e) - e,  e = E_p[d],  m = E_p[exp d - 1 - d],
+        KL = nll(h) - nll(h') - (h - h') . gradient of nll at h',  h' the clean stream.
 
-    and every term of m is 0 or above. Equal streams have a KL of exactly 0 where products
-    do not depend on the number of their rows, as on a CPU.
+    So a KL costs a dot product beside the loss. Its error is absolute, that of the two losses:
+    float32 rounding of the scores, 1e-6 nats for scores near 10 and 7e-6 (at most 4e-5) for a
+    model whose scores are sums of terms that cancel. A KL of that size may come out below 0;
+    cutting each at 0 would turn rounding that averages out over tokens into a bias.
 
     Args:
       h_CPD: Streams after the final norm, at the predicted positions.
-      clean_PD: The clean stream there.
+      clean: The clean stream there, from `reference` with the same head, targets and dtype.
       unembedding_VD: The head's matrix.
       target_P: The tokens to predict.
       dtype: Of the operands of products.
@@ -205,43 +247,16 @@ def token_nll_and_kl(
     Returns:
       (nll_CP, kl_CP) in nats, float32.
     """
-    h_SPD = jnp.concatenate([h_CPD, clean_PD[None]])  # S: the C streams, then the clean one
-    target_SP = _target_scores(h_SPD, unembedding_VD, target_P, dtype)
-    shift_CP = target_SP[:-1] - target_SP[-1:]
-
-    def accumulate(carry, score_SPW, chunk_WD):
-        top_SP, (total_SP, mean_CP, excess_CP, largest_CP) = carry
-        top_SP, weight_SPW, shrink_SP = _weights(top_SP, score_SPW)
-        clean_1PW, shrink_1P = weight_SPW[-1:], shrink_SP[-1:]
-        change_CPW = score_SPW[:-1] - score_SPW[-1:] - shift_CP[..., None]
-        sums = (
-            total_SP * shrink_SP + weight_SPW.sum(axis=-1),
-            mean_CP * shrink_1P + (clean_1PW * change_CPW).sum(axis=-1),
-            excess_CP * shrink_1P + (clean_1PW * _beyond_first_order(change_CPW)).sum(axis=-1),
-            jnp.maximum(largest_CP, jnp.abs(change_CPW).max(axis=-1)),
+    C, P, D = h_CPD.shape
+    h_CPD = _operand(h_CPD, dtype)
+    with jax.default_matmul_precision(KL_PRECISION):
+        nll_P = token_nll(
+            h_CPD.reshape(C * P, D), unembedding_VD, jnp.tile(target_P, C), dtype, chunk
         )
-        return top_SP, sums
-
-    zeros_SP = jnp.zeros_like(target_SP)
-    sums = (zeros_SP, zeros_SP[:-1], zeros_SP[:-1], zeros_SP[:-1])
-    top_SP, (total_SP, mean_CP, excess_CP, largest_CP) = _over_vocabulary(
-        accumulate, sums, h_SPD, unembedding_VD, dtype, chunk
-    )
-    nll_SP = jnp.log(total_SP) + (top_SP - target_SP)
-    total_1P, top_1P = total_SP[-1:], top_SP[-1:]
-    e_CP, m_CP = mean_CP / total_1P, excess_CP / total_1P
-    small_CP = m_CP + (jnp.log1p(m_CP + e_CP) - (m_CP + e_CP))
-    large_CP = jnp.log(total_SP[:-1] / total_1P) + (top_SP[:-1] - top_1P - shift_CP) - e_CP
-    kl_CP = jnp.where(largest_CP <= SMALL_CHANGE, small_CP, large_CP)
-    return nll_SP[:-1], jnp.maximum(kl_CP, 0.0)  # below 0 is rounding
-
-
-def _beyond_first_order(x: jax.Array) -> jax.Array:
-    """exp(x) - 1 - x for |x| <= SMALL_CHANGE, with all digits near 0."""
-    series = jnp.zeros_like(x)
-    for power in range(7, 1, -1):
-        series = series * x + 1 / math.factorial(power)
-    return series * x * x
+    nll_CP = nll_P.reshape(C, P)
+    change_CPD = h_CPD - clean.h_PD[None]
+    first_order_CP = (change_CPD * clean.gradient_PD[None]).sum(axis=-1)
+    return nll_CP, (nll_CP - clean.nll_P[None]) - first_order_CP
 
 
 def _over_vocabulary(accumulate, total, h_PD, unembedding_VD, dtype, chunk):
@@ -289,11 +304,19 @@ def _weights(top_P, score_PW, inverse_temperature=1.0):
     return new_top_P, weight_PW, jnp.exp(inverse_temperature * (top_P - new_top_P))
 
 
-def _target_scores(h, unembedding_VD, target_P, dtype):
-    """The score of each target: of h [P, D], or of several streams [S, P, D]."""
-    target_PD = unembedding_VD[target_P].astype(dtype).astype(jnp.float32)
-    h = h.astype(dtype).astype(jnp.float32)
-    return (h * target_PD.reshape((1,) * (h.ndim - 2) + target_PD.shape)).sum(axis=-1)
+def _target_scores(h_PD, unembedding_VD, target_P, dtype):
+    """The score of each target."""
+    return (_rounded(h_PD, dtype) * _rounded(unembedding_VD[target_P], dtype)).sum(axis=-1)
+
+
+def _operand(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Float32, rounded to `dtype` once: XLA may not form it anew, a bit apart, for another use."""
+    return jax.lax.optimization_barrier(x.astype(dtype)).astype(jnp.float32)
+
+
+def _rounded(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Float32, rounded as an operand of a product in `dtype` is."""
+    return x.astype(dtype).astype(jnp.float32)
 
 
 def _scores(h: jax.Array, rows_VD: jax.Array, dtype: jnp.dtype) -> jax.Array:

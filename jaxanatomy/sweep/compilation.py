@@ -35,7 +35,11 @@ class Sizes:
 
 
 class Compiler:
-    """Knows the arguments of each program and compiles them."""
+    """Knows the arguments of each program and compiles them.
+
+    Attributes:
+      summaries: Shapes of what each `BesideClean` makes of the clean stream.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,11 @@ class Compiler:
         self._prepare = functools.partial(programs.prepare, config, sizes.slots)
         self._pool, self._text = jax.eval_shape(self._prepare, self._head, *self._inputs)
         R, T = batch.token_RT.shape
+        self.summaries = {
+            name: jax.eval_shape(*self._read_of(measure.summarise, 1, 1))
+            for name, measure in measures.items()
+            if isinstance(measure, programs.BesideClean)
+        }
         self._gates = jax.ShapeDtypeStruct((sizes.gates, R, T, config.max_heads + 1), jnp.float32)
         self._masks = jax.ShapeDtypeStruct((sizes.masks, R, T), jnp.bool_)
 
@@ -91,8 +100,19 @@ class Compiler:
         measure = self._measures[name]
         if isinstance(measure, programs.BesideClean):
             measure = measure.function
-        function = functools.partial(programs.read, self._config, self._dtype, measure, own)
-        return function, (), (self._head, self._pool, _indices(own + shared, width), self._text)
+        function, *arguments = self._read_of(measure, own, width)
+        return function, (), (*arguments, *([self.summaries[name]] if shared else []))
+
+    def _summarise_program(self, name: str, width: int) -> tuple:
+        measure = self._measures[name].summarise
+        function = functools.partial(programs.summarise, self._config, self._dtype, measure)
+        _, *arguments = self._read_of(measure, 1, width)
+        return function, (), (*arguments, self.summaries[name])
+
+    def _read_of(self, measure: programs.MeasureFunction, streams: int, width: int) -> tuple:
+        """The program that reads a measure, and its arguments without a summary."""
+        function = functools.partial(programs.read, self._config, self._dtype, measure)
+        return function, self._head, self._pool, _indices(streams, width), self._text
 
 
 def text_inputs(batch: TextBatch) -> tuple[np.ndarray, ...]:

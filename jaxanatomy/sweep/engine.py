@@ -209,6 +209,7 @@ class Sweep:
         """Each lane's reads by index, for one batch (or, split by rows, one for each lane)."""
         pool, text, gates, masks = self._prepare(chunk, batches)
         reads, pending, synced = [], 0, time.monotonic()
+        summaries = {name: self._zeros(shapes) for name, shapes in self._compiler.summaries.items()}
         current, params = None, None
         for call in self.schedules[chunk].calls:
             program = self._programs[call.kind, call.variety, call.width]
@@ -221,8 +222,13 @@ class Sweep:
                 pending += sum(len(work.rows) for work in call.lanes)
             elif call.kind == "mix":
                 pool = program(pool, index, masks)
+            elif call.kind == "summarise":
+                before = summaries[call.variety]
+                summaries[call.variety] = program(self._head, pool, index, text, before)
             else:
-                reads.append((call, program(self._head, pool, index, text)))
+                name, _, shared = call.variety
+                summary = (summaries[name],) if shared else ()
+                reads.append((call, program(self._head, pool, index, text, *summary)))
             if time.monotonic() - synced > SYNC_SECONDS:
                 jax.block_until_ready(pool)
                 progress(pending)
@@ -246,6 +252,10 @@ class Sweep:
         pool, text = self._programs[PREPARE](self._head, *inputs)
         return pool, text, self.lanes.put(gates), self.lanes.put(masks)
 
+    def _zeros(self, shapes: Any) -> Any:
+        """Zeros on every lane."""
+        return self.lanes.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
+
     def _weights(self, weights: Sequence[tuple | None]) -> tree.Block:
         """The placed weights of an apply call: the model's own where no lane edits."""
         present = [pair for pair in weights if pair is not None]
@@ -256,7 +266,10 @@ class Sweep:
     def _index(self, call: Call, work: LaneWork) -> np.ndarray:
         """Slots and table rows of one lane, int32 [rows, width]; see `programs`."""
         if call.kind == "read":
-            table = np.zeros((sum(call.variety[1:]), call.width), np.int32)
+            table = np.zeros((call.variety[1], call.width), np.int32)
+            rows = work.sources
+        elif call.kind == "summarise":
+            table = np.full((1, 1), self._sizes.slots, np.int32)  # beyond the pool: a lane pads
             rows = work.sources
         else:
             table = np.zeros((3 if call.kind == "apply" else 4, call.width), np.int32)

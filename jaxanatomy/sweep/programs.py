@@ -51,7 +51,12 @@ class Context(NamedTuple):
     text: TextArrays
 
 
-MeasureFunction = Callable[[tuple[jax.Array, ...], Context], Any]
+MeasureFunction = Callable[[tuple[Any, ...], Context], Any]
+
+
+def whole_stream(streams: tuple[jax.Array, ...], context: Context) -> jax.Array:
+    """The summary of a stream that is the stream, [1, R, T, D]."""
+    return streams[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +64,13 @@ class BesideClean:
     """A measure of the end of each variant beside the end of the unedited model.
 
     Attributes:
-      function: Takes `(x_CRTD, clean_1RTD)`: the clean stream comes once for all C.
+      function: Takes `(x_CRTD, summary)`: the end of C variants, and what `summarise` returned.
+      summarise: Takes `(clean_1RTD,)`, the end of the unedited model; runs once for each batch
+        of text, whatever the number of variants. By default the stream itself.
     """
 
     function: MeasureFunction
+    summarise: MeasureFunction = whole_stream
 
 
 # What a measure gives has leaves [C, ...]; the entries of a dict are readings of their own.
@@ -154,21 +162,34 @@ def read(
     config: ModelConfig,
     dtype: jnp.dtype,
     measure: MeasureFunction,
-    num_own: int,
     head: tree.Params,
     pool_XRTD: jax.Array,
     index_KC: jax.Array,
     text: TextArrays,
+    *summary: Any,
 ) -> Any:
     """A measure of C tuples of K streams; each leaf of the result is [C, ...].
 
-    The first `num_own` streams of each tuple are its own, [C, R, T, D]; the others are the
-    same for all, [1, R, T, D].
+    What `summarise` returned, if the measure has it, comes after the streams, once for all C.
     """
-    own = tuple(pool_XRTD[source_C] for source_C in index_KC[:num_own])
-    shared = tuple(pool_XRTD[source_C[:1]] for source_C in index_KC[num_own:])
-    streams = own + shared
-    return measure(streams, Context(config, dtype, head, text))
+    streams = tuple(pool_XRTD[source_C] for source_C in index_KC)
+    return measure((*streams, *summary), Context(config, dtype, head, text))
+
+
+def summarise(
+    config: ModelConfig,
+    dtype: jnp.dtype,
+    function: MeasureFunction,
+    head: tree.Params,
+    pool_XRTD: jax.Array,
+    index_11: jax.Array,
+    text: TextArrays,
+    before: Any,
+) -> Any:
+    """What a measure needs of the clean stream; where this lane only pads, `before`."""
+    summary = read(config, dtype, function, head, pool_XRTD, index_11, text)
+    runs = index_11[0, 0] < len(pool_XRTD)
+    return jax.tree.map(lambda new, old: jnp.where(runs, new, old), summary, before)
 
 
 def gate_table(gates: list[Gate], count: int, columns: int, position_RT: np.ndarray) -> np.ndarray:

@@ -34,9 +34,8 @@ class LaneWork:
 
     Attributes:
       weights: (layer, edit) of an apply call, else None.
-      sources: For each input stream, the slots it is read from; one slot for a stream that
-        all reads of the call share.
-      destinations: The slots written to; empty for a read.
+      sources: For each input stream, the slots it is read from.
+      destinations: The slots written to; empty for a read and a summary.
       rows: For each stream the gate (apply), the mask (mix) or the read's index.
     """
 
@@ -51,9 +50,10 @@ class Call:
     """One call of a compiled program.
 
     Attributes:
-      kind: "apply", "mix" or "read".
-      variety: Which program of the kind: a `LayerShape`, None, or (measure, number of streams
-        that each read has for itself, number of those that all of them share).
+      kind: "apply", "mix", "read", or "summarise": of the stream that a measure's reads share,
+        before the first of them.
+      variety: Which program of the kind: a `LayerShape`; None; (measure, number of streams that
+        each read has for itself, number of those that all of them share); the measure.
       width: Streams that the program takes.
       lanes: The work of each lane, at most `width` streams each.
     """
@@ -106,6 +106,7 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
         most = max(len(nodes) for _, nodes in chosen)
         # Far above the widest there is nothing to weigh.
         width = widths[0] if most > 2 * widths[0] else split(most, widths)[0]
+        calls += _summary(lead, [lane.summarise(*c) for lane, c in zip(lanes, chosen, strict=True)])
         work = tuple(
             lane.run(key, nodes[:width]) if nodes else LaneWork()
             for lane, (key, nodes) in zip(lanes, chosen, strict=True)
@@ -151,6 +152,7 @@ class _Lane:
         self.ready: dict[_Key, list[int]] = collections.defaultdict(list)
         self.slot, self.free, self.top = {ROOT: 0}, [], 1
         self.frozen = False
+        self.summarised: set[str] = set()
         self._finish(ROOT)
 
     def candidates(self) -> dict[_Key, list[int]]:
@@ -195,14 +197,21 @@ class _Lane:
             self._finish(node)
         return LaneWork(key.weights, sources, destinations, rows)
 
+    def summarise(self, key: _Key, batch: list[int]) -> LaneWork:
+        """The stream that reads share, if none of their measure has run on this lane."""
+        shared = self.plan.reads[batch[0]].shared if key.kind == "read" and batch else ()
+        if not shared or key.variety[0] in self.summarised:
+            return LaneWork()
+        self.summarised.add(key.variety[0])
+        return LaneWork(sources=tuple((self.slot[node],) for node in shared))
+
     def _run_reads(self, batch: list[int]) -> LaneWork:
         reads = [self.plan.reads[index] for index in batch]
         columns = zip(*(read.nodes for read in reads), strict=True)
-        sources = [tuple(self.slot[node] for node in column) for column in columns]
-        sources += [(self.slot[node],) for node in reads[0].shared]
+        sources = tuple(tuple(self.slot[node] for node in column) for column in columns)
         for read in reads:
             self._release((*read.nodes, *read.shared))
-        return LaneWork(None, tuple(sources), (), tuple(batch))
+        return LaneWork(None, sources, (), tuple(batch))
 
     def _release(self, nodes: Sequence[int]) -> None:
         for node in set(nodes):
@@ -266,6 +275,13 @@ def _choose(lanes: Sequence[_Lane], full: int) -> tuple[_Key, list[tuple[_Key, l
         key = max(fitting, key=functools.partial(rank, index), default=lead)
         chosen.append((key, offer.get(key, [])))
     return lead, chosen
+
+
+def _summary(lead: _Key, lanes: Sequence[LaneWork]) -> list[Call]:
+    """The call that summarises what reads share, if any lane needs it."""
+    if not any(work.sources for work in lanes):
+        return []
+    return [Call("summarise", lead.variety[0], 1, tuple(lanes))]
 
 
 def _edited_like(lead: _Key, key: _Key) -> bool:

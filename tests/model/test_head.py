@@ -197,14 +197,17 @@ def whole_kl(h_PD, clean_PD, matrix_VD):
     return (np.exp(log_p_PV) * (np.expm1(ratio_PV) - ratio_PV)).sum(axis=1)
 
 
-TOKEN_NLL_AND_KL = jax.jit(model.token_nll_and_kl, static_argnames=("dtype", "chunk"))
+@functools.partial(jax.jit, static_argnames=("dtype", "chunk"))
+def nll_and_kl(h_CPD, clean_PD, matrix_VD, target_P, **kwargs):
+    clean = model.reference(clean_PD, matrix_VD, target_P, **kwargs)
+    return model.token_nll_and_kl(h_CPD, clean, matrix_VD, target_P, **kwargs)
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 22, V, 2048])
 def test_kl_is_that_of_whole_logits_and_the_loss_is_unchanged(chunk):
     streams = [H_PD, H_PD[::-1] + 0.3, 3 * H_PD, np.zeros_like(H_PD)]
     clean_PD = np.random.default_rng(1).standard_normal(H_PD.shape).astype(np.float32)
-    nll_CP, kl_CP = TOKEN_NLL_AND_KL(np.stack(streams), clean_PD, MATRIX_VD, TARGET_P, chunk=chunk)
+    nll_CP, kl_CP = nll_and_kl(np.stack(streams), clean_PD, MATRIX_VD, TARGET_P, chunk=chunk)
     for h_PD, nll_P, kl_P in zip(streams, nll_CP, kl_CP, strict=True):
         np.testing.assert_allclose(nll_P, whole_nll(h_PD, MATRIX_VD), rtol=1e-6, atol=1e-5)
         expected = whole_kl(h_PD, clean_PD, MATRIX_VD)
@@ -213,43 +216,53 @@ def test_kl_is_that_of_whole_logits_and_the_loss_is_unchanged(chunk):
     assert kl_CP.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("size", [1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0])
-def test_small_kls_keep_their_digits(size):
-    # The difference of two log-sum-exps would be rounding alone from a change of 1e-3 down.
+def test_the_reference_is_the_loss_and_its_gradient():
+    got = jax.jit(model.reference)(H_PD, MATRIX_VD, TARGET_P)
+    nll_P, gradient_PD = jax.jit(model.token_nll_and_gradient)(H_PD, MATRIX_VD, TARGET_P)
+    np.testing.assert_allclose(got.nll_P, nll_P, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(got.gradient_PD, gradient_PD, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A head of 5,000 tokens whose scores reach 10 nats, and 200 streams."""
     rng = np.random.default_rng(2)
-    matrix_VD = rng.standard_normal((5000, 64)).astype(np.float32)
-    clean_PD = rng.standard_normal((P, 64)).astype(np.float32)
-    h_PD = (clean_PD + size * rng.standard_normal((P, 64)) / 8).astype(np.float32)
-    _, kl_CP = TOKEN_NLL_AND_KL(h_PD[None], clean_PD, matrix_VD, TARGET_P, chunk=2048)
-    expected = whole_kl(h_PD, clean_PD, matrix_VD)
-    assert 0.01 * size**2 < np.median(expected) < size**2
-    # Scores of some 30 nats are rounded at 2e-6: a KL feels that in proportion to its root.
-    error_P = np.abs(np.asarray(kl_CP[0], np.float64) - expected)
-    assert (error_P / np.sqrt(expected)).max() < 5e-6
+    matrix_VD = (rng.standard_normal((5000, 64)) / 4).astype(np.float32)
+    clean_PD, change_PD = rng.standard_normal((2, 200, 64)).astype(np.float32)
+    return matrix_VD, clean_PD, change_PD, rng.integers(0, 5000, 200)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_equal_streams_have_no_kl_at_all(count):
-    h_CPD = np.stack([H_PD] * count)
-    _, kl_CP = TOKEN_NLL_AND_KL(h_CPD, H_PD, MATRIX_VD, TARGET_P, chunk=4)
-    assert np.array_equal(kl_CP, np.zeros((count, P)))
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("size", [1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0])
+def test_the_error_of_a_kl_is_the_rounding_of_scores(large, size, dtype):
+    matrix_VD, clean_PD, change_PD, target_P = large
+    h_PD = clean_PD + size * change_PD / 8
+    _, kl_CP = nll_and_kl(h_PD[None], clean_PD, matrix_VD, target_P, dtype=dtype)
+    # What is rounded to the operands' dtype is rounded in every term alike.
+    rounded = [np.asarray(jnp.asarray(x, dtype), np.float32) for x in (h_PD, clean_PD, matrix_VD)]
+    expected = whole_kl(*rounded)
+    assert dtype == jnp.bfloat16 or 0.001 * size**2 < np.median(expected) < size**2
+    np.testing.assert_allclose(kl_CP[0], expected, rtol=1e-5, atol=3e-6)
+    # Sums over a document: rounding has no sign. Cut at 0, the mean would be off by its size.
+    assert abs((np.asarray(kl_CP[0], np.float64) - expected).mean()) < 2e-7
 
 
 @pytest.mark.parametrize("shift", [-1000.0, 1000.0])
 def test_a_shift_of_all_scores_has_no_kl(shift):
-    one_P1, shift_V1 = np.ones((P, 1), np.float32), np.ones((V, 1), np.float32)
+    one_P1, shift_V1 = np.ones((P, 1), np.float32), np.full((V, 1), shift, np.float32)
     matrix_VD = np.concatenate([QUARTERS_VD, shift_V1], axis=1)
     clean_PD = np.concatenate([QUARTERS_PD, 0 * one_P1], axis=1)
-    shifted_PD = np.concatenate([QUARTERS_PD, shift * one_P1], axis=1)
-    _, kl_CP = TOKEN_NLL_AND_KL(shifted_PD[None], clean_PD, matrix_VD, TARGET_P, chunk=4)
-    assert np.array_equal(kl_CP[0], np.zeros(P))
+    shifted_PD = np.concatenate([QUARTERS_PD, one_P1], axis=1)
+    _, kl_CP = nll_and_kl(shifted_PD[None], clean_PD, matrix_VD, TARGET_P, chunk=4)
+    # The mean of the head's rows, 1000 in one place, is rounded at 6e-5.
+    np.testing.assert_allclose(kl_CP[0], 0.0, atol=2e-4)
 
 
 def test_scores_far_apart_have_a_kl_and_lost_ones_have_none():
-    _, kl_CP = TOKEN_NLL_AND_KL(256 * QUARTERS_PD[None], QUARTERS_PD, QUARTERS_VD, TARGET_P)
+    _, kl_CP = nll_and_kl(256 * QUARTERS_PD[None], QUARTERS_PD, QUARTERS_VD, TARGET_P)
     expected = whole_kl(256 * QUARTERS_PD, QUARTERS_PD, QUARTERS_VD)
     assert expected.max() > 300
     np.testing.assert_allclose(kl_CP[0], expected, rtol=1e-5)
     for lost in (np.nan, np.inf):
-        _, kl_CP = TOKEN_NLL_AND_KL(np.full((1, P, D), lost, np.float32), H_PD, MATRIX_VD, TARGET_P)
+        _, kl_CP = nll_and_kl(np.full((1, P, D), lost, np.float32), H_PD, MATRIX_VD, TARGET_P)
         assert not np.isfinite(kl_CP).any()

@@ -37,17 +37,23 @@ def random_variants(count: int, seed: int) -> list[Variant]:
 
 def replay(plan: Plan, calls, lane: int) -> tuple[set[int], list[int]]:
     """Symbolically runs one lane: each slot holds a node; returns nodes and reads done."""
-    pool, done, reads = {0: 0}, set(), []
+    pool, done, reads, summaries = {0: 0}, set(), [], {}
     for call in calls:
         work = call.lanes[lane]
         assert len(work.rows) <= call.width
-        own = call.variety[1] if call.kind == "read" else len(work.sources)
-        columns = zip(*work.sources[:own], strict=True)
+        columns = zip(*work.sources, strict=True)
         inputs = [tuple(pool[slot] for slot in column) for column in columns]
-        shared = tuple(pool[slot] for (slot,) in work.sources[own:])
+        if call.kind == "summarise":
+            assert call.variety not in summaries or not inputs, "a summary was made twice"
+            for nodes in inputs:
+                summaries[call.variety] = nodes
+            continue
         if call.kind == "read":
             for nodes, index in zip(inputs, work.rows, strict=True):
-                assert (plan.reads[index].nodes, plan.reads[index].shared) == (nodes, shared)
+                read = plan.reads[index]
+                assert call.variety == (read.measure, len(nodes), len(read.shared))
+                shared = summaries[read.measure] if read.shared else ()
+                assert (read.nodes, read.shared) == (nodes, shared)
                 reads.append(index)
             continue
         outputs = []
