@@ -34,7 +34,7 @@ from jaxanatomy.interventions.variants import (
     up_to,
 )
 from jaxanatomy.measures.nll import LOSSES, nll
-from jaxanatomy.sweep import Sweep, SweepOptions
+from jaxanatomy.sweep import BesideClean, Sweep, SweepOptions
 
 L = CONFIG.num_layers
 BASE = baseline_steps(L)
@@ -126,6 +126,22 @@ def test_what_does_not_change_the_model_has_no_kl_at_all(beside_clean):
     for widths in ((1,), (3, 1)):
         _, readings = run(CONFIG, PARAMS, variants, [TEXT], SweepOptions(widths=widths), LOSSES)
         assert np.array_equal(readings["neutral"]["kl"][0], np.zeros(len(TEXT.predict_P)))
+
+
+def test_a_measure_beside_the_clean_stream_gets_it_whole():
+    def change(streams, context):
+        x_CRTD, clean_1RTD = streams
+        return jnp.abs(x_CRTD - clean_1RTD).max(axis=(1, 2, 3))
+
+    variants = [Variant(name, VARIANTS[name]) for name in ("skip", "baseline", "early exit")]
+    options = SweepOptions(widths=(2, 1))
+    measures = {"change": BesideClean(change)}
+    _, readings = run(CONFIG, PARAMS, variants, [TEXT], options, measures)
+    clean = naive_stream(CONFIG, PARAMS, BASE, TEXT)
+    for variant in variants:
+        (got,) = readings[variant.name]["change"]
+        expected = jnp.abs(naive_stream(CONFIG, PARAMS, variant.steps, TEXT) - clean).max()
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_the_clean_stream_is_no_work_where_it_runs_anyway(beside_clean, all_at_once):

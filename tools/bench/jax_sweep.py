@@ -12,7 +12,7 @@ from bench import tokens
 from jaxanatomy import host, weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.cells import main_map
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
@@ -45,7 +45,7 @@ def open_sweep(folder):
 
 
 def jaxanatomy_map(sweep, batches):
-    """Perplexity of each variant, the baseline first."""
+    """Perplexity of each variant, the baseline first; the KLs are read as well, as in a run."""
     (readings,) = (sweep.run(chunk) for chunk in range(len(sweep.chunks)))
     keep = np.concatenate([batch.document_P >= 0 for batch in batches])
     return [
@@ -56,7 +56,7 @@ def jaxanatomy_map(sweep, batches):
 
 def _plan(checkpoint):
     batches = tokenise(checkpoint, load_text("sentences"))
-    return Sweep(checkpoint.config, main_map(checkpoint.config), batches, {"nll": nll}), batches
+    return Sweep(checkpoint.config, main_map(checkpoint.config), batches, LOSSES), batches
 
 
 def open_product():
