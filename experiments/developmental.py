@@ -40,7 +40,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
     from jaxanatomy import host, report, runs
     from jaxanatomy.measures.developmental import summarise
-    from jaxanatomy.report.developmental.report import summary_table
 
     host.keep_freed_memory()
     plan = _plan(config)
@@ -55,9 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             for arm in plan.arms:
                 _train_arm(plan, arm, results, progress)
         results.write_summary(summarise(results.rows))
-        path = report.write_report(results.folder)
-        print(summary_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

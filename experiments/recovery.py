@@ -35,7 +35,6 @@ SEED_STRIDE = 1000
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
-    from jaxanatomy.report.recovery.report import recovery_table
 
     plan = _plan(config)
     for warning in plan.warnings:
@@ -47,9 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         _measure_curves(config, plan, results)
         results.append(_final_rows(config, plan, results.rows))
         results.write_summary(_summary(config, plan, results.rows))
-        path = report.write_report(results.folder)
-        print(recovery_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -16,28 +16,27 @@ from jaxanatomy.progress import announced
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, views
 from jaxanatomy.report.depth_growth.report import depth_growth_report
-from jaxanatomy.report.developmental.report import developmental_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
-from jaxanatomy.report.recovery.report import recovery_report
 from jaxanatomy.report.style import to_png
 from jaxanatomy.report.terminal import printed
 from jaxanatomy.storage import replacing
 
+# Those whose page is a `sections.Page`.
 PORTED = (
     "claims",
+    "developmental",
     "flops",
     "grow_checkpoint",
     "predictability",
+    "recovery",
     "structure",
-)  # those whose page is a `sections.Page`
+)
 REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
-    recovery_report,
     importance_report,
     manipulation_report,
     depth_growth_report,
-    developmental_report,
 )
 
 

@@ -66,7 +66,7 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
     assert {row["arm"] for row in finals} == set(ARMS[:2])
     assert all(len(row["completions"]) == 12 for row in finals)
     assert f"report: {workdir / 'report.html'}" in out
-    assert out.splitlines()[1].startswith("uniform_100")
+    assert out.splitlines()[2].startswith("uniform_100")
     provenance = json.loads((workdir / "config.json").read_text())["provenance"]
     assert provenance["parameters"] == SMALL.parameter_count
 
@@ -172,7 +172,7 @@ def test_a_rate_that_diverges_is_reported_and_the_others_go_on(diverging):
     assert tried == {1e-3: tuning[1e-3]["final_nll"], 1e38: None}
     assert summary["arms"]["growth_100"]["rate_at_edge"] is True
     page = (workdir / "report.html").read_text()
-    assert "At the edge of the grid" in page
+    assert "at the edge of the grid" in page
     assert "growth_100" in out
 
 

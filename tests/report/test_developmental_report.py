@@ -1,4 +1,4 @@
-"""The report of the developmental experiment, from rows alone."""
+"""The page of the developmental experiment: what it says, and that its rows are the run's."""
 
 import dataclasses
 
@@ -9,11 +9,12 @@ from jaxanatomy.data.facts import facts
 from jaxanatomy.growth.arms import ARMS
 from jaxanatomy.measures.developmental import summarise
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.developmental import figures
-from jaxanatomy.report.developmental.report import developmental_report, summary_table
+from jaxanatomy.report import developmental as page
+from jaxanatomy.report import html, terminal, views
 
 TAUGHT = [rest for _, rest in facts().prompts]
 LOSSES = {"uniform_100": 1.0, "growth_100": 1.3, "equal_flops": 1.3}
+LOST = ("tuning", 1e-4)
 STAGES = {"growth_100": ("gastrulation", "maturation")}
 
 
@@ -68,65 +69,105 @@ def record():
     return RunRecord("run", rows, {}, {}, summarise(rows))
 
 
-def texts(table):
-    return [[cell.text for cell in row] for row in table.rows]
+def view_of(kind, name):
+    found = (view for section in page.PAGE.sections for view in section.views)
+    return next(view for view in found if isinstance(view, kind) and view.name == name)
+
+
+def cells(name, record):
+    """The head and the rows of a table, as they are written."""
+    view = view_of(views.Table, name)
+    rows = view.rows(record)
+    columns = view.shown(rows)
+    return [column.head for column in columns], [[c.text(row) for c in columns] for row in rows]
 
 
 def test_the_verdict_says_only_what_intervals_allow(record):
-    _, said = developmental_report(record).sections[0].text
-    assert said.startswith(
+    assert page.verdict(record) == (
         "At the end growth_100 is worse than uniform_100 (+0.300); not told apart from "
-        "equal_flops (+0.000). At its best growth_100 is worse than"
+        "equal_flops (+0.000). At its best growth_100 is worse than uniform_100 (+0.300); not "
+        "told apart from equal_flops (+0.000)."
     )
     alone = [row for row in record.rows if row["arm"] == "growth_100"]
-    (_,) = developmental_report(dataclasses.replace(record, rows=alone)).sections[0].text
+    alone = dataclasses.replace(record, rows=alone)
+    assert (page.verdict(alone), page.intervals(alone)) == ("", "")
+    titles = [each.section.title for each in html.fill(page.PAGE, alone)]
+    assert titles == ["Does growth win?", "Loss curves", "Learning rates", "Completions"]
+
+
+def test_the_verdict_turns_with_the_losses(record):
+    better = {"unit_nll": [1.5, 1.0], "min_unit_nll": [1.5, 1.0]}
+    rows = [
+        row | better if (row["arm"], row["kind"]) == ("growth_100", "final") else row
+        for row in record.rows
+    ]
+    said = page.verdict(dataclasses.replace(record, rows=rows))
+    assert said.startswith("At the end growth_100 is better than uniform_100 (−0.500), equal_flops")
 
 
 def test_tables_hold_means_intervals_and_the_paper_s_figures(record):
-    arms, words = developmental_report(record).sections[0].content
-    first, growth, _ = texts(arms)
+    head, (first, growth, _) = cells("arms", record)
     half = 4.302653 * 0.02 / np.sqrt(3)
     assert first[:5] == ["uniform_100", "0.001", "64", "40", "0.64"]
     assert first[6] == f"1.000 [{1 - half:.3f}, {1 + half:.3f}]"
     assert (first[-2:], growth[-2:]) == (["11.0", "0.599"], ["11.0", "0.127"])
-    assert texts(words)[2] == ["equal_flops", ARMS["equal_flops"]]
-    against, of_growth = developmental_report(record).sections[1].content
-    assert texts(against)[0] == ["growth_100", *["+0.300 [+0.300, +0.300]"] * 2, "3"]
-    assert [row[0] for row in texts(of_growth)] == ["uniform_100", "equal_flops"]
-    assert "at level 97.50%, so that all 2 hold at once with 95 %" in against.note
+    assert "stopped seeds" not in head
+    assert cells("what", record)[1][2] == ["equal_flops", ARMS["equal_flops"]]
+
+
+def test_differences_hold_at_once_and_are_of_the_arm_less_the_other(record):
+    _, rows = cells("differences", record)
+    assert rows[0] == ["growth_100", *["+0.300 [+0.300, +0.300]"] * 2, "3"]
+    assert [row[0] for row in rows] == ["growth_100", "equal_flops", "uniform_100", "equal_flops"]
+    assert rows[2][1] == "−0.300 [−0.300, −0.300]"
+    assert "at level 97.50%, so that all 2 hold at once with 95 %" in page.intervals(record)
+    panels = views.draw(view_of(views.Strip, "differences"), page.differences(record))
+    titles = [ax.get_title(loc="left") for ax in panels]
+    assert titles == ["against uniform_100", "against growth_100"]
+    ends = [line.get_xdata()[0] for line in panels[0].lines if line.get_marker() == "o"]
+    assert ends == pytest.approx([0.3, 0.3])
 
 
 def test_rates_at_the_edge_and_completions_are_shown(record):
-    (rates,) = developmental_report(record).sections[3].content
-    assert rates.header == ("arm", "0.0001", "0.001", "taken")
-    assert texts(rates)[0] == ["uniform_100", "3.000", "2.000", "0.001"]
-    assert "edge of the grid" in rates.note
-    assert "uniform_100, growth_100, equal_flops" in rates.note
-    (written,) = developmental_report(record).sections[4].content
-    assert written.header == ("prompt", "taught", "uniform 100", "growth 100", "equal flops")
-    assert texts(written)[0] == ["the capital of france is", "paris", "✓", "✓", "✓"]
-    assert texts(written)[-1] == ["hello how are", "you today", *["nothing"] * 3]
+    head, rows = cells("rates", record)
+    assert head == ["arm", "0.0001", "0.001", "taken", "at the edge of the grid"]
+    assert rows[0] == ["uniform_100", "3.000", "2.000", "0.001", "yes"]
+    assert [row[0] for row in rows] == list(LOSSES)
+    head, rows = cells("completions", record)
+    assert head == ["prompt", "taught", "uniform 100", "growth 100", "equal flops"]
+    assert rows[0] == ["the capital of france is", "paris", "✓", "✓", "✓"]
+    assert rows[-1] == ["hello how are", "you today", *["nothing"] * 3]
 
 
 def test_a_seed_that_stopped_is_named(record):
     rows = [dict(row) for row in record.rows]
     stopped = next(row for row in rows if row["kind"] == "final" and row["purpose"] == "main")
     stopped |= {"final_nll": None, "min_nll": None, "train_nll": None, "diverged_step": 3}
-    found = developmental_report(dataclasses.replace(record, rows=rows))
-    assert "uniform_100: seeds [0]" in found.sections[0].content[0].note
-    other = [{"hash": "1", "metric": "x"}]
-    assert developmental_report(dataclasses.replace(record, rows=other)) is None
+    stopped |= {"unit_nll": None, "min_unit_nll": None}
+    found = dataclasses.replace(record, rows=rows)
+    head, (first, second, _) = cells("arms", found)
+    assert (head[-1], first[-1], second[-1]) == ("stopped seeds", "0", "–")
+    assert cells("differences", found)[1][0][-1] == "2"
+
+
+def test_a_rate_that_diverged_is_named(record):
+    rows = [
+        row | {"final_nll": None} if (row["purpose"], row["learning_rate"]) == LOST else row
+        for row in record.rows
+    ]
+    found = cells("rates", dataclasses.replace(record, rows=rows))[1][0]
+    assert found[:3] == ["uniform_100", "diverged", "2.000"]
 
 
 def test_the_terminal_has_a_line_for_each_arm(record):
-    header, *lines = summary_table(record.rows).splitlines()
+    title, _, *lines = terminal.printed(page.PAGE, record).splitlines()
+    assert title.startswith("Validation loss in nats per token")
     assert [line.split()[0] for line in lines] == list(LOSSES)
-    assert len({len(line) for line in (header, *lines)}) == 1
-    assert len(header) <= 100
+    assert all(line.isascii() for line in lines)
 
 
 def test_curves_are_means_over_seeds_against_steps_flops_and_seconds(record):
-    panels = figures.curves(record.rows, list(LOSSES))
+    panels = views.draw(view_of(views.Curves, "loss_curves"), page.validation(record))
     for ax, field, unit in zip(panels, ("step", "flops", "seconds"), (1, 1e12, 1), strict=True):
         line = ax.lines[0]
         first = [
@@ -135,8 +176,20 @@ def test_curves_are_means_over_seeds_against_steps_flops_and_seconds(record):
         first = [row for row in first if row["purpose"] == "main" and row["seed"] == 0]
         np.testing.assert_allclose(line.get_xdata(), [row[field] / unit for row in first])
         np.testing.assert_allclose(line.get_ydata(), [6.0, 2.0, 1.0], atol=1e-9)
-    marks = [text.get_text().strip() for text in panels[0].texts]
-    assert marks == ["1 gastrulation", "2 maturation"]
-    both = figures.training_curves(record.rows, list(LOSSES))
-    np.testing.assert_allclose(both[0].lines[1].get_ydata(), [1.5, 0.5], atol=1e-9)
+    last = next(row for row in page.points(record) if row["step"] == 64)
+    assert (last["low"], last["high"]) == pytest.approx((0.98, 1.02))
+    phases = [(row["step"], row["phase"]) for row in page.validation(record) if "phase" in row]
+    assert phases == [(0, 1), (64, 2)]
+    both = views.draw(view_of(views.Curves, "training_and_validation"), page.points(record))
+    lines = {
+        line.get_linestyle(): line.get_ydata() for line in both[0].lines if line.get_xdata().size
+    }
+    np.testing.assert_allclose(lines[":"], [1.5, 0.5], atol=1e-9)
+    np.testing.assert_allclose(lines["-"], [6.0, 2.0, 1.0], atol=1e-9)
     assert [ax.get_title(loc="left") for ax in both] == list(LOSSES)
+
+
+def test_a_run_without_results_has_no_sections(record):
+    tuning = [row for row in record.rows if row["purpose"] == "tuning"]
+    filled = html.fill(page.PAGE, dataclasses.replace(record, rows=tuning, summary={}))
+    assert [each.section.title for each in filled] == ["Learning rates"]

@@ -1,5 +1,6 @@
-"""The report of the recovery experiment: what it says and draws, from literal rows."""
+"""The page of the recovery experiment: what it says, and that its tidy rows are the run's."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,13 +12,12 @@ from jaxanatomy.measures.recovery import (
     curves,
     evaluation_fields,
     final_row,
-    noise_spread,
     recovery_against_importance,
 )
-from jaxanatomy.records import RunRecord
-from jaxanatomy.report import write_report
-from jaxanatomy.report.recovery import figures
-from jaxanatomy.report.recovery.report import recovery_report, recovery_table
+from jaxanatomy.papers import paper_table
+from jaxanatomy.records import RunRecord, read_run
+from jaxanatomy.report import html, style, terminal, views, write_report
+from jaxanatomy.report import recovery as page
 
 BASELINE, THRESHOLDS = 10.0, (2.0, 1.1)
 # Perplexity at steps 0, 10, 20 by (layer, seed).
@@ -64,130 +64,195 @@ def finals(rows):
 
 
 @pytest.fixture(scope="module")
-def page(rows, finals, tmp_path_factory):
+def record(rows, finals, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     shares = recovery_shares(finals, "1.1", 20)
     groups = [{"group": "all_of_them", "layers": [0, 1, 2], "low": 0.2, "high": 0.4}]
     summary = {
-        "thresholds": ["2", "1.1"],
         "warnings": ["the texts are the same"],
         "diverged": [{"layer": 2, "seed": 2, "reason": "diverged: here"}],
-        "noise": noise_spread(rows),
         "importance": recovery_against_importance(finals, DEGRADATION, "1.1"),
         "shares": shares,
         "budget": budget(shares, groups, 200),
     }
-    run_files.write_config(folder, {"thresholds": THRESHOLDS}, {"model": "random:x"})
+    provenance = {"model": "random:x", "experiment": "recovery"}
+    run_files.write_config(folder, {"thresholds": THRESHOLDS}, provenance)
     run_files.write_rows(folder, rows)
     run_files.write_summary(folder, summary)
-    return write_report(folder).read_text()
+    return read_run(folder)
 
 
-def test_the_page_says_what_was_found(page):
+def view_of(kind, name):
+    found = (view for section in page.PAGE.sections for view in section.views)
+    return next(view for view in found if isinstance(view, kind) and view.name == name)
+
+
+def drawn(kind, name, record):
+    view = view_of(kind, name)
+    return views.draw(view, view.rows(record))
+
+
+def dots(ax, colour, marker="o"):
+    marks = [line for line in ax.lines if line.get_marker() == marker]
+    return [line.get_ydata()[0] for line in marks if line.get_color() == colour]
+
+
+def test_the_page_says_what_was_found(record):
+    text = write_report(record.folder).read_text()
     for words in (
-        "3 layers, 6 curves; trained on paragraphs, evaluated on sentences.",
+        "3 layers, 6 curves; trained on paragraphs, evaluated on sentences; undamaged perplexity "
+        "10.00.",
         "Warning: the texts are the same.",
         "Layer 2, seed 2: diverged: here.",
-        "the perplexity with noise +0.50",
+        "of 0 intervals over seeds and documents 0 lie above 0 (not recovered) and 0 below.",
         # (1 + 1 + 0.5) / 3 of the steps: layer 0 after 20, layer 1 never, layer 2 after 10.
         "Over 3 layers: 500 of 600 steps, 17 % saved; AH Table 10 over the same layers 120 to 240",
         "all of them",
     ):
-        assert words in page
-    assert "AH Table 5" not in page  # another model
+        assert words in text
+    names = {path.stem for path in (record.folder / "figures").iterdir()}
+    assert names == {"gaps", "recovery_curves", "damage", "importance", "budget"}
+    assert not any("paper" in row for row in page.damage(record))  # another model
 
 
-def test_what_recovers_is_the_gap_to_the_same_training_without_noise(rows):
-    record = RunRecord("run", rows, {"thresholds": THRESHOLDS}, {}, {})
-    section = recovery_report(record).sections[0]
-    table, picture, *_ = section.content
-    cells = {row[0].text: [cell.text for cell in row] for row in table.rows}
+def test_intervals_that_leave_zero_are_counted(monkeypatch, record):
+    gap = {"seeds": 2, "step": 20, "low": 0.1, "high": 0.3}
+    found = {
+        layer: gap | {"mean": sum(ends) / 2, "ci95": ends}
+        for layer, ends in enumerate(([0.1, 0.3], [-0.1, 0.3], [-0.3, -0.1], [0.2, 0.8]))
+    }
+    monkeypatch.setattr(page, "gaps_to_control", lambda rows: found)
+    words = "is −0.200 to 0.500 nats per token over 4 layers; of 4 intervals over seeds and"
+    assert words in page.headline(record)
+    assert "2 lie above 0 (not recovered) and 1 below." in page.headline(record)
+
+
+def test_what_recovers_is_the_gap_to_the_same_training_without_noise(record):
+    zero, one, two = page.gaps(record)
     gap = math.log(10.4 / 9.5)
-    assert cells["0"] == ["0", "1", f"+{gap:.3f}", "", f"+{gap:.3f} to +{gap:.3f}", "10", "20"]
-    assert cells["1"][-2:] == ["never", "never"]
-    assert cells["2"][2] == f"+{math.log(9.8 / 9):.3f}"  # at step 10: it diverged
-    assert picture.name == "gaps"
+    assert (zero["layer"], zero["seeds"], zero["step"]) == (0, 1, 20)
+    assert [zero[name] for name in ("mean", "low", "high")] == pytest.approx([gap] * 3)
+    assert "ci_low" not in zero
+    assert (zero["within.2"], zero["within.1.1"]) == ([10], [20])
+    assert (one["within.2"], one["within.1.1"]) == ([None], [None])
+    assert two["mean"] == pytest.approx(math.log(9.8 / 9))  # at step 10: it diverged
+    columns = {column.head: column for column in view_of(views.Table, "gaps").shown([one])}
+    assert columns["steps to 1.1× of it"].text(one) == "never"
+
+
+def test_without_controls_it_is_said_that_recovery_is_not_known(rows):
     alone = [row for row in rows if row.get("noise") is not False]
-    alone = [
-        {**row, "steps_to_control": None, "gap_to_control_nats": None}
-        if row.get("kind") == "final"
-        else row
-        for row in alone
-    ]
-    said = recovery_report(RunRecord("run", alone, {"thresholds": THRESHOLDS}, {}, {})).sections[0]
-    assert any("what they recover is not known" in words for words in said.text)
-    lines = recovery_table(alone).splitlines()
-    assert lines[1].split()[6:] == ["-", "-", "-"]
+    without = {"steps_to_control": None, "gap_to_control_nats": None, "gap_ci95": None}
+    alone = [row | without if row.get("kind") == "final" else row for row in alone]
+    record = RunRecord("run", alone, {"thresholds": THRESHOLDS}, {}, {})
+    (section, *_) = html.fill(page.PAGE, record)
+    assert any("what recovers is not known" in words for words in section.text)
+    assert page.gaps(record) == []
+    assert not any("gap" in row or "steps_to_control.2" in row for row in page.finals(record))
+    assert not any("steps" in row and row["steps"] is None for row in page.importance(record))
 
 
 def test_gaps_are_drawn_with_their_seeds_and_intervals():
-    found = {
-        3: {"mean": 0.2, "low": 0.1, "high": 0.3, "ci95": [-1.0, 1.4]},
-        5: {"mean": 0.5, "low": 0.5, "high": 0.5, "ci95": None},
-    }
-    ax = figures.gaps(found)
-    marks = {
-        line.get_xdata()[0]: line.get_ydata()[0] for line in ax.lines if line.get_marker() == "o"
-    }
-    assert marks == {3: 0.2, 5: 0.5}
-    bars = [line.get_ydata() for line in ax.lines if line.get_linewidth() == 4]
-    assert [list(bar) for bar in bars] == [[0.1, 0.3], [0.5, 0.5]]
+    rows = [
+        {"layer": 3, "mean": 0.2, "low": 0.1, "high": 0.3, "ci_low": -1.0, "ci_high": 1.4},
+        {"layer": 5, "mean": 0.5, "low": 0.5, "high": 0.5},
+    ]
+    ax = views.draw(view_of(views.Bars, "gaps"), rows)
+    assert dots(ax, page.NOISED) == [0.2, 0.5]
+    bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in ax.patches]
+    assert bars == [pytest.approx((0.1, 0.3)), pytest.approx((0.5, 0.5))]
     assert ax.get_ylim()[1] < 1.4  # an interval of two seeds would hide the rest
 
 
-def test_training_on_the_evaluation_text_is_called_an_upper_bound(rows):
-    def paragraphs(train_text):
-        made = [{**row, "train_text": train_text} if "train_text" in row else row for row in rows]
-        record = RunRecord("run", made, {"thresholds": THRESHOLDS}, {}, {})
-        return " ".join(recovery_report(record).sections[0].text)
-
-    assert "an upper bound" in paragraphs("sentences")
-    assert "an upper bound" not in paragraphs("paragraphs")
+def test_training_on_the_evaluation_text_is_called_an_upper_bound(record):
+    config = {"thresholds": THRESHOLDS}
+    made = [row | {"train_text": "sentences"} if "step" in row else row for row in record.rows]
+    assert "an upper bound" in page.warnings(RunRecord("run", made, config, {}, {}))
+    assert page.warnings(RunRecord("run", record.rows, config, {}, {})) == ""
 
 
-def test_the_table_of_a_run_is_narrow_and_holds_the_steps(rows):
-    lines = recovery_table(rows).splitlines()
+def test_the_terminal_s_table_is_narrow_and_holds_the_steps(record):
+    lines = terminal.printed(page.PAGE, record).splitlines()
     assert all(len(line) <= 100 and line.isascii() for line in lines)
-    assert " ".join(lines[0].split()) == "layer seed noised best at step last to 2x to 1.1x gap"
-    assert lines[1].split()[:8] == ["0", "0", "30.00", "10.40", "20", "10.40", "10", "20"]
-    assert lines[2].split()[:8] == ["1", "1", "500.00", "60.00", "20", "60.00", "never", "never"]
-    assert lines[3].split()[:8] == ["2", "2", "12.00", "9.80", "10", "not", "finite", "0"]
-    assert "to Nx: first evaluated step within N times the same training without noise" in lines
+    head = "layer seed noised lowest at step last to 2x to 1.1x gap, nats (95 %)"
+    assert " ".join(lines[1].split()) == head
+    assert lines[2].split()[:8] == ["0", "0", "30.00", "10.40", "20", "10.40", "10", "20"]
+    assert lines[3].split()[:8] == ["1", "1", "500.00", "60.00", "20", "60.00", "never", "never"]
+    assert lines[4].split()[:8] == ["2", "2", "12.00", "9.80", "10", "not", "finite", "0"]
+    own = next(row for row in page.finals(record) if row["layer"] == 0)
+    assert lines[2].split()[8] == f"{math.log(10.4 / 9.5):+.3f}"
+    assert [own["low"], own["high"]] == own["gap_ci95"]
 
 
-def test_curves_have_a_panel_for_each_layer_and_end_in_a_cross_where_they_diverge(rows):
-    panels = figures.recovery_curves(rows, BASELINE, ["2", "1.1"])
+def test_curves_have_a_panel_for_each_layer_and_end_in_a_cross_where_they_diverge(record):
+    panels = drawn(views.Curves, "recovery_curves", record)
     assert [ax.get_title(loc="left") for ax in panels] == ["layer 0", "layer 1", "layer 2"]
-    drawn = [line for line in panels[0].lines if len(line.get_xdata()) == 3]
-    values = sorted(line.get_ydata().tolist() for line in drawn)
-    assert values == [pytest.approx(PPL[0, None]), pytest.approx(PPL[0, 0])]
-    levels = {line.get_ydata()[0] for line in panels[0].lines if list(line.get_xdata()) == [0, 1]}
+    lines = {
+        line.get_color(): line.get_ydata() for line in panels[0].lines if len(line.get_xdata()) == 3
+    }
+    assert lines[page.CONTROL] == pytest.approx(PPL[0, None])
+    assert lines[page.NOISED] == pytest.approx(PPL[0, 0])
+    levels = {line.get_ydata()[0] for line in panels[0].lines if len(line.get_xdata()) == 2}
     assert levels == {10.0, 20.0, 11.0}
-    crosses = [[line.get_marker() for line in ax.lines].count("x") for ax in panels]
+    crosses = [
+        sum(line.get_marker() == "x" and len(line.get_xdata()) for line in ax.lines)
+        for ax in panels
+    ]
     assert crosses == [0, 0, 1]
 
 
-def test_damage_shows_every_seed_and_the_lowest_of_each_curve(rows, finals):
-    ax = figures.damage_and_recovery(rows, finals, BASELINE, {"1": [54.7]})
-    marks = [line for line in ax.lines if line.get_marker() in ("o", "D")]
-    seeds = [line.get_ydata()[0] for line in marks if line.get_color() == figures.SEEDS]
-    assert sorted(seeds) == pytest.approx([12.0, 30.0, 300.0, 500.0])
-    lowest = [line.get_ydata()[0] for line in marks if line.get_color() == figures.NOISED]
-    assert sorted(lowest) == pytest.approx([9.8, 10.4, 60.0])
-    assert [line.get_ydata()[0] for line in marks if line.get_marker() == "D"] == [54.7]
+def test_damage_shows_every_seed_the_lowest_of_each_curve_and_the_paper(record, monkeypatch):
+    monkeypatch.setattr(page, "_paper", lambda record: {"1": [54.7, 3, None, None, 17.0]})
+    ax = drawn(views.Bars, "damage", record)
+    assert sorted(dots(ax, page.SEEDS)) == pytest.approx([12.0, 30.0, 300.0, 500.0])
+    assert sorted(dots(ax, page.NOISED)) == pytest.approx([9.8, 10.4, 60.0])
+    assert sorted(dots(ax, page.CONTROL)) == pytest.approx([9.0, 9.0, 9.0])
+    assert set(dots(ax, style.PAPER, "D")) == {54.7}
+    table = view_of(views.Table, "steps")
+    (own,) = (row for row in page.finals(record) if row["layer"] == 1)
+    cells = [column.text(own) for column in table.shown([own])]
+    assert cells[-3:] == ["54.70", "3, never, never", "17.00"]
 
 
-def test_importance_puts_what_never_recovered_above_the_longest_curve(finals):
-    noised, steps = figures.against_importance(finals, DEGRADATION, "1.1")
-    points = {line.get_xdata()[0]: line.get_ydata()[0] for line in steps.lines}
-    assert points == pytest.approx({5.0: 20, 12.0: 10, 900.0: 1.08 * 20})
-    assert sorted(text.get_text() for text in noised.texts) == ["0", "1", "2"]
+def test_the_paper_stands_beside_its_own_model_only(record):
+    architecture = {"layers": [{"ffn_width": 1536}] * 30, "hidden_size": 576}
+    architecture |= {"vocab_size": 49152, "rope_theta": 100000.0}
+    provenance = {"model": "file:made", "architecture": architecture}
+    own = dataclasses.replace(record, provenance=provenance, config={**record.config})
+    published = paper_table("table5_recovery")["layers"]["0"]
+    assert next(row for row in page.damage(own) if row["layer"] == 0)["paper"] == published[0]
 
 
-def test_budgets_show_shares_over_the_papers_ranges():
-    groups = [{"group": "a", "layers": [1], "low": 0.2, "high": 0.5}]
-    ax = figures.budgets({0: 1.0, 1: 0.25}, groups)
-    assert [line.get_ydata()[0] for line in ax.lines] == [1.0, 0.25]
-    (bar,) = ax.patches
-    assert (bar.get_y(), bar.get_height()) == (0.2, pytest.approx(0.3))
-    assert figures.budgets({0: 1.0}, ()).patches[:] == []
+def test_importance_puts_what_never_recovered_at_the_top(record):
+    noised, steps = drawn(views.Curves, "importance", record)
+    points = {
+        x: y for line in steps.lines if line.get_marker() == "o" for x, y in line.get_xydata()
+    }
+    assert points[5.0] == 20
+    assert points[12.0] == 10
+    assert math.isnan(points[900.0])
+    lost = [line.get_xdata() for line in steps.lines if line.get_marker() == "x"]
+    assert [list(xs) for xs in lost] == [[900.0]]
+    for ax in (noised, steps):
+        assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2"]
+    found = {row["reading"]: row["value"] for row in page.correlations(record)}
+    assert found["perplexity with noise"] == pytest.approx(0.5)
+
+
+def test_budgets_show_shares_over_the_papers_ranges(record):
+    ax = drawn(views.Bars, "budget", record)
+    assert dots(ax, page.NOISED) == [1.0, 1.0, 0.5]
+    ranges = [(bar.get_y(), pytest.approx(bar.get_height())) for bar in ax.patches]
+    assert ranges == [(0.2, 0.2)] * 3
+    (group,) = page.groups(record)
+    assert (group["group"], group["layers"]) == ("all of them", [0, 1, 2])
+    assert group["ours"] == pytest.approx(2.5 / 3)
+
+
+def test_an_unfinished_run_shows_what_there_is(record):
+    empty = RunRecord("run", record.rows[:1], record.config, {}, {})
+    assert html.fill(page.PAGE, empty) == []
+    assert page.lead(empty) == "No layer is trained yet."
+    points = [row for row in record.rows if "kind" not in row]
+    some = RunRecord("run", points, record.config, {}, {})
+    assert [each.section.title for each in html.fill(page.PAGE, some)] == ["What layers recover"]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from jaxanatomy.errors import InputError
@@ -30,6 +31,7 @@ class Axis:
       unit: Values are divided by it.
       names: Words for values of a "names" axis; others stand as they are.
       limits: Fixed ends of the axis.
+      holds: Share of the values, the lowest, that the axis has to hold; others may leave the frame.
     """
 
     field: str
@@ -38,6 +40,7 @@ class Axis:
     unit: float = 1.0
     names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
     limits: tuple[float | None, float | None] | None = None
+    holds: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +230,8 @@ def _limits(axis: Axis, values: Sequence[float]) -> tuple[float, float]:
     """Ends that hold all values with a margin, or the fixed ones."""
     is_log = axis.scale == "log"
     values = [each for each in values if not is_log or each > 0] or [1.0 if is_log else 0.0]
-    low, high = (math.log(end) if is_log else end for end in (min(values), max(values)))
+    highest = float(np.quantile(values, axis.holds))
+    low, high = (math.log(end) if is_log else end for end in (min(values), highest))
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
     ends = [math.exp(end) if is_log else end for end in (low - margin, high + margin)]
     fixed = axis.limits or (None, None)

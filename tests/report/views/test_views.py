@@ -151,6 +151,14 @@ def test_curves_have_a_line_for_each_series_in_the_order_of_x():
     assert ax.get_ylim()[1] > 4.0
 
 
+def test_the_highest_values_may_leave_the_frame():
+    rows = [{"arm": "flat", "step": step, "loss": 1.0 + 8.0 * (step == 0)} for step in range(20)]
+    y = Axis("loss", "loss", holds=0.9)
+    ax = views.draw(curves(y=y), rows)
+    assert ax.get_ylim()[1] == pytest.approx(1.05)
+    assert ax.lines[0].get_ydata()[0] == 9.0
+
+
 def test_several_axes_are_several_panels():
     rows = [row | {"flops": 2e12 * row["step"]} for row in CURVE]
     panels = views.draw(curves(x=(Axis("step", "steps"), Axis("flops", "TFLOP", unit=1e12))), rows)
