@@ -192,8 +192,12 @@ def test_curves_have_a_panel_for_each_layer_and_end_in_a_cross_where_they_diverg
     }
     assert lines[page.CONTROL] == pytest.approx(PPL[0, None])
     assert lines[page.NOISED] == pytest.approx(PPL[0, 0])
-    levels = {line.get_ydata()[0] for line in panels[0].lines if len(line.get_xdata()) == 2}
-    assert levels == {10.0, 20.0, 11.0}
+    levels = {
+        y for line in panels[0].lines if line.get_color() == page.SEEDS for y in line.get_ydata()
+    }
+    assert levels == {20.0, 11.0}
+    flat = [line.get_ydata()[0] for line in panels[0].lines if list(line.get_xdata()) == [0, 1]]
+    assert flat == [BASELINE]
     crosses = [
         sum(line.get_marker() == "x" and len(line.get_xdata()) for line in ax.lines)
         for ax in panels
