@@ -48,9 +48,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             for text in dict.fromkeys(row["text"] for row in results.rows)
         }
         results.write_summary({"texts": by_text})
-        path = report.write_report(results.folder)
-        print(report.summary_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -243,7 +243,7 @@ def test_read_run_gives_the_rows_of_a_finished_run(rows, tmp_path):
         assert row.keys() == expected.keys()
         assert row["ppl"] == pytest.approx(expected["ppl"], rel=1e-6)
         assert (row["variant"], row["category"]) == (expected["variant"], expected["category"])
-    assert ja.summary_table(finished).startswith("letters: neighbour mean")
+    assert ja.summary_table(finished).startswith("letters, each layer: neighbour mean")
     assert isinstance(ja.plot.importance(finished), matplotlib.axes.Axes)
 
 

@@ -1,155 +1,15 @@
-"""The rows of an importance run, looked up by what was edited.
+"""Readings of single rows that pages which are no `sections.Page` yet share."""
 
-A row stands for one variant on one text: an intervention on a scope of a layer at some
-positions. The figures, the page and the terminal table all read rows through `Cells`.
-"""
-
-import dataclasses
-import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.importance import categorise
-from jaxanatomy.measures.many_looks import MapLooks, look_at_map
+from jaxanatomy.report.document import Chip
+from jaxanatomy.words import shortened
 
 Row = Mapping[str, Any]
-
-NEIGHBOUR_MEAN = "neighbour_mean"
-INTERVENTIONS = (
-    NEIGHBOUR_MEAN,
-    "neighbour_mean_with_norms",
-    "rescaled_mean",
-    "aligned_mean",
-    "copy_previous",
-    "copy_next",
-    "zero",
-    "permuted_rows",
-    "matched_noise",
-)
-PARTS = ("layer", "attention", "mlp")
-
-
-@dataclasses.dataclass(frozen=True)
-class Cells:
-    """The rows of one text.
-
-    Attributes:
-      text: The text's name; empty when the rows do not say.
-      baseline: The row of the unedited model, or None.
-      cells: Rows by (intervention, scope, positions, layer); of what is random the median
-        draw's (`measures.draws.median_draw`).
-      drawn: All draws of each, in order.
-      model: The model's id where the rows are of several models, else empty.
-    """
-
-    text: str
-    baseline: Row | None
-    cells: Mapping[tuple[str, str, str, int], Row]
-    drawn: Mapping[tuple[str, str, str, int], tuple[Row, ...]] = dataclasses.field(
-        default_factory=dict
-    )
-    model: str = ""
-
-    @property
-    def name(self) -> str:
-        """Model and text as titles have them."""
-        return panel_name(self.model, self.text)
-
-    @property
-    def layers(self) -> range:
-        """All layers from 0 to the last that a row names."""
-        return range(1 + max((key[3] for key in self.cells), default=-1))
-
-    @property
-    def interventions(self) -> tuple[str, ...]:
-        """Interventions of whole layers, the known ones first."""
-        found = _unique(key[0] for key in self.cells if key[1:3] == ("layer", "all"))
-        return _known_first(found, INTERVENTIONS)
-
-    @property
-    def main(self) -> str:
-        """The intervention that the map is about: the neighbour mean where it was measured."""
-        others = self.interventions or tuple(key[0] for key in self.cells)
-        return NEIGHBOUR_MEAN if self.has(NEIGHBOUR_MEAN) or not others else others[0]
-
-    @functools.cached_property
-    def looks(self) -> MapLooks | None:
-        """What the main map says looked at whole, its boundary layers left out."""
-        rows = [row for layer in self.layers if (row := self.row(self.main, layer))]
-        inner = [row for row in rows if not row.get("boundary")]
-        return look_at_map(inner, self.baseline) if self.baseline else None
-
-    def scopes(self, intervention: str) -> tuple[str, ...]:
-        """Scopes of an intervention at all positions, without single heads."""
-        found = _unique(key[1] for key in self.cells if key[0] == intervention and key[2] == "all")
-        return _known_first([scope for scope in found if head_number(scope) is None], PARTS)
-
-    def heads(self, intervention: str) -> tuple[str, ...]:
-        """Scopes of an intervention that are single query heads, in order."""
-        found = _unique(key[1] for key in self.cells if key[0] == intervention)
-        return tuple(sorted((s for s in found if head_number(s) is not None), key=head_number))
-
-    def row(
-        self, intervention: str, layer: int, scope: str = "layer", positions: str = "all"
-    ) -> Row | None:
-        return self.cells.get((intervention, scope, positions, layer))
-
-    def draws(
-        self, intervention: str, layer: int, scope: str = "layer", positions: str = "all"
-    ) -> tuple[Row, ...]:
-        """Every draw of what is random; one row of what is not."""
-        return self.drawn.get((intervention, scope, positions, layer), ())
-
-    def profile(
-        self,
-        intervention: str,
-        scope: str = "layer",
-        positions: str = "all",
-        field: str = "degradation_percent",
-    ) -> list[float]:
-        """One field over all layers: NaN where not measured, inf where not finite."""
-        rows = (self.row(intervention, layer, scope, positions) for layer in self.layers)
-        return [math.nan if row is None else number(row, field) for row in rows]
-
-    def has(self, intervention: str, scope: str = "layer", positions: str = "all") -> bool:
-        return any(key[:3] == (intervention, scope, positions) for key in self.cells)
-
-
-def by_text(rows: Iterable[Row] | Sequence[Cells]) -> tuple[Cells, ...]:
-    """Groups rows by text, in the order in which the texts appear.
-
-    Args:
-      rows: Mappings with the fields of the importance experiment (DESIGN section 3), a data
-        frame of them, or what this function returned. Draws of one variant are kept apart.
-
-    Returns:
-      One `Cells` for each text, of rows of several models for each model and text.
-
-    Raises:
-      InputError: A variant comes twice with different losses.
-    """
-    rows = records(rows)
-    if rows and isinstance(rows[0], Cells):
-        return tuple(rows)
-    return tuple(_cells(model, text, own) for (model, text), own in panels_of(rows).items())
-
-
-def _cells(model: str, text: str, rows: Iterable[Row]) -> Cells:
-    baseline: dict[str, Row] = {}
-    drawn: dict[tuple, dict[Any, Row]] = {}
-    for row in rows:
-        if row.get("variant") == "baseline":
-            put(baseline, "baseline", row)
-        elif _is_number(row.get("layer")):
-            scope, positions = row.get("scope") or "layer", row.get("positions") or "all"
-            key = (row["intervention"], scope, positions, int(row["layer"]))
-            put(drawn.setdefault(key, {}), row.get("draw"), row)
-    every = {key: tuple(by_draw.values()) for key, by_draw in drawn.items()}
-    median = {key: median_draw(draws) for key, draws in every.items()}
-    return Cells(text, baseline.get("baseline"), median, every, model)
 
 
 def panels_of(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -223,22 +83,6 @@ def is_certain(row: Row) -> bool:
     return ends is not None and all(categorise(end) == category(row) for end in ends)
 
 
-def head_number(scope: str) -> int | None:
-    """5 for "head_5", None for any other scope."""
-    prefix, _, index = scope.partition("head_")
-    return int(index) if not prefix and index.isdigit() else None
-
-
-def label(name: str) -> str:
-    """An intervention or scope as it is written in figures and tables."""
-    index = head_number(name)
-    if index is not None:
-        return f"head {index}"
-    if name.endswith("_proj"):
-        return name
-    return {"mlp": "MLP"}.get(name, name.replace("_", " "))
-
-
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
@@ -248,16 +92,37 @@ def _is_number(value: Any) -> bool:
     return hasattr(value, "__float__") and not isinstance(value, bool) and not _is_nan(value)
 
 
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def signed(value: float) -> str:
+    """A percentage with its sign, without needless digits."""
+    words = f"{value:+,.1f}" if abs(value) < 1e3 else f"{value:+,.0f}"
+    return words.replace("-", "−")
 
 
-def _known_first(names: list[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in known if name in names) + tuple(
-        name for name in names if name not in known
-    )
+def chip(row: Row, kind: str | None = None, text: str | None = None) -> Chip:
+    """A layer's chip, filled if its category is settled."""
+    value, ends = number(row, "degradation_percent"), interval(row)
+    hint = "perplexity not finite" if math.isinf(value) else f"{signed(value)} %"
+    if ends:
+        hint += f", 95 % interval {signed(ends[0])} to {signed(ends[1])} %"
+    return Chip(text or str(row["layer"]), kind or category(row), is_certain(row), hint)
 
 
-def shortened(name: str, length: int = 32) -> str:
-    """The name of a text, of a long path its end."""
-    return name if len(name) <= length else f"...{name[3 - length :]}"
+def perplexity(row: Row | None) -> str:
+    """A row's perplexity, at most ten ASCII characters; "-": not measured."""
+    if row is None:
+        return "-"
+    value = number(row, "ppl")
+    if math.isinf(value):
+        return "not finite"
+    return f"{value:,.2f}" if abs(value) < 1e7 else f"{value:.2e}"
+
+
+def percent(value: float) -> str:
+    """A percentage with its sign, at most nine ASCII characters; "-": not measured."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "n/f"
+    if abs(value) >= 1e6:
+        return f"{value:+.1e}"
+    return f"{value:+,.1f}" if abs(value) < 1e3 else f"{value:+,.0f}"

@@ -132,7 +132,7 @@ def _parts(view: views.View, record: RunRecord) -> Iterator[Grid | Picture]:
         return
     drawn = views.draw(view, rows)
     figure = (drawn[0] if isinstance(drawn, tuple) else drawn).figure
-    yield Picture(view.name, figure, view.title, view.caption)
+    yield Picture(view.name, figure, view.heading(rows), view.caption)
 
 
 def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
@@ -144,7 +144,7 @@ def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
         )
         for row in rows
     )
-    caption = f"{facet}: {view.title}" if facet else view.title
+    caption = ": ".join(filter(None, [facet and str(facet), view.heading(rows)]))
     header = tuple(column.head for column in columns)
     saved = _csv(columns, rows)
     return Grid(view.name, caption, header, cells, view.note, view.folded, saved, view.prose)

@@ -17,7 +17,6 @@ from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, views
 from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
-from jaxanatomy.report.importance.report import importance_report
 from jaxanatomy.report.manipulation.report import manipulation_report
 from jaxanatomy.report.style import to_png
 from jaxanatomy.report.terminal import printed
@@ -29,12 +28,12 @@ PORTED = (
     "developmental",
     "flops",
     "grow_checkpoint",
+    "importance",
     "predictability",
     "recovery",
     "structure",
 )
 REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
-    importance_report,
     manipulation_report,
     depth_growth_report,
 )

@@ -1,61 +1,19 @@
 """One panel for each text, and cells of degradation: what several figure functions share."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
-from jaxanatomy.report.cells import Cells, Row, by_text
-from jaxanatomy.report.style import Panels, new_figure, styled
 
 _EMPTY = "#EEF0F2"
 
 
-def draw_texts(
-    rows: Iterable[Row] | Sequence[Cells],
-    ax: Any,
-    draw: Callable[[Cells, Axes], None],
-    size: Callable[[Cells], tuple[float, float]],
-) -> Axes | Panels:
-    """Draws each text of `rows` onto its own axes.
-
-    Args:
-      rows: Rows of an importance run, or what `cells.by_text` made of them.
-      ax: None for a new figure, axes, or one axes for each text.
-      draw: Draws one text's cells onto axes.
-      size: Width and height in inches of a new panel for these cells.
-
-    Returns:
-      The axes; all of them, in the order of the texts, when there are several texts.
-
-    Raises:
-      InputError: there are no rows, or not as many axes as texts.
-    """
-    texts = [cells for cells in by_text(rows) if cells.cells]
-    if not texts:
-        raise InputError(
-            "a figure needs rows of the importance experiment with a layer; got none; pass the "
-            "rows of a sweep over ja.ablations(model) or of ja.read_run(DIR)"
-        )
-    with styled():
-        panels = _new_panels(texts, size) if ax is None else style.given(ax)
-        if len(panels) != len(texts):
-            names = ", ".join(cells.name for cells in texts)
-            raise InputError(
-                f"one axes for each text was expected; got {len(panels)} for {len(texts)} texts "
-                f"({names}); pass that many, or the rows of one text"
-            )
-        for cells, panel in zip(texts, panels, strict=True):
-            draw(cells, panel)
-    return panels[0] if len(panels) == 1 else Panels(panels)
-
-
-def title(cells: Cells, words: str) -> str:
+def title(cells: Any, words: str) -> str:
     """A panel's title; it begins with the text where the rows name one."""
     if not cells.name:
         return words[:1].upper() + words[1:]
@@ -134,10 +92,3 @@ def _number(ax: Axes, x: int, y: int, value: float, norm: Any, cmap: Any) -> Non
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **box, linewidth=0, alpha=0.5))
     place = {"ha": "center", "va": "center", "fontsize": 6.4}
     ax.text(x, y, style.compact(value), color=ink(value, norm, cmap), **place)
-
-
-def _new_panels(texts, size) -> Panels:
-    sizes = [size(cells) for cells in texts]
-    heights = [height for _, height in sizes]
-    width = max(width for width, _ in sizes)
-    return new_figure(width, sum(heights), rows=len(texts), height_ratios=heights)

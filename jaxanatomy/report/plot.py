@@ -1,10 +1,19 @@
-"""The figure functions: rows in, matplotlib axes out."""
+"""The figure functions: rows in, matplotlib axes out.
+
+Each takes rows, or a data frame of them, and `ax`: None for a new figure, axes, or one for each
+panel. It returns the axes; all of them where rows are of several models or texts.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
 
 from jaxanatomy.papers import table1
-from jaxanatomy.report.importance.controls import control_ratios
-from jaxanatomy.report.importance.figure import importance
-from jaxanatomy.report.importance.heat import controls, heads, scopes
-from jaxanatomy.report.importance.positions import first_token
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import importance as page
+from jaxanatomy.report import importance_rows as tidy
+from jaxanatomy.report import style, views
 from jaxanatomy.report.manipulation.attention import attention_shift
 from jaxanatomy.report.manipulation.figures import (
     compounding,
@@ -28,3 +37,71 @@ __all__ = [
     "scopes",
     "table1",
 ]
+
+Drawn = Axes | style.Panels
+
+
+def importance(
+    rows: Iterable[views.Row],
+    ax: Any = None,
+    *,
+    intervention: str | None = None,
+    scope: str = "layer",
+    paper: Sequence[float] | None = None,
+) -> Drawn:
+    """Change of perplexity by layer, with categories, 95 % intervals and the band of all layers.
+
+    The axis is linear within 10 % and logarithmic beyond. Protocol: AH section 3.2.
+
+    Args:
+      rows: Rows of an importance run.
+      ax: Where to draw.
+      intervention: By default the neighbour mean, or the first there is.
+      scope: Of which part of the layers.
+      paper: Published changes in percent by layer, for example `table1()`; NaN where there is none.
+    """
+    record = RunRecord.of_rows(rows)
+    return views.draw(page.IMPORTANCE, tidy.layers(record, intervention, scope, paper), ax)
+
+
+def controls(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Change of perplexity in percent, intervention by layer, whole layers at all tokens."""
+    return views.draw(page.CONTROLS, tidy.controls(RunRecord.of_rows(rows), 1), ax)
+
+
+def control_ratios(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Perplexity under each control over that under the neighbour mean, a dot for each layer.
+
+    Right of 1 the control does more damage than the neighbour mean. One that does less everywhere
+    says that the neighbour mean measured its own side effects there.
+    """
+    return views.draw(page.RATIOS, tidy.ratios(RunRecord.of_rows(rows)), ax)
+
+
+def scopes(
+    rows: Iterable[views.Row], ax: Any = None, *, intervention: str = tidy.NEIGHBOUR_MEAN
+) -> Drawn:
+    """Change of perplexity in percent, part by layer: whole layer, attention, MLP, each matrix."""
+    view = page.scopes(intervention)
+    return views.draw(view, view.rows(RunRecord.of_rows(rows)), ax)
+
+
+def heads(rows: Iterable[views.Row], ax: Any = None, *, intervention: str = "zero") -> Drawn:
+    """Change of perplexity in percent, query head by layer, one head edited at a time."""
+    view = page.heads(intervention)
+    return views.draw(view, view.rows(RunRecord.of_rows(rows)), ax)
+
+
+def first_token(
+    rows: Iterable[views.Row],
+    ax: Any = None,
+    *,
+    intervention: str = tidy.NEIGHBOUR_MEAN,
+    scope: str = "layer",
+) -> Drawn:
+    """Change of perplexity when an edit acts at the first token alone, and at the others alone.
+
+    A layer far higher at the first matters through it, as one does that writes the attention sink.
+    """
+    found = tidy.first_token(RunRecord.of_rows(rows), intervention, scope)
+    return views.draw(page.FIRST_TOKEN, found, ax)

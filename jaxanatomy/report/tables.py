@@ -5,11 +5,18 @@ from collections.abc import Iterable
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import predictability, terminal
-from jaxanatomy.report.cells import Row, interval, number, panel_name, panels_of, records
+from jaxanatomy.report import importance, predictability, terminal
+from jaxanatomy.report.cells import (
+    Row,
+    interval,
+    number,
+    panel_name,
+    panels_of,
+    percent,
+    perplexity,
+    records,
+)
 from jaxanatomy.report.claims import summary_table as claims_table
-from jaxanatomy.report.importance.tables import percent, perplexity
-from jaxanatomy.report.importance.tables import summary_table as importance_table
 from jaxanatomy.report.manipulation.report import manipulation_table
 from jaxanatomy.report.structure import DELTAS, means
 
@@ -39,7 +46,7 @@ def summary_table(rows: Iterable[Row]) -> str:
     if "reading" in fields:
         return terminal.printed(predictability.PAGE, RunRecord.of_rows(rows))
     if "intervention" in fields:
-        return importance_table(rows)
+        return terminal.printed(importance.PAGE, RunRecord.of_rows(rows))
     if any(row.get("set") == "measured" for row in rows):
         return manipulation_table(rows)
     variants = [row for row in rows if "variant" in row and "ppl" in row and not row.get("kind")]

@@ -24,7 +24,7 @@ def printed(page: Page, record: RunRecord) -> str:
 def texts(view: Table, rows: Sequence[Row]) -> Iterator[str]:
     """A table as text, once for each of its facets."""
     for name, own in view.facets(rows).items() if rows else ():
-        heading = ", ".join(filter(None, [str(name or ""), view.title]))
+        heading = ", ".join(filter(None, [str(name or ""), view.heading(own)]))
         yield "\n".join([heading, *_lines(view.shown(own), own)]).translate(_ASCII)
 
 

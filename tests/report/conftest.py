@@ -150,6 +150,7 @@ def make_run(tmp_path):
         made = {
             "config": {"model": model, "seed": 7},
             "provenance": {
+                "experiment": "importance",
                 "model": model,
                 "weights_sha256": "ab" * 32,
                 "data_sha256": {"sentences": "cd" * 32},

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxanatomy.report import plot
-from jaxanatomy.report.cells import Row, number
+from jaxanatomy.report.cells import Row, number, percent, signed
 from jaxanatomy.report.document import Picture, Report, Section, Table, file_name
-from jaxanatomy.report.importance.glance import signed
-from jaxanatomy.report.importance.tables import percent
 from jaxanatomy.report.manipulation import tables, words
 from jaxanatomy.report.manipulation.attention import attention_means
 from jaxanatomy.report.manipulation.figures import scaled_sets

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.papers import paper_table, table1_of
-from jaxanatomy.report.cells import Row, category, interval, number
+from jaxanatomy.report.cells import Row, category, chip, interval, number, signed
 from jaxanatomy.report.document import Cell, Chip, Table
-from jaxanatomy.report.importance.glance import chip, signed
 from jaxanatomy.report.manipulation.rows import (
     Method,
     Trials,

@@ -9,8 +9,7 @@ import numpy as np
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.papers import NEAR, find, is_near
-from jaxanatomy.report.cells import Row, number
-from jaxanatomy.report.importance.glance import signed
+from jaxanatomy.report.cells import Row, number, signed
 from jaxanatomy.report.manipulation.figures import typical
 from jaxanatomy.report.manipulation.rows import (
     Method,

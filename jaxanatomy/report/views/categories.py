@@ -26,7 +26,7 @@ from jaxanatomy.report.views.core import (
 )
 
 _BAR = 0.78
-_THIN = 1.3
+_NEAR = 2.5  # words over a bar cover marks up to this many times higher
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class _Categories(View):
       spans: Intervals and ranges of each row.
       levels: Lines across the panel.
       palette: Colours of bars, or of marks whose colour is "".
+      spread: Field that says how far a row is shifted off its place, so that points stay apart.
       beside: Field with words for the far edge of each place.
       write: Field with words over each bar or point; empty for none.
       size: Width and height of a panel in inches; None: by the number of places.
@@ -52,6 +53,7 @@ class _Categories(View):
     spans: tuple[Span, ...] = ()
     levels: tuple[Level, ...] = ()
     palette: Palette = dataclasses.field(default_factory=Palette)
+    spread: str = ""
     beside: str = ""
     write: str = ""
     size: tuple[float, float] | None = None
@@ -76,12 +78,14 @@ class _Categories(View):
         _levels(ax, self.levels, rows, self.measure.unit, self.upright)
         colours = self.palette.of(everything)
         for row in rows:
-            self._draw_row(ax, row, at[row[self.place.field]], colours[row.get(self.palette.field)])
+            spot = at[row[self.place.field]] + row.get(self.spread, 0.0)
+            self._draw_row(ax, row, spot, colours[row.get(self.palette.field)])
 
     def handles(self, rows: Sequence[Row]) -> list[Any]:
         """What the legend names: only what some row has."""
         colours = self.palette.of(rows)
-        shown = [Patch(facecolor=c, label=self.palette.words(v)) for v, c in colours.items()]
+        named = {found: colour for found, colour in colours.items() if found is not None}
+        shown = [Patch(facecolor=c, label=self.palette.words(v)) for v, c in named.items()]
         handles = shown if self.palette.field else []
         for span in self.spans:
             if span.label and any(math.isfinite(finite(row, span.low)) for row in rows):
@@ -133,6 +137,10 @@ class _Categories(View):
             fields = [self.measure.field, *(span.high for span in self.spans)]
             ends = [finite(row, field, self.measure.unit) for field in fields]
             top = max([end for end in ends if math.isfinite(end)], default=0.0)
+            marks = [finite(row, mark.field, self.measure.unit) for mark in self.marks]
+            for mark in sorted(filter(math.isfinite, marks)):
+                # One further off is left alone: the words would seem to be the mark's.
+                top = max(top, mark) if mark < _NEAR * top else top
             spot, offset = ((place, top), (0, 5)) if self.upright else ((top, place), (6, 0))
             aligned = {"ha": "center"} if self.upright else {"ha": "left", "va": "center"}
             words = {"textcoords": "offset points", "fontsize": 7, **aligned}
@@ -204,8 +212,9 @@ def _span(ax: Axes, row: Row, span: Span, place: float, unit: float, upright: bo
         ax.add_patch(Rectangle(corner, *size, **box))
         return
     draw = ax.vlines if upright else ax.hlines
-    line = draw(spot, low, high, color=span.colour, linewidth=_THIN, zorder=4)
-    line.set_path_effects([patheffects.withStroke(linewidth=3, foreground=style.PAGE)])
+    line = draw(spot, low, high, color=span.colour, linewidth=span.line, zorder=4)
+    halo = patheffects.withStroke(linewidth=span.line + 1.7, foreground=style.PAGE)
+    line.set_path_effects([halo])
 
 
 def _lost(ax: Axes, place: float, upright: bool) -> None:
@@ -232,7 +241,7 @@ def _mark_handle(mark: Mark) -> Line2D:
 def _span_handle(span: Span) -> Line2D | Patch:
     if span.width:
         return Patch(facecolor=span.colour, label=span.label)
-    return Line2D([], [], color=span.colour, linewidth=_THIN, label=span.label)
+    return Line2D([], [], color=span.colour, linewidth=span.line, label=span.label)
 
 
 def _level_handle(level: Level) -> Line2D:

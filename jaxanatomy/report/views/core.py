@@ -73,9 +73,10 @@ class Span:
       high: Field of the upper end.
       label: Words for the legend.
       colour: Its colour.
-      width: In parts of a row; 0 for a thin line.
+      width: In parts of a row; 0 for a line.
       shift: As of `Mark`.
       cut: Whether the frame may cut it: it does not widen the axis.
+      line: Width in points where it is a line.
     """
 
     low: str
@@ -85,6 +86,7 @@ class Span:
     width: float = 0.0
     shift: float = 0.0
     cut: bool = False
+    line: float = 1.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ class View:
     Attributes:
       name: Of its files: `figures/NAME.png`.
       rows: Makes its tidy rows of a run; none: the view is left out.
-      title: Says what is shown.
+      title: Says what is shown; a function makes it of the rows of a panel.
       caption: How to read it, and what it does not say.
       facet: Field whose values have a panel each; "" for one panel.
       columns: Panels side by side.
@@ -146,10 +148,14 @@ class View:
 
     name: str
     rows: Callable[[Any], Sequence[Row]]
-    title: str = ""
+    title: str | Callable[[Sequence[Row]], str] = ""
     caption: str = ""
     facet: str = "text"
     columns: int = 1
+
+    def heading(self, rows: Sequence[Row]) -> str:
+        """The title over some of its rows."""
+        return self.title(rows) if callable(self.title) else self.title
 
     def facets(self, rows: Sequence[Row]) -> dict[Any, list[Row]]:
         """The rows of each panel; values are the panels' titles."""

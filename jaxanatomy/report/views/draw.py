@@ -46,7 +46,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
         for (name, own, pair), panel in zip(shown, panels, strict=False):
             more = (pair,) if len(pairs) > 1 else ()
             view.draw(panel, own, rows, *more)
-            title = _title(view, name, len(facets))
+            title = _title(view, name, own, len(facets))
             if title and pair == 0:
                 panel.set_title(title)
         for panel in panels[len(shown) :]:
@@ -106,11 +106,13 @@ def _new_panels(view: View, shown: Sequence[tuple]) -> style.Panels:
     return style.new_figure(sum(widths) + 0.3, sum(heights) + 0.4, lines, columns, **ratios)
 
 
-def _title(view: View, name: Any, count: int) -> str:
-    words = "" if name in (None, "") else str(name)
-    if not view.title or (count > 1 and view.columns > 1):
+def _title(view: View, name: Any, rows: Sequence[Row], count: int) -> str:
+    words, title = "" if name in (None, "") else str(name), view.heading(rows)
+    if not title or (count > 1 and view.columns > 1):
         return words
-    return f"{style.shortened(words)}, {view.title}" if words else view.title
+    # A model's id and the path of a text, each of its own length.
+    words = ", ".join(map(style.shortened, words.split(", ")))
+    return f"{style.shortened(words, 70)}, {title}" if words else title
 
 
 def _legend(view: View, rows: Sequence[Row], panels: style.Panels, own_figure: bool) -> None:

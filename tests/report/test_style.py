@@ -1,0 +1,54 @@
+"""Colours, short numbers, and that figures change no global state."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxanatomy.report import style
+
+
+def test_a_colour_is_the_same_percentage_in_every_figure():
+    few, many = style.heat_scale([50.0]), style.heat_scale([9e5])
+    assert few[0].vmax < many[0].vmax
+    for value in (-10.0, 0.0, 10.0, 30.0, 100.0):
+        one, other = (np.array(cmap(float(norm(value)))) for norm, cmap in (few, many))
+        assert np.abs(one - other).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.04, "0.0"),
+        (-0.04, "0.0"),
+        (-0.6, "−0.6"),
+        (9.94, "9.9"),
+        (9.96, "10"),
+        (151.2, "151"),
+        (999.4, "999"),
+        (999.6, "1.0k"),
+        (34_167, "34k"),
+        (999_600, "1.0M"),
+        (848e6, "848M"),
+        (3.2e12, "3e12"),
+        (math.inf, "n/f"),
+    ],
+)
+def test_compact_numbers_fit_a_cell(value, text):
+    assert style.compact(value) == text
+    assert len(text) <= 5
+
+
+def test_no_global_state_changes(run_python):
+    code = """
+import sys
+import matplotlib
+settings = lambda: {k: matplotlib.rcParams[k] for k in matplotlib.rcParams if k != "backend"}
+before = settings()
+from jaxanatomy.report import plot
+row = {"variant": "zero/layer/0", "intervention": "zero", "layer": 0, "degradation_percent": 1.0}
+plot.importance([row])._repr_png_()
+plot.controls([row])._repr_png_()
+print(settings() == before, "matplotlib.pyplot" in sys.modules)
+"""
+    assert run_python(code, devices=1) == "True False\n"
