@@ -338,10 +338,11 @@ def test_every_kind_of_rows_has_a_table():
     for row, line in zip(rows[1:], lines[1:], strict=True):
         low, high = row["ci95"]
         assert line.split()[1:3] == [f"{row['ppl']:,.2f}", f"{row['degradation_percent']:+,.1f}"]
-        assert line.endswith(f"{low:+,.1f} .. {high:+,.1f}")
+        ends = (f"{end:+,.1f}" if abs(end) < 1e3 else f"{end:+,.0f}" for end in (low, high))
+        assert line.endswith(" .. ".join(ends))
     own = ja.sweep(MODEL, [ja.Variant("backwards", BASE[::-1])], TEXT, options=OPTIONS)
     assert ja.summary_table(own).splitlines()[2].startswith("backwards")
-    assert ja.summary_table(ja.structure(MODEL, "q_proj", samples=2)).startswith("component")
+    assert ja.summary_table(ja.structure(MODEL, "q_proj", samples=2)).startswith("Mean delta")
     for nothing in ([], [{"loss": 1.0}]):
         with pytest.raises(InputError, match="a table needs rows of variants"):
             ja.summary_table(nothing)

@@ -274,3 +274,45 @@ class TestTable:
         assert [column.head for column in columns] == ["arm", "rate 0.1", "rate 0.2"]
         assert [column.text(rows[1]) for column in columns] == ["b", "2.0", "diverged"]
         assert [column.text(rows[0]) for column in columns] == ["a", "1.0", "–"]
+
+
+def test_words_over_a_bar_are_clear_of_marks_close_by():
+    for mark, height in ((3.0, 900.0), (950.0, 950.0), (9_000.0, 900.0)):
+        row = ROWS[1] | {"paper": mark, "words": "500 %"}
+        ax = views.draw(bars(write="words"), [row])
+        assert [text.xy for text in ax.texts if text.get_text() == "500 %"] == [(1, height)]
+
+
+def test_a_title_may_be_made_of_the_rows_of_a_panel():
+    view = dataclasses.replace(bars(), title=lambda rows: f"{len(rows)} layers")
+    panels = views.draw(view, ROWS)
+    assert [ax.get_title(loc="left") for ax in panels] == ["a, 3 layers", "b, 1 layers"]
+
+
+def test_a_long_model_and_a_long_text_are_cut_each():
+    row = ROWS[0] | {"text": f"{'m' * 50}, {'t' * 50}"}
+    (title,) = {views.draw(bars(), [row]).get_title(loc="left")}
+    assert title == f"...{'m' * 29}, ...{'t' * 29}, change"
+
+
+def test_points_are_spread_and_rows_without_a_kind_have_no_legend():
+    rows = [{"name": "zero", "value": 1.0, "kind": "small", "shift": at} for at in (0.0, 0.2)]
+    view = Strip(
+        name="spread",
+        rows=lambda record: record.rows,
+        place=Axis("name", scale="names"),
+        measure=Axis("value"),
+        marks=(Mark("value", ""), Mark("median", "median", "|")),
+        palette=Palette("kind", {"small": "#BCC4CC"}),
+        spread="shift",
+    )
+    ax = views.draw(view, [*rows, {"name": "zero", "median": 2.0}])
+    assert sorted(line.get_ydata()[0] for line in ax.lines) == [0.0, 0.0, 0.2]
+    labels = [handle.get_label() for handle in view.handles([*rows, {"name": "zero"}])]
+    assert labels == ["small"]
+
+
+def test_the_lines_of_spans_may_differ_in_width():
+    spans = (Span("low", "high", "thin", line=0.6), Span("low", "high", "thick", line=2.0))
+    ax = views.draw(dataclasses.replace(bars(), spans=spans), ROWS[:1])
+    assert [found.get_linewidth()[0] for found in ax.collections] == [0.6, 2.0]
