@@ -267,7 +267,7 @@ def test_draws_have_their_range_and_the_interval_over_both():
 def test_controls_are_not_claimed_beyond_a_paired_interval(rows, change):
     """Layer 1 alone is milder when zeroed; whether that counts is for the interval."""
     change(rows, "neighbour_mean/layer/1", unit_nll=[70.0, 80.0])
-    for units, count in (([69.0, 81.0], 0), ([69.0, 79.0], 1)):
+    for units, count in (([68.0, 80.5], 0), ([69.0, 79.0], 1)):
         change(rows, "zero/layer/1", unit_nll=units)
         said = f"in 1 of 3 layers (median ratio ×1.08); in {count} of them the 95 % interval"
         assert said in words.skipped(of_rows(rows))
@@ -335,6 +335,12 @@ def test_extremes_are_told_apart_only_by_the_confidence_set(rows):
     assert said.startswith("On sentences: Layer 3 ")
     assert ("Layer 3 matters most" in said) == (cells.looks.most == (3,))
     assert ("Layer 1 matters least" in said) == (cells.looks.least == (1,))
+    units = [25 * math.log(20.0) + side for side in (-4.0, 4.5)]
+    (row,) = (row for row in rows if row["variant"] == "neighbour_mean/layer/2")
+    row["unit_nll"] = units
+    said = words.extremes(of_rows(rows))
+    assert "Layer 1 has the smallest effect" in said
+    assert said.endswith("it is not told apart from 2.")
 
 
 def test_the_terminal_has_a_line_for_each_layer(rows, two_texts):
