@@ -53,9 +53,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         study.measure(results)
         _measure_attention(config, study, results)
         results.write_summary(_summary(config, study.config, results.rows))
-        path = report.write_report(results.folder)
-        print(report.summary_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:

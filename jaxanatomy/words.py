@@ -22,6 +22,7 @@ def percent(value: float | None) -> str:
     if value is None:
         return "not finite"
     size = abs(value)
+    value = value if size >= 0.05 else 0.0  # rounding leaves no minus sign
     form = "+,.1f" if size < 1e3 else "+,.0f" if size < 1e7 else "+.1e"
     return f"{value:{form}} %".replace("-", "−").replace("e+0", "e")
 
@@ -29,6 +30,11 @@ def percent(value: float | None) -> str:
 def petaflops(value: float) -> str:
     """A cost in PFLOP, with an exponent where it is large."""
     return f"{value:,.3f}" if value < 1e9 else f"{value:.6e}"
+
+
+def signed(value: float | None) -> str:
+    """A change in percent, of a column whose heading has the unit."""
+    return percent(value).removesuffix(" %")
 
 
 def shortened(name: str, length: int = 32) -> str:

@@ -17,7 +17,6 @@ from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, views
 from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
-from jaxanatomy.report.manipulation.report import manipulation_report
 from jaxanatomy.report.style import to_png
 from jaxanatomy.report.terminal import printed
 from jaxanatomy.storage import replacing
@@ -29,14 +28,12 @@ PORTED = (
     "flops",
     "grow_checkpoint",
     "importance",
+    "manipulation",
     "predictability",
     "recovery",
     "structure",
 )
-REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (
-    manipulation_report,
-    depth_growth_report,
-)
+REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (depth_growth_report,)
 
 
 def write_report(workdir: str | os.PathLike) -> Path:

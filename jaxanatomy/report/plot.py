@@ -13,14 +13,8 @@ from jaxanatomy.papers import table1
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import importance as page
 from jaxanatomy.report import importance_rows as tidy
+from jaxanatomy.report import manipulation as sets_page
 from jaxanatomy.report import style, views
-from jaxanatomy.report.manipulation.attention import attention_shift
-from jaxanatomy.report.manipulation.figures import (
-    compounding,
-    manipulation,
-    manipulation_layers,
-)
-from jaxanatomy.report.manipulation.grids import manipulation_pairs, manipulation_sets
 
 __all__ = [
     "attention_shift",
@@ -105,3 +99,43 @@ def first_token(
     """
     found = tidy.first_token(RunRecord.of_rows(rows), intervention, scope)
     return views.draw(page.FIRST_TOKEN, found, ax)
+
+
+def manipulation(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Change of perplexity against the factor that scales sets of layers (AH section 3.5).
+
+    Of rows of a manipulation run, or of `ja.sweep` on the variants of `ja.strategies`.
+    """
+    return _drawn(sets_page.DOSES, rows, ax)
+
+
+def manipulation_sets(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Change of perplexity, strategy by set of layers."""
+    return _drawn(sets_page.SETS, rows, ax)
+
+
+def manipulation_pairs(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Change of perplexity by two layers at once, a panel for each strategy."""
+    return _drawn(sets_page.PAIRS, rows, ax)
+
+
+def manipulation_layers(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Change of perplexity against the number of layers, the least important first."""
+    return _drawn(sets_page.COUNTS, rows, ax)
+
+
+def compounding(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """Change of perplexity against the number of layers with noise, beside losses that add up."""
+    return _drawn(sets_page.COMPOUNDING, rows, ax)
+
+
+def attention_shift(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+    """How far noise in q_proj or k_proj moves attention at each layer: two panels for each.
+
+    Of rows of kind "attention": total variation, and the share of queries with another top token.
+    """
+    return _drawn(sets_page.ATTENTION, rows, ax)
+
+
+def _drawn(view: views.View, rows: Iterable[views.Row], ax: Any) -> Drawn:
+    return views.draw(view, view.rows(RunRecord.of_rows(rows)), ax)

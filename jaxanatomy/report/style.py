@@ -90,7 +90,9 @@ class _PlainLog(LogFormatter):
     """Labels the ticks that matplotlib would, with plain numbers."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
-        return f"{value:,.10g}" if super().__call__(value, position) else ""
+        if not super().__call__(value, position):
+            return ""
+        return f"{value:,.10g}" if value < 1e6 else compact(value)
 
 
 class Panel(Axes):
@@ -149,7 +151,7 @@ def layers_width(num_layers: int, per_layer: float = 0.33) -> float:
 
 def log_axis(ax: Axes, which: str) -> None:
     """A logarithmic "x" or "y" axis whose ticks are plain numbers, such as 0.1, 10 and 1,000."""
-    getattr(ax, f"set_{which}scale")("log")
+    getattr(ax, f"set_{which}scale")("log", nonpositive="mask")
     axis = getattr(ax, f"{which}axis")
     axis.set_major_formatter(_PlainLog())
     axis.set_minor_formatter(_PlainLog())

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import importance, predictability, terminal
+from jaxanatomy.report import importance, manipulation, predictability, terminal
 from jaxanatomy.report.cells import (
     Row,
     interval,
@@ -17,7 +17,6 @@ from jaxanatomy.report.cells import (
     records,
 )
 from jaxanatomy.report.claims import summary_table as claims_table
-from jaxanatomy.report.manipulation.report import manipulation_table
 from jaxanatomy.report.structure import DELTAS, means
 
 
@@ -48,7 +47,7 @@ def summary_table(rows: Iterable[Row]) -> str:
     if "intervention" in fields:
         return terminal.printed(importance.PAGE, RunRecord.of_rows(rows))
     if any(row.get("set") == "measured" for row in rows):
-        return manipulation_table(rows)
+        return terminal.printed(manipulation.PAGE, RunRecord.of_rows(rows))
     variants = [row for row in rows if "variant" in row and "ppl" in row and not row.get("kind")]
     if not variants:
         found = f"rows with the fields {', '.join(rows[0])}" if rows else "no rows"

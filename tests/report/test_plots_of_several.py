@@ -93,11 +93,3 @@ def test_pairs_and_tables_keep_models_apart():
     assert table.count("letters") == 2
     assert "model-a, letters" in table
     assert "model-b, letters" in table
-
-
-def test_attention_is_of_one_model():
-    row = {"kind": "attention", "spread": "local", "text": "t", "component": "q_proj"}
-    row |= {"layer": 0, "total_variation": 0.1, "argmax_changed": 0.2, "alpha": 0.1}
-    rows = [row | {"model": "a"}, row | {"model": "b"}]
-    with pytest.raises(InputError, match="of one model; got rows of a, b; draw them one after"):
-        ja.plot.attention_shift(rows)

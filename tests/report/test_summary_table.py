@@ -6,14 +6,14 @@ from manipulation_run import make_row, make_rows
 from jaxanatomy.forensics.gram import gram
 from jaxanatomy.measures.predictability import weight_rows
 from jaxanatomy.measures.structure import component_structure, structure_rows
-from jaxanatomy.report import summary_table
-from jaxanatomy.report.manipulation.report import manipulation_table
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import manipulation, summary_table, terminal
 
 
 def test_the_grid_has_its_own_table():
     rows = make_rows()
     assert "measured" in summary_table(rows)
-    assert summary_table(rows) == manipulation_table(rows)
+    assert summary_table(rows) == terminal.printed(manipulation.PAGE, RunRecord.of_rows(rows))
 
 
 def test_rows_of_weights_have_theirs():

@@ -214,9 +214,7 @@ def set_axis(ax: Axes, which: str, axis: Axis, values: Iterable[float], at: Mapp
     if axis.scale == "percent":
         style.degradation_axis(ax, which, values)
     elif axis.scale == "log":
-        getattr(ax, f"set_{which}scale")("log")
-        getattr(ax, f"{which}axis").set_major_formatter(lambda each, _: style.compact(each))
-        getattr(ax, f"{which}axis").set_minor_formatter(lambda each, _: "")
+        style.log_axis(ax, which)
         ax.grid(axis=which, color=style.FAINT, linewidth=0.6)
     elif axis.scale == "layer":
         style.layer_axis(ax, range(int(max(at, default=0)) + 1), label=False)

@@ -30,6 +30,7 @@ class Heatmap(View):
       cell: The values; scale "percent" (a colour means the same percentage everywhere),
         "diverging" (symmetric about 0) or "linear".
       numbers: Whether cells hold their numbers.
+      cell_width: Inches of a cell with its number.
       rule_below: Values of y below which a line is drawn.
       rule_after: Values of x after which a line is drawn.
     """
@@ -38,6 +39,7 @@ class Heatmap(View):
     y: Axis
     cell: Axis
     numbers: bool = True
+    cell_width: float = 0.345
     rule_below: tuple[Any, ...] = ()
     rule_after: tuple[Any, ...] = ()
 
@@ -46,7 +48,7 @@ class Heatmap(View):
         across, down = len(places(rows, self.x)), len(places(rows, self.y))
         if not self.numbers:
             return 3.0, 2.9
-        return max(style.layers_width(across, 0.345), 5.0), 1.25 + 0.255 * max(down, 1)
+        return max(style.layers_width(across, self.cell_width), 5.0), 1.25 + 0.255 * max(down, 1)
 
     def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row]) -> None:
         """One panel; all panels have one scale of colours."""

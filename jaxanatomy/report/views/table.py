@@ -14,7 +14,7 @@ class Column:
     Attributes:
       head: Its heading, with the unit.
       field: Field of the rows; "loss.*" is a column for each field that so begins, with what
-        follows in the place of the {} of the heading.
+        follows in the place of the {} of the heading, and of the * of the other fields.
       write: Words for a value: a function of it, or a format such as "+.2f"; text stays.
       low: Field of the lower end of an interval that stands behind the value.
       high: Of the upper end.
@@ -37,10 +37,12 @@ class Column:
             return [self] if self.field in fields else []
         start = self.field[:-1]
         names = [field.removeprefix(start) for field in fields if field.startswith(start)]
-        return [
-            dataclasses.replace(self, head=self.head.format(name), field=start + name)
-            for name in names
-        ]
+        return [self._with(name) for name in names]
+
+    def _with(self, name: str) -> "Column":
+        fields = {each: getattr(self, each) for each in ("field", "low", "high", "kind")}
+        fields = {each: field.replace("*", name) for each, field in fields.items()}
+        return dataclasses.replace(self, head=self.head.format(name), **fields)
 
     def text(self, row: Row) -> str:
         """A cell's words: a dash for what is absent."""

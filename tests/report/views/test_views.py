@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
@@ -275,6 +276,12 @@ class TestTable:
         assert [column.text(rows[1]) for column in columns] == ["b", "2.0", "diverged"]
         assert [column.text(rows[0]) for column in columns] == ["a", "1.0", "–"]
 
+    def test_such_columns_have_their_own_intervals_and_colours(self):
+        row = {"v.a": 1.0, "low.a": 0.0, "high.a": 2.0, "kind.a": "minor", "v.b": 3.0}
+        columns = Column("{}", "v.*", ".0f", "low.*", "high.*", "kind.*").of([row])
+        assert [column.text(row) for column in columns] == ["1 [0, 2]", "3"]
+        assert [row.get(column.kind) for column in columns] == ["minor", None]
+
 
 def test_words_over_a_bar_are_clear_of_marks_close_by():
     for mark, height in ((3.0, 900.0), (950.0, 950.0), (9_000.0, 900.0)):
@@ -316,3 +323,15 @@ def test_the_lines_of_spans_may_differ_in_width():
     spans = (Span("low", "high", "thin", line=0.6), Span("low", "high", "thick", line=2.0))
     ax = views.draw(dataclasses.replace(bars(), spans=spans), ROWS[:1])
     assert [found.get_linewidth()[0] for found in ax.collections] == [0.6, 2.0]
+
+
+def test_a_logarithmic_axis_names_small_values_and_leaves_out_what_is_not_above_zero():
+    view = Curves(name="c", rows=list, facet="", x=Axis("n", scale="log"), y=Axis("v", scale="log"))
+    rows = [{"n": n, "v": v} for n, v in ((1, 0.003), (2, -1.0), (4, 30.0))]
+    ax = views.draw(view, rows)
+    ax.figure.canvas.draw()
+    words = [tick.get_text() for tick in ax.get_yticklabels() if tick.get_text()]
+    assert {"0.01", "10"} <= set(words)
+    assert len(set(words)) == len(words)
+    assert "2" in [tick.get_text() for tick in ax.get_xticklabels(minor=True)]
+    assert not np.isfinite(ax.transData.transform((2, -1.0))).all()
