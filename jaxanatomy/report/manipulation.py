@@ -1,5 +1,7 @@
 """The page of the manipulation experiment: strategies on whole sets of layers, beside controls."""
 
+import dataclasses
+
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import manipulation_rows as rows
@@ -30,7 +32,6 @@ SET_COLOURS = {
     "AH Table 4": style.INK,
 }
 UNCHANGED = Level(0.0)
-DASHED = (0, (3, 3))
 CELL = Axis("degradation_percent", "change of perplexity (%)", "percent")
 METHOD = Column("strategy", "method")
 EFFECT = Column("change", "degradation_percent", percent, "low", "high")
@@ -149,7 +150,7 @@ COUNTS = Curves(
     y=CHANGE,
     series=Palette("strategy", STRATEGY_COLOURS, STRATEGIES),
     dashes="dose",
-    dash_styles={"second": DASHED},
+    dash_styles={"second": (0, (3, 3))},
     dash_names={"first": "mildest dose; of factors that next to 0.9", "second": "next to 0.5"},
     levels=(UNCHANGED,),
     point="always",
@@ -168,7 +169,7 @@ COMPOUNDING = Curves(
     y=Axis("change", "change of perplexity (%)", "log"),
     series=Palette("method"),
     dashes="what",
-    dash_styles={"draw": "", "additive": DASHED},
+    dash_styles={"draw": "", "additive": (0, (3, 3))},
     dash_names={"mean": "mean over draws", "additive": "if losses add up"},
     caption=(
         "Gaussian noise, so many percent of each matrix's standard deviation; dots are single "
@@ -313,9 +314,8 @@ RATIOS = Table(
     ),
     note=(
         "The ratio compares changes of the loss and decides, by Fieller's interval over draws of "
-        "the noise; none from fewer than five. The exponent is that of the size of the change in "
-        "the number of layers: 0.5 for independent effects of random sign, 1 for effects that add "
-        "up."
+        "the noise; none from fewer than five. The exponent of the size of the change is 0.5 for "
+        "independent effects of random sign, 1 for effects that add up."
     ),
 )
 GROWTH = Table(
@@ -362,6 +362,7 @@ EVERYTHING = Table(
     ),
     folded=True,
 )
+CHOSEN = dataclasses.replace(EVERYTHING, name="chosen", rows=rows.chosen, printed=True)
 
 PAGE = Page(
     kind="Layer manipulation",
@@ -375,7 +376,7 @@ PAGE = Page(
                 "the first and the last layer, “paper, inner” does not; “measured” is at least "
                 "nine inner layers whose neighbour mean costs least.",
             ),
-            (SURVIVAL, LAYERS),
+            (SURVIVAL, LAYERS, CHOSEN),
         ),
         Section("Dose and response", (worse_with_ends,), (DOSES, OUTERMOST)),
         Section("Strategies on sets", (), (SETS,)),
@@ -388,8 +389,7 @@ PAGE = Page(
                 "A model that is too sure of itself gains from any change that makes it less sure. "
                 "So variant and baseline each get the temperature that suits them best on another "
                 "text. Explained: the calibrated baseline is at least as good as the variant was, "
-                "or the interval of what is left holds 0. Among so many variants some improve by "
-                "chance.",
+                "or the interval of what is left holds 0. Some variants improve by chance.",
             ),
             (CALIBRATION,),
         ),

@@ -75,6 +75,11 @@ def on_main_sets(record: RunRecord) -> list[Row]:
     return [row for row in trials(record) if is_main(row)]
 
 
+def chosen(record: RunRecord) -> list[Row]:
+    """The trials of a run whose sets the user named."""
+    return trials(record) if record.config.get("sets") else []
+
+
 def survival(record: RunRecord) -> list[Row]:
     """A row for each strategy, with its change on each main set: `change.paper`, `low.paper`, ...
 
