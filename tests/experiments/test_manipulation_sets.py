@@ -89,7 +89,8 @@ def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path):
     own = [f"--config.sets={','.join(names)}", f"--config.strategies={','.join(STRATEGIES)}"]
     done = command(*flags(mixed, workdir, *own, f"--config.texts={mixed.jsonl}"))
     assert (done.status, done.err) == (0, "")
-    printed = re.findall(r"^(\w+(?: \w+)*)  +([\w, ]+?)  ", done.out.split("All variants")[1], re.M)
+    table = done.out.split("All variants\n")[1].split("\n\n")[0].split("report: ")[0]
+    printed = [re.split(r"  +", line)[:2] for line in table.strip().splitlines()]
     assert {name for _, name in printed[1:]} == {"layer 2", "1, 4", "1, 2, 3"}
     assert len(printed[1:]) == len(names) * len(STRATEGIES)
     rows = run_files.read_rows(workdir)
