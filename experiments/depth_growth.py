@@ -37,7 +37,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
     from jaxanatomy import report, runs
     from jaxanatomy.measures.depth_growth import summarise
-    from jaxanatomy.report.depth_growth.report import summary_table
     from jaxanatomy.sweep import distributed
     from jaxanatomy.train.depth_plan import depth_plan
 
@@ -66,9 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if process:
             return
         results.write_summary(summarise(results.rows))
-        path = report.write_report(results.folder)
-        print(summary_table(results.rows))
-        print(f"\nreport: {path}")
+        report.conclude(results.folder)
         if config.save_models:
             print(f"models: {results.path('models')}/ARM_SEED")
 

@@ -40,9 +40,10 @@ def operators(record: RunRecord) -> list[Row]:
     """Each map against the model as it was, and the chosen one less it."""
     found = []
     for text, each in _texts(record):
-        found.append({"text": text, "map": "as it was", "ppl": each["baseline_ppl"]})
+        tokens = {"tokens": each["tokens"]}
+        found.append({"text": text, "map": "as it was", "ppl": each["baseline_ppl"]} | tokens)
         for name, own in each["operators"].items():
-            row = {"text": text, "map": name, "ppl": own["ppl"]}
+            row = {"text": text, "map": name, "ppl": own["ppl"], **tokens}
             row |= {"change": own["degradation_percent"], "ci95": own["ci95"]}
             less = dict(
                 zip(("difference", "less_low", "less_high"), own["difference"], strict=True)
@@ -135,6 +136,7 @@ PAGE = Page(
                     cells=(
                         Column("map", "map"),
                         PPL,
+                        Column("tokens", "tokens", ","),
                         Column("change (95 %)", "change", percent, "low", "high"),
                         Column(
                             "folder less this, nats per token (95 %)",

@@ -15,7 +15,6 @@ from jaxanatomy.experiment import experiment_of
 from jaxanatomy.progress import announced
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, views
-from jaxanatomy.report.depth_growth.report import depth_growth_report
 from jaxanatomy.report.document import Cell, Picture, Report, Section, Table
 from jaxanatomy.report.style import to_png
 from jaxanatomy.report.terminal import printed
@@ -24,6 +23,7 @@ from jaxanatomy.storage import replacing
 # Those whose page is a `sections.Page`.
 PORTED = (
     "claims",
+    "depth_growth",
     "developmental",
     "flops",
     "grow_checkpoint",
@@ -33,7 +33,7 @@ PORTED = (
     "recovery",
     "structure",
 )
-REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = (depth_growth_report,)
+REPORTS: tuple[Callable[[RunRecord], Report | None], ...] = ()
 
 
 def write_report(workdir: str | os.PathLike) -> Path:

@@ -1,4 +1,4 @@
-"""The report of depth growth: what it says and draws, from literal rows and steps."""
+"""The page of depth growth: what it says and draws, from literal rows and steps."""
 
 import json
 
@@ -16,15 +16,13 @@ from report.depth_growth_rows import (
     units,
 )
 
-from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.growth.depth_arms import arm_names
 from jaxanatomy.measures.depth_growth import summarise
-from jaxanatomy.records import read_run
-from jaxanatomy.report import write_report
-from jaxanatomy.report.depth_growth import figures
-from jaxanatomy.report.depth_growth.primitives import primitives_table
-from jaxanatomy.report.depth_growth.report import _verdicts, depth_growth_report, summary_table
-from jaxanatomy.train.metrics import read_metrics
+from jaxanatomy.records import RunRecord, read_run
+from jaxanatomy.report import depth_growth as page
+from jaxanatomy.report import html, terminal, views, write_report
+from jaxanatomy.report.depth_growth import rows as tidy
+from jaxanatomy.report.views import Table
 
 
 def write_lines(path, lines):
@@ -41,40 +39,53 @@ def folder(tmp_path):
     rows = [*curve_rows(), *final_rows()]
     run_files.write_rows(tmp_path, rows)
     write_lines(tmp_path / "metrics.jsonl", lines())
-    run_files.write_config(tmp_path, {}, {})
+    run_files.write_config(tmp_path, {}, {"experiment": "depth_growth"})
     run_files.write_summary(tmp_path, summarise(rows))
     return tmp_path
 
 
-def cells(table, arm):
-    (row,) = (row for row in table.rows if row[0].text == arm)
-    return dict(zip(table.header, (cell.text for cell in row), strict=True))
+VIEWS = [view for section in page.PAGE.sections for view in section.views]
+
+
+def cells(name, record, first):
+    """The words of a table's row by heading."""
+    (view,) = (view for view in VIEWS if view.name == name and isinstance(view, Table))
+    rows = view.rows(record)
+    columns = view.shown(rows)
+    (row,) = (row for row in rows if columns[0].text(row) == first)
+    return {column.head: column.text(row) for column in columns}
+
+
+def titles(record):
+    return [each.section.title for each in html.fill(page.PAGE, record)]
 
 
 def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
-    report = depth_growth_report(read_run(folder))
-    first, shallow, curves, steps, *_ = report.sections
-    assert (first.title, shallow.title) == ("Does growth win?", "Is depth needed?")
-    assert (curves.title, steps.title) == ("Curves", "Every step")
-    assert shallow.text[1] == "Not measured: the arms of this run lack shallow."
-    assert first.text[1:] == (
+    record = read_run(folder)
+    assert titles(record) == [
+        *("Does growth win?", "Curves", "Every step", "Reasoning primitives", "Loss by source"),
+    ]
+    assert page.verdict(record) == (
         "Held-out loss at the end: midas: better than the baseline; "
-        "ln_scaling_lidas_equal_flops: not told apart from the baseline.",
-        "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1.",
-        "Their last checkpoints are kept in checkpoints/.",
+        "ln_scaling_lidas_equal_flops: not told apart from the baseline."
     )
-    worth, costs, _ = first.content
-    assert cells(worth, "midas")["held-out loss"].startswith("2.600 [")
-    assert cells(worth, "midas")["seeds"] == "3"
-    assert cells(worth, "ln_scaling_lidas_equal_flops")["seeds"] == "2"
-    assert cells(worth, "midas")["rate"] == "0.1"
-    assert cells(worth, "baseline")["less baseline"] == ""
-    assert "differences each at level 97.50%, all at once 95 %" in worth.caption
-    assert cells(costs, "midas") == {
-        **{"arm": "midas", "steps": "8", "million tokens": "0.00", "TFLOP": "8.0"},
-        **{"seconds": "4", "tokens per second": "20", "MFU": "50.0%"},
+    assert page.diverged(record) == (
+        "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1. "
+        "Their last checkpoints are kept in checkpoints/."
+    )
+    assert page.unmeasured(record).endswith("the arms of this run lack shallow.")
+    midas = cells("arms", record, "midas")
+    assert midas["held-out loss"].startswith("2.600 [")
+    assert (midas["seeds"], midas["rate"]) == ("3", "0.1")
+    assert midas["level of differences"] == "97.50%"
+    assert cells("arms", record, LOST[0])["seeds"] == "2"
+    assert cells("arms", record, "baseline")["loss less baseline"] == "–"
+    assert cells("costs", record, "midas") == {
+        **{"arm": "midas", "steps": "8", "tokens": "80", "TFLOP": "8.00"},
+        **{"seconds": "4.0", "tokens per second": "20", "MFU": "50.0%"},
     }
-    assert cells(costs, "baseline")["MFU"] == "not known"
+    assert cells("costs", record, "baseline")["MFU"] == "not known"
+    assert [row["arm"] for row in VIEWS[0].rows(record)] == list(ARMS[1:])
 
 
 def ended(arm, *ends):
@@ -110,9 +121,10 @@ FEW = "an interval needs two seeds that neither diverged here nor in the baselin
     ],
 )
 def test_without_an_interval_the_verdict_says_why(baseline, midas, said):
-    rows = [*ended("baseline", *baseline), *ended("midas", *midas)]
-    verdicts = _verdicts(summarise(rows))
-    assert verdicts == [f"Held-out loss at the end: midas: {said}."]
+    record = RunRecord.of_rows([*ended("baseline", *baseline), *ended("midas", *midas)])
+    assert page.verdict(record) == f"Held-out loss at the end: midas: {said}."
+    loss = cells("arms", record, "midas")["held-out loss"]
+    assert (loss == "–") == (set(midas) == {None})
 
 
 def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
@@ -122,19 +134,15 @@ def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
         rows.append(row | {"arm": "shallow", "hash": row["hash"].replace("midas", "shallow")})
         if row["kind"] == "final":
             rows[-1] |= {"eval_nll": 2.0} | units(2.0, 0.25)
-    run_files.write_rows(folder, rows)
-    report = depth_growth_report(read_run(folder))
-    (section,) = (each for each in report.sections if each.title == "Is depth needed?")
-    assert section.text[1] == "Held-out loss at the end: midas: worse than shallow."
-    (table,) = section.content
-    assert [row[0].text for row in table.rows] == ["midas"]
+    record = RunRecord.of_rows(rows)
+    assert page.shallow_verdict(record) == "Held-out loss at the end: midas: worse than shallow."
+    assert page.unmeasured(record) == ""
+    assert [row["arm"] for row in tidy.beside_shallow(record)] == ["midas"]
     # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.8602000.
     half = 8.8602000 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
-    said = f"0.600 [{0.6 - half:.3f}, {0.6 + half:.3f}]"
-    assert cells(table, "midas")["held-out loss"] == said
-    printed = summary_table(rows).splitlines()
-    at = printed.index("held-out loss less that of shallow, at equal steps:")
-    assert printed[at + 1].split(maxsplit=1) == ["midas", said]
+    said = f"0.600 [{0.6 - half:+.3f}, +{0.6 + half:.3f}]".replace("-", "−")
+    assert cells("beside_shallow", record, "midas")["loss less shallow"] == f"+{said}"
+    assert f"+{said}".replace("−", "-") in terminal.printed(page.PAGE, record)
 
 
 def test_rates_are_tabled_beside_the_one_taken(folder):
@@ -143,218 +151,180 @@ def test_rates_are_tabled_beside_the_one_taken(folder):
         (first, *_) = (row for row in rows if row["kind"] == "final")
         other = {"purpose": "tuning", "learning_rate": rate, "seed": 9, "hash": f"rate {rate}"}
         rows.append(first | other | {"eval_nll": loss})
-    run_files.write_rows(folder, rows)
-    report = depth_growth_report(read_run(folder))
-    (section,) = (each for each in report.sections if each.title == "Learning rates")
-    (table,) = section.content
-    assert cells(table, "baseline") == {
+    record = RunRecord.of_rows(rows)
+    assert "Learning rates" in titles(record)
+    assert cells("rates", record, "baseline") == {
         **{"arm": "baseline", "0.05": "3.500", "0.1": "3.250", "0.2": "diverged", "taken": "0.1"},
     }
-    assert table.note == ""
-    assert report.lead == "3 arms, 3 seeds."
+    assert page.lead(record) == "3 arms, 3 seeds."
     # A run that is still tuning has nothing else to show.
     tuning = [row | {"kind": "curve", "purpose": "tuning"} for row in rows[:1]]
-    write_unfinished(folder, [*tuning, *rows[-3:]])
-    (folder / "metrics.jsonl").unlink()
-    assert [each.title for each in depth_growth_report(read_run(folder)).sections] == [
-        "Learning rates"
-    ]
+    assert titles(RunRecord.of_rows([*tuning, *rows[-3:]])) == ["Learning rates"]
 
 
-def test_seeds_that_diverged_are_named_before_their_arm_has_ended(folder):
-    write_unfinished(folder, curve_rows())
-    report = depth_growth_report(read_run(folder))
-    assert report.sections[0].text[1:3] == (
-        "The baseline is not finished: nothing to compare with yet.",
-        "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1.",
-    )
+def test_seeds_that_diverged_are_named_before_their_arm_has_ended():
+    record = RunRecord.of_rows(curve_rows())
+    (first, *_) = html.fill(page.PAGE, record)
+    assert first.text[0] == "The baseline is not finished: nothing to compare with yet."
+    assert "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1." in first.text[2]
 
 
-def test_a_table_says_which_primitives_leave_chance(folder):
+def test_a_table_says_which_primitives_leave_chance():
     rows = [*curve_rows(), *final_rows()]
     shares = dict(zip(ARMS, ((0.25, 0.3), (0.4, 0.4), (0.7, 0.1)), strict=True))
     for row in rows:
         if row["kind"] == "final" and not row["reason"]:
             for task, share in zip(TASKS, shares[row["arm"]], strict=True):
                 row["accuracy_by_task"][task]["accuracy"] = share + 0.01 * (row["seed"] - 1)
-    run_files.write_rows(folder, rows)
-    report = depth_growth_report(read_run(folder))
-    (section,) = (each for each in report.sections if each.title == "Reasoning primitives")
-    assert "45.7 % without copying" in section.text[0]
-    table, _ = section.content
+    record = RunRecord.of_rows(rows)
     # Wilson's for 40 questions, however many seeds were asked them. Two levels for copying.
-    assert cells(table, "copying_real") == {
+    assert cells("answered", record, "copying_real") == {
         **{"primitive": "copying_real", "questions": "40", "chance": "0.20", "guessing": "0.46"},
-        **{"baseline": "0.25 [0.14, 0.40]", "midas": "0.40 [0.26, 0.55] △"},
-        LOST[0]: "0.70 [0.55, 0.82] ▲",
+        **{"baseline": "0.25 [0.14, 0.40]", "midas": "0.40 [0.26, 0.55]"},
+        LOST[0]: "0.70 [0.55, 0.82]",
     }
-    assert cells(table, "assignment_basic_0") == {
+    assert cells("answered", record, "assignment_basic_0") == {
         **{"primitive": "assignment_basic_0", "questions": "40"},
         **{"chance": "0.20", "guessing": "0.20"},
-        **{"baseline": "0.30 [0.18, 0.45]", "midas": "0.40 [0.26, 0.55] ▲"},
+        **{"baseline": "0.30 [0.18, 0.45]", "midas": "0.40 [0.26, 0.55]"},
         LOST[0]: "0.10 [0.04, 0.23]",
     }
-    assert "all seeds are asked the same ones" in table.note
+    sides = {row["task"]: [row[f"above.{arm}"] for arm in ARMS] for row in tidy.primitives(record)}
+    assert sides == {TASKS[0]: ["", "minor", "better"], TASKS[1]: ["", "better", ""]}
 
 
 def test_an_arm_without_a_living_seed_has_no_share():
     rows = [*ended("baseline", 3.0, None), *ended("midas", None, None)]
     rows[0]["accuracy_by_task"]["copying_real"]["accuracy"] = 0.5
-    table = primitives_table(summarise(rows)["arms"])
-    assert cells(table, "copying_real")["midas"] == "-"
-    assert cells(table, "copying_real")["baseline"] == "0.50 [0.35, 0.65] △"
+    (row,) = tidy.primitives(RunRecord.of_rows(rows))
+    assert (row["mean.baseline"], "mean.midas" in row) == (0.5, False)
 
 
-def test_a_line_for_each_arm_on_the_terminal(folder):
-    header, *rows = summary_table(read_run(folder).rows).splitlines()
-    assert rows[4] == "less shallow: not measured; add shallow to the arms"
-    assert rows[6].startswith("differences: intervals over seeds and held-out rows, each at level")
-    assert rows[6].endswith("level 97.50%, all at once 95 %")
-    rows = rows[:3]
-    assert [row.split()[0] for row in rows] == list(ARMS)
-    assert "50.0%" in rows[1]
-    assert "not known" in rows[0]
-    assert len({len(row) for row in (header, *rows)}) == 1
+def test_a_run_whose_seeds_all_diverged_has_a_page():
+    rows = [row | {"reason": DIVERGED} for row in curve_rows()]
+    rows += [*ended("baseline", None, None), *ended("midas", None, None)]
+    rows = [row | {"eval_nll_by_source": {"code": None}} for row in rows]
+    record = RunRecord.of_rows(rows)
+    assert titles(record) == ["Does growth win?", "Reasoning primitives", "Loss by source"]
+    assert cells("arms", record, "midas")["seeds"] == "0"
 
 
-def test_without_the_baseline_or_the_steps_there_is_still_a_report(folder):
-    write_unfinished(folder, [row for row in final_rows() if row["arm"] != "baseline"])
-    assert depth_growth_report(read_run(folder)) is None  # no curve: another experiment
+def test_tables_are_printed(folder):
+    text = terminal.printed(page.PAGE, read_run(folder))
+    first, second = (block.splitlines() for block in text.split("\n\n"))
+    for lines_of in (first, second):
+        assert [line.split()[0] for line in lines_of[1:]] == ["arm", *ARMS]
+    assert second[3].endswith("50.0%")
+    assert second[2].endswith("not known")
+
+
+def test_without_the_baseline_or_the_steps_there_is_still_a_page(folder):
     rows = [row for row in (*curve_rows(), *final_rows()) if row["arm"] != "baseline"]
     write_unfinished(folder, rows)
     (folder / "metrics.jsonl").unlink()
-    report = depth_growth_report(read_run(folder))
-    assert "Every step" not in [section.title for section in report.sections]
-    assert report.sections[0].text[1] == (
-        "The baseline is not finished: nothing to compare with yet."
-    )
+    record = read_run(folder)
+    assert "Every step" not in titles(record)
+    assert page.verdict(record) == "The baseline is not finished: nothing to compare with yet."
     assert write_report(folder).exists()
     write_unfinished(folder, [next(curve_rows())])  # the first row of a run
     assert "This run is not finished; it has 1 rows so far" in write_report(folder).read_text()
 
 
-def drawn(ax, arm):
-    """The line of an arm, and where its marks of growth stand."""
-    style = figures._line(arm)
-    found = [line for line in ax.get_lines() if line.get_color() == style["color"]]
-    curve = next(line for line in found if line.get_linestyle() == style["linestyle"])
-    (marks,) = (line for line in found if line.get_linestyle() == "None")
-    return curve.get_xydata(), marks.get_xydata()
+def points(rows, arm, *fields):
+    """The values of an arm's rows, and those of the rows at which it has just grown."""
+    own = [row for row in rows if row["arm"] == arm]
+    shown = [[row[field] for field in fields] for row in own]
+    return shown, [each for each, row in zip(shown, own, strict=True) if row["grown"]]
 
 
 def test_curves_are_means_and_marks_stand_where_a_model_has_grown(folder):
-    rows = read_run(folder).rows
-    steps, tokens, flops, seconds = figures.curves(rows, ARMS)
-    curve, marks = drawn(steps, "midas")
+    rows = tidy.curves(read_run(folder))
+    curve, marks = points(rows, "midas", "step", "loss")
     np.testing.assert_allclose(curve, [[0, 5], [4, 3.8], [4, 3.8], [8, 2.6]])
     np.testing.assert_allclose(marks, [[4, 3.8]])
-    assert len(drawn(steps, "baseline")[1]) == 0
-    for ax, unit in ((tokens, 1e-5), (flops, 1.0), (seconds, 0.5)):
-        np.testing.assert_allclose(drawn(ax, "midas")[1], [[4 * unit, 3.8]])
+    assert points(rows, "baseline", "step")[1] == []
+    costs = points(rows, "midas", "tokens", "flops", "seconds")[1]
+    np.testing.assert_allclose(costs, [[40, 4e12, 2.0]])
 
 
 def test_a_seed_that_diverged_beside_living_ones_is_in_no_curve(folder):
-    steps, *_ = figures.curves(read_run(folder).rows, ARMS)
-    curve, marks = drawn(steps, LOST[0])
+    curve, marks = points(tidy.curves(read_run(folder)), LOST[0], "step", "loss", "low", "high")
     # Of the first and the last seed; the other has losses of 4.5 and 1.5.
-    np.testing.assert_allclose(curve, [[0, 5], [4, 4.05], [4, 4.05], [8, 3.1]])
-    np.testing.assert_allclose(marks, [[4, 4.05]])
-    band = steps.collections[ARMS.index(LOST[0])].get_paths()[0].vertices
-    np.testing.assert_allclose([band[:, 1].min(), band[:, 1].max()], [3.05, 5])
-    assert steps.get_ylim()[0] == pytest.approx(0.97 * 2.5)
+    np.testing.assert_allclose(
+        curve,
+        [[0, 5, 5, 5], [4, 4.05, 4.025, 4.075], [4, 4.05, 4.025, 4.075], [8, 3.1, 3.05, 3.15]],
+    )
+    assert [mark[0] for mark in marks] == [4]
 
 
 def test_a_seed_that_diverged_does_not_hide_those_that_train_after_it(folder):
     """Seeds of another group, which have not come as far yet."""
-    reached = [row for row in read_run(folder).rows if (row["arm"], row["seed"]) == LOST]
-    others = [row for row in read_run(folder).rows if row["arm"] == LOST[0] and row["step"] < 8]
+    record = read_run(folder)
+    reached = [row for row in record.rows if (row["arm"], row["seed"]) == LOST]
+    others = [row for row in record.rows if row["arm"] == LOST[0] and row["step"] < 8]
     others = [row for row in others if row["seed"] == 2]
-    steps, *_ = figures.curves([*reached, *others], [LOST[0]])
-    np.testing.assert_allclose(drawn(steps, LOST[0])[0][-1], [4, 4.075])
-    kept = [each for each in read_metrics(folder) if (each["arm"], each["seed"]) == LOST]
-    kept += [{**each, "seed": 2, "loss": 3.0} for each in kept[:5]]
-    loss, *_ = figures.training(kept, [LOST[0]])
-    np.testing.assert_allclose(drawn(loss, LOST[0])[0], [[step, 3.0] for step in range(1, 6)])
+    rows = tidy.curves(RunRecord.of_rows([*reached, *others]))
+    np.testing.assert_allclose(points(rows, LOST[0], "step", "loss")[0][-1], [4, 4.075])
 
 
 def test_an_arm_whose_seeds_all_diverged_has_no_line(folder):
     rows = [row | {"reason": DIVERGED} for row in curve_rows() if row["step"] == 8]
-    for ax in figures.curves(rows, ARMS):
-        assert not [*ax.get_lines(), *ax.collections]
-    lost = [each | {"gradient_norm": None} for each in lines()]
-    for ax in figures.training(lost, ARMS):
-        assert not ax.get_lines()
+    assert tidy.curves(RunRecord.of_rows(rows)) == []
+    write_lines(folder / "metrics.jsonl", [each | {"gradient_norm": None} for each in lines()])
+    assert tidy.training(read_run(folder)) == []
 
 
 @pytest.mark.parametrize("alone", ["gradient_norm", "loss"])
-@pytest.mark.parametrize("end", [5, 6, 7, 8])
-def test_a_gradient_that_was_not_finite_where_the_loss_was_ends_no_report(folder, end, alone):
+@pytest.mark.parametrize("end", [5, 6, 8])
+def test_a_seed_whose_loss_or_gradient_was_not_finite_is_in_no_line(folder, end, alone):
     """Step 6 may be the last one of a chunk: then its line is the last one of a run."""
-    found = [each for each in read_metrics(folder) if each["step"] <= end]
-    assert {each["loss"] is None for each in found} == ({False, True} if end > 6 else {False})
+    found = [each for each in lines() if each["step"] <= end]
     if alone == "loss":  # the other way round
         renamed = {"loss": "gradient_norm", "gradient_norm": "loss"}
         found = [{renamed.get(name, name): each[name] for name in each} for each in found]
-    loss, norm, *_ = figures.training(found, ARMS)
-    (curve, _), (other, _) = (drawn(ax, LOST[0]) for ax in (loss, norm))
-    if alone == "loss":
-        curve, other = other, curve
-    np.testing.assert_allclose(curve, [[step, 9 - step] for step in range(1, end + 1)])
-    np.testing.assert_allclose(other, [[step, 0.5 * step] for step in range(1, end + 1)])
+    write_lines(folder / "metrics.jsonl", found)
+    other = "loss" if alone == "gradient_norm" else "gradient_norm"
+    curve, _ = points(tidy.training(read_run(folder)), LOST[0], "step", other, alone)
+    np.testing.assert_allclose(curve, [[step, 9 - step, 0.5 * step] for step in range(1, end + 1)])
 
 
-def test_steps_are_means_of_the_seeds_that_reached_the_end(folder):
-    loss, norm, rate, speed = figures.training(read_metrics(folder), ARMS)
+def test_steps_are_means_and_marks_stand_where_a_model_has_grown(folder):
+    rows = tidy.training(read_run(folder))
     for arm in ARMS:
-        curve, marks = drawn(loss, arm)
-        np.testing.assert_allclose(curve, [[step, 9 - step] for step in range(1, 9)])
-        assert marks.tolist() == ([] if arm == "baseline" else [[5, 4]])
-    np.testing.assert_allclose(drawn(norm, "midas")[0][:, 1], 0.5 * np.arange(1, 9))
-    np.testing.assert_allclose(drawn(rate, "midas")[0][:, 1], 0.1)
-    np.testing.assert_allclose(drawn(speed, "midas")[0][:, 1], 2.0)
+        curve, marks = points(rows, arm, "step", *tidy.TRAINING)
+        expected = [[step, 9 - step, 0.5 * step, 0.1, 2000.0] for step in range(1, 9)]
+        np.testing.assert_allclose(curve, expected)
+        assert [mark[0] for mark in marks] == ([] if arm == "baseline" else [5])
 
 
-def test_many_steps_are_drawn_as_a_hundred_means():
+def test_many_steps_are_a_hundred_means(folder):
     found = [
         {"arm": "baseline", "seed": 0, "stage": 0, "step": step, "loss": float(step % 2)}
         | {"learning_rate": 1.0, "gradient_norm": 1.0, "tokens_per_second": 1.0}
         for step in range(1, 1001)
     ]
-    loss, *_ = figures.training(found, ["baseline"])
-    curve, _ = drawn(loss, "baseline")
-    assert len(curve) == 100
-    np.testing.assert_allclose(curve[:, 1], 0.5)
+    write_lines(folder / "metrics.jsonl", found)
+    losses = [row["loss"] for row in tidy.training(read_run(folder))]
+    np.testing.assert_allclose(losses, [0.5] * 100)
 
 
-def test_points_tell_arms_apart(folder):
-    finals = [row for row in read_run(folder).rows if row["kind"] == "final"]
-    (ax,) = figures.primitives(finals, ARMS)
-    points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
-    assert [len(line.get_xdata()) for line in points] == [3, 3, 2] * 2
-    assert [line.get_marker() for line in points] == ["o", "o", "D"] * 2
-    assert [line.get_fillstyle() for line in points] == ["full", "full", "none"] * 2
-    # Below the points: where guessing leads, and chance.
-    levels = [line for line in ax.get_lines() if line.get_linestyle() != "None"]
-    assert [line.get_xdata()[0] for line in levels] == pytest.approx([137 / 300, 0.2, 0.2, 0.2])
-
-
-@pytest.mark.parametrize("count", [1, 3, 12, len(arm_names())])
-def test_points_of_one_arm_clear_those_of_the_next(count):
-    arms = arm_names()[:count]
-    asked = {task: {"accuracy": 0.5, "chance": 0.2, "questions": 40} for task in PRIMITIVES}
-    (ax,) = figures.primitives([{"arm": arm, "accuracy_by_task": asked} for arm in arms], arms)
-    ax.figure.canvas.draw()
-    points = [line for line in ax.get_lines() if line.get_linestyle() == "None"]
-    y = np.sort([ax.transData.transform((0.5, line.get_ydata()[0]))[1] for line in points])
-    size = points[0].get_markersize() * ax.figure.dpi / 72
-    assert np.diff(y).min(initial=size) >= size
+def test_points_of_primitives_tell_arms_apart(folder):
+    (view,) = (view for view in VIEWS if view.name == "primitives")
+    ax = views.draw(view, view.rows(read_run(folder)))
+    dots = [line for line in ax.lines if line.get_marker() in ("o", "D")]
+    counts = {}
+    for dot in dots:
+        look = (dot.get_marker(), dot.get_color(), dot.get_markerfacecolor() == "none")
+        counts[look] = counts.get(look, 0) + 1
+    assert counts == {
+        ("o", page.COLOURS["baseline"], False): 6,
+        ("o", page.COLOURS["midas"], False): 6,
+        ("D", page.COLOURS["lidas"], True): 4,
+    }
+    assert len({dot.get_ydata()[0] for dot in dots}) == 6
 
 
 def test_no_two_arms_look_alike():
-    looks = [tuple(figures._line(arm).values()) for arm in arm_names()]
-    assert len(set(looks)) == len(arm_names())
-    looks = [
-        (figures._point(arm)["color"], *tuple(figures._point(arm).values())[1:3])
-        for arm in arm_names()
-    ]
-    assert len(set(looks)) == len(arm_names())
+    looks = {(row["operator"], row["look"]) for row in map(tidy.looks, arm_names())}
+    assert len(looks) == len(arm_names())
+    assert {row["operator"] for row in map(tidy.looks, arm_names())} == set(page.COLOURS)

@@ -71,9 +71,9 @@ def test_tables_set_the_folder_beside_maps_and_nulls(record):
     _, maps, nulls = page.PAGE.sections[0].views
     texts = [[column.text(row) for column in maps.cells] for row in maps.rows(record)]
     assert texts == [
-        ["as it was", "20.00", "–", "–"],
-        ["lidas", "not finite", "not finite", "the folder"],
-        ["midas", "30.00", "+50.0 % [+40.0 %, +60.0 %]", "−0.250 [−0.500, −0.125]"],
+        ["as it was", "20.00", "100", "–", "–"],
+        ["lidas", "not finite", "100", "not finite", "the folder"],
+        ["midas", "30.00", "100", "+50.0 % [+40.0 %, +60.0 %]", "−0.250 [−0.500, −0.125]"],
     ]
     texts = [[column.text(row) for column in nulls.cells] for row in nulls.rows(record)]
     assert texts == [["random_layers", "90.00", "90.00", "90.00", "2", "1", "0"]]
