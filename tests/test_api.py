@@ -20,6 +20,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Edit, Step, baseline_steps
 from jaxanatomy.study import Part, Study, StudySettings, tokenise
 from jaxanatomy.weights import Source
+from jaxanatomy.words import percent
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "gqa_tied"
 BASE = baseline_steps(CONFIG.num_layers)
@@ -233,7 +234,8 @@ def test_the_five_lines_of_the_docstring(tmp_path):
 
 def test_read_run_gives_the_rows_of_a_finished_run(rows, tmp_path):
     source = Source("test", CONFIG, Letters, lambda dtype: MODEL.params, lambda: "sha256")
-    study = Study(source, [Part(TEXT, ja.ablations(MODEL))], StudySettings(options=OPTIONS))
+    settings = StudySettings("importance", options=OPTIONS)
+    study = Study(source, [Part(TEXT, ja.ablations(MODEL))], settings)
     with runs.Run.open(tmp_path, {"seed": 0}, study.provenance()) as run:
         study.measure(run)
     finished = ja.read_run(tmp_path)
@@ -332,19 +334,24 @@ def test_strategies_refuse_what_is_not_there(names, sets, message):
 def test_every_kind_of_rows_has_a_table():
     variants = ja.strategies(MODEL, ["clone", "scale_0.5"], [[3, 1], "pair_0_2"])
     rows = ja.sweep(MODEL, variants, TEXT, options=OPTIONS)
-    header, *lines = ja.summary_table(rows).splitlines()
-    assert header.split() == ["letters", "perplexity", "change", "%", "95", "%", "interval"]
+    text, header, *lines = ja.summary_table(rows).splitlines()
+    assert text == "letters"
+    assert header.split() == ["variant", "perplexity", "change", "(95", "%)"]
     assert [line.split()[0] for line in lines] == [row["variant"] for row in rows]
     for row, line in zip(rows[1:], lines[1:], strict=True):
-        low, high = row["ci95"]
-        assert line.split()[1:3] == [f"{row['ppl']:,.2f}", f"{row['degradation_percent']:+,.1f}"]
-        ends = (f"{end:+,.1f}" if abs(end) < 1e3 else f"{end:+,.0f}" for end in (low, high))
-        assert line.endswith(" .. ".join(ends))
+        low, high = map(percent, row["ci95"])
+        change = f"{percent(row['degradation_percent'])} [{low}, {high}]".replace("−", "-")
+        assert line.split(maxsplit=2)[1:] == [f"{row['ppl']:,.2f}", change]
     own = ja.sweep(MODEL, [ja.Variant("backwards", BASE[::-1])], TEXT, options=OPTIONS)
-    assert ja.summary_table(own).splitlines()[2].startswith("backwards")
-    assert ja.summary_table(ja.structure(MODEL, "q_proj", samples=2)).startswith("Mean delta")
+    assert ja.summary_table(own).splitlines()[3].startswith("backwards")
+    weights = ja.structure(MODEL, "q_proj", samples=2)
+    assert ja.summary_table(weights, "structure").startswith("Mean delta")
+    with pytest.raises(InputError, match="name it: summary_table"):
+        ja.summary_table(weights)
+    with pytest.raises(InputError, match="structur"):
+        ja.summary_table(weights, "structur")
     for nothing in ([], [{"loss": 1.0}]):
-        with pytest.raises(InputError, match="a table needs rows of variants"):
+        with pytest.raises(InputError, match="a table needs a run, rows of variants"):
             ja.summary_table(nothing)
 
 

@@ -1,12 +1,10 @@
 """The page of the claims audit: counts, verdicts with what decided, and each claim's evidence."""
 
 from collections import Counter
-from collections.abc import Iterable
 
 from jaxanatomy.claims.audit import CLAIMS, audit
 from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS, Evidence
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import terminal
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.report.views import Column, Row, Table
 
@@ -69,11 +67,6 @@ def runs(record: RunRecord) -> list[Row]:
         {"name": name, **run, "code_version": run["code_version"] or "unknown"}
         for name, run in named
     ]
-
-
-def summary_table(rows: Iterable[Row]) -> str:
-    """Counts and a line for each claim that was measured: plain text for the terminal."""
-    return terminal.printed(PAGE, RunRecord.of_rows(rows))
 
 
 def of_run(record: RunRecord) -> list[Row]:

@@ -344,14 +344,14 @@ def test_extremes_are_told_apart_only_by_the_confidence_set(rows):
 
 
 def test_the_terminal_has_a_line_for_each_layer(rows, two_texts):
-    lines = summary_table(rows).splitlines()
+    lines = summary_table(rows, "importance").splitlines()
     start = "sentences, each layer: neighbour mean; baseline perplexity 20.0000, 50 predicted"
     assert lines[0].startswith(start)
     cells = ["3", "critical", "6,820.00", "+34,000", "[+33,994,", "+51,004]", "+51,000"]
     assert lines[5].split() == [*cells, "+30,600", "+12.0"]
-    assert summary_table(rows).isascii()
+    assert summary_table(rows, "importance").isascii()
     assert max(map(len, lines)) <= 120
-    first, second = summary_table(two_texts).split("\n\n")
+    first, second = summary_table(two_texts, "importance").split("\n\n")
     assert "zero" in first
     assert "zero" not in second
 
@@ -368,7 +368,7 @@ def test_a_data_frame_works(rows, change):
             return [{k: nan if v is None else v for k, v in row.items()} for row in rows]
 
     assert tidy.layers(of_rows(Frame())) == tidy.layers(of_rows(rows))
-    assert terminal.printed(page.PAGE, of_rows(Frame())) == summary_table(rows)
+    assert terminal.printed(page.PAGE, of_rows(Frame())) == summary_table(rows, "importance")
 
 
 def test_the_same_rows_give_the_same_picture(rows):

@@ -3,15 +3,11 @@
 import html
 import string
 
-import fuzz
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from jaxanatomy.report import plot, style, views, write_report
-from jaxanatomy.report.document import Section, file_name
 
 NAMES = (
     *("$x$", "a_b^c", r"\frac{", "$\\frac{1}{$", "100 %", "a $5 or $6", "x\ny"),
@@ -29,48 +25,6 @@ def named(rows, *names):
         for row in rows
         if row["text"] == one
     ]
-
-
-def test_names_of_pictures_are_plain_words_where_the_text_is():
-    assert file_name("controls", "sentences") == "controls_sentences"
-    assert file_name("first_token", "zero", "mlp", "paragraphs-2") == (
-        "first_token_zero_mlp_paragraphs-2"
-    )
-    assert file_name("heads", "") == "heads"
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        *[("文", "字"), ("a.txt", "a-txt"), ("A", "a"), ("a b", "a-b"), ("é", "è"), ("a", "a-")],
-        *[("x" * 200, "x" * 201), ("", " "), ("$x$", "x"), ("a_", "a"), ("ﬁ", "fi")],
-    ],
-)
-def test_two_texts_never_share_a_picture(one, other):
-    names = {file_name("controls", text).casefold() for text in (one, other)}
-    assert len(names) == 2
-    assert all(set(name) <= SAFE and len(name) <= 80 for name in names)
-
-
-def test_a_text_that_is_called_like_the_picture_of_another_has_its_own():
-    first = file_name("controls", "A")
-    assert file_name("controls", first.removeprefix("controls_")) != first
-
-
-@fuzz.bounded(500)
-@given(texts=st.lists(st.text(max_size=12), min_size=2, max_size=8, unique=True))
-def test_any_texts_have_pictures_of_their_own(texts):
-    names = {file_name("controls", text) for text in texts}
-    assert len(names) == len(texts)
-    assert all(set(name) <= SAFE for name in names)
-
-
-def test_headings_in_other_scripts_have_anchors_of_their_own():
-    titles = ("Perplexity on 文", "Perplexity on 字", "文", "字", "Which layers matter")
-    anchors = [Section(title).anchor for title in titles]
-    assert len(set(anchors)) == len(titles)
-    assert all(anchors)
-    assert anchors[-1] == "which-layers-matter"
 
 
 def test_a_page_of_texts_with_any_names_has_a_panel_for_each(rows, make_run, monkeypatch):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.forensics import structure
 from jaxanatomy.forensics.gram import gram
 from jaxanatomy.measures.structure import structure_arrays, structure_rows
@@ -29,7 +30,7 @@ def make_record(folder, data, initial=True, architecture=None, model="file:made"
         found = structure.analyse(moments, beside if initial else None, 100, 0)
         rows += [{"hash": "0", **row} for row in structure_rows(name, found)]
         arrays |= structure_arrays(name, found)
-    np.savez(folder / "arrays.npz", **arrays)
+    np.savez(folder / "arrays.npz", **arrays, **{CHECKSUM: arrays_checksum(arrays)})
     provenance = {"model": model, "architecture": architecture or {}, "experiment": "structure"}
     return RunRecord(folder, rows, {"model": model}, provenance, {"done": True})
 
