@@ -89,7 +89,7 @@ def run_python(tmp_path):
     """Runs Python in fresh processes with virtual CPU devices; fails with their stderr.
 
     run_python(code_or_file, *arguments, devices=8, processes=1, check=True, cwd=None,
-               timeout=120)
+               timeout=300)
 
     Returns what it printed, or a list of that for several processes. Those find their
     index in PROCESS_INDEX, their number in PROCESS_COUNT, and a free address for
@@ -97,7 +97,7 @@ def run_python(tmp_path):
     `subprocess.CompletedProcess` (or a list) and does not fail.
     """
 
-    def run(code, *arguments, devices=8, processes=1, check=True, cwd=None, timeout=120):
+    def run(code, *arguments, devices=8, processes=1, check=True, cwd=None, timeout=300):
         path = Path(code) if isinstance(code, Path) else tmp_path / "code.py"
         if not isinstance(code, Path):
             path.write_text(code)

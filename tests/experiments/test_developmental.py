@@ -119,6 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_rows(
     script = Path(__file__).parent.parent / "developmental_run.py"
     killed = run_python(script, death, *flags(workdir, arms=ARMS[:2]), devices=1, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "still running" not in killed.stderr
     # A group is two replicas, each with three points and a final row.
     before = rows_of(workdir)
     assert len(before) == groups * 2 * 4
@@ -224,6 +225,7 @@ def test_the_summary_and_report_have_every_arm(finished):
     assert {path.name for path in (finished[0] / "figures").iterdir()} == {
         "loss_curves.png",
         "training_and_validation.png",
+        "differences.png",
     }
 
 
