@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas anatomy test slow model lint format parity bench bench-recovery bench-train bench-input clean
+.PHONY: atlas anatomy test slow worlds model lint format parity bench bench-recovery bench-train bench-input clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
@@ -24,15 +24,19 @@ anatomy: atlas
 # A file's tests stay in one of two processes, which share what its fixtures made.
 PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile
 # Test processes start many more; what one of them compiled the others find.
-test slow parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
-test slow parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
+test slow worlds parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
+test slow worlds parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
 
 test: model
-	$(PYTEST) -m "not parity and not slow"
+	$(PYTEST) -m "not parity and not slow and not worlds"
 
 # What takes more than ten seconds each; .ci/run runs both.
 slow: model
 	$(PYTEST) -m "slow and not parity"
+
+# Every claim on 200 draws of a world in which it is true and of one in which nothing happens.
+worlds: model
+	$(PY) -m pytest --numprocesses 2 -m worlds
 
 model: $(VENV)/.installed
 	$(PY) tools/fetch_model.py

@@ -39,7 +39,7 @@ def test_a_rule_holds_where_its_claim_is_true_and_not_where_nothing_happens(id):
     check(id, FEW)
 
 
-@pytest.mark.slow
+@pytest.mark.worlds
 @pytest.mark.parametrize("id", sorted(WORLDS))
 def test_noise_meets_no_rule_in_many_draws(id):
     check(id, MANY)
