@@ -32,20 +32,24 @@ threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha256", b"", b"", 10**9)).s
 }
 
 
+# A signal that is ignored stays so across an exec, and the tests' own process, in which JAX has
+# threads, may not fork: so a program in between sets the signals.
+DEFAULTS = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def begin(*command, **options):
     """A process with the signals of a terminal, whatever those of the tests are."""
-
-    def default_signals():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-
     return subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, "-c", DEFAULTS, *command],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=default_signals,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
         **options,
     )
