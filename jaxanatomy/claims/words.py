@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.words import percent
+from jaxanatomy.words import signed
 
 PERCENT, NATS, PLAIN, COUNT = "%", "nats", "", "times"
 _DIGITS = {NATS: "+.3f", PLAIN: ".2f", COUNT: ",.2f"}
@@ -26,7 +26,7 @@ def number(value: float, unit: str = PLAIN) -> str:
     if math.isinf(value):
         return "not finite" if value > 0 else "−∞"
     if unit not in _DIGITS:
-        return percent(value).removesuffix(" %")
+        return signed(value)
     # Adding 0.0 takes the sign from what rounds to 0.
     return f"{value + 0.0:{_DIGITS[unit]}}".replace("-", "−")
 

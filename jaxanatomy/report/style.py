@@ -225,11 +225,6 @@ def minus_signs(ax: Axes, which: str = "x") -> None:
     axis.set_major_formatter(lambda value, _: f"{value:,.4g}".replace("-", "−"))
 
 
-def shortened(name: str, length: int = 32) -> str:
-    """The name of a text, of a long path its end."""
-    return name if len(name) <= length else f"...{name[3 - length :]}"
-
-
 def percent_tick(value: float) -> str:
     """A tick of a degradation axis: 1,000 %, with a minus sign where negative."""
     return f"{value:,.0f} %".replace("-", "−")

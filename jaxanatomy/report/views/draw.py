@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
 from jaxanatomy.report.views.core import Row, View
+from jaxanatomy.words import shortened
 
-# Names of texts and models may hold a dollar sign.
-_PLAIN = {"text.parse_math": False}
 _LEGEND_WIDTH = 105  # letters in a line of the legend, for ten inches
 
 
@@ -36,7 +35,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
     facets = view.facets(rows)
     pairs = range(len(getattr(view, "pairs", (None,))))
     shown = [(name, own, pair) for name, own in facets.items() for pair in pairs]
-    with style.styled(), matplotlib.rc_context(_PLAIN):
+    with style.styled():
         panels = _new_panels(view, shown) if ax is None else style.given(ax)
         if len(panels) < len(shown) or (ax is not None and len(panels) != len(shown)):
             raise InputError(
@@ -64,8 +63,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
 
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
     """The picture of a figure; the same bytes for the same figure."""
-    with matplotlib.rc_context(_PLAIN):
-        return style.to_png(figure, dpi)
+    return style.to_png(figure, dpi)
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -79,7 +77,7 @@ def to_svg(figure: Figure, name: str) -> str:
       One `<svg>` element. Elsewhere than on a page with `--ink` and so on it is light.
     """
     stream = io.StringIO()
-    look = {**_PLAIN, "svg.fonttype": "none", "svg.hashsalt": name, "savefig.facecolor": "none"}
+    look = {"svg.fonttype": "none", "svg.hashsalt": name, "savefig.facecolor": "none"}
     with style.styled(), matplotlib.rc_context(look):
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=False)
     text = stream.getvalue()
@@ -111,8 +109,8 @@ def _title(view: View, name: Any, rows: Sequence[Row], count: int) -> str:
     if not title or (count > 1 and view.columns > 1):
         return words
     # A model's id and the path of a text, each of its own length.
-    words = ", ".join(map(style.shortened, words.split(", ")))
-    return f"{style.shortened(words, 70)}, {title}" if words else title
+    words = ", ".join(map(shortened, words.split(", ")))
+    return f"{shortened(words, 70)}, {title}" if words else title
 
 
 def _legend(view: View, rows: Sequence[Row], panels: style.Panels, own_figure: bool) -> None:
