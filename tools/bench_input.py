@@ -20,7 +20,8 @@ import time
 from jaxanatomy import config_files, host
 from jaxanatomy.data.pipeline import THREADS, Pipeline
 from jaxanatomy.growth.depth_arms import BASELINE, DepthStage
-from jaxanatomy.train.depth_plan import depth_plan
+from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.depth_plan import Trial, depth_plan
 from jaxanatomy.train.pretraining import Pretraining
 from jaxanatomy.train.setup import Setup
 
@@ -53,10 +54,11 @@ def measure(config, steps: int, repeats: int) -> dict:
     """
     config.arms = (BASELINE,)
     plan = depth_plan(config)
+    trial = Trial(MAIN, config.learning_rates[0], seed=0)
     pipeline = plan.pipeline(0, steps)
     options = dataclasses.replace(plan.options, eval_every=steps, checkpoint_every=steps)
     setup = dataclasses.replace(
-        plan.setup(BASELINE, [0]), stages=(DepthStage(plan.model, steps),), options=options
+        plan.setup(BASELINE, [trial]), stages=(DepthStage(plan.model, steps),), options=options
     )
     held_out = plan.held_out(pipeline)
     seconds: dict[str, list[float]] = {MIXTURE: [], ONE_BATCH: []}

@@ -38,25 +38,24 @@ def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, i
                 "distributed.coordinator=HOST:PORT (or auto); give it, or leave all three out"
             )
         return 0, 1
+    if coordinator != "auto" and not 0 <= index < count:
+        raise InputError(
+            f"distributed.index must be 0 .. {count - 1} with distributed.count={count}; "
+            f"got {index}"
+        )
     peers.explain_loss()
     # Its handler of SIGTERM would keep the signal from ours.
     jax.config.update("jax_enable_preemption_service", False)
-    timeout = {"heartbeat_timeout_seconds": peers.HEARTBEAT_SECONDS}
-    if coordinator == "auto":
-        try:
-            jax.distributed.initialize(**timeout)
-        except ValueError as error:
-            raise InputError(
-                "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; "
-                "give HOST:PORT with count and index, or an empty one for a single process"
-            ) from error
-    else:
-        if not 0 <= index < count:
-            raise InputError(
-                f"distributed.index must be 0 .. {count - 1} with distributed.count={count}; "
-                f"got {index}"
-            )
-        jax.distributed.initialize(coordinator, count, index, **timeout)
+    address = () if coordinator == "auto" else (coordinator, count, index)
+    try:
+        jax.distributed.initialize(*address, heartbeat_timeout_seconds=peers.HEARTBEAT_SECONDS)
+    except ValueError as error:
+        if coordinator != "auto":
+            raise
+        raise InputError(
+            "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; "
+            "give HOST:PORT with count and index, or an empty one for a single process"
+        ) from error
     return jax.process_index(), jax.process_count()
 
 
