@@ -1,13 +1,19 @@
 """Numbers and names for reading: the one place where either becomes words."""
 
+import math
+from collections.abc import Iterable, Sequence
 
-def plain(value: float | None, digits: int = 2) -> str:
-    """A number with a minus sign; a dash for what is undefined."""
+# Units of estimates.
+PERCENT, NATS, PLAIN, COUNT, POINTS = "%", "nats", "", "times", "points"
+
+
+def plain(value: float | None, digits: int = 2, sign: str = "") -> str:
+    """A number with a minus sign, of sign "+" with a plus sign; a dash for what is undefined."""
     if value is None:
         return "–"
     # Adding 0.0 takes the sign from what is 0; rounding may leave one.
-    text = f"{value + 0.0:,.{digits}f}"
-    return text.replace("-", "−") if float(text.replace(",", "")) else text.lstrip("-")
+    text = f"{value + 0.0:{sign},.{digits}f}"
+    return text.replace("-", "−" if float(text.replace(",", "")) else sign)
 
 
 def perplexity(value: float | None) -> str:
@@ -35,6 +41,45 @@ def petaflops(value: float) -> str:
 def signed(value: float | None) -> str:
     """A change in percent, of a column whose heading has the unit."""
     return percent(value).removesuffix(" %")
+
+
+def interval(value: float, low: float, high: float, unit: str = PLAIN) -> str:
+    """A value with its interval, where it has one: "+2.0 % [+1.0, +3.0]"."""
+    words = _of_unit(value, unit) + (f" {unit}" if unit and math.isfinite(value) else "")
+    if not math.isfinite(low + high) or low == high:
+        return words
+    return f"{words} [{_of_unit(low, unit)}, {_of_unit(high, unit)}]"
+
+
+def _of_unit(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "no value"
+    if math.isinf(value):
+        return "not finite" if value > 0 else "−∞"
+    if unit in (PLAIN, COUNT):
+        return plain(value)
+    return plain(value, 3, "+") if unit == NATS else signed(value)
+
+
+def threshold(value: float, unit: str = PLAIN) -> str:
+    """A number as it was chosen: "100", "0.5 nats", "442,000 %"."""
+    return f"{value:,.10g} {unit}".rstrip().replace("-", "−")
+
+
+def exponent(value: float, digits: int = 0, sign: str = "") -> str:
+    """A small number: "2e−05", "+4.9e−10"."""
+    return f"{value:{sign}.{digits}e}".replace("-", "−")
+
+
+def layers(numbers: Iterable[int]) -> str:
+    """`L8, L9`, or "none"."""
+    return ", ".join(f"L{layer}" for layer in numbers) or "none"
+
+
+def first(names: Sequence[str], count: int = 6) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more} more" if more > 0 else "")
 
 
 def shortened(name: str, length: int = 32) -> str:

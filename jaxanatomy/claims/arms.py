@@ -1,130 +1,137 @@
 """Arms of training: what is read of their final rows, by seeds and held-out text together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxanatomy.claims.quantities import Quantity
-from jaxanatomy.claims.rows import Part, Row
-from jaxanatomy.claims.words import COUNT, NATS, PERCENT, PLAIN
-from jaxanatomy.measures.statistics import (
-    Estimate,
-    draws_interval,
-    seeds_interval,
-)
-from jaxanatomy.records import RunRecord
+from jaxanatomy.claims.core import Criterion
+from jaxanatomy.claims.quantities import Quantity, certain
+from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
+from jaxanatomy.claims.rules import Rule
+from jaxanatomy.measures.statistics import Estimate, draws_interval, seeds_interval
+from jaxanatomy.words import COUNT, NATS, PERCENT, PLAIN, POINTS
 
 SEEDS = 3  # fewer cannot tell
 
-Pair = tuple[Sequence[Row], Sequence[Row]]
 
-
-def finals(record: RunRecord) -> list[Row]:
+def finals(table: Table) -> list[Row]:
     """The final rows of results; those of seeds that only tune a learning rate are left out."""
     return [
         {**row, "kind": None}
-        for row in record.rows
+        for row in table.rows
         if row.get("kind") == "final" and row.get("purpose", "main") == "main"
     ]
+
+
+def seeds_of(table: Table, rows: Sequence[Row]) -> list[int]:
+    """The seeds of a run, also those that diverged or are still to come."""
+    return list(table.record.config.get("seeds") or sorted({row["seed"] for row in rows}))
+
+
+def compared(
+    finals: Rows,
+    arms: Sequence[str],
+    quantity: Quantity,
+    rule: Rule,
+    control: Sequence[str] = (),
+    beside: str = "",
+) -> Criterion:
+    """A rule on arms, with what other arms have beside."""
+    shown = finals.at(arm=control) if control else None
+    return Criterion(finals.at(arm=arms), quantity, rule, control=shown, beside=beside)
+
+
+def _against(
+    other: str,
+    words: str,
+    unit: str,
+    of: Callable[[Sequence[Row], Sequence[Row], float], Estimate],
+    field: str = "unit_nll",
+) -> Quantity:
+    """What is read of an arm's rows and another's, seed by seed; all of them have the field."""
+
+    def read(part: Part, level: float) -> Estimate:
+        seeds = seeds_of(part.table, part.rows)
+        if len(seeds) < SEEDS:
+            raise MissingError(f"{len(seeds)} seeds where the rule needs {SEEDS}")
+        own = _by_seed(str(part.key["arm"]), part.rows, seeds, field)
+        return of(own, _by_seed(other, part.table.find({"arm": other}), seeds, field), level)
+
+    return Quantity(words.format(other=other), unit, read)
+
+
+def _by_seed(arm: str, rows: Sequence[Row], seeds: Sequence[int], field: str) -> list[Row]:
+    """The rows of an arm in the order of the seeds; `MissingError` where they decide nothing."""
+    if not rows:
+        raise MissingError(f"no {arm}")
+    found = {row["seed"]: row for row in rows}
+    for state, lost in (
+        ("is not finished", [seed for seed in seeds if seed not in found]),
+        ("diverged", [seed for seed, row in found.items() if row["nll"] is None]),
+        (f"has no {field}", [seed for seed, row in found.items() if row.get(field) is None]),
+    ):
+        if lost:
+            raise MissingError(f"{arm} {state} for seeds {', '.join(map(str, lost))}")
+    return [found[seed] for seed in seeds]
+
+
+def _array(rows: Sequence[Row], field: str) -> np.ndarray:
+    return np.array([row[field] for row in rows], np.float64)
 
 
 def loss_less(other: str) -> Quantity:
     """Final held-out loss of an arm less another's, nats per token, on the same seeds."""
 
-    def read(part: Part, level: float) -> Estimate | str:
-        pair = _pair(part, other)
-        if isinstance(pair, str):
-            return pair
-        own_SU, other_SU = map(_losses, pair)
-        return draws_interval(own_SU - other_SU, pair[0][0]["unit_tokens"], level)
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        less_SU = _array(own, "unit_nll") - _array(its, "unit_nll")
+        return draws_interval(less_SU, own[0]["unit_tokens"], level)
 
-    return Quantity(f"the final held-out loss less that of {other}", NATS, read)
+    return _against(other, "the final held-out loss less that of {other}", NATS, of)
 
 
 def loss_ratio(other: str) -> Quantity:
     """How many times an arm's final held-out loss another arm's is; linearised in its logarithm."""
 
-    def read(part: Part, level: float) -> Estimate | str:
-        pair = _pair(part, other)
-        if isinstance(pair, str):
-            return pair
-        tokens_U = np.asarray(pair[0][0]["unit_tokens"])
-        own_SU, other_SU = map(_losses, pair)
-        own_S, other_S = (
-            each.sum(axis=1, keepdims=True) / tokens_U.sum() for each in (own_SU, other_SU)
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        tokens_U = np.asarray(own[0]["unit_tokens"])
+        own_SU, its_SU = _array(own, "unit_nll"), _array(its, "unit_nll")
+        own_S, its_S = (
+            each.sum(axis=1, keepdims=True) / tokens_U.sum() for each in (own_SU, its_SU)
         )
-        sums_SU = other_SU / other_S - own_SU / own_S + np.log(other_S / own_S) * tokens_U
+        sums_SU = its_SU / its_S - own_SU / own_S + np.log(its_S / own_S) * tokens_U
         return draws_interval(sums_SU, tokens_U, level).map(np.exp)
 
-    return Quantity(f"the final held-out loss of {other} over the arm's", COUNT, read)
+    return _against(other, "the final held-out loss of {other} over the arm's", COUNT, of)
 
 
 def accuracy_less(other: str) -> Quantity:
     """Accuracy on the paper's primitives less another arm's, over seeds and questions."""
 
-    def read(part: Part, level: float) -> Estimate | str:
-        pair = _pair(part, other, "right_U")
-        if isinstance(pair, str):
-            return pair
-        size_U, guessed = pair[0][0]["questions_U"], pair[0][0]["guessed"]
-        own_SU, other_SU = (np.array([row["right_U"] for row in rows]) for rows in pair)
-        if not any(draws_interval(each, size_U).low > guessed for each in (own_SU, other_SU)):
-            return f"no arm leaves the level of guessing, {100 * guessed:.1f} %"
-        return draws_interval(100 * (own_SU - other_SU), size_U, level)
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        size_U, guessed = own[0]["questions_U"], own[0]["guessed"]
+        own_SU, its_SU = _array(own, "right_U"), _array(its, "right_U")
+        if not any(draws_interval(each, size_U).low > guessed for each in (own_SU, its_SU)):
+            raise MissingError(f"no arm leaves the level of guessing, {100 * guessed:.1f} %")
+        return draws_interval(100 * (own_SU - its_SU), size_U, level)
 
-    return Quantity(f"the accuracy on the five primitives less that of {other}", "points", read)
+    words = "the accuracy on the five primitives less that of {other}"
+    return _against(other, words, POINTS, of, "right_U")
 
 
 def completions_less(other: str) -> Quantity:
     """Prompts completed as taught, less another arm's, on the same seeds."""
 
-    def read(part: Part, level: float) -> Estimate | str:
-        pair = _pair(part, other)
-        if isinstance(pair, str):
-            return pair
-        less = [
-            one["exact_completions"] - two["exact_completions"]
-            for one, two in zip(*pair, strict=True)
-        ]
-        return seeds_interval(less, level)
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        less_S = _array(own, "exact_completions") - _array(its, "exact_completions")
+        return seeds_interval(less_S.tolist(), level)
 
-    return Quantity(f"the completions less those of {other}", PLAIN, read)
+    return _against(other, "the completions less those of {other}", PLAIN, of)
 
 
 def saved(field: str, other: str) -> Quantity:
     """How much less of something an arm takes, in percent: one timing on one machine, or FLOPs."""
 
-    def read(part: Part, level: float) -> Estimate | str:
-        pair = _pair(part, other)
-        if isinstance(pair, str):
-            return pair
-        own, its = (float(np.mean([row[field] for row in rows])) for rows in pair)
-        return Estimate(*(3 * [100 * (1 - own / its)]))
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        return certain(100 * (1 - float(_array(own, field).mean() / _array(its, field).mean())))
 
-    return Quantity(f"the {field} saved against {other}", PERCENT, read)
-
-
-def _pair(part: Part, other: str, field: str = "unit_nll") -> Pair | str:
-    """The rows of an arm and another on the run's seeds, or why they decide nothing."""
-    named = {str(part.key["arm"]): part.rows, other: part.table.find({"arm": other})}
-    planned = part.table.record.config.get("seeds") or sorted(row["seed"] for row in part.rows)
-    if len(planned) < SEEDS:
-        return f"{len(planned)} seeds where the rule needs {SEEDS}"
-    found = []
-    for arm, rows in named.items():
-        by_seed = {row["seed"]: row for row in rows}
-        for state, seeds in (
-            ("is not finished", [seed for seed in planned if seed not in by_seed]),
-            ("diverged", [seed for seed, row in by_seed.items() if row["nll"] is None]),
-            (f"has no {field}", [seed for seed, row in by_seed.items() if row.get(field) is None]),
-        ):
-            if seeds:
-                return (
-                    f"{arm} {state} for seeds {', '.join(map(str, seeds))}" if rows else f"no {arm}"
-                )
-        found.append([by_seed[seed] for seed in planned])
-    return found[0], found[1]
-
-
-def _losses(rows: Sequence[Row]) -> np.ndarray:
-    return np.array([row["unit_nll"] for row in rows], np.float64)
+    return _against(other, f"the {field} saved against {{other}}", PERCENT, of)

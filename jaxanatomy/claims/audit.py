@@ -15,12 +15,13 @@ from jaxanatomy.claims import (
     recovery,
     weights,
 )
-from jaxanatomy.claims.core import ERROR, VERDICTS, Arithmetic, Claim, Evidence, weights_of
+from jaxanatomy.claims.core import VERDICTS, Claim, Evidence, weights_of
+from jaxanatomy.claims.quantities import ERROR
 from jaxanatomy.errors import InputError
 from jaxanatomy.provenance import row_hash
 from jaxanatomy.records import RunRecord, read_run
 
-CLAIMS: tuple[Claim | Arithmetic, ...] = (
+CLAIMS: tuple[Claim, ...] = (
     *importance.CLAIMS,
     *weights.CLAIMS,
     *manipulation.CLAIMS,
@@ -34,9 +35,9 @@ CLAIMS: tuple[Claim | Arithmetic, ...] = (
 EXPERIMENTS = tuple(dict.fromkeys(name for claim in CLAIMS for name in claim.needs))
 
 
-def error_of(claim: Claim | Arithmetic) -> float:
+def error_of(claim: Claim) -> float:
     """The error that a claim may make: the claims on one run share 5 %."""
-    looks = Counter(name for each in CLAIMS if isinstance(each, Claim) for name in each.needs)
+    looks = Counter(name for each in CLAIMS if each.is_measured for name in each.needs)
     return ERROR / max([1, *(looks[name] for name in claim.needs)])
 
 
@@ -108,9 +109,7 @@ def _model(record: RunRecord) -> str:
     return str(record.provenance.get("model") or "an unknown model")
 
 
-def audit(
-    evidence: Evidence, claims: Iterable[Claim | Arithmetic] = CLAIMS
-) -> list[dict[str, Any]]:
+def audit(evidence: Evidence, claims: Iterable[Claim] = CLAIMS) -> list[dict[str, Any]]:
     """A row for each claim.
 
     Returns:
@@ -129,7 +128,7 @@ def audit(
         found = claim.finding(evidence, error)
         needs = claim.needs
         words = f" All intervals: error {error:.2g}, {ERROR:.0%} shared by the claims on one run."
-        rule = claim.rule + (words if isinstance(claim, Claim) else "")
+        rule = claim.rule + (words if claim.is_measured else "")
         open_ = [name for name in needs if name in evidence.records]
         open_ = [name for name in open_ if not evidence.records[name].summary]
         note = f"; the {' and '.join(open_)} run is not finished" if open_ else ""
@@ -150,7 +149,7 @@ def audit(
                 "model": ", ".join(models),
                 "text": found.text,
                 "needs": list(needs),
-                "about": "model" if isinstance(claim, Claim) else "figures",
+                "about": "model" if claim.is_measured else "figures",
             }
         )
     return rows

@@ -3,15 +3,14 @@
 Each statement is the paper's; "does not hold" says that its other figures contradict it.
 """
 
+import functools
 import math
 from statistics import median
 
-from jaxanatomy.claims.core import Arithmetic
-from jaxanatomy.claims.rules import Answer
-from jaxanatomy.claims.words import layers
+from jaxanatomy.claims.core import Check, Claim, enter_figures
 from jaxanatomy.measures.importance import categorise
 from jaxanatomy.papers import paper_table
-from jaxanatomy.words import percent
+from jaxanatomy.words import layers, percent
 
 SAME = 0.01  # relative difference of two figures that are the same
 ROUNDING = 0.5  # in the last digit of a printed percentage
@@ -27,7 +26,10 @@ _DEGRADATION = _TABLE1["degradation_percent"]
 _TABLE8, _CLAIMS8 = paper_table("table8"), paper_table("table8_claims")
 _PHASES = paper_table("table7_phases")
 
-Check = tuple[Answer, str, str]
+_AS_PRINTED = f"The printed percentages agree with the figures to {ROUNDING} of their last digit."
+
+CLAIMS: list[Claim] = []
+_claim = functools.partial(enter_figures, CLAIMS)
 
 
 def is_same(value: float, other: float, tolerance: float = SAME) -> bool:
@@ -48,31 +50,6 @@ def implied_baselines() -> dict[str, float]:
 _IMPLIED = median(implied_baselines().values())
 
 
-def _baseline() -> Check:
-    implied = implied_baselines()
-    others = [name for name, value in implied.items() if not is_same(value, _BASELINE)]
-    words = ", ".join(f"{name} {value:.2f}" for name, value in implied.items())
-    return not others, f"implied: {words}", f"{len(others)} of {len(implied)} rows imply another"
-
-
-def _abstract() -> Check:
-    printed = _PERCENT4["scale_0.9"]
-    other = percent(100 * (_PPL4["scale_0.9"] / _IMPLIED - 1))
-    reason = f"{_PPL4['scale_0.9']} is {other} of {_IMPLIED:.2f}, which the other rows imply"
-    agree = is_printed(printed, _ABSTRACT["scale_0.9_percent"])
-    return agree, f"Table 4: {percent(printed)}", reason
-
-
-def _recovery_thresholds() -> Check:
-    wrong = {baseline: _misfits(baseline) for baseline in (_BASELINE, _IMPLIED)}
-    words = ", ".join(f"with {baseline:.2f}: {layers(those)}" for baseline, those in wrong.items())
-    reason = (
-        f"{len(wrong[_BASELINE])} rows contradict {_BASELINE}, {len(wrong[_IMPLIED])} contradict "
-        f"{_IMPLIED:.2f}"
-    )
-    return not wrong[_BASELINE], f"rows that contradict their thresholds, {words}", reason
-
-
 def _misfits(baseline: float) -> list[int]:
     """Layers with a threshold that is, or is not, met at step 0 against the printed step."""
     return [
@@ -85,6 +62,61 @@ def _misfits(baseline: float) -> list[int]:
     ]
 
 
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
+
+
+@_claim(
+    "AH Table 4",
+    "All degradations of Table 4 are relative to one baseline.",
+    f"{_BASELINE}",
+    f"PPL / (1 + percent / 100) is the printed baseline within {SAME:.0%} in every row.",
+)
+def _one_baseline() -> Check:
+    implied = implied_baselines()
+    others = [name for name, value in implied.items() if not is_same(value, _BASELINE)]
+    words = ", ".join(f"{name} {value:.2f}" for name, value in implied.items())
+    return not others, f"implied: {words}", f"{len(others)} of {len(implied)} rows imply another"
+
+
+@_claim(
+    "AH abstract, Table 4",
+    "Scaling by 0.9 costs 49 %.",
+    percent(_ABSTRACT["scale_0.9_percent"]),
+    f"Abstract and Table 4 agree to {ROUNDING} %.",
+)
+def _gentle_scaling_stated_twice() -> Check:
+    printed = _PERCENT4["scale_0.9"]
+    other = percent(100 * (_PPL4["scale_0.9"] / _IMPLIED - 1))
+    reason = f"{_PPL4['scale_0.9']} is {other} of {_IMPLIED:.2f}, which the other rows imply"
+    agree = is_printed(printed, _ABSTRACT["scale_0.9_percent"])
+    return agree, f"Table 4: {percent(printed)}", reason
+
+
+@_claim(
+    "AH Table 5",
+    "The steps of Table 5 are to 2, 1.5 and 1.1 times the baseline of 22.60.",
+    f"{_BASELINE}",
+    "A layer needs 0 steps to a threshold just if its perplexity with noise is below it, in "
+    "every row.",
+)
+def _recovery_thresholds() -> Check:
+    wrong = {baseline: _misfits(baseline) for baseline in (_BASELINE, _IMPLIED)}
+    words = ", ".join(f"with {baseline:.2f}: {layers(those)}" for baseline, those in wrong.items())
+    reason = (
+        f"{len(wrong[_BASELINE])} rows contradict {_BASELINE}, {len(wrong[_IMPLIED])} contradict "
+        f"{_IMPLIED:.2f}"
+    )
+    return not wrong[_BASELINE], f"rows that contradict their thresholds, {words}", reason
+
+
+@_claim(
+    "AH section 4.5, Table 5",
+    "Layers 14 and 17 with noise are better than the baseline before any training.",
+    f"below {_BASELINE}",
+    "Both perplexities lie below the baseline that the other rows of Table 4 imply and the "
+    "steps of Table 5 fit.",
+)
 def _noise_improves() -> Check:
     noised = {layer: _TABLE5["layers"][str(layer)][0] for layer in _TABLE1["anti_layers"]}
     words = ", ".join(f"L{layer} {value}" for layer, value in noised.items())
@@ -93,7 +125,13 @@ def _noise_improves() -> Check:
     return all(value < _IMPLIED for value in noised.values()), measured, reason
 
 
-def _categories() -> Check:
+@_claim(
+    "AH section 3.2, Table 1",
+    "The categories of Table 1 follow from its degradations.",
+    "< 10, < 30, < 100 %",
+    "Every layer's printed category is the one of the thresholds.",
+)
+def _categories_follow_thresholds() -> Check:
     wrong = [
         layer
         for name, members in _TABLE1["categories"].items()
@@ -107,36 +145,62 @@ def _categories() -> Check:
     return not wrong, words or "all agree", f"otherwise: {layers(wrong)}"
 
 
+@_claim(
+    "AH section 4.1",
+    "The categories count as printed.",
+    _counts(_TABLE1["distribution"]),
+    "The counts are those of the layers listed in Table 1.",
+)
 def _distribution() -> Check:
     listed = {name: len(members) for name, members in _TABLE1["categories"].items()}
     differs = [name for name, count in listed.items() if count != _TABLE1["distribution"][name]]
     return not differs, _counts(listed), f"differs in: {', '.join(differs) or 'none'}"
 
 
-def _counts(numbers: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in numbers.items())
-
-
-def _thirty_layers() -> Check:
+@_claim(
+    "AH section 1.3, Table 1",
+    "The map covers all 30 layers.",
+    "30 layers",
+    "Every layer has the two neighbours that the method averages.",
+)
+def _thirty_layers_ablated() -> Check:
     last = len(_DEGRADATION) - 1
     printed = " and ".join(percent(_DEGRADATION[layer]) for layer in (0, last))
     reason = f"no mean of two neighbours exists for {layers((0, last))}, printed as {printed}"
     return False, f"{last - 1} layers have two neighbours", reason
 
 
-def _range() -> Check:
+@_claim(
+    "AH section 4.1",
+    "The degradations range over more than 10^7.",
+    "> 10^7",
+    f"Largest over smallest non-zero degradation is at least {_TABLE1['range_factor']:.0e}.",
+)
+def _range_printed() -> Check:
     top, least = max(_DEGRADATION), min(abs(value) for value in _DEGRADATION if value)
     words = f"{top} / {least} = {top / least:.2g}"
     return top / least >= _TABLE1["range_factor"], words, "the ratio of the printed extremes"
 
 
-def _layer_11_over_17() -> Check:
+@_claim(
+    "AH section 4.1",
+    "Layer 11 is about 10^6 times more important than layer 17.",
+    "10^6",
+    f"The ratio of their degradations is within a factor of {ALIKE:g} of 10^6.",
+)
+def _layer_11_over_layer_17() -> Check:
     top, least = _DEGRADATION[11], abs(_DEGRADATION[17])
     alike = 1 / ALIKE <= top / least / _TABLE1["layer_11_over_layer_17"] <= ALIKE
     words = f"{top} / {least} = {top / least:.2g}"
     return alike, words, "the ratio of the two printed degradations"
 
 
+@_claim(
+    "AH section 3.2, Table 1",
+    "Layers 14 and 17 are anti-layers: as good or better when replaced.",
+    layers(_TABLE1["anti_layers"]),
+    "Neither has a printed degradation above 0.",
+)
 def _anti_layer_sign() -> Check:
     anti = _TABLE1["anti_layers"]
     worse = [layer for layer in anti if _DEGRADATION[layer] > 0]
@@ -144,12 +208,24 @@ def _anti_layer_sign() -> Check:
     return not worse, words, f"worse without it: {layers(worse)}"
 
 
+@_claim(
+    "AH section 4.5",
+    "Layers 23 and 24 are critical by ablation.",
+    "critical",
+    "Table 1 puts layer 23 in that category.",
+)
 def _layer_23_critical() -> Check:
     found = categorise(_DEGRADATION[23])
     return found == "critical", f"L23 {percent(_DEGRADATION[23])}", f"Table 1 has it as {found}"
 
 
-def _nine_at_once() -> Check:
+@_claim(
+    "AH section 4.4, Table 4",
+    "All strategies of Table 4 act on the same nine layers.",
+    "9 layers",
+    f"Skip/zero and scale 0.0 are the same change: their perplexities agree within {SAME:.0%}.",
+)
+def _nine_layers_at_once() -> Check:
     skipped, removed = _PPL4["skip_2_layers"], _PPL4["scale_0.0"]
     factor = f"a factor of {removed / skipped:.0f}"
     reason = (
@@ -160,7 +236,13 @@ def _nine_at_once() -> Check:
     return is_same(skipped, removed), measured, reason
 
 
-def _function_test() -> Check:
+@_claim(
+    "AH section 4.2",
+    "One predicted layer costs 16 %, nine more than 442,000 %.",
+    "16 %, 442,000 %",
+    f"{_AS_PRINTED} The larger agrees within {SAME:.0%}.",
+)
+def _function_test_percentages() -> Check:
     ppl, stated = paper_table("table2_ppl"), paper_table("table2_percent")
     one, nine = (
         100 * (ppl[name] / ppl["baseline"] - 1) for name in ("predicted_1", "predicted_9_at_least")
@@ -170,6 +252,13 @@ def _function_test() -> Check:
     return agree, f"{percent(one)}, {percent(nine)}", reason
 
 
+@_claim(
+    "AH Table 10",
+    "The budget of Table 10 adds up to 2,760 steps.",
+    "2,760",
+    f"It is the total of the ranges' low ends, high ends or midpoints within {SAME:.0%}; it "
+    "fails if it lies outside the ranges.",
+)
 def _budget_total() -> Check:
     table = paper_table("table10_budget")
     low, high = (
@@ -188,12 +277,24 @@ def _budget_total() -> Check:
     )
 
 
+@_claim(
+    "AH abstract, section 5.4",
+    "The budget saves 54 %.",
+    "54 %",
+    _AS_PRINTED,
+)
 def _budget_saved() -> Check:
     table = paper_table("table10_budget")
     saved = 100 * (1 - table["total_growth"] / table["total_uniform"])
     return is_printed(saved, _ABSTRACT["budget_reduction_percent"]), f"{saved:.1f} %", ""
 
 
+@_claim(
+    "AH abstract, Table 8",
+    "Growth reaches a 4.7 times lower loss, 13 % faster.",
+    "4.7 times, 13 %",
+    f"{_AS_PRINTED} The ratio agrees within {2 * SAME:.0%}.",
+)
 def _growth_gains() -> Check:
     ratio = _TABLE8["uniform_100"]["val_loss"] / _TABLE8["growth_100"]["val_loss"]
     faster = 100 * (1 - _TABLE8["growth_100"]["seconds"] / _TABLE8["uniform_100"]["seconds"])
@@ -202,6 +303,12 @@ def _growth_gains() -> Check:
     return agree, f"{ratio:.2f} times, {faster:.1f} % faster", ""
 
 
+@_claim(
+    "AH section 4.6.3, Table 8",
+    "'Growth 50 %' has half the budget.",
+    "50 %",
+    f"Its steps are {_CLAIMS8['growth_50_budget_percent']} % of the full ones to {ROUNDING} %.",
+)
 def _half_budget() -> Check:
     steps = _TABLE8["growth_50"]["steps"]
     share = 100 * steps / _TABLE8["uniform_100"]["steps"]
@@ -209,6 +316,12 @@ def _half_budget() -> Check:
     return holds, f"{steps} steps are {share:.0f} %", ""
 
 
+@_claim(
+    "AH section 4.6.2, Table 7",
+    "The core trains for about 95 effective epochs.",
+    "95",
+    f"The epochs of the phases that it is said to train in add up to that within {SAME:.0%}.",
+)
 def _core_epochs() -> Check:
     stated = paper_table("core_effective_epochs")
     named = sum(phase["epochs"] for phase in _PHASES if phase["name"] in stated["phases"])
@@ -218,6 +331,12 @@ def _core_epochs() -> Check:
     return is_same(named, stated["section_4.6.2"]), words, reason
 
 
+@_claim(
+    "AH section 4.6.4, Tables 7, 8",
+    "Growth and uniform training compare by epochs.",
+    "85 against 11 epochs",
+    f"An epoch has as many steps in both, within a factor of {STEPS_ALIKE}.",
+)
 def _steps_of_an_epoch() -> Check:
     epochs = sum(phase["epochs"] for phase in _PHASES)
     growth = _TABLE8["growth_100"]["steps"] / epochs
@@ -225,168 +344,3 @@ def _steps_of_an_epoch() -> Check:
     alike = max(growth, uniform) <= STEPS_ALIKE * min(growth, uniform)
     words = f"growth {growth:.1f} steps an epoch ({epochs} epochs), uniform {uniform:.1f}"
     return alike, words, "an epoch is not the same in both"
-
-
-def _claim(id: str, source: str, statement: str, paper: str, rule: str, check) -> Arithmetic:
-    return Arithmetic(id, source, statement, paper, rule, lambda _: check())
-
-
-_AS_PRINTED = f"The printed percentages agree with the figures to {ROUNDING} of their last digit."
-
-CLAIMS = (
-    _claim(
-        "one_baseline",
-        "AH Table 4",
-        "All degradations of Table 4 are relative to one baseline.",
-        f"{_BASELINE}",
-        f"PPL / (1 + percent / 100) is the printed baseline within {SAME:.0%} in every row.",
-        _baseline,
-    ),
-    _claim(
-        "gentle_scaling_stated_twice",
-        "AH abstract, Table 4",
-        "Scaling by 0.9 costs 49 %.",
-        percent(_ABSTRACT["scale_0.9_percent"]),
-        f"Abstract and Table 4 agree to {ROUNDING} %.",
-        _abstract,
-    ),
-    _claim(
-        "recovery_thresholds",
-        "AH Table 5",
-        "The steps of Table 5 are to 2, 1.5 and 1.1 times the baseline of 22.60.",
-        f"{_BASELINE}",
-        "A layer needs 0 steps to a threshold just if its perplexity with noise is below it, in "
-        "every row.",
-        _recovery_thresholds,
-    ),
-    _claim(
-        "noise_improves",
-        "AH section 4.5, Table 5",
-        "Layers 14 and 17 with noise are better than the baseline before any training.",
-        f"below {_BASELINE}",
-        "Both perplexities lie below the baseline that the other rows of Table 4 imply and the "
-        "steps of Table 5 fit.",
-        _noise_improves,
-    ),
-    _claim(
-        "categories_follow_thresholds",
-        "AH section 3.2, Table 1",
-        "The categories of Table 1 follow from its degradations.",
-        "< 10, < 30, < 100 %",
-        "Every layer's printed category is the one of the thresholds.",
-        _categories,
-    ),
-    _claim(
-        "distribution",
-        "AH section 4.1",
-        "The categories count as printed.",
-        _counts(_TABLE1["distribution"]),
-        "The counts are those of the layers listed in Table 1.",
-        _distribution,
-    ),
-    _claim(
-        "thirty_layers_ablated",
-        "AH section 1.3, Table 1",
-        "The map covers all 30 layers.",
-        "30 layers",
-        "Every layer has the two neighbours that the method averages.",
-        _thirty_layers,
-    ),
-    _claim(
-        "range_printed",
-        "AH section 4.1",
-        "The degradations range over more than 10^7.",
-        "> 10^7",
-        f"Largest over smallest non-zero degradation is at least {_TABLE1['range_factor']:.0e}.",
-        _range,
-    ),
-    _claim(
-        "layer_11_over_layer_17",
-        "AH section 4.1",
-        "Layer 11 is about 10^6 times more important than layer 17.",
-        "10^6",
-        f"The ratio of their degradations is within a factor of {ALIKE:g} of 10^6.",
-        _layer_11_over_17,
-    ),
-    _claim(
-        "anti_layer_sign",
-        "AH section 3.2, Table 1",
-        "Layers 14 and 17 are anti-layers: as good or better when replaced.",
-        layers(_TABLE1["anti_layers"]),
-        "Neither has a printed degradation above 0.",
-        _anti_layer_sign,
-    ),
-    _claim(
-        "layer_23_critical",
-        "AH section 4.5",
-        "Layers 23 and 24 are critical by ablation.",
-        "critical",
-        "Table 1 puts layer 23 in that category.",
-        _layer_23_critical,
-    ),
-    _claim(
-        "nine_layers_at_once",
-        "AH section 4.4, Table 4",
-        "All strategies of Table 4 act on the same nine layers.",
-        "9 layers",
-        f"Skip/zero and scale 0.0 are the same change: their perplexities agree within {SAME:.0%}.",
-        _nine_at_once,
-    ),
-    _claim(
-        "function_test_percentages",
-        "AH section 4.2",
-        "One predicted layer costs 16 %, nine more than 442,000 %.",
-        "16 %, 442,000 %",
-        f"{_AS_PRINTED} The larger agrees within {SAME:.0%}.",
-        _function_test,
-    ),
-    _claim(
-        "budget_total",
-        "AH Table 10",
-        "The budget of Table 10 adds up to 2,760 steps.",
-        "2,760",
-        f"It is the total of the ranges' low ends, high ends or midpoints within {SAME:.0%}; it "
-        "fails if it lies outside the ranges.",
-        _budget_total,
-    ),
-    _claim(
-        "budget_saved",
-        "AH abstract, section 5.4",
-        "The budget saves 54 %.",
-        "54 %",
-        _AS_PRINTED,
-        _budget_saved,
-    ),
-    _claim(
-        "growth_gains",
-        "AH abstract, Table 8",
-        "Growth reaches a 4.7 times lower loss, 13 % faster.",
-        "4.7 times, 13 %",
-        f"{_AS_PRINTED} The ratio agrees within {2 * SAME:.0%}.",
-        _growth_gains,
-    ),
-    _claim(
-        "half_budget",
-        "AH section 4.6.3, Table 8",
-        "'Growth 50 %' has half the budget.",
-        "50 %",
-        f"Its steps are {_CLAIMS8['growth_50_budget_percent']} % of the full ones to {ROUNDING} %.",
-        _half_budget,
-    ),
-    _claim(
-        "core_epochs",
-        "AH section 4.6.2, Table 7",
-        "The core trains for about 95 effective epochs.",
-        "95",
-        f"The epochs of the phases that it is said to train in add up to that within {SAME:.0%}.",
-        _core_epochs,
-    ),
-    _claim(
-        "steps_of_an_epoch",
-        "AH section 4.6.4, Tables 7, 8",
-        "Growth and uniform training compare by epochs.",
-        "85 against 11 epochs",
-        f"An epoch has as many steps in both, within a factor of {STEPS_ALIKE}.",
-        _steps_of_an_epoch,
-    ),
-)

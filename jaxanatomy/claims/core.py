@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.claims.quantities import Gather, Quantity
-from jaxanatomy.claims.rows import Part, Row, Rows, Table
-from jaxanatomy.claims.rules import Answer, Apart, Measured, Rule, every
-from jaxanatomy.claims.words import first, shown
+from jaxanatomy.claims.rows import Row, Rows, Table
+from jaxanatomy.claims.rules import Answer, Measured, Rule, every
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord
+from jaxanatomy.words import first, interval
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
 UNMEASURED = "not measured"
 VERDICTS = (HOLDS, FAILS, UNDECIDED, UNMEASURED)
-ERROR = 0.05  # of all claims on one run together
+_OF_ANSWER = {True: HOLDS, False: FAILS, None: UNDECIDED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,17 +72,21 @@ class Evidence:
         )
 
 
+def weights_of(provenance: Mapping[str, Any]) -> Any:
+    """What tells models apart; None for a run that trains its own from scratch."""
+    return provenance.get("weights_sha256") or provenance.get("model")
+
+
 @dataclasses.dataclass(frozen=True)
 class Criterion:
     """A rule on a quantity of some rows.
 
     Attributes:
       over: The rows, with the parts that the claim is about.
-      quantity: What is read of each part.
+      quantity: What is read of each part, or of all.
       rule: What it takes.
-      gather: Makes one figure of all parts, which the rule is then about.
       control: Rows that are shown beside.
-      by: What is read of them; default: the quantity.
+      by: What is read of them; default: the quantity, of each part.
       beside: What else they are compared with, in words.
       everywhere: 0: each text is tested on its own. Else the claim is about every text at once,
         and needs so many.
@@ -90,9 +94,8 @@ class Criterion:
     """
 
     over: Rows
-    quantity: Quantity
-    rule: Rule | Apart
-    gather: Gather | None = None
+    quantity: Quantity | Gather
+    rule: Rule
     control: Rows | None = None
     by: Quantity | None = None
     beside: str = ""
@@ -100,88 +103,58 @@ class Criterion:
     chosen: Callable[[Table], int] = lambda _: 1
 
     @property
+    def experiment(self) -> str:
+        """The experiment whose rows it reads."""
+        return self.over.experiment
+
+    @property
     def words(self) -> str:
         """The rule as a sentence."""
-        what = self.gather or self.quantity
-        of = f" ({self.quantity.words})" if self.gather else ""
+        rule = self.rule.words(self.quantity.unit)
         where = f", on every one of at least {self.everywhere} texts" if self.everywhere else ""
-        return f"The whole interval of {what.words}{of} {self.rule.words(what.unit)}{where}."
+        return f"The whole interval of {self.quantity.words} {rule}{where}."
 
     def finding(self, evidence: Evidence, error: float) -> Finding:
         """Tests the rule on each text, or on all."""
-        tables = self.over.tables(evidence.records[self.over.experiment], evidence.depth)
-        measured = {table.text: self._measured(table) for table in tables}
-        absent = [parts for parts in measured.values() if not _any_measured(parts)]
-        tables = [table for table in tables if _any_measured(measured[table.text])]
-        if len(tables) < max(1, self.everywhere):
-            why = first([*dict.fromkeys(part.missing for parts in absent for part in parts)], 1)
-            few = f"needs {self.everywhere} texts, {len(tables)} there" if tables else ""
+        tables = self.over.tables(evidence.records[self.experiment], evidence.depth)
+        parts = {table.text: self.quantity.measure(self.over.parts(table)) for table in tables}
+        there = [table for table in tables if any(part.at for part in parts[table.text])]
+        if len(there) < max(1, self.everywhere):
+            few = f"needs {self.everywhere} texts, {len(there)} there" if there else ""
+            why = first([*dict.fromkeys(part.missing for own in parts.values() for part in own)], 1)
             return Finding(UNMEASURED, reason=few or why or "the run lacks the rows")
         if self.everywhere:
-            texts = [measured[table.text] for table in tables]
-            return self._one(_worst(texts), tables, error)
+            return self._one(_worst([parts[table.text] for table in there]), there, error)
         return combine(
             {
-                table.text: self._one(measured[table.text], [table], error / len(tables))
-                for table in tables
+                table.text: self._one(parts[table.text], [table], error / len(there))
+                for table in there
             }
         )
-
-    def _measured(self, table: Table) -> list[Measured]:
-        parts = self.over.parts(table)
-        found = [_part(part, self.quantity, self.over.draws) for part in parts]
-        if self.gather is None or not found:
-            return found
-        missing = [part for part in found if part.at is None]
-        if missing:
-            words = f"{first([part.name for part in missing])} lacking: {missing[0].missing}"
-            return [Measured(self.gather.words, None, words)]
-        whole = functools.cache(functools.partial(self.gather.of, parts, found))
-        name = f"{self.gather.words} over {len(parts)} parts"
-        return [_checked(name, whole)]
 
     def _one(self, parts: Sequence[Measured], tables: Sequence[Table], error: float) -> Finding:
         """The finding on one text, or on all at once."""
         error /= max(map(self.chosen, tables))
         level, _ = self.rule.levels(len(parts), error)
-        answer = self.rule.decide(parts, error)
-        unit = (self.gather or self.quantity).unit
         return Finding(
-            UNDECIDED if answer is None else HOLDS if answer else FAILS,
-            _said(parts, level, unit),
-            "; ".join(filter(None, [self._control(tables, level), self.beside])),
-            _reason(self.rule.answers(parts, level), parts, level),
+            _OF_ANSWER[self.rule.decide(parts, error)],
+            _said(parts, level, self.quantity.unit),
+            _joined([self._control(tables, level), self.beside]),
+            _reason(self.rule, parts, level),
             ", ".join(filter(None, (table.text for table in tables))),
         )
 
     def _control(self, tables: Sequence[Table], level: float) -> str:
         if self.control is None:
             return ""
-        by, words = self.by or self.quantity, []
-        for table in tables:
-            found = [_part(part, by, self.control.draws) for part in self.control.parts(table)]
-            found = [part for part in found if part.at]
-            words += [_said(found, level, by.unit)] if found else []
-        return "; ".join(words)
+        own = self.quantity.each if isinstance(self.quantity, Gather) else self.quantity
+        by = self.by or own
+        found = (by.measure(self.control.parts(table)) for table in tables)
+        return _joined(_said(parts, level, by.unit) for parts in found)
 
 
-def _any_measured(parts: Sequence[Measured]) -> bool:
-    return any(part.at for part in parts)
-
-
-def _part(part: Part, quantity: Quantity, draws: int) -> Measured:
-    """What is read of a part, if it was measured, and drawn often enough."""
-    if not part.rows:
-        return Measured(part.name, None, "no rows")
-    if len(part.rows) < draws:
-        return Measured(part.name, None, f"drawn fewer than {draws} times")
-    return _checked(part.name, functools.cache(functools.partial(quantity.of, part)))
-
-
-def _checked(name: str, at: Callable[[float], Estimate | str]) -> Measured:
-    """A part whose quantity can be had, or says why not."""
-    found = at(1 - ERROR)
-    return Measured(name, None, found) if isinstance(found, str) else Measured(name, at)
+def _joined(words, by: str = "; ") -> str:
+    return by.join(filter(None, words))
 
 
 def _worst(texts: Sequence[Sequence[Measured]]) -> list[Measured]:
@@ -210,18 +183,18 @@ def _said(parts: Sequence[Measured], level: float, unit: str, listed: int = 6) -
         found.sort(key=lambda each: each[1].value)
         lead = f"{len(found)}, of these least, median, most: "
         found = [found[0], found[len(found) // 2], found[-1]]
-    return lead + ", ".join(f"{name} {shown(each, unit)}".strip() for name, each in found)
+    words = (
+        f"{name} {interval(each.value, each.low, each.high, unit)}".strip() for name, each in found
+    )
+    return lead + ", ".join(words)
 
 
-def _reason(answers: Sequence[Answer], parts: Sequence[Measured], level: float) -> str:
+def _reason(rule: Rule, parts: Sequence[Measured], level: float) -> str:
     """What is settled, and what was not measured."""
+    answers = [(part.name, rule.answer(part.at(level))) for part in parts if part.at]
     words = []
     for said, wanted in (("settled so", True), ("settled otherwise", False), ("open", None)):
-        names = [
-            part.name
-            for part, answer in zip(parts, answers, strict=True)
-            if answer is wanted and part.at
-        ]
+        names = [name for name, answer in answers if answer is wanted]
         words += [f"{said}: {first(names)}"] if names else []
     missing = [part for part in parts if part.at is None]
     if missing:
@@ -238,14 +211,41 @@ def combine(findings: Mapping[str, Finding]) -> Finding:
     if len(findings) == 1:
         return next(iter(findings.values()))
     settled = {each.verdict for each in findings.values()} - {UNDECIDED}
-    said = [f"{text}: {each.verdict}, {each.reason}" for text, each in findings.items()]
     return Finding(
         settled.pop() if len(settled) == 1 else UNDECIDED,
-        "; ".join(f"{text}: {each.measured}" for text, each in findings.items()),
-        "; ".join(f"{text}: {each.null}" for text, each in findings.items() if each.null),
-        "; ".join(said),
+        _joined(f"{text}: {each.measured}" for text, each in findings.items()),
+        _joined(f"{text}: {each.null}" for text, each in findings.items() if each.null),
+        _joined(f"{text}: {each.verdict}, {each.reason}" for text, each in findings.items()),
         ", ".join(findings),
     )
+
+
+# Whether figures agree, what they are, and what decided.
+Check = tuple[Answer, str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """That figures agree: no measurement, so no noise that could decide it.
+
+    Attributes:
+      words: When they do, as a sentence.
+      check: Whether they do, of the rows; None if some are missing.
+      experiment: That computes figures from sizes alone; empty: the papers' own.
+    """
+
+    words: str
+    check: Callable[[Sequence[Row]], Check | None]
+    experiment: str = ""
+
+    def finding(self, evidence: Evidence, error: float) -> Finding:
+        """Does the sum."""
+        del error
+        found = self.check(evidence.records[self.experiment].rows if self.experiment else ())
+        if found is None:
+            return Finding(UNMEASURED, reason="the run lacks the rows")
+        answer, measured, reason = found
+        return Finding(_OF_ANSWER[answer], measured, reason=reason or "the figures decide")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Claim:
       source: Where it stands: "AH section 4.3, Table 3".
       statement: What is claimed, in our words.
       paper: The paper's figure.
-      criteria: Rules, which must all be met.
+      criterion: What must be met; of several all.
       papers_model: Whether it is about layers or figures of the paper's model alone.
     """
 
@@ -265,13 +265,24 @@ class Claim:
     source: str
     statement: str
     paper: str
-    criteria: tuple[Criterion, ...]
+    criterion: Criterion | Figures | tuple[Criterion, ...]
     papers_model: bool = False
+
+    @property
+    def criteria(self) -> tuple[Criterion | Figures, ...]:
+        """What must be met."""
+        return self.criterion if isinstance(self.criterion, tuple) else (self.criterion,)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether noise could decide it; else it is arithmetic on figures."""
+        return not isinstance(self.criterion, Figures)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The experiments whose rows it reads."""
-        return tuple(dict.fromkeys(each.over.experiment for each in self.criteria))
+        named = (each.experiment for each in self.criteria)
+        return tuple(dict.fromkeys(filter(None, named)))
 
     @property
     def rule(self) -> str:
@@ -285,59 +296,43 @@ class Claim:
             return Finding(UNMEASURED, reason=f"needs a run of {' and '.join(absent)}")
         if self.papers_model and not evidence.is_papers_model:
             return Finding(UNMEASURED, reason="another architecture: it names the paper's model")
-        found = [each.finding(evidence, error / len(self.criteria)) for each in self.criteria]
-        if len(found) == 1:
-            return found[0]
-        return _both(found)
+        share = error / len(self.criteria)
+        return _all_of([each.finding(evidence, share) for each in self.criteria])
 
 
-def _both(found: Sequence[Finding]) -> Finding:
-    """All of several rules."""
+def _all_of(found: Sequence[Finding]) -> Finding:
+    """The finding on several rules, all of which must be met."""
+    if len(found) == 1:
+        return found[0]
     answers = [{HOLDS: True, FAILS: False}.get(each.verdict) for each in found]
-    verdict = {True: HOLDS, False: FAILS, None: UNDECIDED}[every(answers)]
-    if all(each.verdict == UNMEASURED for each in found):
-        verdict = UNMEASURED
+    unmeasured = all(each.verdict == UNMEASURED for each in found)
 
     def joined(field: str) -> str:
-        return "; and ".join(filter(None, dict.fromkeys(getattr(each, field) for each in found)))
+        return _joined(dict.fromkeys(getattr(each, field) for each in found), "; and ")
 
-    reasons = "; and ".join(f"{each.verdict}: {each.reason}" for each in found)
-    return Finding(verdict, joined("measured"), joined("null"), reasons, joined("text"))
+    return Finding(
+        UNMEASURED if unmeasured else _OF_ANSWER[every(answers)],
+        joined("measured"),
+        joined("null"),
+        "; and ".join(f"{each.verdict}: {each.reason}" for each in found),
+        joined("text"),
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class Arithmetic:
-    """A claim that figures agree: no measurement, so no noise that could decide it.
+def enter_figures(
+    claims: list[Claim], source: str, statement: str, paper: str, rule: str
+) -> Callable[[Callable[[], Check]], Callable[[], Check]]:
+    """A decorator that enters a claim about the papers' own figures, under the function's name.
 
-    Attributes:
-      id: As of `Claim`; so are source, statement and paper.
-      rule: When it holds, in words.
-      check: Whether it does, our figure, and what decided; None if rows are missing.
-      needs: Experiments that compute figures from sizes alone; none: the papers' own.
+    Args:
+      claims: Where to enter it.
+      source: As of `Claim`; so are statement and paper.
+      rule: When the figures agree, as a sentence.
     """
 
-    id: str
-    source: str
-    statement: str
-    paper: str
-    rule: str
-    check: Callable[[Sequence[Row]], tuple[Answer, str, str] | None]
-    needs: tuple[str, ...] = ()
+    def enter(check: Callable[[], Check]) -> Callable[[], Check]:
+        figures = Figures(rule, lambda rows: check())
+        claims.append(Claim(check.__name__.lstrip("_"), source, statement, paper, figures))
+        return check
 
-    def finding(self, evidence: Evidence, error: float) -> Finding:
-        """Does the sum."""
-        absent = [name for name in self.needs if name not in evidence.records]
-        if absent:
-            return Finding(UNMEASURED, reason=f"needs a run of {' and '.join(absent)}")
-        rows = [row for name in self.needs for row in evidence.records[name].rows]
-        found = self.check(rows)
-        if found is None:
-            return Finding(UNMEASURED, reason="the run lacks the rows")
-        answer, measured, reason = found
-        verdict = {True: HOLDS, False: FAILS, None: UNDECIDED}[answer]
-        return Finding(verdict, measured, reason=reason or "the figures decide")
-
-
-def weights_of(provenance: Mapping[str, Any]) -> Any:
-    """What tells models apart; None for a run that trains its own from scratch."""
-    return provenance.get("weights_sha256") or provenance.get("model")
+    return enter

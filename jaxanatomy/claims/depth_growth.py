@@ -4,21 +4,23 @@ The paper trains one model of each size and arm. Ours are a hundred times smalle
 several of each: a verdict needs an interval over seeds and held-out text.
 """
 
+import dataclasses
+import functools
+
 import numpy as np
 
-from jaxanatomy.claims.arms import accuracy_less, finals, loss_less, saved
-from jaxanatomy.claims.core import Claim, Criterion
-from jaxanatomy.claims.quantities import Quantity
-from jaxanatomy.claims.rows import Part, Row, Rows
-from jaxanatomy.claims.rules import all_above, all_below, all_within
-from jaxanatomy.claims.words import COUNT
+from jaxanatomy.claims.arms import accuracy_less, compared, finals, loss_less, saved
+from jaxanatomy.claims.core import Claim
+from jaxanatomy.claims.quantities import Quantity, certain
+from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
+from jaxanatomy.claims.rules import ALL
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
 from jaxanatomy.growth.maps import depths, lidas, midas
 from jaxanatomy.measures.depth_growth import guessing
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
-from jaxanatomy.records import RunRecord
+from jaxanatomy.words import COUNT
 
 MIDAS, LIDAS = "midas", "lidas"
 GROWN = (MIDAS, LIDAS)
@@ -31,11 +33,11 @@ _MODELS = tuple(paper_table("dg_table7")["models"])
 _LN_LIDAS, _LN_MIDAS = f"{LN_SCALING}_{LIDAS}", f"{LN_SCALING}_{MIDAS}"
 
 
-def _finals(record: RunRecord) -> list[Row]:
+def _finals(table: Table) -> list[Row]:
     """Final rows with the answers to the paper's primitives; a seed that diverged has no loss."""
     return [
         {**row, "nll": None if row["reason"] else row["eval_nll"], **_primitives(row)}
-        for row in finals(record)
+        for row in finals(table)
     ]
 
 
@@ -60,44 +62,38 @@ def _primitives(row: Row) -> Row:
 
 
 FINALS = Rows("depth_growth", _finals)
+_compared = functools.partial(compared, FINALS)
 
 
 def _unlike(quantity: Quantity) -> Quantity:
     """A comparison of LIDAS with MIDAS, which decides nothing where they grow the same model."""
 
-    def read(part: Part, level: float) -> Estimate | str:
+    def read(part: Part, level: float) -> Estimate:
         record = part.table.record
         layers = (record.provenance.get("architecture") or {}).get("layers") or ()
         block = record.config.get("block")
         before = depths(block, len(layers), block)[:-1] if layers and block else ()
         if before and all(midas(depth, block) == lidas(depth, block) for depth in before):
-            return "both insert the same layers at every growth step"
+            raise MissingError("both insert the same layers at every growth step")
         return quantity.of(part, level)
 
-    return Quantity(quantity.words, quantity.unit, read)
+    return dataclasses.replace(quantity, of=read)
 
 
-def _speedup(part: Part, level: float) -> Estimate | str:
+def _speedup(part: Part, level: float) -> Estimate:
     """The baseline's seconds over an arm's: one timing on one machine, without interval."""
     found = [saved(field, BASELINE).of(part, level) for field in ("seconds", "flops")]
-    if isinstance(found[0], str):
-        return found[0]
     seconds, flops = (1 / (1 - each.value / 100) for each in found)
     if seconds > EXCESS * flops:
-        return (
+        raise MissingError(
             f"{seconds:.2f} times as fast with {flops:.2f} times fewer FLOPs: the machine was not "
             "equally quiet for all arms"
         )
     if flops < SPEEDUP - LAST_DIGIT and seconds >= 1:
-        return f"this shape saves a factor of {flops:.2f} in FLOPs: {SPEEDUP} cannot be asked of it"
-    return Estimate(seconds, seconds, seconds)
-
-
-def _compared(
-    arms, quantity: Quantity, rule, control=(), beside: str = ""
-) -> tuple[Criterion, ...]:
-    shown = FINALS.at(arm=control) if control else None
-    return (Criterion(FINALS.at(arm=arms), quantity, rule, control=shown, beside=beside),)
+        raise MissingError(
+            f"this shape saves a factor of {flops:.2f} in FLOPs: {SPEEDUP} cannot be asked of it"
+        )
+    return certain(seconds)
 
 
 def _paper(column: str, *arms: str) -> str:
@@ -127,7 +123,7 @@ def _matches(arm: str) -> Claim:
         _compared(
             (arm,),
             loss_less(BASELINE),
-            all_below(MARGIN),
+            ALL.below(MARGIN),
             (*_equal(arm), SHALLOW, MEAN_DEPTH),
             "the control: at equal FLOPs, and what constant depths reach in as many steps",
         ),
@@ -142,7 +138,7 @@ CLAIMS = (
         "DG section 3.2, Table 1",
         "LIDAS has a slightly lower held-out loss than MIDAS.",
         _paper("nll", LIDAS, MIDAS),
-        _compared((LIDAS,), _unlike(loss_less(MIDAS)), all_below(0.0), _equal(LIDAS)),
+        _compared((LIDAS,), _unlike(loss_less(MIDAS)), ALL.below(0.0), _equal(LIDAS)),
     ),
     Claim(
         "depth_growth_wins_at_equal_flops",
@@ -153,7 +149,7 @@ CLAIMS = (
         _compared(
             _equal(*GROWN),
             loss_less(BASELINE),
-            all_below(0.0),
+            ALL.below(0.0),
             (*GROWN, SHALLOW, MEAN_DEPTH),
             "the control: at equal steps, and constant depths",
         ),
@@ -166,7 +162,7 @@ CLAIMS = (
         _compared(
             GROWN,
             Quantity("the baseline's seconds over the arm's", COUNT, _speedup),
-            all_above(SPEEDUP - LAST_DIGIT),
+            ALL.above(SPEEDUP - LAST_DIGIT),
         ),
     ),
     Claim(
@@ -174,41 +170,41 @@ CLAIMS = (
         "DG section 3.2, Table 1",
         "Grown models are better at reasoning primitives than the baseline.",
         _paper("primitives", MIDAS, LIDAS, BASELINE),
-        _compared(GROWN, accuracy_less(BASELINE), all_above(0.0), _equal(*GROWN)),
+        _compared(GROWN, accuracy_less(BASELINE), ALL.above(0.0), _equal(*GROWN)),
     ),
     Claim(
         "lidas_raises_primitives_over_midas",
         "DG section 3.2, Table 1",
         "LIDAS is better at reasoning primitives than MIDAS.",
         _paper("primitives", LIDAS, MIDAS),
-        _compared((LIDAS,), _unlike(accuracy_less(MIDAS)), all_above(0.0)),
+        _compared((LIDAS,), _unlike(accuracy_less(MIDAS)), ALL.above(0.0)),
     ),
     Claim(
         "ln_scaling_tracks_baseline",
         "DG section 3.2, Table 1",
         f"LN-scaling has the held-out loss of the baseline, to {MARGIN} nats.",
         _paper("nll", LN_SCALING, BASELINE),
-        _compared((LN_SCALING,), loss_less(BASELINE), all_within(-MARGIN, MARGIN)),
+        _compared((LN_SCALING,), loss_less(BASELINE), ALL.within(-MARGIN, MARGIN)),
     ),
     Claim(
         "ln_scaling_trails_growth",
         "DG section 3.2",
         "LN-scaling is worse at reasoning primitives than grown models.",
         _paper("primitives", LN_SCALING, MIDAS, LIDAS),
-        _compared(GROWN, accuracy_less(LN_SCALING), all_above(0.0), (BASELINE,)),
+        _compared(GROWN, accuracy_less(LN_SCALING), ALL.above(0.0), (BASELINE,)),
     ),
     Claim(
         "growth_keeps_loss_under_ln_scaling",
         "DG appendix E, Table 8",
         "With LN-scaling, too, LIDAS matches the held-out loss of constant depth.",
         _paper("nll", _LN_LIDAS, LN_SCALING, _LN_MIDAS),
-        _compared((_LN_LIDAS,), loss_less(LN_SCALING), all_below(MARGIN), (_LN_MIDAS,)),
+        _compared((_LN_LIDAS,), loss_less(LN_SCALING), ALL.below(MARGIN), (_LN_MIDAS,)),
     ),
     Claim(
         "growth_raises_primitives_under_ln_scaling",
         "DG appendix E, Table 8",
         "With LN-scaling, too, LIDAS is better at reasoning primitives than constant depth.",
         _paper("primitives", _LN_LIDAS, LN_SCALING, _LN_MIDAS),
-        _compared((_LN_LIDAS,), accuracy_less(LN_SCALING), all_above(0.0), (_LN_MIDAS,)),
+        _compared((_LN_LIDAS,), accuracy_less(LN_SCALING), ALL.above(0.0), (_LN_MIDAS,)),
     ),
 )

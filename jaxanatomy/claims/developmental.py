@@ -1,21 +1,24 @@
 """AH Tables 8 and 9: whether a model that grows learns better than one trained flat."""
 
+import functools
+
 from jaxanatomy.claims.arms import (
     SEEDS,
+    compared,
     completions_less,
     finals,
     loss_less,
     loss_ratio,
     saved,
+    seeds_of,
 )
 from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import exact
 from jaxanatomy.claims.rows import Row, Rows, Table
-from jaxanatomy.claims.rules import Rule, all_above, all_below
-from jaxanatomy.claims.words import PERCENT
+from jaxanatomy.claims.rules import ALL
 from jaxanatomy.measures.developmental import BASELINE
 from jaxanatomy.papers import paper_table
-from jaxanatomy.records import RunRecord
+from jaxanatomy.words import PERCENT
 
 GROWTH, SHORT = "growth_100", "growth_50"
 EQUAL_FLOPS, CORE = "equal_flops", "core_alone"
@@ -32,7 +35,7 @@ _TABLE8, _CLAIMS8 = paper_table("table8"), paper_table("table8_claims")
 _FASTER = _CLAIMS8["growth_100_faster_percent"] - 0.5
 
 
-def _finals(record: RunRecord) -> list[Row]:
+def _finals(table: Table) -> list[Row]:
     """Final rows with the share of the prompts completed as taught; a seed that diverged has no
     loss."""
     return [
@@ -41,35 +44,32 @@ def _finals(record: RunRecord) -> list[Row]:
             "nll": row["final_nll"],
             "done": 100 * row["exact_completions"] / len(row["completions"]),
         }
-        for row in finals(record)
+        for row in finals(table)
     ]
 
 
 def _seeds(table: Table) -> list[int]:
-    """The seeds of the run, also those that diverged; none where they are too few."""
-    seeds = list(table.record.config.get("seeds") or {row["seed"] for row in table.rows})
+    """The seeds of the run; none where they are too few."""
+    seeds = seeds_of(table, table.rows)
     return seeds if len(seeds) >= SEEDS else []
 
 
 FINALS = Rows("developmental", _finals)
-_CONTROL = FINALS.at(arm=(EQUAL_FLOPS, CORE))
+_compared = functools.partial(compared, FINALS)
 
 
-def _less(arm: str, other: str) -> tuple[Criterion, ...]:
+def _less(arm: str, other: str) -> Criterion:
     beside = "the control: equal FLOPs, and the core alone"
-    criterion = Criterion(
-        FINALS.at(arm=(arm,)), loss_less(other), all_below(0.0), control=_CONTROL, beside=beside
-    )
-    return (criterion,)
+    return _compared((arm,), loss_less(other), ALL.below(0.0), (EQUAL_FLOPS, CORE), beside)
 
 
-def _times(arm: str, ratio: float) -> tuple[Criterion, ...]:
-    rule = all_above(ratio - LAST_DIGIT)
-    return (Criterion(FINALS.at(arm=(arm,)), loss_ratio(BASELINE), rule, control=_CONTROL),)
+def _times(arm: str, ratio: float) -> Criterion:
+    rule = ALL.above(ratio - LAST_DIGIT)
+    return _compared((arm,), loss_ratio(BASELINE), rule, (EQUAL_FLOPS, CORE))
 
 
-def _saved(field: str, rule: Rule) -> Criterion:
-    return Criterion(FINALS.at(arm=(GROWTH,)), saved(field, BASELINE), rule)
+def _saved(field: str) -> Criterion:
+    return _compared((GROWTH,), saved(field, BASELINE), ALL.above(_FASTER))
 
 
 def _paper(*arms: str) -> str:
@@ -110,7 +110,7 @@ CLAIMS = (
         "AH Table 8",
         "Growth takes 13 % less time for the same number of steps.",
         f"{_TABLE8[GROWTH]['seconds']} against {_TABLE8[BASELINE]['seconds']} seconds",
-        (_saved("seconds", all_above(_FASTER)), _saved("flops", all_above(_FASTER))),
+        (_saved("seconds"), _saved("flops")),
     ),
     Claim(
         "phases_explain_growth",
@@ -118,14 +118,12 @@ CLAIMS = (
         "The gain comes from training the core first and growing the rest from it: clones, "
         "restarts, the core alone and other orders of the phases end with a higher loss.",
         "explained by the exposure of the core",
-        (
-            Criterion(
-                FINALS.at(arm=CONTROLS),
-                loss_less(GROWTH),
-                all_above(0.0),
-                control=FINALS.at(arm=("core_first_phases", EQUAL_FLOPS)),
-                beside="the control: the core's phase first, the others reversed; equal FLOPs",
-            ),
+        _compared(
+            CONTROLS,
+            loss_less(GROWTH),
+            ALL.above(0.0),
+            ("core_first_phases", EQUAL_FLOPS),
+            "the control: the core's phase first, the others reversed; equal FLOPs",
         ),
     ),
     Claim(
@@ -133,14 +131,12 @@ CLAIMS = (
         "AH Table 9",
         "Growth completes all twelve prompts as they were taught, whatever the seed.",
         "12 of 12, uniform 10 of 12",
-        (
-            Criterion(
-                FINALS.where(arm=GROWTH).at(seed=_seeds),
-                exact("done", PERCENT, "the share of prompts completed word by word"),
-                all_above(99.9),
-                control=FINALS.where(arm=BASELINE).at(seed=_seeds),
-                beside=f"the control: {BASELINE}",
-            ),
+        Criterion(
+            FINALS.where(arm=GROWTH).at(seed=_seeds),
+            exact("done", PERCENT, "the share of prompts completed word by word"),
+            ALL.above(99.9),
+            control=FINALS.where(arm=BASELINE).at(seed=_seeds),
+            beside=f"the control: {BASELINE}",
         ),
     ),
     Claim(
@@ -149,6 +145,6 @@ CLAIMS = (
         "Growth in 37 % fewer steps completes prompts as well as uniform training in all of them: "
         "less than one fewer.",
         "matches it on all generation tests",
-        (Criterion(FINALS.at(arm=(SHORT,)), completions_less(BASELINE), all_above(MARGIN)),),
+        _compared((SHORT,), completions_less(BASELINE), ALL.above(MARGIN)),
     ),
 )

@@ -10,11 +10,10 @@ from jaxanatomy.claims.quantities import (
     rank_correlation,
 )
 from jaxanatomy.claims.rows import Rows, Table, inner_layers, outer_layers
-from jaxanatomy.claims.rules import all_above, all_below, any_below, most_below
-from jaxanatomy.claims.words import layers
+from jaxanatomy.claims.rules import ALL, ANY, MOST
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.papers import paper_table, table1
-from jaxanatomy.words import percent
+from jaxanatomy.words import layers, percent
 
 REDUNDANT, CRITICAL = THRESHOLDS_PERCENT[0], THRESHOLDS_PERCENT[-1]
 RADICAL = CRITICAL / REDUNDANT  # a radical difference: what is between the categories
@@ -50,10 +49,10 @@ def _others(table: Table) -> list[int]:
 
 
 def _layers(
-    named, rule, over: Rows = MAP, control: Rows = SKIPPED, **more
-) -> tuple[Criterion, ...]:
+    named, rule, over: Rows = MAP, control: Rows = SKIPPED, quantity=HARM, **more
+) -> Criterion:
     """A rule on what the damage to some layers costs."""
-    return (Criterion(over.at(layer=named), HARM, rule, control=control.at(layer=named), **more),)
+    return Criterion(over.at(layer=named), quantity, rule, control=control.at(layer=named), **more)
 
 
 def _printed(names) -> str:
@@ -66,14 +65,14 @@ CLAIMS = (
         "AH hypothesis H1, section 4.1",
         "Layers are not interchangeable: replacing them does radically different damage.",
         f"{percent(min(_PRINTED))} to {percent(max(_PRINTED))}",
-        _layers(inner_layers, all_above(RADICAL), gather=largest_ratio()),
+        _layers(inner_layers, ALL.above(RADICAL), quantity=largest_ratio(HARM)),
     ),
     Claim(
         "importance_range",
         "AH section 4.1",
         "The damage of the layers ranges over a factor of more than 10^7.",
         "> 10^7",
-        _layers(inner_layers, all_above(_RANGE), gather=largest_ratio()),
+        _layers(inner_layers, ALL.above(_RANGE), quantity=largest_ratio(HARM)),
     ),
     Claim(
         "table1_ranking",
@@ -82,8 +81,8 @@ CLAIMS = (
         "Table 1",
         _layers(
             inner_layers,
-            all_above(RANK_AGREEMENT),
-            gather=rank_correlation(dict(enumerate(table1())), "the rank correlation with Table 1"),
+            ALL.above(RANK_AGREEMENT),
+            quantity=rank_correlation(HARM, dict(enumerate(table1())), "Table 1"),
             beside="0 for unrelated rankings",
         ),
         papers_model=True,
@@ -95,10 +94,9 @@ CLAIMS = (
         "used as the measure",
         _layers(
             inner_layers,
-            all_above(RANK_AGREEMENT),
-            gather=rank_correlation(
-                of_partners(SKIPPED, HARM),
-                "the rank correlation with what skipping the layer costs",
+            ALL.above(RANK_AGREEMENT),
+            quantity=rank_correlation(
+                HARM, of_partners(SKIPPED, HARM), "what skipping the layer costs"
             ),
             beside="0 for unrelated rankings",
         ),
@@ -109,15 +107,13 @@ CLAIMS = (
         "The most important layer is the model's brain: it works on the text, not on its first "
         "token alone.",
         "L11, 'model brain', by interpretation alone",
-        (
-            Criterion(
-                MAP.where(positions="others").at(layer=_most_damaging),
-                HARM,
-                all_above(CRITICAL),
-                control=MAP.where(positions="first").at(layer=_most_damaging),
-                beside="the control: at the first token of each document alone",
-                chosen=lambda table: max(1, len(inner_layers(table))),
-            ),
+        Criterion(
+            MAP.where(positions="others").at(layer=_most_damaging),
+            HARM,
+            ALL.above(CRITICAL),
+            control=MAP.where(positions="first").at(layer=_most_damaging),
+            beside="the control: at the first token of each document alone",
+            chosen=lambda table: max(1, len(inner_layers(table))),
         ),
     ),
     Claim(
@@ -125,15 +121,13 @@ CLAIMS = (
         "AH Table 1",
         "The first and the last layer are redundant.",
         "L0 0.0 %, L29 0.0 %",
-        (
-            Criterion(
-                Rows("importance")
-                .where(scope="layer", positions="all")
-                .at(intervention=("neighbour_mean", "zero"), layer=outer_layers),
-                HARM,
-                all_below(REDUNDANT),
-                control=MAP.at(layer=inner_layers),
-            ),
+        Criterion(
+            Rows("importance")
+            .where(scope="layer", positions="all")
+            .at(intervention=("neighbour_mean", "zero"), layer=outer_layers),
+            HARM,
+            ALL.below(REDUNDANT),
+            control=MAP.at(layer=inner_layers),
         ),
     ),
     Claim(
@@ -142,14 +136,12 @@ CLAIMS = (
         "Averaging neighbours cancels their directions, which is why even minor layers are "
         "sensitive to it: with the norms restored it does less damage.",
         "explanation without a figure",
-        (
-            Criterion(
-                RESCALED.at(layer=inner_layers),
-                degradation(MAP, "the plain neighbour mean"),
-                most_below(0.0),
-                control=MAP.where(intervention="aligned_mean").at(layer=inner_layers),
-                beside="the control: neurons aligned before averaging",
-            ),
+        Criterion(
+            RESCALED.at(layer=inner_layers),
+            degradation(MAP, "the plain neighbour mean"),
+            MOST.below(0.0),
+            control=MAP.where(intervention="aligned_mean").at(layer=inner_layers),
+            beside="the control: neurons aligned before averaging",
         ),
     ),
     Claim(
@@ -157,7 +149,7 @@ CLAIMS = (
         "AH Table 1",
         "The nine layers listed as critical are critical.",
         _printed(_CRITICAL_LAYERS),
-        _layers(_CRITICAL_LAYERS, all_above(CRITICAL)),
+        _layers(_CRITICAL_LAYERS, ALL.above(CRITICAL)),
         papers_model=True,
     ),
     Claim(
@@ -165,7 +157,7 @@ CLAIMS = (
         "AH abstract, section 4.1",
         "Layers 8 to 11 form a critical core.",
         _printed(_CORE),
-        _layers(_CORE, all_above(CRITICAL)),
+        _layers(_CORE, ALL.above(CRITICAL)),
         papers_model=True,
     ),
     Claim(
@@ -173,7 +165,7 @@ CLAIMS = (
         "AH Table 1",
         "The inner layers listed as redundant are redundant.",
         _printed(_REDUNDANT_LAYERS),
-        _layers(_REDUNDANT_LAYERS, all_below(REDUNDANT)),
+        _layers(_REDUNDANT_LAYERS, ALL.below(REDUNDANT)),
         papers_model=True,
     ),
     Claim(
@@ -181,12 +173,10 @@ CLAIMS = (
         "AH section 4.1, Table 1",
         f"Layer {_TOP} is the most important one: every other inner layer harms less.",
         f"L11 {percent(_PRINTED[11])}, next L10 {percent(_PRINTED[10])}",
-        (
-            Criterion(
-                MAP.at(layer=_others),
-                degradation(MAP.where(layer=_TOP), f"layer {_TOP}'s neighbour mean"),
-                all_below(0.0),
-            ),
+        Criterion(
+            MAP.at(layer=_others),
+            degradation(MAP.where(layer=_TOP), f"layer {_TOP}'s neighbour mean"),
+            ALL.below(0.0),
         ),
         papers_model=True,
     ),
@@ -195,7 +185,7 @@ CLAIMS = (
         "AH abstract, Table 1",
         "Layers 14 and 17 are anti-layers: the model is better without them.",
         _printed(_ANTI),
-        _layers(_ANTI, all_below(0.0), everywhere=1),
+        _layers(_ANTI, ALL.below(0.0), everywhere=1),
         papers_model=True,
     ),
     Claim(
@@ -203,14 +193,14 @@ CLAIMS = (
         "AH hypothesis H4",
         "Some layers harm the model.",
         layers(_ANTI),
-        _layers(inner_layers, any_below(0.0), everywhere=2),
+        _layers(inner_layers, ANY.below(0.0), everywhere=2),
     ),
     Claim(
         "random_weights_better",
         "AH hypothesis H4, section 1.2",
         "The model performs better with random weights in layers 14 and 17.",
         "H4, called confirmed",
-        _layers(_ANTI, all_below(0.0), over=NOISED, control=MAP, everywhere=1),
+        _layers(_ANTI, ALL.below(0.0), over=NOISED, control=MAP, everywhere=1),
         papers_model=True,
     ),
 )

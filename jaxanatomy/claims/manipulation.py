@@ -1,23 +1,14 @@
 """AH sections 4.2, 4.4, 5.3, Table 4: layers scaled, deleted, cloned, blended, perturbed."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from jaxanatomy.claims.core import Claim, Criterion
-from jaxanatomy.claims.quantities import Quantity, degradation, over_draws
-from jaxanatomy.claims.rows import Part, Row, Rows, Table, every_layer
-from jaxanatomy.claims.rules import (
-    all_above,
-    all_below,
-    all_within,
-    any_above,
-    any_below,
-    any_within,
-)
-from jaxanatomy.claims.words import PERCENT
+from jaxanatomy.claims.quantities import Quantity, certain, degradation, over_draws
+from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, every_layer
+from jaxanatomy.claims.rules import ALL, ANY, Rule
 from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.interventions.variants import BASELINE
@@ -26,8 +17,7 @@ from jaxanatomy.measures.calibration import TOLERANCE_PERCENT, nll_at
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT
 from jaxanatomy.measures.statistics import Estimate, paired_difference
 from jaxanatomy.papers import NEAR, paper_table
-from jaxanatomy.records import RunRecord
-from jaxanatomy.words import percent
+from jaxanatomy.words import PERCENT, percent
 
 DESTROYED = 100_000.0  # percent; the least that Table 4 has for a replacement is 173,242
 COLLAPSED = 1_000.0  # percent; Table 4 has 5,035 for scale 0.7
@@ -73,7 +63,7 @@ def _replaced(name: str, scaled: Iterable[tuple] = ()):
     return values
 
 
-def _on(name: str, values, rule, beside: str = "") -> Criterion:
+def _on(name: str, values, rule: Rule) -> Criterion:
     """A rule on strategies on a set, with the set without the boundary layers, or with, beside."""
     others = {"paper": "paper_inner", "paper_inner": "paper"}
     control = others.get(name)
@@ -83,7 +73,7 @@ def _on(name: str, values, rule, beside: str = "") -> Criterion:
         HARM,
         rule,
         control=at.each(_DOSE, (("zero", None, None), *_scaled(GENTLE))),
-        beside=beside or (f"the control: on the set {control}" if control else ""),
+        beside=f"the control: on the set {control}" if control else "",
     )
 
 
@@ -94,39 +84,35 @@ def _pair(strategy: str) -> Criterion:
     return Criterion(
         TRIALS.where(strategy=strategy, rank=rank).at(set=[each.name for each in pairs(PAPER)]),
         HARM,
-        any_within(100 * (printed / NEAR - 1), 100 * (printed * NEAR - 1)),
+        ANY.within(100 * (printed / NEAR - 1), 100 * (printed * NEAR - 1)),
     )
 
 
-def _calibrated(record: RunRecord) -> list[Row]:
+def _calibrated(table: Table) -> list[Row]:
     """Every variant that was tried, each with the baseline, at temperatures fitted on other text.
 
     A variant that is no better at temperature 1 is not calibrated. A temperature at the edge of
     its grid leaves no pair: a better one may lie beyond.
     """
-    plain = [row for row in record.rows if "variant" in row and row.get("kind") is None]
-    baselines = {row["text"]: row for row in plain if row["variant"] == BASELINE}
-    curves = {
-        (row["text"], row["variant"]): row
-        for row in record.rows
-        if row.get("kind") == "temperature"
-    }
+    baseline = table.baseline
+    curves = {row["variant"]: row for row in table.find({"kind": "temperature"})}
     fitted = {
-        (entry["text"], entry["variant"]): entry for entry in record.summary.get("calibration", ())
+        entry["variant"]: entry
+        for entry in table.record.summary.get("calibration", ())
+        if entry["text"] == table.text
     }
     found = []
-    for row in plain:
-        if row.get("strategy") in ("none", "perturb", None) or row["text"] not in baselines:
-            continue
-        pair, entry = (row, baselines[row["text"]]), fitted.get((row["text"], row["variant"]))
-        if entry:
-            pair = _at_temperatures(entry, curves)
-        found.append({"variant": row["variant"], "text": row["text"], "pair": pair})
+    for row in table.find({}):
+        if baseline and row.get("strategy") not in ("none", "perturb", None):
+            entry = fitted.get(row["variant"])
+            pair = _at_temperatures(entry, curves) if entry else (row, baseline)
+            found.append({"variant": row["variant"], "text": table.text, "pair": pair})
     return found
 
 
-def _at_temperatures(entry: Row, curves) -> tuple[Row, Row] | None:
-    rows = [curves.get((entry["text"], name)) for name in (entry["variant"], BASELINE)]
+def _at_temperatures(entry: Row, curves: Mapping[str, Row]) -> tuple[Row, Row] | None:
+    """The losses of a variant and of the baseline, each at its temperature."""
+    rows = curves.get(entry["variant"]), curves.get(BASELINE)
     if None in rows or entry["temperature_at_edge"] or entry["baseline_temperature_at_edge"]:
         return None
     temperatures = entry["temperature"], entry["baseline_temperature"]
@@ -137,35 +123,25 @@ def _at_temperatures(entry: Row, curves) -> tuple[Row, Row] | None:
     return own, base
 
 
-def _calibrated_change(part: Part, level: float) -> Estimate | str:
+def _calibrated_change(part: Part, level: float) -> Estimate:
     pair = part.rows[0]["pair"]
     if pair is None:
-        return "its temperature lies at the edge of the grid"
+        raise MissingError("its temperature lies at the edge of the grid")
     if None in pair[0]["unit_nll"]:
-        return Estimate(math.inf, math.inf, math.inf)
+        return certain(math.inf)
     return paired_difference(*pair, level).degradation_percent()
 
 
 def _tried(table: Table) -> list[str]:
     """The variants that were tried on every text of the run."""
-    texts = defaultdict(set)
-    for row in _calibrated(table.record):
-        texts[row["text"]].add(row["variant"])
-    return sorted(set.intersection(*texts.values()))
+    texts = _CALIBRATED.tables(table.record, table.depth)
+    return sorted(set.intersection(*({row["variant"] for row in each.rows} for each in texts)))
 
 
-def _excess(record: RunRecord) -> list[Row]:
+def _excess(table: Table) -> list[Row]:
     """By seed what noise in all layers costs above the sum of each alone."""
-    noisy = [
-        row
-        for row in record.rows
-        if row.get("strategy") == "perturb"
-        and row.get("kind") is None
-        and math.isclose(row["alpha"], EPSILON)
-    ]
-    base = {row["text"]: row for row in record.rows if row.get("variant") == BASELINE}
-    layers = (record.provenance.get("architecture") or {}).get("layers") or ()
-    depth = len(layers) or max((row["count"] for row in noisy), default=0)
+    noisy, (depth,) = table.find({"strategy": "perturb", "alpha": EPSILON}), _whole_depth(table)
+    base = table.baseline
     found = []
     for whole in (row for row in noisy if row["count"] == depth):
         alone = [
@@ -175,12 +151,12 @@ def _excess(record: RunRecord) -> list[Row]:
         ]
         if len(alone) < depth or any(row["nll"] is None for row in (whole, *alone)):
             continue
-        none_U = np.asarray(base[whole["text"]]["unit_nll"])
+        none_U = np.asarray(base["unit_nll"])
         sum_U = sum(np.asarray(row["unit_nll"]) - none_U for row in alone)
         above_U = np.asarray(whole["unit_nll"]) - sum_U
         fields = {"kind": "excess", "unit_nll": above_U.tolist(), "nll": float(above_U.sum())}
         found.append({**whole, **fields})
-    return [*found, *base.values()]
+    return [*found, base] if base else []
 
 
 def _whole_depth(table: Table) -> tuple[int, ...]:
@@ -189,6 +165,7 @@ def _whole_depth(table: Table) -> tuple[int, ...]:
     return (table.depth or max(counts, default=1),)
 
 
+_CALIBRATED = Rows("manipulation", _calibrated)
 _SHAKEN = TRIALS.where(strategy="perturb", alpha=EPSILON)
 _EXCESS = Rows("manipulation", _excess).where(kind="excess").drawn(2)
 _ATTENTION = TRIALS.where(kind="attention").drawn(2)
@@ -204,8 +181,8 @@ CLAIMS = (
             f"Only scaling by 0.9 is viable: on {words}.",
             f"scale 0.9 {percent(_PERCENT['scale_0.9'])}, next {percent(_PERCENT['scale_0.7'])}",
             (
-                _on(name, _scaled(GENTLE), all_below(VIABLE_PERCENT)),
-                _on(name, _replaced(name, _scaled(*ALPHAS)), all_above(VIABLE_PERCENT)),
+                _on(name, _scaled(GENTLE), ALL.below(VIABLE_PERCENT)),
+                _on(name, _replaced(name, _scaled(*ALPHAS)), ALL.above(VIABLE_PERCENT)),
             ),
             papers_model=name != "measured",
         )
@@ -216,7 +193,7 @@ CLAIMS = (
         "AH Table 4, abstract",
         "Scaling the nine layers by 0.9 costs 19 (Table 4) or 49 % (abstract).",
         " or ".join(map(percent, _GENTLE_PERCENT)),
-        (_on("paper", _scaled(GENTLE), all_within(*_GENTLE_PERCENT)),),
+        _on("paper", _scaled(GENTLE), ALL.within(*_GENTLE_PERCENT)),
         papers_model=True,
     ),
     Claim(
@@ -226,7 +203,7 @@ CLAIMS = (
         "which were never shown to be redundant.",
         f"×0.7 {percent(_PERCENT['scale_0.7'])}, ×0.5 {percent(_PERCENT['scale_0.5'])}, "
         f"×0 {percent(_PERCENT['scale_0.0'])}",
-        (_on("paper_inner", _scaled(*ALPHAS), all_above(COLLAPSED)),),
+        _on("paper_inner", _scaled(*ALPHAS), ALL.above(COLLAPSED)),
         papers_model=True,
     ),
     *(
@@ -235,7 +212,7 @@ CLAIMS = (
             "AH abstract, section 4.4, Table 4",
             f"Zeroing, cloning and blending destroy the model: on {words}.",
             _REPLACED,
-            (_on(name, _replaced(name), all_above(DESTROYED)),),
+            (_on(name, _replaced(name), ALL.above(DESTROYED)),),
             papers_model=name != "measured",
         )
         for name, words in SETS.items()
@@ -254,7 +231,7 @@ CLAIMS = (
         "AH section 5.4, Table 10",
         "Layers 14 and 17 can be pruned: they harm performance.",
         "budget 0.00",
-        (_on("pair_14_17", (("zero", None, None),), all_below(0.0)),),
+        _on("pair_14_17", (("zero", None, None),), ALL.below(0.0)),
         papers_model=True,
     ),
     Claim(
@@ -262,17 +239,15 @@ CLAIMS = (
         "AH abstract, hypothesis H4",
         "Removing or perturbing some layers improves the model.",
         "L14 and L17",
-        (
-            Criterion(
-                Rows("manipulation", _calibrated).at(variant=_tried),
-                Quantity(
-                    "the change of perplexity, both models at a temperature fitted on other text,",
-                    PERCENT,
-                    _calibrated_change,
-                ),
-                any_below(-TOLERANCE_PERCENT),
-                everywhere=2,
+        Criterion(
+            _CALIBRATED.at(variant=_tried),
+            Quantity(
+                "the change of perplexity, both models at a temperature fitted on other text,",
+                PERCENT,
+                _calibrated_change,
             ),
+            ANY.below(-TOLERANCE_PERCENT),
+            everywhere=2,
         ),
     ),
     Claim(
@@ -284,12 +259,12 @@ CLAIMS = (
             Criterion(
                 _SHAKEN.at(count=_whole_depth).drawn(2),
                 degradation(words="the unedited model, over seeds of noise in every layer,"),
-                all_above(VIABLE_PERCENT),
+                ALL.above(VIABLE_PERCENT),
             ),
             Criterion(
                 _EXCESS.at(strategy=("perturb",)),
                 degradation(words="the sum of what each layer alone costs"),
-                all_above(0.0),
+                ALL.above(0.0),
                 beside="0 if errors only add up",
             ),
         ),
@@ -299,23 +274,21 @@ CLAIMS = (
         "AH section 5.3",
         "A perturbation of 1 % in q or k can completely redirect attention.",
         "explanation without a figure",
-        (
-            Criterion(
-                _ATTENTION.where(alpha=EPSILON).at(
-                    component=COMPONENTS, spread=(LOCAL, PROPAGATED), layer=every_layer
-                ),
-                over_draws(
-                    "argmax_changed",
-                    PERCENT,
-                    "the share of queries whose largest attention weight moves",
-                    scale=100,
-                ),
-                any_above(100 * REDIRECTED),
-                control=_ATTENTION.where(alpha=None).at(
-                    component=COMPONENTS, spread=(LOCAL, PROPAGATED), layer=every_layer
-                ),
-                beside="the control: nothing but noise instead",
+        Criterion(
+            _ATTENTION.where(alpha=EPSILON).at(
+                component=COMPONENTS, spread=(LOCAL, PROPAGATED), layer=every_layer
             ),
+            over_draws(
+                "argmax_changed",
+                PERCENT,
+                "the share of queries whose largest attention weight moves",
+                scale=100,
+            ),
+            ANY.above(100 * REDIRECTED),
+            control=_ATTENTION.where(alpha=None).at(
+                component=COMPONENTS, spread=(LOCAL, PROPAGATED), layer=every_layer
+            ),
+            beside="the control: nothing but noise instead",
         ),
     ),
 )

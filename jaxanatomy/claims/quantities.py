@@ -1,10 +1,11 @@
-"""Quantities: what is read off the rows of a part, as an estimate with its interval.
+"""Quantities: what is read off the rows of the parts of a claim, as estimates with intervals.
 
-A quantity of a part is an `Estimate` at a level, or a string that says why it cannot be had.
-`Gather`ed quantities make one figure of all parts: a rank correlation, the ratio of extremes.
+A `Quantity` is read of each part, a `Gather` makes one figure of all parts: a rank correlation,
+the ratio of extremes. Where there is none to be had, reading raises `MissingError`, which says why.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
@@ -12,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.claims.rows import Key, Part, Row, Rows, Table
+from jaxanatomy.claims.rows import Key, MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import Measured
-from jaxanatomy.claims.words import COUNT, PERCENT, PLAIN
 from jaxanatomy.measures.statistics import (
     Estimate,
     draws_interval,
@@ -22,24 +22,33 @@ from jaxanatomy.measures.statistics import (
     seeds_interval,
     spearman_interval,
 )
+from jaxanatomy.words import COUNT, PERCENT, PLAIN, first
 
-Reading = Callable[[Part, float], Estimate | str]
-MEAN_LOSS = "the change of perplexity against "
+ERROR = 0.05  # of all claims on one run together
+Estimates = Sequence[Estimate]
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """What is read of a part.
+    """What is read of each part.
 
     Attributes:
       words: What it is, for the rule in words.
-      unit: Of it; see `words`.
-      of: The estimate of a part that has rows, at a level; a string where there is none.
+      unit: Of it; see `jaxanatomy.words`.
+      of: The estimate of a part that has rows, at a level.
     """
 
     words: str
     unit: str
-    of: Reading
+    of: Callable[[Part, float], Estimate]
+
+    def measure(self, parts: Sequence[Part]) -> list[Measured]:
+        """Each part, with its estimate at any level."""
+        return [_measured(part.name, functools.partial(self._read, part)) for part in parts]
+
+    def _read(self, part: Part, level: float) -> Estimate:
+        part.require_rows()
+        return self.of(part, level)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +56,52 @@ class Gather:
     """One figure of all parts.
 
     Attributes:
-      words: What it is.
+      name: What it is.
       unit: Of it.
-      of: The figure of the parts, all of them measured, at a level.
+      each: What is read of each part.
+      of: The figure, of the parts and what was read of them at a level that holds for all at
+        once, and the level.
     """
 
-    words: str
+    name: str
     unit: str
-    of: Callable[[Sequence[Part], Sequence[Measured], float], Estimate | str]
+    each: Quantity
+    of: Callable[[Sequence[Part], Callable[[float], Estimates], float], Estimate]
+
+    @property
+    def words(self) -> str:
+        """As of `Quantity`."""
+        return f"{self.name} ({self.each.words})"
+
+    def measure(self, parts: Sequence[Part]) -> list[Measured]:
+        """The figure; it is missing where a part is."""
+        found = self.each.measure(parts)
+        if not found:
+            return []
+        missing = [part for part in found if part.at is None]
+        if missing:
+            names = first([part.name for part in missing])
+            return [Measured(self.name, None, f"{names} lacking: {missing[0].missing}")]
+
+        def read(level: float) -> Estimate:
+            return self.of(parts, lambda level: [part.at(level) for part in found], level)
+
+        return [_measured(f"{self.name} over {len(parts)} parts", read)]
+
+
+def _measured(name: str, read: Callable[[float], Estimate]) -> Measured:
+    """A part whose estimate can be had, or says why not."""
+    at = functools.cache(read)
+    try:
+        at(1 - ERROR)
+    except MissingError as missing:
+        return Measured(name, None, str(missing))
+    return Measured(name, at)
+
+
+def certain(value: float) -> Estimate:
+    """A value without error."""
+    return Estimate(value, value, value)
 
 
 def degradation(
@@ -76,25 +123,33 @@ def degradation(
         of its own.
     """
 
-    def read(part: Part, level: float) -> Estimate | str:
-        others = [part.table.baseline] if to is None else part.partners(to.fields)
-        if not others or others[0] is None:
-            return f"{words} was not measured"
+    def read(part: Part, level: float) -> Estimate:
+        other = _other(part, to)
+        if other is None:
+            raise MissingError(f"{words} was not measured")
         drawn = _draws_of(spread, to, part.table) if spread else None
-        found = _difference(part.rows, others[0], level, drawn and drawn.spread)
+        found = _difference(part.rows, other, level, drawn and drawn.spread)
         return found.degradation_percent()
 
-    return Quantity(MEAN_LOSS + words, PERCENT, read)
+    return Quantity(f"the change of perplexity against {words}", PERCENT, read)
 
 
 def of_partners(to: Rows, quantity: Quantity) -> Quantity:
     """What a quantity is of the rows of the same key among others."""
 
-    def read(part: Part, level: float) -> Estimate | str:
-        rows = part.partners(to.fields)
-        return quantity.of(Part(part.key, rows, part.table), level) if rows else "no rows"
+    def read(part: Part, level: float) -> Estimate:
+        partner = dataclasses.replace(part, rows=part.partners(to.fields), draws=1)
+        partner.require_rows()
+        return quantity.of(partner, level)
 
-    return Quantity(quantity.words, quantity.unit, read)
+    return dataclasses.replace(quantity, of=read)
+
+
+def _other(part: Part, to: Rows | None) -> Row | None:
+    """The row that a part is compared with."""
+    if to is None:
+        return part.table.baseline
+    return next(iter(part.partners(to.fields)), None)
 
 
 def _difference(
@@ -104,11 +159,10 @@ def _difference(
     lost = any(row["nll"] is None for row in rows)
     if lost or other["nll"] is None:
         sign = lost - (other["nll"] is None)
-        return Estimate(*(3 * [sign * math.inf if sign else math.nan]))
+        return certain(sign * math.inf if sign else math.nan)
     if len(rows) == 1:
         return paired_difference(rows[0], other, level)
-    tokens_U = np.asarray(other["unit_tokens"])
-    return draws_interval(_sums(rows, other), tokens_U, level, spread)
+    return draws_interval(_sums(rows, other), np.asarray(other["unit_tokens"]), level, spread)
 
 
 def _sums(rows: Sequence[Row], other: Row) -> np.ndarray:
@@ -135,11 +189,11 @@ def _drawn(among: Rows, to: Rows | None, table: Table) -> _Draws | None:
     """The draws of all parts; None if there are none."""
     sums = {}
     for part in among.parts(table):
-        others = part.partners(to.fields) if to else [table.baseline]
+        other = _other(part, to)
         living = [row for row in part.rows if row["nll"] is not None]
-        if len(living) >= 2 and others and others[0] and others[0]["nll"] is not None:
-            sums[tuple(part.key.values())] = _sums(living, others[0])
-            tokens = sum(others[0]["unit_tokens"])
+        if len(living) >= 2 and other and other["nll"] is not None:
+            sums[tuple(part.key.values())] = _sums(living, other)
+            tokens = sum(other["unit_tokens"])
     if not sums:
         return None
     means = [sums_SU.sum(axis=1) / tokens for sums_SU in sums.values()]
@@ -151,122 +205,6 @@ def _drawn(among: Rows, to: Rows | None, table: Table) -> _Draws | None:
 
 def _draws_of(among: Rows, to: Rows | None, table: Table) -> _Draws | None:
     return table.once((among, to), lambda: _drawn(among, to, table))
-
-
-def exact(field: str, unit: str = PLAIN, words: str = "", scale: float = 1.0) -> Quantity:
-    """A field that has no error: arithmetic on weights, or a count."""
-
-    def read(part: Part, level: float) -> Estimate | str:
-        value = part.rows[0].get(field)
-        return f"{field} is undefined" if value is None else Estimate(*(3 * [scale * value]))
-
-    return Quantity(words or f"the {field}", unit, read)
-
-
-def over_draws(field: str, unit: str, words: str, scale: float = 1.0) -> Quantity:
-    """The mean of a field over draws, which are the rows of a part, with Student's interval."""
-
-    def read(part: Part, level: float) -> Estimate | str:
-        values = [scale * row[field] for row in part.rows if row.get(field) is not None]
-        if len(values) < len(part.rows):
-            return f"{field} is undefined"
-        return seeds_interval(values, level)
-
-    return Quantity(words, unit, read)
-
-
-def beyond_null(value: str, null: Callable[[Row], tuple[float, float] | None], words: str):
-    """A value less its null, with the spread of the null's draws.
-
-    Args:
-      value: Its field.
-      null: The mean and the standard deviation of the null's draws, of a row.
-      words: What the two are.
-    """
-
-    def read(part: Part, level: float) -> Estimate | str:
-        own, drawn = part.rows[0].get(value), null(part.rows[0])
-        if own is None or drawn is None:
-            return f"{value} or its null is undefined"
-        half = NormalDist().inv_cdf((1 + level) / 2) * drawn[1]
-        return Estimate(own - drawn[0], own - drawn[0] - half, own - drawn[0] + half)
-
-    return Quantity(words, PLAIN, read)
-
-
-def rank_correlation(
-    reference: Mapping[Any, float] | Quantity | None, words: str, field: str = "layer"
-) -> Gather:
-    """Spearman's correlation of the parts with a reference, its interval over parts.
-
-    It decides nothing where no two parts are told apart: noise has no order.
-
-    Args:
-      reference: Values by the part's `field`; or another quantity of the same parts.
-      words: What it is.
-      field: The field of a part that the reference is keyed by.
-    """
-
-    def of(parts: Sequence[Part], measured: Sequence[Measured], level: float) -> Estimate | str:
-        if len(parts) < 4:
-            return "a rank correlation needs four parts"
-        if not _told_apart([each.at(_simultaneous(level, len(measured))) for each in measured]):
-            return Estimate(math.nan)
-        own = [each.at(level).value for each in measured]
-        if isinstance(reference, Quantity):
-            found = [reference.of(part, _simultaneous(level, len(parts))) for part in parts]
-            missing = [each for each in found if isinstance(each, str)]
-            if missing:
-                return missing[0]
-            if not _told_apart(found):
-                return Estimate(math.nan)
-            other = [each.value for each in found]
-        else:
-            other = [reference[part.key[field]] for part in parts]
-        return spearman_interval(own, other, level)
-
-    return Gather(words, PLAIN, of)
-
-
-def largest_ratio() -> Gather:
-    """The largest damage over the smallest change in size, whichever parts have them.
-
-    At a level each part pays for being chosen: the bounds hold for all parts at once. Where
-    the interval of the smallest reaches 0 the ratio has no upper bound.
-    """
-
-    def of(parts: Sequence[Part], measured: Sequence[Measured], level: float) -> Estimate | str:
-        ends = [each.at(_simultaneous(level, len(measured))) for each in measured]
-        if any(math.isnan(each.low) for each in ends):
-            return "an interval is missing"
-        top = max(ends, key=lambda each: each.value)
-        if math.isinf(top.value):
-            return Estimate(*(3 * [math.inf]))
-        low = max(each.low for each in ends)
-        high = max(each.high for each in ends)
-        least = min(max(abs(each.low), abs(each.high)) for each in ends)
-        floor = min(_from_zero(each) for each in ends)
-        value = top.value / min(abs(each.value) for each in ends)
-        return Estimate(value, low / least, high / floor if floor > 0 else math.inf)
-
-    return Gather("the largest change over the smallest in size", COUNT, of)
-
-
-def _simultaneous(level: float, parts: int) -> float:
-    """The level of each interval if all are to hold at once."""
-    return 1 - (1 - level) / parts
-
-
-def _told_apart(estimates: Sequence[Estimate]) -> bool:
-    """Whether any two intervals lie apart; values without intervals are apart if they differ."""
-    lows = [each.value if math.isnan(each.low) else each.low for each in estimates]
-    highs = [each.value if math.isnan(each.high) else each.high for each in estimates]
-    return max(lows) > min(highs)
-
-
-def _from_zero(estimate: Estimate) -> float:
-    """The least distance of an interval from 0."""
-    return max(estimate.low, -estimate.high, 0.0)
 
 
 def deviation(among: Rows, to: Rows, words: str) -> Quantity:
@@ -281,12 +219,122 @@ def deviation(among: Rows, to: Rows, words: str) -> Quantity:
       words: What the change is.
     """
 
-    def read(part: Part, level: float) -> Estimate | str:
+    def read(part: Part, level: float) -> Estimate:
         drawn, key = _draws_of(among, to, part.table), tuple(part.key.values())
         if drawn is None or key not in drawn.sums or len(drawn.sums) < 2:
-            return "it or its control was not measured, or is not finite"
+            raise MissingError("it or its control was not measured, or is not finite")
         tokens_U = np.asarray(part.rows[0]["unit_tokens"])
         sums_SU = drawn.sums[key] - drawn.mean_U
         return draws_interval(sums_SU, tokens_U, level, drawn.spread).degradation_percent()
 
     return Quantity(words, PERCENT, read)
+
+
+def exact(field: str, unit: str = PLAIN, words: str = "") -> Quantity:
+    """A field that has no error: arithmetic on weights, or a count."""
+
+    def read(part: Part, level: float) -> Estimate:
+        return certain(_value(part.rows[0], field))
+
+    return Quantity(words or f"the {field}", unit, read)
+
+
+def over_draws(field: str, unit: str, words: str, scale: float = 1.0) -> Quantity:
+    """The mean of a field over draws, which are the rows of a part, with Student's interval."""
+
+    def read(part: Part, level: float) -> Estimate:
+        return seeds_interval([scale * _value(row, field) for row in part.rows], level)
+
+    return Quantity(words, unit, read)
+
+
+def _value(row: Row, field: str) -> float:
+    if row.get(field) is None:
+        raise MissingError(f"{field} is undefined")
+    return row[field]
+
+
+def beyond_null(value: str, null: str, words: str, least: float = -math.inf) -> Quantity:
+    """A value less its null, with the spread of the null's draws, of which it has a z-score.
+
+    Args:
+      value: Its field.
+      null: The field of the mean of the null's draws; `z` says how many of their standard
+        deviations the value lies off. A closed form has none.
+      words: What the two are.
+      least: The null is this where its draws have less.
+    """
+
+    def read(part: Part, level: float) -> Estimate:
+        own, mean, z = (part.rows[0].get(field) for field in (value, null, "z"))
+        if own is None or mean is None:
+            raise MissingError(f"{value} or its null is undefined")
+        spread = abs((own - mean) / z) if z else 0.0
+        half = NormalDist().inv_cdf((1 + level) / 2) * spread
+        beyond = own - max(least, mean)
+        return Estimate(beyond, beyond - half, beyond + half)
+
+    return Quantity(words, PLAIN, read)
+
+
+def rank_correlation(
+    each: Quantity, reference: Mapping[Any, float] | Quantity, words: str
+) -> Gather:
+    """Spearman's correlation of the parts with a reference, its interval over parts.
+
+    It decides nothing where no two parts are told apart: noise has no order.
+
+    Args:
+      each: What is ranked.
+      reference: Values by layer; or another quantity of the same parts.
+      words: What the reference is.
+    """
+
+    def of(parts: Sequence[Part], own: Callable[[float], Estimates], level: float) -> Estimate:
+        if len(parts) < 4:
+            raise MissingError("a rank correlation needs four parts")
+        own, other = own(_simultaneous(level, len(parts))), None
+        if isinstance(reference, Quantity):
+            other = [reference.of(part, _simultaneous(level, len(parts))) for part in parts]
+        if not _told_apart(own) or (other and not _told_apart(other)):
+            return Estimate(math.nan)
+        ranked = [each.value for each in other or ()]
+        ranked = ranked or [reference[part.key["layer"]] for part in parts]
+        return spearman_interval([each.value for each in own], ranked, level)
+
+    return Gather(f"the rank correlation with {words}", PLAIN, each, of)
+
+
+def largest_ratio(each: Quantity) -> Gather:
+    """The largest damage over the smallest change in size, whichever parts have them.
+
+    At a level each part pays for being chosen: the bounds hold for all parts at once. Where
+    the interval of the smallest reaches 0 the ratio has no upper bound.
+    """
+
+    def of(parts: Sequence[Part], own: Callable[[float], Estimates], level: float) -> Estimate:
+        ends = own(_simultaneous(level, len(parts)))
+        if any(math.isnan(each.low) for each in ends):
+            raise MissingError("an interval is missing")
+        top = max(each.value for each in ends)
+        if math.isinf(top):
+            return certain(math.inf)
+        low, high = (max(getattr(each, end) for each in ends) for end in ("low", "high"))
+        least = min(max(abs(each.low), abs(each.high)) for each in ends)
+        floor = min(max(each.low, -each.high, 0.0) for each in ends)
+        value = top / min(abs(each.value) for each in ends)
+        return Estimate(value, low / least, high / floor if floor > 0 else math.inf)
+
+    return Gather("the largest change over the smallest in size", COUNT, each, of)
+
+
+def _simultaneous(level: float, parts: int) -> float:
+    """The level of each interval if all are to hold at once."""
+    return 1 - (1 - level) / parts
+
+
+def _told_apart(estimates: Estimates) -> bool:
+    """Whether any two intervals lie apart; values without intervals are apart if they differ."""
+    lows = [each.value if math.isnan(each.low) else each.low for each in estimates]
+    highs = [each.value if math.isnan(each.high) else each.high for each in estimates]
+    return max(lows) > min(highs)

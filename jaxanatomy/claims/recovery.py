@@ -5,26 +5,27 @@ longer on its text, the undamaged model gets better, too. Draws of the noise are
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.importance import RANK_AGREEMENT
 from jaxanatomy.claims.quantities import (
+    Estimates,
     Gather,
     Quantity,
+    certain,
     degradation,
     deviation,
     rank_correlation,
 )
-from jaxanatomy.claims.rows import Part, Row, Rows, every_layer
-from jaxanatomy.claims.rules import Apart, Measured, Rule, all_above, all_below
-from jaxanatomy.claims.words import PERCENT, PLAIN
-from jaxanatomy.measures.recovery import BASELINE, curves
+from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, every_layer
+from jaxanatomy.claims.rules import ALL, Rule, any_differs
+from jaxanatomy.measures.recovery import curves
 from jaxanatomy.measures.statistics import Estimate, paired_difference
 from jaxanatomy.papers import paper_table
-from jaxanatomy.records import RunRecord
+from jaxanatomy.words import PERCENT, PLAIN
 
 HEALED, HALF, TWICE = 1.1, 1.5, 2.0  # multiples of the control's perplexity
 FEW_STEPS = 10  # "0-10 steps to converge"
@@ -44,22 +45,21 @@ _R = {
 _SAVED = paper_table("abstract")["budget_reduction_percent"]
 
 
-def _points(record: RunRecord) -> list[Row]:
+def _points(table: Table) -> list[Row]:
     """Points of the curves with noise, and of the same training without, by `when`.
 
     With noise and no training; the last evaluation in a few steps; the last of a finished curve
     (one that diverged has no finite loss); and the whole curve. Nothing where the training text is
     the evaluation text, which shows no recovery.
     """
-    baseline = next((row for row in record.rows if row.get("variant") == BASELINE), None)
-    found = curves(record.rows)
+    baseline, record = table.baseline, table.record
     if baseline is None or record.summary.get("warnings"):
         return []
     points = []
-    for (layer, seed), curve in found.items():
+    for (layer, seed), curve in curves(table.rows).items():
         if curve[0]["text"] == curve[0]["train_text"]:
             continue
-        named = {"layer": layer, "noise": seed is not None, "text": curve[0]["text"]}
+        named = {"layer": layer, "noise": seed is not None, "text": table.text}
         points.append({**(baseline if seed is None else curve[0]), **named, "when": NOISED})
         if curve[-1]["step"] != record.config.get("steps") and curve[-1]["nll"] is not None:
             continue  # still in training
@@ -67,7 +67,7 @@ def _points(record: RunRecord) -> list[Row]:
         points.append({**few[-1], **named, "when": SOON})
         points.append({**curve[-1], **named, "when": LAST, "long": curve[-1]["step"] >= _STEPS})
         points.append({**curve[-1], **named, "when": "curve", "curve": curve})
-    maps = [row for row in record.rows if row.get("intervention") == "neighbour_mean"]
+    maps = [row for row in table.rows if row.get("intervention") == "neighbour_mean"]
     return [*points, *maps, baseline]
 
 
@@ -96,23 +96,27 @@ def _times(factor: float) -> float:
     return 100 * (factor - 1)
 
 
-def _gap(points: Rows, named, rule: Rule) -> tuple[Criterion, ...]:
+def _gap(points: Rows, named, rule: Rule) -> Criterion:
     when = points.fields["when"]
-    control = WITHOUT.where(when=when).at(layer=named)
-    beside = "the control: the same training without noise against the undamaged model"
-    own = points.at(layer=named)
-    return (Criterion(own, _gap_at(when), rule, control=control, by=DAMAGE, beside=beside),)
+    return Criterion(
+        points.at(layer=named),
+        _gap_at(when),
+        rule,
+        control=WITHOUT.where(when=when).at(layer=named),
+        by=DAMAGE,
+        beside="the control: the same training without noise against the undamaged model",
+    )
 
 
-def _importance(part: Part, level: float) -> Estimate | str:
+def _importance(part: Part, level: float) -> Estimate:
     """The degradation of the layer's neighbour mean, as the run's own map has it."""
     rows = part.partners({"intervention": "neighbour_mean"})
     if not rows or rows[0]["degradation_percent"] is None:
-        return "its importance was not measured"
-    return Estimate(*(3 * [rows[0]["degradation_percent"]]))
+        raise MissingError("its importance was not measured")
+    return certain(rows[0]["degradation_percent"])
 
 
-def _share(part: Part, level: float) -> Estimate | str:
+def _share(part: Part, level: float) -> Estimate:
     """R(l): the share of the steps until a layer is healed, 1 if it never is; mean over draws.
 
     The bounds are the first step at which the interval of the gap reaches the multiple and the
@@ -120,13 +124,13 @@ def _share(part: Part, level: float) -> Estimate | str:
     """
     control = part.partners(WITHOUT.where(when="curve").fields)
     if not control:
-        return "the same training without noise was not measured"
+        raise MissingError("the same training without noise was not measured")
     without = {row["step"]: row for row in control[0]["curve"]}
     found = [_share_of(row["curve"], without, level) for row in part.rows]
     return Estimate(*(float(np.mean(each)) for each in zip(*found, strict=True)))
 
 
-def _share_of(curve: Sequence[Row], without: dict[int, Row], level: float):
+def _share_of(curve: Sequence[Row], without: dict[int, Row], level: float) -> list[float]:
     limit, steps = math.log(HEALED), curve[-1]["step"]
     gaps = [
         (row["step"] / steps, paired_difference(row, without[row["step"]], level))
@@ -137,11 +141,10 @@ def _share_of(curve: Sequence[Row], without: dict[int, Row], level: float):
     return [next((at for at, gap in gaps if getattr(gap, end) <= limit), 1.0) for end in ends]
 
 
-def _saved(parts: Sequence[Part], measured: Sequence[Measured], level: float) -> Estimate:
+def _saved(parts: Sequence[Part], shares: Callable[[float], Estimates], level: float) -> Estimate:
     """What budgets of R(l) save of the steps of uniform training, in percent."""
-    shares = [each.at(level) for each in measured]
     value, high, low = (
-        100 * (1 - float(np.mean([getattr(each, end) for each in shares])))
+        100 * (1 - float(np.mean([getattr(each, end) for each in shares(level)])))
         for end in ("value", "low", "high")
     )
     return Estimate(value, low, high)
@@ -150,9 +153,9 @@ def _saved(parts: Sequence[Part], measured: Sequence[Measured], level: float) ->
 _SHARE = Quantity(f"the share of the steps until a gap of {HEALED}×", PLAIN, _share)
 
 
-def _ranked(over: Rows, quantity: Quantity, reference, words: str, least: float):
-    gather = rank_correlation(reference, f"the rank correlation with {words}")
-    return (Criterion(over, quantity, all_above(least), gather, beside="0 for unrelated rankings"),)
+def _ranked(over: Rows, quantity: Quantity, reference, words: str, least: float) -> Criterion:
+    gather = rank_correlation(quantity, reference, words)
+    return Criterion(over, gather, ALL.above(least), beside="0 for unrelated rankings")
 
 
 def _table5(*named: int, column: int) -> str:
@@ -166,7 +169,7 @@ def _never(id: str, statement: str, layer: int, factor: float) -> Claim:
         f"{statement} In {_STEPS} steps it stays above {factor:g}× of the same training without "
         "noise.",
         f"{_PRINTED[layer][0]:,} with noise, {_PRINTED[layer][-1]} after {_STEPS} steps",
-        _gap(END.where(long=True), [layer], all_above(_times(factor))),
+        _gap(END.where(long=True), [layer], ALL.above(_times(factor))),
         papers_model=True,
     )
 
@@ -177,16 +180,14 @@ CLAIMS = (
         "AH hypothesis H3, section 4.5",
         "Layers differ in how far they recover from noise.",
         f"0 steps (L14, L17) to never (L11, L29) to {HEALED}×",
-        (
-            Criterion(
+        Criterion(
+            EVERY_END,
+            deviation(
                 EVERY_END,
-                deviation(
-                    EVERY_END,
-                    WITHOUT_END,
-                    "a layer's gap to the same training without noise, less the mean over layers,",
-                ),
-                Apart(_times(1 / HEALED), _times(HEALED)),
+                WITHOUT_END,
+                "a layer's gap to the same training without noise, less the mean over layers,",
             ),
+            any_differs(_times(1 / HEALED), _times(HEALED)),
         ),
     ),
     Claim(
@@ -195,7 +196,7 @@ CLAIMS = (
         "Recovery is slower in more important layers.",
         "'correlating with importance'",
         _ranked(
-            END.at(layer=every_layer),
+            EVERY_END,
             GAP,
             Quantity("importance", PERCENT, _importance),
             "the degradation of the neighbour mean",
@@ -207,14 +208,12 @@ CLAIMS = (
         "AH hypothesis H4, Table 5",
         "Layers 14 and 17 are better with noise than with their trained weights.",
         f"{_table5(*_ANTI, column=0)} against {paper_table('baseline_ppl')}",
-        (
-            Criterion(
-                NOISE.drawn(DRAWS).at(layer=_ANTI),
-                DAMAGE,
-                all_below(0.0),
-                control=NOISE.at(layer=every_layer),
-                beside="the control: every layer",
-            ),
+        Criterion(
+            NOISE.drawn(DRAWS).at(layer=_ANTI),
+            DAMAGE,
+            ALL.below(0.0),
+            control=NOISE.at(layer=every_layer),
+            beside="the control: every layer",
         ),
         papers_model=True,
     ),
@@ -224,7 +223,7 @@ CLAIMS = (
         "Layers 14 and 17 end below the undamaged model because of the noise: lower than by the "
         "same training without it.",
         f"{_table5(*_ANTI, column=-1)} against {paper_table('baseline_ppl')}",
-        _gap(END, _ANTI, all_below(0.0)),
+        _gap(END, _ANTI, ALL.below(0.0)),
         papers_model=True,
     ),
     _never("layer_3_never_converges", "Layer 3 does not converge.", 3, HEALED),
@@ -236,7 +235,7 @@ CLAIMS = (
         f"Layers 23 and 24 recover instantly: with noise and no training they are within {HALF:g}× "
         "of the undamaged model.",
         f"{_table5(23, 24, column=0)} with noise: 0 steps to {HALF:g}×",
-        _gap(NOISE.drawn(DRAWS), (23, 24), all_below(_times(HALF))),
+        _gap(NOISE.drawn(DRAWS), (23, 24), ALL.below(_times(HALF))),
         papers_model=True,
     ),
     Claim(
@@ -245,7 +244,7 @@ CLAIMS = (
         f"Layers {', '.join(map(str, _INSTANT))} converge in 0 to {FEW_STEPS} steps: to "
         f"{HEALED}× of the same training without noise.",
         f"0 to {FEW_STEPS} steps; Table 5 has {_TABLE5['layers']['3'][3] or 'never'} for L3",
-        _gap(POINTS.where(when=SOON).drawn(DRAWS), _INSTANT, all_below(_times(HEALED))),
+        _gap(POINTS.where(when=SOON).drawn(DRAWS), _INSTANT, ALL.below(_times(HEALED))),
         papers_model=True,
     ),
     Claim(
@@ -281,14 +280,11 @@ CLAIMS = (
         "AH section 5.4, Table 10",
         "Budgets from recovery save 54 % of the steps of uniform training.",
         f"{_SAVED} %",
-        (
-            Criterion(
-                CURVES.at(layer=every_layer),
-                _SHARE,
-                all_above(_SAVED - 0.5),
-                Gather("the saving", PERCENT, _saved),
-                beside="100 % where noise does no harm",
-            ),
+        Criterion(
+            CURVES.at(layer=every_layer),
+            Gather("the saving", PERCENT, _SHARE, _saved),
+            ALL.above(_SAVED - 0.5),
+            beside="100 % where noise does no harm",
         ),
     ),
     Claim(

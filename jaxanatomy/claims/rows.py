@@ -22,7 +22,7 @@ class Table:
       rows: Its rows.
       depth: Layers of the model; 0 if no run says.
       record: The run.
-      found: What was read of them already; see `once`.
+      found: What was read of them already.
     """
 
     text: str
@@ -58,6 +58,10 @@ class Table:
 Values = Iterable[Any] | Callable[[Table], Iterable[Any]]
 
 
+class MissingError(Exception):
+    """Why something cannot be read: rows that were not measured, or that decide nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """One of the things that a claim is about: a layer, a strategy on a set, an arm.
@@ -66,17 +70,26 @@ class Part:
       key: The fields that name it.
       rows: Its rows: none if it was not measured, several if they are draws (of noise, seeds).
       table: Where they are from.
+      draws: How many rows it needs.
     """
 
     key: Mapping[str, Any]
     rows: Sequence[Row]
     table: Table
+    draws: int = 1
 
     @property
     def name(self) -> str:
         """For reading: "L11", "scale 0.9 on paper"."""
         words = (_word(field, value) for field, value in self.key.items() if value is not None)
         return " ".join(words)
+
+    def require_rows(self) -> None:
+        """Raises `MissingError` if it was not measured, or not drawn often enough."""
+        if not self.rows:
+            raise MissingError("no rows")
+        if len(self.rows) < self.draws:
+            raise MissingError(f"drawn fewer than {self.draws} times")
 
     def partners(self, where: Mapping[str, Any]) -> list[Row]:
         """The rows to compare with: those of the same key where `where` does not say other."""
@@ -93,14 +106,14 @@ class Rows:
 
     Attributes:
       experiment: Whose rows.
-      derive: What makes them of those of the run.
+      derive: What makes them of those of a text.
       fields: The values that they have.
       axes: Their parts, each axis the names of fields and the values that are to be there.
       draws: How many rows of a part are needed at least, where they are draws of something random.
     """
 
     experiment: str
-    derive: Callable[[RunRecord], Sequence[Row]] | None = None
+    derive: Callable[[Table], Sequence[Row]] | None = None
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     axes: tuple[tuple[tuple[str, ...], Values], ...] = ()
     draws: int = 1
@@ -124,11 +137,13 @@ class Rows:
 
     def tables(self, record: RunRecord, depth: int) -> list[Table]:
         """The rows of the run by text."""
-        rows = record.rows if self.derive is None else self.derive(record)
         texts: dict[str, list[Row]] = {}
-        for row in rows:
+        for row in record.rows:
             texts.setdefault(str(row.get("text") or ""), []).append(row)
-        return [Table(text, own, depth, record) for text, own in texts.items()]
+        tables = [Table(text, own, depth, record) for text, own in texts.items()]
+        if self.derive is not None:
+            tables = [Table(each.text, self.derive(each), depth, record) for each in tables]
+        return [table for table in tables if table.rows]
 
     def parts(self, table: Table) -> list[Part]:
         """The parts on one text, also those that were not measured."""
@@ -137,15 +152,15 @@ class Rows:
         for row in table.find(self.fields):
             found.setdefault(tuple(_plain(row.get(name)) for name in names), []).append(row)
         axes = [
-            [value if len(fields) > 1 else (value,) for value in _resolved(values, table)]
+            [value if len(fields) > 1 else (value,) for value in own]
             for fields, values in self.axes
+            for own in [values(table) if callable(values) else values]
         ]
-        parts = []
-        for chosen in itertools.product(*axes):
-            key = dict(zip(names, itertools.chain.from_iterable(chosen), strict=True))
-            rows = found.get(tuple(_plain(value) for value in key.values()), [])
-            parts.append(Part(key, rows, table))
-        return parts
+        keys = (tuple(itertools.chain.from_iterable(each)) for each in itertools.product(*axes))
+        return [
+            Part(dict(zip(names, key, strict=True)), found.get(_plain(key), []), table, self.draws)
+            for key in keys
+        ]
 
 
 def every_layer(table: Table) -> range:
@@ -163,10 +178,6 @@ def outer_layers(table: Table) -> tuple[int, int]:
     return table.layers[0], table.layers[-1]
 
 
-def _resolved(values: Values, table: Table) -> Iterable[Any]:
-    return values(table) if callable(values) else values
-
-
 def _matching(rows: Iterable[Row], wanted: Iterable[tuple[str, Any]]) -> list[Row]:
     for name, value in wanted:
         plain = _plain(value)
@@ -177,7 +188,7 @@ def _matching(rows: Iterable[Row], wanted: Iterable[tuple[str, Any]]) -> list[Ro
 def _plain(value: Any) -> Any:
     """A value that can be compared: lists of JSON as tuples, fractions without rounding error."""
     if isinstance(value, list | tuple):
-        return tuple(value)
+        return tuple(map(_plain, value))
     return round(value, 9) if isinstance(value, float) else value
 
 

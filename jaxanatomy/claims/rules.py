@@ -11,8 +11,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-from jaxanatomy.claims.words import plainly
 from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.words import threshold
 
 Answer = bool | None
 
@@ -34,130 +34,109 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """How many parts must lie within bounds.
+    """How many parts must lie within bounds. Made by `ALL`, `ANY` and `MOST`.
 
     Attributes:
-      count: "each", "any" or "most".
+      count: How many.
       low: Lower bound.
       high: Upper bound.
     """
 
-    count: str
+    count: "Count"
     low: float = -math.inf
     high: float = math.inf
 
     def levels(self, parts: int, error: float) -> tuple[float, float]:
         """The levels of the intervals that "holds" and "does not hold" need."""
-        needed = self._needed(parts)
+        needed = self.count.of(parts)
         return 1 - error / (parts - needed + 1), 1 - error / needed
 
     def decide(self, parts: Sequence[Measured], error: float) -> Answer:
         """The answer, wrong with probability `error` at most."""
-        needed = self._needed(len(parts))
+        needed = self.count.of(len(parts))
         holds, fails = self.levels(len(parts), error)
-        if self.answers(parts, holds).count(True) >= needed:
+        if self._count(self.meets, parts, holds) >= needed:
             return True
-        return False if self.answers(parts, fails).count(False) > len(parts) - needed else None
+        return False if self._count(self.misses, parts, fails) > len(parts) - needed else None
 
-    def answers(self, parts: Sequence[Measured], level: float) -> list[Answer]:
-        """Of each part whether its interval lies inside (True) or outside (False)."""
-        return [None if part.at is None else self._inside(part.at(level)) for part in parts]
+    def answer(self, estimate: Estimate) -> Answer:
+        """Whether a part passes; None if its interval decides nothing."""
+        return True if self.meets(estimate) else False if self.misses(estimate) else None
+
+    def meets(self, estimate: Estimate) -> bool:
+        """Whether a whole interval lies inside."""
+        above = math.isinf(self.low) or estimate.low > self.low
+        below = math.isinf(self.high) or estimate.high < self.high
+        return above and below and not math.isnan(estimate.low + estimate.high)
+
+    def misses(self, estimate: Estimate) -> bool:
+        """Whether a whole interval lies outside."""
+        return estimate.high <= self.low or estimate.low >= self.high
 
     def words(self, unit: str) -> str:
         """The rule as an end of a sentence: "lies below 10 % in each"."""
-        low, high = (f"{plainly(end)} {unit}".rstrip() for end in (self.low, self.high))
+        low, high = threshold(self.low, unit), threshold(self.high, unit)
         if math.isinf(self.low):
-            place = f"lies below {high}"
-        elif math.isinf(self.high):
-            place = f"lies above {low}"
+            place = f"below {high}"
         else:
-            place = f"lies between {low} and {high}"
-        ends = {"each": "in each", "any": "in at least one", "most": "in more than half"}
-        return f"{place} {ends[self.count]}"
+            place = f"above {low}" if math.isinf(self.high) else f"between {low} and {high}"
+        return f"lies {place} {self.count.words}"
 
-    def _needed(self, parts: int) -> int:
-        return {"each": parts, "any": 1, "most": parts // 2 + 1}[self.count]
-
-    def _inside(self, estimate: Estimate) -> Answer:
-        above = math.isinf(self.low) or estimate.low > self.low
-        below = math.isinf(self.high) or estimate.high < self.high
-        if above and below and not math.isnan(estimate.low + estimate.high):
-            return True
-        return False if estimate.high <= self.low or estimate.low >= self.high else None
+    @staticmethod
+    def _count(test: Callable[[Estimate], bool], parts: Sequence[Measured], level: float) -> int:
+        return sum(test(part.at(level)) for part in parts if part.at)
 
 
-@dataclasses.dataclass(frozen=True)
-class Apart:
-    """Some part differs from 0; it fails if all are shown to lie within a margin of it.
+class Differs(Rule):
+    """Some part differs from 0; it fails if all are shown to lie within the bounds around it."""
 
-    Attributes:
-      margin: The largest difference that means nothing, either way.
-    """
+    def meets(self, estimate: Estimate) -> bool:
+        """Whether the interval excludes 0."""
+        return estimate.low > 0 or estimate.high < 0
 
-    low: float
-    high: float
-
-    def levels(self, parts: int, error: float) -> tuple[float, float]:
-        """As of `Rule`."""
-        return 1 - error / parts, 1 - error
-
-    def decide(self, parts: Sequence[Measured], error: float) -> Answer:
-        """As of `Rule`."""
-        holds, fails = self.levels(len(parts), error)
-        if True in self.answers(parts, holds):
-            return True
-        inside = Rule("each", self.low, self.high).answers(parts, fails)
-        return False if inside.count(True) == len(parts) else None
-
-    def answers(self, parts: Sequence[Measured], level: float) -> list[Answer]:
-        """Of each part whether it differs from 0."""
-        known = [None if part.at is None else part.at(level) for part in parts]
-        return [True if each and (each.low > 0 or each.high < 0) else None for each in known]
+    def misses(self, estimate: Estimate) -> bool:
+        """Whether the interval lies within the bounds."""
+        return super().meets(estimate)
 
     def words(self, unit: str) -> str:
         """As of `Rule`."""
-        low, high = plainly(self.low), plainly(self.high)
-        return f"excludes 0 in at least one; it fails if each lies within {low} to {high} {unit}"
+        bounds = f"{threshold(self.low)} to {threshold(self.high, unit)}"
+        return f"excludes 0 {self.count.words}; it fails if each lies within {bounds}"
 
 
-def all_below(threshold: float) -> Rule:
-    """Every part lies below a threshold."""
-    return Rule("each", high=threshold)
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """How many parts a rule needs.
+
+    Attributes:
+      words: For reading.
+      of: The number, of the number of parts.
+    """
+
+    words: str
+    of: Callable[[int], int]
+
+    def below(self, high: float) -> Rule:
+        """So many parts lie below a threshold."""
+        return Rule(self, high=high)
+
+    def above(self, low: float) -> Rule:
+        """So many lie above it."""
+        return Rule(self, low=low)
+
+    def within(self, low: float, high: float) -> Rule:
+        """So many lie between two."""
+        return Rule(self, low, high)
 
 
-def all_above(threshold: float) -> Rule:
-    """Every part lies above it."""
-    return Rule("each", low=threshold)
+ALL = Count("in each", lambda parts: parts)
+ANY = Count("in at least one", lambda parts: 1)
+MOST = Count("in more than half", lambda parts: parts // 2 + 1)
 
 
-def all_within(low: float, high: float) -> Rule:
-    """Every part lies between two thresholds."""
-    return Rule("each", low, high)
-
-
-def any_below(threshold: float) -> Rule:
-    """Some part lies below a threshold."""
-    return Rule("any", high=threshold)
-
-
-def any_above(threshold: float) -> Rule:
-    """Some part lies above it."""
-    return Rule("any", low=threshold)
-
-
-def any_within(low: float, high: float) -> Rule:
-    """Some part lies between two thresholds."""
-    return Rule("any", low, high)
-
-
-def most_below(threshold: float) -> Rule:
-    """More than half of the parts lie below a threshold."""
-    return Rule("most", high=threshold)
-
-
-def most_above(threshold: float) -> Rule:
-    """More than half of the parts lie above it."""
-    return Rule("most", low=threshold)
+def any_differs(low: float, high: float) -> Rule:
+    """Some part differs from 0; differences between the bounds mean nothing."""
+    return Differs(ANY, low, high)
 
 
 def every(answers: Iterable[Answer]) -> Answer:

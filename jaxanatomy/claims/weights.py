@@ -3,23 +3,15 @@
 import math
 
 from jaxanatomy.claims.core import Claim, Criterion
-from jaxanatomy.claims.quantities import Quantity, beyond_null, degradation, exact
-from jaxanatomy.claims.rows import Part, Row, Rows, Table
-from jaxanatomy.claims.rules import (
-    all_above,
-    all_below,
-    all_within,
-    any_below,
-    most_above,
-    most_below,
-)
-from jaxanatomy.claims.words import PLAIN, number
+from jaxanatomy.claims.quantities import Quantity, beyond_null, certain, degradation, exact
+from jaxanatomy.claims.rows import MissingError, Part, Rows, Table
+from jaxanatomy.claims.rules import ALL, ANY, MOST, Rule
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.predicted import prediction_sets
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
-from jaxanatomy.words import percent
+from jaxanatomy.words import PLAIN, percent, plain
 
 FIGURE, TOLERANCE = -0.5, 0.01  # the paper's seven components lie within 0.005 of -0.5
 MARGIN = 0.02  # least distance from a null that means anything
@@ -34,29 +26,12 @@ _PERCENT = paper_table("table2_percent")
 _CALLED_PREDICTABLE = [name for name, (average, _) in _TABLE2.items() if average >= PREDICTABLE]
 
 
-def _structure_null(row: Row) -> tuple[float, float] | None:
-    """A null's mean and the spread of its draws; a closed form has none."""
-    value, null, z = row["value"], row["null_value"], row.get("z")
-    if None in (value, null):
-        return None
-    return null, abs((value - null) / z) if z else 0.0
-
-
-def _prediction_null(row: Row) -> tuple[float, float] | None:
-    """What independent Gaussians reach, or the mean over parameters does (0), if that is more."""
-    if None in (row["r2"], row["null_r2"]):
-        return None
-    spread = abs((row["r2"] - row["null_r2"]) / row["z"]) if row.get("z") else 0.0
-    return max(0.0, row["null_r2"]), spread
-
-
-def _from_table2(part: Part, level: float) -> Estimate | str:
+def _from_table2(part: Part, level: float) -> Estimate:
     """The largest distance of a reading's R2 from the table's, over components."""
     found = {row["component"]: row["r2"] for row in part.rows}
     if not found.keys() >= _TABLE2.keys() or None in found.values():
-        return "not of all components"
-    distance = max(abs(found[name] - average) for name, (average, _) in _TABLE2.items())
-    return Estimate(distance, distance, distance)
+        raise MissingError("not of all components")
+    return certain(max(abs(found[name] - average) for name, (average, _) in _TABLE2.items()))
 
 
 def _single(table: Table) -> list[tuple[int]]:
@@ -85,42 +60,37 @@ DELETED = PREDICTED.where(strategy="zero")
 _HIGH = Criterion(
     AHEAD.at(component=_CALLED_PREDICTABLE),
     exact("r2", words="the mean R2 over layers, each predicted from those before it,"),
-    all_above(PREDICTABLE),
+    ALL.above(PREDICTABLE),
     control=AHEAD.at(component=_CALLED_PREDICTABLE),
     by=exact("null_r2"),
     beside="the control: independent Gaussians",
 )
 
 
-def _predicted(layers, rule) -> Criterion:
+def _predicted(layers, rule: Rule) -> Criterion:
     control = DELETED.at(layers=layers)
     return Criterion(PREDICTED.at(layers=layers), degradation(), rule, control=control)
 
 
-def _reading(metric: str, rule) -> tuple[Criterion, ...]:
-    quantity = beyond_null("value", _structure_null, "the mean over layers less its null")
-    return (
-        Criterion(STRUCTURE.where(metric=metric).at(component=_TABLE3, null=NULLS), quantity, rule),
-    )
+def _reading(metric: str, rule: Rule) -> Criterion:
+    quantity = beyond_null("value", "null_value", "the mean over layers less its null")
+    over = STRUCTURE.where(metric=metric).at(component=_TABLE3, null=NULLS)
+    return Criterion(over, quantity, rule)
 
 
-_PRINTED = ", ".join(f"{name} {number(average)}" for name, (average, _) in _TABLE2.items())
+_PRINTED = ", ".join(f"{name} {plain(average)}" for name, (average, _) in _TABLE2.items())
 
 CLAIMS = (
     Claim(
         "delta_correlation",
         "AH section 4.3, Table 3",
         "The delta correlation is about -0.50 in every component.",
-        ", ".join(f"{name} {value:.3f}".replace("-", "−") for name, value in _TABLE3.items()),
-        (
-            Criterion(
-                STRUCTURE.where(metric="delta_correlation", null="closed_form").at(
-                    component=_TABLE3
-                ),
-                exact("value", words="the mean delta correlation"),
-                all_within(FIGURE - TOLERANCE, FIGURE + TOLERANCE),
-                beside="−0.5 for independent layers",
-            ),
+        ", ".join(f"{name} {plain(value, 3)}" for name, value in _TABLE3.items()),
+        Criterion(
+            STRUCTURE.where(metric="delta_correlation", null="closed_form").at(component=_TABLE3),
+            exact("value", words="the mean delta correlation"),
+            ALL.within(FIGURE - TOLERANCE, FIGURE + TOLERANCE),
+            beside="−0.5 for independent layers",
         ),
     ),
     Claim(
@@ -129,7 +99,7 @@ CLAIMS = (
         "The delta correlation says that each layer partly undoes the previous one's change: it "
         "lies below every null.",
         "read off −0.50",
-        _reading("delta_correlation", all_below(-MARGIN)),
+        _reading("delta_correlation", ALL.below(-MARGIN)),
     ),
     Claim(
         "standing_wave",
@@ -137,28 +107,26 @@ CLAIMS = (
         "Weights form a standing wave in layer space: deltas two layers apart correlate more than "
         "in every null.",
         "read off −0.50",
-        _reading("lag2_delta_correlation", all_above(MARGIN)),
+        _reading("lag2_delta_correlation", ALL.above(MARGIN)),
     ),
     Claim(
         "r2_high",
         "AH section 4.2, Table 2",
         "The weights of most components are highly predictable from earlier layers.",
         _PRINTED,
-        (_HIGH,),
+        _HIGH,
     ),
     Claim(
         "r2_reproduced",
         "AH Table 2",
         "The protocol gives the R2 of Table 2, in one of its readings.",
         _PRINTED,
-        (
-            Criterion(
-                SCORES.at(reading=READINGS),
-                Quantity(
-                    "the largest distance of R2 from Table 2 over components", PLAIN, _from_table2
-                ),
-                any_below(SAME),
+        Criterion(
+            SCORES.at(reading=READINGS),
+            Quantity(
+                "the largest distance of R2 from Table 2 over components", PLAIN, _from_table2
             ),
+            ANY.below(SAME),
         ),
         papers_model=True,
     ),
@@ -167,14 +135,13 @@ CLAIMS = (
         "AH hypothesis H2",
         "Later layers' weights can be predicted from earlier ones: there is a pattern.",
         "H2, from R2",
-        (
-            Criterion(
-                AHEAD.at(component=_TABLE2),
-                beyond_null(
-                    "r2", _prediction_null, "the R2 less the larger of 0 and independent Gaussians'"
-                ),
-                most_above(MARGIN),
+        Criterion(
+            AHEAD.at(component=_TABLE2),
+            # The mean over parameters reaches 0: what Gaussians do worse is no null.
+            beyond_null(
+                "r2", "null_r2", "the R2 less the larger of 0 and independent Gaussians'", least=0.0
             ),
+            MOST.above(MARGIN),
         ),
     ),
     Claim(
@@ -182,26 +149,24 @@ CLAIMS = (
         "AH section 4.2",
         "Weights can be predicted with high R2, and yet the predicted weights destroy the model.",
         f"R2 0.91; nine layers > {percent(_PERCENT['predicted_9_at_least'])}",
-        (_HIGH, _predicted(_nine, all_above(CRITICAL))),
+        (_HIGH, _predicted(_nine, ALL.above(CRITICAL))),
     ),
     Claim(
         "one_predicted_layer",
         "AH section 4.2",
         "One layer with predicted weights costs little, in most layers.",
         f"{percent(_PERCENT['predicted_1'])} (which layer is not said)",
-        (_predicted(_single, most_below(TOLERABLE)),),
+        _predicted(_single, MOST.below(TOLERABLE)),
     ),
     Claim(
         "predicted_beats_deleted",
         "AH section 4.2 (our control)",
         "A predicted layer is better than none, in most layers.",
         "no such control",
-        (
-            Criterion(
-                PREDICTED.at(layers=_single),
-                degradation(DELETED, "the same layer deleted"),
-                most_below(0.0),
-            ),
+        Criterion(
+            PREDICTED.at(layers=_single),
+            degradation(DELETED, "the same layer deleted"),
+            MOST.below(0.0),
         ),
     ),
     Claim(
@@ -209,6 +174,6 @@ CLAIMS = (
         "AH section 4.2",
         "Nine or more layers with predicted weights cost more than 442,000 %.",
         f"> {percent(_PERCENT['predicted_9_at_least'])}",
-        (_predicted(_nine, all_above(_PERCENT["predicted_9_at_least"])),),
+        _predicted(_nine, ALL.above(_PERCENT["predicted_9_at_least"])),
     ),
 )

@@ -23,8 +23,8 @@ from jaxanatomy.claims.quantities import (
     of_partners,
     rank_correlation,
 )
-from jaxanatomy.claims.rows import Part, Rows, inner_layers
-from jaxanatomy.claims.rules import Measured, all_above, all_below, any_below
+from jaxanatomy.claims.rows import MissingError, Part, Rows, inner_layers
+from jaxanatomy.claims.rules import ALL, ANY
 from jaxanatomy.measures.statistics import Estimate, paired_difference, spearman_interval
 from jaxanatomy.records import RunRecord
 
@@ -64,9 +64,8 @@ def test_the_rows_to_compare_with_have_the_same_key_and_other_fields():
     assert degradation(copied, "copies").of(part, 0.9) == expected
     other = paired_difference(rows[4], table.baseline, 0.9).degradation_percent()
     assert of_partners(copied, degradation()).of(part, 0.9) == other
-    assert degradation(ROWS.where(intervention="none"), "none").of(part, 0.9) == (
-        "none was not measured"
-    )
+    with pytest.raises(MissingError, match="none was not measured"):
+        degradation(ROWS.where(intervention="none"), "none").of(part, 0.9)
 
 
 def test_what_is_not_finite_is_worse_than_all_that_is():
@@ -74,13 +73,13 @@ def test_what_is_not_finite_is_worse_than_all_that_is():
     rows[4] |= {"nll": None, "unit_nll": [None] * len(rows[4]["unit_nll"])}
     made = record([made.rows[0], *rows.values()])
     assert find(
-        claim_of(Criterion(ROWS.at(layer=(4,)), degradation(), all_above(1e9)))
+        claim_of(Criterion(ROWS.at(layer=(4,)), degradation(), ALL.above(1e9)))
     ).verdict == (UNMEASURED)
-    found = find(claim_of(Criterion(ROWS.at(layer=(4,)), degradation(), all_above(1e9))), made)
+    found = find(claim_of(Criterion(ROWS.at(layer=(4,)), degradation(), ALL.above(1e9))), made)
     assert (found.verdict, found.measured) == (HOLDS, "L4 not finite")
     less = degradation(ROWS.where(layer=4), "layer 4")
     assert (
-        find(claim_of(Criterion(ROWS.at(layer=(3,)), less, all_below(0.0))), made).verdict == HOLDS
+        find(claim_of(Criterion(ROWS.at(layer=(3,)), less, ALL.below(0.0))), made).verdict == HOLDS
     )
 
 
@@ -90,11 +89,11 @@ def test_draws_are_a_source_of_spread_and_too_few_are_named():
         {**rows[3], "draw": at, "unit_nll": [n + 20 * s for n in rows[3]["unit_nll"]]}
         for at, s in enumerate((-0.3, 0.0, 0.3))
     ]
-    test = Criterion(ROWS.at(layer=(3,)).drawn(2), degradation(), all_above(0.0))
+    test = Criterion(ROWS.at(layer=(3,)).drawn(2), degradation(), ALL.above(0.0))
     assert find(claim_of(test), made).reason.startswith("drawn fewer than 2 times")
     made = record([made.rows[0], *again])
     assert find(claim_of(test), made).verdict == UNDECIDED
-    once = Criterion(ROWS.where(draw=1).at(layer=(3,)), degradation(), all_above(0.0))
+    once = Criterion(ROWS.where(draw=1).at(layer=(3,)), degradation(), ALL.above(0.0))
     assert find(claim_of(once), made).verdict == HOLDS
 
 
@@ -110,13 +109,13 @@ def test_draws_are_a_source_of_spread_and_too_few_are_named():
 )
 def test_what_is_missing_is_named_and_decides_nothing(effects, verdict, words):
     made, _ = run(effects)
-    found = find(claim_of(Criterion(ROWS.at(layer=(1, 2)), degradation(), all_above(1.0))), made)
+    found = find(claim_of(Criterion(ROWS.at(layer=(1, 2)), degradation(), ALL.above(1.0))), made)
     assert (found.verdict, found.reason) == (verdict, words)
 
 
 def test_a_claim_of_another_model_or_without_its_run_is_not_measured():
     made, _ = run({1: 0.5})
-    test = Criterion(ROWS.at(layer=(1,)), degradation(), all_above(1.0))
+    test = Criterion(ROWS.at(layer=(1,)), degradation(), ALL.above(1.0))
     assert find(claim_of(test)).reason == "needs a run of importance"
     other = RunRecord("r", made.rows, {}, {"model": "m", "architecture": {"layers": [1]}}, {})
     found = find(claim_of(test, papers_model=True), other)
@@ -126,9 +125,9 @@ def test_a_claim_of_another_model_or_without_its_run_is_not_measured():
 
 def test_both_halves_of_a_claim_must_hold():
     made, _ = run({1: 0.5, 2: 0.5})
-    high = Criterion(ROWS.at(layer=(1,)), degradation(), all_above(1.0))
-    low = Criterion(ROWS.at(layer=(2,)), degradation(), all_below(1.0))
-    lacking = Criterion(ROWS.at(layer=(9,)), degradation(), all_above(1.0))
+    high = Criterion(ROWS.at(layer=(1,)), degradation(), ALL.above(1.0))
+    low = Criterion(ROWS.at(layer=(2,)), degradation(), ALL.below(1.0))
+    lacking = Criterion(ROWS.at(layer=(9,)), degradation(), ALL.above(1.0))
     assert find(claim_of(high, high), made).verdict == HOLDS
     assert find(claim_of(high, low), made).verdict == FAILS
     assert find(claim_of(high, lacking), made).verdict == UNDECIDED
@@ -159,16 +158,12 @@ def two_texts(first, second):
 
 
 def test_a_claim_about_every_text_needs_all_of_them():
-    test = Criterion(ROWS.at(layer=(1, 2)), degradation(), any_below(0.0), everywhere=2)
+    test = Criterion(ROWS.at(layer=(1, 2)), degradation(), ANY.below(0.0), everywhere=2)
     better, worse = {1: -0.5, 2: 0.5}, {1: 0.5, 2: -0.5}
     assert find(claim_of(test), two_texts(better, better)).verdict == HOLDS
     assert find(claim_of(test), two_texts(better, worse)).verdict == FAILS
     found = find(claim_of(test), run(better)[0])
     assert (found.verdict, found.reason) == (UNMEASURED, "needs 2 texts, 1 there")
-
-
-def measured(*ends):
-    return [Measured("p", lambda _, e=each: Estimate(sum(e) / 2, *e)) for each in ends]
 
 
 @pytest.mark.parametrize(
@@ -182,19 +177,16 @@ def measured(*ends):
     ],
 )
 def test_bounds_of_a_ratio_whose_denominator_may_be_0(ends, low, high):
-    found = largest_ratio().of([], measured(*ends), 0.95)
+    estimates = [Estimate(sum(each) / 2, *each) for each in ends]
+    found = largest_ratio(degradation()).of([None, None], lambda level: estimates, 0.95)
     assert (found.low, found.high) == (low, high)
 
 
 def test_a_rank_correlation_is_that_of_the_values():
     made, _ = run({layer: 0.1 * layer**2 % 0.7 for layer in range(1, 29)})
     reference = {layer: (layer * 7) % 29 for layer in range(30)}
-    test = Criterion(
-        ROWS.at(layer=inner_layers),
-        degradation(),
-        all_above(0.5),
-        rank_correlation(reference, "the rank correlation"),
-    )
+    ranked = rank_correlation(degradation(), reference, "another")
+    test = Criterion(ROWS.at(layer=inner_layers), ranked, ALL.above(0.5))
     found = find(claim_of(test), made)
     table = ROWS.tables(made, 30)[0]
     values = [
@@ -207,8 +199,17 @@ def test_a_rank_correlation_is_that_of_the_values():
 
 
 def test_the_rule_is_said_in_words():
-    test = Criterion(ROWS.at(layer=(1,)), degradation(), any_below(10.0), everywhere=2)
+    test = Criterion(ROWS.at(layer=(1,)), degradation(), ANY.below(10.0), everywhere=2)
     assert test.words == (
         "The whole interval of the change of perplexity against the unedited model lies below 10 % "
         "in at least one, on every one of at least 2 texts."
     )
+
+
+def test_an_order_beside_rows_that_are_missing_is_not_measured():
+    """Also where noise has no order: the control decides nothing before it is there."""
+    made, _ = run(dict.fromkeys(range(1, 29), 0.0))
+    other = of_partners(ROWS.where(intervention="copy"), degradation())
+    ranked = rank_correlation(degradation(), other, "another")
+    test = Criterion(ROWS.at(layer=inner_layers), ranked, ALL.above(0.5))
+    assert find(claim_of(test), made).verdict == UNMEASURED

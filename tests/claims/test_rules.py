@@ -7,17 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from jaxanatomy.claims.rules import (
-    Apart,
-    Measured,
-    Rule,
-    all_above,
-    all_below,
-    all_within,
-    any_below,
-    every,
-    most_below,
-)
+from jaxanatomy.claims.rules import ALL, ANY, MOST, Measured, any_differs, every
 from jaxanatomy.measures.statistics import Estimate
 
 DRAWS = 1000
@@ -48,7 +38,7 @@ BELOW, ABOVE, ACROSS = (-2.0, -1.0), (1.0, 2.0), (-1.0, 1.0)
     ],
 )
 def test_how_many_parts_it_takes(ends, all_, any_, most):
-    rules = all_below(0.0), any_below(0.0), most_below(0.0)
+    rules = ALL.below(0.0), ANY.below(0.0), MOST.below(0.0)
     assert tuple(rule.decide(fixed(*ends), 0.05) for rule in rules) == (all_, any_, most)
 
 
@@ -63,16 +53,16 @@ def test_how_many_parts_it_takes(ends, all_, any_, most):
     ],
 )
 def test_a_whole_interval_lies_above_or_not(ends, answer):
-    assert all_above(100.0).decide(fixed(ends), 0.05) is answer
+    assert ALL.above(100.0).decide(fixed(ends), 0.05) is answer
 
 
 def test_what_is_equal_lies_on_neither_side_of_itself():
-    assert all_below(0.0).decide(fixed((0.0, 0.0)), 0.05) is False
-    assert all_above(0.0).decide(fixed((0.0, 0.0)), 0.05) is False
+    assert ALL.below(0.0).decide(fixed((0.0, 0.0)), 0.05) is False
+    assert ALL.above(0.0).decide(fixed((0.0, 0.0)), 0.05) is False
 
 
 def test_between_two_thresholds():
-    rule = all_within(-1.0, 1.0)
+    rule = ALL.within(-1.0, 1.0)
     assert [rule.decide(fixed(each), 0.05) for each in ((-0.5, 0.5), (0.5, 1.5), (2, 3))] == [
         True,
         None,
@@ -83,25 +73,25 @@ def test_between_two_thresholds():
 @pytest.mark.parametrize(
     ("rule", "parts", "levels"),
     [
-        (all_below(0.0), 10, (0.95, 0.995)),
-        (any_below(0.0), 10, (0.995, 0.95)),
-        (most_below(0.0), 10, (0.99, 1 - 0.05 / 6)),
+        (ALL.below(0.0), 10, (0.95, 0.995)),
+        (ANY.below(0.0), 10, (0.995, 0.95)),
+        (MOST.below(0.0), 10, (0.99, 1 - 0.05 / 6)),
     ],
 )
 def test_a_rule_pays_for_its_looks(rule, parts, levels):
     assert rule.levels(parts, 0.05) == pytest.approx(levels)
 
 
-@pytest.mark.parametrize("count", ["each", "any", "most"])
+@pytest.mark.parametrize("count", [ALL, ANY, MOST])
 @pytest.mark.parametrize("true", [0, 4, 9])
 def test_noise_says_neither_holds_nor_fails(count, true):
     """Of ten parts some lie far below 0 and the others on it: the count is one short at most."""
-    needed = Rule(count, high=0.0)._needed(10)
+    needed = count.of(10)
     true = min(true, needed - 1)
     generator = np.random.default_rng(true)
     centres = np.where(np.arange(10) < true, -50.0, 0.0)
     answers = [
-        Rule(count, high=0.0).decide([_normal(value) for value in row], 0.05)
+        count.below(0.0).decide([_normal(value) for value in row], 0.05)
         for row in centres + generator.normal(size=(DRAWS, 10))
     ]
     assert answers.count(True) <= 0.05 * DRAWS
@@ -123,11 +113,13 @@ def _interval(value, level):
 
 
 def test_some_part_is_apart_or_all_are_shown_to_be_alike():
-    rule = Apart(-10.0, 10.0)
+    rule = any_differs(-10.0, 10.0)
     assert rule.decide(fixed(ACROSS, ABOVE), 0.05) is True
     assert rule.decide(fixed(ACROSS, ACROSS), 0.05) is False
     assert rule.decide(fixed(ACROSS, (-20.0, 1.0)), 0.05) is None
     assert rule.decide(fixed(ACROSS, None), 0.05) is None
+    ends = ACROSS, ABOVE, (-20.0, 1.0)
+    assert [rule.answer(Estimate(0.0, *each)) for each in ends] == [False, True, None]
 
 
 def test_all_of_several_answers():

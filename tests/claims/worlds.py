@@ -26,7 +26,7 @@ UNITS, TOKENS = 40, 20
 NOISE = 0.05  # of a unit's mean loss, nats: what documents differ in how they take a change
 DRAW = 0.02  # likewise of draws
 INNER = range(1, DEPTH - 1)
-BY_ID = {claim.id: claim for claim in CLAIMS if isinstance(claim, Claim)}
+BY_ID = {claim.id: claim for claim in CLAIMS if claim.is_measured}
 
 
 def percent(value: float) -> float:
