@@ -6,10 +6,12 @@ figure, ours, its null or control, and a rule with its threshold; the rule says 
 
     python -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
-A claim whose experiment is not among the runs is listed as not measured. A second audit in
-the same folder replaces the first, also when the runs or the code have changed.
+A claim whose experiment is not among the runs is listed as not measured. Runs of several models
+are audited apart, several runs of one experiment on one model read together. A second audit in the
+same folder replaces the first, also when the runs or the code have changed.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,12 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Tests every claim; the rows are written anew each time, from the runs as they are."""
     from jaxanatomy import report, runs
     from jaxanatomy.claims import audit as claims
+    from jaxanatomy.claims.evidence import gather
 
-    evidence = claims.gather(config.runs)
-    fields = ("model", "weights_sha256", "architecture")
+    evidence = gather(config.runs, claims.EXPERIMENTS)
     made = {
         "config": config.to_dict(),
-        "provenance": runs.provenance(
-            "claims", **{name: evidence.model[name] for name in fields if name in evidence.model}
-        ),
+        "provenance": runs.provenance("claims", **_models([each.model for each in evidence])),
     }
     rows = claims.audit(evidence)
     there = _earlier(workdir, made) or made
@@ -40,13 +40,24 @@ def run(config: ConfigDict, workdir: Path) -> None:
         report.conclude(results.folder)
 
 
+def _models(made: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a record of provenance says of the models: of several their ids and hashes."""
+    fields = ("model", "weights_sha256", "architecture")
+    found = [{name: one[name] for name in fields if name in one} for one in made if one]
+    if len(found) <= 1:
+        return found[0] if found else {}
+    names = dict.fromkeys(str(one["model"]) for one in found)
+    hashes = dict.fromkeys(one.get("weights_sha256") for one in found)
+    return {"model": ", ".join(names), "weights_sha256": [*hashes]}
+
+
 def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     """What an earlier audit of this model in the folder recorded; None if there is none.
 
     An audit measures nothing, so it may replace one of other runs or by other code; what is
     no audit stays, for `Run.open` refuses the folder.
     """
-    from jaxanatomy.claims.core import weights_of
+    from jaxanatomy.claims.evidence import weights_of
     from jaxanatomy.errors import InputError
     from jaxanatomy.records import is_run_config, read_config
 
@@ -69,14 +80,17 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
 def dry_run(config: ConfigDict) -> str:
     """The runs that were found, and how many claims they can decide."""
     from jaxanatomy.claims import audit as claims
+    from jaxanatomy.claims.evidence import gather
 
-    evidence = claims.gather(config.runs)
+    evidence = gather(config.runs, claims.EXPERIMENTS)
     lines = [
-        f"{name}: {record.folder}, {len(record.rows):,} rows"
-        + ("" if record.summary else ", not finished")
-        for name, record in evidence.records.items()
+        f"{run.experiment}: {run.folder}, {len(run.rows):,} rows"
+        + ("" if run.summary else ", not finished")
+        for each in evidence
+        for run in each.runs
     ]
-    testable = [claim for claim in claims.CLAIMS if set(claim.needs) <= set(evidence.records)]
+    there = {name for each in evidence for name in each.records}
+    testable = [claim for claim in claims.CLAIMS if there.issuperset(claim.needs)]
     return "\n".join([*lines, f"claims with their runs: {len(testable)} of {len(claims.CLAIMS)}"])
 
 

@@ -7,14 +7,12 @@ by hand. All claims on one run share an error of 5 %: a list of claims pays for 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
+from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import Gather, Quantity
 from jaxanatomy.claims.rows import Row, Rows, Table
 from jaxanatomy.claims.rules import Answer, Measured, Rule, every
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.papers import table1_of
-from jaxanatomy.records import RunRecord
 from jaxanatomy.words import first, interval
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"
@@ -40,41 +38,6 @@ class Finding:
     null: str = ""
     reason: str = ""
     text: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evidence:
-    """The runs of one model that claims are tested against.
-
-    Attributes:
-      records: By the experiment's name.
-    """
-
-    records: Mapping[str, RunRecord]
-
-    @functools.cached_property
-    def model(self) -> Mapping[str, Any]:
-        """The provenance of a run of the model; empty if all train their own from scratch."""
-        made = (record.provenance for record in self.records.values())
-        return next(filter(weights_of, made), {})
-
-    @property
-    def depth(self) -> int:
-        """The number of layers of the model; 0 if no run says."""
-        return len((self.model.get("architecture") or {}).get("layers") or ())
-
-    @functools.cached_property
-    def is_papers_model(self) -> bool:
-        """Whether the runs are of SmolLM2-135M's architecture with trained weights."""
-        return any(
-            table1_of({"config": record.config, "provenance": record.provenance}) is not None
-            for record in self.records.values()
-        )
-
-
-def weights_of(provenance: Mapping[str, Any]) -> Any:
-    """What tells models apart; None for a run that trains its own from scratch."""
-    return provenance.get("weights_sha256") or provenance.get("model")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
 from jaxanatomy.measures.calibration import TOLERANCE_PERCENT, nll_at
-from jaxanatomy.measures.manipulation import VIABLE_PERCENT
+from jaxanatomy.measures.manipulation import VIABLE_PERCENT, improved
 from jaxanatomy.measures.statistics import Estimate, paired_difference
 from jaxanatomy.papers import NEAR, paper_table
 from jaxanatomy.words import PERCENT, percent
@@ -94,27 +94,33 @@ def _calibrated(table: Table) -> list[Row]:
     A variant that is no better at temperature 1 is not calibrated. A temperature at the edge of
     its grid leaves no pair: a better one may lie beyond.
     """
-    baseline = table.baseline
+    if table.baseline is None:
+        return []
     curves = {row["variant"]: row for row in table.find({"kind": "temperature"})}
     fitted = {
         entry["variant"]: entry
         for entry in table.record.summary.get("calibration", ())
         if entry["text"] == table.text
     }
+    plain = (None, "none", "perturb")
+    tried = [row for row in table.find({}) if row.get("strategy") not in plain]
+    better = set(improved(tried, table.text))
     found = []
-    for row in table.find({}):
-        if baseline and row.get("strategy") not in ("none", "perturb", None):
-            entry = fitted.get(row["variant"])
-            pair = _at_temperatures(entry, curves) if entry else (row, baseline)
-            found.append({"variant": row["variant"], "text": table.text, "pair": pair})
+    for row in tried:
+        pair, name = (row, table.baseline), row["variant"]
+        if name in fitted:
+            pair = _at_temperatures(fitted[name], curves)
+        elif name in better:
+            pair = "its temperature is not fitted yet"
+        found.append({"variant": name, "text": table.text, "pair": pair})
     return found
 
 
-def _at_temperatures(entry: Row, curves: Mapping[str, Row]) -> tuple[Row, Row] | None:
-    """The losses of a variant and of the baseline, each at its temperature."""
+def _at_temperatures(entry: Row, curves: Mapping[str, Row]) -> tuple[Row, Row] | str:
+    """The losses of a variant and of the baseline, each at its temperature; else why not."""
     rows = curves.get(entry["variant"]), curves.get(BASELINE)
     if None in rows or entry["temperature_at_edge"] or entry["baseline_temperature_at_edge"]:
-        return None
+        return "its temperature lies at the edge of the grid"
     temperatures = entry["temperature"], entry["baseline_temperature"]
     own, base = (
         {**row, "unit_nll": nll_at(row, temperature).tolist()}
@@ -125,8 +131,8 @@ def _at_temperatures(entry: Row, curves: Mapping[str, Row]) -> tuple[Row, Row] |
 
 def _calibrated_change(part: Part, level: float) -> Estimate:
     pair = part.rows[0]["pair"]
-    if pair is None:
-        raise MissingError("its temperature lies at the edge of the grid")
+    if isinstance(pair, str):
+        raise MissingError(pair)
     if None in pair[0]["unit_nll"]:
         return certain(math.inf)
     return paired_difference(*pair, level).degradation_percent()

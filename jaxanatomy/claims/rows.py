@@ -51,7 +51,7 @@ class Table:
 
     def find(self, where: Mapping[str, Any]) -> list[Row]:
         """The rows whose fields have these values; `kind` is None unless it is asked for."""
-        wanted = tuple((name, _plain(value)) for name, value in {"kind": None, **where}.items())
+        wanted = tuple((name, plainly(value)) for name, value in {"kind": None, **where}.items())
         return self.once(wanted, lambda: _matching(self.rows, wanted))
 
 
@@ -150,7 +150,7 @@ class Rows:
         names = [name for fields, _ in self.axes for name in fields]
         found: dict[Key, list[Row]] = {}
         for row in table.find(self.fields):
-            found.setdefault(tuple(_plain(row.get(name)) for name in names), []).append(row)
+            found.setdefault(tuple(plainly(row.get(name)) for name in names), []).append(row)
         axes = [
             [value if len(fields) > 1 else (value,) for value in own]
             for fields, values in self.axes
@@ -158,7 +158,7 @@ class Rows:
         ]
         keys = (tuple(itertools.chain.from_iterable(each)) for each in itertools.product(*axes))
         return [
-            Part(dict(zip(names, key, strict=True)), found.get(_plain(key), []), table, self.draws)
+            Part(dict(zip(names, key, strict=True)), found.get(plainly(key), []), table, self.draws)
             for key in keys
         ]
 
@@ -180,15 +180,15 @@ def outer_layers(table: Table) -> tuple[int, int]:
 
 def _matching(rows: Iterable[Row], wanted: Iterable[tuple[str, Any]]) -> list[Row]:
     for name, value in wanted:
-        plain = _plain(value)
-        rows = [row for row in rows if _plain(row.get(name)) == plain]
+        plain = plainly(value)
+        rows = [row for row in rows if plainly(row.get(name)) == plain]
     return list(rows)
 
 
-def _plain(value: Any) -> Any:
+def plainly(value: Any) -> Any:
     """A value that can be compared: lists of JSON as tuples, fractions without rounding error."""
     if isinstance(value, list | tuple):
-        return tuple(map(_plain, value))
+        return tuple(map(plainly, value))
     return round(value, 9) if isinstance(value, float) else value
 
 

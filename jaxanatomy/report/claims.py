@@ -3,7 +3,8 @@
 from collections import Counter
 
 from jaxanatomy.claims.audit import CLAIMS, audit
-from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS, Evidence
+from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS
+from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.report.views import Column, Row, Table
@@ -49,8 +50,8 @@ def lead(record: RunRecord) -> str:
 def versions(record: RunRecord) -> str:
     """A warning where the runs are of different versions of the code."""
     names: dict[str, list[str]] = {}
-    for name, run in (record.summary.get("runs") or {}).items():
-        names.setdefault(str(run["code_version"] or "unknown"), []).append(name)
+    for run in record.summary.get("runs") or ():
+        names.setdefault(str(run["code_version"] or "unknown"), []).append(run["experiment"])
     if len(names) < 2:
         return ""
     words = "; ".join(f"{', '.join(those)}: {version}" for version, those in names.items())
@@ -62,17 +63,16 @@ def versions(record: RunRecord) -> str:
 
 def runs(record: RunRecord) -> list[Row]:
     """The runs that were read."""
-    named = (record.summary.get("runs") or {}).items()
     return [
-        {"name": name, **run, "code_version": run["code_version"] or "unknown"}
-        for name, run in named
+        {**run, "code_version": run["code_version"] or "unknown"}
+        for run in record.summary.get("runs") or ()
     ]
 
 
 def of_run(record: RunRecord) -> list[Row]:
     """The claims that one run alone decides, for its own page."""
     claims = [claim for claim in CLAIMS if claim.needs == (record.experiment,)]
-    rows = audit(Evidence({record.experiment: record}), claims) if claims else []
+    rows = audit([Evidence({record.experiment: record})], claims) if claims else []
     return [{**row, "chip": CHIPS[row["verdict"]]} for row in rows]
 
 
@@ -154,7 +154,7 @@ PAGE = Page(
                     title="The runs that were read",
                     facet="",
                     cells=(
-                        *(Column("experiment", "name"), Column("folder", "folder")),
+                        *(Column("experiment", "experiment"), Column("folder", "folder")),
                         *(Column("rows", "rows", ","), Column("finished", "finished")),
                         Column("code version", "code_version"),
                     ),

@@ -3,16 +3,10 @@
 import pytest
 
 from jaxanatomy.claims import contradictions
-from jaxanatomy.claims.audit import CLAIMS, audit, error_of, gather, summarise
+from jaxanatomy.claims.audit import CLAIMS, audit, error_of, summarise
 from jaxanatomy.claims.contradictions import implied_baselines
-from jaxanatomy.claims.core import (
-    FAILS,
-    HOLDS,
-    UNMEASURED,
-    VERDICTS,
-    Evidence,
-)
-from jaxanatomy.errors import InputError
+from jaxanatomy.claims.core import FAILS, HOLDS, UNMEASURED, VERDICTS
+from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.growth.depth_arms import DepthArmSettings
 from jaxanatomy.growth.smollm import LENGTH, MODELS
 from jaxanatomy.measures.flops import beside_the_paper, cost_rows
@@ -34,7 +28,7 @@ def finding(id, rows=()):
 
 
 def test_every_claim_has_a_row_also_without_any_run():
-    rows = audit(Evidence({}))
+    rows = audit([])
     assert [row["claim"] for row in rows] == [claim.id for claim in CLAIMS]
     assert len({row["claim"] for row in rows}) == len({row["hash"] for row in rows}) == len(rows)
     assert {row["verdict"] for row in rows if row["needs"]} == {UNMEASURED}
@@ -51,7 +45,7 @@ def test_the_claims_on_one_run_share_their_error():
 
 def test_a_row_changes_its_hash_with_its_evidence():
     def hash_of(rows):
-        return audit(Evidence({"importance": record(rows)}), CLAIMS[:1])[0]["hash"]
+        return audit([Evidence({"importance": record(rows)})], CLAIMS[:1])[0]["hash"]
 
     one, two = [{"hash": "a"}], [{"hash": "a"}, {"hash": "b"}]
     assert hash_of(one) == hash_of(one) != hash_of(two)
@@ -63,86 +57,25 @@ def test_counts_of_verdicts_are_apart():
         {"verdict": UNMEASURED, "about": "model"},
         {"verdict": FAILS, "about": "figures"},
     ]
-    evidence = Evidence({"importance": record([{"hash": "a"}], "f", code_version="1+x")})
-    assert summarise(evidence, rows) == {
+    run = record([{"hash": "a"}], "f", code_version="1+x")
+    evidence = Evidence({"importance": run}, [run])
+    assert summarise([evidence], rows) == {
         "verdicts": {
             "model": dict(zip(VERDICTS, (1, 0, 0, 1), strict=True)),
             "figures": dict(zip(VERDICTS, (0, 1, 0, 0), strict=True)),
         },
         "papers_model": False,
-        "runs": {"importance": {"folder": "f", "rows": 1, "finished": True, "code_version": "1+x"}},
+        "runs": [
+            {
+                "experiment": "importance",
+                "model": "m",
+                "folder": "f",
+                "rows": 1,
+                "finished": True,
+                "code_version": "1+x",
+            }
+        ],
     }
-
-
-@pytest.fixture
-def folders(monkeypatch):
-    """`folders(a=record, ...)`: names of runs that `gather` will read."""
-
-    def make(**records):
-        monkeypatch.setattr("jaxanatomy.claims.audit.read_run", records.__getitem__)
-        return list(records)
-
-    return make
-
-
-ROW = [{"hash": "h"}]
-
-
-def test_runs_of_one_model_are_gathered_and_texts_of_other_names_may_differ(folders):
-    names = folders(
-        a=record(ROW, weights_sha256="1", data_sha256={"t": "1", "u": "3"}),
-        b=record(ROW, experiment="structure", weights_sha256="1"),
-        c=record(ROW, experiment="recovery", weights_sha256="1", data_sha256={"t": "1", "v": "4"}),
-        d=record(ROW, experiment="developmental", model=None, data_sha256="5"),
-    )
-    assert list(gather(names).records) == ["importance", "structure", "recovery", "developmental"]
-
-
-def test_the_model_is_that_of_the_run_that_has_one():
-    held = {"weights_sha256": "1", "architecture": {"layers": [1, 2, 3]}}
-    scratch = RunRecord("d", [], {}, {"architecture": {"layers": [1]}}, {})
-    evidence = Evidence({"developmental": scratch, "importance": record(**held)})
-    assert (evidence.model["weights_sha256"], evidence.depth) == ("1", 3)
-    assert Evidence({"developmental": scratch}).depth == 0
-
-
-@pytest.mark.parametrize(
-    ("records", "message"),
-    [
-        (
-            {
-                "a": record(ROW, "a", weights_sha256="1" * 64),
-                "b": record(ROW, "b", "structure", weights_sha256="2" * 64),
-            },
-            "expected runs of one model; a is of m, b of m (11111111 and 22222222); audit each",
-        ),
-        (
-            {"a": record(ROW, "a"), "b": record(ROW, "b")},
-            "expected one run of each experiment; a and b are both of importance; name one",
-        ),
-        (
-            {
-                "a": record(ROW, "a", data_sha256={"t": "1" * 64, "u": "3"}),
-                "b": record(ROW, "b", "structure", data_sha256={"t": "2" * 64, "v": "4"}),
-            },
-            "expected runs on one text 't'; a and b have different ones of this name (11111111 "
-            "and 22222222); measure one of them again, or leave it out",
-        ),
-        ({"a": record([], "a")}, "with rows; a is one of importance with 0 rows; leave it out"),
-        ({"a": record(ROW, "a", "claims")}, "a is one of claims with 1 rows; leave it out"),
-        ({}, "runs must name at least one folder of a run; got none"),
-    ],
-)
-def test_runs_that_do_not_belong_together_are_refused(folders, records, message):
-    with pytest.raises(InputError) as error:
-        gather(folders(**records))
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no such folder; name the runs that you have"):
-        gather([tmp_path / "none"])
 
 
 FIGURES = {

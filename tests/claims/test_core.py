@@ -13,10 +13,10 @@ from jaxanatomy.claims.core import (
     UNMEASURED,
     Claim,
     Criterion,
-    Evidence,
     Finding,
     combine,
 )
+from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import (
     degradation,
     largest_ratio,

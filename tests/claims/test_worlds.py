@@ -1,5 +1,6 @@
 """Every rule tried on two worlds: one in which its claim is true, one in which nothing happens."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -7,7 +8,8 @@ from claims import worlds_importance, worlds_training, worlds_weights  # noqa: F
 from claims.worlds import BY_ID, WORLDS, evidence
 
 from jaxanatomy.claims.audit import error_of
-from jaxanatomy.claims.core import FAILS, HOLDS
+from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED
+from jaxanatomy.claims.evidence import Evidence
 
 FEW, MANY = 4, 200
 
@@ -43,3 +45,13 @@ def test_a_rule_holds_where_its_claim_is_true_and_not_where_nothing_happens(id):
 @pytest.mark.parametrize("id", sorted(WORLDS))
 def test_noise_meets_no_rule_in_many_draws(id):
     check(id, MANY)
+
+
+def test_an_improvement_decides_nothing_before_its_temperature_is_fitted():
+    claim = BY_ID["improvement_beyond_temperature"]
+    made = evidence(claim, WORLDS[claim.id].true, 0)
+    assert claim.finding(made, 0.05).verdict == HOLDS
+    started = dataclasses.replace(made.records["manipulation"], summary={})
+    found = claim.finding(Evidence({"manipulation": started}), 0.05)
+    assert found.verdict == UNDECIDED
+    assert "not measured: v0" in found.reason

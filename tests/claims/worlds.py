@@ -14,7 +14,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from jaxanatomy.claims.audit import CLAIMS, error_of
-from jaxanatomy.claims.core import Claim, Evidence
+from jaxanatomy.claims.core import Claim
+from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.records import RunRecord
 

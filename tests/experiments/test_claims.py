@@ -52,7 +52,7 @@ def test_every_claim_becomes_a_row(make_run, command, tmp_path):
     assert [row["claim"] for row in record] == [claim.id for claim in CLAIMS]
     assert record.provenance["weights_sha256"] == "1" * 64
     assert record.summary["verdicts"]["figures"]["holds"] == 3
-    assert record.summary["runs"]["importance"]["finished"]
+    assert [run["finished"] for run in record.summary["runs"]] == [True]
     assert (record.folder / "report.html").exists()
 
 
@@ -83,7 +83,7 @@ def test_a_second_audit_replaces_the_first_with_other_runs_and_other_code(
     record = read_run(tmp_path / "c")
     assert record.config["runs"] == [str(tmp_path / "importance"), str(other)]
     assert record.provenance["code_version"] != "0.0.1+other"
-    assert list(record.summary["runs"]) == ["importance", "structure"]
+    assert [run["experiment"] for run in record.summary["runs"]] == ["importance", "structure"]
     assert len(record) == len(CLAIMS)
 
 
@@ -122,11 +122,29 @@ def test_the_list_has_every_claim(command):
     assert all(f"  {claim.id} " in listed for claim in CLAIMS)
 
 
-def test_runs_of_other_weights_are_refused_in_one_line(make_run, command, tmp_path):
-    other = make_run("structure", [{"hash": "s", "metric": "mean_cosine"}], weights="2" * 64)
+def test_runs_of_two_models_are_audited_apart_and_two_of_one_together(make_run, command, tmp_path):
+    other = make_run(rows=FLAT, weights="2" * 64, model="file:y")
     runs = f"--config.runs={make_run()},{other}"
-    done = command("claims", runs, f"--workdir={tmp_path / 'claims'}")
-    assert done.status == 2
-    assert done.err.startswith("error: expected runs of one model; ")
-    assert done.err.count("\n") == 1
-    assert not (tmp_path / "claims").exists()
+    done = command("claims", runs, f"--workdir={tmp_path / 'c'}")
+    assert (done.status, done.err) == (0, "")
+    record = read_run(tmp_path / "c")
+    verdicts = {row["model"]: row["verdict"] for row in record.select(claim="non_equivalence")}
+    assert verdicts == {"file:x": "holds", "file:y": "does not hold"}
+    assert record.provenance["model"] == "file:x, file:y"
+    assert record.provenance["weights_sha256"] == ["1" * 64, "2" * 64]
+    again = command("claims", runs, f"--workdir={tmp_path / 'c'}")
+    assert (again.status, again.err) == (0, "")
+
+
+def test_runs_that_contradict_each_other_are_refused_in_one_line(make_run, command, tmp_path):
+    second = make_run(rows=FLAT).rename(tmp_path / "second")
+    first = make_run()
+    for more in ((), ("--dry_run",)):
+        runs = f"--config.runs={first},{second}"
+        done = command("claims", runs, f"--workdir={tmp_path / 'claims'}", *more)
+        assert done.status == 2
+        assert done.err.startswith(
+            "error: expected one nll of a, v, neighbour_mean, layer, all, 11"
+        )
+        assert done.err.count("\n") == 1
+        assert not (tmp_path / "claims").exists()

@@ -7,7 +7,7 @@ import pytest
 from claims.worlds import BY_ID, Maker, record
 
 from jaxanatomy.claims.audit import CLAIMS, audit, summarise
-from jaxanatomy.claims.core import Evidence
+from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import claims, html, terminal
 
@@ -25,7 +25,7 @@ def importance():
 
 @pytest.fixture
 def audited(importance):
-    evidence = Evidence({"importance": importance})
+    evidence = [Evidence({"importance": importance}, [importance], "file:x")]
     rows = audit(evidence)
     return RunRecord("claims", rows, {}, {"model": "file:x"}, summarise(evidence, rows))
 
@@ -86,7 +86,7 @@ def test_a_verdict_is_a_word_on_a_colour(audited):
 
 def test_runs_of_several_versions_of_the_code_are_named(audited):
     def said(**versions):
-        runs = {name: {"code_version": version} for name, version in versions.items()}
+        runs = [{"experiment": name, "code_version": version} for name, version in versions.items()]
         return claims.versions(dataclasses.replace(audited, summary={"runs": runs}))
 
     assert said(importance="0.1.0+a", structure="0.1.0+a") == ""
