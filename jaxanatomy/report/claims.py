@@ -15,10 +15,15 @@ FIGURES = "The papers' own figures"
 
 def verdicts(record: RunRecord) -> list[Row]:
     """The rows of an audit by what they are about, with a colour for each verdict."""
+    several = len({row["model"] for row in record.rows if row["model"]}) > 1
     return [
-        {**row, "chip": CHIPS[row["verdict"]], "group": _group(row)}
+        {
+            **row,
+            "chip": CHIPS[row["verdict"]],
+            "cites": row["source"].partition(" ")[0],
+            "group": ": ".join(filter(None, [row["model"] if several else "", _group(row)])),
+        }
         for row in record.rows
-        if "verdict" in row
     ]
 
 
@@ -81,13 +86,24 @@ def _group(row: Row) -> str:
     return words if words else FIGURES
 
 
-VERDICT = Column("verdict", "verdict", kind="chip")
-OVERVIEW = (Column("claim", "statement"), VERDICT)
-WHY, PAPER = Column("what decided", "reason"), Column("paper", "paper")
-SOURCE = Column("source", "source")
+CLAIM, VERDICT = (
+    Column("claim", "statement"),
+    Column("verdict", "verdict", kind="chip", filters=True),
+)
+CITES = Column("paper", "cites", filters=True)
+OVERVIEW = (CLAIM, VERDICT, CITES)
+PRINTED, OURS = Column("printed", "paper"), Column("ours", "measured")
+WHY, SOURCE = Column("what decided", "reason"), Column("source", "source")
 EVIDENCE = (
-    *(*OVERVIEW, PAPER, Column("ours", "measured"), Column("null or control", "null"), WHY),
-    *(Column("rule", "rule"), Column("texts", "text"), SOURCE, Column("name", "claim")),
+    *OVERVIEW,
+    PRINTED,
+    OURS,
+    Column("null or control", "null"),
+    WHY,
+    Column("rule", "rule"),
+    Column("texts", "text"),
+    SOURCE,
+    Column("name", "claim"),
 )
 HOW = (
     "Every verdict comes from a written rule and from the rows of the runs, never by hand. The "
@@ -178,7 +194,7 @@ PAGE = Page(
                     rows=unmeasured,
                     title="What was not measured, and what it lacks",
                     facet="",
-                    cells=(Column("claim", "statement"), WHY, PAPER, SOURCE),
+                    cells=(*OVERVIEW, WHY, PRINTED, SOURCE),
                     folded=True,
                     prose=True,
                 ),

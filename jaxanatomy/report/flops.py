@@ -3,7 +3,7 @@
 from jaxanatomy.growth.depth_arms import EQUAL_FLOPS
 from jaxanatomy.measures.flops import ARMS, FLOOR, GROWN, REMAINDER, ROUNDINGS
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.claims import OVERVIEW, PAPER, of_run
+from jaxanatomy.report.claims import CLAIM, PRINTED, VERDICT, of_run
 from jaxanatomy.report.common import known
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.report.views import Column, Row, Table
@@ -139,9 +139,10 @@ PAGE = Page(
                     title="Claims and verdicts",
                     facet="",
                     cells=(
-                        *OVERVIEW,
+                        CLAIM,
+                        VERDICT,
                         Column("ours", "measured"),
-                        PAPER,
+                        PRINTED,
                         Column("rule: it holds if", "rule"),
                     ),
                     prose=True,

@@ -39,6 +39,7 @@ class Grid:
       folded: Whether only the caption shows until it is opened.
       csv: A link that saves it, with all digits.
       prose: Whether cells are sentences, which wrap.
+      filters: Headings of the columns by whose values rows can be chosen.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Grid:
     folded: bool
     csv: str
     prose: bool = False
+    filters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +149,10 @@ def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
     caption = ": ".join(filter(None, [facet and str(facet), view.heading(rows)]))
     header = tuple(column.head for column in columns)
     saved = _csv(columns, rows)
-    return Grid(view.name, caption, header, cells, view.note, view.folded, saved, view.prose)
+    filters = tuple(column.head for column in columns if column.filters)
+    return Grid(
+        view.name, caption, header, cells, view.note, view.folded, saved, view.prose, filters
+    )
 
 
 def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:

@@ -58,11 +58,45 @@ def test_the_evidence_is_folded_and_has_figure_control_rule_and_source(audited):
     assert grid.folded
     (row,) = (row for row in grid.rows if row[0].text == BY_ID["critical_core"].statement)
     cells = dict(zip(grid.header, (cell.text for cell in row), strict=True))
-    assert cells["paper"].startswith("L8 +2,396 %")
+    assert cells["printed"].startswith("L8 +2,396 %")
     assert cells["ours"].startswith("L8 +")
     assert cells["what decided"].startswith("settled so: L11; settled otherwise: L8, L9, L10;")
     assert "lies above 100 % in each" in cells["rule"]
     assert (cells["texts"], cells["source"]) == ("a", "AH abstract, section 4.1")
+
+
+def test_every_claim_can_be_chosen_by_its_paper_and_its_verdict(audited):
+    shown = [grid for (section, _), grid in grids(audited).items() if section != "At a glance"]
+    assert {grid.filters for grid in shown} == {("verdict", "paper")}
+    rows = [
+        dict(zip(grid.header, (cell.text for cell in row), strict=True))
+        for grid in shown
+        for row in grid.rows
+    ]
+    chosen = [
+        row["claim"] for row in rows if (row["verdict"], row["paper"]) == ("not measured", "DG")
+    ]
+    assert sorted(chosen) == sorted(
+        claim.statement
+        for claim in CLAIMS
+        if claim.source.startswith("DG") and claim.needs and claim.needs != ("importance",)
+    )
+    page = html.render(claims.PAGE, audited, html.fill(claims.PAGE, audited))
+    assert page.count('data-filter="paper"') == len(shown)
+    assert 'class="filters"' not in page  # made by the script: without it all is shown
+
+
+def test_of_two_models_each_has_its_own_tables(importance):
+    other = dataclasses.replace(importance, rows=importance.rows[:1])
+    evidence = [
+        Evidence({"importance": run}, [run], name)
+        for run, name in ((importance, "x"), (other, "y"))
+    ]
+    run = RunRecord("claims", audit(evidence), {}, {}, {})
+    about = [row["group"] for row in claims.counts(run)]
+    assert about[:2] == ["x: Importance", "y: Importance"]
+    assert "Recovery" in about
+    assert ("Claims about models", "x: Importance: verdicts") in grids(run)
 
 
 def test_counts_and_lead_are_those_of_the_rows(audited):
@@ -96,7 +130,7 @@ def test_runs_of_several_versions_of_the_code_are_named(audited):
 def test_the_terminal_has_counts_and_a_line_for_each_measured_claim(audited):
     text = terminal.printed(claims.PAGE, audited)
     line = next(line for line in text.splitlines() if "Layers are not interchangeable" in line)
-    assert line.endswith("holds")
+    assert line.split()[-2:] == ["holds", "AH"]
     assert "Number of claims by verdict" in text
 
 

@@ -20,6 +20,7 @@ class Column:
       high: Of the upper end.
       kind: Field whose value colours the cell as a chip; "" for none.
       null: Words for null.
+      filters: Whether the reader may choose rows of the page by its values.
     """
 
     head: str
@@ -29,6 +30,7 @@ class Column:
     high: str = ""
     kind: str = ""
     null: str = "not finite"
+    filters: bool = False
 
     def of(self, rows: Sequence[Row]) -> list["Column"]:
         """The columns that it stands for in some rows; none where no row has the field."""
