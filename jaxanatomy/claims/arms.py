@@ -9,6 +9,7 @@ from jaxanatomy.claims.quantities import Quantity, certain
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import Rule
 from jaxanatomy.measures.statistics import Estimate, draws_interval, seeds_interval
+from jaxanatomy.measures.tuning import of_purpose
 from jaxanatomy.words import COUNT, NATS, PERCENT, PLAIN, POINTS
 
 SEEDS = 3  # fewer cannot tell
@@ -16,11 +17,7 @@ SEEDS = 3  # fewer cannot tell
 
 def finals(table: Table) -> list[Row]:
     """The final rows of results; those of seeds that only tune a learning rate are left out."""
-    return [
-        {**row, "kind": None}
-        for row in table.rows
-        if row.get("kind") == "final" and row.get("purpose", "main") == "main"
-    ]
+    return [{**row, "kind": None} for row in of_purpose(table.rows, "final")]
 
 
 def seeds_of(table: Table, rows: Sequence[Row]) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import Gather, Quantity
-from jaxanatomy.claims.rows import Row, Rows, Table
+from jaxanatomy.claims.rows import MissingError, Row, Rows, Table
 from jaxanatomy.claims.rules import Answer, Measured, Rule, every
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.words import first, interval
@@ -193,21 +193,22 @@ class Figures:
 
     Attributes:
       words: When they do, as a sentence.
-      check: Whether they do, of the rows; None if some are missing.
+      check: Whether they do, of the rows.
       experiment: That computes figures from sizes alone; empty: the papers' own.
     """
 
     words: str
-    check: Callable[[Sequence[Row]], Check | None]
+    check: Callable[[Sequence[Row]], Check]
     experiment: str = ""
 
     def finding(self, evidence: Evidence, error: float) -> Finding:
         """Does the sum."""
         del error
-        found = self.check(evidence.records[self.experiment].rows if self.experiment else ())
-        if found is None:
-            return Finding(UNMEASURED, reason="the run lacks the rows")
-        answer, measured, reason = found
+        rows = evidence.records[self.experiment].rows if self.experiment else ()
+        try:
+            answer, measured, reason = self.check(rows)
+        except MissingError as missing:
+            return Finding(UNMEASURED, reason=str(missing))
         return Finding(_OF_ANSWER[answer], measured, reason=reason or "the figures decide")
 
 

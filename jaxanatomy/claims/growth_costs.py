@@ -23,36 +23,31 @@ _NAMES = {"smollm_360m": "360M", "smollm_1p7b": "1.7B"}
 Comparison = tuple[str, Mapping[str, Sequence[float]], str, str, str]
 
 
-def _table7(rows: Sequence[Row], rounding: str, *arms: str) -> dict[str, Row] | None:
-    """Our rows beside the paper's, named; None unless all are there."""
+def _table7(rows: Sequence[Row], rounding: str, *arms: str) -> dict[str, Row]:
+    """Our rows beside the paper's, named."""
     found = {
         (row["model"], row["arm"]): row
         for row in rows
         if row.get("paper_petaflops") and row["rounding"] in (None, rounding)
     }
-    wanted = [(model, arm) for model in _TABLE7["models"] for arm in arms]
-    if not all(key in found for key in wanted):
-        return None
-    return {f"{_NAMES[model]} {arm}": found[model, arm] for model, arm in wanted}
+    wanted = {(model, arm): f"{_NAMES[model]} {arm}" for model in _TABLE7["models"] for arm in arms}
+    if not found.keys() >= wanted.keys():
+        raise MissingError("the run lacks the rows")
+    return {name: found[each] for each, name in wanted.items()}
 
 
-def _petaflops(rows: Sequence[Row]) -> Check | None:
-    found = _table7(rows, REMAINDER, BASELINE, GROWN)
-    if found is None:
-        return None
-    floor = _table7(rows, FLOOR, BASELINE, GROWN) or {}
-    off = max((abs(row["deviation"]) for row in floor.values()), default=0)
+def _petaflops(rows: Sequence[Row]) -> Check:
+    found, floor = (_table7(rows, each, BASELINE, GROWN) for each in (REMAINDER, FLOOR))
+    off = max(abs(row["deviation"]) for row in floor.values())
     return (
         all(abs(row["deviation"]) <= CLOSE for row in found.values()),
         _each(found, lambda row: f"{row['petaflops']:,.3f} ({exponent(row['deviation'], 1, '+')})"),
-        f"with steps rounded down all within {exponent(off)}" if floor else "",
+        f"with steps rounded down all within {exponent(off)}",
     )
 
 
-def _ratio(rows: Sequence[Row]) -> Check | None:
+def _ratio(rows: Sequence[Row]) -> Check:
     found = _table7(rows, REMAINDER, GROWN)
-    if found is None:
-        return None
     saved = ", ".join(f"{100 * (1 - 1 / row['ratio']):.1f} %" for row in found.values())
     return (
         all(round(row["ratio"], 3) == row["paper_ratio"] for row in found.values()),
@@ -61,16 +56,13 @@ def _ratio(rows: Sequence[Row]) -> Check | None:
     )
 
 
-def _rounding(rows: Sequence[Row]) -> Check | None:
-    found = _table7(rows, REMAINDER, GROWN)
-    if found is None:
-        return None
-    floor = _table7(rows, FLOOR, GROWN)
+def _rounding(rows: Sequence[Row]) -> Check:
+    found, floor = (_table7(rows, each, GROWN) for each in (REMAINDER, FLOOR))
+    off, down = (_each(each, lambda row: plain(_off(row), 3, "+")) for each in (found, floor))
     return (
         all(abs(_off(row)) <= _HALF_DIGIT for row in found.values()),
-        f"PFLOP less the table's: {_each(found, _off_words)}",
-        "with steps rounded down, the rest to the last stage: "
-        + (_each(floor, _off_words) if floor else "not computed"),
+        f"PFLOP less the table's: {off}",
+        f"with steps rounded down, the rest to the last stage: {down}",
     )
 
 
@@ -80,10 +72,6 @@ def _each(found: Mapping[str, Row], words: Callable[[Row], str]) -> str:
 
 def _off(row: Row) -> float:
     return row["petaflops"] - row["paper_petaflops"]
-
-
-def _off_words(row: Row) -> str:
-    return plain(_off(row), 3, "+")
 
 
 def _printed(comparisons: Iterable[Comparison]) -> Callable[[Sequence[Row]], Check]:

@@ -7,6 +7,7 @@ from jaxanatomy.claims.quantities import (
     degradation,
     largest_ratio,
     of_partners,
+    printed,
     rank_correlation,
 )
 from jaxanatomy.claims.rows import Rows, Table, inner_layers, outer_layers
@@ -82,7 +83,7 @@ CLAIMS = (
         _layers(
             inner_layers,
             ALL.above(RANK_AGREEMENT),
-            quantity=rank_correlation(HARM, dict(enumerate(table1())), "Table 1"),
+            quantity=rank_correlation(HARM, printed(dict(enumerate(table1()))), "Table 1"),
             beside="0 for unrelated rankings",
         ),
         papers_model=True,

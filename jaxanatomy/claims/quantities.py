@@ -9,7 +9,6 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
@@ -277,30 +276,31 @@ def beyond_null(value: str, null: str, words: str, least: float = -math.inf) -> 
     return Quantity(words, PLAIN, read)
 
 
-def rank_correlation(
-    each: Quantity, reference: Mapping[Any, float] | Quantity, words: str
-) -> Gather:
-    """Spearman's correlation of the parts with a reference, its interval over parts.
+def printed(values: Mapping[int, float]) -> Quantity:
+    """What a paper has of each layer."""
+    return Quantity("the paper's", PLAIN, lambda part, _: certain(values[part.key["layer"]]))
+
+
+def rank_correlation(each: Quantity, reference: Quantity, words: str) -> Gather:
+    """Spearman's correlation of two quantities of the parts, its interval over parts.
 
     It decides nothing where no two parts are told apart: noise has no order.
 
     Args:
       each: What is ranked.
-      reference: Values by layer; or another quantity of the same parts.
-      words: What the reference is.
+      reference: What it is compared with.
+      words: What that is.
     """
 
     def of(parts: Sequence[Part], own: Callable[[float], Estimates], level: float) -> Estimate:
         if len(parts) < 4:
             raise MissingError("a rank correlation needs four parts")
-        own, other = own(_simultaneous(level, len(parts))), None
-        if isinstance(reference, Quantity):
-            other = [reference.of(part, _simultaneous(level, len(parts))) for part in parts]
-        if not _told_apart(own) or (other and not _told_apart(other)):
+        at = _simultaneous(level, len(parts))
+        both = own(at), [reference.of(part, at) for part in parts]
+        if not all(map(_told_apart, both)):
             return Estimate(math.nan)
-        ranked = [each.value for each in other or ()]
-        ranked = ranked or [reference[part.key["layer"]] for part in parts]
-        return spearman_interval([each.value for each in own], ranked, level)
+        one, other = ([found.value for found in each] for each in both)
+        return spearman_interval(one, other, level)
 
     return Gather(f"the rank correlation with {words}", PLAIN, each, of)
 

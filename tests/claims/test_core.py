@@ -21,6 +21,7 @@ from jaxanatomy.claims.quantities import (
     degradation,
     largest_ratio,
     of_partners,
+    printed,
     rank_correlation,
 )
 from jaxanatomy.claims.rows import MissingError, Part, Rows, inner_layers
@@ -185,7 +186,7 @@ def test_bounds_of_a_ratio_whose_denominator_may_be_0(ends, low, high):
 def test_a_rank_correlation_is_that_of_the_values():
     made, _ = run({layer: 0.1 * layer**2 % 0.7 for layer in range(1, 29)})
     reference = {layer: (layer * 7) % 29 for layer in range(30)}
-    ranked = rank_correlation(degradation(), reference, "another")
+    ranked = rank_correlation(degradation(), printed(reference), "another")
     test = Criterion(ROWS.at(layer=inner_layers), ranked, ALL.above(0.5))
     found = find(claim_of(test), made)
     table = ROWS.tables(made, 30)[0]
