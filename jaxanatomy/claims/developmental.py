@@ -22,11 +22,9 @@ from jaxanatomy.words import PERCENT
 
 GROWTH, SHORT = "growth_100", "growth_50"
 EQUAL_FLOPS, CORE = "equal_flops", "core_alone"
+ORDERS = ("shuffled_phases", "reversed_phases", "core_third_phases")
 # What explains a gain of growth if it does as well.
-CONTROLS = (
-    *("clone_init_uniform", "uniform_restarts", CORE),
-    *("shuffled_phases", "reversed_phases", "core_third_phases"),
-)
+CONTROLS = ("clone_init_uniform", "uniform_restarts", CORE, *ORDERS)
 RATIO, SHORT_RATIO = 4.7, 2.1
 LAST_DIGIT = 0.05  # half of the last digit of a printed ratio
 MARGIN = -1.0  # prompts: one fewer is alike

@@ -13,21 +13,20 @@ from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord, read_run
 
 # What names a measurement, apart from its figures: rows of two runs that agree in these are one.
-NAMES = (
-    *("kind", "model", "text", "variant", "intervention", "scope", "positions", "layer", "layers"),
-    *("strategy", "set", "alpha", "rank", "count", "operator", "draw", "seed", "noise"),
-    *("component", "metric", "null", "reading", "target", "spread", "rounding"),
-    *("arm", "purpose", "learning_rate", "stage", "step"),
-)
+_CHANGE = ("variant", "intervention", "scope", "positions", "strategy", "set", "alpha", "rank")
+_PLACE = ("text", "layer", "layers", "component", "metric", "null", "reading", "target", "spread")
+_TRAINING = ("arm", "purpose", "learning_rate", "stage", "step", "rounding")
+_DRAW = ("count", "operator", "draw", "seed", "noise")
+NAMES = ("kind", "model", *_CHANGE, *_PLACE, *_TRAINING, *_DRAW)
 # Figures in which such rows must agree, to rounding.
-_FIGURES = ("nll", "value", "null_value", "r2", "null_r2", "argmax_changed", "petaflops")
-_FIGURES += ("eval_nll", "final_nll", "loss")
-ROUNDING = 1e-5  # relative
-# Fields of a config of training that choose what to train or say how to run; the others decide
-# what becomes of it.
-_CHOICE = ("layers", "arms", "seeds", "noise_seeds", "tuning_seeds", "text", "importance")
-_CHOICE += ("controls", "thresholds", "train", "distributed", "save_models", "tensorboard")
-_TRAINED = ("recovery", "developmental", "depth_growth")
+_LOSSES = ("nll", "loss", "eval_nll", "final_nll")
+_FIGURES = (*_LOSSES, "value", "null_value", "r2", "null_r2", "argmax_changed", "petaflops")
+ROUNDING = {"rel_tol": 1e-5, "abs_tol": 1e-6}
+_TRAINED = ("recovery", "developmental", "depth_growth")  # experiments
+# Fields of their configs that choose what to train and to read, or say how to run; the others
+# decide what becomes of it.
+_CHOSEN = ("arms", "layers", "controls", "seeds", "noise_seeds", "tuning_seeds", "text")
+_READ = ("importance", "thresholds", "save_models", "tensorboard", "train", "distributed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _goes_with(run: RunRecord, group: Sequence[RunRecord]) -> bool:
 
 def _training(run: RunRecord) -> tuple[Any, ...]:
     """What decides how a run's models come out, and whether it warns of what it trained on."""
-    config = {name: value for name, value in run.config.items() if name not in _CHOICE}
+    config = {name: value for name, value in run.config.items() if name not in (*_CHOSEN, *_READ)}
     made = run.provenance.get("architecture"), run.provenance.get("tokenizer_sha256")
     return config, made, bool(run.summary.get("warnings"))
 
@@ -202,7 +201,7 @@ def key_of(row: Row, names: Iterable[str] = NAMES) -> tuple[Any, ...]:
 def _require_same(row: Row, run: RunRecord, other: Row, first: RunRecord) -> None:
     for field in _FIGURES:
         own, its = row.get(field), other.get(field)
-        if own != its and (None in (own, its) or not math.isclose(own, its, rel_tol=ROUNDING)):
+        if own != its and (None in (own, its) or not math.isclose(own, its, **ROUNDING)):
             name = ", ".join(str(row[each]) for each in NAMES if row.get(each) is not None)
             raise InputError(
                 f"expected one {field} of {name}; {first.folder} has {its} and {run.folder} {own}; "

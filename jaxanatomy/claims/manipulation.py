@@ -13,7 +13,7 @@ from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
-from jaxanatomy.measures.calibration import TOLERANCE_PERCENT, nll_at
+from jaxanatomy.measures.calibration import TOLERANCE_PERCENT, at_temperature
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT, improved
 from jaxanatomy.measures.statistics import Estimate, paired_difference
 from jaxanatomy.papers import NEAR, paper_table
@@ -121,12 +121,11 @@ def _at_temperatures(entry: Row, curves: Mapping[str, Row]) -> tuple[Row, Row] |
     rows = curves.get(entry["variant"]), curves.get(BASELINE)
     if None in rows or entry["temperature_at_edge"] or entry["baseline_temperature_at_edge"]:
         return "its temperature lies at the edge of the grid"
-    temperatures = entry["temperature"], entry["baseline_temperature"]
-    own, base = (
-        {**row, "unit_nll": nll_at(row, temperature).tolist()}
-        for row, temperature in zip(rows, temperatures, strict=True)
+    own, base = rows
+    return (
+        at_temperature(own, entry["temperature"]),
+        at_temperature(base, entry["baseline_temperature"]),
     )
-    return own, base
 
 
 def _calibrated_change(part: Part, level: float) -> Estimate:

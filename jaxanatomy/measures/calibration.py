@@ -110,9 +110,9 @@ def calibrated(
     _check(fit_variant, fit_baseline, eval_variant, eval_baseline)
     fits = [fit_temperature(row) for row in (fit_variant, fit_baseline)]
     temperatures = [fit.temperature for fit in fits]
-    before = [_at(row, 1.0) for row in (eval_variant, eval_baseline)]
+    before = [at_temperature(row, 1.0) for row in (eval_variant, eval_baseline)]
     after = [
-        _at(row, temperature)
+        at_temperature(row, temperature)
         for row, temperature in zip((eval_variant, eval_baseline), temperatures, strict=True)
     ]
     result = {
@@ -144,8 +144,8 @@ def _verdict(result: dict[str, Any], calibrated_baseline_gains: bool) -> dict[st
     return {"gain_remains": remains, "explained_by_calibration": explained}
 
 
-def _at(row: Row, temperature: float) -> Row:
-    """What `paired_difference` wants of a row, at one temperature."""
+def at_temperature(row: Row, temperature: float) -> Row:
+    """A row of losses over temperatures with the `unit_nll` at one of them."""
     return {**row, "unit_nll": nll_at(row, temperature).tolist()}
 
 

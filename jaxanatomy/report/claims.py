@@ -170,8 +170,11 @@ PAGE = Page(
                     title="The runs that were read",
                     facet="",
                     cells=(
-                        *(Column("experiment", "experiment"), Column("folder", "folder")),
-                        *(Column("rows", "rows", ","), Column("finished", "finished")),
+                        Column("experiment", "experiment"),
+                        Column("model", "model", null="trained from scratch"),
+                        Column("folder", "folder"),
+                        Column("rows", "rows", ","),
+                        Column("finished", "finished"),
                         Column("code version", "code_version"),
                     ),
                     folded=True,
