@@ -144,7 +144,7 @@ def test_runs_that_contradict_each_other_are_refused_in_one_line(make_run, comma
         done = command("claims", runs, f"--workdir={tmp_path / 'claims'}", *more)
         assert done.status == 2
         assert done.err.startswith(
-            "error: expected one nll of a, v, neighbour_mean, layer, all, 11"
+            "error: expected one nll of v, neighbour_mean, layer, all, a, 11"
         )
         assert done.err.count("\n") == 1
         assert not (tmp_path / "claims").exists()
