@@ -79,7 +79,7 @@ class Criterion:
 
     def finding(self, evidence: Evidence, error: float) -> Finding:
         """Tests the rule on each text, or on all."""
-        tables = self.over.tables(evidence.records[self.experiment], evidence.depth)
+        tables = self.over.tables(evidence.records[self.experiment])
         parts = {table.text: self.quantity.measure(self.over.parts(table)) for table in tables}
         there = [table for table in tables if any(part.at for part in parts[table.text])]
         if len(there) < max(1, self.everywhere):

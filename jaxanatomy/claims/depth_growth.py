@@ -69,10 +69,8 @@ def _unlike(quantity: Quantity) -> Quantity:
     """A comparison of LIDAS with MIDAS, which decides nothing where they grow the same model."""
 
     def read(part: Part, level: float) -> Estimate:
-        record = part.table.record
-        layers = (record.provenance.get("architecture") or {}).get("layers") or ()
-        block = record.config.get("block")
-        before = depths(block, len(layers), block)[:-1] if layers and block else ()
+        layers, block = len(part.table.layers), part.table.record.config.get("block")
+        before = depths(block, layers, block)[:-1] if layers and block else ()
         if before and all(midas(depth, block) == lidas(depth, block) for depth in before):
             raise MissingError("both insert the same layers at every growth step")
         return quantity.of(part, level)

@@ -49,11 +49,6 @@ class Evidence:
         made = (record.provenance for record in self.records.values())
         return next(filter(weights_of, made), {})
 
-    @property
-    def depth(self) -> int:
-        """The number of layers of the model; 0 if no run says."""
-        return len((self.model.get("architecture") or {}).get("layers") or ())
-
     @functools.cached_property
     def is_papers_model(self) -> bool:
         """Whether the runs are of SmolLM2-135M's architecture with trained weights."""

@@ -55,7 +55,7 @@ def _replaced(name: str, scaled: Iterable[tuple] = ()):
 
     def values(table: Table) -> list[tuple]:
         sizes = [len(row["layers"]) for row in table.find({"set": name})]
-        outside = table.depth - sizes[0] if table.depth and sizes else math.inf
+        outside = len(table.layers) - sizes[0] if sizes else math.inf
         there = [each for each in REPLACEMENTS if STRATEGIES[each].outside <= outside]
         ranks = ((each, None, "full" if each == "low_rank" else None) for each in there)
         return [*ranks, *scaled]
@@ -139,22 +139,21 @@ def _calibrated_change(part: Part, level: float) -> Estimate:
 
 def _tried(table: Table) -> list[str]:
     """The variants that were tried on every text of the run."""
-    texts = _CALIBRATED.tables(table.record, table.depth)
+    texts = _CALIBRATED.tables(table.record)
     return sorted(set.intersection(*({row["variant"] for row in each.rows} for each in texts)))
 
 
 def _excess(table: Table) -> list[Row]:
     """By seed what noise in all layers costs above the sum of each alone."""
-    noisy, (depth,) = table.find({"strategy": "perturb", "alpha": EPSILON}), _whole_depth(table)
-    base = table.baseline
+    noisy, base = table.find({"strategy": "perturb", "alpha": EPSILON}), table.baseline
     found = []
-    for whole in (row for row in noisy if row["count"] == depth):
+    for whole in (row for row in noisy if row["count"] == len(table.layers)):
         alone = [
             row
             for row in noisy
             if row["seed"] == whole["seed"] and str(row["set"]).startswith("layer_")
         ]
-        if len(alone) < depth or any(row["nll"] is None for row in (whole, *alone)):
+        if len(alone) < len(table.layers) or any(row["nll"] is None for row in (whole, *alone)):
             continue
         none_U = np.asarray(base["unit_nll"])
         sum_U = sum(np.asarray(row["unit_nll"]) - none_U for row in alone)
@@ -164,10 +163,9 @@ def _excess(table: Table) -> list[Row]:
     return [*found, base] if base else []
 
 
-def _whole_depth(table: Table) -> tuple[int, ...]:
+def _whole_depth(table: Table) -> tuple[int]:
     """Noise in every layer at once."""
-    counts = [row["count"] for row in table.find({"strategy": "perturb"})]
-    return (table.depth or max(counts, default=1),)
+    return (len(table.layers),)
 
 
 _CALIBRATED = Rows("manipulation", _calibrated)

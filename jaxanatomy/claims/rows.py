@@ -20,14 +20,12 @@ class Table:
     Attributes:
       text: Its name.
       rows: Its rows.
-      depth: Layers of the model; 0 if no run says.
       record: The run.
       found: What was read of them already.
     """
 
     text: str
     rows: Sequence[Row]
-    depth: int
     record: RunRecord
     found: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -45,9 +43,8 @@ class Table:
 
     @property
     def layers(self) -> range:
-        """Every layer; where the depth is unknown, up to the last that a row names."""
-        named = (row["layer"] for row in self.rows if row.get("layer") is not None)
-        return range(self.depth or 1 + max(named, default=-1))
+        """Every layer of the model; none if the run does not say."""
+        return range(len((self.record.provenance.get("architecture") or {}).get("layers") or ()))
 
     def find(self, where: Mapping[str, Any]) -> list[Row]:
         """The rows whose fields have these values; `kind` is None unless it is asked for."""
@@ -135,14 +132,14 @@ class Rows:
         """Those of parts that were drawn so often at least."""
         return dataclasses.replace(self, draws=least)
 
-    def tables(self, record: RunRecord, depth: int) -> list[Table]:
+    def tables(self, record: RunRecord) -> list[Table]:
         """The rows of the run by text."""
         texts: dict[str, list[Row]] = {}
         for row in record.rows:
             texts.setdefault(str(row.get("text") or ""), []).append(row)
-        tables = [Table(text, own, depth, record) for text, own in texts.items()]
+        tables = [Table(text, own, record) for text, own in texts.items()]
         if self.derive is not None:
-            tables = [Table(each.text, self.derive(each), depth, record) for each in tables]
+            tables = [Table(each.text, self.derive(each), record) for each in tables]
         return [table for table in tables if table.rows]
 
     def parts(self, table: Table) -> list[Part]:
@@ -173,9 +170,9 @@ def inner_layers(table: Table) -> range:
     return table.layers[1:-1]
 
 
-def outer_layers(table: Table) -> tuple[int, int]:
+def outer_layers(table: Table) -> tuple[int, ...]:
     """The first and the last layer."""
-    return table.layers[0], table.layers[-1]
+    return (*table.layers[:1], *table.layers[-1:])
 
 
 def _matching(rows: Iterable[Row], wanted: Iterable[tuple[str, Any]]) -> list[Row]:

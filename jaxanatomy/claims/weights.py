@@ -1,7 +1,5 @@
 """AH sections 4.2 and 4.3, Tables 2 and 3: what the weights have in common, and predict."""
 
-import math
-
 from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import Quantity, beyond_null, certain, degradation, exact
 from jaxanatomy.claims.rows import MissingError, Part, Rows, Table
@@ -36,19 +34,15 @@ def _from_table2(part: Part, level: float) -> Estimate:
 
 def _single(table: Table) -> list[tuple[int]]:
     """Each layer that can be predicted, alone."""
-    return [(layer,) for layer in targets(table.depth)] if table.depth else _measured(table, 1, 1)
+    return [(layer,) for layer in targets(len(table.layers))]
 
 
 def _nine(table: Table) -> list[tuple[int, ...]]:
     """Sets of nine predicted layers or more: those of the experiment, and others measured."""
-    wanted = prediction_sets(table.depth, (NINE,)).values() if table.depth else ()
-    named = [tuple(layers) for layers in wanted if len(layers) >= NINE]
-    return list(dict.fromkeys([*named, *_measured(table, NINE, math.inf)]))
-
-
-def _measured(table: Table, least: float, most: float) -> list[tuple[int, ...]]:
-    rows = table.find(PREDICTED.fields)
-    return [tuple(row["layers"]) for row in rows if least <= len(row["layers"]) <= most]
+    wanted = prediction_sets(len(table.layers), (NINE,)).values()
+    found = [row["layers"] for row in table.find(PREDICTED.fields)]
+    named = (tuple(layers) for layers in (*wanted, *found) if len(layers) >= NINE)
+    return list(dict.fromkeys(named))
 
 
 STRUCTURE = Rows("structure").where(layer=None)

@@ -199,3 +199,14 @@ def test_one_of_two_models_and_models_of_ones_own_never_decide(claim):
     assert finding(claim, cost(["smollm_1p7b"])).verdict == UNMEASURED
     own = [each | {"paper_petaflops": None, "deviation": None} for each in cost()]
     assert finding(claim, own).reason == "the run lacks the rows"
+
+
+@pytest.mark.parametrize("architecture", [None, {"layers": [{}] * 30}])
+@pytest.mark.parametrize("id", sorted(claim.id for claim in CLAIMS if claim.needs))
+def test_a_run_that_has_just_begun_decides_nothing(id, architecture):
+    begun = [{"hash": "h", "variant": "baseline", "nll": 1.0, "text": "t"}]
+    (claim,) = (each for each in CLAIMS if each.id == id)
+    records = {
+        name: record(begun, experiment=name, architecture=architecture) for name in claim.needs
+    }
+    assert claim.finding(Evidence(records), 0.05).verdict == UNMEASURED

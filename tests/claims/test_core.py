@@ -50,7 +50,7 @@ def find(claim, made=None):
 
 def test_a_degradation_is_the_paired_difference_to_the_baseline():
     made, rows = run({3: 0.2})
-    table = ROWS.tables(made, 30)[0]
+    table = ROWS.tables(made)[0]
     found = degradation().of(Part({"layer": 3}, [rows[3]], table), 0.9)
     assert found == paired_difference(rows[3], table.baseline, 0.9).degradation_percent()
 
@@ -58,7 +58,7 @@ def test_a_degradation_is_the_paired_difference_to_the_baseline():
 def test_the_rows_to_compare_with_have_the_same_key_and_other_fields():
     made, rows = run({3: 0.2, 4: 0.7})
     made.rows.extend({**row, "intervention": "copy", "layer": 7 - at} for at, row in rows.items())
-    table = ROWS.tables(made, 30)[0]
+    table = ROWS.tables(made)[0]
     part = Part({"layer": 3}, [rows[3]], table)
     copied = ROWS.where(intervention="copy")
     expected = paired_difference(rows[3], rows[4], 0.9).degradation_percent()
@@ -189,7 +189,7 @@ def test_a_rank_correlation_is_that_of_the_values():
     ranked = rank_correlation(degradation(), printed(reference), "another")
     test = Criterion(ROWS.at(layer=inner_layers), ranked, ALL.above(0.5))
     found = find(claim_of(test), made)
-    table = ROWS.tables(made, 30)[0]
+    table = ROWS.tables(made)[0]
     values = [
         paired_difference(table.find({"layer": layer})[0], table.baseline).value
         for layer in range(1, 29)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from claims import worlds_importance, worlds_training, worlds_weights  # noqa: F401  enter worlds
-from claims.worlds import BY_ID, WORLDS, Maker, evidence
+from claims.worlds import BY_ID, SMOLLM2, WORLDS, Maker, evidence
 
 from jaxanatomy.claims.audit import CLAIMS, EXPERIMENTS, audit
 from jaxanatomy.claims.evidence import Evidence, gather, joined, key_of
@@ -16,7 +16,7 @@ ROW = [{"hash": "h"}]
 
 
 def record(rows=(), folder="run", experiment="importance", config=None, done=True, **provenance):
-    made = {"model": "m", "experiment": experiment} | provenance
+    made = {"model": "m", "experiment": experiment, "architecture": SMOLLM2} | provenance
     return RunRecord(folder, list(rows), dict(config or {}), made, {"done": True} if done else {})
 
 
@@ -50,8 +50,8 @@ def test_the_model_is_that_of_the_run_that_has_one():
     held = {"weights_sha256": "1", "architecture": {"layers": [1, 2, 3]}}
     scratch = RunRecord("d", [], {}, {"architecture": {"layers": [1]}}, {})
     both = Evidence({"developmental": scratch, "importance": record(**held)})
-    assert (both.model["weights_sha256"], both.depth) == ("1", 3)
-    assert Evidence({"developmental": scratch}).depth == 0
+    assert both.model["weights_sha256"] == "1"
+    assert Evidence({"developmental": scratch}).model == {}
 
 
 @pytest.mark.parametrize(
