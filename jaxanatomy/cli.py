@@ -1,5 +1,7 @@
 """The command line: `jaxanatomy NAME [flags]`, or `python -m experiments.NAME [flags]`.
 
+`jaxanatomy report RUN ...` draws the page of runs that are there.
+
 An experiment is a module with `run(config, workdir)`, and if it likes
 `dry_run(config) -> str` and `describe() -> str` for `--dry_run` and `--list`. Nothing
 heavy is imported before the flags and the config are known to be good; an experiment
@@ -28,6 +30,13 @@ from jaxanatomy.errors import InputError, choose
 from jaxanatomy.version import __version__
 
 _FLAGS = ("config", "workdir", "dry_run", "list", "debug", "help")
+_REPORT_USAGE = """usage: jaxanatomy report RUN [RUN ...] [--workdir=DIR]
+
+The page of a run, drawn again into its folder, or one page of several runs of one experiment
+(two models, two texts), on which panels and tables name the run that they are of.
+
+flags:
+  --workdir=DIR  folder for the page and its figures; of one run by default its own"""
 _INTERRUPTED = "interrupted; start it again with the same --workdir to continue"
 
 
@@ -49,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     def command() -> None:
+        if argv[0] == "report":
+            return _report(argv[1:])
         name = choose("experiment", argv[0], experiments())
         _execute(name, argv[1:], lambda: _import_experiment(name))
 
@@ -172,6 +183,22 @@ def _execute(
     import_experiment().run(config, Path(flags.workdir))
 
 
+def _report(argv: Sequence[str]) -> None:
+    """The page of runs that are there; of several where `--workdir` says."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("runs", nargs="*")
+    parser.add_argument("--workdir")
+    for flag in ("--debug", "--help", "-h"):
+        parser.add_argument(flag, action="store_true")
+    flags = parser.parse_args(argv)
+    if flags.help or flags.h or not flags.runs:
+        print(_REPORT_USAGE)
+        return
+    from jaxanatomy.report import write_report
+
+    print(f"report: {write_report(*flags.runs, to=flags.workdir)}")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; --help shows the flags")
@@ -275,6 +302,7 @@ def _overview() -> str:
     lines = [
         "usage: jaxanatomy NAME --workdir=DIR [--config=FILE[:variant]] [--config.FIELD=VALUE ...]",
         "       jaxanatomy NAME --help | --list | --dry_run",
+        "       jaxanatomy report RUN [RUN ...] [--workdir=DIR]",
         "",
         "experiments:",
         *(f"  {name:{width}}  {line}" for name, line in known.items()),

@@ -24,7 +24,7 @@ _REMEDY = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RunRecord:
     """The files of a run. Iterates over its rows; `pandas.DataFrame(record.rows)` works.
 

@@ -2,18 +2,35 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 # Units of estimates.
 PERCENT, NATS, PLAIN, COUNT, POINTS = "%", "nats", "", "times", "points"
 
 
+def formatted(value: float, form: str) -> str:
+    """A number in a format, with a minus sign, and none before what is rounded to 0."""
+    text = f"{value:{form}}"
+    if "0" in text and not any(digit in text for digit in "123456789"):
+        text = text.replace("-", "+" if "+" in form else "")
+    return text.replace("-", "−")
+
+
 def plain(value: float | None, digits: int = 2, sign: str = "") -> str:
     """A number with a minus sign, of sign "+" with a plus sign; a dash for what is undefined."""
-    if value is None:
-        return "–"
-    # Adding 0.0 takes the sign from what is 0; rounding may leave one.
-    text = f"{value + 0.0:{sign},.{digits}f}"
-    return text.replace("-", "−" if float(text.replace(",", "")) else sign)
+    return "–" if value is None else formatted(value, f"{sign},.{digits}f")
+
+
+def spread(values: Iterable[float], digits: int = 3) -> str:
+    """The lowest and the highest of some numbers: "0.1 to 0.3"."""
+    values = list(values)
+    low, high = plain(min(values), digits), plain(max(values), digits)
+    return low if low == high else f"{low} to {high}"
+
+
+def listed(values: Iterable[Any]) -> str:
+    """Numbers or names with commas; "none" for none."""
+    return ", ".join(map(str, values)) or "none"
 
 
 def perplexity(value: float | None) -> str:
@@ -28,9 +45,8 @@ def percent(value: float | None) -> str:
     if value is None:
         return "not finite"
     size = abs(value)
-    value = value if size >= 0.05 else 0.0  # rounding leaves no minus sign
     form = "+,.1f" if size < 1e3 else "+,.0f" if size < 1e7 else "+.1e"
-    return f"{value:{form}} %".replace("-", "−").replace("e+0", "e")
+    return f"{formatted(value, form)} %".replace("e+0", "e")
 
 
 def petaflops(value: float) -> str:
@@ -68,12 +84,12 @@ def threshold(value: float, unit: str = PLAIN) -> str:
 
 def exponent(value: float, digits: int = 0, sign: str = "") -> str:
     """A small number: "2e−05", "+4.9e−10"."""
-    return f"{value:{sign}.{digits}e}".replace("-", "−")
+    return formatted(value, f"{sign}.{digits}e")
 
 
 def layers(numbers: Iterable[int]) -> str:
     """`L8, L9`, or "none"."""
-    return ", ".join(f"L{layer}" for layer in numbers) or "none"
+    return listed(f"L{layer}" for layer in numbers)
 
 
 def first(names: Sequence[str], count: int = 6) -> str:

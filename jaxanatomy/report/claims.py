@@ -118,28 +118,13 @@ def _verdicts(about: str, title: str, text: str) -> Section:
     def rows(record: RunRecord) -> list[Row]:
         return [row for row in decided(record) if row["about"] == about]
 
-    shown = {"rows": rows, "facet": "group"}
+    is_printed = about == "model"
+    look = {"facet": "group", "prose": True}
     return Section(
         title,
-        (text,),
-        (
-            Table(
-                name=f"verdicts_{about}",
-                title="verdicts",
-                cells=OVERVIEW,
-                prose=True,
-                printed=about == "model",
-                **shown,
-            ),
-            Table(
-                name=f"evidence_{about}",
-                title="evidence",
-                cells=EVIDENCE,
-                folded=True,
-                prose=True,
-                **shown,
-            ),
-        ),
+        text,
+        Table(f"verdicts_{about}", rows, "verdicts", cells=OVERVIEW, printed=is_printed, **look),
+        Table(f"evidence_{about}", rows, "evidence", cells=EVIDENCE, folded=True, **look),
     )
 
 
@@ -149,59 +134,52 @@ def unmeasured(record: RunRecord) -> list[Row]:
 
 
 PAGE = Page(
-    kind="Claims audit",
-    lead=lead,
-    sections=(
-        Section(
-            "At a glance",
-            (versions,),
-            (
-                Table(
-                    name="counts",
-                    rows=counts,
-                    title="Number of claims by verdict",
-                    facet="",
-                    cells=(Column("about", "group"), *(Column(name, name) for name in VERDICTS)),
-                    printed=True,
-                ),
-                Table(
-                    name="runs",
-                    rows=runs,
-                    title="The runs that were read",
-                    facet="",
-                    cells=(
-                        Column("experiment", "experiment"),
-                        Column("model", "model", null="trained from scratch"),
-                        Column("folder", "folder"),
-                        Column("rows", "rows", ","),
-                        Column("finished", "finished"),
-                        Column("code version", "code_version"),
-                    ),
-                    folded=True,
-                ),
-            ),
+    "Claims audit",
+    lead,
+    Section(
+        "At a glance",
+        versions,
+        Table(
+            name="counts",
+            rows=counts,
+            title="Number of claims by verdict",
+            facet="",
+            cells=(Column("about", "group"), *(Column(name, name) for name in VERDICTS)),
+            printed=True,
         ),
-        _verdicts("model", "Claims about models", HOW),
-        _verdicts(
-            "figures",
-            "Arithmetic",
-            "Figures against figures, without any measurement: whether those of a paper agree with "
-            "each other, with its text, and with what follows from the sizes of its models.",
-        ),
-        Section(
-            "Not measured",
-            (),
-            (
-                Table(
-                    name="unmeasured",
-                    rows=unmeasured,
-                    title="What was not measured, and what it lacks",
-                    facet="",
-                    cells=(*OVERVIEW, WHY, PRINTED, SOURCE),
-                    folded=True,
-                    prose=True,
-                ),
+        Table(
+            name="runs",
+            rows=runs,
+            title="The runs that were read",
+            facet="",
+            cells=(
+                Column("experiment", "experiment"),
+                Column("model", "model", null="trained from scratch"),
+                Column("folder", "folder"),
+                Column("rows", "rows", ","),
+                Column("finished", "finished"),
+                Column("code version", "code_version"),
             ),
+            folded=True,
+        ),
+    ),
+    _verdicts("model", "Claims about models", HOW),
+    _verdicts(
+        "figures",
+        "Arithmetic",
+        "Figures against figures, without any measurement: whether those of a paper agree with "
+        "each other, with its text, and with what follows from the sizes of its models.",
+    ),
+    Section(
+        "Not measured",
+        Table(
+            name="unmeasured",
+            rows=unmeasured,
+            title="What was not measured, and what it lacks",
+            facet="",
+            cells=(*OVERVIEW, WHY, PRINTED, SOURCE),
+            folded=True,
+            prose=True,
         ),
     ),
 )

@@ -9,51 +9,51 @@ from jaxanatomy.growth.maps import OPERATORS
 from jaxanatomy.growth.variants import NULLS
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
-from jaxanatomy.report.common import INTERVAL, PPL, with_ends
+from jaxanatomy.report import views as v
+from jaxanatomy.report.common import EFFECT, PPL, estimate
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.report.views import Axis, Column, Level, Mark, Palette, Row, Strip, Table
-from jaxanatomy.words import percent, perplexity, shortened
+from jaxanatomy.words import perplexity, shortened
 
 CHOSEN, OTHER, NULL = "the map of the folder", "another map", "a draw of a null"
 
 
-def maps(record: RunRecord) -> list[Row]:
+def maps(record: RunRecord) -> list[v.Row]:
     """The perplexity of each map with its interval, and of each draw of the nulls."""
     bases = {row["text"]: row["ppl"] for row in record.rows if row["operator"] == "none"}
-    chosen = record.config.get("operator")
+    order = (*OPERATORS, *NULLS)
     found = []
-    for name in (*OPERATORS, *NULLS):
-        for row in record.rows:
-            if row["operator"] != name:
-                continue
-            base = bases.get(row["text"])
-            kind = NULL if name in NULLS else CHOSEN if name == chosen else OTHER
-            ends = row["ci95"] if base and name not in NULLS else None
-            found.append(
-                {"text": row["text"], "map": name, "ppl": row["ppl"], "base": base, "kind": kind}
-                | with_ends({"ci95": ends and [base * (1 + end / 100) for end in ends]})
-            )
+    for row in sorted(
+        (row for row in record.rows if row["operator"] in order),
+        key=lambda row: order.index(row["operator"]),
+    ):
+        name, base = row["operator"], bases.get(row["text"])
+        kind = CHOSEN if name == record.config.get("operator") else OTHER
+        ends = base and row["ci95"] and [base * (1 + end / 100) for end in row["ci95"]]
+        own = {"panel": row["text"], "map": name, "base": base}
+        if name in NULLS:
+            found.append(own | {"ppl": row["ppl"], "kind": NULL})
+        else:
+            found.append(own | {"ppl": estimate(row["ppl"], ends), "kind": kind})
     return found
 
 
-def operators(record: RunRecord) -> list[Row]:
+def operators(record: RunRecord) -> list[v.Row]:
     """Each map against the model as it was, and the chosen one less it."""
-    found = []
+    found: list[v.Row] = []
     for text, each in _texts(record):
-        tokens = {"tokens": each["tokens"]}
-        found.append({"text": text, "map": "as it was", "ppl": each["baseline_ppl"]} | tokens)
+        shared = {"panel": text, "tokens": each["tokens"]}
+        found.append({"map": "as it was", "ppl": each["baseline_ppl"], **shared})
         for name, own in each["operators"].items():
-            row = {"text": text, "map": name, "ppl": own["ppl"], **tokens}
-            row |= {"change": own["degradation_percent"], "ci95": own["ci95"]}
-            less = dict(
-                zip(("difference", "less_low", "less_high"), own["difference"], strict=True)
-            )
+            value, *ends = own["difference"]
             is_chosen = name == record.config.get("operator")
-            found.append(with_ends(row | ({"difference": "the folder"} if is_chosen else less)))
+            row = {"map": name, "ppl": own["ppl"], **shared}
+            row["change"] = estimate(own["degradation_percent"], own["ci95"])
+            row["difference"] = "the folder" if is_chosen else estimate(value, ends)
+            found.append(row)
     return found
 
 
-def nulls(record: RunRecord) -> list[Row]:
+def nulls(record: RunRecord) -> list[v.Row]:
     """The draws of each null: their median and range, and how the chosen map compares."""
     found = []
     for text, each in _texts(record):
@@ -63,8 +63,12 @@ def nulls(record: RunRecord) -> list[Row]:
                 ends = {"lowest": min(finite), "highest": max(finite)}
                 counts = {key: own[key] for key in ("draws", "better", "worse")}
                 middle = float(np.median(finite))
-                found.append({"text": text, "null": name, "median": middle, **ends, **counts})
+                found.append({"panel": text, "null": name, "median": middle, **ends, **counts})
     return found
+
+
+def _texts(record: RunRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield from (record.summary.get("texts") or {}).items()
 
 
 def folder(record: RunRecord) -> str:
@@ -88,87 +92,67 @@ def lead(record: RunRecord) -> str:
     return f"Grown by {record.config.get('operator')} to {record.config.get('layers')} layers."
 
 
-def _texts(record: RunRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield from (record.summary.get("texts") or {}).items()
-
+GROWTH = v.Strip(
+    "growth",
+    maps,
+    place=v.Axis("map", scale="names"),
+    measure=v.Axis("ppl", "perplexity", "log"),
+    marks=(v.Mark("ppl", colour=""),),
+    spans=(v.Span("ppl", "95 % interval"),),
+    levels=(v.Level("base", "the model as it was", style.MUTED, dashed=True),),
+    palette=v.Palette("kind", {CHOSEN: style.CROSS, OTHER: style.INK, NULL: style.MUTED}),
+    share=False,
+    caption=(
+        "Intervals are paired over documents against the model as it was; a draw of a null has "
+        "none."
+    ),
+)
+MAPS = v.Table(
+    "maps",
+    operators,
+    "perplexity after each map",
+    cells=(
+        v.Column("map", "map"),
+        PPL,
+        v.Column("tokens", "tokens", ","),
+        EFFECT,
+        v.Column("folder less this, nats per token (95 %)", "difference", "+.3f"),
+    ),
+    note="Differences are paired over documents; below 0 the folder's is better.",
+    printed=True,
+)
+DRAWS = v.Table(
+    "nulls",
+    nulls,
+    "perplexity of the draws of each null",
+    cells=(
+        v.Column("null", "null"),
+        v.Column("median", "median", perplexity),
+        v.Column("lowest", "lowest", perplexity),
+        v.Column("highest", "highest", perplexity),
+        v.Column("draws", "draws"),
+        v.Column("folder better", "better"),
+        v.Column("folder worse", "worse"),
+    ),
+    note="Better or worse than a draw: with the whole 95 % interval of the paired difference.",
+    printed=True,
+)
 
 PAGE = Page(
-    kind="Growth of a trained model",
-    lead=lead,
-    sections=(
-        Section(
-            "Perplexity before any training",
-            (
-                folder,
-                "A map inserts copies of layers into a trained model (DG section 3.1); nothing is "
-                "trained. insert_zero must lie on the dashed line: its new layers write nothing. "
-                "The nulls have as many new layers as the map of the folder: random_layers copies "
-                "any layers of the model to their places, random_order the same ones in another "
-                "order, and random_place copies blocks after themselves as lidas does, but "
-                "anywhere. A map whose choice of layers matters lies below the first null, one in "
-                "which their order matters below the second, and one that is right about the "
-                "middle below the third.",
-            ),
-            (
-                Strip(
-                    name="growth",
-                    rows=maps,
-                    place=Axis(
-                        "map", scale="names", names={name: name for name in (*OPERATORS, *NULLS)}
-                    ),
-                    measure=Axis("ppl", "perplexity", "log"),
-                    marks=(Mark("ppl", "", colour=""),),
-                    spans=(INTERVAL,),
-                    levels=(Level("base", "the model as it was", style.MUTED, dashed=True),),
-                    palette=Palette(
-                        "kind", {CHOSEN: style.CROSS, OTHER: style.INK, NULL: style.MUTED}
-                    ),
-                    share=False,
-                    caption=(
-                        "Intervals are paired over documents against the model as it was; a draw "
-                        "of a null has none."
-                    ),
-                ),
-                Table(
-                    name="maps",
-                    rows=operators,
-                    title="perplexity after each map",
-                    cells=(
-                        Column("map", "map"),
-                        PPL,
-                        Column("tokens", "tokens", ","),
-                        Column("change (95 %)", "change", percent, "low", "high"),
-                        Column(
-                            "folder less this, nats per token (95 %)",
-                            "difference",
-                            "+.3f",
-                            "less_low",
-                            "less_high",
-                        ),
-                    ),
-                    note="Differences are paired over documents; below 0 the folder's is better.",
-                    printed=True,
-                ),
-                Table(
-                    name="nulls",
-                    rows=nulls,
-                    title="perplexity of the draws of each null",
-                    cells=(
-                        Column("null", "null"),
-                        Column("median", "median", perplexity),
-                        Column("lowest", "lowest", perplexity),
-                        Column("highest", "highest", perplexity),
-                        Column("draws", "draws"),
-                        Column("folder better", "better"),
-                        Column("folder worse", "worse"),
-                    ),
-                    note=(
-                        "Better or worse than a draw: with the whole 95 % interval of the paired "
-                        "difference."
-                    ),
-                    printed=True,
-                ),
-            ),
-        ),
+    "Growth of a trained model",
+    lead,
+    Section(
+        "Perplexity before any training",
+        folder,
+        "A map inserts copies of layers into a trained model (DG section 3.1); nothing is trained. "
+        "insert_zero must lie on the dashed line: its new layers write nothing. The nulls have as "
+        "many new layers as the map of the folder: random_layers copies any layers of the model to "
+        "their places, random_order the same ones in another order, and random_place copies blocks "
+        "after themselves as lidas does, but anywhere. A map whose choice of layers matters lies "
+        "below the first null, one in which their order matters below the second, and one that is "
+        "right about the middle below the third.",
+        GROWTH,
+        MAPS,
+        DRAWS,
     ),
 )

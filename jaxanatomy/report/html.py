@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views
-from jaxanatomy.report.sections import Page, Section, Words, said
+from jaxanatomy.report.sections import Page, Section, model_of, named, said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,24 +75,34 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Filled:
-    """A section with what it shows of a run."""
+    """A section with what it shows of one or several runs."""
 
     section: Section
     text: tuple[str, ...]
     content: tuple[Grid | Picture, ...]
 
 
-def fill(page: Page, record: RunRecord) -> list[Filled]:
-    """The sections that have something to show."""
+def fill(page: Page, *records: RunRecord) -> list[Filled]:
+    """The sections that have something to show; of several runs each row names its own."""
+    runs = named(records)
     filled = []
     for section in page.sections:
-        content = tuple(part for view in section.views for part in _parts(view, record))
-        if content or not section.views:
-            filled.append(Filled(section, _said(section.text, record), content))
+        rows = [
+            {name: view.rows(record) for name, record in runs.items()} for view in section.views
+        ]
+        shown = {name for found in rows for name in found if found[name]} if rows else set(runs)
+        content = tuple(
+            part
+            for view, found in zip(section.views, rows, strict=True)
+            for part in _parts(view, _joined(found))
+        )
+        those = {name: record for name, record in runs.items() if name in shown}
+        text = tuple(line for words in section.text for line in said(words, those)) if those else ()
+        filled.append(Filled(section, text, content))
     return [each for each in filled if each.text or each.content]
 
 
-def render(page: Page, record: RunRecord, filled: Sequence[Filled]) -> str:
+def render(page: Page, filled: Sequence[Filled], *records: RunRecord) -> str:
     """The page as HTML; the same files of a run give the same page."""
     folder = resources.files(__package__)
     environment = jinja2.Environment(
@@ -100,32 +110,45 @@ def render(page: Page, record: RunRecord, filled: Sequence[Filled]) -> str:
     )
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
     template = environment.from_string(folder.joinpath("page.html").read_text("utf-8"))
-    lead = said(page.lead, record)
-    if not record.summary:
-        lead = f"This run is not finished; it has {len(record.rows):,} rows so far. {lead}"
+    runs = named(records)
     return template.render(
         kind=page.kind,
-        title=page.heading(record),
-        lead=lead,
+        title=page.title or " and ".join(name or model_of(runs[name]) for name in runs),
+        lead=" ".join(said(lambda record: _lead(page, record), runs)),
         sections=filled,
-        provenance=provenance(record),
+        provenance=[grid for name in runs for grid in provenance(runs[name], name)],
         css=folder.joinpath("report.css").read_text("utf-8"),
     )
 
 
-def provenance(record: RunRecord) -> list[Grid]:
+def provenance(record: RunRecord, name: str = "") -> list[Grid]:
     """Where the figures come from: model, hashes, versions, device, config, summary."""
-    grids = [_fields("Model, data and machine", record.provenance, folded=False)]
-    grids.append(_fields("Config", record.config))
-    return grids + ([_fields("Summary (summary.json)", record.summary)] if record.summary else [])
+    parts = {
+        "Model, data and machine": record.provenance,
+        "Config": record.config,
+        "Summary (summary.json)": record.summary,
+    }
+    return [
+        _fields(", ".join(filter(None, [name, caption])), fields, folded=at > 0)
+        for at, (caption, fields) in enumerate(parts.items())
+        if fields or at < 2
+    ]
 
 
-def _said(text: Sequence[Words], record: RunRecord) -> tuple[str, ...]:
-    return tuple(filter(None, (said(words, record) for words in text)))
+def _lead(page: Page, record: RunRecord) -> str:
+    words = page.lead(record) if callable(page.lead) else page.lead
+    if record.summary:
+        return words
+    return f"This run is not finished; it has {len(record.rows):,} rows so far. {words}"
 
 
-def _parts(view: views.View, record: RunRecord) -> Iterator[Grid | Picture]:
-    rows = view.rows(record)
+def _joined(found: Mapping[str, Sequence[views.Row]]) -> list[views.Row]:
+    return [
+        row | {views.RUN: name} if name else row for name, rows in found.items() for row in rows
+    ]
+
+
+def _parts(view: views.View, rows: Sequence[views.Row]) -> Iterator[Grid | Picture]:
     if not rows:
         return
     if isinstance(view, views.Table):
@@ -137,16 +160,16 @@ def _parts(view: views.View, record: RunRecord) -> Iterator[Grid | Picture]:
     yield Picture(view.name, figure, view.heading(rows), view.caption)
 
 
-def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
+def _grid(view: views.Table, facet: str, rows: Sequence[views.Row]) -> Grid:
     columns = view.shown(rows)
     cells = tuple(
         tuple(
-            Cell(column.text(row), _number(row.get(column.field)), str(row.get(column.kind) or ""))
+            Cell(column.text(row), _number(row, column.field), str(row.get(column.kind) or ""))
             for column in columns
         )
         for row in rows
     )
-    caption = ": ".join(filter(None, [facet and str(facet), view.heading(rows)]))
+    caption = ": ".join(filter(None, [facet, view.heading(rows)]))
     header = tuple(column.head for column in columns)
     saved = _csv(columns, rows)
     filters = tuple(column.head for column in columns if column.filters)
@@ -156,17 +179,19 @@ def _grid(view: views.Table, facet: Any, rows: Sequence[views.Row]) -> Grid:
 
 
 def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:
-    fields = [each for column in columns for each in (column.field, column.low, column.high)]
-    fields = list(dict.fromkeys(filter(None, fields)))
+    """A link that saves the fields of a table with all digits, intervals as fields of their own."""
+    fields = dict.fromkeys(column.field for column in columns)
+    flat = [views.with_ends(row, fields) for row in rows]
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(fields)
-    writer.writerows([row.get(field) for field in fields] for row in rows)
+    header = list(dict.fromkeys(name for row in flat for name in row))
+    writer = csv.DictWriter(stream, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
     content = base64.b64encode(stream.getvalue().encode()).decode()
     return f"data:text/csv;charset=utf-8;base64,{content}"
 
 
-def _fields(caption: str, fields: Mapping[str, Any], folded: bool = True) -> Grid:
+def _fields(caption: str, fields: Mapping[str, Any], folded: bool) -> Grid:
     rows = tuple((Cell(name), Cell(text)) for name, text in _flat(fields))
     return Grid("", caption, ("field", "value"), rows, "", folded, "")
 
@@ -194,6 +219,8 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _number(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+def _number(row: views.Row, field: str) -> float | None:
+    """What a cell is sorted by."""
+    found = views.with_ends(row, [field]).get(field)
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    return float(found) if is_number and math.isfinite(found) else None

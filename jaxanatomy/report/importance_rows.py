@@ -4,18 +4,18 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.draws import draws_degradation, draws_range, median_draw
 from jaxanatomy.measures.importance import categorise
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.many_looks import MapLooks, look_at_map
-from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
-from jaxanatomy.report.common import in_panels, with_ends
-from jaxanatomy.report.views import Row
+from jaxanatomy.report.common import estimate, in_panels, interval, once
+from jaxanatomy.report.views import Row, value
 from jaxanatomy.words import label, plain
 
 NEIGHBOUR_MEAN = "neighbour_mean"
@@ -31,7 +31,6 @@ INTERVENTIONS = (
     "matched_noise",
 )
 PARTS = ("layer", "attention", "mlp")
-CHANGE = "degradation_percent"
 _SPREAD = (0.0, 0.16, -0.16, 0.08, -0.08)  # rows of dots, so that near values stay apart
 
 
@@ -41,12 +40,12 @@ class Cells:
 
     Attributes:
       panel: The text's name, of several models with the model's; empty where rows do not say.
-      baseline: The row of the unedited model, or None.
+      baseline: The row of the unedited model; empty where there is none.
       drawn: By (intervention, scope, positions), by layer, the draws; one of what is not random.
     """
 
     panel: str
-    baseline: Row | None
+    baseline: Row
     drawn: Mapping[tuple[str, str, str], Mapping[int, Sequence[Row]]]
 
     def of(self, intervention: str, scope: str = "layer", positions: str = "all") -> dict[int, Row]:
@@ -79,25 +78,30 @@ class Cells:
     @functools.cached_property
     def looks(self) -> MapLooks | None:
         """What the map says looked at whole."""
-        return _look(*map(_units, [self.baseline, *self.inner.values()])) if self.baseline else None
+        return look_at_map(list(self.inner.values()), self.baseline)
 
     @property
-    def anti_layers(self) -> tuple[int, ...]:
-        """Layers that are better replaced, by the band of all layers."""
-        return self.looks.anti_layers if self.looks else ()
-
-    @functools.cached_property
     def sinks(self) -> dict[int, tuple[float, float]]:
-        """Critical at the first token, three times what they are elsewhere: both changes."""
+        """Layers that act through the first token: both changes."""
         first, others = (self.of(NEIGHBOUR_MEAN, "layer", at) for at in ("first", "others"))
         pairs = {
-            layer: (number(first[layer]), number(others[layer]))
+            layer: (value(first[layer], "change"), value(others[layer], "change"))
             for layer in first
             if layer in others
         }
         return {layer: pair for layer, pair in pairs.items() if is_sink(*pair)}
 
+    def ratios(self, control: str) -> dict[int, float]:
+        """Perplexity under a control over that under the neighbour mean, at inner layers."""
+        found = {}
+        for layer, row in self.of(control).items() if self.main == NEIGHBOUR_MEAN else ():
+            mean = self.inner.get(layer, {}).get("ppl")
+            if control != NEIGHBOUR_MEAN and mean and row.get("ppl"):
+                found[layer] = row["ppl"] / mean
+        return found
 
+
+@once
 def texts(record: RunRecord) -> list[Cells]:
     """The rows of a run, text by text; texts of which no layer was edited are left out."""
     baselines: dict[str, Row] = {}
@@ -108,21 +112,9 @@ def texts(record: RunRecord) -> list[Cells]:
         elif row.get("layer") is not None:
             own = drawn.setdefault(row["panel"], {})
             key = row["intervention"], row.get("scope") or "layer", row.get("positions") or "all"
+            row["scope"] = key[1]
             own.setdefault(key, {}).setdefault(int(row["layer"]), []).append(row)
-    return [Cells(panel, baselines.get(panel), own) for panel, own in drawn.items()]
-
-
-@functools.lru_cache(maxsize=64)
-def _look(baseline: tuple, *rows: tuple) -> MapLooks | None:
-    """`look_at_map`, which draws much and is asked for by many figures of a page."""
-    names = ("layer", "unit_nll", "unit_tokens")
-    base, *others = (dict(zip(names, row, strict=True)) for row in (baseline, *rows))
-    return look_at_map(others, base)
-
-
-def _units(row: Row) -> tuple:
-    lists = (row.get("unit_nll"), row.get("unit_tokens"))
-    return (row.get("layer"), *(None if each is None else tuple(each) for each in lists))
+    return [Cells(panel, baselines.get(panel, {}), own) for panel, own in drawn.items()]
 
 
 def head_number(scope: str) -> int:
@@ -131,21 +123,15 @@ def head_number(scope: str) -> int:
     return int(index) if index.isdigit() and index != scope else -1
 
 
-def number(row: Row, field: str = CHANGE) -> float:
-    """A field as a float: NaN where it is absent, infinite where it is null or not finite."""
-    value = row.get(field, math.nan)
-    return math.inf if value is None or math.isinf(value) else float(value)
-
-
 def category(row: Row) -> str:
     """A row's category, worked out where the row does not say."""
-    return row.get("category") or categorise(number(row)) or ""
+    return row.get("category") or categorise(value(row, "change")) or ""
 
 
 def is_settled(row: Row) -> bool:
     """Whether the whole 95 % interval of a row, its own, lies in the row's category."""
-    row = with_ends(row)
-    return "low" in row and {categorise(row["low"]), categorise(row["high"])} == {category(row)}
+    found = interval(row, "change")
+    return bool(found) and {categorise(found.low), categorise(found.high)} == {category(row)}
 
 
 def is_sink(first: float, others: float) -> bool:
@@ -155,8 +141,8 @@ def is_sink(first: float, others: float) -> bool:
 
 def baseline_words(cells: Cells) -> str:
     """The unedited model's perplexity and the size of the text."""
-    base = cells.baseline or {}
-    if not math.isfinite(number(base, "ppl")):
+    base = cells.baseline
+    if not math.isfinite(value(base, "ppl")):
         return "no finite baseline"
     words = f"baseline perplexity {plain(base['ppl'], 4)}"
     return f"{words}, {base['tokens']:,} predicted tokens" if base.get("tokens") else words
@@ -169,6 +155,8 @@ def layers(
     paper: Sequence[float] | None = None,
 ) -> list[Row]:
     """The map: an edit of each layer, with its interval and the band of all layers at once.
+
+    Other readings of a layer stand beside: `zero`, and the `first` token and the `others` alone.
 
     Args:
       record: The run.
@@ -183,47 +171,42 @@ def layers(
         name = intervention or cells.main
         looks = cells.looks if (name, scope) == (cells.main, "layer") else None
         part = "each layer" if scope == "layer" else f"{label(scope)} of each layer"
+        heading = f"{part}: {label(name)}; {baseline_words(cells)}"
+        beside = {
+            "zero": cells.of("zero") if name != "zero" else {},
+            "first": cells.of(NEIGHBOUR_MEAN, "layer", "first"),
+            "others": cells.of(NEIGHBOUR_MEAN, "layer", "others"),
+        }
         for layer, row in cells.of(name, scope).items():
-            is_better = bool(looks) and layer in looks.anti_layers
-            wide = with_ends(row) | {
-                "heading": f"{part}: {label(name)}; {baseline_words(cells)}",
-                "kind": "better" if is_better else category(row) or None,
-                "verdict": ", ".join(
-                    [category(row)] + ["boundary"] * bool(row.get("boundary"))
-                    + ["anti-layer"] * is_better
-                ),
-            }  # fmt: skip
-            if category(row) == "critical" and math.isfinite(number(row)):
-                wide["written"] = f"{style.compact(row[CHANGE])} %"
-            if math.isfinite(number(row, f"{CHANGE}_without_first")):
-                wide["without_first"] = row[f"{CHANGE}_without_first"]
+            own = {"heading": heading, **_verdict(row, looks)}
+            for reading, found in beside.items():
+                if layer in found:
+                    own[reading] = found[layer].get("degradation_percent")
             if layer < len(paper) and math.isfinite(paper[layer]):
-                wide["paper"] = paper[layer]
-            if looks and layer in looks.band:
-                wide |= _ends("band", looks.band[layer].degradation_percent())
-            rows.append(with_ends(wide, "kl_ci95", ("kl_low", "kl_high")))
+                own["paper"] = paper[layer]
+            rows.append({**row, **own})
     return rows
+
+
+def _verdict(row: Row, looks: MapLooks | None) -> Row:
+    """The category of a layer in words and as a colour, its band, and what is written over it."""
+    is_better = bool(looks) and row["layer"] in looks.anti_layers
+    words = [category(row)]
+    words += ["boundary"] if row.get("boundary") else []
+    words += ["anti-layer"] if is_better else []
+    found = {"kind": "better" if is_better else words[0] or None, "verdict": ", ".join(words)}
+    if words[0] == "critical" and math.isfinite(value(row, "change")):
+        found["written"] = f"{style.compact(value(row, 'change'))} %"
+    if row.get("degradation_percent_without_first") is not None:
+        found["without_first"] = row["degradation_percent_without_first"]
+    if looks and row["layer"] in looks.band and looks.band[row["layer"]].ends:
+        found["band"] = looks.band[row["layer"]].degradation_percent()
+    return found
 
 
 def divergences(record: RunRecord) -> list[Row]:
     """The rows of the map that hold the KL divergence from the unedited model."""
     return [row for row in layers(record) if "kl" in row]
-
-
-def readings(record: RunRecord) -> list[Row]:
-    """The map with other readings of each layer as fields: `zero`, `first`, `others`."""
-    rows = []
-    for cells in texts(record):
-        beside = {
-            "zero": cells.of("zero") if cells.main != "zero" else {},
-            "first": cells.of(NEIGHBOUR_MEAN, "layer", "first"),
-            "others": cells.of(NEIGHBOUR_MEAN, "layer", "others"),
-        }
-        for row in layers(record):
-            if row["panel"] == cells.panel:
-                own = {name: found.get(row["layer"]) for name, found in beside.items()}
-                rows.append(row | {name: each.get(CHANGE) for name, each in own.items() if each})
-    return rows
 
 
 def controls(record: RunRecord, least: int = 2) -> list[Row]:
@@ -239,24 +222,12 @@ def controls(record: RunRecord, least: int = 2) -> list[Row]:
 
 def parts(record: RunRecord, intervention: str = NEIGHBOUR_MEAN, least: int = 1) -> list[Row]:
     """An intervention on each part of each layer, of texts with at least so many parts."""
-    rows = []
-    for cells in texts(record):
-        scopes = [scope for scope in cells.scopes(intervention) if head_number(scope) < 0]
-        if len(scopes) >= least:
-            found = (row for scope in scopes for row in cells.of(intervention, scope).values())
-            rows += [row | {"scope": row.get("scope") or "layer"} for row in found]
-    return rows
+    return _on_scopes(record, intervention, lambda scope: head_number(scope) < 0, least)
 
 
 def heads(record: RunRecord, intervention: str = "zero") -> list[Row]:
     """An intervention on each query head of each layer."""
-    return [
-        row
-        for cells in texts(record)
-        for scope in cells.scopes(intervention)
-        if head_number(scope) >= 0
-        for row in cells.of(intervention, scope).values()
-    ]
+    return _on_scopes(record, intervention, lambda scope: head_number(scope) >= 0)
 
 
 def first_token(
@@ -269,100 +240,75 @@ def first_token(
             if positions != "first" or {intervention, scope} - {None, name, part}:
                 continue
             first, others = (cells.of(name, part, at) for at in ("first", "others"))
-            everywhere = cells.of(name, part)
+            found = {"first": first, "others": others, "everywhere": cells.of(name, part)}
             words = f"{'whole layers' if part == 'layer' else label(part)}: {label(name)}"
             for layer in sorted({*first, *others} if others else ()):
-                found = {"first": first, "others": others, "everywhere": everywhere}
-                row = {at: own[layer].get(CHANGE) for at, own in found.items() if layer in own}
+                row = {at: own[layer]["change"] for at, own in found.items() if layer in own}
                 row |= {"panel": ", ".join(filter(None, [cells.panel, words])), "layer": layer}
-                row["edit"] = "at all tokens"
-                ends = [number(row, at) for at in ("first", "others")]
-                row |= {"written": str(layer)} if is_sink(*ends) else {}
-                rows.append(row)
+                is_named = is_sink(value(row, "first"), value(row, "others"))
+                rows.append(row | ({"written": str(layer)} if is_named else {}))
     return rows
 
 
 def ratios(record: RunRecord) -> list[Row]:
     """Perplexity under each control over that under the neighbour mean, at inner layers.
 
-    Of what is random the median draw's, with the mildest and the worst draw's as `low` and
-    `high`. One more row for each control has the `median` over layers.
+    Of what is random the median draw's, with the mildest and the worst draw's as `draws`. The
+    lowest and the highest are `written`. One more row for each control has the `median`.
     """
     rows = []
     for cells in texts(record):
-        for name in cells.interventions if cells.main == NEIGHBOUR_MEAN else ():
-            found = control_ratios(cells, name) if name != NEIGHBOUR_MEAN else {}
-            if not found:
-                continue
-            own = {"panel": cells.panel, "intervention": name}
-            middle = statistics.median(found.values())
-            named = _outliers({layer: math.log(found[layer] / middle) for layer in found})
-            for at, layer in enumerate(sorted(found, key=found.get)):
-                row = own | {"layer": layer, "ratio": found[layer]}
-                row |= {"category": category(cells.inner[layer]), "shift": _SPREAD[at % 5]}
-                row |= {"written": str(layer)} if layer in named else {}
+        for name in cells.interventions:
+            found = cells.ratios(name)
+            order = sorted(found, key=found.get)
+            for at, layer in enumerate(order):
+                row = {"panel": cells.panel, "intervention": name, "layer": layer}
+                row |= {"ratio": found[layer], "shift": _SPREAD[at % 5]}
+                row["category"] = category(cells.inner[layer])
+                row |= {"written": str(layer)} if layer in (order[0], order[-1]) else {}
                 drawn = [each.get("ppl") for each in cells.drawn[name, "layer", "all"][layer]]
                 drawn = [ppl / cells.inner[layer]["ppl"] for ppl in drawn if ppl]
-                row |= {"low": min(drawn), "high": max(drawn)} if len(drawn) > 1 else {}
-                rows.append(row)
-            worse = sum(value > 1 for value in found.values())
-            words = f"worse in {worse} of {len(found)}; median ×{middle:,.2f}"
-            rows.append(own | {"median": middle, "beside": words})
+                ends = (min(drawn), max(drawn)) if len(drawn) > 1 else None
+                rows.append(row | {"draws": estimate(found[layer], ends)})
+            if found:
+                middle = statistics.median(found.values())
+                worse = sum(ratio > 1 for ratio in found.values())
+                words = f"worse in {worse} of {len(found)}; median ×{middle:,.2f}"
+                own = {"panel": cells.panel, "intervention": name}
+                rows.append(own | {"median": middle, "beside": words})
     return rows
 
 
-def control_ratios(cells: Cells, control: str) -> dict[int, float]:
-    """By inner layer, where both perplexities are finite."""
-    other = cells.of(control)
-    pairs = {layer: (other[layer], row) for layer, row in cells.inner.items() if layer in other}
-    found = {
-        layer: own["ppl"] / mean["ppl"]
-        for layer, (own, mean) in pairs.items()
-        if own.get("ppl") and mean.get("ppl")
-    }
-    return {layer: ratio for layer, ratio in found.items() if math.isfinite(ratio)}
-
-
 def draws(record: RunRecord) -> list[Row]:
-    """Controls of whole layers that are random: the median draw, and three intervals.
+    """Controls of whole layers that are random, in three readings.
 
-    `low`, `high`: of the median draw over documents; `draws_low`, ...: from the mildest to the
-    worst draw; `both_low`, ...: over draws and documents at once.
+    `documents`: the median draw with its interval over documents; `range`: from the mildest to
+    the worst draw; `both`: the mean over draws, with its interval over draws and documents.
     """
     rows = []
     for cells in texts(record):
         for name in cells.interventions if cells.baseline else ():
             drawn = cells.drawn[name, "layer", "all"]
-            if max(map(len, drawn.values())) < 2:
-                continue
-            for layer, median in cells.of(name).items():
-                span = draws_range(drawn[layer], cells.baseline)
-                both = draws_degradation(drawn[layer], cells.baseline)
+            is_random = any(len(each) > 1 for each in drawn.values())
+            for layer, median in cells.of(name).items() if is_random else ():
+                found = draws_range(drawn[layer], cells.baseline)
                 row = {"panel": ", ".join(filter(None, [cells.panel, label(name)]))}
-                row |= {"layer": layer, "draws": len(drawn[layer]), "ci95": median.get("ci95")}
-                row["median"] = span.value if math.isfinite(span.value) else None
-                rows.append(with_ends(row) | _ends("draws", span) | _ends("both", both))
+                row |= {"layer": layer, "draws": len(drawn[layer]), "range": found}
+                row["documents"] = estimate(finite(found.value), median.get("ci95"))
+                rows.append(row | {"both": draws_degradation(drawn[layer], cells.baseline)})
     return rows
 
 
-def _ends(name: str, estimate: Estimate) -> Row:
-    low, high = estimate.ends or (None, None)
-    return {} if low is None else {f"{name}_low": low, f"{name}_high": high}
+def _on_scopes(
+    record: RunRecord, intervention: str, is_wanted: Callable[[str], bool], least: int = 1
+) -> list[Row]:
+    rows: list[Row] = []
+    for cells in texts(record):
+        scopes = list(filter(is_wanted, cells.scopes(intervention)))
+        for scope in scopes if len(scopes) >= least else ():
+            rows += cells.of(intervention, scope).values()
+    return rows
 
 
 def _place(known: Sequence[str], name: str) -> int:
     return known.index(name) if name in known else len(known)
-
-
-def _outliers(logs: Mapping[int, float], reach: float = 0.8, gap: float = 0.45) -> set[int]:
-    """Up to three layers at each end that lie far out and apart enough for a number."""
-    found = set()
-    for order in (sorted(logs, key=logs.get), sorted(logs, key=logs.get, reverse=True)):
-        outer, side = math.inf, math.copysign(1, logs[order[0]])
-        for layer in order[:3]:
-            far = side * logs[layer]
-            if far < reach or outer - far < gap:
-                break
-            found.add(layer)
-            outer = far
-    return found

@@ -69,21 +69,19 @@ def control_ratios(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
     Right of 1 the control does more damage than the neighbour mean. One that does less everywhere
     says that the neighbour mean measured its own side effects there.
     """
-    return views.draw(page.RATIOS, tidy.ratios(RunRecord.of_rows(rows)), ax)
+    return _drawn(page.RATIOS, rows, ax)
 
 
 def scopes(
     rows: Iterable[views.Row], ax: Any = None, *, intervention: str = tidy.NEIGHBOUR_MEAN
 ) -> Drawn:
     """Change of perplexity in percent, part by layer: whole layer, attention, MLP, each matrix."""
-    view = page.scopes(intervention)
-    return views.draw(view, view.rows(RunRecord.of_rows(rows)), ax)
+    return _drawn(page.scopes(intervention), rows, ax)
 
 
 def heads(rows: Iterable[views.Row], ax: Any = None, *, intervention: str = "zero") -> Drawn:
     """Change of perplexity in percent, query head by layer, one head edited at a time."""
-    view = page.heads(intervention)
-    return views.draw(view, view.rows(RunRecord.of_rows(rows)), ax)
+    return _drawn(page.heads(intervention), rows, ax)
 
 
 def first_token(

@@ -1,27 +1,23 @@
 """The page of the predictability experiment: do earlier layers foretell later ones?"""
 
-from collections.abc import Sequence
+from typing import Any
 
 from jaxanatomy import tree
 from jaxanatomy.measures.predictability import summarise
-from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
-from jaxanatomy.report.common import LAYER, with_ends
-from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.report.views import (
-    Axis,
-    Column,
-    Curves,
-    Level,
-    Mark,
-    Palette,
-    Row,
-    Span,
-    Strip,
-    Table,
+from jaxanatomy.report import views as v
+from jaxanatomy.report.common import (
+    COMPONENT,
+    LAYER,
+    by_component,
+    estimate,
+    interval,
+    once,
+    published,
 )
-from jaxanatomy.words import percent, perplexity, plain, shortened
+from jaxanatomy.report.sections import Page, Section
+from jaxanatomy.words import percent, perplexity, plain, spread
 
 READINGS = {
     "extrapolate": "extrapolate: fit l < t, score t",
@@ -40,11 +36,24 @@ STRATEGIES = {
 NOISE, ORDER = "#B9C1C9", "#8C6BB1"
 
 
-def means(record: RunRecord) -> list[Row]:
+def weights(record: RunRecord) -> list[v.Row]:
+    """R2 of each reading, component and target beside its nulls; no target: the mean over them."""
+    rows = [row for row in record.rows if row.get("reading") in READINGS]
+    rows = [
+        row
+        | {
+            "null": estimate(row["null_r2"], (row["null_low"], row["null_high"])),
+            "shuffled": estimate(row["shuffled_r2"], (row["shuffled_low"], row["shuffled_high"])),
+        }
+        for row in rows
+    ]
+    return sorted(rows, key=lambda row: tree.MATRICES.index(row["component"]))
+
+
+def means(record: RunRecord) -> list[v.Row]:
     """R2 of each reading and component, mean over targets, beside its nulls and the paper's."""
-    made = {"config": record.config, "provenance": record.provenance}
-    paper = paper_table("table2_r2") if table1_of(made) else {}
-    rows = [row for row in _weights(record) if row["target"] is None]
+    paper = published(record, "table2_r2")
+    rows = [row for row in weights(record) if row["target"] is None]
     rows.sort(key=lambda row: list(READINGS).index(row["reading"]))
     return [
         row
@@ -54,64 +63,52 @@ def means(record: RunRecord) -> list[Row]:
     ]
 
 
-def targets(record: RunRecord) -> list[Row]:
+def targets(record: RunRecord) -> list[v.Row]:
     """R2 at each target of some readings, and of Gaussian noise."""
-    rows = []
-    for row in _weights(record):
-        if row["target"] is not None and row["reading"] in BY_TARGET:
-            rows.append(row | {"shown": row["r2"], "of": "weights"})
-            rows.append(row | {"shown": row["null_r2"], "of": "noise"})
-    return rows
+    return [
+        row | {"shown": row[field], "of": of}
+        for row in weights(record)
+        if row["target"] is not None and row["reading"] in BY_TARGET
+        for field, of in (("r2", "weights"), ("null_r2", "noise"))
+    ]
 
 
-def tested(record: RunRecord) -> list[Row]:
-    """The function test: a row for each strategy on each set of layers, small sets first."""
+def tested(record: RunRecord) -> list[v.Row]:
+    """The function test: perplexity of each strategy on each set of layers, small sets first."""
     rows = [row for row in record.rows if row.get("reading") == "function"]
-    base = {row["text"]: row["ppl"] for row in rows if row["strategy"] == "none"}
+    bases = {row["text"]: row["ppl"] for row in rows if row["strategy"] == "none"}
     rows = [row for row in rows if row["strategy"] in STRATEGIES]
-    rows.sort(key=lambda row: (len(row["layers"]), row["layers"]))
     found = []
-    for row in rows:
-        row = with_ends(row) | {"baseline": base.get(row["text"])}
-        if row["baseline"] and "low" in row:
-            ends = {end: row["baseline"] * (1 + row[end] / 100) for end in ("low", "high")}
-            row |= ends
-        found.append(row | {"layer": row["layers"][0]})
+    for row in sorted(rows, key=lambda row: (len(row["layers"]), row["layers"])):
+        base = bases.get(row["text"])
+        ends = base and row["ci95"] and [base * (1 + end / 100) for end in row["ci95"]]
+        own = {"panel": row["text"], "layer": row["layers"][0], "baseline": base}
+        found.append(row | own | {"ppl": estimate(row["ppl"], ends)})
     return found
 
 
-def single(record: RunRecord) -> list[Row]:
+def single(record: RunRecord) -> list[v.Row]:
     """The function test on single layers."""
     return [row for row in tested(record) if len(row["layers"]) == 1]
 
 
-def several(record: RunRecord) -> list[Row]:
-    """The function test on sets of layers, a row for each set with its strategies as fields."""
-    found: dict[tuple, Row] = {}
-    for row in tested(record):
-        if len(row["layers"]) > 1:
-            own = {"text": row["text"], "set": row["set"], "baseline": row["baseline"]}
-            wide = found.setdefault((row["text"], row["set"]), own)
-            wide |= {row["strategy"]: row["ppl"]}
-            if "low" in row:
-                wide |= {f"{row['strategy']}_{end}": row[end] for end in ("low", "high")}
-    return list(found.values())
+@once
+def differences(record: RunRecord) -> list[v.Row]:
+    """Predicted layers against deleted ones and against noise of the error's size.
 
-
-def differences(record: RunRecord) -> list[Row]:
-    """Predicted layers against deleted ones and against noise of the error's size."""
-    rows = []
+    Each perplexity with its interval, and the differences of `summarise` with theirs.
+    """
+    rows: list[dict[str, Any]] = []
+    ppl = {(row["panel"], row["set"], row["strategy"]): row["ppl"] for row in tested(record)}
     for text, found in summarise(record.rows)["function"].items():
         for name, each in found["sets"].items():
-            row = {"text": shortened(text), "set": name, **each}
-            row = with_ends(row, "ci95", ("low", "high"))
-            rows.append(with_ends(row, "noise_ci95", ("noise_low", "noise_high")))
+            row = {"panel": text, "set": name, **each}
+            row |= {s: ppl[text, name, s] for s in STRATEGIES if (text, name, s) in ppl}
+            row["less_zero"] = estimate(each["difference"], each["ci95"])
+            if "noise_difference" in each:
+                row["less_noise"] = estimate(each["noise_difference"], each["noise_ci95"])
+            rows.append(row)
     return rows
-
-
-def _weights(record: RunRecord) -> list[Row]:
-    rows = [row for row in record.rows if row.get("reading") in READINGS]
-    return sorted(rows, key=lambda row: tree.MATRICES.index(row["component"]))
 
 
 def against_noise(record: RunRecord) -> str:
@@ -123,9 +120,9 @@ def against_noise(record: RunRecord) -> str:
             inside = sum(row["null_low"] <= row["r2"] <= row["null_high"] for row in rows)
             gain = max(row["r2"] - row["null_r2"] for row in rows)
             words.append(
-                f"{reading}: R² {_range(rows, 'r2')} against {_range(rows, 'null_r2')} of noise, "
-                f"inside its band in {inside} of {len(rows)} matrices, "
-                f"at most {plain(gain, 3)} above"
+                f"{reading}: R² {spread(row['r2'] for row in rows)} against "
+                f"{spread(row['null_r2'] for row in rows)} of noise, inside its band in {inside} "
+                f"of {len(rows)} matrices, at most {plain(gain, 3)} above"
             )
     return "; ".join(words) + "." if words else ""
 
@@ -133,208 +130,131 @@ def against_noise(record: RunRecord) -> str:
 def counts(record: RunRecord) -> str:
     """In how many single layers predicting does better or worse than its two controls."""
     words = []
-    for text in dict.fromkeys(row["text"] for row in differences(record)):
-        rows = [
-            row for row in differences(record) if row["text"] == text and len(row["layers"]) == 1
-        ]
-        for prefix, control in (("", "deleting"), ("noise_", "noise of the error's size")):
-            known = [row for row in rows if f"{prefix}low" in row]
-            worse = sum(row[f"{prefix}low"] > 0 for row in known)
-            better = sum(row[f"{prefix}high"] < 0 for row in known)
-            if known:
+    for text in dict.fromkeys(row["panel"] for row in differences(record)):
+        rows = [row for row in differences(record) if row["panel"] == text]
+        rows = [row for row in rows if len(row["layers"]) == 1]
+        for field, control in (
+            ("less_zero", "deleting"),
+            ("less_noise", "noise of the error's size"),
+        ):
+            found = list(filter(None, (interval(row, field) for row in rows)))
+            if found:
                 words.append(
-                    f"On {text} predicting is worse than {control} in {worse} and better in "
-                    f"{better} of {len(rows)} single layers, by whole 95 % intervals."
+                    f"On {text} predicting is worse than {control} in "
+                    f"{sum(each.low > 0 for each in found)} and better in "
+                    f"{sum(each.high < 0 for each in found)} of {len(rows)} single layers, by "
+                    "whole 95 % intervals."
                 )
     return " ".join(words)
 
 
-def _range(rows: Sequence[Row], field: str) -> str:
-    values = [row[field] for row in rows]
-    return f"{plain(min(values), 3)} to {plain(max(values), 3)}"
-
-
-def _lead(record: RunRecord) -> str:
-    components = dict.fromkeys(row["component"] for row in _weights(record))
+def lead(record: RunRecord) -> str:
+    """How much was measured."""
+    components = dict.fromkeys(row["component"] for row in weights(record))
     return f"{len(components)} matrices of each layer, {len(record.rows):,} rows."
 
 
-MATRIX = Axis("component", scale="names")
-READING = Column("reading", "reading")
-NULL = Column("Gaussian noise, 95 %", "null_r2", ".3f", "null_low", "null_high")
-STRATEGY = Palette("strategy", names=STRATEGIES)
-BASELINE = Level("baseline", "the unedited model", dashed=True)
+R2 = v.Strip(
+    "r2_readings",
+    means,
+    facet="title",
+    columns=3,
+    size=(3.7, 2.6),
+    place=COMPONENT,
+    measure=v.Axis("r2", "R², mean over targets"),
+    spans=(
+        v.Span("null", "Gaussian noise of the same moments, 95 %", NOISE, 0.5),
+        v.Span("shuffled", "layers in random order, 95 %", ORDER, shift=0.32),
+    ),
+    marks=(
+        v.Mark("paper", "AH Table 2, average", "D", style.PAPER, -0.34, hollow=True),
+        v.Mark("r2", "weights", "o", style.CROSS),
+    ),
+    share=False,
+    caption=(
+        "Each panel has its own scale. Red dots on grey: the weights do what noise of the same "
+        "moments does. One figure in twenty lies outside by chance."
+    ),
+)
+R2_TABLE = v.Table(
+    "r2",
+    means,
+    "R² of each reading and matrix, mean and best over targets",
+    cells=(
+        v.Column("reading", "reading"),
+        v.Column("matrix", "component"),
+        v.Column("R², mean", "r2", ".3f"),
+        v.Column("Gaussian noise, 95 %", "null", ".3f"),
+        v.Column("random order, 95 %", "shuffled", ".3f"),
+        v.Column("AH Table 2, average", "paper", ".3f"),
+        v.Column("best", "best", ".3f"),
+        v.Column("best of noise", "null_best", ".3f"),
+        v.Column("AH Table 2, best", "paper_best", ".3f"),
+    ),
+    folded=True,
+    printed=True,
+)
+TARGETS = by_component(
+    "r2_targets",
+    targets,
+    x=v.Axis("target", "target layer t"),
+    y=v.Axis("shown", "R²"),
+    series=v.Palette("reading"),
+    dashes=v.Dashes("of", {"weights": ""}, {"noise": "Gaussian noise"}),
+    caption="Fitted readings fall with t: four features fit few layers better.",
+)
+SINGLE = v.Curves(
+    "function_layers",
+    single,
+    "one layer",
+    size=(10.4, 3.4),
+    x=LAYER,
+    y=v.Axis("ppl", "perplexity", "log"),
+    series=v.Palette("strategy", names=STRATEGIES),
+    band="ppl",
+    levels=(v.Level("baseline", "the unedited model", dashed=True),),
+    point="always",
+    caption="Bands: 95 % intervals over documents. A cross: not finite.",
+)
+DIFFERENCES = v.Table(
+    "function",
+    differences,
+    "perplexity; difference in nats per token (above 0: predicting is worse)",
+    cells=(
+        v.Column("set", "set"),
+        v.Column("layers", "layers", "d"),
+        v.Column("predicted (95 %)", "predicted", perplexity),
+        v.Column("change", "predicted_percent", percent),
+        v.Column("deleted (95 %)", "zero", perplexity),
+        v.Column("less deleted (95 %)", "less_zero", "+.3f"),
+        v.Column("noise (95 %)", "predicted_noise", perplexity),
+        v.Column("less noise (95 %)", "less_noise", "+.3f"),
+    ),
+    printed=True,
+)
 
 PAGE = Page(
-    kind="Predictability of layers",
-    lead=_lead,
-    sections=(
-        Section(
-            "Do weights foretell weights",
-            (
-                "A ridge regression on l, l², sin(lπ/N) and cos(lπ/N) predicts each sampled "
-                "parameter of layer t from the layers before it (AH section 3.3). The paper does "
-                "not say on which layers it scores, so six readings of its text stand here.",
-                against_noise,
-                "A high R² that noise has as well says nothing about weights: a regression that "
-                "has seen its target fits noise in part, and sorted noise equals sorted noise.",
-            ),
-            (
-                Strip(
-                    name="r2_readings",
-                    rows=means,
-                    facet="title",
-                    columns=3,
-                    size=(3.7, 2.6),
-                    place=MATRIX,
-                    measure=Axis("r2", "R², mean over targets"),
-                    spans=(
-                        Span(
-                            "null_low",
-                            "null_high",
-                            "Gaussian noise of the same moments, 95 %",
-                            NOISE,
-                            0.5,
-                        ),
-                        Span(
-                            "shuffled_low",
-                            "shuffled_high",
-                            "layers in random order, 95 %",
-                            ORDER,
-                            0.0,
-                            0.32,
-                        ),
-                    ),
-                    marks=(
-                        Mark("paper", "AH Table 2, average", "D", style.PAPER, -0.34, hollow=True),
-                        Mark("r2", "weights", "o", style.CROSS),
-                    ),
-                    share=False,
-                    caption=(
-                        "Each panel has its own scale. Red dots on grey: the weights do what noise "
-                        "of the same moments does. One figure in twenty lies outside by chance."
-                    ),
-                ),
-                Table(
-                    name="r2",
-                    rows=means,
-                    title="R² of each reading and matrix, mean and best over targets",
-                    facet="",
-                    cells=(
-                        READING,
-                        Column("matrix", "component"),
-                        Column("R², mean", "r2", ".3f"),
-                        NULL,
-                        Column(
-                            "random order, 95 %",
-                            "shuffled_r2",
-                            ".3f",
-                            "shuffled_low",
-                            "shuffled_high",
-                        ),
-                        Column("AH Table 2, average", "paper", ".3f"),
-                        Column("best", "best", ".3f"),
-                        Column("best of noise", "null_best", ".3f"),
-                        Column("AH Table 2, best", "paper_best", ".3f"),
-                    ),
-                    folded=True,
-                    printed=True,
-                ),
-                Curves(
-                    name="r2_targets",
-                    rows=targets,
-                    facet="component",
-                    columns=4,
-                    size=(2.9, 2.1),
-                    x=Axis("target", "target layer t"),
-                    y=Axis("shown", "R²"),
-                    series=Palette("reading"),
-                    dashes="of",
-                    dash_styles={"weights": "", "noise": "-"},
-                    dash_names={"noise": "Gaussian noise"},
-                    caption="Fitted readings fall with t: four features fit few layers better.",
-                ),
-            ),
-        ),
-        Section(
-            "Do predicted weights work",
-            (
-                counts,
-                "The seven matrices of a layer are replaced by their predictions from all layers "
-                "before it; norm weights stay. Deleting the layer is the control. A prediction "
-                "near zero errs by the layer itself: better than that noise is no success.",
-            ),
-            (
-                Curves(
-                    name="function_layers",
-                    rows=single,
-                    title="one layer",
-                    size=(10.4, 3.4),
-                    x=LAYER,
-                    y=Axis("ppl", "perplexity", "log"),
-                    series=STRATEGY,
-                    band=("low", "high"),
-                    levels=(BASELINE,),
-                    point="always",
-                    caption="Bands: 95 % intervals over documents. A cross: not finite.",
-                ),
-                Strip(
-                    name="function_sets",
-                    rows=several,
-                    title="sets of layers",
-                    place=Axis("set", scale="names"),
-                    measure=Axis("predicted", "perplexity", "log"),
-                    spans=(
-                        Span(
-                            "predicted_low",
-                            "predicted_high",
-                            "95 % interval",
-                            style.MUTED,
-                            0.0,
-                            -0.2,
-                        ),
-                        Span("zero_low", "zero_high", "", style.MUTED),
-                        Span(
-                            "predicted_noise_low", "predicted_noise_high", "", style.MUTED, 0.0, 0.2
-                        ),
-                    ),
-                    marks=(
-                        Mark("predicted", "predicted", "o", style.SERIES[0], -0.2),
-                        Mark("zero", "deleted", "s", style.SERIES[1]),
-                        Mark(
-                            "predicted_noise",
-                            STRATEGIES["predicted_noise"],
-                            "^",
-                            style.SERIES[2],
-                            0.2,
-                        ),
-                    ),
-                    levels=(BASELINE,),
-                ),
-                Table(
-                    name="function",
-                    rows=differences,
-                    title="perplexity; difference in nats per token (above 0: predicting is worse)",
-                    cells=(
-                        Column("set", "set"),
-                        Column("layers", "layers", "d"),
-                        Column("predicted", "predicted_ppl", perplexity),
-                        Column("change", "predicted_percent", percent),
-                        Column("deleted", "zero_ppl", perplexity),
-                        Column("less deleted (95 %)", "difference", "+.3f", "low", "high"),
-                        Column("noise", "noise_ppl", perplexity),
-                        Column(
-                            "less noise (95 %)",
-                            "noise_difference",
-                            "+.3f",
-                            "noise_low",
-                            "noise_high",
-                        ),
-                    ),
-                    folded=True,
-                    printed=True,
-                ),
-            ),
-        ),
+    "Predictability of layers",
+    lead,
+    Section(
+        "Do weights foretell weights",
+        "A ridge regression on l, l², sin(lπ/N) and cos(lπ/N) predicts each sampled parameter of "
+        "layer t from the layers before it (AH section 3.3). The paper does not say on which "
+        "layers it scores, so six readings of its text stand here.",
+        against_noise,
+        "A high R² that noise has as well says nothing about weights: a regression that has seen "
+        "its target fits noise in part, and sorted noise equals sorted noise.",
+        R2,
+        R2_TABLE,
+        TARGETS,
+    ),
+    Section(
+        "Do predicted weights work",
+        counts,
+        "The seven matrices of a layer are replaced by their predictions from all layers before "
+        "it; norm weights stay. Deleting the layer is the control. A prediction near zero errs by "
+        "the layer itself: better than that noise is no success.",
+        SINGLE,
+        DIFFERENCES,
     ),
 )

@@ -1,22 +1,43 @@
 """What a page is made of: sections as data, each with its text and its views."""
 
-import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.views import View
+from jaxanatomy.words import shortened
 
 # A paragraph, or what makes one of a run; "" or None leaves it out.
 Words = str | Callable[[RunRecord], str | None]
 
 
-def said(words: Words, record: RunRecord) -> str:
-    """A paragraph for a run; empty where there is nothing to say."""
-    return (words(record) if callable(words) else words) or ""
+def said(words: Words, runs: Mapping[str, RunRecord]) -> list[str]:
+    """A paragraph; what is made of a run is made of each, with its name before it."""
+    if not callable(words):
+        return [words]
+    found = {name: words(record) for name, record in runs.items()}
+    return [": ".join(filter(None, [name, text])) for name, text in found.items() if text]
 
 
-@dataclasses.dataclass(frozen=True)
+def model_of(record: RunRecord) -> str:
+    """The model that a run is of."""
+    return str(record.provenance.get("model") or "this model")
+
+
+def named(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """Runs by what tells them apart: the model, or the folder as well; one alone has no name."""
+    if len(records) == 1:
+        return {"": records[0]}
+    models = [shortened(model_of(record)) for record in records]
+    folders = [record.folder.name for record in records]
+    both = [f"{model} ({folder})" for model, folder in zip(models, folders, strict=True)]
+    paths = [str(record.folder) for record in records]
+    names = next(
+        some for some in (models, both, paths) if some is paths or len({*some}) == len(some)
+    )
+    return dict(zip(names, records, strict=True))
+
+
 class Section:
     """A heading, paragraphs, then tables and pictures. Left out where no view has rows.
 
@@ -26,9 +47,10 @@ class Section:
       views: What is shown, in order.
     """
 
-    title: str
-    text: tuple[Words, ...] = ()
-    views: tuple[View, ...] = ()
+    def __init__(self, title: str, *parts: Words | View):
+        self.title = title
+        self.text = tuple(part for part in parts if not isinstance(part, View))
+        self.views = tuple(part for part in parts if isinstance(part, View))
 
     @property
     def anchor(self) -> str:
@@ -36,7 +58,6 @@ class Section:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
 
-@dataclasses.dataclass(frozen=True)
 class Page:
     """The report of an experiment.
 
@@ -47,11 +68,5 @@ class Page:
       title: The heading; the model's id if empty.
     """
 
-    kind: str
-    lead: Words
-    sections: tuple[Section, ...]
-    title: str = ""
-
-    def heading(self, record: RunRecord) -> str:
-        """The heading of a run's page."""
-        return self.title or str(record.provenance.get("model") or "this model")
+    def __init__(self, kind: str, lead: Words, *sections: Section, title: str = ""):
+        self.kind, self.lead, self.sections, self.title = kind, lead, sections, title

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 
+from jaxanatomy.words import formatted
+
 RC = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -157,14 +159,16 @@ def log_axis(ax: Axes, which: str) -> None:
     axis.set_minor_formatter(_PlainLog())
 
 
-def layer_axis(ax: Axes, layers: Sequence[int], label: bool = True) -> None:
+def plain_axis(ax: Axes, which: str) -> None:
+    """Ticks with as many digits as they need, and a minus sign."""
+    getattr(ax, f"{which}axis").set_major_formatter(lambda value, _: formatted(value, ",.4g"))
+
+
+def layer_axis(ax: Axes, layers: int) -> None:
     """Layers along the x axis; every layer is numbered up to 48 of them."""
-    step = max(1, math.ceil(len(layers) / 48))
-    ax.set_xticks([layer for layer in layers if layer % step == 0])
-    ax.set_xlim(-0.8, len(layers) - 0.4)
+    ax.set_xticks(range(0, layers, max(1, math.ceil(layers / 48))))
+    ax.set_xlim(-0.8, layers - 0.4)
     ax.tick_params(axis="x", length=0)
-    if label:
-        ax.set_xlabel("layer")
 
 
 def degradation_ticks(low: float, high: float) -> list[float]:
@@ -192,7 +196,7 @@ def degradation_axis(ax: Axes, which: str, values: Sequence[float]) -> None:
     getattr(ax, f"set_{which}scale")("symlog", **scale)
     getattr(ax, f"set_{which}lim")(low, high)
     ticks = degradation_ticks(low, high)
-    getattr(ax, f"set_{which}ticks")(ticks, [percent_tick(tick) for tick in ticks])
+    getattr(ax, f"set_{which}ticks")(ticks, [f"{formatted(tick, ',.0f')} %" for tick in ticks])
     getattr(ax, f"set_{which}ticks")([], minor=True)
     ax.grid(axis=which, color=FAINT, linewidth=0.6)
 
@@ -214,32 +218,12 @@ def heat_scale(values: Sequence[float]) -> tuple[SymLogNorm, ListedColormap]:
     return norm, ListedColormap(everywhere(part), name="degradation")
 
 
-def sequential() -> Any:
-    """Colours from little to much."""
-    return matplotlib.colormaps["viridis"]
-
-
-def minus_signs(ax: Axes, which: str = "x") -> None:
-    """Ticks with as many digits as they need, and a minus sign."""
-    axis = getattr(ax, f"{which}axis")
-    axis.set_major_formatter(lambda value, _: f"{value:,.4g}".replace("-", "−"))
-
-
-def percent_tick(value: float) -> str:
-    """A tick of a degradation axis: 1,000 %, with a minus sign where negative."""
-    return f"{value:,.0f} %".replace("-", "−")
-
-
 def compact(value: float) -> str:
     """A number in at most five characters for cells and labels: −0.6, 35, 5.7k, 34k, 1.2M."""
     if not math.isfinite(value):
         return "n/f"
-    size = abs(value)
-    for limit, divisor, suffix in ((1e3, 1.0, ""), (1e6, 1e3, "k"), (1e9, 1e6, "M")):
-        scaled = size / divisor
-        digits = 1 if scaled < 9.95 else 0
-        if size < limit and float(f"{scaled:.{digits}f}") < 1e3:
-            text = f"{scaled:.{digits}f}"
-            sign = "−" if value < 0 and float(text) else ""
-            return sign + text + suffix
-    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e").replace("-", "−")
+    for divisor, suffix in ((1.0, ""), (1e3, "k"), (1e6, "M")):
+        scaled = value / divisor
+        if abs(scaled) < 999.5:
+            return formatted(scaled, ".1f" if abs(scaled) < 9.95 else ".0f") + suffix
+    return formatted(value, ".0e").replace("e+0", "e").replace("e+", "e")

@@ -5,20 +5,14 @@ from collections.abc import Iterable
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.experiment import EXPERIMENTS
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.common import PPL, in_panels, with_ends
+from jaxanatomy.report.common import EFFECT, PPL, in_panels
 from jaxanatomy.report.terminal import printed, texts
 from jaxanatomy.report.views import Column, Row, Table
-from jaxanatomy.words import percent
 
 VARIANTS = Table(
-    name="variants",
-    rows=lambda record: list(map(with_ends, in_panels(record.rows))),
-    facet="panel",
-    cells=(
-        Column("variant", "variant"),
-        PPL,
-        Column("change (95 %)", "degradation_percent", percent, "low", "high"),
-    ),
+    "variants",
+    lambda record: in_panels(record.rows),
+    cells=(Column("variant", "variant"), PPL, EFFECT),
 )
 
 

@@ -73,7 +73,7 @@ def deep(tiny, tmp_path_factory):
 @pytest.fixture
 def start(deep, tiny, tokenizer, command, monkeypatch):
     """`start(name, workdir)`: the experiment, without the pictures, which take most of the time."""
-    monkeypatch.setattr("jaxanatomy.report.html.fill", lambda page, record: [])
+    monkeypatch.setattr("jaxanatomy.report.html.fill", lambda page, *records: [])
     developmental_run.make_small(monkeypatch.setattr)
 
     def run(name, workdir):

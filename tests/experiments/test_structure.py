@@ -73,7 +73,7 @@ def finished(model, tmp_path_factory, command):
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     """Drawing takes most of the time, and `finished`, which is made before, has the figures."""
-    monkeypatch.setattr("jaxanatomy.report.html.fill", lambda page, record: [])
+    monkeypatch.setattr("jaxanatomy.report.html.fill", lambda page, *records: [])
 
 
 def test_the_files_of_the_contract_are_there(finished):

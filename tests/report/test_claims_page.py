@@ -81,7 +81,7 @@ def test_every_claim_can_be_chosen_by_its_paper_and_its_verdict(audited):
         for claim in CLAIMS
         if claim.source.startswith("DG") and claim.needs and claim.needs != ("importance",)
     )
-    page = html.render(claims.PAGE, audited, html.fill(claims.PAGE, audited))
+    page = html.render(claims.PAGE, html.fill(claims.PAGE, audited), audited)
     assert page.count('data-filter="paper"') == len(shown)
     assert 'class="filters"' not in page  # made by the script: without it all is shown
 

@@ -22,6 +22,7 @@ from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import depth_growth as page
 from jaxanatomy.report import html, terminal, views, write_report
 from jaxanatomy.report.depth_growth import rows as tidy
+from jaxanatomy.report.depth_growth import words
 from jaxanatomy.report.views import Table
 
 
@@ -65,15 +66,15 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
     assert titles(record) == [
         *("Does growth win?", "Curves", "Every step", "Reasoning primitives", "Loss by source"),
     ]
-    assert page.verdict(record) == (
+    assert words.verdict(record) == (
         "Held-out loss at the end: midas: better than the baseline; "
         "ln_scaling_lidas_equal_flops: not told apart from the baseline."
     )
-    assert page.diverged(record) == (
+    assert words.diverged(record) == (
         "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1. "
         "Their last checkpoints are kept in checkpoints/."
     )
-    assert page.unmeasured(record).endswith("the arms of this run lack shallow.")
+    assert words.unmeasured(record).endswith("the arms of this run lack shallow.")
     midas = cells("arms", record, "midas")
     assert midas["held-out loss"].startswith("2.600 [")
     assert (midas["seeds"], midas["rate"]) == ("3", "0.1")
@@ -122,7 +123,7 @@ FEW = "an interval needs two seeds that neither diverged here nor in the baselin
 )
 def test_without_an_interval_the_verdict_says_why(baseline, midas, said):
     record = RunRecord.of_rows([*ended("baseline", *baseline), *ended("midas", *midas)])
-    assert page.verdict(record) == f"Held-out loss at the end: midas: {said}."
+    assert words.verdict(record) == f"Held-out loss at the end: midas: {said}."
     loss = cells("arms", record, "midas")["held-out loss"]
     assert (loss == "–") == (set(midas) == {None})
 
@@ -135,8 +136,8 @@ def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
         if row["kind"] == "final":
             rows[-1] |= {"eval_nll": 2.0} | units(2.0, 0.25)
     record = RunRecord.of_rows(rows)
-    assert page.shallow_verdict(record) == "Held-out loss at the end: midas: worse than shallow."
-    assert page.unmeasured(record) == ""
+    assert words.shallow_verdict(record) == "Held-out loss at the end: midas: worse than shallow."
+    assert words.unmeasured(record) == ""
     assert [row["arm"] for row in tidy.beside_shallow(record)] == ["midas"]
     # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.8602000.
     half = 8.8602000 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
@@ -156,7 +157,7 @@ def test_rates_are_tabled_beside_the_one_taken(folder):
     assert cells("rates", record, "baseline") == {
         **{"arm": "baseline", "0.05": "3.500", "0.1": "3.250", "0.2": "diverged", "taken": "0.1"},
     }
-    assert page.lead(record) == "3 arms, 3 seeds."
+    assert words.lead(record) == "3 arms, 3 seeds."
     # A run that is still tuning has nothing else to show.
     tuning = [row | {"kind": "curve", "purpose": "tuning"} for row in rows[:1]]
     assert titles(RunRecord.of_rows([*tuning, *rows[-3:]])) == ["Learning rates"]
@@ -197,7 +198,7 @@ def test_an_arm_without_a_living_seed_has_no_share():
     rows = [*ended("baseline", 3.0, None), *ended("midas", None, None)]
     rows[0]["accuracy_by_task"]["copying_real"]["accuracy"] = 0.5
     (row,) = tidy.primitives(RunRecord.of_rows(rows))
-    assert (row["mean.baseline"], "mean.midas" in row) == (0.5, False)
+    assert (row["mean.baseline"].value, "mean.midas" in row) == (0.5, False)
 
 
 def test_a_run_whose_seeds_all_diverged_has_a_page():
@@ -224,7 +225,7 @@ def test_without_the_baseline_or_the_steps_there_is_still_a_page(folder):
     (folder / "metrics.jsonl").unlink()
     record = read_run(folder)
     assert "Every step" not in titles(record)
-    assert page.verdict(record) == "The baseline is not finished: nothing to compare with yet."
+    assert words.verdict(record) == "The baseline is not finished: nothing to compare with yet."
     assert write_report(folder).exists()
     write_unfinished(folder, [next(curve_rows())])  # the first row of a run
     assert "This run is not finished; it has 1 rows so far" in write_report(folder).read_text()
@@ -232,7 +233,7 @@ def test_without_the_baseline_or_the_steps_there_is_still_a_page(folder):
 
 def points(rows, arm, *fields):
     """The values of an arm's rows, and those of the rows at which it has just grown."""
-    own = [row for row in rows if row["arm"] == arm]
+    own = [{**row, **views.with_ends(row, ["loss"])} for row in rows if row["arm"] == arm]
     shown = [[row[field] for field in fields] for row in own]
     return shown, [each for each, row in zip(shown, own, strict=True) if row["grown"]]
 
@@ -248,7 +249,9 @@ def test_curves_are_means_and_marks_stand_where_a_model_has_grown(folder):
 
 
 def test_a_seed_that_diverged_beside_living_ones_is_in_no_curve(folder):
-    curve, marks = points(tidy.curves(read_run(folder)), LOST[0], "step", "loss", "low", "high")
+    curve, marks = points(
+        tidy.curves(read_run(folder)), LOST[0], "step", "loss", "loss_low", "loss_high"
+    )
     # Of the first and the last seed; the other has losses of 4.5 and 1.5.
     np.testing.assert_allclose(
         curve,

@@ -177,7 +177,7 @@ def test_curves_are_means_over_seeds_against_steps_flops_and_seconds(record):
         np.testing.assert_allclose(line.get_xdata(), [row[field] / unit for row in first])
         np.testing.assert_allclose(line.get_ydata(), [6.0, 2.0, 1.0], atol=1e-9)
     last = next(row for row in page.points(record) if row["step"] == 64)
-    assert (last["low"], last["high"]) == pytest.approx((0.98, 1.02))
+    assert last["loss"].ends == pytest.approx([0.98, 1.02])
     phases = [(row["step"], row["phase"]) for row in page.validation(record) if "phase" in row]
     assert phases == [(0, 1), (64, 2)]
     both = views.draw(view_of(views.Curves, "training_and_validation"), page.points(record))

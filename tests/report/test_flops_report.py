@@ -52,10 +52,10 @@ def test_costs_stand_beside_the_papers_where_it_has_them():
 
 def test_stages_are_a_row_for_each_depth():
     assert page.stages(record()) == [
-        {"model": "a", "layers": 4}
+        {"panel": "a", "layers": 4}
         | {"grown/largest_remainder": 34, "grown/floor": 33}
         | {"grown_equal_flops/largest_remainder": 42},
-        {"model": "a", "layers": 8}
+        {"panel": "a", "layers": 8}
         | {"grown/largest_remainder": 66, "grown/floor": 67}
         | {"grown_equal_flops/largest_remainder": 83},
     ]
@@ -76,7 +76,7 @@ def test_the_headline_says_what_is_saved_and_what_has_no_figure_of_the_paper():
 @pytest.mark.parametrize("paper", [True, False])
 def test_the_page_and_the_terminal(paper):
     made = record(paper)
-    text = html.render(page.PAGE, made, html.fill(page.PAGE, made))
+    text = html.render(page.PAGE, html.fill(page.PAGE, made), made)
     assert "16.000" in text
     lines = terminal.printed(page.PAGE, made).splitlines()
     assert lines[0].endswith("PFLOP of a run, and a run at full depth as a multiple of it")

@@ -46,9 +46,9 @@ def test_maps_come_in_order_with_the_ends_of_their_perplexity(record):
     midas, lidas, first, second = page.maps(record)
     assert [row["map"] for row in (midas, lidas, first)] == ["midas", "lidas", "random_layers"]
     assert [row["kind"] for row in (midas, lidas, first)] == [page.OTHER, page.CHOSEN, page.NULL]
-    np.testing.assert_allclose([midas["low"], midas["high"]], [28.0, 32.0])
+    np.testing.assert_allclose(midas["ppl"].ends, [28.0, 32.0])
     assert lidas["ppl"] is None
-    assert "low" not in first
+    assert first["ppl"] == 90.0
     assert second["ppl"] == 70.0
 
 
@@ -83,7 +83,7 @@ def test_the_page_and_the_terminal(record):
     (section,) = html.fill(page.PAGE, record)
     assert section.text[0].endswith("Layers: 0, 1, 1, 1, 2. Not measured: it divides.")
     assert "3, in float32; read back, its perplexity on a is 30.00, was 20.00" in section.text[0]
-    assert "random_layers" in html.render(page.PAGE, record, [section])
+    assert "random_layers" in html.render(page.PAGE, [section], record)
     assert "-0.250 [-0.500, -0.125]" in terminal.printed(page.PAGE, record)
     unfinished = RunRecord(record.folder, record.rows, record.config, {}, {})
     (section,) = html.fill(page.PAGE, unfinished)

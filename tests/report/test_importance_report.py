@@ -7,6 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, plot, style, summary_table, terminal, views
 from jaxanatomy.report import importance as page
@@ -58,17 +59,16 @@ def test_bars_are_the_degradations_and_their_categories(rows):
 
 def test_own_intervals_and_the_band_of_all_layers(rows):
     found = tidy.layers(of_rows(rows))
-    own = {row["layer"]: [row["low"], row["high"]] for row in found}
+    own = {row["layer"]: row["change"].ends for row in found}
     assert own == {row["layer"]: row["ci95"] for row in wanted(rows, "neighbour_mean")}
     (cells,) = tidy.texts(of_rows(rows))
     assert set(cells.looks.band) == {1, 2, 3}  # boundary layers are not looked at
     for row in found:
         each = cells.looks.band.get(row["layer"])
-        ends = each.degradation_percent().ends if each else None
-        assert [row.get("band_low"), row.get("band_high")] == (ends or [None, None])
-    assert any("band_low" in row for row in found)
+        assert row.get("band") == (each.degradation_percent() if each else None)
+    assert any("band" in row for row in found)
     thin, thick = page.IMPORTANCE.spans
-    assert (thin.low, thick.low) == ("band_low", "low")
+    assert (thin.field, thick.field) == ("band", "change")
     assert thin.line < thick.line
 
 
@@ -135,7 +135,7 @@ def test_divergences_have_their_intervals(rows, change):
     assert tidy.divergences(of_rows(rows)) == []
     change(rows, "neighbour_mean/layer/2", kl=0.4, kl_ci95=[0.1, 0.9])
     (row,) = tidy.divergences(of_rows(rows))
-    assert [row[name] for name in ("layer", "kl", "kl_low", "kl_high")] == [2, 0.4, 0.1, 0.9]
+    assert (row["layer"], row["kl"]) == (2, Estimate(0.4, 0.1, 0.9))
 
 
 # At a glance
@@ -186,9 +186,9 @@ def test_the_rank_correlation_is_that_of_the_summary(rows):
     ("ends", "settled"), [([11.0, 29.0], True), ([9.0, 29.0], False), ([11.0, 31.0], False)]
 )
 def test_a_category_is_settled_if_the_interval_is_in_it(ends, settled):
-    row = {"degradation_percent": 20.0, "category": "minor", "ci95": ends}
+    row = {"change": Estimate(20.0, *ends), "category": "minor"}
     assert tidy.is_settled(row) is settled
-    assert not tidy.is_settled({**row, "ci95": None})
+    assert not tidy.is_settled({**row, "change": 20.0})
 
 
 # Controls
@@ -216,7 +216,10 @@ def test_ratios_are_perplexities_over_the_neighbour_mean(rows):
     medians = [row for row in found if "median" in row]
     assert len(medians) == 8
     assert medians[0]["beside"].startswith("worse in 2 of 3; median ×")
-    assert "zero 1 of 3" in table(rows)["milder than the neighbour mean"]["words.sentences"]
+    (zero,) = (row for row in medians if row["intervention"] == "zero")
+    assert zero["beside"].startswith("worse in 2 of 3")
+    ends = [row["layer"] for row in found if row["intervention"] == "zero" and "written" in row]
+    assert ends == [1, 3]
 
 
 def drawn(draw, *unit_nll, name="matched_noise"):
@@ -247,20 +250,22 @@ def test_the_median_draw_stands_for_what_is_random():
     assert cells.of("matched_noise")[1]["draw"] == 1
     dot, _ = tidy.ratios(record)
     # Mean losses of 1.5, 1.7, 1.9 against 1.2.
-    expected = [math.exp(0.5), math.exp(0.3), math.exp(0.7)]
-    assert [dot[name] for name in ("ratio", "low", "high")] == pytest.approx(expected)
+    found = [dot["ratio"], *dot["draws"].ends]
+    assert found == pytest.approx([math.exp(0.5), math.exp(0.3), math.exp(0.7)])
 
 
 def test_draws_have_their_range_and_the_interval_over_both():
     (row,) = tidy.draws(of_rows([BASELINE, *NOISE]))
-    assert (row["layer"], row["draws"], row["low"], row["high"]) == (1, 3, 10.0, 20.0)
+    assert (row["layer"], row["draws"], row["documents"].ends) == (1, 3, [10.0, 20.0])
     # Mean losses 0.5, 0.7 and 0.9 nats above the baseline's.
-    found = [row[name] for name in ("draws_low", "median", "draws_high")]
+    median, spread, both = (row[name] for name in ("documents", "range", "both"))
+    found = [spread.low, spread.value, spread.high]
     assert found == pytest.approx([100 * math.expm1(each) for each in (0.5, 0.7, 0.9)])
-    assert row["both_low"] < row["draws_low"] < row["draws_high"] < row["both_high"]
+    assert median.value == spread.value
+    assert both.low < spread.low < spread.high < both.high
     (lost,) = tidy.draws(of_rows([BASELINE, *NOISE[:2], drawn(2, 5.0, None)]))
-    assert lost["median"] == pytest.approx(100 * math.expm1(0.7))
-    assert not {"draws_low", "both_low"} & set(lost)
+    assert lost["documents"].value == pytest.approx(100 * math.expm1(0.7))
+    assert (lost["range"].ends, lost["both"].ends) == (None, None)
     assert tidy.draws(of_rows([BASELINE, NOISE[0]])) == []
 
 
@@ -281,10 +286,12 @@ def test_the_first_token_has_both_readings_and_names_the_sink(rows, change):
     found = tidy.first_token(of_rows(rows), "neighbour_mean", "layer")
     for field, positions in (("first", "first"), ("others", "others"), ("everywhere", "all")):
         own = changes(rows, "neighbour_mean", "layer", positions)
-        assert [row[field] for row in found] == own
+        assert [views.value(row, field) for row in found] == own
     # Layer 0 acts at all tokens and is no sink.
     assert [row["written"] for row in found if "written" in row] == ["3"]
-    assert words.at_first_token(of_rows(rows)).endswith("first token: sentences: 3.")
+    said = table(rows)["act through the first token"]["words.sentences"]
+    assert said.startswith("layer 3: ")
+    assert "layer 0" not in said
     everything = tidy.first_token(of_rows(rows))
     assert list(dict.fromkeys(row["panel"] for row in everything)) == [
         "sentences, whole layers: neighbour mean",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.measures.predictability import weight_rows
+from jaxanatomy.measures.predictability import summarise, weight_rows
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, terminal, views
 from jaxanatomy.report import predictability as page
@@ -71,12 +72,12 @@ def test_every_figure_and_table_is_there_and_draws(record):
     filled = html.fill(page.PAGE, record)
     content = [part for each in filled for part in each.content]
     pictures = [part for part in content if isinstance(part, html.Picture)]
-    names = ["r2_readings", "r2_targets", "function_layers", "function_sets"]
+    names = ["r2_readings", "r2_targets", "function_layers"]
     assert [picture.name for picture in pictures] == names
     assert [part.name for part in content if isinstance(part, html.Grid)] == [
-        *("r2", "function", "function")
+        *("r2", "function", "function"),
     ]
-    assert "<svg" in html.render(page.PAGE, record, filled)
+    assert "<svg" in html.render(page.PAGE, filled, record)
 
 
 def test_readings_are_counted_against_the_noise(record):
@@ -107,16 +108,22 @@ def test_the_function_test_counts_whole_intervals(record):
     assert "worse than noise of the error's size in 3 and better in 2 of 6" in words
 
 
-def test_sets_stand_beside_each_other_with_intervals_in_perplexity(record):
-    (sentences, _) = page.several(record)
-    assert sentences["zero"] == pytest.approx(math.exp(5))
-    assert sentences["predicted"] is None
+def test_perplexities_and_differences_have_their_intervals(record):
+    rows = {(row["panel"], row["set"]): row for row in page.differences(record)}
+    row = rows["sentences", "even_2"]
     change = math.exp(2) - 1
-    assert sentences["zero_low"] == pytest.approx(math.exp(3) * (1 + 0.8 * change))
-    view = next(v for v in page.PAGE.sections[1].views if v.name == "function_sets")
-    ax = views.draw(view, [sentences])
-    crosses = [line for line in ax.lines if line.get_marker() == "x"]
-    assert len(crosses) == 1
+    ends = [math.exp(3) * (1 + factor * change) for factor in (0.8, 1.3)]
+    assert row["zero"].value == pytest.approx(math.exp(5))
+    assert row["zero"].ends == pytest.approx(ends)
+    assert row["predicted"] is None
+    assert "less_noise" not in row
+    summary = summarise(record.rows)["function"]["paragraphs"]["sets"]["layer_4"]
+    row = rows["paragraphs", "layer_4"]
+    assert row["less_zero"] == Estimate(summary["difference"], *summary["ci95"])
+    assert row["less_noise"] == Estimate(summary["noise_difference"], *summary["noise_ci95"])
+    columns = {column.head: column.text(row) for column in page.DIFFERENCES.cells}
+    assert columns["predicted (95 %)"].startswith(f"{math.exp(4):.2f} [")
+    assert columns["less deleted (95 %)"].startswith("+0.500 [")
 
 
 def test_single_layers_are_drawn_where_they_lie(record):
@@ -133,7 +140,7 @@ def test_a_component_that_does_not_vary_is_said():
     (column,) = (c for c in page.PAGE.sections[0].views[1].cells if c.field == "r2")
     texts = {row["reading"]: column.text(row) for row in page.means(record)}
     assert texts["extrapolate"] == "not finite"
-    assert html.render(page.PAGE, record, html.fill(page.PAGE, record))
+    assert html.render(page.PAGE, html.fill(page.PAGE, record), record)
 
 
 def test_the_terminal_has_both_tables(record):

@@ -14,6 +14,7 @@ from jaxanatomy.measures.recovery import (
     final_row,
     recovery_against_importance,
 )
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, style, terminal, views, write_report
@@ -132,7 +133,7 @@ def test_what_recovers_is_the_gap_to_the_same_training_without_noise(record):
     gap = math.log(10.4 / 9.5)
     assert (zero["layer"], zero["seeds"], zero["step"]) == (0, 1, 20)
     assert [zero[name] for name in ("mean", "low", "high")] == pytest.approx([gap] * 3)
-    assert "ci_low" not in zero
+    assert zero["gap"] == zero["mean"]  # no interval over one seed
     assert (zero["within.2"], zero["within.1.1"]) == ([10], [20])
     assert (one["within.2"], one["within.1.1"]) == ([None], [None])
     assert two["mean"] == pytest.approx(math.log(9.8 / 9))  # at step 10: it diverged
@@ -154,8 +155,8 @@ def test_without_controls_it_is_said_that_recovery_is_not_known(rows):
 
 def test_gaps_are_drawn_with_their_seeds_and_intervals():
     rows = [
-        {"layer": 3, "mean": 0.2, "low": 0.1, "high": 0.3, "ci_low": -1.0, "ci_high": 1.4},
-        {"layer": 5, "mean": 0.5, "low": 0.5, "high": 0.5},
+        {"layer": 3, "gap": Estimate(0.2, -1.0, 1.4), "seeds_range": Estimate(0.2, 0.1, 0.3)},
+        {"layer": 5, "gap": 0.5, "seeds_range": Estimate(0.5, 0.5, 0.5)},
     ]
     ax = views.draw(view_of(views.Bars, "gaps"), rows)
     assert dots(ax, page.NOISED) == [0.2, 0.5]
@@ -181,7 +182,7 @@ def test_the_terminal_s_table_is_narrow_and_holds_the_steps(record):
     assert lines[4].split()[:8] == ["2", "2", "12.00", "9.80", "10", "not", "finite", "0"]
     own = next(row for row in page.finals(record) if row["layer"] == 0)
     assert lines[2].split()[8] == f"{math.log(10.4 / 9.5):+.3f}"
-    assert [own["low"], own["high"]] == own["gap_ci95"]
+    assert own["gap"].ends == own["gap_ci95"]
 
 
 def test_curves_have_a_panel_for_each_layer_and_end_in_a_cross_where_they_diverge(record):
@@ -239,7 +240,7 @@ def test_importance_puts_what_never_recovered_at_the_top(record):
     assert [list(xs) for xs in lost] == [[900.0]]
     for ax in (noised, steps):
         assert sorted(text.get_text() for text in ax.texts) == ["0", "1", "2"]
-    found = {row["reading"]: row["value"] for row in page.correlations(record)}
+    found = {row["reading"]: views.value(row, "value") for row in page.correlations(record)}
     assert found["perplexity with noise"] == pytest.approx(0.5)
 
 

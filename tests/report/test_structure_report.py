@@ -6,6 +6,7 @@ import pytest
 from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.forensics import structure
 from jaxanatomy.forensics.gram import gram
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.structure import structure_arrays, structure_rows
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, terminal, views
@@ -74,8 +75,8 @@ def test_sections_and_pictures(record):
         "All metrics",
     ]
     pictures = [p for each in filled for p in each.content if isinstance(p, html.Picture)]
-    names = ["delta_correlation", "delta_correlation_layers", "delta_correlation_residuals"]
-    assert [picture.name for picture in pictures] == [*names, "cosine", "pca"]
+    names = ["delta_correlation", "delta_correlation_residuals", "cosine", "pca"]
+    assert [picture.name for picture in pictures] == names
     assert all(picture.svg.startswith("<svg") for picture in pictures)
 
 
@@ -99,10 +100,12 @@ def test_the_tidy_rows_hold_every_null_beside_its_value(record):
     (row,) = (row for row in page.means(record) if row["component"] == "v_proj")
     nulls = measured(record, "v_proj")
     assert row["value"] == nulls["gaussian"]["value"]
-    for null in ("closed_form", "gaussian", "shuffled_layers", "random_init", "standardised"):
+    for null in ("closed_form", "random_init", "standardised"):
         assert row[null] == nulls[null]["null_value"]
-    assert row["gaussian_low"] == nulls["gaussian"]["null_low"]
-    assert row["shuffled_layers_high"] == nulls["shuffled_layers"]["null_high"]
+    for null in ("gaussian", "shuffled_layers"):
+        own = nulls[null]
+        assert row[null] == Estimate(own["null_value"], own["null_low"], own["null_high"])
+    assert row["z"] == nulls["gaussian"]["z"]
     assert [row["component"] for row in page.means(record)] == list(MATRICES)
     assert len(page.others(record)) == 5 * 7
 
@@ -112,7 +115,10 @@ def test_layers_and_their_residuals(record):
     assert [row["layer"] for row in rows] == list(range(LAYERS - 2))
     null = measured(record, "q_proj", layer=3)["gaussian"]
     assert rows[3]["residual"] == null["value"] - null["null_value"]
-    assert rows[3]["low"] == null["null_low"] - null["null_value"]
+    assert rows[3]["null"].low == null["null_low"] - null["null_value"]
+    folded = next(v for v in page.PAGE.sections[1].views if v.name == "delta_correlation_layers")
+    (closed,) = (column for column in folded.cells if column.field == "closed_form")
+    assert closed.text(rows[3]) == f"{rows[3]['closed_form']:+.4f}".replace("-", "−")
 
 
 def test_cosines_leave_the_diagonal_out_and_spectra_what_centring_takes(record):
@@ -139,7 +145,7 @@ def test_an_unfinished_run_shows_what_there_is(record, tmp_path):
     filled = html.fill(page.PAGE, some)
     titles = [each.section.title for each in filled]
     assert titles == ["Delta correlation", "Layer by layer", "All metrics"]
-    assert "This run is not finished" in html.render(page.PAGE, some, filled)
+    assert "This run is not finished" in html.render(page.PAGE, filled, some)
 
 
 def test_undefined_values_are_said_and_draw(tmp_path):
@@ -147,7 +153,7 @@ def test_undefined_values_are_said_and_draw(tmp_path):
     record = make_record(tmp_path, {"q_proj": equal}, initial=False)
     assert "No delta correlation is defined" in words_of(record)
     assert page.DELTAS.cells[1].text(page.means(record)[0]) == "not finite"
-    assert html.render(page.PAGE, record, html.fill(page.PAGE, record))
+    assert html.render(page.PAGE, html.fill(page.PAGE, record), record)
 
 
 def test_the_terminal_table_is_plain(record):

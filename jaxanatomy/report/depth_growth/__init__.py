@@ -1,32 +1,13 @@
 """The page of depth growth: which arm ends better, and which is cheaper."""
 
-from typing import Any
-
 from jaxanatomy.data.primitives import PRIMITIVES
-from jaxanatomy.growth.depth_arms import BASELINE, MEAN_DEPTH, SHALLOW, arm_names
+from jaxanatomy.growth.depth_arms import BASELINE, MEAN_DEPTH, SHALLOW
 from jaxanatomy.report import style
-from jaxanatomy.report.common import EDGE, RATES
-from jaxanatomy.report.depth_growth import rows
+from jaxanatomy.report import views as v
+from jaxanatomy.report.common import ARM, EDGE, RATES
+from jaxanatomy.report.depth_growth import rows, words
 from jaxanatomy.report.depth_growth.rows import BOTH, EQUAL, PLAIN, SCALED
-from jaxanatomy.report.depth_growth.words import (
-    diverged,
-    lead,
-    shallow_verdict,
-    unmeasured,
-    verdict,
-)
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.report.views import (
-    Axis,
-    Column,
-    Curves,
-    Level,
-    Mark,
-    Palette,
-    Span,
-    Strip,
-    Table,
-)
 
 COLOURS = {
     BASELINE: "#1B2026",
@@ -46,285 +27,233 @@ def teraflops(flops: float) -> str:
     return f"{size:,.2f}" if size >= 1 else f"{size:.2g}"
 
 
-def _trained(name: str, make: Any, x: Any, y: Any, caption: str, **more: Any) -> Curves:
-    """Curves of arms: a colour for each operator, a line style for what else differs."""
-    return Curves(
-        name=name,
-        rows=make,
-        facet="",
-        x=x,
-        y=y,
-        series=OPERATORS,
-        dashes="look",
-        dash_styles={PLAIN: "-", SCALED: "--", EQUAL: ":", BOTH: "-."},
-        dash_names={SCALED: SCALED, EQUAL: EQUAL, BOTH: BOTH},
-        point="grown",
-        point_label="has just grown",
-        size=(3.1, 3.4),
-        caption=caption,
-        **more,
-    )
-
-
-OPERATORS = Palette("operator", COLOURS, {name: name for name in COLOURS})
-ARM = Column("arm", "arm")
-LEVEL = Column("level of differences", "level", ".2%")
-
-
-def _differences(words: str) -> tuple[Column, Column]:
-    """The columns of differences from another arm."""
-    return tuple(
-        Column(
-            f"{head} less {words}", f"{each}_less", "+.3f", f"{each}_less_low", f"{each}_less_high"
-        )
-        for head, each in (("loss", "loss"), ("accuracy", "accuracy"))
-    )
-
-
-LOSS_LESS, ACCURACY_LESS = _differences("baseline")
-TOKENS = Axis("tokens", "million tokens", unit=1e6, limits=(0, None))
-FLOPS = Axis("flops", "TFLOP of matrix products", unit=1e12, limits=(0, None))
-SECONDS = Axis("seconds", "seconds for one seed", limits=(0, None))
-STEPS = Axis("step", "steps", limits=(0, None))
+OPERATORS = v.Palette("operator", COLOURS)
+LOOKS = v.Dashes(
+    "look", {SCALED: "--", EQUAL: ":", BOTH: "-."}, {SCALED: SCALED, EQUAL: EQUAL, BOTH: BOTH}
+)
+TRAINED = (3.1, 3.4)
+GROWN = "has just grown"
+FROM_ZERO = (0, None)
+STEPS = v.Axis("step", "steps", limits=FROM_ZERO)
+LEVEL = v.Column("level of differences", "level", ".2%")
+DIFFERENCES = v.Strip(
+    "differences",
+    lambda record: [row for row in rows.arms(record) if "loss_less" in row],
+    place=v.Axis("arm", scale="names"),
+    measure=v.Axis("loss_less", "held-out loss less that of the baseline (nats per token)"),
+    marks=(v.Mark("loss_less"),),
+    spans=(v.Span("loss_less", "interval"),),
+    levels=(v.Level(0.0),),
+    caption=(
+        "Intervals are over seeds and the held-out rows that both arms share, and hold with 95 % "
+        "for all differences of their kind on this page at once."
+    ),
+)
+ARMS = v.Table(
+    "arms",
+    rows.arms,
+    "What each arm comes to, mean over seeds",
+    cells=(
+        ARM,
+        v.Column("seeds", "kept"),
+        v.Column("rate", "learning_rate", "g"),
+        v.Column("held-out loss", "loss", ".3f"),
+        v.Column("loss less baseline", "loss_less", "+.3f"),
+        v.Column("accuracy", "accuracy", ".3f"),
+        v.Column("accuracy less baseline", "accuracy_less", "+.3f"),
+        v.Column("chance", "chance", ".3f"),
+        LEVEL,
+    ),
+    note=(
+        "Loss in nats per token, the mean over the sources of the mixture by their shares; "
+        "accuracy is the mean of the primitives. Intervals of means are Student's over seeds; "
+        "those of differences are at the level given, so that all hold at once with 95 %."
+    ),
+    printed=True,
+)
+COSTS = v.Table(
+    "costs",
+    rows.arms,
+    "What each arm costs, of one seed",
+    cells=(
+        ARM,
+        v.Column("steps", "steps", ","),
+        v.Column("tokens", "tokens", ","),
+        v.Column("TFLOP", "flops", teraflops),
+        v.Column("seconds", "seconds", ",.1f"),
+        v.Column("tokens per second", "tokens_per_second", ",.0f"),
+        v.Column("MFU", "mfu", ".1%"),
+    ),
+    note=(
+        "FLOPs are those of matrix products, three times the forward. Seconds are means over "
+        "seeds, leave out compilation and evaluation, and depend on the machine. MFU: the FLOPs "
+        "in these seconds as a share of what the devices can do at most, as published for "
+        "bfloat16 products or as train.peak_flops says."
+    ),
+    printed=True,
+)
+MEANING = v.Table(
+    "meaning",
+    rows.meaning,
+    "What each arm is",
+    cells=(ARM, v.Column("what", "what")),
+    folded=True,
+    prose=True,
+)
+BESIDE_SHALLOW = v.Table(
+    "beside_shallow",
+    rows.beside_shallow,
+    "Grown less shallow, at equal steps",
+    cells=(
+        ARM,
+        v.Column(f"loss less {SHALLOW}", "loss_less", "+.3f"),
+        v.Column(f"accuracy less {SHALLOW}", "accuracy_less", "+.3f"),
+        LEVEL,
+    ),
+    printed=True,
+)
+CURVES = v.Curves(
+    "curves",
+    rows.curves,
+    x=(
+        STEPS,
+        v.Axis("tokens", "million tokens", unit=1e6, limits=FROM_ZERO),
+        v.Axis("flops", "TFLOP of matrix products", unit=1e12, limits=FROM_ZERO),
+        v.Axis("seconds", "seconds for one seed", limits=FROM_ZERO),
+    ),
+    y=v.Axis("loss", "held-out loss (nats per token)", holds=0.92),
+    series=OPERATORS,
+    dashes=LOOKS,
+    band="loss",
+    point="grown",
+    point_label=GROWN,
+    size=TRAINED,
+    caption=(
+        "Means over seeds and their ranges; a point stands where a model has just grown, before "
+        "its first step at the new depth. The frame may cut the highest losses of the start. A "
+        "seed that has diverged is in no line."
+    ),
+)
+TRAINING = v.Curves(
+    "training",
+    rows.training,
+    x=STEPS,
+    y=(
+        v.Axis("loss", "training loss (nats per token)"),
+        v.Axis("gradient_norm", "gradient norm", limits=FROM_ZERO),
+        v.Axis("learning_rate", "learning rate", limits=FROM_ZERO),
+        v.Axis("tokens_per_second", "thousand tokens per second", unit=1e3, limits=FROM_ZERO),
+    ),
+    series=OPERATORS,
+    dashes=LOOKS,
+    point="grown",
+    point_label=GROWN,
+    size=TRAINED,
+    caption=(
+        "Means over seeds, and over each hundredth of the steps. Loss and gradient norm are before "
+        "each step, on its batch; gradients of a norm above 1 are scaled to it. A grown model "
+        "computes more, so that tokens per second fall."
+    ),
+)
+TUNING = v.Table(
+    "rates",
+    rows.rates,
+    "Held-out loss of the tuning seeds at the end by learning rate",
+    cells=RATES,
+    note=EDGE,
+)
+ANSWERS = v.Strip(
+    "primitives",
+    rows.answers,
+    place=v.Axis("task", scale="names"),
+    spread="spread",
+    size=(9.6, 1.3 + 0.8 * len(PRIMITIVES)),
+    measure=v.Axis(PLAIN, "share of questions answered", limits=(-0.03, 1.03)),
+    marks=(
+        v.Mark(PLAIN, "a seed", "o", ""),
+        v.Mark(SCALED, SCALED, "o", "", hollow=True),
+        v.Mark(EQUAL, EQUAL, "D", ""),
+        v.Mark(BOTH, BOTH, "D", "", hollow=True),
+    ),
+    spans=(
+        v.Span("guessing", "guessing at best", "#C2855A", 0.8),
+        v.Span("chance", "chance", style.MUTED, 0.8),
+    ),
+    palette=OPERATORS,
+    caption="A point for each seed; arms in the order of the tables.",
+)
+ANSWERED = v.Table(
+    "answered",
+    rows.primitives,
+    "Share of questions answered, mean over seeds with its 95 % interval",
+    cells=(
+        v.Column("primitive", "task"),
+        v.Column("questions", "questions"),
+        v.Column("chance", "chance", ".2f"),
+        v.Column("guessing", "guessing", ".2f"),
+        v.Column("{}", "mean.*", ".2f", "above.*"),
+    ),
+    note=(
+        "Blue: the whole interval lies above chance and what guessing reaches at best; yellow: "
+        "above chance alone. Intervals are Wilson's at the mean over seeds, for as many questions "
+        "as one seed was asked: all seeds are asked the same ones, so that more seeds are no more "
+        "questions. They say what these seeds would answer of other questions, not what other "
+        "seeds would. Of a hundred cells at the level of guessing two or three are coloured by "
+        "chance."
+    ),
+)
+SOURCES = v.Table(
+    "sources",
+    rows.sources,
+    "Held-out loss at the end by source, mean over seeds, nats per token",
+    cells=(ARM, v.Column("{}", "loss.*", ".3f")),
+)
 
 PAGE = Page(
-    kind="Depth growth",
-    title="Models that grow in depth against models of constant depth",
-    lead=lead,
-    sections=(
-        Section(
-            "Does growth win?",
-            (
-                verdict,
-                "All arms have the same seeds, data in the same order and a learning rate without "
-                "breaks, tuned for each arm on seeds of their own where the config has several. "
-                "All but the controls (shallow, mean_depth) have the same architecture at the "
-                "end. At equal steps an arm that grows has read as many tokens with fewer FLOPs; "
-                "arms of equal FLOPs train longer on more tokens.",
-                diverged,
-                unmeasured,
-            ),
-            (
-                Strip(
-                    name="differences",
-                    rows=lambda record: [row for row in rows.arms(record) if "loss_less" in row],
-                    facet="",
-                    place=Axis("arm", scale="names", names={name: name for name in arm_names()}),
-                    measure=Axis(
-                        "loss_less",
-                        "held-out loss less that of the baseline (nats per token)",
-                    ),
-                    marks=(Mark("loss_less", ""),),
-                    spans=(Span("loss_less_low", "loss_less_high", "interval"),),
-                    levels=(Level(0.0),),
-                    caption=(
-                        "Intervals are over seeds and the held-out rows that both arms share, and "
-                        "hold with 95 % for all differences of their kind on this page at once."
-                    ),
-                ),
-                Table(
-                    name="arms",
-                    rows=rows.arms,
-                    title="What each arm comes to, mean over seeds",
-                    facet="",
-                    cells=(
-                        ARM,
-                        Column("seeds", "kept"),
-                        Column("rate", "learning_rate", "g"),
-                        Column("held-out loss", "loss", ".3f", "loss_low", "loss_high"),
-                        LOSS_LESS,
-                        Column("accuracy", "accuracy", ".3f", "accuracy_low", "accuracy_high"),
-                        ACCURACY_LESS,
-                        Column("chance", "chance", ".3f"),
-                        LEVEL,
-                    ),
-                    note=(
-                        "Loss in nats per token, the mean over the sources of the mixture by "
-                        "their shares; accuracy is the mean of the primitives. Intervals of means "
-                        "are Student's over seeds; those of differences are at the level given, "
-                        "so that all hold at once with 95 %."
-                    ),
-                    printed=True,
-                ),
-                Table(
-                    name="costs",
-                    rows=rows.arms,
-                    title="What each arm costs, of one seed",
-                    facet="",
-                    cells=(
-                        ARM,
-                        Column("steps", "steps", ","),
-                        Column("tokens", "tokens", ","),
-                        Column("TFLOP", "flops", teraflops),
-                        Column("seconds", "seconds", ",.1f"),
-                        Column("tokens per second", "tokens_per_second", ",.0f"),
-                        Column("MFU", "mfu", ".1%"),
-                    ),
-                    note=(
-                        "FLOPs are those of matrix products, three times the forward. Seconds are "
-                        "means over seeds, leave out compilation and evaluation, and depend on "
-                        "the machine. MFU: the FLOPs in these seconds as a share of what the "
-                        "devices can do at most, as published for bfloat16 products or as "
-                        "train.peak_flops says."
-                    ),
-                    printed=True,
-                ),
-                Table(
-                    name="meaning",
-                    rows=rows.meaning,
-                    title="What each arm is",
-                    facet="",
-                    cells=(ARM, Column("what", "what")),
-                    folded=True,
-                    prose=True,
-                ),
-            ),
-        ),
-        Section(
-            "Is depth needed?",
-            (
-                shallow_verdict,
-                "A model that grows is shallow for most of its steps. If it ends better than the "
-                "baseline, either depth is better added late, or it is not needed at all: the arm "
-                "'shallow' never has more layers than a growing model begins with. Below 0, the "
-                "layers that were added are of use.",
-            ),
-            (
-                Table(
-                    name="beside_shallow",
-                    rows=rows.beside_shallow,
-                    title="Grown less shallow, at equal steps",
-                    facet="",
-                    cells=(ARM, *_differences(SHALLOW), LEVEL),
-                    printed=True,
-                ),
-            ),
-        ),
-        Section(
-            "Curves",
-            (),
-            (
-                _trained(
-                    "curves",
-                    rows.curves,
-                    (STEPS, TOKENS, FLOPS, SECONDS),
-                    Axis("loss", "held-out loss (nats per token)", holds=0.92),
-                    "Means over seeds and their ranges; a point stands where a model has just "
-                    "grown, before its first step at the new depth. The frame may cut the highest "
-                    "losses of the start. A seed that has diverged is in no line.",
-                    band=("low", "high"),
-                ),
-            ),
-        ),
-        Section(
-            "Learning rates",
-            (
-                "Each arm's seeds take the rate of its lowest loss. Where arms differ by less than "
-                "their own columns do, a comparison at one rate would have said little.",
-            ),
-            (
-                Table(
-                    name="rates",
-                    rows=rows.rates,
-                    title="Held-out loss of the tuning seeds at the end by learning rate",
-                    facet="",
-                    cells=RATES,
-                    note=EDGE,
-                ),
-            ),
-        ),
-        Section(
-            "Every step",
-            (),
-            (
-                _trained(
-                    "training",
-                    rows.training,
-                    STEPS,
-                    (
-                        Axis("loss", "training loss (nats per token)"),
-                        Axis("gradient_norm", "gradient norm", limits=(0, None)),
-                        Axis("learning_rate", "learning rate", limits=(0, None)),
-                        Axis(
-                            "tokens_per_second",
-                            "thousand tokens per second",
-                            unit=1e3,
-                            limits=(0, None),
-                        ),
-                    ),
-                    "Means over seeds, and over each hundredth of the steps. Loss and gradient "
-                    "norm are before each step, on its batch; gradients of a norm above 1 are "
-                    "scaled to it. A grown model computes more, so that tokens per second fall.",
-                ),
-            ),
-        ),
-        Section(
-            "Reasoning primitives",
-            (
-                "Held-out questions of each kind; the choice with the highest summed "
-                "log-probability counts. Chance is guessing among all choices. In copying the "
-                "answer stands in the second half of the ten words and is never among those "
-                "repeated; who guesses among the words that are left so, one to five of them, is "
-                "right in (1/5 + 1/4 + 1/3 + 1/2 + 1) / 5 = 45.7 % without copying.",
-            ),
-            (
-                Strip(
-                    name="primitives",
-                    rows=rows.answers,
-                    facet="",
-                    place=Axis("task", scale="names", names={name: name for name in PRIMITIVES}),
-                    spread="spread",
-                    size=(9.6, 1.3 + 0.8 * len(PRIMITIVES)),
-                    measure=Axis(PLAIN, "share of questions answered", limits=(-0.03, 1.03)),
-                    marks=(
-                        Mark(PLAIN, "a seed", "o", ""),
-                        Mark(SCALED, SCALED, "o", "", hollow=True),
-                        Mark(EQUAL, EQUAL, "D", ""),
-                        Mark(BOTH, BOTH, "D", "", hollow=True),
-                    ),
-                    spans=(
-                        Span("guessing", "guessing", "guessing at best", "#C2855A", 0.8),
-                        Span("chance", "chance", "chance", style.MUTED, 0.8),
-                    ),
-                    palette=OPERATORS,
-                    caption="A point for each seed; arms in the order of the tables.",
-                ),
-                Table(
-                    name="answered",
-                    rows=rows.primitives,
-                    title="Share of questions answered, mean over seeds with its 95 % interval",
-                    facet="",
-                    cells=(
-                        Column("primitive", "task"),
-                        Column("questions", "questions"),
-                        Column("chance", "chance", ".2f"),
-                        Column("guessing", "guessing", ".2f"),
-                        Column("{}", "mean.*", ".2f", "low.*", "high.*", "above.*"),
-                    ),
-                    note=(
-                        "Blue: the whole interval lies above chance and what guessing reaches at "
-                        "best; yellow: above chance alone. Intervals are Wilson's at the mean over "
-                        "seeds, for as many questions as one seed was asked: all seeds are asked "
-                        "the same ones, so that more seeds are no more questions. They say what "
-                        "these seeds would answer of other questions, not what other seeds would. "
-                        "Of a hundred cells at the level of guessing two or three are coloured by "
-                        "chance."
-                    ),
-                ),
-            ),
-        ),
-        Section(
-            "Loss by source",
-            (),
-            (
-                Table(
-                    name="sources",
-                    rows=rows.sources,
-                    title="Held-out loss at the end by source, mean over seeds, nats per token",
-                    facet="",
-                    cells=(ARM, Column("{}", "loss.*", ".3f")),
-                ),
-            ),
-        ),
+    "Depth growth",
+    words.lead,
+    Section(
+        "Does growth win?",
+        words.verdict,
+        "All arms have the same seeds, data in the same order and a learning rate without breaks, "
+        "tuned for each arm on seeds of their own where the config has several. All but the "
+        "controls (shallow, mean_depth) have the same architecture at the end. At equal steps an "
+        "arm that grows has read as many tokens with fewer FLOPs; arms of equal FLOPs train longer "
+        "on more tokens.",
+        words.diverged,
+        words.unmeasured,
+        DIFFERENCES,
+        ARMS,
+        COSTS,
+        MEANING,
     ),
+    Section(
+        "Is depth needed?",
+        words.shallow_verdict,
+        "A model that grows is shallow for most of its steps. If it ends better than the baseline, "
+        "either depth is better added late, or it is not needed at all: the arm 'shallow' never "
+        "has more layers than a growing model begins with. Below 0, the layers that were added are "
+        "of use.",
+        BESIDE_SHALLOW,
+    ),
+    Section("Curves", CURVES),
+    Section(
+        "Learning rates",
+        "Each arm's seeds take the rate of its lowest loss. Where arms differ by less than their "
+        "own columns do, a comparison at one rate would have said little.",
+        TUNING,
+    ),
+    Section("Every step", TRAINING),
+    Section(
+        "Reasoning primitives",
+        "Held-out questions of each kind; the choice with the highest summed log-probability "
+        "counts. Chance is guessing among all choices. In copying the answer stands in the second "
+        "half of the ten words and is never among those repeated; who guesses among the words that "
+        "are left so, one to five of them, is right in (1/5 + 1/4 + 1/3 + 1/2 + 1) / 5 = 45.7 % "
+        "without copying.",
+        ANSWERS,
+        ANSWERED,
+    ),
+    Section("Loss by source", SOURCES),
+    title="Models that grow in depth against models of constant depth",
 )

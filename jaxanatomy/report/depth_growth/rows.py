@@ -1,31 +1,42 @@
 """The tidy rows of depth growth: what its tables and figures are made of."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.data.primitives import PRIMITIVES
-from jaxanatomy.growth.depth_arms import (
-    ARMS,
-    BASELINE,
-    EQUAL_FLOPS,
-    LN_SCALING,
-)
+from jaxanatomy.growth.depth_arms import ARMS, BASELINE, EQUAL_FLOPS, LN_SCALING
 from jaxanatomy.measures.depth_growth import TUNED_BY, guessing, stopped, summarise
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.common import flat, known, tuned, with_ends
+from jaxanatomy.report.common import (
+    complete,
+    estimate,
+    estimate_of,
+    flat,
+    known,
+    once,
+    over_seeds,
+    tuned,
+)
 from jaxanatomy.report.views import Row
 from jaxanatomy.train.metrics import read_metrics
 
-MEASURES = {"eval_nll": "loss", "accuracy": "accuracy"}
 COSTS = (
     *("learning_rate", "steps", "tokens", "flops", "seconds", "tokens_per_second", "mfu"),
     "chance",
 )
 TRAINING = ("loss", "gradient_norm", "learning_rate", "tokens_per_second")
+PLACES = ("step", "tokens", "flops", "seconds")
 PLAIN, SCALED, EQUAL, BOTH = "plain", "LN-scaling", "equal FLOPs", "LN-scaling, equal FLOPs"
+
+
+@once
+def summary(record: RunRecord) -> dict[str, Any]:
+    """What `measures.depth_growth.summarise` has of a run."""
+    return summarise(record.rows)
 
 
 def looks(arm: str) -> Row:
@@ -38,30 +49,33 @@ def looks(arm: str) -> Row:
 
 def arms(record: RunRecord) -> list[Row]:
     """What each arm comes to: means over seeds, differences from the baseline, costs."""
-    found = summarise(record.rows)
     rows = []
-    for name, arm in found["arms"].items():
-        row = {"arm": name, "level": found["level"], "mfu": "not known"}
+    for name, arm in summary(record)["arms"].items():
+        row = {"arm": name, "level": summary(record)["level"], "mfu": "not known"}
         row |= known({field: arm[field] for field in COSTS})
-        row["kept"] = len(arm["seeds"]) - len(arm["diverged"])
-        for field, short in MEASURES.items():
-            own = {short: arm[field]["mean"], "ci95": arm[field]["ci95"]}
-            row |= with_ends(known(own), names=(f"{short}_low", f"{short}_high"))
-            row |= _less(short, arm[field]["less_baseline"])
-        rows.append(row)
+        row |= {"kept": len(arm["seeds"]) - len(arm["diverged"])}
+        loss, accuracy = arm["eval_nll"], arm["accuracy"]
+        found = {
+            "loss": estimate(loss["mean"], loss["ci95"]),
+            "accuracy": estimate(accuracy["mean"], accuracy["ci95"]),
+        }
+        rows.append(row | known(found | _less(arm, "less_baseline")))
     return rows
 
 
 def beside_shallow(record: RunRecord) -> list[Row]:
     """What grown arms lose less than the one that never has more layers than at their start."""
-    found = summarise(record.rows)
     return [
-        {"arm": name, "level": found["level"]}
-        | _less("loss", arm["eval_nll"]["less_shallow"])
-        | _less("accuracy", arm["accuracy"]["less_shallow"])
-        for name, arm in found["arms"].items()
+        {"arm": name, "level": summary(record)["level"], **known(_less(arm, "less_shallow"))}
+        for name, arm in summary(record)["arms"].items()
         if arm["eval_nll"]["less_shallow"]
     ]
+
+
+def _less(arm: Row, other: str) -> Row:
+    """Differences from another arm; none for what is compared with itself."""
+    measures = {"loss_less": "eval_nll", "accuracy_less": "accuracy"}
+    return {name: estimate_of(arm[measure][other]) for name, measure in measures.items()}
 
 
 def meaning(record: RunRecord) -> list[Row]:
@@ -77,23 +91,15 @@ def meaning(record: RunRecord) -> list[Row]:
 def curves(record: RunRecord) -> list[Row]:
     """The held-out loss of each arm along its way: means and ranges over living seeds."""
     lost = stopped(record.rows)
-    rows = [
-        row
-        for row in of_purpose(record.rows, CURVE)
-        if (row["arm"], row["seed"]) not in lost and row["eval_nll"] is not None
-    ]
+    rows = of_purpose(record.rows, CURVE)
+    rows = [row for row in rows if (row["arm"], row["seed"]) not in lost]
     found = []
     for arm in arm_order(rows):
-        seeds = _complete(row for row in rows if row["arm"] == arm)
-        for at, first in enumerate(seeds[0]):
-            points = [own[at] for own in seeds]
-            losses = [point["eval_nll"] for point in points]
-            found.append(
-                {field: _mean(points, field) for field in ("step", "tokens", "flops", "seconds")}
-                | {"loss": float(np.mean(losses)), "low": min(losses), "high": max(losses)}
-                | {"grown": at > 0 and first["stage"] != seeds[0][at - 1]["stage"]}
-                | looks(arm)
-            )
+        points = over_seeds((row for row in rows if row["arm"] == arm), "eval_nll", PLACES)
+        stages = [point["stage"] for point in points]
+        for at, point in enumerate(points):
+            grown = at > 0 and stages[at] != stages[at - 1]
+            found.append({**point, **looks(arm), "grown": grown})
     return found
 
 
@@ -109,7 +115,7 @@ def training(record: RunRecord) -> list[Row]:
     lines = [line for line in lines if (line["arm"], line["seed"]) not in broken]
     found = []
     for arm in arm_order(lines):
-        seeds = _complete(line for line in lines if line["arm"] == arm)
+        seeds = complete(line for line in lines if line["arm"] == arm)
         stages = np.array([line["stage"] for line in seeds[0]])
         grown = np.flatnonzero(np.diff(stages)) + 1
         starts = np.union1d(np.arange(0, len(stages), max(1, len(stages) // 100)), grown)
@@ -130,8 +136,10 @@ def answers(record: RunRecord) -> list[Row]:
     """
     finals = of_purpose(record.rows, FINAL)
     order = arm_order(finals)
-    found = [
-        {field: row[field] for field in ("task", "chance", "guessing")}
+    found: list[Row] = [
+        {"task": row["task"]}
+        # A stroke across the row: no interval, a level of its own.
+        | {name: Estimate(row[name], row[name], row[name]) for name in ("chance", "guessing")}
         for row in primitives(record)
     ]
     for row in finals:
@@ -139,9 +147,8 @@ def answers(record: RunRecord) -> list[Row]:
         spread = 0.7 * ((order.index(row["arm"]) + 0.5) / len(order) - 0.5)
         for task, own in row["accuracy_by_task"].items():
             if own["accuracy"] is not None:
-                found.append(
-                    {"task": task, **look, look["look"]: own["accuracy"], "spread": spread}
-                )
+                share = {look["look"]: own["accuracy"], "spread": spread}
+                found.append({"task": task, **look, **share})
     return found
 
 
@@ -152,16 +159,16 @@ def primitives(record: RunRecord) -> list[Row]:
     above guessing, "minor" where it lies above chance alone.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for name, arm in summarise(record.rows)["arms"].items():
+    for name, arm in summary(record)["arms"].items():
         for task, own in arm["accuracy_by_task"].items():
             chance, guessed = own["chance"], guessing(task, own["chance"])
             row = {"task": task, "questions": own["questions"], "chance": chance}
             row = rows.setdefault(task, row | {"guessing": guessed})
             if own["mean"] is not None:
-                low, high = own["ci95"]
+                low = own["ci95"][0]
                 side = "better" if low > guessed else "minor" if low > chance else ""
-                row |= {f"mean.{name}": own["mean"], f"above.{name}": side}
-                row |= {f"low.{name}": low, f"high.{name}": high}
+                found = estimate(own["mean"], own["ci95"])
+                row |= {f"mean.{name}": found, f"above.{name}": side}
     order = {task: at for at, task in enumerate(PRIMITIVES)}
     return sorted(rows.values(), key=lambda row: order.get(row["task"], len(order)))
 
@@ -180,10 +187,7 @@ def sources(record: RunRecord) -> list[Row]:
 
 def rates(record: RunRecord) -> list[Row]:
     """The loss of each learning rate that was tried."""
-    found = summarise(record.rows)["arms"]
-    taken = {name: arm["learning_rate"] for name, arm in found.items()}
-    at_edge = [name for name, arm in found.items() if arm["rate_at_edge"]]
-    return tuned(record.rows, TUNED_BY, taken, at_edge)
+    return tuned(record.rows, TUNED_BY, summary(record)["arms"])
 
 
 def arm_order(rows: Iterable[Row]) -> list[str]:
@@ -193,18 +197,3 @@ def arm_order(rows: Iterable[Row]) -> list[str]:
 
 def _mean(rows: Collection[Row], field: str) -> float:
     return float(np.mean([row[field] for row in rows]))
-
-
-def _complete(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each seed that has come as far as any."""
-    seeds: dict[int, list[Row]] = {}
-    for row in rows:
-        seeds.setdefault(row["seed"], []).append(row)
-    most = max(map(len, seeds.values()))
-    return [own for own in seeds.values() if len(own) == most]
-
-
-def _less(short: str, found: Mapping[str, Any] | None) -> Row:
-    """A difference and its interval as fields; none for what is compared with itself."""
-    fields = {"mean": f"{short}_less", "low": f"{short}_less_low", "high": f"{short}_less_high"}
-    return known({name: found[key] for key, name in fields.items()}) if found else {}

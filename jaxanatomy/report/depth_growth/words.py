@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, grows
-from jaxanatomy.measures.depth_growth import stopped, summarise
+from jaxanatomy.measures.depth_growth import stopped
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.depth_growth.rows import arm_order
+from jaxanatomy.report.common import estimate_of, grouped, interval, told
+from jaxanatomy.report.depth_growth.rows import arm_order, summary
 
 
 def lead(record: RunRecord) -> str:
@@ -18,27 +20,22 @@ def lead(record: RunRecord) -> str:
 
 def verdict(record: RunRecord) -> str:
     """On which side of the baseline each arm ends, as far as the intervals allow."""
-    found = summarise(record.rows)["arms"]
+    found = summary(record)["arms"]
     if BASELINE not in found:
         return "The baseline is not finished: nothing to compare with yet."
-    sides = {
-        name: _side(arm["eval_nll"]["less_baseline"], "the baseline")
-        or f"cannot be told, because {_untold(arm, found[BASELINE])}"
-        for name, arm in found.items()
-        if name != BASELINE
-    }
-    return _ended(sides)
+    return _ended(
+        {
+            name: f"{told(less)} the baseline" if less else _untold(found[name], found[BASELINE])
+            for name, less in _differences(found, "less_baseline").items()
+        }
+    )
 
 
 def shallow_verdict(record: RunRecord) -> str:
     """On which side of the arm that stays shallow each grown one ends."""
-    found = summarise(record.rows)["arms"]
-    sides = {
-        name: _side(arm["eval_nll"]["less_shallow"], SHALLOW) or "cannot be told"
-        for name, arm in found.items()
-        if arm["eval_nll"]["less_shallow"]
-    }
-    return _ended(sides)
+    less = _differences(summary(record)["arms"], "less_shallow")
+    sides = {name: f"{told(each)} {SHALLOW}" for name, each in less.items() if each}
+    return _ended(dict.fromkeys(less, "cannot be told") | sides)
 
 
 def unmeasured(record: RunRecord) -> str:
@@ -62,27 +59,28 @@ def diverged(record: RunRecord) -> str:
     return words.format("; ".join(names)) if names else ""
 
 
-def _side(found: Mapping[str, Any], other: str) -> str:
-    """On which side of another arm a difference of losses is; empty without an interval."""
-    if found["low"] is None or found["high"] is None:
-        return ""
-    if found["low"] <= 0 <= found["high"]:
-        return f"not told apart from {other}"
-    return f"better than {other}" if found["high"] < 0 else f"worse than {other}"
+def _differences(arms: Mapping[str, Any], other: str) -> dict[str, Estimate | None]:
+    """The difference of each arm's loss from another's; None without an interval."""
+    found = {name: arm["eval_nll"][other] for name, arm in arms.items()}
+    return {
+        name: interval({"loss": estimate_of(less)}, "loss") for name, less in found.items() if less
+    }
 
 
 def _untold(arm: Mapping[str, Any], baseline: Mapping[str, Any]) -> str:
     """Why an arm has no interval against the baseline."""
+    why = "an interval needs two seeds that neither diverged here nor in the baseline"
     if arm["seeds"] == arm["diverged"]:
-        return "all seeds diverged"
-    if baseline["seeds"] == baseline["diverged"]:
-        return "all seeds of the baseline diverged"
-    return "an interval needs two seeds that neither diverged here nor in the baseline"
+        why = "all seeds diverged"
+    elif baseline["seeds"] == baseline["diverged"]:
+        why = "all seeds of the baseline diverged"
+    return f"cannot be told, because {why}"
 
 
 def _ended(sides: Mapping[str, str]) -> str:
-    names: dict[str, list[str]] = {}
-    for name, side in sides.items():
-        names.setdefault(side, []).append(name)
-    parts = [f"{', '.join(own)}: {side}" for side, own in names.items()]
+    rows = [{"arm": arm, "side": side} for arm, side in sides.items()]
+    parts = [
+        f"{', '.join(row['arm'] for row in own)}: {side}"
+        for (side,), own in grouped(rows, "side").items()
+    ]
     return f"Held-out loss at the end: {'; '.join(parts)}." if parts else ""

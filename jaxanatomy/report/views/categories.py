@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from matplotlib import patheffects, transforms
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -19,7 +19,10 @@ from jaxanatomy.report.views.core import (
     Row,
     Span,
     View,
+    cross,
+    ends,
     finite,
+    line_handle,
     places,
     set_axis,
     value,
@@ -27,6 +30,7 @@ from jaxanatomy.report.views.core import (
 
 _BAR = 0.78
 _NEAR = 2.5  # words over a bar cover marks up to this many times higher
+_HATCHED = {"edgecolor": "white", "hatch": "/////"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,21 +65,28 @@ class _Categories(View):
 
     upright = True
 
-    def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row]) -> None:
+    @property
+    def _fields(self) -> list[str]:
+        return [self.measure.field, *(mark.field for mark in self.marks)]
+
+    def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row], pair: None) -> None:
         """One panel.
 
         Args:
           ax: Where to draw.
           rows: Its rows.
           everything: The rows of all panels, which share the scale of values.
+          pair: Nothing: a facet has one panel.
         """
+        del pair
         at = places(rows, self.place)
         across, along = ("x", "y") if self.upright else ("y", "x")
         set_axis(ax, along, self.measure, self._extent(everything if self.share else rows), {})
         set_axis(ax, across, self.place, at.values(), at)
         if not self.upright:
             ax.invert_yaxis()
-        _levels(ax, self.levels, rows, self.measure.unit, self.upright)
+        for level in self.levels:
+            level.draw(ax.axhline if self.upright else ax.axvline, rows, self.measure.unit)
         colours = self.palette.of(everything)
         for row in rows:
             spot = at[row[self.place.field]] + row.get(self.spread, 0.0)
@@ -83,47 +94,44 @@ class _Categories(View):
 
     def handles(self, rows: Sequence[Row]) -> list[Any]:
         """What the legend names: only what some row has."""
-        colours = self.palette.of(rows)
-        named = {found: colour for found, colour in colours.items() if found is not None}
-        shown = [Patch(facecolor=c, label=self.palette.words(v)) for v, c in named.items()]
-        handles = shown if self.palette.field else []
+        handles: list[Any] = []
+        for found, colour in self.palette.of(rows).items() if self.palette.field else ():
+            if found is not None:
+                handles.append(Patch(facecolor=colour, label=self.palette.words(found)))
         for span in self.spans:
-            if span.label and any(math.isfinite(finite(row, span.low)) for row in rows):
+            if span.label and any(math.isfinite(ends(row, span.field)[0]) for row in rows):
                 handles.append(_span_handle(span))
         for mark in self.marks:
             if mark.label and any(mark.field in row for row in rows):
-                handles.append(_mark_handle(mark))
-        handles += [_level_handle(level) for level in self.levels if level.label]
-        fields = [self.measure.field, *(mark.field for mark in self.marks)]
-        if any(math.isinf(value(row, field)) for row in rows for field in fields):
+                handles.append(line_handle(mark.label, **_look(mark, style.MUTED)))
+        handles += [line_handle(each.label, **each.look) for each in self.levels if each.label]
+        if any(math.isinf(value(row, field)) for row in rows for field in self._fields):
             look = {"marker": "x", "linestyle": "", "color": style.CROSS, "markeredgewidth": 2}
-            handles.append(Line2D([], [], label="not finite", **look))
+            handles.append(line_handle("not finite", **look))
         return handles
 
     def panel_size(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Inches of one panel."""
         count = len(places(rows, self.place))
-        if self.size:
-            return self.size
-        return (
-            (max(style.layers_width(count), 7.5), 3.6) if self.upright else (9.6, 1.3 + 0.4 * count)
-        )
+        lying = 9.6, 1.3 + 0.4 * count
+        return self.size or ((max(style.layers_width(count), 7.5), 3.6) if self.upright else lying)
 
     def _extent(self, rows: Sequence[Row]) -> list[float]:
-        fields = [self.measure.field, *(mark.field for mark in self.marks)]
-        fields += [end for span in self.spans if not span.cut for end in (span.low, span.high)]
-        found = [finite(row, field, self.measure.unit) for row in rows for field in fields]
+        unit = self.measure.unit
+        found = [finite(row, field, unit) for row in rows for field in self._fields]
+        spans = [span for span in self.spans if not span.cut]
+        found += [end for row in rows for span in spans for end in ends(row, span.field, unit)]
         return found + [level.at for level in self.levels if not isinstance(level.at, str)]
 
     def _draw_row(self, ax: Axes, row: Row, place: float, colour: str) -> None:
         self._bar(ax, row, place, colour)
         for span in self.spans:
-            _span(ax, row, span, place, self.measure.unit, self.upright)
+            self._span(ax, row, span, place + span.shift)
         for mark in self.marks:
             found = value(row, mark.field, self.measure.unit)
             spot = place + mark.shift
             if math.isinf(found):
-                _lost(ax, spot, self.upright)
+                cross(ax, spot, upright=self.upright)
             elif math.isfinite(found):
                 xy = (spot, found) if self.upright else (found, spot)
                 ax.plot(*xy, **_look(mark, colour), zorder=5)
@@ -132,12 +140,29 @@ class _Categories(View):
     def _bar(self, ax: Axes, row: Row, place: float, colour: str) -> None:
         """Drawn by `Bars` alone."""
 
+    def _span(self, ax: Axes, row: Row, span: Span, spot: float) -> None:
+        low, high = ends(row, span.field, self.measure.unit)
+        if not math.isfinite(low):
+            return
+        if span.width:
+            corner, size = (spot - span.width / 2, low), (span.width, high - low)
+            order = slice(None) if self.upright else slice(None, None, -1)
+            # An edge, because a span is often thinner than a pixel.
+            look = {"facecolor": span.colour, "edgecolor": span.colour, "linewidth": 1.0}
+            ax.add_patch(Rectangle(corner[order], *size[order], **look, zorder=1.5))
+            return
+        draw = ax.vlines if self.upright else ax.hlines
+        line = draw(spot, low, high, color=span.colour, linewidth=span.line, zorder=4)
+        halo = patheffects.withStroke(linewidth=span.line + 1.7, foreground=style.PAGE)
+        line.set_path_effects([halo])
+
     def _words(self, ax: Axes, row: Row, place: float) -> None:
+        unit = self.measure.unit
         if self.write and row.get(self.write):
-            fields = [self.measure.field, *(span.high for span in self.spans)]
-            ends = [finite(row, field, self.measure.unit) for field in fields]
-            top = max([end for end in ends if math.isfinite(end)], default=0.0)
-            marks = [finite(row, mark.field, self.measure.unit) for mark in self.marks]
+            tops = [finite(row, self.measure.field, unit)]
+            tops += [ends(row, span.field, unit)[1] for span in self.spans]
+            top = max(filter(math.isfinite, tops), default=0.0)
+            marks = [finite(row, mark.field, unit) for mark in self.marks]
             for mark in sorted(filter(math.isfinite, marks)):
                 # One further off is left alone: the words would seem to be the mark's.
                 top = max(top, mark) if mark < _NEAR * top else top
@@ -146,9 +171,9 @@ class _Categories(View):
             words = {"textcoords": "offset points", "fontsize": 7, **aligned}
             ax.annotate(str(row[self.write]), spot, xytext=offset, **words)
         if self.beside and row.get(self.beside):
-            edge = transforms.blended_transform_factory(ax.transAxes, ax.transData)
             words = {"va": "center", "fontsize": 7.5, "color": style.MUTED}
-            ax.text(1.01, place, str(row[self.beside]), transform=edge, **words)
+            frame = ax.get_yaxis_transform()
+            ax.text(1.01, place, str(row[self.beside]), transform=frame, **words)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,19 +191,17 @@ class Bars(_Categories):
     def handles(self, rows: Sequence[Row]) -> list[Any]:
         """As of all categories, and the hatched bars."""
         handles = super().handles(rows)
-        if self.hatched and any(row.get(self.hatched) for row in rows):
-            face = {"facecolor": "#8A939C", "edgecolor": "white", "hatch": "/////"}
-            handles.append(Patch(**face, label=self.hatch_label))
+        if any(row.get(self.hatched) for row in rows):
+            handles.append(Patch(facecolor="#8A939C", label=self.hatch_label, **_HATCHED))
         return handles
 
     def _bar(self, ax: Axes, row: Row, place: float, colour: str) -> None:
         height = value(row, self.measure.field, self.measure.unit)
         if math.isinf(height):
-            _lost(ax, place, self.upright)
+            cross(ax, place)
         elif math.isfinite(height):
-            striped = self.hatched and row.get(self.hatched)
-            hatch = {"hatch": "/////", "edgecolor": "white"} if striped else {}
-            ax.bar(place, height, width=_BAR, color=colour, linewidth=0, zorder=2, **hatch)
+            look = _HATCHED if row.get(self.hatched) else {}
+            ax.bar(place, height, width=_BAR, color=colour, linewidth=0, zorder=2, **look)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,62 +211,16 @@ class Strip(_Categories):
     upright = False
 
 
-def _levels(
-    ax: Axes, levels: Sequence[Level], rows: Sequence[Row], unit: float, upright: bool
-) -> None:
-    line = ax.axhline if upright else ax.axvline
-    for level in levels:
-        at = finite(rows[0], level.at, unit) if isinstance(level.at, str) else level.at
-        if math.isfinite(at):
-            style_of = (0, (4, 3)) if level.dashed else "-"
-            line(at, color=level.colour, linewidth=0.9, linestyle=style_of, zorder=1)
-
-
-def _span(ax: Axes, row: Row, span: Span, place: float, unit: float, upright: bool) -> None:
-    low, high = finite(row, span.low, unit), finite(row, span.high, unit)
-    if not math.isfinite(low + high):
-        return
-    spot = place + span.shift
-    if span.width:
-        corner = (spot - span.width / 2, low) if upright else (low, spot - span.width / 2)
-        size = (span.width, high - low) if upright else (high - low, span.width)
-        # An edge, because a span is often thinner than a pixel.
-        box = {"facecolor": span.colour, "edgecolor": span.colour, "linewidth": 1.0, "zorder": 1.5}
-        ax.add_patch(Rectangle(corner, *size, **box))
-        return
-    draw = ax.vlines if upright else ax.hlines
-    line = draw(spot, low, high, color=span.colour, linewidth=span.line, zorder=4)
-    halo = patheffects.withStroke(linewidth=span.line + 1.7, foreground=style.PAGE)
-    line.set_path_effects([halo])
-
-
-def _lost(ax: Axes, place: float, upright: bool) -> None:
-    """A cross at the far edge: not finite."""
-    pair = (ax.transData, ax.transAxes) if upright else (ax.transAxes, ax.transData)
-    xy = (place, 0.96) if upright else (0.98, place)
-    edge = transforms.blended_transform_factory(*pair)
-    ax.plot(*xy, "x", color=style.CROSS, transform=edge, markeredgewidth=2, markersize=7)
-
-
-def _look(mark: Mark, colour: str) -> Mapping[str, Any]:
-    own = mark.colour or colour
-    thick = 1.6 if mark.marker in "_|" else 0.8
-    inside = {"markerfacecolor": "none"} if mark.hollow else {}
-    size = 8 if mark.marker in "_|" else 5
-    look = {"marker": mark.marker, "linestyle": "", "color": own, "markersize": size}
-    return look | {"markeredgewidth": 1.2 if mark.hollow else thick} | inside
-
-
-def _mark_handle(mark: Mark) -> Line2D:
-    return Line2D([], [], label=mark.label, **_look(mark, style.MUTED))
+def _look(mark: Mark, colour: str) -> dict[str, Any]:
+    is_stroke = mark.marker in "_|"
+    look = {"marker": mark.marker, "linestyle": "", "color": mark.colour or colour}
+    look |= {"markersize": 8 if is_stroke else 5}
+    if mark.hollow:
+        return look | {"markeredgewidth": 1.2, "markerfacecolor": "none"}
+    return look | {"markeredgewidth": 1.6 if is_stroke else 0.8}
 
 
 def _span_handle(span: Span) -> Line2D | Patch:
     if span.width:
         return Patch(facecolor=span.colour, label=span.label)
-    return Line2D([], [], color=span.colour, linewidth=span.line, label=span.label)
-
-
-def _level_handle(level: Level) -> Line2D:
-    dashes = (0, (4, 3)) if level.dashed else "-"
-    return Line2D([], [], color=level.colour, linestyle=dashes, linewidth=0.9, label=level.label)
+    return line_handle(span.label, color=span.colour, linewidth=span.line)

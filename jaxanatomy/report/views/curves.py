@@ -5,9 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import transforms
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from jaxanatomy.report import style
 from jaxanatomy.report.views.core import (
@@ -16,11 +14,33 @@ from jaxanatomy.report.views.core import (
     Palette,
     Row,
     View,
+    cross,
+    ends,
     finite,
+    line_handle,
     places,
     set_axis,
     value,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dashes:
+    """What tells lines of one colour apart.
+
+    Attributes:
+      field: Its name.
+      styles: Line styles by value, "" for points alone; others are solid.
+      names: Words for the legend, by value; others are not named.
+    """
+
+    field: str = ""
+    styles: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
+    names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
+
+    def of(self, row: Row) -> Any:
+        """The line style of a row."""
+        return self.styles.get(row.get(self.field), "-")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,32 +51,27 @@ class Curves(View):
       x: What runs along x; several: a panel for each, of the same rows.
       y: The values; several: a panel for each.
       series: What tells lines apart: a colour for each value.
-      dashes: Field that tells lines of one colour apart, with a line style for each value; ""
-        draws points alone.
-      band: Fields of the lower and the upper end of an interval.
+      dashes: What tells lines of one colour apart.
+      band: Field whose interval is drawn as a band.
       thin: Field by which a series has several thin lines, such as seeds.
       levels: Lines across the panel.
       point: Field that is true where a point stands on the line; "always", or "" for none.
       point_label: What the legend says of those points.
       write: Field with words beside each point.
       size: Width and height of a panel in inches.
-      share_y: Whether panels share their scale.
     """
 
     x: Axis | tuple[Axis, ...]
     y: Axis | tuple[Axis, ...]
     series: Palette = dataclasses.field(default_factory=Palette)
-    dashes: str = ""
-    dash_styles: Mapping[Any, Any] = dataclasses.field(default_factory=dict)
-    dash_names: Mapping[Any, str] = dataclasses.field(default_factory=dict)
-    band: tuple[str, str] | None = None
+    dashes: Dashes = dataclasses.field(default_factory=Dashes)
+    band: str = ""
     thin: str = ""
     levels: tuple[Level, ...] = ()
     point: str = ""
     point_label: str = ""
     write: str = ""
     size: tuple[float, float] = (4.2, 3.0)
-    share_y: bool = True
 
     @property
     def pairs(self) -> list[tuple[Axis, Axis]]:
@@ -69,86 +84,71 @@ class Curves(View):
         del rows
         return self.size
 
-    def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row], pair: int = 0) -> None:
-        """One panel: the axes `pairs[pair]` over some rows."""
-        x, y = self.pairs[pair]
-        scale = everything if self.share_y else rows
-        fields = [y.field, *(self.band or ())]
-        extent = [finite(row, field, y.unit) for row in scale for field in fields]
+    def draw(
+        self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row], pair: tuple[Axis, Axis]
+    ) -> None:
+        """One panel, of one of `pairs`; all panels share a scale."""
+        x, y = pair
+        extent = [finite(row, y.field, y.unit) for row in everything]
+        extent += [end for row in everything for end in ends(row, self.band, y.unit)]
         set_axis(ax, "y", y, extent, {})
-        at = places([row for row in rows if x.field in row], x)
+        shown = [row for row in rows if x.field in row and y.field in row]
+        at = places(shown, x)
         set_axis(ax, "x", x, at.values(), at)
         for level in self.levels:
-            spot = finite(rows[0], level.at, y.unit) if isinstance(level.at, str) else level.at
-            if math.isfinite(spot):
-                dashes = (0, (4, 3)) if level.dashed else "-"
-                ax.axhline(spot, color=level.colour, linewidth=0.9, linestyle=dashes, zorder=1)
+            level.draw(ax.axhline, rows, y.unit)
         colours = self.series.of(everything)
         lines: dict[tuple, list[Row]] = {}
-        keys = (self.series.field, self.dashes, self.thin)
-        for row in rows:
-            if x.field in row and y.field in row:
-                lines.setdefault(tuple(row.get(key) if key else None for key in keys), []).append(
-                    row
-                )
-        for (name, dash, _), own in lines.items():
-            colour = colours[name if self.series.field else own[0].get("")]
-            self._line(ax, own, at, (x, y), colour, self.dash_styles.get(dash, "-"))
+        for row in shown:
+            key = tuple(
+                row.get(field) for field in (self.series.field, self.dashes.field, self.thin)
+            )
+            lines.setdefault(key, []).append(row)
+        for (name, *_), own in lines.items():
+            own.sort(key=lambda row: at[row[x.field]])
+            place = [at[row[x.field]] for row in own]
+            self._line(ax, own, place, y, colours[name])
 
     def handles(self, rows: Sequence[Row]) -> list[Any]:
-        """A line for each series and line style, and the levels."""
+        """A line for each series and line style, the levels and the points."""
         handles = []
-        if self.series.field:
-            for name, colour in self.series.of(rows).items():
-                has_line = self._has_line(name, rows)
-                dotted = self.point == "always" or not has_line
-                look = {"color": colour, "linestyle": "-" if has_line else "", "linewidth": 1.6}
-                look |= {"marker": "o", "markersize": 3.5} if dotted else {}
-                handles.append(Line2D([], [], label=self.series.words(name), **look))
-        for name in dict.fromkeys(row.get(self.dashes) for row in rows) if self.dashes else ():
-            dash = self.dash_styles.get(name, "-")
-            words = self.dash_names.get(name)
-            if words:
+        for name, colour in self.series.of(rows).items() if self.series.field else ():
+            own = [row for row in rows if row.get(self.series.field) == name]
+            has_line = any(map(self.dashes.of, own))
+            look = {"color": colour, "linestyle": "-" if has_line else "", "linewidth": 1.6}
+            dots = {"marker": "o", "markersize": 3.5}
+            look |= dots if self.point == "always" or not has_line else {}
+            handles.append(line_handle(self.series.words(name), **look))
+        styles = {row.get(self.dashes.field): self.dashes.of(row) for row in rows}
+        for name, dash in styles.items():
+            if name in self.dashes.names:
                 look = {"color": style.MUTED, "linestyle": dash, "linewidth": 1.6}
-                handles.append(Line2D([], [], label=words, **look))
-        for level in self.levels:
-            if level.label:
-                dashes = (0, (4, 3)) if level.dashed else "-"
-                look = {"color": level.colour, "linestyle": dashes, "linewidth": 0.9}
-                handles.append(Line2D([], [], label=level.label, **look))
+                handles.append(line_handle(self.dashes.names[name], **look))
+        handles += [line_handle(each.label, **each.look) for each in self.levels if each.label]
         if self.point_label:
             look = {"color": style.MUTED, "marker": "o", "markersize": 3.5, "linewidth": 0}
-            handles.append(Line2D([], [], label=self.point_label, **look))
+            handles.append(line_handle(self.point_label, **look))
         return handles
 
-    def _has_line(self, name: Any, rows: Sequence[Row]) -> bool:
-        dashes = {row.get(self.dashes) for row in rows if row.get(self.series.field) == name}
-        return any(self.dash_styles.get(dash, "-") for dash in dashes)
-
-    def _line(self, ax: Axes, rows, at, axes, colour: str, dash: Any) -> None:
-        x, y = axes
-        rows = sorted(rows, key=lambda row: at[row[x.field]])
-        place = [at[row[x.field]] for row in rows]
+    def _line(
+        self, ax: Axes, rows: Sequence[Row], place: Sequence[float], y: Axis, colour: str
+    ) -> None:
         heights = [finite(row, y.field, y.unit) for row in rows]
-        look = {"color": colour, "linestyle": dash, "zorder": 3}
-        width = 0.9 if self.thin else 1.5
+        dash = self.dashes.of(rows[0])
+        look = {"color": colour, "linestyle": dash, "linewidth": 0.9 if self.thin else 1.5}
         if self.point == "always" or not dash:
             look |= {"marker": "o", "markersize": 3.2}
-        ax.plot(place, heights, linewidth=width, **look)
+        ax.plot(place, heights, zorder=3, **look)
         if self.band:
-            ends = [[finite(row, end, y.unit) for row in rows] for end in self.band]
-            ax.fill_between(place, *ends, color=colour, alpha=0.14, linewidth=0, zorder=2)
-        if self.point not in ("", "always"):
-            marked = [i for i, row in enumerate(rows) if row.get(self.point)]
-            spots = [place[i] for i in marked], [heights[i] for i in marked]
-            ax.plot(*spots, "o", markersize=3.4, color=colour, zorder=4)
-        lost = [p for p, row in zip(place, rows, strict=True) if math.isinf(value(row, y.field))]
-        top = transforms.blended_transform_factory(ax.transData, ax.transAxes)
-        cross = {"color": colour, "markeredgewidth": 2, "markersize": 7, "transform": top}
-        ax.plot(lost, [0.97] * len(lost), "x", **cross)
+            low, high = zip(*(ends(row, self.band, y.unit) for row in rows), strict=True)
+            ax.fill_between(place, low, high, color=colour, alpha=0.14, linewidth=0, zorder=2)
         for row, spot, height in zip(rows, place, heights, strict=True):
-            if self.write and row.get(self.write) is not None:
-                words = {"textcoords": "offset points", "fontsize": 7}
-                found, frame = (height, ax.transData) if math.isfinite(height) else (0.97, top)
-                at = {"xy": (spot, found), "xycoords": frame, "xytext": (4, 3)}
-                ax.annotate(str(row[self.write]), **at, **words)
+            is_lost = math.isinf(value(row, y.field))
+            if is_lost:
+                cross(ax, spot, colour)
+            if row.get(self.point):
+                ax.plot(spot, height, "o", markersize=3.4, color=colour, zorder=4)
+            if row.get(self.write) is not None:
+                found, frame = (0.97, ax.get_xaxis_transform()) if is_lost else (height, "data")
+                words = {"textcoords": "offset points", "fontsize": 7, "xytext": (4, 3)}
+                ax.annotate(str(row[self.write]), (spot, found), xycoords=frame, **words)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.report import style
-from jaxanatomy.report.views.core import Row, View
+from jaxanatomy.report.views.core import RUN, Row, View
 from jaxanatomy.words import shortened
 
 _LEGEND_WIDTH = 105  # letters in a line of the legend, for ten inches
@@ -33,31 +33,26 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
       InputError: No rows, or not as many axes as panels.
     """
     facets = view.facets(rows)
-    pairs = range(len(getattr(view, "pairs", (None,))))
-    shown = [(name, own, pair) for name, own in facets.items() for pair in pairs]
+    shown = [(name, own, pair) for name, own in facets.items() for pair in view.pairs]
     with style.styled():
         panels = _new_panels(view, shown) if ax is None else style.given(ax)
-        if len(panels) < len(shown) or (ax is not None and len(panels) != len(shown)):
+        if ax is not None and len(panels) != len(shown):
             raise InputError(
                 f"one axes for each panel was expected; got {len(panels)} for {len(shown)} "
-                f"({', '.join(str(name) for name in facets)}); pass that many"
+                f"({', '.join(facets)}); pass that many"
             )
         for (name, own, pair), panel in zip(shown, panels, strict=False):
-            more = (pair,) if len(pairs) > 1 else ()
-            view.draw(panel, own, rows, *more)
-            title = _title(view, name, own, len(facets))
-            if title and pair == 0:
-                panel.set_title(title)
+            view.draw(panel, own, rows, pair)
+            if pair == view.pairs[0]:
+                panel.set_title(_title(view, name, own, len(facets)))
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
-        if ax is None and view.columns > 1 and len(pairs) == 1:
-            inner = [each for i, each in enumerate(panels) if i % view.columns]
-            for panel in inner:
-                panel.set_ylabel("")
+        if ax is None and view.columns > 1 and len(view.pairs) == 1:
+            for at, panel in enumerate(panels):
+                panel.set_ylabel(panel.get_ylabel() if at % view.columns == 0 else "")
         panels = style.Panels(panels[: len(shown)])
-        if hasattr(view, "finish"):
-            view.finish(panels, rows)
-        _legend(view, rows, panels, own_figure=ax is None)
+        view.finish(panels, rows)
+        _legend(view.handles(rows), panels, own_figure=ax is None)
     return panels[0] if len(panels) == 1 else panels
 
 
@@ -90,31 +85,28 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def _new_panels(view: View, shown: Sequence[tuple]) -> style.Panels:
-    columns = min(view.columns, len(shown))
-    pairs = len(getattr(view, "pairs", (None,)))
-    columns = max(columns, min(pairs, len(shown)) if view.columns == 1 else columns)
+    columns = min(view.columns if view.columns > 1 else len(view.pairs), len(shown))
     lines = math.ceil(len(shown) / columns)
     sizes = [view.panel_size(own) for _, own, _ in shown]
     sizes += [sizes[-1]] * (lines * columns - len(sizes))
-    widths = [max(sizes[i][0] for i in range(c, len(sizes), columns)) for c in range(columns)]
+    widths = [max(width for width, _ in sizes[at::columns]) for at in range(columns)]
     heights = [
-        max(size[1] for size in sizes[r * columns : (r + 1) * columns]) for r in range(lines)
+        max(height for _, height in sizes[at * columns : (at + 1) * columns]) for at in range(lines)
     ]
     ratios = {"width_ratios": widths, "height_ratios": heights}
     return style.new_figure(sum(widths) + 0.3, sum(heights) + 0.4, lines, columns, **ratios)
 
 
-def _title(view: View, name: Any, rows: Sequence[Row], count: int) -> str:
-    words, title = "" if name in (None, "") else str(name), view.heading(rows)
-    if not title or (count > 1 and view.columns > 1):
-        return words
+def _title(view: View, name: str, rows: Sequence[Row], count: int) -> str:
+    title = view.heading(rows)
     # A model's id and the path of a text, each of its own length.
-    words = ", ".join(map(shortened, words.split(", ")))
-    return f"{shortened(words, 70)}, {title}" if words else title
+    words = shortened(", ".join(map(shortened, name.split(", "))), 70)
+    if count > 1 and view.columns > 1:
+        return words.replace(", ", "\n", 1) if RUN in rows[0] else words
+    return ", ".join(filter(None, (words, title)))
 
 
-def _legend(view: View, rows: Sequence[Row], panels: style.Panels, own_figure: bool) -> None:
-    handles = view.handles(rows)
+def _legend(handles: Sequence[Any], panels: style.Panels, own_figure: bool) -> None:
     if not handles:
         return
     figure = panels[0].figure

@@ -5,13 +5,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.patches import Rectangle
 
 from jaxanatomy.report import style
-from jaxanatomy.report.views.core import Axis, Row, View, finite, places, value, word
+from jaxanatomy.report.views.core import Axis, Row, View, finite, places, value
 
 _DIVERGING = LinearSegmentedColormap.from_list(
     "diverging", ["#1F5FA8", "#9DC0E2", "#FFFFFF", "#F0A58A", "#AE2320"], N=512
@@ -31,8 +32,8 @@ class Heatmap(View):
         "diverging" (symmetric about 0) or "linear".
       numbers: Whether cells hold their numbers.
       cell_width: Inches of a cell with its number.
-      rule_below: Values of y below which a line is drawn.
-      rule_after: Values of x after which a line is drawn.
+      rule_below: Value of y below which a line is drawn.
+      rule_after: Value of x after which a line is drawn.
     """
 
     x: Axis
@@ -40,8 +41,8 @@ class Heatmap(View):
     cell: Axis
     numbers: bool = True
     cell_width: float = 0.345
-    rule_below: tuple[Any, ...] = ()
-    rule_after: tuple[Any, ...] = ()
+    rule_below: str = ""
+    rule_after: str = ""
 
     def panel_size(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Inches of one panel."""
@@ -50,42 +51,40 @@ class Heatmap(View):
             return 3.0, 2.9
         return max(style.layers_width(across, self.cell_width), 5.0), 1.25 + 0.255 * max(down, 1)
 
-    def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row]) -> None:
+    def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row], pair: None) -> None:
         """One panel; all panels have one scale of colours."""
+        del pair
         across, down = (_lines(rows, axis) for axis in (self.x, self.y))
         table = np.full((len(down), len(across)), np.nan)
         for row in rows:
-            table[down[row[self.y.field]], across[row[self.x.field]]] = value(
-                row, self.cell.field, self.cell.unit
-            )
+            place = down[row[self.y.field]], across[row[self.x.field]]
+            table[place] = value(row, self.cell.field, self.cell.unit)
         norm, cmap = self._scale(everything)
-        shown = np.ma.masked_invalid(table)
         gaps = {"edgecolors": style.PAGE, "linewidth": 0.8} if self.numbers else {}
         # Cells without numbers are many: pixels inside an SVG, not shapes.
         look = {"norm": norm, "cmap": cmap, "rasterized": not self.numbers, **gaps}
-        mesh = ax.pcolormesh(shown, **look)
+        ax.pcolormesh(np.ma.masked_invalid(table), **look)
         ax.set_facecolor(_EMPTY)
         for which, axis, line in (("x", self.x, across), ("y", self.y, down)):
             step = 1 if self.numbers or axis.scale == "names" else max(1, len(line) // 6)
-            shown_ticks = [(0.5 + at, word(axis, each)) for each, at in line.items()][::step]
-            getattr(ax, f"set_{which}ticks")(*zip(*shown_ticks, strict=True))
+            ticks = [(0.5 + at, axis.write(each)) for each, at in line.items()][::step]
+            getattr(ax, f"set_{which}ticks")(*zip(*ticks, strict=True))
             getattr(ax, f"set_{which}label")(axis.label)
         ax.invert_yaxis()
         ax.tick_params(which="both", length=0)
         ax.spines[:].set_visible(False)
-        for end in self.rule_below:
-            if end in down:
-                ax.axhline(down[end] + 1, color=style.INK, linewidth=0.9)
-        for end in self.rule_after:
-            if end in across:
-                ax.axvline(across[end] + 1, color=style.INK, linewidth=0.9)
+        for rule, at in (
+            (ax.axhline, down.get(self.rule_below)),
+            (ax.axvline, across.get(self.rule_after)),
+        ):
+            if at is not None:
+                rule(at + 1, color=style.INK, linewidth=0.9)
         for y, x in np.ndindex(*table.shape):
             self._number(ax, x, y, table[y, x], norm, cmap)
-        ax.jaxanatomy_mesh = mesh
 
     def finish(self, panels: Sequence[Axes], rows: Sequence[Row]) -> None:
         """The scale of colours beside all panels."""
-        mesh = panels[0].jaxanatomy_mesh
+        mesh = panels[0].collections[0]
         room = {"pad": 0.012, "fraction": 0.02, "aspect": 18, "shrink": 0.9}
         values = [finite(row, self.cell.field, self.cell.unit) for row in rows]
         highest = max(filter(math.isfinite, values), default=0.0)
@@ -99,25 +98,20 @@ class Heatmap(View):
             bar.minorticks_off()
         else:
             bar.set_label(self.cell.label)
-            style.minus_signs(bar.ax, "y")
+            style.plain_axis(bar.ax, "y")
         bar.ax.tick_params(labelsize=6.5, length=2)
         bar.outline.set_visible(False)
-
-    def handles(self, rows: Sequence[Row]) -> list[Any]:
-        """None: the colours have their own scale."""
-        del rows
-        return []
 
     def _scale(self, rows: Sequence[Row]) -> tuple[Any, Any]:
         values = [finite(row, self.cell.field, self.cell.unit) for row in rows]
         if self.cell.scale == "percent":
             return style.heat_scale(values)
-        values = [each for each in values if math.isfinite(each)]
+        values = list(filter(math.isfinite, values))
         if self.cell.scale == "diverging":
             largest = max(map(abs, values), default=1.0) or 1.0
             return Normalize(-largest, largest), _DIVERGING
         low, high = min(values, default=0.0), max(values, default=1.0)
-        return Normalize(low, high if high > low else low + 1), style.sequential()
+        return Normalize(low, high if high > low else low + 1), matplotlib.colormaps["viridis"]
 
     def _number(self, ax: Axes, x: int, y: int, cell: float, norm: Any, cmap: Any) -> None:
         if math.isnan(cell):

@@ -1,23 +1,24 @@
 """Tables: rows as they are, with columns that say how their numbers are written."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.report.views.core import Row, View
+from jaxanatomy.words import formatted
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column; the interval of a field that has one stands behind its value.
 
     Attributes:
       head: Its heading, with the unit.
       field: Field of the rows; "loss.*" is a column for each field that so begins, with what
-        follows in the place of the {} of the heading, and of the * of the other fields.
+        follows in the place of the {} of the heading, and of the * of `kind`.
       write: Words for a value: a function of it, or a format such as "+.2f"; text stays.
-      low: Field of the lower end of an interval that stands behind the value.
-      high: Of the upper end.
       kind: Field whose value colours the cell as a chip; "" for none.
       null: Words for null.
       filters: Whether the reader may choose rows of the page by its values.
@@ -26,8 +27,6 @@ class Column:
     head: str
     field: str
     write: Callable[[Any], str] | str = ""
-    low: str = ""
-    high: str = ""
     kind: str = ""
     null: str = "not finite"
     filters: bool = False
@@ -42,18 +41,13 @@ class Column:
         return [self._with(name) for name in names]
 
     def _with(self, name: str) -> "Column":
-        fields = {each: getattr(self, each) for each in ("field", "low", "high", "kind")}
-        fields = {each: field.replace("*", name) for each, field in fields.items()}
-        return dataclasses.replace(self, head=self.head.format(name), **fields)
+        kind = self.kind.replace("*", name)
+        field = self.field.replace("*", name)
+        return dataclasses.replace(self, head=self.head.format(name), field=field, kind=kind)
 
     def text(self, row: Row) -> str:
         """A cell's words: a dash for what is absent."""
-        if self.field not in row:
-            return "–"
-        words = self._written(row[self.field])
-        if self.low and row.get(self.low) is not None and row.get(self.high) is not None:
-            words += f" [{self._written(row[self.low])}, {self._written(row[self.high])}]"
-        return words
+        return self._written(row[self.field]) if self.field in row else "–"
 
     def _written(self, value: Any) -> str:
         if value is None:
@@ -64,9 +58,12 @@ class Column:
             return "yes" if value else "no"
         if isinstance(value, list | tuple):
             return ", ".join(map(self._written, value)) or "none"
-        if callable(self.write):
-            return self.write(value)
-        return f"{value:{self.write}}".replace("-", "−")
+        if isinstance(value, Estimate):
+            if not math.isfinite(value.value):
+                return self.null
+            ends = f" [{', '.join(map(self._written, value.ends))}]" if value.ends else ""
+            return self._written(value.value) + ends
+        return self.write(value) if callable(self.write) else formatted(value, self.write)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The five views: what is drawn is what the rows say, whatever they hold."""
 
+import base64
 import dataclasses
 import math
 
@@ -9,7 +10,10 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.report import views
+from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import html, views
+from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.report.views import (
     Axis,
     Bars,
@@ -24,30 +28,23 @@ from jaxanatomy.report.views import (
     Table,
 )
 
+SMALL, LARGE = Estimate(5.0, 1.0, 9.0), Estimate(500.0, 90.0, 900.0)
 ROWS = [
-    {
-        "text": "a",
-        "layer": 0,
-        "change": 5.0,
-        "low": 1.0,
-        "high": 9.0,
-        "kind": "small",
-        "paper": 4.0,
-    },
-    {"text": "a", "layer": 1, "change": 500.0, "low": 90.0, "high": 900.0, "kind": "large"},
-    {"text": "a", "layer": 2, "change": None, "kind": "large", "reason": "too large"},
-    {"text": "b", "layer": 0, "change": -3.0, "low": -4.0, "high": -2.0, "kind": "small"},
+    {"panel": "a", "layer": 0, "change": SMALL, "kind": "small", "paper": 4.0},
+    {"panel": "a", "layer": 1, "change": LARGE, "kind": "large"},
+    {"panel": "a", "layer": 2, "change": None, "kind": "large", "reason": "too large"},
+    {"panel": "b", "layer": 0, "change": Estimate(-3.0, -4.0, -2.0), "kind": "small"},
 ]
 
 
 def bars(**more):
     return Bars(
-        name="map",
-        rows=lambda record: record.rows,
-        title="change",
+        "map",
+        lambda record: record.rows,
+        "change",
         place=Axis("layer", "layer", "layer"),
         measure=Axis("change", "change (%)", "percent"),
-        spans=(Span("low", "high", "95 % interval"),),
+        spans=(Span("change", "95 % interval"),),
         marks=(Mark("paper", "paper", "D", "#1F5FA8", hollow=True),),
         palette=Palette("kind", {"small": "#BCC4CC", "large": "#AE2320"}),
         **more,
@@ -99,17 +96,16 @@ def test_the_legend_names_only_what_is_there():
 
 def test_a_strip_lies_and_holds_spans_marks_and_words():
     rows = [
-        {"matrix": "q_proj", "value": 0.2, "low": 0.1, "high": 0.3, "beside": "z = 3"},
-        {"matrix": "k_proj", "value": 0.5, "low": 0.4, "high": 0.7, "beside": "z = 1"},
+        {"matrix": "q_proj", "value": Estimate(0.2, 0.1, 0.3), "beside": "z = 3"},
+        {"matrix": "k_proj", "value": Estimate(0.5, 0.4, 0.7), "beside": "z = 1"},
     ]
     ax = views.draw(
         Strip(
-            name="strip",
-            rows=list,
-            facet="",
+            "strip",
+            list,
             place=Axis("matrix", scale="names"),
             measure=Axis("value", "value"),
-            spans=(Span("low", "high", "null", "#7FA9D2", 0.4),),
+            spans=(Span("value", "null", "#7FA9D2", 0.4),),
             marks=(Mark("value", "measured", colour="#AE2320"),),
             levels=(Level(0.0, "no effect"),),
             beside="beside",
@@ -128,18 +124,18 @@ def test_a_strip_lies_and_holds_spans_marks_and_words():
 
 def curves(**more):
     fields = {"x": Axis("step", "step"), "y": Axis("loss", "loss"), "series": Palette("arm")}
-    return Curves(name="curves", rows=list, facet="", **fields | more)
+    return Curves("curves", list, **fields | more)
 
 
 CURVE = [
-    {"arm": arm, "step": step, "loss": 3.0 - 0.1 * step - shift, "low": 1.0, "high": 4.0}
+    {"arm": arm, "step": step, "loss": Estimate(3.0 - 0.1 * step - shift, 1.0, 4.0)}
     for arm, shift in (("flat", 0.0), ("grown", 0.5))
     for step in (2, 0, 1)
 ]
 
 
 def test_curves_have_a_line_for_each_series_in_the_order_of_x():
-    ax = views.draw(curves(band=("low", "high")), CURVE)
+    ax = views.draw(curves(band="loss"), CURVE)
     lines = {
         line.get_color(): line.get_xydata().tolist() for line in ax.lines if len(line.get_xdata())
     }
@@ -175,9 +171,8 @@ def test_a_heatmap_has_each_value_in_its_cell():
     ]
     ax = views.draw(
         Heatmap(
-            name="heat",
-            rows=list,
-            facet="",
+            "heat",
+            list,
             x=Axis("layer", "layer"),
             y=Axis("method", scale="names"),
             cell=Axis("change", scale="percent"),
@@ -197,7 +192,7 @@ def test_a_heatmap_has_each_value_in_its_cell():
     "name", ["$x$", r"\frac{a", "a_b^c", "100 % $", "日本語", "مرحبا", "<b>&amp;", "$", "{"]
 )
 def test_no_name_is_read_as_mathematics_or_markup(name):
-    rows = [row | {"text": name, "kind": name} for row in ROWS]
+    rows = [row | {"panel": name, "kind": name} for row in ROWS]
     ax = views.draw(bars(write="kind"), rows)
     assert views.to_png(ax.figure, 40).startswith(b"\x89PNG")
     svg = views.to_svg(ax.figure, "map")
@@ -226,11 +221,10 @@ def test_no_rows_are_refused():
 
 
 def test_what_the_frame_may_cut_does_not_widen_the_axis():
-    rows = [row | {"seeds_low": -9e3, "seeds_high": 9e3} for row in ROWS[3:]]
+    rows = [row | {"seeds": Estimate(0.0, -9e3, 9e3)} for row in ROWS[3:]]
     view = bars()
     wide, cut = (
-        dataclasses.replace(view, spans=(Span("seeds_low", "seeds_high", "seeds", cut=cut),))
-        for cut in (False, True)
+        dataclasses.replace(view, spans=(Span("seeds", "seeds", cut=cut),)) for cut in (False, True)
     )
     assert views.draw(wide, rows).get_ylim()[1] > 9e3
     ax = views.draw(cut, rows)
@@ -246,11 +240,11 @@ def test_a_point_that_is_not_finite_keeps_its_words_at_the_top():
 
 class TestTable:
     table = Table(
-        name="t",
-        rows=list,
+        "t",
+        list,
         cells=(
             Column("layer", "layer", "d"),
-            Column("change", "change", "+.1f", "low", "high"),
+            Column("change", "change", "+.1f"),
             Column("paper", "paper", ".2f"),
             Column("nothing", "nothing"),
         ),
@@ -264,6 +258,8 @@ class TestTable:
         change, paper = self.table.cells[1:3]
         assert change.text(ROWS[3]) == "−3.0 [−4.0, −2.0]"
         assert change.text(ROWS[2]) == "not finite"
+        assert change.text({"change": Estimate(math.inf, 1.0, math.inf)}) == "not finite"
+        assert change.text({"change": Estimate(2.0)}) == "+2.0"
         assert paper.text(ROWS[1]) == "–"
         assert Column("x", "x").text({"x": [1, "b"]}) == "1, b"
         assert Column("x", "x", lambda each: f"<{each}>").text({"x": 2}) == "<2>"
@@ -277,10 +273,26 @@ class TestTable:
         assert [column.text(rows[0]) for column in columns] == ["a", "1.0", "–"]
 
     def test_such_columns_have_their_own_intervals_and_colours(self):
-        row = {"v.a": 1.0, "low.a": 0.0, "high.a": 2.0, "kind.a": "minor", "v.b": 3.0}
-        columns = Column("{}", "v.*", ".0f", "low.*", "high.*", "kind.*").of([row])
+        row = {"v.a": Estimate(1.0, 0.0, 2.0), "kind.a": "minor", "v.b": 3.0}
+        columns = Column("{}", "v.*", ".0f", "kind.*").of([row])
         assert [column.text(row) for column in columns] == ["1 [0, 2]", "3"]
         assert [row.get(column.kind) for column in columns] == ["minor", None]
+
+
+@pytest.mark.parametrize(("value", "form"), [(-0.0004, "+.3f"), (-0.0, "+.3f"), (-0.4, "+,.0f")])
+def test_what_is_rounded_to_zero_has_no_minus_sign(value, form):
+    words = Column("x", "x", form).text({"x": Estimate(value, -1.0, 1.0)})
+    assert words.split(" [")[0] in ("+0.000", "+0")
+    assert "[−1" in words
+
+
+def test_a_saved_table_has_the_ends_of_intervals_as_fields_and_all_digits():
+    table = dataclasses.replace(TestTable.table, rows=lambda record: record.rows)
+    page = Page("kind", "lead", Section("title", table))
+    ((grid,),) = (each.content for each in html.fill(page, RunRecord.of_rows(ROWS[:3])))
+    saved = base64.b64decode(grid.csv.partition(",")[2]).decode().splitlines()
+    rows = ["0,5.0,1.0,9.0,4.0", "1,500.0,90.0,900.0,", "2,,,,"]
+    assert saved == ["layer,change,change_low,change_high,paper", *rows]
 
 
 def test_words_over_a_bar_are_clear_of_marks_close_by():
@@ -297,7 +309,7 @@ def test_a_title_may_be_made_of_the_rows_of_a_panel():
 
 
 def test_a_long_model_and_a_long_text_are_cut_each():
-    row = ROWS[0] | {"text": f"{'m' * 50}, {'t' * 50}"}
+    row = ROWS[0] | {"panel": f"{'m' * 50}, {'t' * 50}"}
     (title,) = {views.draw(bars(), [row]).get_title(loc="left")}
     assert title == f"...{'m' * 29}, ...{'t' * 29}, change"
 
@@ -305,8 +317,8 @@ def test_a_long_model_and_a_long_text_are_cut_each():
 def test_points_are_spread_and_rows_without_a_kind_have_no_legend():
     rows = [{"name": "zero", "value": 1.0, "kind": "small", "shift": at} for at in (0.0, 0.2)]
     view = Strip(
-        name="spread",
-        rows=lambda record: record.rows,
+        "spread",
+        lambda record: record.rows,
         place=Axis("name", scale="names"),
         measure=Axis("value"),
         marks=(Mark("value", ""), Mark("median", "median", "|")),
@@ -320,13 +332,13 @@ def test_points_are_spread_and_rows_without_a_kind_have_no_legend():
 
 
 def test_the_lines_of_spans_may_differ_in_width():
-    spans = (Span("low", "high", "thin", line=0.6), Span("low", "high", "thick", line=2.0))
+    spans = (Span("change", "thin", line=0.6), Span("change", "thick", line=2.0))
     ax = views.draw(dataclasses.replace(bars(), spans=spans), ROWS[:1])
     assert [found.get_linewidth()[0] for found in ax.collections] == [0.6, 2.0]
 
 
 def test_a_logarithmic_axis_names_small_values_and_leaves_out_what_is_not_above_zero():
-    view = Curves(name="c", rows=list, facet="", x=Axis("n", scale="log"), y=Axis("v", scale="log"))
+    view = Curves("c", list, x=Axis("n", scale="log"), y=Axis("v", scale="log"))
     rows = [{"n": n, "v": v} for n, v in ((1, 0.003), (2, -1.0), (4, 30.0))]
     ax = views.draw(view, rows)
     ax.figure.canvas.draw()
