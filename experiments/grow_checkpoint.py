@@ -130,7 +130,7 @@ def _plan(config: ConfigDict) -> _Plan:
 
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
-    for name, least in (("draws", 1), ("seed", 0)):
+    for name, least in (("null_draws", 1), ("seed", 0)):
         if config[name] < least:
             raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
     dtype = parse_dtype(config.dtype)
@@ -141,7 +141,7 @@ def _plan(config: ConfigDict) -> _Plan:
             f"{config.model} has LN-scaling, by which a copied layer changes with its place; fold "
             "it into the norms first: write the model with experiments.export, grow that folder"
         )
-    size = (source.config.num_layers, config.block, config.layers)
+    size = (source.config.num_layers, config.block, config.num_layers)
     growth = growth_map(config.operator, *size)
     grown = grown_config(source.config, growth)
     llama.to_config(grown)  # refuses what a Hugging Face folder cannot express
@@ -150,7 +150,7 @@ def _plan(config: ConfigDict) -> _Plan:
         options=SweepOptions(**config.sweep),
     )
     variants, absent = growth_variants(
-        source.config, config.operator, *size[1:], config.draws, config.seed
+        source.config, config.operator, *size[1:], config.null_draws, config.seed
     )
     rows = functools.partial(rows_of_readings, make=loss_rows)
     texts = tuple(load_text(name) for name in config.texts)

@@ -140,7 +140,7 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.train.options import TrainOptions
     from jaxanatomy.weights import open_model
 
-    for name, least in (("seeds", 1), ("noise_seeds", 0), ("train_tokens", 2)):
+    for name, least in (("num_seeds", 1), ("num_noise_seeds", 0), ("batch_tokens", 2)):
         if config[name] < least:
             raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
     if not 0 <= config.sigma < float("inf"):
@@ -148,12 +148,12 @@ def _plan(config: ConfigDict) -> _Plan:
     check_thresholds(config.thresholds)
     steps = Steps(config.steps, config.eval_every, config.checkpoint_every)
     optimiser, options = AdamW(**config.optimiser), TrainOptions(**config.train)
-    source, text = open_model(config.model), load_text(config.text)
+    source, text = open_model(config.model), load_text(config.eval_text)
     upper_bound = config.train_text == "evaluation"
     train_text = text if upper_bound else load_text(config.train_text)
     layers = sorted(parse_layers(config.layers or None, source.config.num_layers))
-    window = min(config.train_tokens, source.config.context_length)
-    train = tokenise(source, train_text, window=window, tokens_per_batch=config.train_tokens)
+    window = min(config.batch_tokens, source.config.context_length)
+    train = tokenise(source, train_text, window=window, tokens_per_batch=config.batch_tokens)
     settings = StudySettings(
         experiment="recovery",
         options=SweepOptions(dtype=options.dtype, precision=options.precision),
@@ -178,15 +178,15 @@ def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
     """Groups of neighbouring layers that train, and groups whose noise is measured alone."""
     from jaxanatomy.train.recovery import Replica
 
-    seeds = max(config.seeds, config.noise_seeds)
+    seeds = max(config.num_seeds, config.num_noise_seeds)
     noisy = [[Replica(layer, layer + SEED_STRIDE * j) for j in range(seeds)] for layer in layers]
     controls = [[Replica(layer)] if config.controls else [] for layer in layers]
     trained = [
         replica
         for control, own in zip(controls, noisy, strict=True)
-        for replica in (*control, *own[: config.seeds])
+        for replica in (*control, *own[: config.num_seeds])
     ]
-    others = [replica for own in noisy for replica in own[config.seeds :]]
+    others = [replica for own in noisy for replica in own[config.num_seeds :]]
     size = config.train.group_size
     return tuple(
         [each[start : start + size] for start in range(0, len(each), size)]
@@ -242,7 +242,7 @@ class _CurveRows:
         batches = plan.study.batches(plan.text)
         _, self._document_P, _ = gather_predictions(batches, [b.target_P for b in batches])
         self._settings = {
-            **{name: config[name] for name in ("sigma", "eval_every", "train_tokens")},
+            **{name: config[name] for name in ("sigma", "eval_every", "batch_tokens")},
             "optimiser": dataclasses.asdict(plan.optimiser),
             "train_data": plan.train_text.sha256,
         }

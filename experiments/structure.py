@@ -118,13 +118,13 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.forensics.structure import reading_keys, require_draws
     from jaxanatomy.weights import open_model
 
-    require_draws(config.null_samples, config.seed, name="null_samples")
+    require_draws(config.null_draws, config.seed, name="null_draws")
     source = open_model(config.model)
     is_random = config.model.startswith("random:")
     initial = None if is_random else open_model(f"random:{config.model}")
     components = require_comparable(source.config, config.components)
     keys = reading_keys(source.config.num_layers, has_initial=not is_random)
-    return _Plan(source, initial, components, keys, config.null_samples, config.seed)
+    return _Plan(source, initial, components, keys, config.null_draws, config.seed)
 
 
 def _measure(plan: _Plan, results: "Run") -> None:

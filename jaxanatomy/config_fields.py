@@ -37,5 +37,9 @@ def sweep() -> ConfigDict:
 
 
 def distributed() -> ConfigDict:
-    """Several processes that write to one workdir; coordinator "auto" on Cloud TPU."""
-    return ConfigDict({"coordinator": "", "count": 1, "index": 0})
+    """Several processes that write to one workdir: arguments of `jax.distributed.initialize`."""
+    fields = ConfigDict()
+    fields.coordinator_address = ""  # HOST:PORT of process 0; "auto" on Cloud TPU and Slurm
+    fields.num_processes = 1
+    fields.process_id = 0
+    return fields

@@ -105,7 +105,7 @@ class Study:
             named = [variant for variant in part.variants if variant.name == BASELINE]
             sweep = Sweep(
                 self.config,
-                by_departure(part.variants),
+                sort_by_shared_prefix(part.variants),
                 batches,
                 part.measures,
                 self._settings.options,
@@ -310,7 +310,7 @@ def tokenise(model: Checkpoint | Source, text: Text, **packing: Any) -> tuple[Te
     return pack_text(model, text, **packing).batches
 
 
-def by_departure(variants: Sequence[Variant]) -> list[Variant]:
+def sort_by_shared_prefix(variants: Sequence[Variant]) -> list[Variant]:
     """Without the baseline, ordered so that those with a long common beginning are neighbours.
 
     Chunks are cut from this order, and steps are shared inside a chunk only. Variants that

@@ -19,7 +19,7 @@ from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
 
 VOCABULARY, ROWS, LENGTH = 61, 8, 12
-OPTIONS = PretrainOptions(chunk=3, eval_every=4, checkpoint_every=2)
+OPTIONS = PretrainOptions(steps_per_call=3, eval_every=4, checkpoint_every=2)
 
 
 def config(num_layers):
@@ -74,10 +74,10 @@ def pretraining(
     stages=STAGES,
     part=slice(None),
     schedule=SCHEDULE,
-    peaks=(),
+    learning_rates=(),
 ):
     placement = placement or Placement.over(jax.devices()[:1])
-    setup = Setup(stages, adamw(), schedule, seeds, placement, options, peaks)
+    setup = Setup(stages, adamw(), schedule, seeds, placement, options, learning_rates)
     streams = [Counting(100 + seed, part) for seed in seeds]
     return Pretraining(setup, streams, evaluation(part))
 

@@ -17,7 +17,7 @@ from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.measures.statistics import sampling_units
-from jaxanatomy.study import Part, Study, StudySettings, by_departure, tokenise
+from jaxanatomy.study import Part, Study, StudySettings, sort_by_shared_prefix, tokenise
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Checkpoint, Source
 
@@ -196,7 +196,7 @@ def test_variants_with_a_long_common_beginning_are_neighbours():
         return Variant("_".join(map(str, layers)), tuple(steps))
 
     given = [edited(*layers) for layers in [(4,), (1, 3), (1, 2), (1, 3, 5), (1, 2, 4), (0,)]]
-    names = [variant.name for variant in by_departure([baseline(6), *given])]
+    names = [variant.name for variant in sort_by_shared_prefix([baseline(6), *given])]
     assert names[0] == "0"
     assert names[-1] == "4"
     assert {frozenset(names[1:3]), frozenset(names[3:5])} == {

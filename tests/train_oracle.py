@@ -28,11 +28,11 @@ def arrays(batch):
 
 
 def naive_training(
-    config, params, layer, own, batches, evaluation, steps, *, clip, eps=1e-8, **adamw
+    config, params, layer, own, batches, evaluation, steps, *, clip_norm, eps=1e-8, **adamw
 ):
     """Losses before each step, and the loss on `evaluation` after the last."""
     optimiser = optax.chain(
-        optax.clip_by_global_norm(clip),
+        optax.clip_by_global_norm(clip_norm),
         optax.adamw(b1=0.9, b2=0.999, eps=eps, weight_decay=0.01, **adamw),
     )
     params, own = jax.tree.map(jnp.asarray, (params, own))

@@ -68,8 +68,8 @@ def measure(config, steps: int, repeats: int) -> dict:
             stream = OneBatch(stream.next()) if kind == ONE_BATCH else stream
             found.append(_step_seconds(setup, stream, held_out))
     return {
-        "rows": config.rows,
-        "length": config.model.context_length,
+        "batch_size": config.batch_size,
+        "seq_len": config.model.context_length,
         "seconds": seconds,
         "tokens_per_second": [_tokens_per_second(pipeline, steps) for _ in range(repeats)],
         "threads": THREADS,
@@ -86,7 +86,7 @@ def summary(results: dict) -> str:
         for kind, found in results["seconds"].items()
     ]
     rates = results["tokens_per_second"]
-    trained = results["rows"] * results["length"] / medians[ONE_BATCH]
+    trained = results["batch_size"] * results["seq_len"] / medians[ONE_BATCH]
     lines.append(f"{'ratio':12}{medians[MIXTURE] / medians[ONE_BATCH]:9.3f}")
     lines.append(
         f"the mixture alone: {statistics.median(rates):,.0f} tokens a second "
@@ -126,7 +126,7 @@ def _tokens_per_second(pipeline: Pipeline, steps: int) -> float:
     began = time.perf_counter()
     for _ in range(steps):
         batches.next()
-    return steps * pipeline.rows * pipeline.length / (time.perf_counter() - began)
+    return steps * pipeline.batch_size * pipeline.seq_len / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Times a whole training step against transformers in torch, in one run on one machine.
 
-    python tools/bench_train.py [--rows 4] [--length 256] [--repeats 3] [--threads 2] [--json FILE]
+    python tools/bench_train.py [--batch_size 4] [--seq_len 256] [--repeats 3] [--threads 2]
+        [--json FILE]
 
 Needs the `[bench]` extra. A step: forward, backward, clipping by the global norm, AdamW; all
 parameters train, in float32 on the CPU. The model has the shape of SmolLM2-135M (30 layers
@@ -39,14 +40,16 @@ from bench.worker import EXPORT, PRETRAINERS
 def main(argv=None):
     """Parses the command line and ends with a status."""
     parser = rounds.parser(__doc__)
-    parser.add_argument("--rows", type=int, default=4, help="rows of a batch (%(default)s)")
-    parser.add_argument("--length", type=int, default=256, help="tokens of a row (%(default)s)")
+    parser.add_argument(
+        "--batch_size", type=int, default=4, help="sequences of a batch (%(default)s)"
+    )
+    parser.add_argument("--seq_len", type=int, default=256, help="tokens of each (%(default)s)")
     parser.add_argument("--layers", type=int, default=30, help="of the model (%(default)s)")
     parser.add_argument("--learning_rate", type=float, default=1e-4, help="(%(default)s)")
     parser.add_argument("--remat", default="none", choices=("none", "dots", "full"))
     options = rounds.parse(parser, argv)
-    if options.rows < 1 or options.length < 2 or options.layers < 1:
-        parser.error("--rows and --layers must be at least 1, --length at least 2")
+    if options.batch_size < 1 or options.seq_len < 2 or options.layers < 1:
+        parser.error("--batch_size and --layers must be at least 1, --seq_len at least 2")
     try:
         with tempfile.TemporaryDirectory() as folder:
             results = measure(pathlib.Path(folder), options)
@@ -61,7 +64,7 @@ def main(argv=None):
 def measure(folder, options):
     """Trains with all; returns plain numbers, see `rounds.check` and `table`."""
     figures.say("exporting model and batches")
-    names = ("rows", "length", "batches", "learning_rate", "remat")
+    names = ("batch_size", "seq_len", "batches", "learning_rate", "remat")
     task = {name: getattr(options, name) for name in names}
     with Worker(EXPORT, folder, options.threads) as exporter:
         exporter.ask("export_pretraining", options.layers, task)
@@ -73,7 +76,7 @@ def table(results):
     """The figures as text."""
     return "\n".join(
         [
-            f"a step of {results['rows']} rows of {results['length']} tokens through "
+            f"a step of {results['batch_size']} rows of {results['seq_len']} tokens through "
             f"{results['layers']} layers, {results['threads']} threads, medians of "
             f"{len(results['product_rates'])}",
             *figures.time_lines(results),

@@ -1,6 +1,6 @@
 """Multiple choice as rows of tokens: every choice after its prompt, scored and compared.
 
-    scoring = pack_choices(questions(PRIMITIVES, 50), tokenizer, rows=8, length=256)
+    scoring = pack_choices(questions(PRIMITIVES, 50), tokenizer, batch_size=8, seq_len=256)
     nll = [loss.nll(params, batch) for batch in scoring.batches]
     right = scoring.right(nll)                # bool [Q]
 
@@ -59,27 +59,27 @@ class Scoring:
 
 
 def pack_choices(
-    questions: Sequence[Question], tokenizer: Tokenizer, rows: int, length: int
+    questions: Sequence[Question], tokenizer: Tokenizer, batch_size: int, seq_len: int
 ) -> Scoring:
     """Packs every choice of every question, each with its prompt, into rows.
 
     Args:
       questions: What is asked.
       tokenizer: Must split a text where a choice begins; checked.
-      rows: Rows B of a batch.
-      length: Tokens T of a row.
+      batch_size: Rows B of a batch.
+      seq_len: Tokens T of a row.
 
     Raises:
       InputError: A prompt with a choice is longer than a row.
     """
     items = [
-        _tokens(question, choice, tokenizer, length)
+        _tokens(question, choice, tokenizer, seq_len)
         for question in questions
         for choice in question.choices
     ]
-    packed = best_fit([len(token) - 1 for token, _ in items], length)
-    packed += [[]] * (-len(packed) % rows)
-    shape = (len(packed), length)
+    packed = best_fit([len(token) - 1 for token, _ in items], seq_len)
+    packed += [[]] * (-len(packed) % batch_size)
+    shape = (len(packed), seq_len)
     fields = {name: np.zeros(shape, np.int32) for name in ("token_BT", "target_BT", "position_BT")}
     fields["weight_BT"] = np.zeros(shape, np.float32)
     fields["segment_BT"] = np.full(shape, -1, np.int32)
@@ -96,19 +96,19 @@ def pack_choices(
             fields["segment_BT"][inside] = segment
             item_RT[inside] = item
             start += len(token) - 1
-    starts = range(0, len(packed), rows)
+    starts = range(0, len(packed), batch_size)
     return Scoring(
         tuple(questions),
         tuple(
-            TokenBatch(**{name: leaf[at : at + rows] for name, leaf in fields.items()})
+            TokenBatch(**{name: leaf[at : at + batch_size] for name, leaf in fields.items()})
             for at in starts
         ),
-        item_RT.reshape(-1, rows, length),
+        item_RT.reshape(-1, batch_size, seq_len),
     )
 
 
 def _tokens(
-    question: Question, choice: str, tokenizer: Tokenizer, length: int
+    question: Question, choice: str, tokenizer: Tokenizer, seq_len: int
 ) -> tuple[np.ndarray, int]:
     """The tokens of a prompt with a choice, and how many of them are the prompt's."""
     prompt = tokenizer.encode(question.prompt)
@@ -118,9 +118,9 @@ def _tokens(
             f"the tokenizer joins the prompt and the choice {choice!r} of a {question.task} "
             "question; use one that splits before spaces, as byte-level BPE does"
         )
-    if len(token) > length + 1:
+    if len(token) > seq_len + 1:
         raise InputError(
-            f"a {question.task} question needs rows of {len(token) - 1} tokens; got {length}; "
-            "raise the length or ask with fewer shots"
+            f"a {question.task} question needs rows of {len(token) - 1} tokens; got {seq_len}; "
+            "raise the sequence length or ask with a lower num_fewshot"
         )
     return np.asarray(token, np.int32), len(prompt)

@@ -134,7 +134,7 @@ def longest_row(sentences: tuple[str, ...]) -> int:
     return max(len(line.split()) for line in sentences) + 1
 
 
-def batch_order(num_sentences: int, batch_rows: int, steps: int, seed: int) -> np.ndarray:
+def batch_order(num_sentences: int, batch_size: int, steps: int, seed: int) -> np.ndarray:
     """Which sentences each step reads: epoch after epoch, each in an order of its own.
 
     A batch may hold the end of one epoch and the beginning of the next. The first steps are
@@ -142,7 +142,7 @@ def batch_order(num_sentences: int, batch_rows: int, steps: int, seed: int) -> n
 
     Args:
       num_sentences: Sentences of the training split.
-      batch_rows: Rows R of a batch.
+      batch_size: Rows R of a batch.
       steps: How many steps.
       seed: Of the orders.
 
@@ -150,9 +150,9 @@ def batch_order(num_sentences: int, batch_rows: int, steps: int, seed: int) -> n
       Indices, int64 [steps, R].
     """
     rng = np.random.default_rng(seed)
-    epochs = -(-steps * batch_rows // num_sentences)
+    epochs = -(-steps * batch_size // num_sentences)
     order = np.concatenate([rng.permutation(num_sentences) for _ in range(epochs)])
-    return order[: steps * batch_rows].reshape(steps, batch_rows)
+    return order[: steps * batch_size].reshape(steps, batch_size)
 
 
 def _paraphrases(source: dict[str, Any]) -> list[list[str]]:

@@ -152,17 +152,17 @@ class Dealer:
       sources: The sources, in the order of their indices.
     """
 
-    def __init__(self, schedule: Schedule, rows: int, steps: int):
+    def __init__(self, schedule: Schedule, batch_size: int, steps: int):
         """Plans a run.
 
         Args:
           schedule: The mixtures.
-          rows: Rows of a (global) batch.
+          batch_size: Rows of a (global) batch.
           steps: Steps that can be asked for.
         """
         self.sources = schedule.sources
-        self._length = rows * steps
-        self._first = [step * rows for step, _ in schedule.mixtures]
+        self._length = batch_size * steps
+        self._first = [step * batch_size for step, _ in schedule.mixtures]
         self._mixtures = [mixture for _, mixture in schedule.mixtures]
         self._index = [[self.sources.index(name) for name in mix.sources] for mix in self._mixtures]
         # Rows of each source that earlier mixtures read.

@@ -1,14 +1,14 @@
 """Batches of a mixture for the training loop: shuffled, prefetched, exactly resumable.
 
     schedule = Schedule(((0, parse_mixture("offline")),))
-    pipeline = Pipeline(schedule, tokenizer, rows=8, length=256)
+    pipeline = Pipeline(schedule, tokenizer, batch_size=8, seq_len=256)
     batches = pipeline.batches()
     batch = batches.next()                    # token_BT, target_BT, weight_BT, ...
     state = batches.state()                   # a small dict for the checkpoint
     batches.restore(state)                    # the same batches from there, to the bit
 
-The global batch of a step is a function of the settings and of the step alone: hosts
-share its rows, and a run may go on with another number of hosts.
+The global batch of a step is a function of the settings and of the step alone: processes
+share its rows, and a run may go on with another number of processes.
 """
 
 import hashlib
@@ -38,9 +38,9 @@ class Pipeline:
     """Where the batches of a run come from.
 
     Attributes:
-      rows: Rows B of a global batch.
-      length: Tokens T of a row.
-      host_rows: Rows of a batch that this host reads.
+      batch_size: Rows B of a global batch.
+      seq_len: Tokens T of a row.
+      local_batch_size: Rows of a batch that this process reads.
     """
 
     def __init__(
@@ -48,43 +48,45 @@ class Pipeline:
         schedule: Schedule,
         tokenizer: Tokenizer,
         *,
-        rows: int,
-        length: int,
+        batch_size: int,
+        seq_len: int,
         seed: int = 0,
-        host: int = 0,
-        hosts: int = 1,
+        process_index: int = 0,
+        process_count: int = 1,
     ):
         """Opens every source, and tokenises those that the cache has not.
 
         Args:
           schedule: Which mixture is read from which step on.
           tokenizer: Any of `weights/` or `bpe`.
-          rows: Rows B of a global batch.
-          length: Tokens T of a row.
+          batch_size: Rows B of a global batch.
+          seq_len: Tokens T of a row.
           seed: Of the order of rows, and of what is made by rule.
-          host: Which of the hosts this is, from 0.
-          hosts: Processes that share each batch; host i reads the i-th part of its rows.
+          process_index: Which of the processes this is, from 0.
+          process_count: Processes that share each batch; process i reads the i-th part of its rows.
 
         Raises:
-          InputError: A source is unknown, missing, empty or too short; `rows` cannot be
-            shared among the hosts.
+          InputError: A source is unknown, missing, empty or too short; `batch_size` cannot be
+            shared among the processes.
         """
-        if rows < 1 or length < 1 or rows % hosts:
+        if batch_size < 1 or seq_len < 1 or batch_size % process_count:
             raise InputError(
-                f"the rows of a batch must be a positive multiple of the {hosts} hosts, and the "
-                f"length positive; got {rows} rows of length {length}; change rows"
+                f"batch_size must be a positive multiple of the {process_count} processes, and "
+                f"seq_len positive; got batch_size={batch_size} and seq_len={seq_len}; change "
+                "batch_size"
             )
-        self.rows, self.length, self.host_rows = rows, length, rows // hosts
+        self.batch_size, self.seq_len = batch_size, seq_len
+        self.local_batch_size = batch_size // process_count
         self._schedule, self._tokenizer, self._seed = schedule, tokenizer, seed
-        self._host, self._hosts = host, hosts
+        self._process_index, self._process_count = process_index, process_count
         self._corpora = {
             name: open_corpus(name) for name in schedule.sources if name not in GENERATED
         }
         self._streams = {name: _prepare(self._corpora[name], tokenizer) for name in self._corpora}
         sources = [self._training_rows(name) for name in schedule.sources]
-        dealer = Dealer(schedule, rows, MOST_STEPS)
+        dealer = Dealer(schedule, batch_size, MOST_STEPS)
         mixed = grain.MapDataset.select_from_datasets(sources, dealer)
-        self._batches = mixed.batch(self.host_rows)
+        self._batches = mixed.batch(self.local_batch_size)
 
     def batches(self, state: Mapping[str, Any] | None = None) -> "Batches":
         """Batches without end, from the first step or from where a state was taken.
@@ -104,7 +106,7 @@ class Pipeline:
           rows: Rows of each source, spread over all that it has; all if there are fewer.
 
         Returns:
-          By source, batches of this host's part of `self.rows` rows; where rows are
+          By source, batches of this process's part of `self.batch_size` rows; where rows are
           wanting, the weights are 0.
 
         Raises:
@@ -117,7 +119,7 @@ class Pipeline:
             # Rows in a row would be those of the first documents.
             step = 1 if name in GENERATED else len(source) // count
             places = [at * step for at in range(count)]
-            starts = range(0, count, self.rows)
+            starts = range(0, count, self.batch_size)
             found[name] = tuple(self._held_out_batch(source, start, places) for start in starts)
         return found
 
@@ -132,8 +134,8 @@ class Pipeline:
         stages = [(first, mix) for first, mix in self._schedule.mixtures if first < max(step, 1)]
         names = dict.fromkeys(name for _, mix in stages for name in mix.sources)
         return {
-            "rows": self.rows,
-            "length": self.length,
+            "batch_size": self.batch_size,
+            "seq_len": self.seq_len,
             "seed": self._seed,
             "tokenizer": tokenizer_sha256(self._tokenizer)[:16],
             "mixtures": [
@@ -161,8 +163,9 @@ class Pipeline:
                 )
 
     def read(self, step: int) -> Iterator[Row]:
-        """This host's part of the batches from a step on, prefetched in threads."""
-        mine = self._batches[step * self._hosts + self._host :: self._hosts]
+        """This process's part of the batches from a step on, prefetched in threads."""
+        first = step * self._process_count + self._process_index
+        mine = self._batches[first :: self._process_count]
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCHED)
         return iter(mine.to_iter_dataset(options))
 
@@ -176,14 +179,14 @@ class Pipeline:
     def _rows_of(self, name: str, split: Split) -> GeneratedRows | StreamRows:
         if name in GENERATED:
             seed = self._seed if split == "train" else 0  # runs of all seeds are asked the same
-            return GeneratedRows(GENERATED[name], self._tokenizer, self.length, seed, split)
-        return StreamRows(self._streams[name][split], self.length)
+            return GeneratedRows(GENERATED[name], self._tokenizer, self.seq_len, seed, split)
+        return StreamRows(self._streams[name][split], self.seq_len)
 
     def _held_out_batch(
         self, source: GeneratedRows | StreamRows, start: int, places: Sequence[int]
     ) -> TokenBatch:
-        first = start + self._host * self.host_rows
-        mine = range(first, first + self.host_rows)
+        first = start + self._process_index * self.local_batch_size
+        mine = range(first, first + self.local_batch_size)
         rows = [source[places[min(at, len(places) - 1)]] for at in mine]
         batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         batch["weight_BT"][[at >= len(places) for at in mine]] = 0
@@ -202,7 +205,7 @@ class Batches:
         self._rows: grain.DatasetIterator | None = None  # reading begins with the first batch
 
     def next(self) -> TokenBatch:
-        """The batch of this step, this host's rows, arrays [B, T] on the host."""
+        """The batch of this step, this process's rows, arrays [B, T] on the host."""
         if self._rows is None:
             self._rows = self._pipeline.read(self.step)
         batch = TokenBatch(**next(self._rows))
@@ -219,7 +222,7 @@ class Batches:
         return {"step": self.step, **self._pipeline.settings(self.step)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a state was taken, on this or another number of hosts.
+        """Goes on where a state was taken, on this or another number of processes.
 
         The mixtures of later steps may have changed since.
 

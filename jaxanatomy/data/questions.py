@@ -80,7 +80,7 @@ def document(tasks: Mapping[str, Task], seed: int, index: int, split: Split = "t
 
 
 def questions(
-    tasks: Mapping[str, Task], count: int, seed: int = 0, shots: int = 0
+    tasks: Mapping[str, Task], count: int, seed: int = 0, num_fewshot: int = 0
 ) -> tuple[Question, ...]:
     """Held-out questions, to measure accuracy with; none was ever in a training document.
 
@@ -88,7 +88,7 @@ def questions(
       tasks: By name.
       count: Questions of each task, all different.
       seed: Of the draw.
-      shots: Training questions with their answers that stand before each (the paper has
+      num_fewshot: Training questions with their answers that stand before each (the paper has
         five, DG Appendix C).
 
     Returns:
@@ -102,7 +102,7 @@ def questions(
             question = draw(task, rng, "validation")
             asked.setdefault(question.text, question)
         for question in asked.values():
-            examples = [draw(task, rng, "train").text for _ in range(shots)]
+            examples = [draw(task, rng, "train").text for _ in range(num_fewshot)]
             prompt = "\n\n".join([*examples, question.prompt])
             found.append(dataclasses.replace(question, prompt=prompt))
     return tuple(found)

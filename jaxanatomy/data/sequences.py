@@ -7,7 +7,7 @@ does not begin a document is predicted once.
 
 grain's `ConcatThenSplitIterDataset` makes the same rows one after another; here row k is
 computed from k alone. So the state of a pipeline is a step number, whatever the number
-of hosts, and rows can be shuffled.
+of processes, and rows can be shuffled.
 """
 
 import dataclasses
@@ -66,30 +66,30 @@ class StreamRows:
 
     Attributes:
       stream: What is cut.
-      length: Tokens T of a row.
+      seq_len: Tokens T of a row.
 
     Raises:
       InputError: The stream is too short for one row.
     """
 
     stream: Stream
-    length: int
+    seq_len: int
 
     def __post_init__(self):
-        if self.stream.num_tokens <= self.length:
+        if self.stream.num_tokens <= self.seq_len:
             raise InputError(
-                f"{self.stream.name} must have more than {self.length} tokens, the length of a "
+                f"{self.stream.name} must have more than {self.seq_len} tokens, the length of a "
                 f"row; it has {self.stream.num_tokens} in {self.stream.num_documents} documents; "
-                "give more text, in more documents, or lower the length"
+                "give more text, in more documents, or lower the sequence length"
             )
 
     def __len__(self) -> int:
         """Whole rows, each with a token after it; what is left at the end is dropped."""
-        return (self.stream.num_tokens - 1) // self.length
+        return (self.stream.num_tokens - 1) // self.seq_len
 
     def __getitem__(self, index: int) -> Row:
-        start = index * self.length
-        return packed_row(*self.stream.span(start, start + self.length + 1))
+        start = index * self.seq_len
+        return packed_row(*self.stream.span(start, start + self.seq_len + 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,14 +101,14 @@ class GeneratedRows:
     Attributes:
       tasks: What documents are made of, by name.
       tokenizer: Encodes them; its end token follows each.
-      length: Tokens T of a row.
+      seq_len: Tokens T of a row.
       seed: Of all rows.
       split: Of all questions.
     """
 
     tasks: Mapping[str, Task]
     tokenizer: Tokenizer
-    length: int
+    seq_len: int
     seed: int
     split: Split = "train"
 
@@ -118,19 +118,19 @@ class GeneratedRows:
     def __getitem__(self, index: int) -> Row:
         end = [end_id(self.tokenizer)]
         ids, starts = [], []
-        while len(ids) <= self.length:
-            # A row has at most `length` documents, so no number is used twice.
-            number = index * (self.length + 1) + len(starts)
+        while len(ids) <= self.seq_len:
+            # A row has at most `seq_len` documents, so no number is used twice.
+            number = index * (self.seq_len + 1) + len(starts)
             starts.append(len(ids))
             ids += self.tokenizer.encode(document(self.tasks, self.seed, number, self.split))
             ids += end
         begins = np.zeros(len(ids), bool)
         begins[starts] = True
-        inside = slice(self.length + 1)
+        inside = slice(self.seq_len + 1)
         return packed_row(np.asarray(ids, np.int32)[inside], begins[inside])
 
 
-def require_length(tasks: Mapping[str, Task], tokenizer: Tokenizer, length: int) -> None:
+def require_length(tasks: Mapping[str, Task], tokenizer: Tokenizer, seq_len: int) -> None:
     """Refuses rows that are too short for a single question with its answer.
 
     Raises:
@@ -140,10 +140,10 @@ def require_length(tasks: Mapping[str, Task], tokenizer: Tokenizer, length: int)
         rng = random.Random(0)
         texts = (draw(task, rng, "train").text for _ in range(_TRIED))
         longest = max(len(tokenizer.encode(text)) for text in texts)
-        if longest > length:
+        if longest > seq_len:
             raise InputError(
-                f"a {name} question of the mixture needs rows of {longest} tokens; got {length}; "
-                "raise the length, or leave its source out of the mixture"
+                f"a {name} question of the mixture needs rows of {longest} tokens; got {seq_len}; "
+                "raise the sequence length, or leave its source out of the mixture"
             )
 
 

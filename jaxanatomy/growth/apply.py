@@ -47,7 +47,7 @@ def grow(
     params: tree.Params,
     state: Any = None,
     moments: str = "copy",
-    apart: bool = False,
+    scan_layers: bool = True,
 ) -> tuple[tree.Params, Any]:
     """Parameters and optimiser state of the grown model.
 
@@ -57,7 +57,7 @@ def grow(
       state: Any optax state. Every dict in it with the keys of the parameters is one of
         moments, parts of which may be masked; all else is left alone.
       moments: One of `MOMENTS`. A matrix that the map sets to zero has none in any case.
-      apart: Whether layers that came stacked are to be stacks of one each.
+      scan_layers: Whether layers that came stacked stay one stack; else each is a stack of its own.
 
     Returns:
       (params, state), layers stacked or not as they came. Blocks that are not stacked share
@@ -81,11 +81,11 @@ def grow(
         if not jax.tree.leaves(node["layers"]):
             return node  # masked as a whole: moments of the ends alone
         factors_L = _moment_factors(growth, moments, path)
-        grown = _grow_layers(growth, layers, node["layers"], factors_L, apart)
+        grown = _grow_layers(growth, layers, node["layers"], factors_L, scan_layers)
         return tree.with_layers(node, grown)
 
     ones_L = np.ones(growth.num_layers)
-    grown = tree.with_layers(params, _grow_layers(growth, layers, layers, ones_L, apart))
+    grown = tree.with_layers(params, _grow_layers(growth, layers, layers, ones_L, scan_layers))
     return grown, jax.tree_util.tree_map_with_path(grow_node, state, is_leaf=is_moments)
 
 
@@ -114,7 +114,7 @@ def _grow_layers(
     like: Sequence[tree.Block],
     layers: Sequence[Any],
     factors_L: np.ndarray,
-    apart: bool,
+    scan_layers: bool,
 ) -> tuple[Any, ...]:
     """Gathers layers, and multiplies each by a number.
 
@@ -123,7 +123,7 @@ def _grow_layers(
       like: The parameters' own layers, which say how `layers` are stacked.
       layers: Parameters or moments; parts may be masked.
       factors_L: A number for each new layer; 0 sets to zero whatever was there.
-      apart: See `grow`.
+      scan_layers: See `grow`.
     """
     written_L = np.where(np.isin(range(growth.num_layers), growth.zeroed), 0, factors_L)
 
@@ -131,7 +131,7 @@ def _grow_layers(
         writes = any(getattr(key, "key", None) in _WRITING for key in path)
         return written_L if writes else factors_L
 
-    if _is_stacked(like) and len(like) == 1 and not apart:
+    if _is_stacked(like) and len(like) == 1 and scan_layers:
         gather = lambda path, leaf: _scaled(leaf[np.array(growth.sources)], factors(path))  # noqa: E731
         return (jax.tree_util.tree_map_with_path(gather, layers[0]),)
     blocks = layers
@@ -146,7 +146,7 @@ def _grow_layers(
     ]
     if not _is_stacked(like):
         return tuple(grown)
-    return tree.stack_each(grown) if apart else tree.stack(grown)
+    return tree.stack(grown) if scan_layers else tree.stack_each(grown)
 
 
 def _scaled(leaf: tree.Array, factor: np.ndarray) -> tree.Array:

@@ -52,21 +52,21 @@ class ArmSettings:
 
     Attributes:
       steps: Of the full budget.
-      fewer_steps: Of growth_50.
+      growth_50_steps: Of growth_50.
       core: One of `phases.CORE_READINGS`.
       not_yet_grown: One of `phases.NOT_YET_GROWN`.
-      order: Seed of the order of shuffled_phases.
-      rows: Rows of a batch.
-      length: Tokens of each, several documents and padding included.
+      shuffle_seed: Seed of the order of shuffled_phases.
+      batch_size: Rows of a batch.
+      seq_len: Tokens of each, several documents and padding included.
     """
 
     steps: int
-    fewer_steps: int
+    growth_50_steps: int
     core: str
     not_yet_grown: str
-    order: int
-    rows: int
-    length: int
+    shuffle_seed: int
+    batch_size: int
+    seq_len: int
 
 
 def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[Stage, ...]:
@@ -83,7 +83,7 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
     choose("arm", name, ARMS)
     growing = developmental_phases(settings.core)
     phases: tuple[Phase, ...] = growing
-    steps = settings.fewer_steps if name == "growth_50" else settings.steps
+    steps = settings.growth_50_steps if name == "growth_50" else settings.steps
     if name in ("uniform_100", "equal_flops"):
         phases = uniform_phases(config.num_layers)
     elif name == "clone_init_uniform":
@@ -91,7 +91,7 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
     elif name == "uniform_restarts":
         phases = restarted_phases(growing)
     elif name == "shuffled_phases":
-        phases = reordered_phases(growing, random_order(len(growing) - 1, settings.order))
+        phases = reordered_phases(growing, random_order(len(growing) - 1, settings.shuffle_seed))
     elif name in ORDERS:
         phases = reordered_phases(growing, ORDERS[name])
     if name == "core_alone":
@@ -99,7 +99,7 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
         return stages(config, core_phases(), settings.steps, whole=False)
     if name == "equal_flops":
         spent = total_flops(config, arm_stages("growth_100", config, settings), settings)
-        each = step_flops(config, settings.rows, settings.length)
+        each = step_flops(config, settings.batch_size, settings.seq_len)
         steps = max(1, round(spent / each))
     return stages(config, phases, steps, settings.not_yet_grown)
 
@@ -112,7 +112,7 @@ def core_steps(plan: tuple[Stage, ...]) -> int:
 def stage_flops(config: ModelConfig, stage: Stage, settings: ArmSettings) -> int:
     """FLOPs of one step of a stage."""
     return step_flops(
-        config, settings.rows, settings.length, stage.layers, stage.train, stage.embedding
+        config, settings.batch_size, settings.seq_len, stage.layers, stage.train, stage.embedding
     )
 
 

@@ -45,24 +45,24 @@ class DepthArmSettings:
     Attributes:
       steps: Of the baseline, and of every arm that is compared at equal steps.
       block: Layers b that a growth step adds; the depth at the start, too.
-      growing_share: Share of the steps in which PROP-alpha spreads the stages; what is left
+      growth_fraction: Share of the steps in which PROP-alpha spreads the stages; what is left
         is trained at the last depth.
       alpha: Of PROP-alpha.
-      rows: Sequences of a batch.
-      length: Tokens of each.
+      batch_size: Sequences of a batch.
+      seq_len: Tokens of each.
     """
 
     steps: int
     block: int
-    growing_share: float = 0.85
+    growth_fraction: float = 0.85
     alpha: float = 1.0
-    rows: int = 8
-    length: int = 256
+    batch_size: int = 8
+    seq_len: int = 256
 
     def __post_init__(self):
-        if not 0 < self.growing_share <= 1:
+        if not 0 < self.growth_fraction <= 1:
             raise InputError(
-                f"growing_share must be above 0 and 1 at most; got {self.growing_share}; the "
+                f"growth_fraction must be above 0 and 1 at most; got {self.growth_fraction}; the "
                 "paper's is 0.85"
             )
 
@@ -105,7 +105,8 @@ def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tup
 def total_flops(stages: tuple[DepthStage, ...], settings: DepthArmSettings) -> int:
     """FLOPs of all steps of an arm, of one seed."""
     return sum(
-        stage.steps * step_flops(stage.config, settings.rows, settings.length) for stage in stages
+        stage.steps * step_flops(stage.config, settings.batch_size, settings.seq_len)
+        for stage in stages
     )
 
 
@@ -126,7 +127,7 @@ def _constant_depth(name: str, config: ModelConfig, settings: DepthArmSettings) 
         return min(settings.block, config.num_layers)
     if name != MEAN_DEPTH:
         return config.num_layers
-    shape = settings.rows, settings.length
+    shape = settings.batch_size, settings.seq_len
     spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
     return min(
         range(1, config.num_layers + 1),
@@ -135,7 +136,7 @@ def _constant_depth(name: str, config: ModelConfig, settings: DepthArmSettings) 
 
 
 def _depths(config: ModelConfig, settings: DepthArmSettings, steps: int):
-    growing = round(settings.growing_share * steps)
+    growing = round(settings.growth_fraction * steps)
     return depth_stages(
         settings.block, config.num_layers, settings.block, growing, steps, settings.alpha
     )
@@ -143,7 +144,7 @@ def _depths(config: ModelConfig, settings: DepthArmSettings, steps: int):
 
 def _steps_of_equal_flops(config: ModelConfig, settings: DepthArmSettings) -> int:
     """Steps whose FLOPs come nearest to the baseline's; the stages share them in proportion."""
-    shape = settings.rows, settings.length
+    shape = settings.batch_size, settings.seq_len
     budget = settings.steps * step_flops(config, *shape)
     spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
     guess = round(settings.steps * budget / spent)

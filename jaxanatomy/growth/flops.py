@@ -25,50 +25,50 @@ from collections.abc import Collection, Iterable
 from jaxanatomy.config import ModelConfig
 
 
-def layer_flops(config: ModelConfig, layer: int, rows: int, length: int) -> dict[str, int]:
+def layer_flops(config: ModelConfig, layer: int, batch_size: int, seq_len: int) -> dict[str, int]:
     """Forward FLOPs of one layer by part: `qkv`, `attention`, `output`, `mlp`.
 
     Args:
       config: The architecture.
       layer: Which layer.
-      rows: Sequences R.
-      length: Tokens T of each, padding included.
+      batch_size: Sequences R.
+      seq_len: Tokens T of each, padding included.
     """
     shape, D, d = config.layers[layer], config.hidden_size, config.head_dim
-    tokens = rows * length
+    tokens = batch_size * seq_len
     return {
         "qkv": 2 * tokens * D * d * (shape.num_heads + 2 * shape.num_kv_heads),
-        "attention": 2 * 2 * rows * length * length * shape.num_heads * d,
+        "attention": 2 * 2 * batch_size * seq_len * seq_len * shape.num_heads * d,
         "output": 2 * tokens * D * d * shape.num_heads,
         "mlp": 3 * 2 * tokens * D * shape.ffn_width,
     }
 
 
-def head_flops(config: ModelConfig, rows: int, length: int) -> int:
+def head_flops(config: ModelConfig, batch_size: int, seq_len: int) -> int:
     """Forward FLOPs of the head at every position."""
-    return 2 * rows * length * config.hidden_size * config.vocab_size
+    return 2 * batch_size * seq_len * config.hidden_size * config.vocab_size
 
 
 def forward_flops(
-    config: ModelConfig, rows: int, length: int, layers: Collection[int] | None = None
+    config: ModelConfig, batch_size: int, seq_len: int, layers: Collection[int] | None = None
 ) -> int:
     """Forward FLOPs of a batch.
 
     Args:
       config: The architecture.
-      rows: Sequences R.
-      length: Tokens T of each, padding included.
+      batch_size: Sequences R.
+      seq_len: Tokens T of each, padding included.
       layers: Those that are in the model; all by default.
     """
     layers = range(config.num_layers) if layers is None else layers
-    parts = (layer_flops(config, layer, rows, length) for layer in layers)
-    return sum(sum(part.values()) for part in parts) + head_flops(config, rows, length)
+    parts = (layer_flops(config, layer, batch_size, seq_len) for layer in layers)
+    return sum(sum(part.values()) for part in parts) + head_flops(config, batch_size, seq_len)
 
 
 def step_flops(
     config: ModelConfig,
-    rows: int,
-    length: int,
+    batch_size: int,
+    seq_len: int,
     layers: Collection[int] | None = None,
     train: Collection[int] | None = None,
     embedding: bool = True,
@@ -77,18 +77,18 @@ def step_flops(
 
     Args:
       config: The architecture.
-      rows: Sequences R of the batch.
-      length: Tokens T of each, padding included.
+      batch_size: Sequences R of the batch.
+      seq_len: Tokens T of each, padding included.
       layers: Those that are in the model; all by default.
       train: Those that train; all in the model by default.
       embedding: Whether the embedding trains, which is the head too where they are tied.
     """
     layers = sorted(range(config.num_layers) if layers is None else layers)
     train = set(layers if train is None else train)
-    total = (3 if embedding else 2) * head_flops(config, rows, length)
+    total = (3 if embedding else 2) * head_flops(config, batch_size, seq_len)
     flows = embedding  # whether a gradient goes on below the layer
     for layer in layers:
-        part = layer_flops(config, layer, rows, length)
+        part = layer_flops(config, layer, batch_size, seq_len)
         weights = part["qkv"] + part["output"] + part["mlp"]
         total += weights + part["attention"]
         if layer in train:
@@ -100,7 +100,7 @@ def step_flops(
 
 
 def growth_flops(
-    config: ModelConfig, stages: Iterable[tuple[int, int]], rows: int, length: int
+    config: ModelConfig, stages: Iterable[tuple[int, int]], batch_size: int, seq_len: int
 ) -> int:
     """FLOPs of a run whose model grows in depth: the sum of its stages' steps.
 
@@ -111,9 +111,10 @@ def growth_flops(
     Args:
       config: An architecture of which a stage has the first layers; all of one shape.
       stages: Pairs (layers, steps), as `stages.depth_stages` gives them.
-      rows: Sequences R of a batch.
-      length: Tokens T of each, padding included.
+      batch_size: Sequences R of a batch.
+      seq_len: Tokens T of each, padding included.
     """
     return sum(
-        steps * step_flops(config, rows, length, layers=range(depth)) for depth, steps in stages
+        steps * step_flops(config, batch_size, seq_len, layers=range(depth))
+        for depth, steps in stages
     )

@@ -14,11 +14,11 @@ class PaperModel:
 
     Attributes:
       config: The architecture at its full depth.
-      rows: Sequences of `LENGTH` tokens in a batch: one or two million tokens.
+      batch_size: Sequences of `LENGTH` tokens in a batch: one or two million tokens.
     """
 
     config: ModelConfig
-    rows: int
+    batch_size: int
 
 
 def _smollm(layers: int, width: int, ffn_width: int, heads: int, kv_heads: int) -> ModelConfig:
@@ -33,7 +33,7 @@ def _smollm(layers: int, width: int, ffn_width: int, heads: int, kv_heads: int) 
 
 MODELS = MappingProxyType(
     {
-        "smollm_360m": PaperModel(_smollm(32, 960, 2560, 15, 5), rows=512),
-        "smollm_1p7b": PaperModel(_smollm(24, 2048, 8192, 32, 32), rows=1024),
+        "smollm_360m": PaperModel(_smollm(32, 960, 2560, 15, 5), batch_size=512),
+        "smollm_1p7b": PaperModel(_smollm(24, 2048, 8192, 32, 32), batch_size=1024),
     }
 )

@@ -49,7 +49,7 @@ def cost_rows(config: ModelConfig, settings: DepthArmSettings) -> list[dict[str,
         )
     grown = _stages(_OPERATOR, config, settings)
     equal = _stages(_OPERATOR + EQUAL_FLOPS, config, settings)
-    growing = round(settings.growing_share * settings.steps)
+    growing = round(settings.growth_fraction * settings.steps)
     named = [
         (BASELINE, None, _stages(BASELINE, config, settings)),
         (GROWN, REMAINDER, grown),
@@ -59,9 +59,9 @@ def cost_rows(config: ModelConfig, settings: DepthArmSettings) -> list[dict[str,
     rows = []
     for arm, rounding, stages in named:
         steps = sum(each for _, each in stages)
-        flops = growth_flops(config, stages, settings.rows, settings.length)
+        flops = growth_flops(config, stages, settings.batch_size, settings.seq_len)
         row = {"arm": arm, "rounding": rounding, "stages": [list(stage) for stage in stages]}
-        row |= {"steps": steps, "tokens": steps * settings.rows * settings.length}
+        row |= {"steps": steps, "tokens": steps * settings.batch_size * settings.seq_len}
         rows.append(row | {"petaflops": flops / 1e15})
     return [row | {"ratio": rows[0]["petaflops"] / row["petaflops"]} for row in rows]
 

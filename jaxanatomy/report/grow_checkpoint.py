@@ -89,7 +89,7 @@ def folder(record: RunRecord) -> str:
 
 def lead(record: RunRecord) -> str:
     """The map of the folder."""
-    return f"Grown by {record.config.get('operator')} to {record.config.get('layers')} layers."
+    return f"Grown by {record.config.get('operator')} to {record.config.get('num_layers')} layers."
 
 
 GROWTH = v.Strip(

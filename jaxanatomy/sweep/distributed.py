@@ -15,46 +15,52 @@ from jaxanatomy import peers
 from jaxanatomy.errors import InputError
 
 
-def start(coordinator: str = "", count: int = 1, index: int = 0) -> tuple[int, int]:
+def start(
+    coordinator_address: str = "", num_processes: int = 1, process_id: int = 0
+) -> tuple[int, int]:
     """Joins the other processes; call it before anything else uses JAX.
 
     Args:
-      coordinator: "HOST:PORT" of process 0; "auto" where JAX finds it out by itself
+      coordinator_address: "HOST:PORT" of process 0; "auto" where JAX finds it out by itself
         (Cloud TPU, Slurm); "" for a single process.
-      count: Number of processes.
-      index: Which of them this is.
+      num_processes: Number of processes.
+      process_id: Which of them this is.
 
     Returns:
       (index of this process, number of processes).
 
     Raises:
-      InputError: An index outside the count, several processes without a coordinator, or
-        "auto" where JAX does not find one.
+      InputError: A `process_id` beyond the last process, several processes without a coordinator,
+        or "auto" where JAX does not find one.
     """
-    if not coordinator:
-        if count != 1 or index != 0:
+    if not coordinator_address:
+        if num_processes != 1 or process_id != 0:
             raise InputError(
-                f"distributed.count={count} and distributed.index={index} need "
-                "distributed.coordinator=HOST:PORT (or auto); give it, or leave all three out"
+                f"distributed.num_processes={num_processes} and "
+                f"distributed.process_id={process_id} need "
+                "distributed.coordinator_address=HOST:PORT (or auto); give it, or leave all three "
+                "out"
             )
         return 0, 1
-    if coordinator != "auto" and not 0 <= index < count:
+    if coordinator_address != "auto" and not 0 <= process_id < num_processes:
         raise InputError(
-            f"distributed.index must be 0 .. {count - 1} with distributed.count={count}; "
-            f"got {index}"
+            f"distributed.process_id must be 0 .. {num_processes - 1} with "
+            f"distributed.num_processes={num_processes}; got {process_id}"
         )
     peers.explain_loss()
     # Its handler of SIGTERM would keep the signal from ours.
     jax.config.update("jax_enable_preemption_service", False)
-    address = () if coordinator == "auto" else (coordinator, count, index)
+    found_by_jax = coordinator_address == "auto"
+    address = () if found_by_jax else (coordinator_address, num_processes, process_id)
     try:
         jax.distributed.initialize(*address, heartbeat_timeout_seconds=peers.HEARTBEAT_SECONDS)
     except ValueError as error:
-        if coordinator != "auto":
+        if not found_by_jax:
             raise
         raise InputError(
-            "distributed.coordinator=auto is for Cloud TPU and Slurm; JAX finds neither here; "
-            "give HOST:PORT with count and index, or an empty one for a single process"
+            "distributed.coordinator_address=auto is for Cloud TPU and Slurm; JAX finds neither "
+            "here; give HOST:PORT with num_processes and process_id, or an empty one for a single "
+            "process"
         ) from error
     return jax.process_index(), jax.process_count()
 

@@ -37,12 +37,12 @@ class Trial:
 
     Attributes:
       purpose: `measures.tuning.TUNING` or `MAIN`.
-      rate: Learning rate of the plateau.
+      learning_rate: Of the plateau.
       seed: Of initial weights and of the order of the data.
     """
 
     purpose: str
-    rate: float
+    learning_rate: float
     seed: int
 
 
@@ -117,7 +117,7 @@ class DepthPlan:
             seeds=[trial.seed for trial in trials],
             placement=self.placement,
             options=self.options,
-            peaks=[trial.rate for trial in trials],
+            learning_rates=[trial.learning_rate for trial in trials],
         )
 
     def pipeline(self, seed: int, steps: int) -> Pipeline:
@@ -125,17 +125,17 @@ class DepthPlan:
         return Pipeline(
             mixtures(self.config, steps),
             self.tokenizer,
-            rows=self.config.rows,
-            length=self.config.model.context_length,
+            batch_size=self.config.batch_size,
+            seq_len=self.config.model.context_length,
             seed=seed,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
 
     def held_out(self, pipeline: Pipeline) -> dict[str, HeldOut]:
         """What a run is evaluated on, by source; the same for every seed."""
         config = self.config
-        found = pipeline.held_out(config.data.held_out_rows)
+        found = pipeline.held_out(config.data.held_out_sequences)
         return {name: HeldOut(pipeline.shares[name], found[name]) for name in found}
 
     @functools.cached_property
@@ -151,8 +151,8 @@ class DepthPlan:
             code=runs.code_version("depth_growth"),
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
             data=[self.config.data.to_dict(), self.data],
-            settings={name: self.config[name] for name in (*names, "eval_every", "rows")},
-            train=[self.config.train.dtype, self.config.train.accumulate],
+            settings={name: self.config[name] for name in (*names, "eval_every", "batch_size")},
+            train=[self.config.train.dtype, self.config.train.grad_accum_steps],
             arm=arm,
             trial=dataclasses.asdict(trial),
             **more,
@@ -174,10 +174,10 @@ def depth_plan(config: ConfigDict, on_paper: bool = False) -> DepthPlan:
     settings = DepthArmSettings(
         steps=config.steps,
         block=config.block,
-        growing_share=config.growing_share,
+        growth_fraction=config.growth_fraction,
         alpha=config.alpha,
-        rows=config.rows,
-        length=config.model.context_length,
+        batch_size=config.batch_size,
+        seq_len=config.model.context_length,
     )
     arms = {name: depth_arm(name, model, settings) for name in config.arms}
     schedule, *_ = (
@@ -202,14 +202,14 @@ def mixtures(config: ConfigDict, steps: int) -> Schedule:
 
 def _how_to_run(config: ConfigDict, on_paper: bool) -> tuple[PretrainOptions, Placement]:
     fields = config.train.to_dict()
-    devices, shards, _ = (fields.pop(name) for name in ("devices", "shards", "together"))
+    devices, shards, _ = (fields.pop(name) for name in ("devices", "fsdp_shards", "vmap_seeds"))
     if on_paper:
         count = jax.device_count() if devices is None else devices
         placement = Placement.on_paper(count, shards)
     else:
         placement = Placement.over(choose_devices(devices), shards)
     options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **fields)
-    options.check_rows(config.rows, placement)
+    options.check_batch_size(config.batch_size, placement)
     if config.tensorboard:
         require_tensorboard()
     return options, placement
@@ -219,16 +219,16 @@ def _text(config: ConfigDict) -> dict[str, Any]:
     """The tokenizer, and what is asked at the end: fields of `DepthPlan`."""
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_vocabulary(tokenizer, config.model.vocab_size)
-    asked = questions(PRIMITIVES, config.data.questions, shots=config.data.shots)
-    length = config.model.context_length
+    asked = questions(PRIMITIVES, config.data.questions, num_fewshot=config.data.num_fewshot)
+    seq_len = config.model.context_length
     for _, mixture in mixtures(config, config.steps).mixtures:
         for source in GENERATED.keys() & set(mixture.sources):
-            require_length(GENERATED[source], tokenizer, length)
+            require_length(GENERATED[source], tokenizer, seq_len)
     return {
         "tokenizer": tokenizer,
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "asked": asked,
-        "scoring": pack_choices(asked, tokenizer, rows=config.rows, length=length),
+        "scoring": pack_choices(asked, tokenizer, batch_size=config.batch_size, seq_len=seq_len),
     }
 
 
@@ -245,13 +245,13 @@ def _check_numbers(config: ConfigDict) -> None:
             "seeds and tuning_seeds must have none in common; got "
             f"{config.seeds} and {config.tuning_seeds}"
         )
-    whole = {name: config[name] for name in ("steps", "rows", "eval_every")}
-    whole |= {f"data.{name}": config.data[name] for name in ("held_out_rows", "questions")}
+    whole = {name: config[name] for name in ("steps", "batch_size", "eval_every")}
+    whole |= {f"data.{name}": config.data[name] for name in ("held_out_sequences", "questions")}
     for name, value in whole.items():
         if value < 1:
             raise InputError(f"{name} must be a whole number above 0; got {value}")
-    if config.data.shots < 0:
-        raise InputError(f"data.shots must be 0 or above; got {config.data.shots}")
+    if config.data.num_fewshot < 0:
+        raise InputError(f"data.num_fewshot must be 0 or above; got {config.data.num_fewshot}")
     if config.weight_decay < 0 or not 0 <= config.beta2 < 1:
         raise InputError(
             "weight_decay must be 0 or above and beta2 at least 0 and below 1; got "

@@ -12,13 +12,13 @@ def group_folder(folder: Path, seeds: Sequence[int]) -> Path:
     return folder / "_".join(map(str, seeds))
 
 
-def plan_groups(folder: Path, seeds: Sequence[int], together: bool) -> list[list[int]]:
+def plan_groups(folder: Path, seeds: Sequence[int], vmap_seeds: bool) -> list[list[int]]:
     """Which seeds train together: those that were begun so go on so.
 
     Args:
       folder: Of the arm.
       seeds: That are to be trained.
-      together: Whether those that were not begun train side by side; else each alone.
+      vmap_seeds: Whether those that were not begun train side by side; else each alone.
 
     Returns:
       Groups, in the order of their first seeds.
@@ -38,7 +38,7 @@ def plan_groups(folder: Path, seeds: Sequence[int], together: bool) -> list[list
             )
         groups.append([seed for seed in seeds if seed in begun])
         left = [seed for seed in left if seed not in begun]
-    groups += [left] if together and left else [[seed] for seed in left]
+    groups += [left] if vmap_seeds and left else [[seed] for seed in left]
     return sorted(groups, key=lambda group: seeds.index(group[0]))
 
 

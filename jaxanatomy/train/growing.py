@@ -44,13 +44,13 @@ class Corpus:
       train_NT: Token ids of the training split, padded, int32.
       validation_NT: Token ids of the validation split.
       pad: The id of padding.
-      room: Predictions that a batch has room for, all its documents in one row.
+      max_predictions: Predictions that a batch has room for, all its documents in one row.
     """
 
     train_NT: np.ndarray
     validation_NT: np.ndarray
     pad: int
-    room: int
+    max_predictions: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -280,7 +280,9 @@ class _Growing:
         at_E = np.minimum(self.step + np.arange(length), len(self.rates_EM) - 1)
         token_EMRT = self.corpus.train_NT[self.order_EMR[at_E]]
         E, M, R, T = token_EMRT.shape
-        flat = packed_batch(token_EMRT.reshape(-1, R, T), self.corpus.pad, self.corpus.room)
+        flat = packed_batch(
+            token_EMRT.reshape(-1, R, T), self.corpus.pad, self.corpus.max_predictions
+        )
         batches = jax.tree.map(lambda leaf: leaf.reshape(E, M, 1, -1), flat)
         return batches, jnp.asarray(self.rates_EM[at_E])
 

@@ -58,7 +58,7 @@ class Trace(NamedTuple):
 @functools.cache
 def adamw(
     weight_decay: float = 0.01,
-    clip: float = 1.0,
+    clip_norm: float = 1.0,
     betas: tuple[float, float] = (0.9, 0.999),
     epsilon: float = 1e-8,
 ) -> optax.GradientTransformation:
@@ -69,25 +69,25 @@ def adamw(
 
     Args:
       weight_decay: Decoupled; on all parameters.
-      clip: Largest global norm of a gradient.
+      clip_norm: Largest global norm of a gradient.
       betas: Decay of the two moments.
       epsilon: Added to the root of the second moment.
     """
     return optax.chain(
-        _clip_by_global_norm(clip),
+        _clip_by_global_norm(clip_norm),
         optax.scale_by_adam(*betas, eps=epsilon),
         optax.add_decayed_weights(weight_decay),
     )
 
 
-def _clip_by_global_norm(clip: float) -> optax.GradientTransformation:
+def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
     """optax's, with one factor for all leaves.
 
     What optax divides is written to memory before the moments read it; a product is not.
     """
 
     def update(gradient: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
-        factor = jnp.minimum(1.0, clip / optax.tree.norm(gradient))
+        factor = jnp.minimum(1.0, clip_norm / optax.tree.norm(gradient))
         return jax.tree.map(lambda leaf: factor * leaf, gradient), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
@@ -108,7 +108,7 @@ def start(optimiser: optax.GradientTransformation, params: Tree, replicas: bool 
     return jax.jit(jax.vmap(one) if replicas else one)(params)
 
 
-_STATIC = ("loss", "optimiser", "replicas", "accumulate", "place")
+_STATIC = ("loss", "optimiser", "replicas", "grad_accum_steps", "place")
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))
@@ -121,7 +121,7 @@ def run_steps(
     rates: jax.Array,
     count: int | jax.Array,
     replicas: bool = False,
-    accumulate: int = 1,
+    grad_accum_steps: int = 1,
     place: Callable[[Tree], Tree] | None = None,
 ) -> tuple[State, Trace]:
     """Runs the first `count` steps of a chunk of E.
@@ -135,14 +135,14 @@ def run_steps(
       rates: Learning rates, [E] or [E, M].
       count: Steps to run, at most E.
       replicas: Whether there is an axis M of replicas.
-      accumulate: Parts that a batch's rows are cut into; their gradients are summed, so
+      grad_accum_steps: Parts that a batch's rows are cut into; their gradients are summed, so
         that only one part's activations are alive. `loss.weight(batch)` weighs the parts.
       place: Keeps a tree where it is on the devices of a mesh; see `train.mesh`. Hashable.
 
     Returns:
       (state, trace), the trace's arrays of the shape of `rates`.
     """
-    step = functools.partial(_step, loss, optimiser, accumulate)
+    step = functools.partial(_step, loss, optimiser, grad_accum_steps)
     if replicas:
         step = jax.vmap(step)
 
@@ -160,13 +160,13 @@ def run_steps(
 def _step(
     loss: Loss,
     optimiser: optax.GradientTransformation,
-    accumulate: int,
+    grad_accum_steps: int,
     state: State,
     frozen: Tree,
     batch: Tree,
     rate: jax.Array,
 ) -> tuple[State, Trace]:
-    value, gradient = _gradient(loss, accumulate, state.params, frozen, batch)
+    value, gradient = _gradient(loss, grad_accum_steps, state.params, frozen, batch)
     norm = optax.tree.norm(gradient)  # one number that says whether all of it is finite
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(norm)
     update, moments = optimiser.update(gradient, state.moments, state.params)
@@ -180,14 +180,14 @@ def _step(
 
 
 def _gradient(
-    loss: Loss, accumulate: int, params: Tree, frozen: Tree, batch: Tree
+    loss: Loss, grad_accum_steps: int, params: Tree, frozen: Tree, batch: Tree
 ) -> tuple[jax.Array, Tree]:
     """The loss of a batch and its gradient, summed over parts of the batch's rows."""
-    if accumulate == 1:
+    if grad_accum_steps == 1:
         return jax.value_and_grad(loss)(params, frozen, batch)
     # Part a holds rows a, a + A, ...: rows that lie on several devices stay there.
     parts = jax.tree.map(
-        lambda leaf: leaf.reshape(-1, accumulate, *leaf.shape[1:]).swapaxes(0, 1), batch
+        lambda leaf: leaf.reshape(-1, grad_accum_steps, *leaf.shape[1:]).swapaxes(0, 1), batch
     )
     share_A = jax.vmap(loss.weight)(parts)
     share_A = share_A / share_A.sum()

@@ -48,7 +48,7 @@ def batch_of(token_BT: jax.Array, pad: int) -> Batch:
     return Batch(jnp.asarray(token_BT)[:, :-1], target_BT, weight_BT)
 
 
-def packed_batch(token_BRT: np.ndarray, pad: int, length: int) -> Batch:
+def packed_batch(token_BRT: np.ndarray, pad: int, max_predictions: int) -> Batch:
     """The same predictions as of `batch_of`, R documents after one another in each row.
 
     Padding costs as much as tokens do, and short documents are padded a lot.
@@ -56,7 +56,7 @@ def packed_batch(token_BRT: np.ndarray, pad: int, length: int) -> Batch:
     Args:
       token_BRT: Token ids of R documents for each row, padded at their ends.
       pad: The id of padding.
-      length: Predictions that a row has room for.
+      max_predictions: Predictions that a row has room for.
 
     Raises:
       ValueError: A row has more.
@@ -64,13 +64,15 @@ def packed_batch(token_BRT: np.ndarray, pad: int, length: int) -> Batch:
     B, R, _ = token_BRT.shape
     there_BRT = token_BRT[..., 1:] != pad
     counts_B = there_BRT.sum(axis=(1, 2))
-    if counts_B.max() > length:
-        raise ValueError(f"rows have room for {length} predictions; one has {counts_B.max()}")
+    if counts_B.max() > max_predictions:
+        raise ValueError(
+            f"rows have room for {max_predictions} predictions; one has {counts_B.max()}"
+        )
     b, r, t = np.nonzero(there_BRT)
     place = np.arange(len(b)) - (counts_B.cumsum() - counts_B)[b]
 
     def put(values: np.ndarray | float, empty: float, dtype: type = np.int32) -> jax.Array:
-        row_BT = np.full((B, length), empty, dtype)
+        row_BT = np.full((B, max_predictions), empty, dtype)
         row_BT[b, place] = values
         return jnp.asarray(row_BT)
 

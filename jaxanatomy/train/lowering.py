@@ -1,7 +1,7 @@
 """The programs of a training run, traced and lowered for devices that are not here.
 
     setup = Setup(stages, adamw(), schedule, (0,), Placement.on_paper(64, shards=8), options)
-    exported = export_step(setup, setup.stages[-1].config, rows=512, length=2048)
+    exported = export_step(setup, setup.stages[-1].config, batch_size=512, seq_len=2048)
     exported.nr_devices, exported.platforms == 64, ("tpu", "cuda")
 
 Arrays are shapes alone: no parameter is made and no device is asked, so that the step of a
@@ -39,38 +39,38 @@ def abstract_state(setup: Setup, config: ModelConfig) -> State:
     return jax.tree.map(lambda leaf: _placed(leaf, setup.placement.sharding(leaf)), state)
 
 
-def abstract_batch(setup: Setup, lead: Sequence[int], rows: int, length: int) -> Batch:
+def abstract_batch(setup: Setup, lead: Sequence[int], batch_size: int, seq_len: int) -> Batch:
     """Shapes of batches [..., B, T], their rows shared out.
 
     Args:
       setup: Where.
       lead: Axes before the rows: steps of a chunk, seeds.
-      rows: Rows B of all processes together.
-      length: Tokens T of a row.
+      batch_size: Rows B of all processes together.
+      seq_len: Tokens T of a row.
     """
     sharding = setup.placement.row_sharding(len(lead))
-    ids = jax.ShapeDtypeStruct((*lead, rows, length), jnp.int32, sharding=sharding)
+    ids = jax.ShapeDtypeStruct((*lead, batch_size, seq_len), jnp.int32, sharding=sharding)
     weights = jax.ShapeDtypeStruct(ids.shape, jnp.float32, sharding=sharding)
     return Batch(ids, ids, weights, ids, ids)
 
 
-def abstract_chunk(setup: Setup, rows: int, length: int) -> Batch:
+def abstract_chunk(setup: Setup, batch_size: int, seq_len: int) -> Batch:
     """Shapes of the batches of one call, [E, B, T], or [E, M, B, T] for several seeds."""
     seeds = [len(setup.seeds)] if setup.replicas else []
-    return abstract_batch(setup, [setup.options.chunk, *seeds], rows, length)
+    return abstract_batch(setup, [setup.options.steps_per_call, *seeds], batch_size, seq_len)
 
 
 def step_arguments(
-    setup: Setup, config: ModelConfig, rows: int, length: int
+    setup: Setup, config: ModelConfig, batch_size: int, seq_len: int
 ) -> tuple[tuple, dict[str, Any]]:
     """Arguments of `run_steps` as a run passes them, shapes in the place of arrays."""
     state = abstract_state(setup, config)
-    chunk = abstract_chunk(setup, rows, length)
+    chunk = abstract_chunk(setup, batch_size, seq_len)
     lead = chunk.token_BT.shape[:-2]
     rates = jax.ShapeDtypeStruct(lead, jnp.float32, sharding=setup.placement.whole)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = (setup.loss(config), setup.optimiser, state, nothing_frozen(state.params))
-    options = {"replicas": setup.replicas, "accumulate": setup.options.accumulate}
+    options = {"replicas": setup.replicas, "grad_accum_steps": setup.options.grad_accum_steps}
     options["place"] = setup.placement.constrain
     return (*arguments, chunk, rates, count), options
 
@@ -78,8 +78,8 @@ def step_arguments(
 def export_step(
     setup: Setup,
     config: ModelConfig,
-    rows: int,
-    length: int,
+    batch_size: int,
+    seq_len: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> jax.export.Exported:
     """The steps of a stage, lowered.
@@ -87,11 +87,11 @@ def export_step(
     Args:
       setup: What is trained; its placement may be one of `Placement.on_paper`.
       config: The architecture of the stage.
-      rows: Rows B of a batch, of all processes together.
-      length: Tokens T of a row.
+      batch_size: Rows B of a batch, of all processes together.
+      seq_len: Tokens T of a row.
       platforms: Names that JAX has for them.
     """
-    arguments, options = step_arguments(setup, config, rows, length)
+    arguments, options = step_arguments(setup, config, batch_size, seq_len)
     with setup.precision():
         return jax.export.export(run_steps, platforms=platforms)(*arguments, **options)
 
@@ -99,13 +99,13 @@ def export_step(
 def export_evaluation(
     setup: Setup,
     config: ModelConfig,
-    rows: int,
-    length: int,
+    batch_size: int,
+    seq_len: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> jax.export.Exported:
     """The evaluation of a stage, lowered; arguments as `export_step`."""
     params = abstract_state(setup, config).params
-    batch = abstract_batch(setup, [], rows, length)
+    batch = abstract_batch(setup, [], batch_size, seq_len)
     arguments = (setup.loss(config), params, batch, setup.placement.whole)
     export = jax.export.export(row_sums, platforms=platforms)
     with setup.precision():
@@ -115,13 +115,13 @@ def export_evaluation(
 def export_scoring(
     setup: Setup,
     config: ModelConfig,
-    rows: int,
-    length: int,
+    batch_size: int,
+    seq_len: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> jax.export.Exported:
     """The scoring of questions at the end, lowered; arguments as `export_step`."""
     params = abstract_state(setup, config).params
-    part = abstract_batch(setup, [], rows // setup.options.accumulate, length)
+    part = abstract_batch(setup, [], batch_size // setup.options.grad_accum_steps, seq_len)
     export = jax.export.export(target_nll, platforms=platforms)
     with setup.precision():
         return export(setup.loss(config), params, part, setup.placement.whole, setup.replicas)
@@ -137,7 +137,7 @@ def export_growth(
 
 
 def export_run(
-    setup: Setup, rows: int, length: int, platforms: Sequence[str] = PLATFORMS
+    setup: Setup, batch_size: int, seq_len: int, platforms: Sequence[str] = PLATFORMS
 ) -> dict[str, jax.export.Exported]:
     """What a run compiles for its first, a middle and its last stage, by name.
 
@@ -148,12 +148,14 @@ def export_run(
     for at in sorted({0, len(stages) // 2, len(stages) - 1}):
         config = stages[at].config
         name = f"{config.num_layers} layers"
-        found[f"step, {name}"] = export_step(setup, config, rows, length, platforms)
-        found[f"evaluation, {name}"] = export_evaluation(setup, config, rows, length, platforms)
+        found[f"step, {name}"] = export_step(setup, config, batch_size, seq_len, platforms)
+        found[f"evaluation, {name}"] = export_evaluation(
+            setup, config, batch_size, seq_len, platforms
+        )
         if at:
             gather = export_growth(setup, stages[at - 1], stages[at], platforms)
             found[f"growth to {name}"] = gather
-    found[f"scoring, {name}"] = export_scoring(setup, config, rows, length, platforms)
+    found[f"scoring, {name}"] = export_scoring(setup, config, batch_size, seq_len, platforms)
     return found
 
 

@@ -1,13 +1,13 @@
 """Memory of a training step on one device, on paper.
 
-    memory = step_memory(setup, stage.config, rows=512, length=2048)
+    memory = step_memory(setup, stage.config, batch_size=512, seq_len=2048)
     memory.total                               # bytes; nothing was allocated
 
 What a device holds for the length of a run is the sum of the parts of its arrays. What it
 holds during a step is read from the trace of the loss: the values that the way forward keeps
 for the way back, which is where `remat` acts. The compiler can do better by merging
 operations, and worse by the order that it gives them: on a CPU its own figure for what is
-temporary is 0.9 to 1.4 of this one, and 0.7 or more with layers apart
+temporary is 0.9 to 1.4 of this one, and 0.7 or more without `scan_layers`
 (tests/train/test_memory.py).
 """
 
@@ -74,31 +74,31 @@ class StepMemory:
         return self.held + max(self.temporary, forward)
 
 
-def step_memory(setup: Setup, config: ModelConfig, rows: int, length: int) -> StepMemory:
+def step_memory(setup: Setup, config: ModelConfig, batch_size: int, seq_len: int) -> StepMemory:
     """Memory of the steps of a stage.
 
     Args:
       setup: What is trained; its placement may be one of `Placement.on_paper`.
       config: The architecture of the stage.
-      rows: Rows B of a batch, of all processes together.
-      length: Tokens T of a row.
+      batch_size: Rows B of a batch, of all processes together.
+      seq_len: Tokens T of a row.
     """
     state = abstract_state(setup, config)
     parameters, seeds = _bytes_here(state.params), len(setup.seeds)
-    own_rows = rows // setup.placement.device_count
+    own_rows = batch_size // setup.placement.device_count
     cut = setup.placement.gather is not None
-    kept = _Kept(setup, config, own_rows // setup.options.accumulate, length)
+    kept = _Kept(setup, config, own_rows // setup.options.grad_accum_steps, seq_len)
     layers, one_layer = kept.by_layers(config.num_layers), kept.by_layers(1, "none")
     return StepMemory(
         parameters=parameters,
         moments=_bytes_here(state.moments),
-        batches=_bytes_here(abstract_chunk(setup, rows, length)),
-        gradients=parameters * (1 if setup.options.accumulate == 1 else 2),
+        batches=_bytes_here(abstract_chunk(setup, batch_size, seq_len)),
+        gradients=parameters * (1 if setup.options.grad_accum_steps == 1 else 2),
         gathered=2 * _largest_gather(config) if cut else 0,
         layers=seeds * layers,
         head=seeds * (kept.by_all() - layers),
         recomputed=seeds * (one_layer - kept.by_layers(1)),
-        evaluation=seeds * _Kept(setup, config, own_rows, length).by_layers(1, "none"),
+        evaluation=seeds * _Kept(setup, config, own_rows, seq_len).by_layers(1, "none"),
         scoring=seeds * one_layer,
     )
 
@@ -106,9 +106,9 @@ def step_memory(setup: Setup, config: ModelConfig, rows: int, length: int) -> St
 class _Kept:
     """Bytes that the loss of one model keeps for its gradient, by part."""
 
-    def __init__(self, setup: Setup, config: ModelConfig, rows: int, length: int):
+    def __init__(self, setup: Setup, config: ModelConfig, batch_size: int, seq_len: int):
         self._setup, self._loss = setup, setup.loss(config)
-        ids = jax.ShapeDtypeStruct((rows, length), "int32")
+        ids = jax.ShapeDtypeStruct((batch_size, seq_len), "int32")
         self._batch = Batch(ids, ids, jax.ShapeDtypeStruct(ids.shape, "float32"), ids, ids)
 
     def by_all(self) -> int:

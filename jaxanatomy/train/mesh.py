@@ -1,6 +1,6 @@
 """Where arrays of a training run lie: a mesh of devices, and one rule for each kind of array.
 
-    placement = Placement.over(jax.devices(), shards=4)
+    placement = Placement.over(jax.devices(), fsdp_shards=4)
     params = placement.make(init, key)           # never whole on one device
     batch = placement.rows(batch)                # each device its own rows
     run_steps(..., place=placement.constrain)
@@ -46,46 +46,46 @@ class Placement:
     def over(
         cls,
         devices: Sequence[jax.Device] | None = None,
-        shards: int = 1,
+        fsdp_shards: int = 1,
         smallest_cut: int = SMALLEST_CUT,
     ) -> "Placement":
         """A mesh over devices, in their order.
 
         Args:
           devices: All by default.
-          shards: How many parts the parameters are cut into; divides the devices.
+          fsdp_shards: How many parts the parameters are cut into; divides the devices.
           smallest_cut: See `Placement`.
 
         Raises:
-          InputError: The devices are not a multiple of the shards; or they are those of a
+          InputError: The devices are not a multiple of fsdp_shards; or they are those of a
             CPU, and neither all of them nor one.
         """
         devices = list(jax.devices() if devices is None else devices)
-        shape = _shape(len(devices), shards)
-        if devices[0].platform == "cpu" and 1 < shards < len(devices):
+        shape = _shape(len(devices), fsdp_shards)
+        if devices[0].platform == "cpu" and 1 < fsdp_shards < len(devices):
             # Collectives of several groups wait for each other there, each device in its order.
             raise InputError(
-                f"on a CPU shards must be 1 or all {len(devices)} devices; got {shards}; other "
-                "numbers are for GPUs and TPUs"
+                f"on a CPU fsdp_shards must be 1 or all {len(devices)} devices; got {fsdp_shards}; "
+                "other numbers are for GPUs and TPUs"
             )
         mesh = jax.make_mesh(shape, (DATA, SHARD), (AxisType.Auto,) * 2, devices=devices)
         return cls(mesh, smallest_cut)
 
     @classmethod
     def on_paper(
-        cls, devices: int, shards: int = 1, smallest_cut: int = SMALLEST_CUT
+        cls, devices: int, fsdp_shards: int = 1, smallest_cut: int = SMALLEST_CUT
     ) -> "Placement":
         """A mesh of devices that are not here: to trace and to lower for, not to run on.
 
         Args:
           devices: Their number.
-          shards: As `over`.
+          fsdp_shards: As `over`.
           smallest_cut: See `Placement`.
 
         Raises:
-          InputError: The devices are not a multiple of the shards.
+          InputError: The devices are not a multiple of fsdp_shards.
         """
-        shape = _shape(devices, shards)
+        shape = _shape(devices, fsdp_shards)
         mesh = AbstractMesh(shape, (DATA, SHARD), axis_types=(AxisType.Auto,) * 2)
         return cls(mesh, smallest_cut)
 
@@ -102,13 +102,13 @@ class Placement:
     def sharding(self, leaf: Any) -> NamedSharding:
         """Where a parameter or a moment lies: cut along the longer of its last two axes.
 
-        Of the two the longer one that the shards divide; a leading axis of layers or of
+        Of the two the longer one that fsdp_shards divides; a leading axis of layers or of
         replicas is never cut.
         """
-        shape, shards = np.shape(leaf), self.mesh.shape[SHARD]
-        axes = [axis for axis in range(len(shape))[-2:] if shape[axis] % shards == 0]
+        shape, fsdp_shards = np.shape(leaf), self.mesh.shape[SHARD]
+        axes = [axis for axis in range(len(shape))[-2:] if shape[axis] % fsdp_shards == 0]
         spec = [None] * len(shape)
-        if shards > 1 and axes and np.prod(shape) >= self.smallest_cut:
+        if fsdp_shards > 1 and axes and np.prod(shape) >= self.smallest_cut:
             spec[max(axes, key=lambda axis: shape[axis])] = SHARD
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
@@ -206,13 +206,14 @@ def choose_devices(count: int | None = None) -> list[jax.Device]:
     return here[:count]
 
 
-def _shape(devices: int, shards: int) -> tuple[int, int]:
+def _shape(devices: int, fsdp_shards: int) -> tuple[int, int]:
     """Sizes of the axes `data` and `shard`."""
-    if shards < 1 or devices < 1 or devices % shards:
+    if fsdp_shards < 1 or devices < 1 or devices % fsdp_shards:
         raise InputError(
-            f"shards must divide the number of devices; got {shards} shards and {devices} devices"
+            "fsdp_shards must divide the number of devices; got "
+            f"{fsdp_shards} and {devices} devices"
         )
-    return devices // shards, shards
+    return devices // fsdp_shards, fsdp_shards
 
 
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:

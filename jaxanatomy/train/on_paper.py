@@ -8,26 +8,26 @@ from jaxanatomy.train.memory import StepMemory, step_memory
 from jaxanatomy.train.setup import Setup
 
 
-def describe_runs(setups: Sequence[Setup], rows: int, length: int, lower: bool) -> list[str]:
+def describe_runs(setups: Sequence[Setup], batch_size: int, seq_len: int, lower: bool) -> list[str]:
     """Memory of one device at the deepest stage; and that the programs can be lowered.
 
     Args:
       setups: Of each arm, all on the same devices.
-      rows: Rows B of a batch, of all processes together.
-      length: Tokens T of a row.
+      batch_size: Rows B of a batch, of all processes together.
+      seq_len: Tokens T of a row.
       lower: Whether to lower what the arms compile, for `lowering.PLATFORMS`; a few seconds.
     """
     deepest = max(
         (stage.config for each in setups for stage in each.stages),
         key=lambda config: config.num_layers,
     )
-    memory = step_memory(setups[0], deepest, rows, length)
+    memory = step_memory(setups[0], deepest, batch_size, seq_len)
     count = setups[0].placement.device_count
     lines = [f"memory of each of {count} devices, {deepest.num_layers} layers: {_figures(memory)}"]
     if lower:
         # Arms that differ in their growth map alone have the same steps.
         by_stages = {tuple(stage.config for stage in each.stages): each for each in setups}
-        found = [export_run(each, rows, length) for each in by_stages.values()]
+        found = [export_run(each, batch_size, seq_len) for each in by_stages.values()]
         names = " and ".join(PLATFORMS)
         lines.append(f"lowered for {count} devices of {names}: {sum(map(len, found))} programs")
     return lines

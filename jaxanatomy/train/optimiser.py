@@ -17,7 +17,7 @@ class AdamW:
       beta2: Decay of the second moment.
       epsilon: Added to the root of the second moment.
       weight_decay: Decoupled; times the learning rate. Matrices and norms decay alike.
-      clip: Largest global norm of the gradient of all that is trained together.
+      clip_norm: Largest global norm of the gradient of all that is trained together.
     """
 
     learning_rate: float = 1e-4
@@ -25,10 +25,10 @@ class AdamW:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
-    clip: float = 1.0
+    clip_norm: float = 1.0
 
     def __post_init__(self):
-        for name in ("learning_rate", "epsilon", "clip"):
+        for name in ("learning_rate", "epsilon", "clip_norm"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(
                     f"optimiser.{name} must be finite and above 0; got {getattr(self, name)}"
@@ -46,7 +46,7 @@ class AdamW:
     def transformation(self) -> optax.GradientTransformation:
         """The optimiser as optax has it."""
         return optax.chain(
-            optax.clip_by_global_norm(self.clip),
+            optax.clip_by_global_norm(self.clip_norm),
             optax.adamw(
                 self.learning_rate,
                 b1=self.beta1,

@@ -62,8 +62,8 @@ class Pretraining:
         if len(streams) != len(setup.seeds):
             raise ValueError(f"{len(streams)} streams for {len(setup.seeds)} seeds")
         self._like = _first_batch(streams[0])
-        rows = len(self._like.token_BT) * jax.process_count()
-        self._options.check_rows(rows, self._place)
+        batch_size = len(self._like.token_BT) * jax.process_count()
+        self._options.check_batch_size(batch_size, self._place)
         device = self._place.mesh.devices.flat[0]
         peak = self._options.peak_flops or peak_flops(device.device_kind)
         self._peak = peak and peak * self._place.device_count
@@ -102,7 +102,7 @@ class Pretraining:
         """
         with (
             self._setup.precision(),
-            Snapshots(folder, self._options.keep) as snapshots,
+            Snapshots(folder, self._options.max_to_keep) as snapshots,
             ThreadPoolExecutor(1) as pool,
         ):
             self._drop_beyond_gap(snapshots, has_point)
@@ -169,7 +169,7 @@ class Pretraining:
                 f"the checkpoint at step {step} has {_describe(config)}; the config says "
                 f"{_describe(expected)}; choose another workdir"
             )
-        for name in ("seeds", "peaks"):
+        for name in ("seeds", "learning_rates"):
             own = list(getattr(self._setup, name))
             if meta[name] != own:
                 raise InputError(
@@ -211,7 +211,7 @@ class Pretraining:
             progress(count)
             alive_M = np.asarray(state.alive).reshape(-1)
             if alive_M.sum() < self._alive:
-                snapshots.set_aside()  # the last one before a seed diverged
+                snapshots.pin_latest()  # the last one before a seed diverged
             self._alive, alive = alive_M.sum(), bool(alive_M.any())
             if self._step % self._options.eval_every == 0 or self._step == end or not alive:
                 self._emit(loss, state, emit)
@@ -234,7 +234,7 @@ class Pretraining:
             self._place.everywhere(rates_EM if self._replicas else rates_EM[:, 0]),
             count,
             replicas=self._replicas,
-            accumulate=self._options.accumulate,
+            grad_accum_steps=self._options.grad_accum_steps,
             place=self._place.constrain,
         )
 
@@ -242,7 +242,7 @@ class Pretraining:
         """(first step, steps) of the next chunk: it ends where something is to be done."""
         at = self._step if at is None else at
         options = self._options
-        stops = [at + options.chunk, end]
+        stops = [at + options.steps_per_call, end]
         stops += [(at // n + 1) * n for n in (options.eval_every, options.checkpoint_every)]
         return at, min(stops) - at
 
@@ -250,33 +250,33 @@ class Pretraining:
         """The batches of a chunk, [E, (M,) B, T], E the largest chunk; then each stream's state."""
         at, count = at_count
         batches = [[stream.next() for stream in self._streams] for _ in range(count)]
-        batches += [batches[-1]] * (self._options.chunk - count)
+        batches += [batches[-1]] * (self._options.steps_per_call - count)
 
         def join(*leaves: np.ndarray) -> np.ndarray:
             joined = np.stack(leaves)
-            shape = (self._options.chunk, len(self._streams), *joined.shape[1:])
+            shape = (self._options.steps_per_call, len(self._streams), *joined.shape[1:])
             return joined.reshape(shape if self._replicas else joined.shape)
 
         chunk = jax.tree.map(join, *(batch for step in batches for batch in step))
         rates_EM = self._rates_EM[at : at + count]
-        rates_EM = np.resize(rates_EM, (self._options.chunk, rates_EM.shape[1]))
+        rates_EM = np.resize(rates_EM, (self._options.steps_per_call, rates_EM.shape[1]))
         return chunk, rates_EM, count, [stream.state() for stream in self._streams]
 
     def _empty_chunk(self) -> tuple[Batch, np.ndarray]:
-        lead = (self._options.chunk, *([len(self._streams)] if self._replicas else []))
+        lead = (self._options.steps_per_call, *([len(self._streams)] if self._replicas else []))
         zeros = jax.tree.map(lambda leaf: np.zeros((*lead, *leaf.shape), leaf.dtype), self._like)
-        return zeros, np.zeros((self._options.chunk, len(self._streams)), np.float32)
+        return zeros, np.zeros((self._options.steps_per_call, len(self._streams)), np.float32)
 
     def _account(
         self, config: ModelConfig, rates_EM: np.ndarray, trace: Trace, seconds: float
     ) -> Steps:
         """Adds the steps of a chunk to what was done before."""
         count, first = len(rates_EM), self._step
-        rows, length = self._like.token_BT.shape
-        rows *= jax.process_count()
-        flops = step_flops(config, rows, length)
+        batch_size, seq_len = self._like.token_BT.shape
+        batch_size *= jax.process_count()
+        flops = step_flops(config, batch_size, seq_len)
         self._step += count
-        self._tokens += count * rows * length
+        self._tokens += count * batch_size * seq_len
         self._flops += count * flops
         self._seconds += seconds
         if self._possible is not None:
@@ -291,7 +291,7 @@ class Pretraining:
             tokens=self._tokens,
             flops=self._flops,
             seconds=self._seconds,
-            step_tokens=rows * length,
+            step_tokens=batch_size * seq_len,
             step_flops=flops,
             step_seconds=seconds / count,
             mfu=self._peak and count * flops / (seconds * self._peak),
@@ -350,7 +350,7 @@ class Pretraining:
             "losses": [each.tolist() for each in self._losses],
             "alive": np.asarray(state.alive).tolist(),
             "seeds": list(self._setup.seeds),
-            "peaks": list(self._setup.peaks),
+            "learning_rates": list(self._setup.learning_rates),
             "streams": streams,
         }
         snapshots.save(Snapshot(self._step, config, state.params, state.moments, meta))

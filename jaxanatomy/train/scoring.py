@@ -109,5 +109,7 @@ def _parts(setup: Setup, batch: TokenBatch) -> Iterator[TokenBatch]:
     def put(leaf: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(leaf.shape, lies, lambda index: leaf[index])
 
-    for part in zip(*(np.split(leaf, setup.options.accumulate) for leaf in batch), strict=True):
+    for part in zip(
+        *(np.split(leaf, setup.options.grad_accum_steps) for leaf in batch), strict=True
+    ):
         yield TokenBatch(*map(put, part))

@@ -56,25 +56,25 @@ class PretrainOptions:
       dtype: Of the operands of products, "float32" or "bfloat16". float32 is that on every
         device: GPUs and TPUs would round operands to fewer bits if nothing were said.
       remat: What a layer keeps for its gradient, one of `model.REMAT`.
-      apart: Whether each layer's arrays are its own, not parts of a stack that a loop walks. A
-        CPU copies such parts in and out, a tenth of a step; compilation takes longer instead.
-      accumulate: Parts of a batch; see `loop.run_steps`.
-      chunk: Steps in one call, at most.
+      scan_layers: Whether layers are stacked and `lax.scan` walks them. A CPU copies each layer in
+        and out of the stack, a tenth of a step; without the scan compilation takes longer.
+      grad_accum_steps: Parts of a batch; see `loop.run_steps`.
+      steps_per_call: Steps in one call, at most.
       eval_every: Steps between evaluations, also made at both ends of a stage.
       checkpoint_every: Steps between checkpoints.
-      keep: Checkpoints that stay.
+      max_to_keep: Checkpoints that stay.
       moments: What becomes of the moments when the model grows, one of `growth.apply.MOMENTS`.
       peak_flops: What one device can do at most, FLOP/s, for MFU; 0: as published.
     """
 
     dtype: str = "float32"
     remat: str = "none"
-    apart: bool = False
-    accumulate: int = 1
-    chunk: int = 16
+    scan_layers: bool = True
+    grad_accum_steps: int = 1
+    steps_per_call: int = 16
     eval_every: int = 100
     checkpoint_every: int = 200
-    keep: int = 2
+    max_to_keep: int = 2
     moments: str = "copy"
     peak_flops: float = 0.0
 
@@ -82,12 +82,18 @@ class PretrainOptions:
         choose("dtype", self.dtype, ("float32", "bfloat16"))
         choose("remat", self.remat, model.REMAT)
         choose("policy for moments", self.moments, MOMENTS)
-        if self.apart and self.remat != "none":
+        if not self.scan_layers and self.remat != "none":
             raise InputError(
-                "remat works on layers that a loop walks, one after the other; got apart=true and "
-                f"remat={self.remat!r}; set apart=false"
+                f"remat needs scan_layers; got scan_layers=false and remat={self.remat!r}; set "
+                "scan_layers=true"
             )
-        for name in ("accumulate", "chunk", "eval_every", "checkpoint_every", "keep"):
+        for name in (
+            "grad_accum_steps",
+            "steps_per_call",
+            "eval_every",
+            "checkpoint_every",
+            "max_to_keep",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"{name} must be a whole number above 0; got {getattr(self, name)}"
@@ -98,22 +104,22 @@ class PretrainOptions:
                 f"{self.peak_flops}"
             )
 
-    def check_rows(self, rows: int, placement: Placement) -> None:
+    def check_batch_size(self, batch_size: int, placement: Placement) -> None:
         """Refuses a batch that cannot be cut into parts and shared out.
 
         Args:
-          rows: Of a batch, over all processes.
+          batch_size: Of a batch, over all processes.
           placement: The devices.
 
         Raises:
-          InputError: `accumulate` does not divide the rows, or the devices not a part's.
+          InputError: `grad_accum_steps` does not divide the batch, or the devices not a part of it.
         """
-        if rows % self.accumulate:
+        if batch_size % self.grad_accum_steps:
             raise InputError(
-                f"accumulate must divide the rows of a batch; got {self.accumulate} and {rows} "
-                "rows; change one of them"
+                "grad_accum_steps must divide batch_size; got "
+                f"{self.grad_accum_steps} and {batch_size}; change one of them"
             )
-        placement.check_rows(rows // self.accumulate)
+        placement.check_rows(batch_size // self.grad_accum_steps)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,8 +131,8 @@ class Setup:
       optimiser: Of `loop.adamw`.
       schedule: Of the learning rate, over all stages.
       seeds: Of the initial weights; several train side by side. A seed may stand there several
-        times, with other peaks.
-      peaks: The learning rate of each seed's plateau; empty: the schedule's.
+        times, with other learning rates.
+      learning_rates: The rate of each seed's plateau; empty: the schedule's.
       placement: Where arrays lie.
       options: How to run.
     """
@@ -137,16 +143,18 @@ class Setup:
     seeds: Sequence[int] = (0,)
     placement: Placement = dataclasses.field(default_factory=Placement.over)
     options: PretrainOptions = dataclasses.field(default_factory=PretrainOptions)
-    peaks: Sequence[float] = ()
+    learning_rates: Sequence[float] = ()
 
     def __post_init__(self):
-        if self.peaks and len(self.peaks) != len(self.seeds):
-            raise ValueError(f"{len(self.peaks)} peaks for {len(self.seeds)} seeds")
+        if self.learning_rates and len(self.learning_rates) != len(self.seeds):
+            raise ValueError(
+                f"{len(self.learning_rates)} learning rates for {len(self.seeds)} seeds"
+            )
 
     def rates(self) -> np.ndarray:
         """The learning rate of each step and seed, float32 [steps, M]."""
-        peaks = self.peaks or [self.schedule.peak] * len(self.seeds)
-        schedules = [dataclasses.replace(self.schedule, peak=peak) for peak in peaks]
+        learning_rates = self.learning_rates or [self.schedule.peak] * len(self.seeds)
+        schedules = [dataclasses.replace(self.schedule, peak=peak) for peak in learning_rates]
         return np.stack([each.rates(self.steps) for each in schedules], axis=1)
 
     @property
@@ -162,7 +170,7 @@ class Setup:
     def initial_params(self, config: ModelConfig, seed: jax.Array) -> tree.Params:
         """Of one seed, layers stacked as they are trained."""
         params = model.init(config, jax.random.key(seed))
-        stack = tree.stack_each if self.options.apart else tree.stack
+        stack = tree.stack if self.options.scan_layers else tree.stack_each
         return tree.with_layers(params, stack(params["layers"]))
 
     def initial_state(self, config: ModelConfig) -> State:
@@ -176,8 +184,8 @@ class Setup:
 
     def growth(self, stage: DepthStage) -> Callable[..., tuple[tree.Params, Any]]:
         """A function that takes parameters and moments from the stage before to this one."""
-        options = self.options
-        apply = functools.partial(grow, stage.growth, moments=options.moments, apart=options.apart)
+        moments, scan_layers = self.options.moments, self.options.scan_layers
+        apply = functools.partial(grow, stage.growth, moments=moments, scan_layers=scan_layers)
         return jax.vmap(apply) if self.replicas else apply
 
     def precision(self) -> contextlib.AbstractContextManager:

@@ -63,17 +63,17 @@ class _SetAside(ocp.checkpoint_managers.PreservationPolicy):
 class Snapshots:
     """The last checkpoints of one run, in a folder of their own; use it as a context."""
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, max_to_keep: int = 2):
         """Opens a folder.
 
         Args:
           folder: Made if absent.
-          keep: How many checkpoints stay.
+          max_to_keep: How many checkpoints stay.
         """
         self._folder = Path(folder).absolute()
         self._aside = _SetAside()
         self._checksums: dict[str, int] = {}
-        last = ocp.checkpoint_managers.LatestN(keep)
+        last = ocp.checkpoint_managers.LatestN(max_to_keep)
         stay = ocp.checkpoint_managers.AnyPreservationPolicy([last, self._aside])
         handlers = {"meta": ocp.JsonCheckpointHandler()}
         handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
@@ -108,7 +108,7 @@ class Snapshots:
         """Step of the latest whole checkpoint, or None."""
         return self._manager.latest_step()
 
-    def set_aside(self) -> None:
+    def pin_latest(self) -> None:
         """From now on the latest checkpoint stays, however many come after it."""
         if self.latest is not None:
             self._aside.steps.add(self.latest)

@@ -147,7 +147,9 @@ def cost(models=tuple(MODELS), steps=200_000):
     rows = []
     for name in models:
         model = MODELS[name]
-        settings = DepthArmSettings(steps=steps, block=4, rows=model.rows, length=LENGTH)
+        settings = DepthArmSettings(
+            steps=steps, block=4, batch_size=model.batch_size, seq_len=LENGTH
+        )
         for each in cost_rows(model.config, settings):
             made = beside_the_paper(each, PRINTED[name])
             rows.append({"hash": f"{len(rows)}", "model": name, **made})

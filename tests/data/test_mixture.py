@@ -42,7 +42,7 @@ def test_a_source_goes_on_where_it_was_when_the_mixture_switches():
     last = Mixture(("b",), (1.0,))
     schedule = Schedule(((0, FOUR), (30, later), (45, last)))
     assert schedule.sources == ("a", "b", "c", "d", "new")
-    dealer = Dealer(schedule, rows=4, steps=60)
+    dealer = Dealer(schedule, batch_size=4, steps=60)
     assert len(dealer) == 240
     found = collections.defaultdict(list)
     for source, row in rows_of(dealer, 240):

@@ -52,7 +52,7 @@ def make(tokenizer, sources):
             (sources[2], sources[0], "arithmetic"), changes.pop("later", (0.5, 0.25, 0.25))
         )
         schedule = Schedule(((0, first), (changes.pop("switch", SWITCH), second)))
-        settings = {"rows": ROWS, "length": LENGTH, **changes}
+        settings = {"batch_size": ROWS, "seq_len": LENGTH, **changes}
         return Pipeline(schedule, settings.pop("tokenizer", tokenizer), **settings)
 
     return pipeline
@@ -98,7 +98,7 @@ def test_rows_come_from_the_mixture_of_their_step(make, tokenizer):
 
 def test_an_epoch_reads_every_row_once_and_the_next_in_another_order(sources, tokenizer):
     pipeline = Pipeline(
-        Schedule(((0, Mixture((sources[0],), (1.0,))),)), tokenizer, rows=1, length=LENGTH
+        Schedule(((0, Mixture((sources[0],), (1.0,))),)), tokenizer, batch_size=1, seq_len=LENGTH
     )
     stream = prepare(corpora.open_corpus(sources[0]), tokenizer)["train"]
     count = (stream.num_tokens - 1) // LENGTH
@@ -131,7 +131,9 @@ def test_a_run_goes_on_with_the_same_batches(make, stop):
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_share_the_rows_of_the_same_batches(make, hosts):
     expected = take(make().batches(), 12)
-    parts = [take(make(host=host, hosts=hosts).batches(), 12) for host in range(hosts)]
+    parts = [
+        take(make(process_index=host, process_count=hosts).batches(), 12) for host in range(hosts)
+    ]
     for step, batch in enumerate(expected):
         joined = map(np.concatenate, zip(*(part[step] for part in parts), strict=True))
         assert_equal([tuple(joined)], [batch])
@@ -141,7 +143,9 @@ def test_hosts_read_disjoint_rows(sources, tokenizer):
     schedule = Schedule(((0, Mixture((sources[0],), (1.0,))),))
     rows = []
     for host in range(2):
-        pipeline = Pipeline(schedule, tokenizer, rows=ROWS, length=64, host=host, hosts=2)
+        pipeline = Pipeline(
+            schedule, tokenizer, batch_size=ROWS, seq_len=64, process_index=host, process_count=2
+        )
         for batch in take(pipeline.batches(), 15):
             rows += map(tuple, batch.token_BT.tolist())
     assert len(set(rows)) == len(rows) == 60
@@ -149,11 +153,11 @@ def test_hosts_read_disjoint_rows(sources, tokenizer):
 
 def test_a_run_goes_on_with_another_number_of_hosts(make):
     expected = take(make().batches(), 8)
-    batches = make(host=1, hosts=2).batches()
+    batches = make(process_index=1, process_count=2).batches()
     take(batches, 3)
     state = batches.state()
     assert_equal(take(make().batches(state), 5), expected[3:])
-    (last,) = take(make(host=3, hosts=4).batches(state), 1)
+    (last,) = take(make(process_index=3, process_count=4).batches(state), 1)
     assert_equal([last], [[leaf[3:] for leaf in expected[3]]])
 
 
@@ -182,8 +186,8 @@ def test_two_cooldowns_may_begin_at_one_checkpoint(make):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": 8}, "rows was 4 and is 8; set it back or begin a new run"),
-        ({"length": 17}, "length was 16 and is 17; "),
+        ({"batch_size": 8}, "batch_size was 4 and is 8; set it back or begin a new run"),
+        ({"seq_len": 17}, "seq_len was 16 and is 17; "),
         ({"seed": 1}, "seed was 0 and is 1; "),
         ({"weights": (0.5, 0.5)}, "mixtures was "),
     ],
@@ -200,7 +204,9 @@ def test_a_state_of_other_data_is_refused(make, change, message):
 
 def test_a_mixture_in_another_order_is_another(tokenizer, sources):
     one, other = (
-        Pipeline(Schedule(((0, Mixture(names, (0.5, 0.5))),)), tokenizer, rows=1, length=LENGTH)
+        Pipeline(
+            Schedule(((0, Mixture(names, (0.5, 0.5))),)), tokenizer, batch_size=1, seq_len=LENGTH
+        )
         for names in (tuple(sources[:2]), tuple(sources[1::-1]))
     )
     assert (next(one.batches()).token_BT != next(other.batches()).token_BT).any()
@@ -218,7 +224,7 @@ def test_a_state_of_another_commit_says_to_name_one(tokenizer, sources, monkeypa
 
     def pipeline(commit):
         monkeypatch.setattr(corpora, "_commit_on_hub", lambda name, revision: commit)
-        return Pipeline(Schedule(((0, mixture),)), tokenizer, rows=ROWS, length=LENGTH)
+        return Pipeline(Schedule(((0, mixture),)), tokenizer, batch_size=ROWS, seq_len=LENGTH)
 
     state = pipeline("a" * 40).batches().state()
     pipeline("a" * 40).batches(state)
@@ -274,7 +280,7 @@ def documents_in(batch, tokenizer):
 
 
 def test_held_out_batches_hold_what_is_never_trained_on(make, tokenizer):
-    pipeline = make(length=64)
+    pipeline = make(seq_len=64)
     held_out = pipeline.held_out(2)
     assert list(held_out) == list(pipeline.settings(0)["sources"])
     asked = [
@@ -286,14 +292,14 @@ def test_held_out_batches_hold_what_is_never_trained_on(make, tokenizer):
     assert len(told) > len(asked) > 2
     assert {corpora.is_held_out(text) for text in asked} == {True}
     assert {corpora.is_held_out(text) for text in told} == {False}
-    for source, batches in make(length=64).held_out(2).items():
+    for source, batches in make(seq_len=64).held_out(2).items():
         assert_equal(batches, held_out[source])
 
 
 @pytest.mark.parametrize("name", corpora.GENERATED)
 def test_held_out_rows_of_what_is_made_by_rule_are_questions_never_trained_on(name, tokenizer):
     mixture = Schedule(((0, Mixture((name,), (1.0,))),))
-    pipeline = Pipeline(mixture, tokenizer, rows=ROWS, length=400, seed=3)
+    pipeline = Pipeline(mixture, tokenizer, batch_size=ROWS, seq_len=400, seed=3)
     (asked,) = pipeline.held_out(ROWS)[name]
     told = pipeline.batches().next()
     for batch, seed, split in ((asked, 0, "validation"), (told, 3, "train")):
@@ -309,7 +315,7 @@ def test_runs_of_all_seeds_are_judged_by_the_same(tokenizer, sources):
     for source in ("arithmetic", sources[0]):
         mixture = Schedule(((0, Mixture((source,), (1.0,))),))
         one, other = (
-            Pipeline(mixture, tokenizer, rows=ROWS, length=64, seed=seed) for seed in (0, 9)
+            Pipeline(mixture, tokenizer, batch_size=ROWS, seq_len=64, seed=seed) for seed in (0, 9)
         )
         assert_equal(one.held_out(2)[source], other.held_out(2)[source])
         trained = [each.batches().next().token_BT for each in (one, other)]
@@ -317,7 +323,7 @@ def test_runs_of_all_seeds_are_judged_by_the_same(tokenizer, sources):
 
 
 def test_few_held_out_rows_are_spread_over_all_that_a_source_has(make):
-    pipeline = make(length=8)
+    pipeline = make(seq_len=8)
     (source, *_) = pipeline.settings(0)["sources"]
 
     def rows(count):
@@ -332,37 +338,41 @@ def test_few_held_out_rows_are_spread_over_all_that_a_source_has(make):
 
 
 def test_shares_are_those_of_the_first_mixture(make):
-    pipeline = make(length=8)
+    pipeline = make(seq_len=8)
     (_, first), *_ = pipeline.settings(0)["mixtures"]
     assert pipeline.shares == dict(first)
 
 
 def test_held_out_rows_that_are_wanting_weigh_nothing(make):
-    pipeline = make(length=8)
+    pipeline = make(seq_len=8)
     (source, *_) = pipeline.settings(0)["sources"]
     whole = pipeline.held_out(6)[source]
     assert len(whole) == 2
     assert (whole[1].weight_BT[2:] == 0).all()
     assert (whole[1].weight_BT[:2].sum(axis=1) > 0).all()
-    parts = [make(length=8, host=host, hosts=2).held_out(6)[source] for host in range(2)]
+    parts = [
+        make(seq_len=8, process_index=host, process_count=2).held_out(6)[source]
+        for host in range(2)
+    ]
     for batch, *shared in zip(whole, *parts, strict=True):
         assert_equal([tuple(map(np.concatenate, zip(*shared, strict=True)))], [batch])
 
 
 def test_rows_that_hosts_cannot_share_are_refused(make):
     with pytest.raises(
-        InputError, match=r"must be a positive multiple of the 3 hosts, .* got 4 rows"
+        InputError,
+        match=r"batch_size must be a positive multiple of the 3 processes, .* got batch_size=4",
     ):
-        make(hosts=3)
+        make(process_count=3)
 
 
 def test_a_source_too_short_for_a_row_is_refused(make, sources):
     with pytest.raises(InputError, match=r"one.jsonl' must have more than 1000000 tokens"):
-        make(length=10**6)
+        make(seq_len=10**6)
 
 
 def test_too_little_held_out_text_for_a_row_is_refused(make):
     with pytest.raises(
         InputError, match=r"^the held-out part of source '.*one.jsonl' must have more"
     ):
-        make(length=500).held_out(1)
+        make(seq_len=500).held_out(1)

@@ -117,7 +117,7 @@ def test_a_document_holds_one_to_six_questions_of_one_task():
 
 
 def test_shots_are_training_questions_of_the_same_task():
-    (question,) = questions({"add": ARITHMETIC["add"]}, 1, shots=5)
+    (question,) = questions({"add": ARITHMETIC["add"]}, 1, num_fewshot=5)
     (bare,) = questions({"add": ARITHMETIC["add"]}, 1)
     assert question.prompt.endswith("\n\n" + bare.prompt)
     assert question.prompt.count("Answer: ") == 5

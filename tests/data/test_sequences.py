@@ -105,7 +105,7 @@ def test_a_stream_that_fills_no_row_is_refused():
         StreamRows(ArrayStream((5, 3)), 8)
     assert str(error.value) == (
         "source 'numbers' must have more than 8 tokens, the length of a row; it has 8 in 2 "
-        "documents; give more text, in more documents, or lower the length"
+        "documents; give more text, in more documents, or lower the sequence length"
     )
     assert len(StreamRows(ArrayStream((5, 3)), 7)) == 1
 

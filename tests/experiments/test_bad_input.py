@@ -259,7 +259,7 @@ SETTINGS = {
         ["sweep.chunk_size must be a whole number above 0", "got 0"],
     ),
     "too many devices": (flags("--config.sweep.devices=64"), ["devices", "64"]),
-    "a process beyond the last": (flags("--config.distributed.index=1"), ["distributed", "1"]),
+    "a process beyond the last": (flags("--config.distributed.process_id=1"), ["distributed", "1"]),
     "an unknown flag": (
         flags("--workdri=x"),
         ["unknown flag '--workdri'", "did you mean '--workdir'"],

@@ -70,7 +70,7 @@ def test_trained_models_are_folders_that_lose_what_the_rows_say(others, tokenize
     """With LN-scaling, too: it goes by the layers' last places, folded into plain norms."""
     tok = vocabulary.load_tokenizer(f"file:{tokenizer}")
     data = mixture.Schedule(((0, mixture.parse_mixture(MIXTURE)),))
-    held_out = pipeline.Pipeline(data, tok, rows=ROWS, length=LENGTH).held_out(4)
+    held_out = pipeline.Pipeline(data, tok, batch_size=ROWS, seq_len=LENGTH).held_out(4)
     rows = rows_of(others)
     for arm in ARMS:
         (last,) = (row for row in rows if (row["arm"], row["kind"]) == (arm, "final"))
@@ -85,7 +85,7 @@ def test_trained_models_are_folders_that_lose_what_the_rows_say(others, tokenize
 @pytest.fixture(scope="module")
 def together(tokenizer, tmp_path_factory, command):
     """Two seeds side by side."""
-    workdir = tmp_path_factory.mktemp("runs") / "together"
+    workdir = tmp_path_factory.mktemp("runs") / "vmap_seeds"
     assert command(*flags(workdir, tokenizer)).status == 0
     return rows_of(workdir)
 
@@ -244,7 +244,7 @@ def test_rates_that_all_diverge_while_tuning_are_named(tokenizer, tmp_path, comm
 
 
 def test_parts_of_a_batch_give_the_rows_of_the_whole(others, tokenizer, tmp_path, command):
-    fields = {"arms": "baseline", "seeds": 0, "train.accumulate": 2}
+    fields = {"arms": "baseline", "seeds": 0, "train.grad_accum_steps": 2}
     assert command(*flags(tmp_path / "run", tokenizer, **fields)).status == 0
     expected = [row for row in rows_of(others) if row["arm"] == "baseline"]
     require_close(rows_of(tmp_path / "run"), expected)

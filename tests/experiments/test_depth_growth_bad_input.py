@@ -94,7 +94,10 @@ EARLY = {
     "no arm": ({"arms": ""}, ["arms must name at least one"]),
     "unknown moments": ({"moments": "cpoy"}, ["policy for moments 'cpoy'; did you mean 'copy'"]),
     "an unknown dtype": ({"train.dtype": "bf16"}, ["unknown dtype 'bf16'", "'bfloat16'"]),
-    "remat of layers apart": ({"train.remat": "full"}, ["got apart=true and", "set apart=false"]),
+    "remat without a scan": (
+        {"train.remat": "full"},
+        ["got scan_layers=false and", "set scan_layers=true"],
+    ),
     "an unknown remat": ({"train.remat": "dot"}, ["unknown remat 'dot'; did you mean 'dots'"]),
     "seeds twice": ({"seeds": "0,1,0"}, ["seeds must name at least one, each once; got (0, 1, 0)"]),
     "a negative seed": ({"seeds": "-1"}, ["seeds must be whole numbers, 0 or above", "got -1"]),
@@ -109,7 +112,7 @@ EARLY = {
         {"steps": 2, "model.num_layers": 8},
         ["each of at least one stage needs a step; got 4 stages and 2 steps; raise the steps"],
     ),
-    "no growing": ({"growing_share": 0.0}, ["growing_share must be above 0", "got 0.0"]),
+    "no growing": ({"growth_fraction": 0.0}, ["growth_fraction must be above 0", "got 0.0"]),
     "a negative alpha": ({"alpha": -1.0}, ["alpha of PROP-alpha must be", "got -1.0"]),
     "a learning rate of 0": ({"learning_rates": 0.0}, ["above 0 and finite; got 0.0"]),
     "a learning rate of 0 beside another": (
@@ -130,15 +133,20 @@ EARLY = {
     "a beta2 of 1": ({"beta2": 1.0}, ["beta2 at least 0 and below 1; got", "and 1.0"]),
     "a negative peak": ({"train.peak_flops": -1.0}, ["peak_flops must be the FLOP/s", "got -1.0"]),
     "parts that do not divide": (
-        {"train.accumulate": 3},
-        ["accumulate must divide the rows of a batch; got 3 and 4 rows; change one"],
+        {"train.grad_accum_steps": 3},
+        ["grad_accum_steps must divide batch_size; got 3 and 4; change one"],
     ),
-    "shards that do not divide": ({"train.shards": 3}, ["got 3 shards and 1 devices"]),
+    "shards that do not divide": ({"train.fsdp_shards": 3}, ["got 3 and 1 devices"]),
     **{
         f"{name}=0": ({name: 0}, [f"{name.removeprefix('train.')} must be a whole number", "got 0"])
         for name in (
-            *("eval_every", "rows", "data.held_out_rows", "data.questions"),
-            *("train.keep", "train.chunk", "train.checkpoint_every", "train.accumulate"),
+            *("eval_every", "batch_size", "data.held_out_sequences", "data.questions"),
+            *(
+                "train.max_to_keep",
+                "train.steps_per_call",
+                "train.checkpoint_every",
+                "train.grad_accum_steps",
+            ),
         )
     },
 }
@@ -162,7 +170,10 @@ def test_a_tokenizer_is_not_trained_for_a_config_that_is_refused(
 
     monkeypatch.setattr(vocabulary, "load_tokenizer", lambda name: pytest.fail("was trained"))
     refused(command(*flags(tmp_path / "run", tokenizer, arms="midsa")), "did you mean 'midas'")
-    refused(command(*flags(tmp_path / "run", tokenizer, **{"train.keep": 0})), "keep must be")
+    refused(
+        command(*flags(tmp_path / "run", tokenizer, **{"train.max_to_keep": 0})),
+        "max_to_keep must be",
+    )
 
 
 def test_tensorboard_without_its_package(tokenizer, tmp_path, command, monkeypatch):
@@ -208,8 +219,11 @@ def test_rows_that_the_devices_cannot_share(tokenizer, tmp_path, run_python):
     argv = flags(tmp_path / "run", tokenizer)
     for more, words in (
         ((), "must be a multiple of the devices; got 4 rows and 8 devices"),
-        (("--config.rows=16", "--config.train.accumulate=4"), "got 4 rows and 8 devices"),
-        (("--config.train.shards=3",), "shards must divide the number of devices; got 3 shards"),
+        (
+            ("--config.batch_size=16", "--config.train.grad_accum_steps=4"),
+            "got 4 rows and 8 devices",
+        ),
+        (("--config.train.fsdp_shards=3",), "fsdp_shards must divide the number of devices; got 3"),
     ):
         code = "import sys; from jaxanatomy import cli; sys.exit(cli.main(sys.argv[1:]))"
         done = run_python(code, *argv, *more, devices=8, check=False, timeout=400)

@@ -64,7 +64,7 @@ def test_every_arm_ends_at_the_full_depth_after_its_steps(name):
 def test_the_papers_settings(name):
     config, made = load(name), plan(name)
     assert made.model == MODELS[name].config
-    assert config.rows == MODELS[name].rows
+    assert config.batch_size == MODELS[name].batch_size
     assert (config.block, config.alpha, config.weight_decay) == (4, 1.0, 0.01)
     assert config.learning_rates == {"smollm_360m": (3e-3,), "smollm_1p7b": (5e-4,)}[name]
     assert made.tuning == []
@@ -130,7 +130,9 @@ def test_memory_where_parameters_are_cut():
 def test_the_papers_models_are_lowered_for_pods(name):
     made = plan(name)
     found = export_run(
-        made.setup("midas", made.main(1e-3)), made.config.rows, made.config.model.context_length
+        made.setup("midas", made.main(1e-3)),
+        made.config.batch_size,
+        made.config.model.context_length,
     )
     middle = {"smollm_360m": 20, "smollm_1p7b": 16}[name]
     assert list(found) == [

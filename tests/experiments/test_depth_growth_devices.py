@@ -22,8 +22,8 @@ import depth_growth_run
 from jaxanatomy import cli
 depth_growth_run.fix_version(setattr)
 count = int(os.environ["PROCESS_COUNT"])
-several = {"coordinator": os.environ["COORDINATOR"], "count": count}
-several |= {"index": os.environ["PROCESS_INDEX"]}
+several = {"coordinator_address": os.environ["COORDINATOR"], "num_processes": count}
+several |= {"process_id": os.environ["PROCESS_INDEX"]}
 more = [f"--config.distributed.{name}={value}" for name, value in several.items()]
 sys.exit(cli.main(sys.argv[1:] + (more if count > 1 else [])))
 """
@@ -42,9 +42,9 @@ def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_pat
         ("eight", {"devices": 8}),
         ("processes", {"devices": 4, "processes": 2}),
     ):
-        fields = {} if name == "one" else {"train.shards": 8}
-        fields |= {"train.together": False} if name == "eight" else {}
-        argv = flags(tmp_path / name, tokenizer, rows=8, **fields)
+        fields = {} if name == "one" else {"train.fsdp_shards": 8}
+        fields |= {"train.vmap_seeds": False} if name == "eight" else {}
+        argv = flags(tmp_path / name, tokenizer, batch_size=8, **fields)
         start(run_python, *argv, **options)
         runs[name] = rows_of(tmp_path / name), read_metrics(tmp_path / name)
         require_close(runs[name][0], runs["one"][0])
@@ -67,7 +67,7 @@ def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_pat
 
 def test_a_run_goes_on_with_other_devices(tokenizer, tmp_path, run_python):
     """From one to eight and back, both seeds side by side, across a growth step."""
-    argv, whole = (flags(tmp_path / name, tokenizer, rows=8) for name in ("run", "whole"))
+    argv, whole = (flags(tmp_path / name, tokenizer, batch_size=8) for name in ("run", "whole"))
     start(run_python, *whole, devices=1)
     for place, devices in (("write:baseline:8", 1), ("save:midas:3", 8), ("write:midas:8", 1)):
         options = {"devices": devices, "check": False, "timeout": 500}

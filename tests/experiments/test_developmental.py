@@ -238,9 +238,9 @@ def test_the_summary_and_report_have_every_arm(finished):
         ("--config.seeds=-1", "must be 0 or above, below 2^32, and have none in common"),
         ("--config.tuning_seeds=1", "have none in common; got (0, 1) and (1,)"),
         ("--config.learning_rates=0.0", "a learning rate must be above 0"),
-        ("--config.batch_rows=481", "at most the 480 sentences to learn; got 481"),
-        ("--config.shuffle_order=-1", "shuffle_order is a seed, 0 or above; got -1"),
-        ("--config.facts_seed=-1", "facts_seed is a seed, 0 or above; got -1"),
+        ("--config.batch_size=481", "at most the 480 sentences to learn; got 481"),
+        ("--config.shuffle_seed=-1", "shuffle_seed is a seed, 0 or above; got -1"),
+        ("--config.split_seed=-1", "split_seed is a seed, 0 or above; got -1"),
         ("--config.seeds=4294967296", "below 2^32"),
         ("--config.eval_every=0", "eval_every must be a whole number above 0; got 0"),
         ("--config.warmup=0.9", "at most together; got 0.9 and 0.2"),
@@ -259,10 +259,10 @@ def test_bad_input_is_one_line(small, tmp_path, command, flag, words):
 
 
 def test_growth_50_has_no_more_steps_than_the_others(small, tmp_path, command):
-    more = "--config.fewer_steps=21"
+    more = "--config.growth_50_steps=21"
     done = command(*flags(tmp_path / "run", more, "--dry_run", arms=("growth_50",)))
     assert done.status == 2
-    assert "fewer_steps, of growth_50, must be at most the 20 steps" in done.err
+    assert "growth_50_steps must be at most the 20 steps" in done.err
     assert command(*flags(tmp_path / "run", more, "--dry_run", arms=ARMS[:1])).status == 0
 
 

@@ -67,7 +67,7 @@ def test_a_model_of_ones_own_is_not_loaded(command, copy_model, tmp_path):
     path.write_bytes(path.read_bytes()[:-64] + b"\xff" * 64)
     with pytest.raises(InputError, match="NaN or Inf"):
         weights.load(f"file:{folder}")
-    fields = {"models": f"file:{folder},shape", "block": 1, "shape.num_layers": 5, "rows": 3}
+    fields = {"models": f"file:{folder},shape", "block": 1, "shape.num_layers": 5, "batch_size": 3}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     found = command("flops", f"--workdir={tmp_path / 'run'}", *flags)
     assert (found.status, found.err) == (0, "")
@@ -120,11 +120,11 @@ def test_the_list_names_models_arms_and_roundings(command):
         ({"block": 0}, "smollm_360m: growth needs at least one layer and a block size"),
         ({"block": 64}, "got a target of 32"),
         ({"alpha": -1}, "alpha of PROP-alpha must be a number, 0 or above; got -1"),
-        ({"growing_share": 1.5}, "growing_share must be above 0 and 1 at most; got 1.5"),
+        ({"growth_fraction": 1.5}, "growth_fraction must be above 0 and 1 at most; got 1.5"),
         ({"steps": 0}, "steps must be a whole number above 0; got 0"),
         ({"steps": 5}, "each of at least one stage needs a step; got 8 stages and 4 steps"),
-        ({"length": 0}, "length must be a whole number above 0; got 0"),
-        ({"rows": 0}, "rows must be a whole number above 0, or none; got 0"),
+        ({"seq_len": 0}, "seq_len must be a whole number above 0; got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number above 0, or none; got 0"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(fields, said, command, tmp_path):

@@ -15,7 +15,7 @@ from jaxanatomy.weights.tensors import parse_dtype, to_leaves
 
 
 def flags(tiny, workdir, **fields):
-    fields = {"operator": "lidas", "block": 1, "layers": 5, "draws": 2} | fields
+    fields = {"operator": "lidas", "block": 1, "num_layers": 5, "null_draws": 2} | fields
     return [
         *("grow_checkpoint", f"--config.model={tiny.model}", f"--workdir={workdir}"),
         f"--config.texts={tiny.jsonl}",
@@ -103,7 +103,7 @@ def test_a_second_run_measures_nothing_and_keeps_the_folder(tiny, command, done)
     assert {path: path.read_bytes() for path in files} == files
     other = command(*flags(tiny, workdir, layers=4))
     assert other.status == 2
-    assert "config.layers is 5, now it is 4" in other.err
+    assert "config.num_layers is 5, now it is 4" in other.err
 
 
 def test_other_settings_of_the_model_go_along(command, copy_model, tiny, tmp_path):
@@ -117,7 +117,7 @@ def test_other_settings_of_the_model_go_along(command, copy_model, tiny, tmp_pat
         (model / name).write_text(text)
     fields = json.loads((model / "config.json").read_text()) | {"eos_token_id": [1, 2]}
     (model / "config.json").write_text(json.dumps(fields))
-    run = flags(tiny, tmp_path / "run", draws=1)
+    run = flags(tiny, tmp_path / "run", null_draws=1)
     assert command(*run, f"--config.model=file:{model}").status == 0
     grown = tmp_path / "run" / "model"
     assert {name: (grown / name).read_text() for name in others} == others
@@ -161,12 +161,15 @@ def test_the_list_names_operators_and_nulls(command):
     ("fields", "said"),
     [
         ({"operator": "midsa"}, "unknown growth operator 'midsa'; did you mean 'midas'"),
-        ({"block": 2, "layers": 6}, "from 3 layers in steps of 2 a model grows to 5, 7, ..."),
+        ({"block": 2, "num_layers": 6}, "from 3 layers in steps of 2 a model grows to 5, 7, ..."),
         ({"operator": "midas", "block": 2}, "divides its layers; got 2 and 3 layers"),
-        ({"layers": 3}, "got a target of 3; take 4"),
+        ({"num_layers": 3}, "got a target of 3; take 4"),
         ({"block": 0}, "block size of at least 1"),
-        ({"block": 4, "layers": 7}, "lidas copies 4 layers and needs as many; got a model of 3"),
-        ({"draws": 0}, "draws must be a whole number, 1 or above; got 0"),
+        (
+            {"block": 4, "num_layers": 7},
+            "lidas copies 4 layers and needs as many; got a model of 3",
+        ),
+        ({"null_draws": 0}, "null_draws must be a whole number, 1 or above; got 0"),
         ({"dtype": "float8"}, "float8"),
         ({"texts": ""}, "texts must name at least one text"),
     ],

@@ -19,7 +19,7 @@ SEVEN = ModelConfig.uniform(
 )
 FLAGS = {
     "importance": ("--config.texts={text}", "--config.cells=map"),
-    "structure": ("--config.null_samples=50", "--config.components=q_proj,down_proj"),
+    "structure": ("--config.null_draws=50", "--config.components=q_proj,down_proj"),
     "predictability": (
         *("--config.texts={text}", "--config.null_draws=3", "--config.samples=100"),
         *("--config.set_sizes=2,4", "--config.components=q_proj,down_proj"),
@@ -31,30 +31,30 @@ FLAGS = {
         *("--config.attention.seeds=0", "--config.calibration.documents=2"),
     ),
     "recovery": (
-        *("--config.text={text}", "--config.train_text={text}", "--config.layers=0,3"),
+        *("--config.eval_text={text}", "--config.train_text={text}", "--config.layers=0,3"),
         *("--config.steps=4", "--config.eval_every=2", "--config.checkpoint_every=2"),
-        *("--config.noise_seeds=2", "--config.train.group_size=2"),
+        *("--config.num_noise_seeds=2", "--config.train.group_size=2"),
     ),
     "developmental": (
         *("--config.arms=uniform_100,clone_init_uniform", "--config.seeds=0"),
-        *("--config.steps=20", "--config.fewer_steps=20", "--config.eval_every=10"),
+        *("--config.steps=20", "--config.growth_50_steps=20", "--config.eval_every=10"),
         *("--config.learning_rates=1e-3", "--config.tuning_seeds=7"),
     ),
     "depth_growth": (
         *("--config.data.tokenizer=file:{tokenizer}", "--config.seeds=0,1", "--config.block=2"),
         *("--config.data.mixture=0.5 primitives, 0.5 arithmetic", "--config.data.questions=2"),
-        *("--config.steps=12", "--config.eval_every=5", "--config.rows=4"),
-        *("--config.data.held_out_rows=4", "--config.model.vocab_size=400"),
+        *("--config.steps=12", "--config.eval_every=5", "--config.batch_size=4"),
+        *("--config.data.held_out_sequences=4", "--config.model.vocab_size=400"),
         *("--config.model.num_layers=4", "--config.model.hidden_size=16"),
         *("--config.model.num_heads=2", "--config.model.num_kv_heads=1"),
         *("--config.model.ffn_width=32", "--config.model.context_length=96"),
-        *("--config.train.chunk=3", "--config.train.checkpoint_every=4"),
+        *("--config.train.steps_per_call=3", "--config.train.checkpoint_every=4"),
         *("--config.learning_rates=1e-3,3e-3", "--config.tuning_seeds=7"),
         "--config.arms=baseline,midas",
     ),
     "grow_checkpoint": (
         *("--config.texts={text}", "--config.operator=lidas", "--config.block=1"),
-        *("--config.layers=9", "--config.draws=2"),
+        *("--config.num_layers=9", "--config.null_draws=2"),
     ),
     "flops": (),
 }

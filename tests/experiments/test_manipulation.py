@@ -191,7 +191,11 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, deep, command, tmp_pat
 PROCESS = """
 import os, sys
 from jaxanatomy import cli
-place = {"coordinator": "COORDINATOR", "count": "PROCESS_COUNT", "index": "PROCESS_INDEX"}
+place = {
+    "coordinator_address": "COORDINATOR",
+    "num_processes": "PROCESS_COUNT",
+    "process_id": "PROCESS_INDEX",
+}
 place = [f"--config.distributed.{field}={os.environ[name]}" for field, name in place.items()]
 sys.exit(cli.main([*sys.argv[1:], *place]))
 """

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def rows(command, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "structure"
-    done = command("structure", f"--workdir={workdir}", "--config.null_samples=300")
+    done = command("structure", f"--workdir={workdir}", "--config.null_draws=300")
     assert (done.status, done.err) == (0, "")
     return run_files.read_rows(workdir)
 

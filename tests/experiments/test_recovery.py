@@ -26,9 +26,13 @@ FINAL_FIELDS = {
 def flags(tiny, workdir, *more):
     """Two groups, calls of width 1, learning fast enough to see."""
     return [
-        *("recovery", f"--config.model={tiny.model}", f"--config.text={tiny.txt}"),
+        *("recovery", f"--config.model={tiny.model}", f"--config.eval_text={tiny.txt}"),
         *(f"--config.train_text={tiny.jsonl}", "--config.steps=6", "--config.eval_every=2"),
-        *("--config.checkpoint_every=2", "--config.noise_seeds=2", "--config.thresholds=2,1.01"),
+        *(
+            "--config.checkpoint_every=2",
+            "--config.num_noise_seeds=2",
+            "--config.thresholds=2,1.01",
+        ),
         *("--config.train.group_size=4", "--config.train.tokens_per_call=1"),
         "--config.optimiser.learning_rate=3e-3",
         *(f"--workdir={workdir}", *more),
@@ -220,12 +224,12 @@ BAD = {
     "--config.checkpoint_every=3": "checkpoint_every must be a multiple of eval_every=2; got 3",
     "--config.thresholds=1.1,2": "thresholds must be multiples",
     "--config.thresholds=2,1": "thresholds must be multiples",
-    "--config.seeds=0": "seeds must be a whole number, 1 or above; got 0",
-    "--config.noise_seeds=-1": "noise_seeds must be a whole number, 0 or above; got -1",
-    "--config.train_tokens=1": "train_tokens must be a whole number, 2 or above; got 1",
+    "--config.num_seeds=0": "num_seeds must be a whole number, 1 or above; got 0",
+    "--config.num_noise_seeds=-1": "num_noise_seeds must be a whole number, 0 or above; got -1",
+    "--config.batch_tokens=1": "batch_tokens must be a whole number, 2 or above; got 1",
     "--config.optimiser.learning_rate=0": "optimiser.learning_rate must be finite and above 0",
     "--config.optimiser.beta1=1": "optimiser.beta1 must be at least 0 and below 1; got 1.0",
-    "--config.optimiser.clip=-1": "optimiser.clip must be finite and above 0; got -1.0",
+    "--config.optimiser.clip_norm=-1": "optimiser.clip_norm must be finite and above 0; got -1.0",
     "--config.train.group_size=0": "train.group_size must be a whole number above 0; got 0",
     "--config.train.devices=99": "train.devices=99, but this process has",
     "--config.train_text=paragraf": "did you mean 'paragraphs'",

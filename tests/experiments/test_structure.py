@@ -27,7 +27,7 @@ FIELDS = {
     *("null", "null_value", "null_low", "null_high", "z"),
 }
 ARRAYS = ("cosine", "pca", "pca_gaussian")
-SAMPLES = "--config.null_samples=200"
+SAMPLES = "--config.null_draws=200"
 
 
 def checkpoint(widths=(24,) * 6, scales=(1.0, 3.0, 1.0, 0.5, 2.0, 1.0), seed=3):
@@ -180,7 +180,7 @@ def test_some_components_give_the_same_rows_as_all(finished, model, command, tmp
 
 def test_what_decides_a_row_decides_its_hash(finished, model, command, tmp_path):
     hashes = [{row["hash"] for row in rows_of(finished[0])}]
-    for index, change in enumerate(("--config.null_samples=201", "--config.seed=1")):
+    for index, change in enumerate(("--config.null_draws=201", "--config.seed=1")):
         workdir = tmp_path / str(index)
         assert command(*flags(model, workdir, "--config.components=q_proj", change)).status == 0
         hashes.append({row["hash"] for row in rows_of(workdir)})
@@ -233,8 +233,8 @@ class TestBadInput:
         [
             ("--config.components=gate", "unknown component 'gate'; did you mean 'gate_proj'"),
             ("--config.components=q_proj,q_proj", "each matrix once; got q_proj twice; drop one"),
-            ("--config.null_samples=1", "null_samples must be a whole number above 1; got 1"),
-            ("--config.null_samples=many", "expects an integer; got 'many'"),
+            ("--config.null_draws=1", "null_draws must be a whole number above 1; got 1"),
+            ("--config.null_draws=many", "expects an integer; got 'many'"),
             ("--config.seed=-1", "seed must be 0 or above; got -1"),
             ("--config.sead=1", "unknown config field 'sead'; close: seed"),
             ("--config.model=file:/nowhere", "existing path"),
@@ -262,7 +262,7 @@ class TestBadInput:
 def test_a_killed_run_goes_on_to_the_same_rows(model, tmp_path, command):
     """Killed when the rows of one component are there, and again when those of four are."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    more = ["--config.null_samples=20000"]  # time to be killed in
+    more = ["--config.null_draws=20000"]  # time to be killed in
     assert command(*flags(model, whole, *more)).status == 0
     total = (whole / "rows.jsonl").read_bytes().count(b"\n")
     each = total // 7

@@ -77,7 +77,7 @@ def test_layers_that_are_to_be_apart_are_stacks_of_one(sources):
     params = tree.with_layers(params, tree.stack_each(params["layers"]))
     state = trained_state(optax.adam(0.1), params)
     growth = GrowthMap(sources)
-    grown, moments = grow(growth, params, state, apart=True)
+    grown, moments = grow(growth, params, state, scan_layers=False)
     for found, source in ((grown, params), (moments[0].mu, state[0].mu)):
         assert_layers(found, source, sources)
         counts = [tree.get(stack, "q_proj").shape[0] for stack in found["layers"]]

@@ -8,7 +8,7 @@ from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm,
 from jaxanatomy.growth.flops import step_flops
 
 CONFIG = ModelConfig.uniform(*(6, 2, 1, 32), vocab_size=61, hidden_size=16, head_dim=8)
-SETTINGS = DepthArmSettings(steps=120, block=2, growing_share=0.9, rows=4, length=16)
+SETTINGS = DepthArmSettings(steps=120, block=2, growth_fraction=0.9, batch_size=4, seq_len=16)
 
 
 def sizes(stages):
@@ -54,7 +54,7 @@ def test_equal_flops_takes_more_steps_for_the_same_work(name):
     baseline = total_flops(depth_arm("baseline", CONFIG, SETTINGS), SETTINGS)
     grown = total_flops(depth_arm(name, CONFIG, SETTINGS), SETTINGS)
     equal = depth_arm(name + "_equal_flops", CONFIG, SETTINGS)
-    step = step_flops(CONFIG, SETTINGS.rows, SETTINGS.length)
+    step = step_flops(CONFIG, SETTINGS.batch_size, SETTINGS.seq_len)
     assert grown < baseline - 10 * step
     assert abs(total_flops(equal, SETTINGS) - baseline) <= step
     shares = [steps / sum(n for _, n in sizes(equal)) for _, steps in sizes(equal)]
@@ -63,7 +63,7 @@ def test_equal_flops_takes_more_steps_for_the_same_work(name):
 
 def test_equal_flops_of_a_run_of_few_steps_takes_no_fewer():
     shallow = ModelConfig.uniform(*(4, 2, 1, 32), vocab_size=61, hidden_size=16, head_dim=8)
-    settings = DepthArmSettings(steps=2, block=2, growing_share=1.0, rows=4, length=16)
+    settings = DepthArmSettings(steps=2, block=2, growth_fraction=1.0, batch_size=4, seq_len=16)
     assert sizes(depth_arm("lidas", shallow, settings)) == [(2, 1), (4, 1)]
     assert sizes(depth_arm("lidas_equal_flops", shallow, settings)) == [(2, 1), (4, 1)]
 
@@ -71,8 +71,8 @@ def test_equal_flops_of_a_run_of_few_steps_takes_no_fewer():
 def test_refusals():
     with pytest.raises(InputError, match=r"unknown arm 'midsa'.*midas"):
         depth_arm("midsa", CONFIG, SETTINGS)
-    with pytest.raises(InputError, match="growing_share must be above 0"):
-        DepthArmSettings(steps=9, block=2, growing_share=1.5)
+    with pytest.raises(InputError, match="growth_fraction must be above 0"):
+        DepthArmSettings(steps=9, block=2, growth_fraction=1.5)
     with pytest.raises(InputError, match="6"):
         depth_arm("midas", CONFIG, DepthArmSettings(steps=120, block=4))
     assert "baseline_equal_flops" not in arm_names()

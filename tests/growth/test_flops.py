@@ -109,7 +109,7 @@ TABLE_7 = {
 @pytest.mark.parametrize("name", TABLE_7)
 def test_petaflops_of_the_papers_table_7(name):
     standard, grown, ratio = TABLE_7[name]
-    config, rows = MODELS[name].config, MODELS[name].rows
+    config, rows = MODELS[name].config, MODELS[name].batch_size
     found = flops.growth_flops(config, [(config.num_layers, 200_000)], rows, 2048) / 1e15
     assert found == pytest.approx(standard, rel=1e-9)
     stages = depth_stages(4, config.num_layers, 4, 170_000, 200_000)

@@ -19,7 +19,7 @@ TINY = ModelConfig.uniform(3, 1, 1, 6, vocab_size=7, hidden_size=4, head_dim=4)
 
 def by_arm(name):
     model = MODELS[name]
-    settings = DepthArmSettings(steps=200_000, block=4, rows=model.rows, length=LENGTH)
+    settings = DepthArmSettings(steps=200_000, block=4, batch_size=model.batch_size, seq_len=LENGTH)
     return {(row["arm"], row["rounding"]): row for row in cost_rows(model.config, settings)}
 
 
@@ -46,7 +46,9 @@ def test_stages_of_the_small_model_are_literal():
 
 
 def test_a_tiny_model_is_counted_by_hand():
-    settings = DepthArmSettings(steps=30, block=1, growing_share=0.7, alpha=2.0, rows=2, length=5)
+    settings = DepthArmSettings(
+        steps=30, block=1, growth_fraction=0.7, alpha=2.0, batch_size=2, seq_len=5
+    )
     baseline, grown, floor, equal = cost_rows(TINY, settings)
     # A layer: 10 tokens times 2 (4 x 12 + 4 x 4 + 3 x 4 x 6), attention 2 x 2 x 2 x 25 x 4.
     layer, head = 20 * (48 + 16 + 72) + 800, 20 * 28
@@ -85,7 +87,7 @@ def test_the_papers_figures_stand_beside_or_a_reason():
 
 
 def test_the_summary_is_by_model():
-    settings = DepthArmSettings(steps=200_000, block=4, rows=512, length=LENGTH)
+    settings = DepthArmSettings(steps=200_000, block=4, batch_size=512, seq_len=LENGTH)
     rows = [{"model": "m", **row} for row in cost_rows(MODELS["smollm_360m"].config, settings)]
     (found,) = summarise(rows)["models"].values()
     assert found == {
@@ -99,7 +101,7 @@ def test_the_summary_is_by_model():
 
 def test_layers_of_several_shapes_are_refused():
     config = TINY.with_layers((*TINY.layers[:2], LayerShape(1, 1, 9)))
-    settings = DepthArmSettings(steps=10, block=1, rows=1, length=1)
+    settings = DepthArmSettings(steps=10, block=1, batch_size=1, seq_len=1)
     with pytest.raises(InputError, match="layers of one shape; got 2 shapes"):
         cost_rows(config, settings)
     with pytest.raises(InputError, match=r"in steps of 2 a model grows to 4, .* got a target of 3"):

@@ -62,7 +62,7 @@ def test_transformers_reads_the_grown_model(operator, golden, tmp_path):
     flags += [f"--config.texts={text}", f"--config.operator={operator}", "--config.block=2"]
     original = weights.load(f"file:{golden}")
     depth = original.config.num_layers
-    flags += [f"--config.layers={depth + 4}", "--config.draws=1"]
+    flags += [f"--config.num_layers={depth + 4}", "--config.null_draws=1"]
     assert cli.main(["grow_checkpoint", *flags]) == 0
     growth = growth_map(operator, depth, 2, depth + 4)
     params, _ = grow(growth, original.params)

@@ -38,7 +38,7 @@ def record():
     summary = {"folder": "model", "layers_after": 5, "layers_before": 3, "dtype": "float32"}
     summary |= {"text": "a", "ppl_after": 30.0, "ppl_before": 20.0, "sources": [0, 1, 1, 1, 2]}
     summary |= {"largest_change_of_a_logit": 1.5, "absent": {"midas": "it divides"}}
-    config = {"operator": "lidas", "layers": 5}
+    config = {"operator": "lidas", "num_layers": 5}
     return RunRecord(Path(), rows, config, {"model": "m"}, summary | {"texts": {"a": TEXT}})
 
 

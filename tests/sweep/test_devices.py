@@ -108,8 +108,8 @@ def test_more_devices_than_there_are_is_refused():
 @pytest.mark.parametrize(
     ("coordinator", "count", "index", "message"),
     [
-        ("", 2, 0, "need distributed.coordinator"),
-        ("localhost:1", 2, 2, "index must be 0 .. 1 with distributed.count=2; got 2"),
+        ("", 2, 0, "need distributed.coordinator_address"),
+        ("localhost:1", 2, 2, "process_id must be 0 .. 1 with distributed.num_processes=2; got 2"),
     ],
 )
 def test_bad_process_settings_are_refused(coordinator, count, index, message):

@@ -80,7 +80,7 @@ def training(tool, tmp_path, monkeypatch):
     tiny = ModelConfig.uniform(2, 4, 2, 24, vocab_size=61, hidden_size=16, head_dim=4)
     monkeypatch.setattr(tool("bench.jax_training"), "smollm2_135m", lambda layers: tiny)
     monkeypatch.setattr(tool("bench.torch_training"), "CHUNK", 5)  # a remainder of 3
-    task = {"rows": 3, "length": 7, "batches": 2, "learning_rate": 0.01, "remat": "none"}
+    task = {"batch_size": 3, "seq_len": 7, "batches": 2, "learning_rate": 0.01, "remat": "none"}
     tool("bench.jax_training").export(tmp_path, 2, task)
     return tmp_path
 

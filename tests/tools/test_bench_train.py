@@ -17,8 +17,8 @@ def bench(monkeypatch):
 def results(theirs=10.0, second=100e9):
     losses = {"train": [[10.8], [10.0]], "train_torch": [[10.8], [theirs]]}
     return {
-        "rows": 4,
-        "length": 256,
+        "batch_size": 4,
+        "seq_len": 256,
         "layers": 30,
         "threads": 2,
         "labels": [""],
@@ -66,7 +66,7 @@ def test_a_machine_that_is_not_quiet_ends_the_run_with_status_3(bench, capsys):
     [
         (["--repeats", "1"], "at least 2"),
         (["--threads", "0"], "--threads and --batches must be at least 1"),
-        (["--length", "1"], "--length at least 2"),
+        (["--seq_len", "1"], "--seq_len at least 2"),
         (["--remat", "some"], "invalid choice: 'some'"),
     ],
 )

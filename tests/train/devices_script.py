@@ -31,7 +31,7 @@ def train(devices, backend):
         group_size=len(REPLICAS), tokens_per_call=32, devices=devices, backend=backend
     )
     layers = {replica.layer for replica in REPLICAS}
-    adamw = AdamW(learning_rate=3e-3, clip=0.5)
+    adamw = AdamW(learning_rate=3e-3, clip_norm=0.5)
     trainer = RecoveryTrainer(CONFIG, layers, batches, [text(seed=2)], adamw, options)
     trainer.compile()
     trainer.place(params)

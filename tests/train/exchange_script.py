@@ -19,7 +19,7 @@ from jaxanatomy.train.mesh import Placement
 
 def main():
     config = growing_run.config(2)
-    place = Placement.over(shards=jax.device_count(), smallest_cut=1)
+    place = Placement.over(fsdp_shards=jax.device_count(), smallest_cut=1)
 
     def initial():
         params = model.init(config, jax.random.key(0))

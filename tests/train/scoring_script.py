@@ -35,7 +35,7 @@ class Letters:
 
 def scored(placement, params):
     """The answers, and the programs that gave them."""
-    options = PretrainOptions(accumulate=ACCUMULATE)
+    options = PretrainOptions(grad_accum_steps=ACCUMULATE)
     stages, schedule = growing_run.STAGES[:1], growing_run.SCHEDULE
     setup = Setup(stages, adamw(), schedule, placement=placement, options=options)
     asked = [Question("task", f"{at} is", (" odd", " even"), at % 2) for at in range(20)]

@@ -30,20 +30,22 @@ def batches():
     return jax.tree.map(lambda leaf: leaf.reshape(STEPS, ROWS, -1), flat)
 
 
-def train(batches, accumulate=1, remat="none"):
+def train(batches, grad_accum_steps=1, remat="none"):
     params = model.init(CONFIG, jax.random.key(1))
     params = tree.with_layers(params, tree.stack(params["layers"]))
     loss = LanguageModelLoss(CONFIG, remat=remat)
     frozen = {name: None for name in params} | {"layers": (None,)}
     rates = jnp.full(STEPS, 0.01)
     state = start(adamw(), params)
-    return run_steps(loss, adamw(), state, frozen, batches, rates, STEPS, accumulate=accumulate)
+    return run_steps(
+        loss, adamw(), state, frozen, batches, rates, STEPS, grad_accum_steps=grad_accum_steps
+    )
 
 
-@pytest.mark.parametrize("accumulate", [2, 3, 6])
-def test_parts_sum_to_the_whole(batches, accumulate):
+@pytest.mark.parametrize("grad_accum_steps", [2, 3, 6])
+def test_parts_sum_to_the_whole(batches, grad_accum_steps):
     whole, seen = train(batches)
-    parts, found = train(batches, accumulate)
+    parts, found = train(batches, grad_accum_steps)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, seen)
     # The first moment is linear in the gradient, unlike the step of Adam.
     jax.tree.map(

@@ -22,7 +22,7 @@ CONFIG = ModelConfig(vocab_size=13, hidden_size=8, head_dim=4, layers=SHAPES)
 RNG = np.random.default_rng(0)
 TRAIN = RNG.integers(1, 13, (10, 6)).astype(np.int32)
 TRAIN[3, 4:] = 0
-CORPUS = Corpus(TRAIN, RNG.integers(1, 13, (4, 6)).astype(np.int32), pad=0, room=17)
+CORPUS = Corpus(TRAIN, RNG.integers(1, 13, (4, 6)).astype(np.int32), pad=0, max_predictions=17)
 PHASES = (
     Phase("first", 4, (1,), embedding=True),
     Phase("second", 4, (2,), clone=((2, 1),), noise=0.1),

@@ -102,21 +102,21 @@ def test_equal_losses_hash_alike_and_segments_are_read():
 
 def test_packed_documents_are_one_after_another_each_with_its_own_places():
     token_BRT = np.array([[[5, 6, 7], [8, 9, 0]], [[3, 4, 0], [0, 0, 0]]])
-    found = packed_batch(token_BRT, pad=0, length=4)
+    found = packed_batch(token_BRT, pad=0, max_predictions=4)
     np.testing.assert_array_equal(found.token_BT, [[5, 6, 8, 0], [3, 0, 0, 0]])
     np.testing.assert_array_equal(found.target_BT, [[6, 7, 9, 0], [4, 0, 0, 0]])
     np.testing.assert_array_equal(found.weight_BT, [[1, 1, 1, 0], [1, 0, 0, 0]])
     np.testing.assert_array_equal(found.position_BT, [[0, 1, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(found.segment_BT, [[0, 0, 1, 2], [0, 2, 2, 2]])
     with pytest.raises(ValueError, match="room for 2 predictions; one has 3"):
-        packed_batch(token_BRT, pad=0, length=2)
+        packed_batch(token_BRT, pad=0, max_predictions=2)
 
 
 def test_packed_documents_have_the_loss_and_gradient_of_rows():
     whole, nothing = partition(BLOCKS, ENDS, (0, 1, 2, 3), True)
     graded = jax.jit(jax.value_and_grad(LOSS))
     token_BRT = np.asarray(TOKEN_BT.at[1, 4:].set(0))[None]
-    value, gradient = graded(whole, nothing, packed_batch(token_BRT, pad=0, length=20))
+    value, gradient = graded(whole, nothing, packed_batch(token_BRT, pad=0, max_predictions=20))
     expected, literal_gradient = graded(whole, nothing, BATCH)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     jax.tree.map(

@@ -25,7 +25,7 @@ NORMS = 2 * 64
 
 def setup(placement, seeds=(0,), **options):
     stages = (DepthStage(CONFIG, 1),)
-    options = PretrainOptions(chunk=CHUNK, **options)
+    options = PretrainOptions(steps_per_call=CHUNK, **options)
     return Setup(stages, adamw(), WarmupStableDecay(1e-3), seeds, placement, options)
 
 
@@ -34,25 +34,32 @@ def here():
 
 
 @pytest.mark.parametrize(
-    ("remat", "accumulate", "seeds", "apart"),
+    ("remat", "grad_accum_steps", "seeds", "scan_layers"),
     [
-        *(("none", 1, (0,), False), ("dots", 4, (0,), False), ("full", 1, (0,), False)),
-        *(("full", 1, (0, 5), False), ("none", 1, (0, 5), True)),
+        ("none", 1, (0,), True),
+        ("dots", 4, (0,), True),
+        ("full", 1, (0,), True),
+        ("full", 1, (0, 5), True),
+        ("none", 1, (0, 5), False),
     ],
 )
-def test_against_the_compiler(remat, accumulate, seeds, apart):
-    made = setup(here(), seeds, remat=remat, accumulate=accumulate, apart=apart)
+def test_against_the_compiler(remat, grad_accum_steps, seeds, scan_layers):
+    made = setup(
+        here(), seeds, remat=remat, grad_accum_steps=grad_accum_steps, scan_layers=scan_layers
+    )
     memory = step_memory(made, CONFIG, ROWS, LENGTH)
     arguments, options = step_arguments(made, CONFIG, ROWS, LENGTH)
     compiled = run_steps.trace(*arguments, **options).lower().compile().memory_analysis()
     alive, rates, count = len(seeds), 4 * CHUNK * len(seeds), 4
     assert compiled.argument_size_in_bytes == memory.held + alive + rates + count
     state = memory.parameters + memory.moments + alive
-    leaves = 2 + 9 * (4 if apart else 1)  # the ends, and of each stack seven matrices, two norms
+    leaves = 2 + 9 * (
+        1 if scan_layers else 4
+    )  # the ends, and of each stack seven matrices, two norms
     pointers = 8 * (3 * leaves + 1 + 1 + 2)  # two moments, a count, alive, the trace
     assert compiled.output_size_in_bytes == state + 2 * rates + pointers
     # Without a loop the compiler has more to merge.
-    assert (0.7 if apart else 0.9) < compiled.temp_size_in_bytes / memory.temporary < 1.4
+    assert (0.9 if scan_layers else 0.7) < compiled.temp_size_in_bytes / memory.temporary < 1.4
 
 
 def test_cut_arrays_count_by_their_parts():
@@ -82,7 +89,7 @@ def test_a_layer_that_is_computed_again_keeps_its_input_alone():
 
 def test_parts_of_a_batch_and_seeds():
     memory = step_memory(setup(here()), CONFIG, ROWS, LENGTH)
-    parts = step_memory(setup(here(), accumulate=4), CONFIG, ROWS, LENGTH)
+    parts = step_memory(setup(here(), grad_accum_steps=4), CONFIG, ROWS, LENGTH)
     assert parts.gradients == 2 * memory.gradients
     assert parts.layers * 3 < memory.layers < parts.layers * 5
     assert parts.evaluation == memory.evaluation > parts.layers / 4

@@ -72,10 +72,10 @@ def test_devices_exchange_parameters_and_never_rows(run_python, remat):
 
 
 def test_refusals():
-    with pytest.raises(InputError, match=r"shards must divide .* got 2 shards and 1 devices"):
-        Placement.over(jax.devices()[:1], shards=2)
-    with pytest.raises(InputError, match=r"shards must divide .* got 3 shards and 8 devices"):
-        Placement.on_paper(8, shards=3)
+    with pytest.raises(InputError, match=r"fsdp_shards must divide .* got 2 and 1 devices"):
+        Placement.over(jax.devices()[:1], fsdp_shards=2)
+    with pytest.raises(InputError, match=r"fsdp_shards must divide .* got 3 and 8 devices"):
+        Placement.on_paper(8, fsdp_shards=3)
     with pytest.raises(InputError, match=f"9 devices; there are {len(jax.devices())}; start"):
         choose_devices(9)
     with pytest.raises(InputError, match="0 devices"):

@@ -149,7 +149,7 @@ def test_held_out_rows_have_their_own_losses_and_rows_of_padding_are_left_out(tm
 def test_one_seed_at_two_rates_is_two_runs_of_it(whole, tmp_path):
     """The plateau of the second is four times as high, the shape of its schedule the same."""
     found = []
-    run = growing_run.pretraining(seeds=(0, 0), peaks=(SCHEDULE.peak, 4 * SCHEDULE.peak))
+    run = growing_run.pretraining(seeds=(0, 0), learning_rates=(SCHEDULE.peak, 4 * SCHEDULE.peak))
     run.train(tmp_path, lambda point: None, found.append)
     rate_EM = np.concatenate([each.rate_EM for each in found])
     np.testing.assert_allclose(rate_EM, SCHEDULE.rates(11)[:, None] * [1, 4], rtol=1e-6)
@@ -161,7 +161,9 @@ def test_one_seed_at_two_rates_is_two_runs_of_it(whole, tmp_path):
     alone_E = np.concatenate([each.loss_EM[:, 0] for each in alone])
     np.testing.assert_allclose(loss_EM[:, 1], alone_E, rtol=1e-4)
     assert abs(loss_EM[-1, 1] - loss_EM[-1, 0]) > 0.01
-    with pytest.raises(InputError, match=r"has the peaks \[0.01, 0.04\]; the config says \[\]"):
+    with pytest.raises(
+        InputError, match=r"has the learning_rates \[0.01, 0.04\]; the config says \[\]"
+    ):
         growing_run.train(tmp_path, seeds=(0, 0))
 
 
@@ -255,7 +257,7 @@ def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):
         if done.first >= 6:
             raise KilledError
 
-    options = dataclasses.replace(OPTIONS, apart=True)
+    options = dataclasses.replace(OPTIONS, scan_layers=False)
     with pytest.raises(KilledError):
         growing_run.pretraining(options=options).train(tmp_path, lambda point: None, stop)
     params, points, losses = growing_run.train(tmp_path, options=options)
@@ -306,8 +308,8 @@ def test_two_processes_of_four_devices_train_the_same_as_one(run_python, tmp_pat
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(InputError, match="accumulate must divide the rows of a batch; got 3 and 8"):
-        growing_run.pretraining(options=dataclasses.replace(OPTIONS, accumulate=3))
+    with pytest.raises(InputError, match="grad_accum_steps must divide batch_size; got 3 and 8"):
+        growing_run.pretraining(options=dataclasses.replace(OPTIONS, grad_accum_steps=3))
     with pytest.raises(InputError, match="peak_flops must be the FLOP/s of one device, or 0"):
         dataclasses.replace(OPTIONS, peak_flops=-1.0)
     growing_run.train(tmp_path)

@@ -53,7 +53,7 @@ def test_the_first_moments_are_gradients_after_clipping():
     config = CONFIG.with_layers(CONFIG.layers[:3])
     params, batch, replicas = random_params(config), padded(text()), (Replica(0, 7), Replica(1))
     options = TrainOptions(group_size=2, tokens_per_call=32)  # widths 2, 1
-    trainer = RecoveryTrainer(config, [0, 1], [batch], [batch], AdamW(clip=CLIP), options)
+    trainer = RecoveryTrainer(config, [0, 1], [batch], [batch], AdamW(clip_norm=CLIP), options)
     trainer.compile()
     trainer.place(params)
     group = trainer.start(replicas, SIGMA)
@@ -70,7 +70,7 @@ def test_the_first_moments_are_gradients_after_clipping():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("config", "rows", "replicas", "clip", "epsilon"),
+    ("config", "rows", "replicas", "clip_norm", "epsilon"),
     # The oracle compiles the whole model for each replica. A large epsilon and no clipping:
     # updates are as large as gradients are.
     [
@@ -78,11 +78,13 @@ def test_the_first_moments_are_gradients_after_clipping():
         (MIXED_SHAPES, 2, (REPLICAS[2], REPLICAS[3]), 100.0, 0.1),
     ],
 )
-def test_losses_are_those_of_training_each_replica_alone(config, rows, replicas, clip, epsilon):
+def test_losses_are_those_of_training_each_replica_alone(
+    config, rows, replicas, clip_norm, epsilon
+):
     params = random_params(config)
     batches = [text(rows=rows, seed=seed) for seed in (0, 1, 2)]
     evaluation = text(rows=rows, seed=9)
-    adamw = AdamW(learning_rate=3e-3, clip=clip, epsilon=epsilon)
+    adamw = AdamW(learning_rate=3e-3, clip_norm=clip_norm, epsilon=epsilon)
     options = TrainOptions(tokens_per_call=48)  # widths 3, 2, 1 or, in two rows, 2, 1
     losses, final = trained(config, params, batches, evaluation, replicas, adamw, options)
     for index, replica in enumerate(replicas):
@@ -90,7 +92,7 @@ def test_losses_are_those_of_training_each_replica_alone(config, rows, replicas,
         expected, expected_final = naive_training(
             *(config, params, replica.layer, own, batches, evaluation, STEPS),
             learning_rate=3e-3,
-            clip=clip,
+            clip_norm=clip_norm,
             eps=epsilon,
         )
         np.testing.assert_allclose(losses[:, index], expected, rtol=0, atol=1e-5)

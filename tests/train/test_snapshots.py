@@ -33,7 +33,7 @@ def restored(snapshots):
 
 
 def test_the_last_ones_stay_and_are_read_back(tmp_path):
-    with Snapshots(tmp_path, keep=2) as snapshots:
+    with Snapshots(tmp_path, max_to_keep=2) as snapshots:
         assert (snapshots.latest, snapshots.read_meta()) == (None, None)
         for step in (1, 2, 3):
             snapshots.save(snapshot(step))
@@ -55,11 +55,11 @@ def test_a_full_disk_leaves_the_last_whole_one(tmp_path, monkeypatch, caplog, me
 
     full = full_at_once if method == "async_save" else full_later
     caplog.set_level(logging.WARNING, logger="absl")
-    with Snapshots(tmp_path, keep=1) as snapshots:
+    with Snapshots(tmp_path, max_to_keep=1) as snapshots:
         snapshots.save(snapshot(1))
     with monkeypatch.context() as patch:
         patch.setattr(ocp.StandardCheckpointHandler, method, full)
-        with pytest.raises(InputError) as error, Snapshots(tmp_path, keep=1) as snapshots:
+        with pytest.raises(InputError) as error, Snapshots(tmp_path, max_to_keep=1) as snapshots:
             snapshots.save(snapshot(2))
     assert str(error.value) == (
         f"expected to write a checkpoint to {tmp_path}; [Errno 28] No space left on device; the "
@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_the_last_whole_one(tmp_path, monkeypatch, caplog, me
     )
     assert caplog.records == []  # no tracebacks of Orbax before that line
     assert logging.getLogger("absl").level == logging.WARNING
-    with Snapshots(tmp_path, keep=1) as snapshots:
+    with Snapshots(tmp_path, max_to_keep=1) as snapshots:
         assert restored(snapshots)[1:] == ({"tokens": 10}, 1.0, 0.5)
         snapshots.save(snapshot(2))
     assert [path.name for path in tmp_path.iterdir()] == ["2"]

@@ -109,11 +109,11 @@ def map_bfloat16(options):
 def training(options):
     """A step of the 360M model in bfloat16: seconds, tokens a second, MFU."""
     config = _tiny(2) if options.tiny else MODELS["smollm_360m"].config
-    rows, length = (2, 64) if options.tiny else (8, 2048)
+    batch_size, seq_len = (2, 64) if options.tiny else (8, 2048)
     params = random_params(config, np.float32)
     params = tree.with_layers(params, tree.stack(params["layers"], np))
     params = jax.tree.map(jnp.asarray, params)
-    token_BT = np.random.default_rng(0).integers(config.vocab_size, size=(rows, length))
+    token_BT = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, seq_len))
     loss = LanguageModelLoss(config, jnp.bfloat16, remat="full")
     frozen, rates, batch = nothing_frozen(params), jnp.full(1, 1e-4), jax_training.batch(token_BT)
     state = [start(adamw(), params)]
@@ -125,11 +125,11 @@ def training(options):
 
     losses = []
     seconds = _seconds(step)
-    work, kind = step_flops(config, rows, length), jax.local_devices()[0].device_kind
+    work, kind = step_flops(config, batch_size, seq_len), jax.local_devices()[0].device_kind
     published = peak_flops(kind)
     return {
         "parameters": config.parameter_count,
-        "tokens_per_second": rows * length / seconds,
+        "tokens_per_second": batch_size * seq_len / seconds,
         "step_seconds": seconds,
         "flops_per_second": work / seconds,
         "mfu": work / seconds / published if published else None,

@@ -36,12 +36,12 @@ def export(folder, num_layers, task):
     Args:
       folder: Where to.
       num_layers: Of the model.
-      task: `rows`, `length`, `batches`, `learning_rate` and `remat`.
+      task: `batch_size`, `seq_len`, `batches`, `learning_rate` and `remat`.
     """
     config = smollm2_135m(num_layers)
     params = random_params(config, np.float32)
     weights.export_hf(Checkpoint(config, params, None, "random", ""), folder / "model")
-    shape = task["batches"], task["rows"], task["length"]
+    shape = task["batches"], task["batch_size"], task["seq_len"]
     np.save(folder / BATCHES, np.random.default_rng(0).integers(config.vocab_size, size=shape))
     (folder / TASK).write_text(json.dumps(task))
 
@@ -64,7 +64,7 @@ def open_trainer(folder):
 
     return {
         "step": step,
-        "work": lambda: step_flops(config, task["rows"], task["length"]),
+        "work": lambda: step_flops(config, task["batch_size"], task["seq_len"]),
         "product": jax_sweep.open_product(),
     }
 
