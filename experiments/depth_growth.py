@@ -81,7 +81,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The arms, their stages, what they would cost, and memory of the devices they are for."""
-    from jaxanatomy.growth.depth_arms import total_flops
+    from jaxanatomy.growth.depth_arms import depth_arm_flops
     from jaxanatomy.train.depth_plan import depth_plan
     from jaxanatomy.train.on_paper import describe_runs
 
@@ -92,7 +92,7 @@ def dry_run(config: ConfigDict) -> str:
         rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
         lines.append(f"learning rates {rates}: {len(plan.tuning)} more seeds of each arm tune it")
     for arm, stages in plan.arms.items():
-        cost = total_flops(stages, plan.settings)
+        cost = depth_arm_flops(stages, plan.settings)
         size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
         steps = plan.steps(arm)
         depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jaxanatomy.growth.arms import ArmSettings
     from jaxanatomy.growth.phases import Stage
     from jaxanatomy.runs import Progress, Run
-    from jaxanatomy.train.growing import Corpus, Trained
+    from jaxanatomy.train.growing import PhaseResult, TokenSplits
     from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -59,7 +59,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The arms, their phases and what they would cost."""
-    from jaxanatomy.growth.arms import core_steps, total_flops
+    from jaxanatomy.growth.arms import arm_flops, core_steps
 
     plan = _plan(config)
     trained = len(plan.config.seeds) + len(plan.config.learning_rates) * len(
@@ -70,7 +70,7 @@ def dry_run(config: ConfigDict) -> str:
         f"{len(plan.facts.validation)} to judge by"
     ]
     for arm, stages in plan.arms.items():
-        cost = total_flops(plan.model, stages, plan.settings)
+        cost = arm_flops(plan.model, stages, plan.settings)
         steps = sum(stage.steps for stage in stages)
         lines.append(
             f"{arm}: {steps} steps, {core_steps(stages)} of the core, {cost / 1e12:.2f} TFLOP, "
@@ -110,7 +110,7 @@ class _Plan:
     model: "ModelConfig"
     facts: "Facts"
     tokenizer: "Tokenizer"
-    corpus: "Corpus"
+    corpus: "TokenSplits"
     settings: "ArmSettings"
     arms: dict[str, tuple["Stage", ...]]
 
@@ -155,7 +155,7 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.errors import InputError
     from jaxanatomy.growth.arms import ArmSettings, arm_stages
     from jaxanatomy.growth.phases import growth_transformer
-    from jaxanatomy.train.growing import Corpus
+    from jaxanatomy.train.growing import TokenSplits
 
     _require_numbers(config)
     model, told = growth_transformer(), facts.facts(config.split_seed)
@@ -169,7 +169,7 @@ def _plan(config: ConfigDict) -> _Plan:
     train, validation = (
         facts.rows(part, tokenizer, seq_len) for part in (told.train, told.validation)
     )
-    corpus = Corpus(
+    corpus = TokenSplits(
         train, validation, facts.SPECIAL.index(facts.PAD), _max_predictions(config, train)
     )
     settings = ArmSettings(
@@ -259,9 +259,9 @@ def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> N
 
 def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: "Run") -> bool:
     """Whether the final row of a replica is there, and every point of its curve."""
-    from jaxanatomy.train.growing import point_places
+    from jaxanatomy.train.growing import phase_point_places
 
-    places = point_places(plan.arms[arm], plan.config.eval_every)
+    places = phase_point_places(plan.arms[arm], plan.config.eval_every)
     kinds = ["curve"] * len(places) + ["final"]
     return all(
         results.done(plan.hash(arm, purpose, *replica, kind=kind, stage=stage, step=step))
@@ -269,9 +269,9 @@ def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: "R
     )
 
 
-def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trained":
+def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "PhaseResult":
     from jaxanatomy.data.facts import batch_order
-    from jaxanatomy.train.growing import Replica, train_stages
+    from jaxanatomy.train.growing import PhaseReplica, train_stages
     from jaxanatomy.train.schedule import WarmupStableDecay
 
     config, stages = plan.config, plan.arms[arm]
@@ -281,7 +281,7 @@ def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trai
         stages,
         plan.corpus,
         [
-            Replica(
+            PhaseReplica(
                 seed,
                 WarmupStableDecay(rate, config.warmup, config.cooldown),
                 batch_order(sentences, config.batch_size, steps, seed),
@@ -294,7 +294,9 @@ def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Trai
     )
 
 
-def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: "Trained") -> list[dict]:
+def _rows(
+    plan: _Plan, arm: str, purpose: str, replicas: list, trained: "PhaseResult"
+) -> list[dict]:
     """The curve of each replica, and its final row."""
     from jaxanatomy.growth.arms import core_steps, flops_at
     from jaxanatomy.measures.completions import complete

@@ -122,7 +122,7 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.growth.variants import growth_variants
     from jaxanatomy.measures.losses import loss_rows
     from jaxanatomy.measures.readings import rows_of_readings
-    from jaxanatomy.study import Part, Study, StudySettings
+    from jaxanatomy.study import Study, StudyPart, StudySettings
     from jaxanatomy.sweep import SweepOptions
     from jaxanatomy.weights import open_model
     from jaxanatomy.weights.families import llama
@@ -154,7 +154,7 @@ def _plan(config: ConfigDict) -> _Plan:
     )
     rows = functools.partial(rows_of_readings, make=loss_rows)
     texts = tuple(load_text(name) for name in config.texts)
-    study = Study(source, [Part(text, variants, rows=rows) for text in texts], settings)
+    study = Study(source, [StudyPart(text, variants, rows=rows) for text in texts], settings)
     return _Plan(source, config.operator, growth, grown, dtype, texts, study, absent)
 
 

@@ -61,7 +61,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     from jaxanatomy.data.text import load_text
     from jaxanatomy.errors import InputError
     from jaxanatomy.interventions import cells
-    from jaxanatomy.study import Part, Study, StudySettings
+    from jaxanatomy.study import Study, StudyPart, StudySettings
     from jaxanatomy.sweep import SweepOptions
     from jaxanatomy.weights import open_model
 
@@ -92,7 +92,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         processes=processes,
         process=process,
     )
-    parts = [Part(texts[0], first), *(Part(text, others) for text in texts[1:])]
+    parts = [StudyPart(texts[0], first), *(StudyPart(text, others) for text in texts[1:])]
     return Study(source, parts, settings)
 
 

@@ -174,11 +174,13 @@ def _parts(model, variants, everywhere: bool = False):
     from jaxanatomy.interventions.strategies import strategy_baseline
     from jaxanatomy.measures.losses import loss_rows
     from jaxanatomy.measures.readings import rows_of_readings
-    from jaxanatomy.study import Part
+    from jaxanatomy.study import StudyPart
 
     rows = functools.partial(rows_of_readings, make=loss_rows)
     return [
-        Part(load_text(text), [strategy_baseline(model), *own], rows=rows, everywhere=everywhere)
+        StudyPart(
+            load_text(text), [strategy_baseline(model), *own], rows=rows, everywhere=everywhere
+        )
         for text, own in variants.items()
     ]
 
@@ -204,7 +206,7 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
     from jaxanatomy.interventions.strategies import strategy_baseline
     from jaxanatomy.measures import temperature
     from jaxanatomy.measures.manipulation import improved
-    from jaxanatomy.study import Part
+    from jaxanatomy.study import StudyPart
 
     grid = tuple(config.calibration.temperatures)
     texts, wanted = {}, {}
@@ -217,7 +219,7 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
     known |= {variant.name: variant for variant in _map(config, model)}
     baseline = strategy_baseline(model)
     return [
-        Part(
+        StudyPart(
             text,
             [baseline, *(known[name] for name in known if name in wanted[text.name])],
             measures={temperature.MEASURE: temperature.nll_at_temperatures(grid)},

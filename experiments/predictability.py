@@ -89,7 +89,7 @@ def _study(config: ConfigDict, source):
     from jaxanatomy.interventions.predicted import prediction_variants
     from jaxanatomy.measures.losses import loss_rows
     from jaxanatomy.measures.readings import rows_of_readings
-    from jaxanatomy.study import Part, Study, StudySettings
+    from jaxanatomy.study import Study, StudyPart, StudySettings
     from jaxanatomy.sweep import SweepOptions
 
     for name, least in (("samples", 2), ("null_draws", 2), ("seed", 0)):
@@ -114,7 +114,7 @@ def _study(config: ConfigDict, source):
         options=SweepOptions(**config.sweep),
     )
     rows = functools.partial(rows_of_readings, make=loss_rows)
-    parts = [Part(load_text(name), variants, rows=rows) for name in config.texts]
+    parts = [StudyPart(load_text(name), variants, rows=rows) for name in config.texts]
     return Study(source, parts, settings)
 
 

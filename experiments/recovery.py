@@ -105,10 +105,10 @@ class _Plan:
         """Replicas, work and expected time."""
         from jaxanatomy.progress import format_duration
         from jaxanatomy.sweep import cost
-        from jaxanatomy.train.recovery import step_flops
+        from jaxanatomy.train.recovery import recovery_step_flops
 
         replicas = [replica for group in self.groups for replica in group]
-        work = self.steps.total * step_flops(self.study.config, replicas, self.train[0])
+        work = self.steps.total * recovery_step_flops(self.study.config, replicas, self.train[0])
         seconds = work / (cost.EFFICIENCY * cost.measure_peak())
         noisy = sum(replica.noise for replica in replicas)
         others = sum(map(len, self.others))
@@ -133,9 +133,9 @@ def _plan(config: ConfigDict) -> _Plan:
     from jaxanatomy.interventions import cells
     from jaxanatomy.measures.recovery import check_thresholds
     from jaxanatomy.ranges import parse_layers
-    from jaxanatomy.study import Part, Study, StudySettings, tokenise
+    from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
     from jaxanatomy.sweep import SweepOptions
-    from jaxanatomy.train.curves import Steps
+    from jaxanatomy.train.curves import StepPlan
     from jaxanatomy.train.optimiser import AdamW
     from jaxanatomy.train.options import TrainOptions
     from jaxanatomy.weights import open_model
@@ -146,7 +146,7 @@ def _plan(config: ConfigDict) -> _Plan:
     if not 0 <= config.sigma < float("inf"):
         raise InputError(f"sigma must be finite and 0 or above; got {config.sigma}; AH has 0.5")
     check_thresholds(config.thresholds)
-    steps = Steps(config.steps, config.eval_every, config.checkpoint_every)
+    steps = StepPlan(config.steps, config.eval_every, config.checkpoint_every)
     optimiser, options = AdamW(**config.optimiser), TrainOptions(**config.train)
     source, text = open_model(config.model), load_text(config.eval_text)
     upper_bound = config.train_text == "evaluation"
@@ -161,7 +161,7 @@ def _plan(config: ConfigDict) -> _Plan:
     variants = cells.main_map(source.config) if config.importance else []
     groups, others = _replicas(config, layers)
     return _Plan(
-        study=Study(source, [Part(text, variants)], settings),
+        study=Study(source, [StudyPart(text, variants)], settings),
         text=text,
         train_text=train_text,
         train=train,

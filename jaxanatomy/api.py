@@ -33,11 +33,11 @@ from jaxanatomy.interventions.variants import (
     baseline,
     baseline_steps,
 )
-from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.measures.structure import component_structure, structure_rows
 from jaxanatomy.model import generate
+from jaxanatomy.records import Row
 from jaxanatomy.report import plot, summary_table
 from jaxanatomy.runs import read_run
 from jaxanatomy.study import tokenise

@@ -15,6 +15,8 @@ from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.storage import read_file, read_json_object, read_rows, read_sealed
 
+Row = dict[str, Any]
+
 # In `summary.json`: how many rows it was made from.
 ROW_COUNT = "row_count"
 

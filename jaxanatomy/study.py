@@ -1,9 +1,9 @@
 """Variants on texts, measured into the rows of a run: what all sweep experiments share.
 
-study = Study(open_model(model_id), [Part(text, variants)], settings)
+study = Study(open_model(model_id), [StudyPart(text, variants)], settings)
 with Run.open(workdir, config, study.provenance()) as run:
     study.measure(run)
-    study.add([Part(text, variants_chosen_by(run.rows))])
+    study.add([StudyPart(text, variants_chosen_by(run.rows))])
     study.measure(run)
 """
 
@@ -22,15 +22,15 @@ from jaxanatomy.data.packing import SETTINGS, PackedText, TextBatch, pack
 from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
-from jaxanatomy.measures.losses import Row
 from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measure, Sweep, SweepOptions, cost
 from jaxanatomy.weights import Checkpoint, Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class StudyPart:
     """Variants to measure on one text.
 
     Attributes:
@@ -78,14 +78,14 @@ class Study:
       hashes: For each part the hash of each variant's row, by the variant's name.
     """
 
-    def __init__(self, source: Source, parts: Sequence[Part], settings: StudySettings):
+    def __init__(self, source: Source, parts: Sequence[StudyPart], settings: StudySettings):
         """Tokenises and plans; reads no weights.
 
         Raises:
           InputError: The model has no tokenizer, or a text or variant does not fit it.
         """
         self._source, self._settings = source, settings
-        self._parts: list[Part] = []
+        self._parts: list[StudyPart] = []
         self._batches: list[tuple[TextBatch, ...]] = []
         self.sweeps: list[Sweep] = []
         self.hashes: list[dict[str, str]] = []
@@ -94,7 +94,7 @@ class Study:
         self._tokens: dict[Text, str] = {}
         self.add(parts)
 
-    def add(self, parts: Sequence[Part]) -> None:
+    def add(self, parts: Sequence[StudyPart]) -> None:
         """Plans further parts, which `measure` then measures beside the first.
 
         Raises:
@@ -253,7 +253,7 @@ class Study:
             self._tokens[text] = digest.hexdigest()
         return self._tokens[text]
 
-    def _hash(self, part: Part, variant: Variant) -> str:
+    def _hash(self, part: StudyPart, variant: Variant) -> str:
         return self.row_hash(
             part.text,
             variant=variant.name,

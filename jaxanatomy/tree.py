@@ -36,8 +36,9 @@ import numpy as np
 from jaxanatomy.config import ModelConfig
 
 Array = jax.Array | np.ndarray
-Block = dict[str, Any]
+BlockParams = dict[str, Any]
 Params = dict[str, Any]
+PyTree = Any  # any tree of arrays
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -46,14 +47,14 @@ NORMS = ("attention_norm", "mlp_norm")
 COMPONENTS = MATRICES + NORMS
 
 
-def get(block: Block, component: str) -> Array:
+def get(block: BlockParams, component: str) -> Array:
     """The array of one component: a kernel (in, out) or a norm's scale (D,)."""
     if component in NORMS:
         return block[component]["scale"]
     return block[_sublayer(component)][component]["kernel"]
 
 
-def replace(block: Block, arrays: Mapping[str, Array]) -> Block:
+def replace(block: BlockParams, arrays: Mapping[str, Array]) -> BlockParams:
     """A block with some components replaced; every other leaf is shared, not copied."""
     new = {key: dict(value) for key, value in block.items()}
     for component, array in arrays.items():
@@ -64,12 +65,12 @@ def replace(block: Block, arrays: Mapping[str, Array]) -> Block:
     return new
 
 
-def components(block: Block, names: Iterable[str] = COMPONENTS) -> dict[str, Array]:
+def components(block: BlockParams, names: Iterable[str] = COMPONENTS) -> dict[str, Array]:
     """The named components of a block as a flat dict."""
     return {name: get(block, name) for name in names}
 
 
-def block_from(arrays: Mapping[str, Array]) -> Block:
+def block_from(arrays: Mapping[str, Array]) -> BlockParams:
     """The inverse of `components`: a block from all nine components."""
     empty = {"attention_norm": {}, "attention": {}, "mlp_norm": {}, "mlp": {}}
     return replace(empty, {name: arrays[name] for name in COMPONENTS})
@@ -97,7 +98,7 @@ def unembedding(params: Params) -> Array:
     return params.get("unembed", params["embed"])["embedding"]
 
 
-def stack(blocks: Sequence[Block], xp: Any = jnp) -> tuple[Block, ...]:
+def stack(blocks: Sequence[BlockParams], xp: Any = jnp) -> tuple[BlockParams, ...]:
     """Stacks consecutive layers of the same shape.
 
     Args:
@@ -111,12 +112,12 @@ def stack(blocks: Sequence[Block], xp: Any = jnp) -> tuple[Block, ...]:
     return tuple(jax.tree.map(lambda *leaves: xp.stack(leaves), *run) for _, run in runs)
 
 
-def stack_each(blocks: Sequence[Block], xp: Any = jnp) -> tuple[Block, ...]:
+def stack_each(blocks: Sequence[BlockParams], xp: Any = jnp) -> tuple[BlockParams, ...]:
     """Makes each layer a stack of its own, its leaves [1, ...]; arguments as `stack`."""
     return tuple(stacked for block in blocks for stacked in stack([block], xp))
 
 
-def unstack(stacks: Sequence[Block]) -> tuple[Block, ...]:
+def unstack(stacks: Sequence[BlockParams]) -> tuple[BlockParams, ...]:
     """The inverse of `stack`: one block for each layer."""
     return tuple(
         jax.tree.map(lambda leaf, index=index: leaf[index], stacked)
@@ -125,17 +126,17 @@ def unstack(stacks: Sequence[Block]) -> tuple[Block, ...]:
     )
 
 
-def with_layers(params: Params, layers: Sequence[Block]) -> Params:
+def with_layers(params: Params, layers: Sequence[BlockParams]) -> Params:
     """The same model with other layers, stacked or not."""
     return {**params, "layers": tuple(layers)}
 
 
-def map_layers(function: Callable[[Block], Block], params: Params) -> Params:
+def map_layers(function: Callable[[BlockParams], BlockParams], params: Params) -> Params:
     """The same model with a function applied to each block."""
     return with_layers(params, [function(block) for block in params["layers"]])
 
 
-def scale_norms(config: ModelConfig, layers: Sequence[Block]) -> tuple[Block, ...]:
+def scale_norms(config: ModelConfig, layers: Sequence[BlockParams]) -> tuple[BlockParams, ...]:
     """Layers as they act under LN-scaling: the norms of layer l, from 1, divided by sqrt(l).
 
     A norm's weight multiplies its output, so this is the same as scaling the output.
@@ -179,6 +180,6 @@ def _sublayer(component: str) -> str:
     raise KeyError(f"no component {component!r}; components: {', '.join(COMPONENTS)}")
 
 
-def _signature(block: Block) -> tuple:
+def _signature(block: BlockParams) -> tuple:
     leaves, treedef = jax.tree.flatten(block)
     return treedef, tuple((leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves)

@@ -18,7 +18,7 @@ from jaxanatomy import model as llama
 from jaxanatomy import runs, tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Edit, Step, baseline_steps
-from jaxanatomy.study import Part, Study, StudySettings, tokenise
+from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
 from jaxanatomy.weights import Source
 from jaxanatomy.words import percent
 
@@ -235,7 +235,7 @@ def test_the_five_lines_of_the_docstring(tmp_path):
 def test_read_run_gives_the_rows_of_a_finished_run(rows, tmp_path):
     source = Source("test", CONFIG, Letters, lambda dtype: MODEL.params, lambda: "sha256")
     settings = StudySettings("importance", options=OPTIONS)
-    study = Study(source, [Part(TEXT, ja.ablations(MODEL))], settings)
+    study = Study(source, [StudyPart(TEXT, ja.ablations(MODEL))], settings)
     with runs.Run.open(tmp_path, {"seed": 0}, study.provenance()) as run:
         study.measure(run)
     finished = ja.read_run(tmp_path)

@@ -17,7 +17,7 @@ from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.measures.statistics import sampling_units
-from jaxanatomy.study import Part, Study, StudySettings, sort_by_shared_prefix, tokenise
+from jaxanatomy.study import Study, StudyPart, StudySettings, sort_by_shared_prefix, tokenise
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Checkpoint, Source
 
@@ -45,7 +45,7 @@ def source(on_load=lambda: None) -> Source:
 
 def study(on_load=lambda: None, variants=None, **settings) -> Study:
     variants = variants or cells.ablations(CONFIG, ["neighbour_mean", "zero"], ["layer", "mlp"])
-    parts = [Part(TEXT, variants), Part(OTHER, cells.main_map(CONFIG))]
+    parts = [StudyPart(TEXT, variants), StudyPart(OTHER, cells.main_map(CONFIG))]
     options = SweepOptions(widths=(2, 1), chunk_size=6)
     return Study(source(on_load), parts, StudySettings(options=options, **settings))
 
@@ -122,7 +122,7 @@ def test_parts_that_are_added_read_the_weights_once_and_go_on_after_a_stop(tmp_p
     loads = []
 
     def run(workdir, lines=None):
-        first = [Part(TEXT, cells.main_map(CONFIG))]
+        first = [StudyPart(TEXT, cells.main_map(CONFIG))]
         settings = StudySettings(options=SweepOptions(widths=(2, 1), chunk_size=6))
         two_steps = Study(source(lambda: loads.append(1)), first, settings)
         with runs.Run.open(workdir, {"seed": 0}, two_steps.provenance()) as results:
@@ -131,7 +131,7 @@ def test_parts_that_are_added_read_the_weights_once_and_go_on_after_a_stop(tmp_p
             chosen = cells.ablations(CONFIG, ["zero"], layers=[worst])
             make = functools.partial(rows_of_readings, make=loss_rows)
             labelled = dataclasses.replace(chosen[0], labels={"strategy": "none"})
-            two_steps.add([Part(OTHER, [labelled, *chosen[1:]], rows=make)])
+            two_steps.add([StudyPart(OTHER, [labelled, *chosen[1:]], rows=make)])
             two_steps.measure(results)
             return results.rows
 
@@ -154,7 +154,7 @@ def test_parts_that_are_added_read_the_weights_once_and_go_on_after_a_stop(tmp_p
 
 def test_a_part_that_later_ones_are_chosen_by_is_measured_by_every_process(tmp_path):
     for index in (0, 1):
-        part = Part(TEXT, cells.main_map(CONFIG), everywhere=True)
+        part = StudyPart(TEXT, cells.main_map(CONFIG), everywhere=True)
         settings = StudySettings(process=index, processes=2)
         share = Study(source(), [part], settings)
         rows = measure(tmp_path, share, process_index=index, process_count=2)
@@ -175,8 +175,8 @@ def test_measures_make_rows_of_their_own(tmp_path):
     def top(streams, context):
         return nll(streams, context).max(axis=-1)
 
-    plain = Part(TEXT, cells.main_map(CONFIG))
-    other = Part(TEXT, cells.main_map(CONFIG), measures={"top": top}, rows=rows)
+    plain = StudyPart(TEXT, cells.main_map(CONFIG))
+    other = StudyPart(TEXT, cells.main_map(CONFIG), measures={"top": top}, rows=rows)
     both = Study(source(), [plain, other], StudySettings())
     assert not set(both.hashes[0].values()) & set(both.hashes[1].values())
     set_otherwise = dataclasses.replace(other, settings={"temperature": 2.0})
@@ -228,13 +228,13 @@ def test_another_tokenizer_gives_other_rows_and_is_refused_in_the_same_folder(fi
         def encode(self, text):
             return [(ord(character) + 1) % 101 for character in text]
 
-    part = Part(TEXT, cells.main_map(CONFIG))
+    part = StudyPart(TEXT, cells.main_map(CONFIG))
     other = dataclasses.replace(source(), read_tokenizer=Shifted)
     one, two = (Study(each, [part], StudySettings()) for each in (source(), other))
     assert not set(one.row_order()) & set(two.row_order())
     assert one.provenance()["data_sha256"] == two.provenance()["data_sha256"]
     with pytest.raises(InputError, match=r"provenance\.tokens_sha256"):
-        measure(finished[0], Study(other, [part, Part(OTHER, part.variants)], StudySettings()))
+        measure(finished[0], Study(other, [part, StudyPart(OTHER, part.variants)], StudySettings()))
 
 
 def test_a_model_without_tokenizer_is_refused():
@@ -245,7 +245,9 @@ def test_a_model_without_tokenizer_is_refused():
 
 def test_what_is_left_out_is_said_once_and_stands_in_the_provenance(capsys):
     gaps = Text("gaps", ("abcde", " ", "x", None, "hello"))
-    made = Study(source(), [Part(gaps, []), Part(gaps, []), Part(TEXT, [])], StudySettings())
+    made = Study(
+        source(), [StudyPart(gaps, []), StudyPart(gaps, []), StudyPart(TEXT, [])], StudySettings()
+    )
     assert capsys.readouterr().err == (
         "text 'gaps': 3 of 5 documents left out: 1 blank, 1 null, 1 of one token\n"
     )

@@ -45,7 +45,7 @@ SOURCES: dict[str, str] = {
 
 
 # Reads some of the documents of a source.
-Part = Callable[[], tuple[str | None, ...]]
+ReadPart = Callable[[], tuple[str | None, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _read_library(kind: library_text.Kind) -> Iterator[tuple[str, bool]]:
         yield text, library_text.held_out(name)
 
 
-def _read_parts(parts: list[Part]) -> Iterator[tuple[str | None, bool]]:
+def _read_parts(parts: list[ReadPart]) -> Iterator[tuple[str | None, bool]]:
     blank = []
 
     def usable() -> Iterator[str]:
@@ -228,7 +228,7 @@ def _commit_on_hub(name: str, revision: str | None) -> str:
     return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
 
 
-def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) -> list[Part]:
+def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) -> list[ReadPart]:
     """What reads each file of a hub source, whose FILE may be a pattern, or the only one.
 
     Args:
@@ -261,6 +261,6 @@ def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) ->
     return [_hf_part(hub, one) for one in found]
 
 
-def _hf_part(hub: sources.HubSource, file: str) -> Part:
+def _hf_part(hub: sources.HubSource, file: str) -> ReadPart:
     part = _part_of(file, hub.field or "")
     return partial(sources.load_hf, str(dataclasses.replace(hub, file=file, field=part)))

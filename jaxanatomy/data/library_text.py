@@ -21,8 +21,8 @@ from typing import Literal
 
 from jaxanatomy.errors import InputError
 
-Kind = Literal["library_english", "library_code"]
-KINDS: tuple[Kind, ...] = ("library_english", "library_code")
+LibraryKind = Literal["library_english", "library_code"]
+KINDS: tuple[LibraryKind, ...] = ("library_english", "library_code")
 
 # One file in so many is held out: by its name, so the same files in every version.
 HELD_OUT = 20
@@ -36,7 +36,7 @@ _SKIPPED = {
 _TOPICS = "pydoc_data.topics"
 
 
-def documents(kind: Kind) -> Iterator[tuple[str, str]]:
+def documents(kind: LibraryKind) -> Iterator[tuple[str, str]]:
     """The documents of the running Python in a fixed order.
 
     Args:

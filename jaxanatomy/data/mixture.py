@@ -118,7 +118,7 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class MixtureSchedule:
     """Which mixture is read from which step on.
 
     Attributes:
@@ -152,7 +152,7 @@ class Dealer:
       sources: The sources, in the order of their indices.
     """
 
-    def __init__(self, schedule: Schedule, batch_size: int, steps: int):
+    def __init__(self, schedule: MixtureSchedule, batch_size: int, steps: int):
         """Plans a run.
 
         Args:

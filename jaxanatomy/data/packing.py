@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxanatomy.data.text import LeftOut, Text
-from jaxanatomy.data.windows import Tokenizer, Window, cut_text, require_positive
+from jaxanatomy.data.windows import Window, cut_text, require_positive
 from jaxanatomy.errors import InputError
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 # A text of so few tokens is one row: attention over all of it costs next to nothing.
 SINGLE_ROW_TOKENS = 128

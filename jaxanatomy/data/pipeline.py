@@ -1,6 +1,6 @@
 """Batches of a mixture for the training loop: shuffled, prefetched, exactly resumable.
 
-    schedule = Schedule(((0, parse_mixture("offline")),))
+    schedule = MixtureSchedule(((0, parse_mixture("offline")),))
     pipeline = Pipeline(schedule, tokenizer, batch_size=8, seq_len=256)
     batches = pipeline.batches()
     batch = batches.next()                    # token_BT, target_BT, weight_BT, ...
@@ -20,9 +20,9 @@ import grain
 import numpy as np
 
 from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus, with_commit
-from jaxanatomy.data.mixture import Dealer, Schedule
+from jaxanatomy.data.mixture import Dealer, MixtureSchedule
 from jaxanatomy.data.questions import Split
-from jaxanatomy.data.sequences import GeneratedRows, Row, StreamRows, TokenBatch
+from jaxanatomy.data.sequences import GeneratedRows, StreamRows, TokenBatch, TokenRow
 from jaxanatomy.data.vocabulary import tokenizer_sha256
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
@@ -45,7 +45,7 @@ class Pipeline:
 
     def __init__(
         self,
-        schedule: Schedule,
+        schedule: MixtureSchedule,
         tokenizer: Tokenizer,
         *,
         batch_size: int,
@@ -162,7 +162,7 @@ class Pipeline:
                     f"{value}; {remedy}"
                 )
 
-    def read(self, step: int) -> Iterator[Row]:
+    def read(self, step: int) -> Iterator[TokenRow]:
         """This process's part of the batches from a step on, prefetched in threads."""
         first = step * self._process_count + self._process_index
         mine = self._batches[first :: self._process_count]
@@ -194,7 +194,7 @@ class Pipeline:
 
 
 class Batches:
-    """Batches without end that know where they are: a `train.setup.Stream`.
+    """Batches without end that know where they are: a `train.setup.BatchStream`.
 
     Attributes:
       step: Of the next batch.

@@ -28,7 +28,7 @@ _TRIED = 64  # questions of each task, whose longest must fit into a row
 ENDLESS = 2**31
 
 # One row of a batch: the fields of `TokenBatch` without their axis B.
-Row = dict[str, np.ndarray]
+TokenRow = dict[str, np.ndarray]
 
 
 class TokenBatch(NamedTuple):
@@ -49,7 +49,7 @@ class TokenBatch(NamedTuple):
     segment_BT: np.ndarray
 
 
-class Stream(Protocol):
+class TokenSource(Protocol):
     """A stream of tokens, such as `tfds_builder.TokenStream`."""
 
     name: str
@@ -72,7 +72,7 @@ class StreamRows:
       InputError: The stream is too short for one row.
     """
 
-    stream: Stream
+    stream: TokenSource
     seq_len: int
 
     def __post_init__(self):
@@ -87,7 +87,7 @@ class StreamRows:
         """Whole rows, each with a token after it; what is left at the end is dropped."""
         return (self.stream.num_tokens - 1) // self.seq_len
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> TokenRow:
         start = index * self.seq_len
         return packed_row(*self.stream.span(start, start + self.seq_len + 1))
 
@@ -115,7 +115,7 @@ class GeneratedRows:
     def __len__(self) -> int:
         return ENDLESS
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> TokenRow:
         end = [end_id(self.tokenizer)]
         ids, starts = [], []
         while len(ids) <= self.seq_len:
@@ -147,7 +147,7 @@ def require_length(tasks: Mapping[str, Task], tokenizer: Tokenizer, seq_len: int
             )
 
 
-def packed_row(tokens: np.ndarray, begins: np.ndarray) -> Row:
+def packed_row(tokens: np.ndarray, begins: np.ndarray) -> TokenRow:
     """A row of T tokens with what is to be predicted.
 
     Args:

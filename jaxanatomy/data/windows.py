@@ -3,13 +3,13 @@
 import dataclasses
 import numbers
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from jaxanatomy.data import files
 from jaxanatomy.data.text import LeftOut, Text
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 DEFAULT_WINDOW = 512
 
@@ -19,18 +19,6 @@ ADD_BOS: dict[str, str] = {
     "document": "before each document, hence in its first window",
     "window": "before each window, as llama.cpp's perplexity has it",
 }
-
-
-class Tokenizer(Protocol):
-    """What is needed of a tokenizer."""
-
-    bos_id: int | None
-
-    def encode(self, text: str) -> Sequence[int]:
-        """Token ids of a text, without special tokens around it."""
-
-    def token(self, token_id: int) -> str | None:
-        """The spelling of one token."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

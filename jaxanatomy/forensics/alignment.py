@@ -33,13 +33,13 @@ class Alignment:
         return Alignment(*(np.argsort(getattr(self, f.name)) for f in dataclasses.fields(self)))
 
 
-def align(block: tree.Block, reference: tree.Block, head_dim: int) -> Alignment:
+def align(block: tree.BlockParams, reference: tree.BlockParams, head_dim: int) -> Alignment:
     """The best alignment of a whole block to a reference of the same shapes."""
     group_K, head_H = align_heads(block, reference, head_dim)
     return Alignment(align_ffn(block, reference), group_K, head_H)
 
 
-def align_ffn(block: tree.Block, reference: tree.Block) -> np.ndarray:
+def align_ffn(block: tree.BlockParams, reference: tree.BlockParams) -> np.ndarray:
     """Matches FFN neurons so that the summed cosine of gate, up and down is largest.
 
     A neuron is its column of gate_proj, its column of up_proj and its row of down_proj;
@@ -61,7 +61,7 @@ def align_ffn(block: tree.Block, reference: tree.Block) -> np.ndarray:
 
 
 def align_heads(
-    block: tree.Block, reference: tree.Block, head_dim: int
+    block: tree.BlockParams, reference: tree.BlockParams, head_dim: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Matches KV groups, then query heads inside matched groups.
 
@@ -99,7 +99,9 @@ def align_heads(
     return group_K, head_KG.reshape(-1)
 
 
-def apply_alignment(block: tree.Block, alignment: Alignment, head_dim: int) -> tree.Block:
+def apply_alignment(
+    block: tree.BlockParams, alignment: Alignment, head_dim: int
+) -> tree.BlockParams:
     """The block with its neurons and heads reordered; it computes the same function."""
     neuron_F = alignment.neuron_F
     # The axis of each kernel (in, out) that runs over neurons or head features.
@@ -133,7 +135,9 @@ class AlignmentCache:
     def __len__(self) -> int:
         return len(self._known)
 
-    def align(self, block: tree.Block, reference: tree.Block, head_dim: int) -> Alignment:
+    def align(
+        self, block: tree.BlockParams, reference: tree.BlockParams, head_dim: int
+    ) -> Alignment:
         """The same as `align`, up to ties."""
         pair = {_content_hash(block): block, _content_hash(reference): reference}
         first, last = min(pair), max(pair)
@@ -158,13 +162,13 @@ def _assign(similarity: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(cost)[1]
 
 
-def _ffn_directions(block: tree.Block) -> np.ndarray:
+def _ffn_directions(block: tree.BlockParams) -> np.ndarray:
     """Unit gate, up and down vectors of each neuron side by side, [F, 3 D]."""
     gate, up, down = (tree.get(block, name) for name in tree.MLP)
     return np.concatenate([_unit_rows(rows) for rows in (gate.T, up.T, down)], axis=1)
 
 
-def _head_directions(block: tree.Block, name: str, head_dim: int) -> np.ndarray:
+def _head_directions(block: tree.BlockParams, name: str, head_dim: int) -> np.ndarray:
     """The slice of each head of one projection as a unit vector, [heads, d D]."""
     kernel = tree.get(block, name)
     rows = kernel if name == "o_proj" else kernel.T
@@ -183,7 +187,7 @@ def _features(order: np.ndarray, head_dim: int) -> np.ndarray:
     return (order[:, None] * head_dim + np.arange(head_dim)).reshape(-1)
 
 
-def _content_hash(block: tree.Block) -> bytes:
+def _content_hash(block: tree.BlockParams) -> bytes:
     digest = hashlib.sha256()
     for name in tree.MATRICES:
         array = np.ascontiguousarray(tree.get(block, name))
@@ -192,7 +196,9 @@ def _content_hash(block: tree.Block) -> bytes:
     return digest.digest()
 
 
-def _require_same_shapes(block: tree.Block, reference: tree.Block, names: tuple[str, ...]) -> None:
+def _require_same_shapes(
+    block: tree.BlockParams, reference: tree.BlockParams, names: tuple[str, ...]
+) -> None:
     for name in names:
         shape, expected = tree.get(block, name).shape, tree.get(reference, name).shape
         if shape != expected:

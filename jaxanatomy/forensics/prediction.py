@@ -107,7 +107,7 @@ def layer_statistics(values_LN: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class PredictionReading:
     """One reading of "predict layer t from the layers before it": [L, N] values to `Scores`.
 
     Attributes:
@@ -149,16 +149,18 @@ class Reading:
 
 
 READINGS = {
-    "extrapolate": Reading("fit on layers l < t, R2 over the parameters of t"),
-    "in_sample": Reading("fit on layers l < t, R2 on the fitted layers, pooled", pooled=True),
-    "target_included": Reading("fit on layers l <= t, R2 at t", with_target=True),
-    "sorted": Reading("each layer's values sorted first, then extrapolate", in_order),
-    "sorted_weak": Reading(
+    "extrapolate": PredictionReading("fit on layers l < t, R2 over the parameters of t"),
+    "in_sample": PredictionReading(
+        "fit on layers l < t, R2 on the fitted layers, pooled", pooled=True
+    ),
+    "target_included": PredictionReading("fit on layers l <= t, R2 at t", with_target=True),
+    "sorted": PredictionReading("each layer's values sorted first, then extrapolate", in_order),
+    "sorted_weak": PredictionReading(
         "the same with hardly any penalty, so that the polynomial is free",
         in_order,
         penalty=WEAK_PENALTY,
     ),
-    "statistics": Reading(
+    "statistics": PredictionReading(
         "extrapolate mean, deviation and quantiles of a layer instead of its parameters",
         layer_statistics,
     ),
@@ -173,7 +175,7 @@ def gaussian_like(values_LN: np.ndarray, generator: np.random.Generator) -> np.n
 
 
 def sample_component(
-    blocks: Sequence[tree.Block], component: str, samples: int, seed: int
+    blocks: Sequence[tree.BlockParams], component: str, samples: int, seed: int
 ) -> np.ndarray:
     """The same parameters of one matrix in every layer, float64 [L, N].
 

@@ -48,7 +48,7 @@ NULLS = {
 }
 INTERVAL = (2.5, 97.5)  # percentiles of a null's draws
 
-Key = tuple[str, int | None, str]  # metric, layer, null
+MetricKey = tuple[str, int | None, str]  # metric, layer, null
 
 
 def require_draws(samples: Any, seed: Any, name: str = "samples") -> None:
@@ -68,7 +68,7 @@ def require_draws(samples: Any, seed: Any, name: str = "samples") -> None:
         raise InputError(f"seed must be 0 or above; got {seed}; 0 is usual")
 
 
-def reading_keys(num_layers: int, has_initial: bool) -> list[Key]:
+def reading_keys(num_layers: int, has_initial: bool) -> list[MetricKey]:
     """Metric, layer and null of everything that `analyse` gives for a component, in order.
 
     Args:
@@ -76,7 +76,7 @@ def reading_keys(num_layers: int, has_initial: bool) -> list[Key]:
       has_initial: Whether there is a randomly initialised model beside it.
     """
     nulls = [null for null in NULLS if has_initial or null != "random_init"]
-    keys: list[Key] = []
+    keys: list[MetricKey] = []
     for lag, metric in enumerate(ORDER_METRICS, start=1):
         layers = (None, *range(num_layers - 1 - lag))
         keys += [(metric, layer, null) for layer in layers for null in nulls]
@@ -204,7 +204,7 @@ def random_orders(num_layers: int, samples: int, rng: np.random.Generator) -> np
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class BesideNull:
     """A metric beside one null, ready to become a row.
 
     Attributes:
@@ -240,7 +240,7 @@ class Structure:
       gaussian_share_L: The mean of those of the Gaussian draws.
     """
 
-    readings: tuple[Reading, ...]
+    readings: tuple[BesideNull, ...]
     cosine_LL: np.ndarray
     share_L: np.ndarray
     gaussian_share_L: np.ndarray
@@ -307,7 +307,7 @@ def _mean_of_defined(x_M: np.ndarray) -> np.ndarray:
 
 def _reading(
     metric: str, layer: int | None, value: np.ndarray, null: str, draws: np.ndarray
-) -> Reading:
+) -> BesideNull:
     """One metric beside one null: a number, or S draws of it [S]."""
     defined = draws[np.isfinite(draws)]
     low = high = z = None
@@ -318,7 +318,7 @@ def _reading(
         if np.isfinite(value) and spread > ROUNDING * max(1.0, abs(defined.mean())):
             z = float((value - defined.mean()) / spread)
     centre = float(defined.mean()) if defined.size else None
-    return Reading(layer, metric, _finite(value), null, centre, low, high, z)
+    return BesideNull(layer, metric, _finite(value), null, centre, low, high, z)
 
 
 def _finite(value: np.ndarray) -> float | None:

@@ -111,7 +111,7 @@ def change_of_function(
 
 def _grow_layers(
     growth: GrowthMap,
-    like: Sequence[tree.Block],
+    like: Sequence[tree.BlockParams],
     layers: Sequence[Any],
     factors_L: np.ndarray,
     scan_layers: bool,
@@ -176,11 +176,11 @@ def _moment_factors(growth: GrowthMap, moments: str, path: tuple) -> np.ndarray:
     return 1.0 / copies ** _POWERS[name]
 
 
-def _is_stacked(layers: Sequence[tree.Block]) -> bool:
+def _is_stacked(layers: Sequence[tree.BlockParams]) -> bool:
     return tree.get(layers[0], "attention_norm").ndim > 1
 
 
-def _counts(layers: Sequence[tree.Block]) -> list[int]:
+def _counts(layers: Sequence[tree.BlockParams]) -> list[int]:
     """Layers in each stack; 1 for each block that is not stacked."""
     stacked = _is_stacked(layers)
     return [tree.get(each, "attention_norm").shape[0] if stacked else 1 for each in layers]

@@ -98,7 +98,7 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
         # Layers outside of it are absent, however those that are not grown yet are treated.
         return stages(config, core_phases(), settings.steps, whole=False)
     if name == "equal_flops":
-        spent = total_flops(config, arm_stages("growth_100", config, settings), settings)
+        spent = arm_flops(config, arm_stages("growth_100", config, settings), settings)
         each = step_flops(config, settings.batch_size, settings.seq_len)
         steps = max(1, round(spent / each))
     return stages(config, phases, steps, settings.not_yet_grown)
@@ -116,7 +116,7 @@ def stage_flops(config: ModelConfig, stage: Stage, settings: ArmSettings) -> int
     )
 
 
-def total_flops(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings) -> int:
+def arm_flops(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings) -> int:
     """FLOPs of all steps of all stages."""
     return flops_at(config, plan, settings, sum(stage.steps for stage in plan))
 

@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.errors import InputError
-
-Row = Mapping[str, Any]
+from jaxanatomy.records import Row
 
 
 def recovery_shares(finals: Iterable[Row], threshold: str, steps: int) -> dict[int, float]:

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 from jaxanatomy import tree
 
 
-def co_magnitude(block: tree.Block) -> jax.Array:
+def co_magnitude(block: tree.BlockParams) -> jax.Array:
     """|gate_p| |up_p| of each FFN neuron p: the norms of what it reads (LR section 3), [F]."""
     gate_DF, up_DF = tree.get(block, "gate_proj"), tree.get(block, "up_proj")
     return jnp.linalg.norm(gate_DF, axis=0) * jnp.linalg.norm(up_DF, axis=0)
 
 
-def resize_ffn(block: tree.Block, ffn_width: int) -> tree.Block:
+def resize_ffn(block: tree.BlockParams, ffn_width: int) -> tree.BlockParams:
     """A layer with another number of FFN neurons.
 
     Narrower: the neurons with the largest co-magnitude stay, in the order that they have.
@@ -46,12 +46,12 @@ def resize_ffn(block: tree.Block, ffn_width: int) -> tree.Block:
 
 
 def clone(
-    block: tree.Block,
+    block: tree.BlockParams,
     ffn_width: int,
     key: jax.Array,
     noise: float = 0.0,
     ffn_scale: float = 1.0,
-) -> tree.Block:
+) -> tree.BlockParams:
     """A new layer from a trained one (AH section 4.6.2).
 
     Args:

@@ -102,7 +102,7 @@ def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tup
     return tuple(stages)
 
 
-def total_flops(stages: tuple[DepthStage, ...], settings: DepthArmSettings) -> int:
+def depth_arm_flops(stages: tuple[DepthStage, ...], settings: DepthArmSettings) -> int:
     """FLOPs of all steps of an arm, of one seed."""
     return sum(
         stage.steps * step_flops(stage.config, settings.batch_size, settings.seq_len)

@@ -9,7 +9,9 @@ import jax
 from jaxanatomy import tree
 
 
-def blend(own: tree.Block, *sources: tree.Block, weights: tuple[float, ...]) -> tree.Block:
+def blend(
+    own: tree.BlockParams, *sources: tree.BlockParams, weights: tuple[float, ...]
+) -> tree.BlockParams:
     """W_l <- sum_n w_n W_n over the nearest layers outside the set (AH section 3.5).
 
     Args:

@@ -3,7 +3,7 @@
 from jaxanatomy import tree
 
 
-def copy(own: tree.Block, source: tree.Block) -> tree.Block:
+def copy(own: tree.BlockParams, source: tree.BlockParams) -> tree.BlockParams:
     """The source's block in place of the layer's own.
 
     A control of the neighbour mean (not in AH): a whole, coherent layer, from the

@@ -38,7 +38,7 @@ LEAST = (
 # Those of which AH Table 4 has a row of two layers.
 PAIRS = (("zero", None), ("clone", None), ("blend_2", None), ("low_rank", "full"))
 
-Setting = tuple[str, Mapping[str, Any]]
+NamedSetting = tuple[str, Mapping[str, Any]]
 
 
 def is_chosen_by_map(sets: Sequence[str]) -> bool:
@@ -172,7 +172,7 @@ def selected_variants(
     return [variant for each in chosen for variant in _variants(config, each, settings)]
 
 
-def parse_strategies(names: Sequence[str]) -> list[Setting]:
+def parse_strategies(names: Sequence[str]) -> list[NamedSetting]:
     """Strategies with their settings, each once.
 
     Raises:
@@ -184,7 +184,7 @@ def parse_strategies(names: Sequence[str]) -> list[Setting]:
 
 def _every(
     config: ModelConfig, alphas: Sequence[float], ranks: Sequence[Rank] | None
-) -> list[Setting]:
+) -> list[NamedSetting]:
     """Every strategy, at every factor or rank."""
     if ranks is None:
         ranks = [rank for rank in RANKS if isinstance(rank, str) or rank <= largest_rank(config)]
@@ -194,7 +194,7 @@ def _every(
 
 
 def _variants(
-    config: ModelConfig, layer_set: LayerSet, settings: Iterable[Setting]
+    config: ModelConfig, layer_set: LayerSet, settings: Iterable[NamedSetting]
 ) -> list[Variant]:
     """One variant for each setting of a strategy that exists at the set, each name once."""
     variants = [
@@ -205,9 +205,9 @@ def _variants(
     return list({variant.name: variant for variant in variants}.values())
 
 
-def _fixed(pairs: Iterable[tuple[str, Rank | None]]) -> list[Setting]:
+def _fixed(pairs: Iterable[tuple[str, Rank | None]]) -> list[NamedSetting]:
     return [(name, {"rank": rank}) for name, rank in pairs]
 
 
-def _scales(alphas: Iterable[float]) -> list[Setting]:
+def _scales(alphas: Iterable[float]) -> list[NamedSetting]:
     return [(name, {"alpha": alpha}) for name in ("scale", "scale_output") for alpha in alphas]

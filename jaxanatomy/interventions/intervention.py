@@ -45,7 +45,7 @@ class Intervention:
 
     name: str
     help: str
-    function: Callable[..., tree.Block] | None = None
+    function: Callable[..., tree.BlockParams] | None = None
     sources: tuple[int, ...] = ()
     at_ends: bool = False
     components: tuple[str, ...] = tree.MATRICES
@@ -104,7 +104,7 @@ class Intervention:
 
 def custom(
     name: str,
-    function: Callable[..., tree.Block],
+    function: Callable[..., tree.BlockParams],
     sources: tuple[int, ...] = (-1, 1),
     *,
     help: str = "",

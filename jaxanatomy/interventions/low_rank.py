@@ -11,7 +11,9 @@ Rank = int | str
 RANKS = ("full", "half")
 
 
-def low_rank(own: tree.Block, source: tree.Block, *, rank: Rank = "full") -> tree.Block:
+def low_rank(
+    own: tree.BlockParams, source: tree.BlockParams, *, rank: Rank = "full"
+) -> tree.BlockParams:
     """W_l <- U_n diag(S_l) V_n^T: directions of layer n, magnitudes of layer l.
 
     The "SVD hybrid with directions from neighbor, magnitudes from original" of AH section
@@ -25,7 +27,7 @@ def low_rank(own: tree.Block, source: tree.Block, *, rank: Rank = "full") -> tre
     return _made_from(own, source, rank)
 
 
-def own_svd(own: tree.Block, *, rank: Rank = "half") -> tree.Block:
+def own_svd(own: tree.BlockParams, *, rank: Rank = "half") -> tree.BlockParams:
     """W_l <- its best approximation of a rank, the rest of its singular values dropped.
 
     A control of `low_rank` (not in AH): what truncation costs with the right directions.
@@ -75,7 +77,7 @@ def check_rank(config: ModelConfig, rank: Rank) -> Rank:
     return rank
 
 
-def _made_from(own: tree.Block, source: tree.Block, rank: Rank) -> tree.Block:
+def _made_from(own: tree.BlockParams, source: tree.BlockParams, rank: Rank) -> tree.BlockParams:
     matrices = {}
     for name in tree.MATRICES:
         values = svd(tree.get(own, name)).S

@@ -79,7 +79,9 @@ def remaining_steps(config: ModelConfig, steps: Steps) -> Steps:
     return tuple(kept)
 
 
-def _block(config: ModelConfig, layers: tuple[tree.Block, ...], step: Step) -> tree.Block:
+def _block(
+    config: ModelConfig, layers: tuple[tree.BlockParams, ...], step: Step
+) -> tree.BlockParams:
     """The weights of one layer of the new model."""
     block = own = layers[step.layer]
     if step.edit is not None:
@@ -101,6 +103,6 @@ def _block(config: ModelConfig, layers: tuple[tree.Block, ...], step: Step) -> t
     return block
 
 
-def _on_host(block: tree.Block) -> tree.Block:
+def _on_host(block: tree.BlockParams) -> tree.BlockParams:
     arrays = tree.components(block)
     return tree.block_from({name: np.asarray(array) for name, array in arrays.items()})

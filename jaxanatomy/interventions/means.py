@@ -18,7 +18,7 @@ from jaxanatomy.forensics.alignment import AlignmentCache, apply_alignment
 _ALIGNMENTS = AlignmentCache()
 
 
-def neighbour_mean(own: tree.Block, *neighbours: tree.Block) -> tree.Block:
+def neighbour_mean(own: tree.BlockParams, *neighbours: tree.BlockParams) -> tree.BlockParams:
     """W_l <- (W_{l-1} + W_{l+1}) / 2, for every component (AH section 3.2).
 
     Args:
@@ -31,7 +31,7 @@ def neighbour_mean(own: tree.Block, *neighbours: tree.Block) -> tree.Block:
     )
 
 
-def rescaled_mean(own: tree.Block, *neighbours: tree.Block) -> tree.Block:
+def rescaled_mean(own: tree.BlockParams, *neighbours: tree.BlockParams) -> tree.BlockParams:
     """The neighbours' mean, each matrix scaled to the Frobenius norm of the original.
 
     A control of the neighbour mean (not in AH): independent neighbours average to a
@@ -47,7 +47,9 @@ def rescaled_mean(own: tree.Block, *neighbours: tree.Block) -> tree.Block:
     )
 
 
-def aligned_mean(own: tree.Block, *neighbours: tree.Block, head_dim: int) -> tree.Block:
+def aligned_mean(
+    own: tree.BlockParams, *neighbours: tree.BlockParams, head_dim: int
+) -> tree.BlockParams:
     """The neighbours' mean after their neurons and heads were matched with layer l's.
 
     A control of the neighbour mean (not in AH): the order of neurons and heads in a

@@ -8,7 +8,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Edit, Step
 
 
-def matched_noise(own: tree.Block, *, seed: int | tuple[int, ...]) -> tree.Block:
+def matched_noise(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree.BlockParams:
     """Each matrix drawn anew from a Gaussian with its own mean and population std.
 
     A control of the neighbour mean (not in AH): what a layer of the right scale does
@@ -27,7 +27,7 @@ def matched_noise(own: tree.Block, *, seed: int | tuple[int, ...]) -> tree.Block
     )
 
 
-def perturb(own: tree.Block, *, alpha: float, layer: int, seed: int) -> tree.Block:
+def perturb(own: tree.BlockParams, *, alpha: float, layer: int, seed: int) -> tree.BlockParams:
     """W + alpha std(W) Z for each of the seven matrices, Z standard normal.
 
     Puts to the test that "a prediction error of 0.01 per layer compounds" (AH section
@@ -49,7 +49,7 @@ def perturb(own: tree.Block, *, alpha: float, layer: int, seed: int) -> tree.Blo
     )
 
 
-def recovery_noise(own: tree.Block, *, sigma: float, seed: int) -> tree.Block:
+def recovery_noise(own: tree.BlockParams, *, sigma: float, seed: int) -> tree.BlockParams:
     """W + sigma std(W) Z for each of the seven matrices: the damage that recovery heals.
 
     AH section 3.6, with the draws of our protocol: one generator for the layer, which

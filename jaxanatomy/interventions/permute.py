@@ -5,7 +5,7 @@ import numpy as np
 from jaxanatomy import tree
 
 
-def permuted_rows(own: tree.Block, *, seed: int | tuple[int, ...]) -> tree.Block:
+def permuted_rows(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree.BlockParams:
     """Each matrix's output rows, which are the columns of an (in, out) kernel, permuted.
 
     A control of the neighbour mean (not in AH): every value, norm and singular value of

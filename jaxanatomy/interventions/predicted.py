@@ -13,7 +13,9 @@ from jaxanatomy.interventions.sets import PAPER, PAPER_DEPTH
 from jaxanatomy.interventions.variants import BASELINE, Edit, Step, Variant, baseline_steps
 
 
-def predicted(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Block:
+def predicted(
+    own: tree.BlockParams, *earlier: tree.BlockParams, num_layers: int
+) -> tree.BlockParams:
     """W_t <- sum_l a_l W_l over the layers l < t, for all seven matrices (AH section 4.2).
 
     The weights a are those of the paper's ridge regression on the layer index, see
@@ -37,7 +39,9 @@ def predicted(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Bl
     )
 
 
-def predicted_noise(own: tree.Block, *earlier: tree.Block, num_layers: int) -> tree.Block:
+def predicted_noise(
+    own: tree.BlockParams, *earlier: tree.BlockParams, num_layers: int
+) -> tree.BlockParams:
     """The control of `predicted`: W_t plus noise as large as the error of the prediction.
 
     For each of the seven matrices Gaussian noise with the Frobenius norm of the difference
@@ -61,7 +65,7 @@ def predicted_noise(own: tree.Block, *earlier: tree.Block, num_layers: int) -> t
 
 
 def predicted_step(
-    config: ModelConfig, layer: int, function: Callable[..., tree.Block] = predicted
+    config: ModelConfig, layer: int, function: Callable[..., tree.BlockParams] = predicted
 ) -> Step:
     """The step that stands for a layer whose matrices are predicted.
 

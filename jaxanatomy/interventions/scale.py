@@ -5,7 +5,7 @@ import jax
 from jaxanatomy import tree
 
 
-def scale(own: tree.Block, *, alpha: float) -> tree.Block:
+def scale(own: tree.BlockParams, *, alpha: float) -> tree.BlockParams:
     """W <- alpha W (AH section 3.5, strategy 5).
 
     Which components are scaled is up to the edit's scope. With o_proj and down_proj

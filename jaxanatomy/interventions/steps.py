@@ -10,11 +10,11 @@ from jaxanatomy.interventions.variants import Step
 
 
 def edited_arrays(
-    function: Callable[..., tree.Block],
+    function: Callable[..., tree.BlockParams],
     scope: tuple[str, ...],
     arguments: tuple,
-    own: tree.Block,
-    *others: tree.Block,
+    own: tree.BlockParams,
+    *others: tree.BlockParams,
 ) -> Mapping[str, tree.Array]:
     """What an edit puts in place of the components in its scope, in their dtype.
 

@@ -231,7 +231,7 @@ def _nearest(
 def _edited(
     config: ModelConfig,
     name: str,
-    function: Callable[..., tree.Block],
+    function: Callable[..., tree.BlockParams],
     layer: int,
     sources: tuple[int, ...] = (),
     *,

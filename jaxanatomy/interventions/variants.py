@@ -68,7 +68,7 @@ class Edit:
     """
 
     name: str
-    function: Callable[..., tree.Block]
+    function: Callable[..., tree.BlockParams]
     sources: tuple[int, ...] = ()
     scope: tuple[str, ...] = tree.MATRICES
     arguments: tuple[tuple[str, Hashable], ...] = ()

@@ -28,7 +28,7 @@ _CLOSED = {
 }
 
 
-def zeros(own: tree.Block) -> tree.Block:
+def zeros(own: tree.BlockParams) -> tree.BlockParams:
     """A block of zeros."""
     return jax.tree.map(jnp.zeros_like, own)
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import Estimate, draws_interval
-
-Row = Mapping[str, Any]
+from jaxanatomy.records import Row
 
 
 def family_level(comparisons: int, level: float = 0.95) -> float:

@@ -18,8 +18,8 @@ from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.noise import add_noise, generator_of, noise_like
-from jaxanatomy.measures.losses import Row
 from jaxanatomy.model import rope
+from jaxanatomy.records import Row
 
 COMPONENTS = ("q_proj", "k_proj")
 PRECISION = "highest"
@@ -194,7 +194,7 @@ def _row(noise: AttentionNoise, layer: int, spread: str, shift: _Shift, tokens: 
     }
 
 
-def _noisy(own: tree.Block, noise: AttentionNoise, layer: int) -> np.ndarray:
+def _noisy(own: tree.BlockParams, noise: AttentionNoise, layer: int) -> np.ndarray:
     kernel = np.asarray(tree.get(own, noise.component))
     generator = generator_of(noise.seed, layer, noise.component)
     if noise.alpha is None:
@@ -206,7 +206,7 @@ def _noisy(own: tree.Block, noise: AttentionNoise, layer: int) -> np.ndarray:
 def _attend(
     config: ModelConfig,
     shape: LayerShape,
-    block: tree.Block,
+    block: tree.BlockParams,
     x_RTD: jax.Array,
     tables: rope.Rope,
     bias_RTS: jax.Array,
@@ -225,7 +225,7 @@ def _attend(
 def _advance(
     config: ModelConfig,
     shape: LayerShape,
-    block: tree.Block,
+    block: tree.BlockParams,
     x_RTD: jax.Array,
     tables: rope.Rope,
     bias_RTS: jax.Array,

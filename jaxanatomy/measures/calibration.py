@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import paired_difference, perplexity
+from jaxanatomy.records import Row
 
 NEIGHBOURS = 4
 

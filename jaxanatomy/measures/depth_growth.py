@@ -12,8 +12,8 @@ from jaxanatomy.measures.arms import by_seed, difference, difference_fields, fam
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, tried
+from jaxanatomy.records import Row
 
-Row = Mapping[str, Any]
 # Measures of a final row, and the fields with the same by held-out row or question.
 UNITS = {
     "eval_nll": ("unit_nll", "unit_tokens"),
@@ -76,7 +76,7 @@ def point_fields(point: Any, at: int) -> dict[str, Any]:
     """What a curve row has of one seed.
 
     Args:
-      point: A `train.points.Point`.
+      point: A `train.points.Evaluation`.
       at: Which of its seeds.
     """
     by_source = {name: finite(values[at]) for name, values in point.by_source.items()}
@@ -95,7 +95,7 @@ def final_fields(point: Any, at: int) -> dict[str, Any]:
     """What a final row has of one seed's losses: its last point, throughput, held-out rows.
 
     Args:
-      point: The last `train.points.Point`.
+      point: The last `train.points.Evaluation`.
       at: Which of its seeds.
 
     Returns:

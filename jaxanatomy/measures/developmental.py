@@ -1,6 +1,6 @@
 """Rows and summary of the developmental experiment (AH section 4.6.3, Tables 8 and 9)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ from jaxanatomy.measures.arms import by_seed, difference, difference_fields, fam
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, tried
+from jaxanatomy.records import Row
 
-Row = Mapping[str, Any]
 BASELINE = "uniform_100"
 TUNED_BY = "final_nll"
 # Losses of a final row, and the field with the same by validation sentence.
@@ -26,7 +26,7 @@ def developmental_rows(
     """The curve of a replica and its final row.
 
     Args:
-      trained: A `train.growing.Trained`.
+      trained: A `train.growing.PhaseResult`.
       replica: Which of its replicas.
       prompts: Pairs (beginning, the rest that was taught).
       completions: What the replica wrote after each beginning.

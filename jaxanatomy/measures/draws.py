@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxanatomy.measures.losses import Row, mean_nll
+from jaxanatomy.measures.losses import mean_nll
 from jaxanatomy.measures.statistics import Estimate, degradation_percent, draws_interval
+from jaxanatomy.records import Row
 
 
 def median_draw(rows: Sequence[Row]) -> Row:

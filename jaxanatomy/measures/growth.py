@@ -5,8 +5,9 @@ from typing import Any
 
 from jaxanatomy.growth.maps import OPERATORS
 from jaxanatomy.growth.variants import NULLS
-from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import paired_difference
+from jaxanatomy.records import Row
 
 _FIGURES = ("ppl", "degradation_percent", "ci95", "reason")
 

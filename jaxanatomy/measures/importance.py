@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.interventions.variants import BASELINE, Variant
-from jaxanatomy.measures.losses import Row, degradation, loss_rows
+from jaxanatomy.measures.losses import degradation, loss_rows
+from jaxanatomy.records import Row
 
 CATEGORIES = ("redundant", "minor", "important", "critical")
 THRESHOLDS_PERCENT = (10.0, 30.0, 100.0)

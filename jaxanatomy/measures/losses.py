@@ -15,8 +15,7 @@ from jaxanatomy.measures.statistics import (
     ratio_intervals,
     sampling_units,
 )
-
-Row = dict[str, Any]
+from jaxanatomy.records import Row
 
 
 def loss_rows(

@@ -11,7 +11,7 @@ from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.attention import LOCAL
 from jaxanatomy.measures.calibration import calibrated
 from jaxanatomy.measures.compounding import compounding
-from jaxanatomy.measures.losses import Row
+from jaxanatomy.records import Row
 
 MAP = "neighbour_mean"
 # Survival, in percent of perplexity: what the paper calls viable costs it +19 or +49 %.

@@ -14,8 +14,9 @@ from jaxanatomy.forensics.prediction import (
     gaussian_like,
     sample_component,
 )
-from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import paired_difference, z_score
+from jaxanatomy.records import Row
 
 _MEAN_FIELDS = (
     *("r2", "best", "cosine", "null_r2", "null_low", "null_high", "null_best", "z"),
@@ -24,7 +25,7 @@ _MEAN_FIELDS = (
 
 
 def component_rows(
-    blocks: Sequence[tree.Block], component: str, *, samples: int, null_draws: int, seed: int
+    blocks: Sequence[tree.BlockParams], component: str, *, samples: int, null_draws: int, seed: int
 ) -> list[Row]:
     """`weight_rows` of one component of a model, on parameters that are sampled from it.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.losses import Row, finite, unit_sums
+from jaxanatomy.measures.losses import finite, unit_sums
 from jaxanatomy.measures.statistics import (
     draws_interval,
     paired_difference,
@@ -21,6 +21,7 @@ from jaxanatomy.measures.statistics import (
     sampling_units,
     spearman_interval,
 )
+from jaxanatomy.records import Row
 
 FINAL, BASELINE = "final", "baseline"
 

@@ -1,14 +1,13 @@
 """Rows of the structure experiment, and its summary."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from jaxanatomy import tree
 from jaxanatomy.forensics.gram import Moments
 from jaxanatomy.forensics.structure import DRAWS, Structure, analyse, require_draws
-
-Row = Mapping[str, Any]
+from jaxanatomy.records import Row
 
 _UNDEFINED = "two of the layers are equal, or a layer has no spread"
 

@@ -10,9 +10,10 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.draws import median_draw, spread_over_draws
 from jaxanatomy.measures.importance import CATEGORIES
-from jaxanatomy.measures.losses import Row, finite, mean_nll
+from jaxanatomy.measures.losses import finite, mean_nll
 from jaxanatomy.measures.many_looks import look_at_map, looks_summary
 from jaxanatomy.measures.statistics import spearman, spearman_interval
+from jaxanatomy.records import Row
 
 MAIN = "neighbour_mean"
 

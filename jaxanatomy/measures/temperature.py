@@ -18,9 +18,10 @@ from jaxanatomy import model, tree
 from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
-from jaxanatomy.measures.losses import Row, finite
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.nll import predictions
 from jaxanatomy.measures.statistics import sampling_units
+from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measure, Readings
 from jaxanatomy.sweep.programs import Context
 

@@ -4,12 +4,12 @@ Rows of training have `kind` ("curve" or "final"), `arm`, `seed`, `learning_rate
 "tuning" where the seed only chooses a rate, "main" for results.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
-Row = Mapping[str, Any]
+from jaxanatomy.records import Row
+
 CURVE, FINAL = "curve", "final"
 TUNING, MAIN = "tuning", "main"
 

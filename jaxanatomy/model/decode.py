@@ -120,7 +120,7 @@ def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tup
 
 
 def _empty_caches(
-    config: ModelConfig, stacks: tuple[tree.Block, ...], B: int, S: int
+    config: ModelConfig, stacks: tuple[tree.BlockParams, ...], B: int, S: int
 ) -> tuple[Cache, ...]:
     """Keys and values [L, B, S, K, d] for each stack of layers."""
     caches, layer = [], 0

@@ -65,7 +65,7 @@ def hidden(
     segment_BT: jax.Array | None = None,
     dtype: jnp.dtype = jnp.float32,
     remat: str = "none",
-    gather: Callable[[tree.Block], tree.Block] | None = None,
+    gather: Callable[[tree.BlockParams], tree.BlockParams] | None = None,
 ) -> jax.Array:
     """The residual stream after the last layer, before the final norm, [B, T, D].
 
@@ -127,7 +127,7 @@ def forward(
     return head.logits(config, params, x_BTD, dtype)
 
 
-def stacks(config: ModelConfig, params: tree.Params) -> tuple[tree.Block, ...]:
+def stacks(config: ModelConfig, params: tree.Params) -> tuple[tree.BlockParams, ...]:
     """The layers of `params` stacked, whether they came so or as one block each.
 
     With LN-scaling their norms are scaled: what is returned is what acts.

@@ -132,7 +132,7 @@ def cast(array: tree.Array, dtype: jnp.dtype) -> tree.Array:
     return array if array.dtype == wanted else array.astype(wanted)
 
 
-def abstract_block(config: ModelConfig, layer: int, dtype: jnp.dtype) -> tree.Block:
+def abstract_block(config: ModelConfig, layer: int, dtype: jnp.dtype) -> tree.BlockParams:
     """Shapes of one layer's placed weights."""
     shapes = tree.block_shapes(config, layer)
     return tree.block_from({name: _abstract(shape, dtype) for name, shape in shapes.items()})

@@ -19,14 +19,14 @@ from jaxanatomy.sweep.devices import Lanes
 class Editor:
     """Applies edits to the layers of a placed model."""
 
-    def __init__(self, lanes: Lanes, layers: Sequence[tree.Block], precision: str):
+    def __init__(self, lanes: Lanes, layers: Sequence[tree.BlockParams], precision: str):
         self._lanes, self._precision = lanes, precision
         self._compiled: dict[tuple, Callable] = {}
         self._layers = [
             [lanes.on_lane(block, lane) for block in layers] for lane in range(lanes.count)
         ]
 
-    def blocks(self, weights: Sequence[tuple[int, Edit | None] | None]) -> tree.Block:
+    def blocks(self, weights: Sequence[tuple[int, Edit | None] | None]) -> tree.BlockParams:
         """The placed weights of a call whose lanes differ, one (layer, edit) for each lane.
 
         A lane with None pads: it gets the unedited layer of another lane.
@@ -35,7 +35,7 @@ class Editor:
         blocks = [self._edited(lane, *(pair or (layer, None))) for lane, pair in enumerate(weights)]
         return self._lanes.join(blocks)
 
-    def _edited(self, lane: int, layer: int, edit: Edit | None) -> tree.Block:
+    def _edited(self, lane: int, layer: int, edit: Edit | None) -> tree.BlockParams:
         own = self._layers[lane][layer]
         if edit is None:
             return own
@@ -43,7 +43,7 @@ class Editor:
         new = self._on_host(edit, blocks, own) if edit.on_host else self._on_device(edit, blocks)
         return tree.replace(own, new)
 
-    def _on_device(self, edit: Edit, blocks: Sequence[tree.Block]) -> dict[str, Any]:
+    def _on_device(self, edit: Edit, blocks: Sequence[tree.BlockParams]) -> dict[str, Any]:
         """Compiled once for all layers of a shape: the layer's number is no argument."""
         key = edit.function, edit.scope, edit.arguments
         if key not in self._compiled:
@@ -56,7 +56,9 @@ class Editor:
             name: jax.device_put(array, tree.get(own, name).sharding) for name, array in new.items()
         }
 
-    def _on_host(self, edit: Edit, blocks: Sequence[tree.Block], own: tree.Block) -> dict[str, Any]:
+    def _on_host(
+        self, edit: Edit, blocks: Sequence[tree.BlockParams], own: tree.BlockParams
+    ) -> dict[str, Any]:
         several = self._lanes.count > 1
         host = jax.tree.map(
             lambda leaf: np.asarray(leaf)[0] if several else np.asarray(leaf), blocks
@@ -78,7 +80,7 @@ def _in_float32(edit: Edit) -> Callable[..., dict[str, Any]]:
     bfloat16 weights are not summed in bfloat16.
     """
 
-    def edited(*blocks: tree.Block) -> dict[str, Any]:
+    def edited(*blocks: tree.BlockParams) -> dict[str, Any]:
         wide = jax.tree.map(lambda leaf: _cast(leaf, np.float32), blocks)
         arrays = edited_arrays(edit.function, edit.scope, edit.arguments, *wide)
         return {

@@ -256,7 +256,7 @@ class Sweep:
         """Zeros on every lane."""
         return self.lanes.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
 
-    def _weights(self, weights: Sequence[tuple | None]) -> tree.Block:
+    def _weights(self, weights: Sequence[tuple | None]) -> tree.BlockParams:
         """The placed weights of an apply call: the model's own where no lane edits."""
         present = [pair for pair in weights if pair is not None]
         if all(edit is None for _, edit in present):

@@ -9,7 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.train.integrity import require_same, seal_meta, unseal_meta
+from jaxanatomy.train.integrity import require_checksums, seal_meta, unseal_meta
 
 Leaves = Sequence[Sequence[np.ndarray]]
 
@@ -95,7 +95,7 @@ class Checkpoints:
             leaves = {name: np.asarray(leaf) for name, leaf in found["leaves"].items()}
             meta = unseal_meta(found["meta"])
             same = all(leaves[name].shape == leaf.shape for name, leaf in like.items())
-            require_same(_checksums(leaves), meta["checksums"])
+            require_checksums(_checksums(leaves), meta["checksums"])
         except Exception as error:  # Orbax and its stores have no common base class
             raise self._damaged(str(error)) from error
         if not same:

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -12,12 +12,10 @@ import optax
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.sweep import programs
-from jaxanatomy.sweep.compilation import abstract_block, abstract_head, text_inputs
+from jaxanatomy.sweep.compilation import ProgramKey, abstract_block, abstract_head, text_inputs
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.train import streams
 from jaxanatomy.train.options import TrainOptions
-
-Key = tuple[str, Hashable, int]
 
 
 class StreamCompiler:
@@ -41,7 +39,7 @@ class StreamCompiler:
         self._clean, self._text = jax.eval_shape(self._begin, self._head, *self._inputs)
         self._pool = jax.ShapeDtypeStruct((slots, *self._clean.shape[1:]), jnp.float32)
 
-    def compile(self, keys: Iterable[Key]) -> dict[Key, Callable]:
+    def compile(self, keys: Iterable[ProgramKey]) -> dict[ProgramKey, Callable]:
         """Compiles the programs of `keys`; "tape" gives both "forward" and "back"."""
         keys = list(keys)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -51,7 +49,7 @@ class StreamCompiler:
                 for kind, program in made.items()
             }
 
-    def _build(self, key: Key) -> dict[str, Callable]:
+    def _build(self, key: ProgramKey) -> dict[str, Callable]:
         kind, shape, width = key
         if kind == "tape":
             return self._tape(shape, width)

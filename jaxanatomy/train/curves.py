@@ -14,7 +14,7 @@ from jaxanatomy.train.recovery import Group, RecoveryTrainer, Replica
 
 
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class StepPlan:
     """When to do what, in optimiser steps.
 
     Attributes:
@@ -52,7 +52,7 @@ class Steps:
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """A point of a recovery curve.
 
     Attributes:
@@ -71,16 +71,13 @@ class Point:
     reason: str = ""
 
 
-Emit = Callable[[list[Point]], None]
-
-
 def train_curves(
     trainer: RecoveryTrainer,
     replicas: Sequence[Replica],
     sigma: float,
-    steps: Steps,
+    steps: StepPlan,
     folder: Path,
-    emit: Emit,
+    emit: Callable[[list[CurvePoint]], None],
     progress: Callable[[int], None] = lambda steps: None,
     has_points: Callable[[int], bool] = lambda step: True,
 ) -> None:
@@ -125,7 +122,7 @@ def train_curves(
 
 def noised_points(
     trainer: RecoveryTrainer, replicas: Sequence[Replica], sigma: float
-) -> list[Point]:
+) -> list[CurvePoint]:
     """The points at step 0 of as many replicas as a group holds; nothing is trained."""
     return _points(trainer, trainer.start(replicas, sigma), 0, [])
 
@@ -142,7 +139,7 @@ def _resume(trainer: RecoveryTrainer, group: Group, checkpoints: Checkpoints) ->
 
 def _points(
     trainer: RecoveryTrainer, group: Group, step: int, losses: list[list[float | None]]
-) -> list[Point]:
+) -> list[CurvePoint]:
     """The points of the active replicas; those that diverged are stopped."""
     points = []
     for index, nll_P in enumerate(trainer.evaluate(group)):
@@ -152,7 +149,7 @@ def _points(
         reason = _divergence(step, own, nll_P)
         group.active[index] = not reason
         loss = float(np.mean(own)) if own else None
-        points.append(Point(group.replicas[index], step, nll_P, loss, reason))
+        points.append(CurvePoint(group.replicas[index], step, nll_P, loss, reason))
     return points
 
 

@@ -12,7 +12,7 @@ from jaxanatomy import runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
 from jaxanatomy.data.corpora import GENERATED
-from jaxanatomy.data.mixture import Schedule, parse_mixture
+from jaxanatomy.data.mixture import MixtureSchedule, parse_mixture
 from jaxanatomy.data.pipeline import Pipeline
 from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Question, questions
@@ -24,7 +24,7 @@ from jaxanatomy.measures.depth_growth import TUNED_BY
 from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
 from jaxanatomy.progress import announced
 from jaxanatomy.train.loop import adamw
-from jaxanatomy.train.mesh import Placement, choose_devices
+from jaxanatomy.train.mesh import Placement, training_devices
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
@@ -191,13 +191,13 @@ def depth_plan(config: ConfigDict, on_paper: bool = False) -> DepthPlan:
     return DepthPlan(config, model, settings, schedule, arms, options, placement, **text)
 
 
-def mixtures(config: ConfigDict, steps: int) -> Schedule:
+def mixtures(config: ConfigDict, steps: int) -> MixtureSchedule:
     """What a run of so many steps reads when; it may change where the cooldown begins."""
     found = [(0, parse_mixture(config.data.mixture))]
     if config.data.cooldown_mixture:
         first = steps - round(config.cooldown * steps)
         found.append((first, parse_mixture(config.data.cooldown_mixture)))
-    return Schedule(tuple(found))
+    return MixtureSchedule(tuple(found))
 
 
 def _how_to_run(config: ConfigDict, on_paper: bool) -> tuple[PretrainOptions, Placement]:
@@ -207,7 +207,7 @@ def _how_to_run(config: ConfigDict, on_paper: bool) -> tuple[PretrainOptions, Pl
         count = jax.device_count() if devices is None else devices
         placement = Placement.on_paper(count, shards)
     else:
-        placement = Placement.over(choose_devices(devices), shards)
+        placement = Placement.over(training_devices(devices), shards)
     options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **fields)
     options.check_batch_size(config.batch_size, placement)
     if config.tensorboard:

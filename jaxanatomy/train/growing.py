@@ -33,11 +33,11 @@ from jaxanatomy.train.loss import (
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.scoring import document_sums
 
-Blocks = dict[int, tree.Block]
+Blocks = dict[int, tree.BlockParams]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Corpus:
+class TokenSplits:
     """Rows of one document each.
 
     Attributes:
@@ -54,7 +54,7 @@ class Corpus:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Replica:
+class PhaseReplica:
     """One of the models that train side by side.
 
     Attributes:
@@ -69,7 +69,7 @@ class Replica:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Point:
+class PhasePoint:
     """What is known at an evaluation; lists have a value for each replica.
 
     Attributes:
@@ -93,7 +93,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+class PhaseResult:
     """The result of `train_stages`.
 
     Attributes:
@@ -106,7 +106,7 @@ class Trained:
       wall_seconds: Time of all replicas with compilation and evaluation.
     """
 
-    points: list[Point]
+    points: list[PhasePoint]
     unit_tokens: list[int]
     config: ModelConfig
     params: list[tree.Params]
@@ -118,13 +118,13 @@ class Trained:
 def train_stages(
     config: ModelConfig,
     plan: Sequence[Stage],
-    corpus: Corpus,
-    replicas: Sequence[Replica],
+    corpus: TokenSplits,
+    replicas: Sequence[PhaseReplica],
     *,
     eval_every: int,
     weight_decay: float = 0.01,
     progress: Callable[[int], Any] = lambda steps: None,
-) -> Trained:
+) -> PhaseResult:
     """Trains replicas of one plan side by side.
 
     Args:
@@ -143,7 +143,7 @@ def train_stages(
         growing.grow(stage)
         if stage.steps:
             growing.train(stage, optimiser, eval_every, progress)
-    return Trained(
+    return PhaseResult(
         points=growing.points,
         unit_tokens=growing.unit_tokens,
         config=growing.grown(),
@@ -154,7 +154,7 @@ def train_stages(
     )
 
 
-def point_places(plan: Sequence[Stage], eval_every: int) -> list[tuple[str, int]]:
+def phase_point_places(plan: Sequence[Stage], eval_every: int) -> list[tuple[str, int]]:
     """Stage and steps done of each evaluation, in order.
 
     Both ends of each stage that has steps, and every `eval_every` steps from its start.
@@ -172,7 +172,7 @@ class _Growing:
     """Replicas on their way; every array has a leading axis M of replicas."""
 
     def __init__(
-        self, config: ModelConfig, corpus: Corpus, replicas: Sequence[Replica], steps: int
+        self, config: ModelConfig, corpus: TokenSplits, replicas: Sequence[PhaseReplica], steps: int
     ):
         self.config, self.corpus, self.replicas = config, corpus, replicas
         seeds_M = np.array([replica.seed for replica in replicas])
@@ -186,7 +186,7 @@ class _Growing:
         targets_N = np.count_nonzero(corpus.train_NT[:, 1:] != corpus.pad, axis=1)
         self.tokens_EM = targets_N[self.order_EMR].sum(axis=-1).cumsum(axis=0)
         self.validation = self.packed(corpus.validation_NT)
-        self.points: list[Point] = []
+        self.points: list[PhasePoint] = []
         targets_U = np.count_nonzero(corpus.validation_NT[:, 1:] != corpus.pad, axis=1)
         self.unit_tokens: list[int] = targets_U.tolist()
         self.diverged: list[int | None] = [None] * len(replicas)
@@ -265,7 +265,7 @@ class _Growing:
             evaluate(loss, params, nothing_frozen(params), batch, replicas=True)
         ).tolist()
 
-    def _ordered(self) -> list[tree.Block]:
+    def _ordered(self) -> list[tree.BlockParams]:
         return [self.blocks[layer] for layer in sorted(self.blocks)]
 
     def _config(self, layers: Sequence[int]) -> ModelConfig:
@@ -301,7 +301,7 @@ class _Growing:
         mean_M = np.mean(losses_EM, axis=0).tolist() if len(losses_EM) else nothing
         done = self.tokens_EM[self.step - 1] if self.step else np.zeros_like(self.tokens_EM[0])
         self.points.append(
-            Point(
+            PhasePoint(
                 stage=stage.name,
                 step=self.step,
                 tokens=done.tolist(),
@@ -322,8 +322,8 @@ def _init(config: ModelConfig, keys_M: jax.Array) -> tree.Params:
 
 
 @functools.partial(jax.jit, static_argnames=("width", "noise", "ffn_scale"))
-def _clone(block, keys_M, layer, width: int, noise: float, ffn_scale: float) -> tree.Block:
-    def one(block: tree.Block, key: jax.Array) -> tree.Block:
+def _clone(block, keys_M, layer, width: int, noise: float, ffn_scale: float) -> tree.BlockParams:
+    def one(block: tree.BlockParams, key: jax.Array) -> tree.BlockParams:
         return clone(block, width, jax.random.fold_in(key, layer), noise, ffn_scale)
 
     return jax.vmap(one)(block, keys_M)

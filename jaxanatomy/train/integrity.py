@@ -24,7 +24,7 @@ def array_checksums(tree: Any) -> dict[str, int]:
     }
 
 
-def require_same(found: Mapping[str, int], saved: Mapping[str, int]) -> None:
+def require_checksums(found: Mapping[str, int], saved: Mapping[str, int]) -> None:
     """Raises ValueError where checksums differ, with the path of the first array."""
     for path in found:
         if found[path] != saved.get(path):

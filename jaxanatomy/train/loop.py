@@ -16,17 +16,18 @@ the batches, the same program trains M models side by side (`replicas=True`).
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-Tree = Any
-Loss = Callable[[Tree, Tree, Tree], jax.Array]
+from jaxanatomy.tree import PyTree
+
+Loss = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """What a step changes.
 
     Attributes:
@@ -36,8 +37,8 @@ class State(NamedTuple):
         those before that step, and stay so; the moments mean nothing then.
     """
 
-    params: Tree
-    moments: Tree
+    params: PyTree
+    moments: PyTree
     alive: jax.Array
 
 
@@ -86,14 +87,18 @@ def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
     What optax divides is written to memory before the moments read it; a product is not.
     """
 
-    def update(gradient: Tree, state: Tree, params: Tree | None = None) -> tuple[Tree, Tree]:
+    def update(
+        gradient: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, PyTree]:
         factor = jnp.minimum(1.0, clip_norm / optax.tree.norm(gradient))
         return jax.tree.map(lambda leaf: factor * leaf, gradient), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def start(optimiser: optax.GradientTransformation, params: Tree, replicas: bool = False) -> State:
+def start(
+    optimiser: optax.GradientTransformation, params: PyTree, replicas: bool = False
+) -> TrainState:
     """A state before its first step.
 
     Args:
@@ -102,8 +107,8 @@ def start(optimiser: optax.GradientTransformation, params: Tree, replicas: bool 
       replicas: Whether leaves have a leading axis of replicas.
     """
 
-    def one(params: Tree) -> State:
-        return State(params, optimiser.init(params), jnp.bool_(True))
+    def one(params: PyTree) -> TrainState:
+        return TrainState(params, optimiser.init(params), jnp.bool_(True))
 
     return jax.jit(jax.vmap(one) if replicas else one)(params)
 
@@ -115,15 +120,15 @@ _STATIC = ("loss", "optimiser", "replicas", "grad_accum_steps", "place")
 def run_steps(
     loss: Loss,
     optimiser: optax.GradientTransformation,
-    state: State,
-    frozen: Tree,
-    batches: Tree,
+    state: TrainState,
+    frozen: PyTree,
+    batches: PyTree,
     rates: jax.Array,
     count: int | jax.Array,
     replicas: bool = False,
     grad_accum_steps: int = 1,
-    place: Callable[[Tree], Tree] | None = None,
-) -> tuple[State, Trace]:
+    place: Callable[[PyTree], PyTree] | None = None,
+) -> tuple[TrainState, Trace]:
     """Runs the first `count` steps of a chunk of E.
 
     Args:
@@ -146,7 +151,7 @@ def run_steps(
     if replicas:
         step = jax.vmap(step)
 
-    def body(at: jax.Array, carry: tuple[State, Trace]) -> tuple[State, Trace]:
+    def body(at: jax.Array, carry: tuple[TrainState, Trace]) -> tuple[TrainState, Trace]:
         state, trace = carry
         batch = jax.tree.map(lambda leaf: leaf[at], batches)
         state, found = step(state, frozen, batch, rates[at])
@@ -161,11 +166,11 @@ def _step(
     loss: Loss,
     optimiser: optax.GradientTransformation,
     grad_accum_steps: int,
-    state: State,
-    frozen: Tree,
-    batch: Tree,
+    state: TrainState,
+    frozen: PyTree,
+    batch: PyTree,
     rate: jax.Array,
-) -> tuple[State, Trace]:
+) -> tuple[TrainState, Trace]:
     value, gradient = _gradient(loss, grad_accum_steps, state.params, frozen, batch)
     norm = optax.tree.norm(gradient)  # one number that says whether all of it is finite
     alive = state.alive & jnp.isfinite(value) & jnp.isfinite(norm)
@@ -176,12 +181,12 @@ def _step(
     )
     seen = Trace(value, norm.astype(jnp.float32))
     seen = jax.tree.map(lambda value: jnp.where(state.alive, value, jnp.nan), seen)
-    return State(params, moments, alive), seen
+    return TrainState(params, moments, alive), seen
 
 
 def _gradient(
-    loss: Loss, grad_accum_steps: int, params: Tree, frozen: Tree, batch: Tree
-) -> tuple[jax.Array, Tree]:
+    loss: Loss, grad_accum_steps: int, params: PyTree, frozen: PyTree, batch: PyTree
+) -> tuple[jax.Array, PyTree]:
     """The loss of a batch and its gradient, summed over parts of the batch's rows."""
     if grad_accum_steps == 1:
         return jax.value_and_grad(loss)(params, frozen, batch)
@@ -192,7 +197,7 @@ def _gradient(
     share_A = jax.vmap(loss.weight)(parts)
     share_A = share_A / share_A.sum()
 
-    def add(sums: tuple[jax.Array, Tree], part: tuple[Tree, jax.Array]):
+    def add(sums: tuple[jax.Array, PyTree], part: tuple[PyTree, jax.Array]):
         batch, share = part
         found = jax.value_and_grad(loss)(params, frozen, batch)
         # A part without predictions has no mean.
@@ -207,7 +212,7 @@ def _gradient(
 
 @functools.partial(jax.jit, static_argnames=("loss", "replicas"))
 def evaluate(
-    loss: Loss, trained: Tree, frozen: Tree, batch: Tree, replicas: bool = False
+    loss: Loss, trained: PyTree, frozen: PyTree, batch: PyTree, replicas: bool = False
 ) -> jax.Array:
     """The loss on a batch, without training; of each replica, [M], on the same batch."""
     if replicas:

@@ -133,7 +133,10 @@ class LanguageModelLoss:
 
 
 def partition(
-    blocks: Mapping[int, tree.Block], ends: tree.Params, train: Collection[int], train_ends: bool
+    blocks: Mapping[int, tree.BlockParams],
+    ends: tree.Params,
+    train: Collection[int],
+    train_ends: bool,
 ) -> tuple[tree.Params, tree.Params]:
     """Splits a model by what trains, its layers as `model.hidden` takes them.
 

@@ -18,17 +18,15 @@ import jax.numpy as jnp
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loop import State, run_steps
+from jaxanatomy.train.loop import TrainState, run_steps
 from jaxanatomy.train.loss import Batch, nothing_frozen
 from jaxanatomy.train.scoring import row_sums, target_nll
 from jaxanatomy.train.setup import Setup
 
 PLATFORMS = ("tpu", "cuda")
 
-Tree = Any
 
-
-def abstract_state(setup: Setup, config: ModelConfig) -> State:
+def abstract_state(setup: Setup, config: ModelConfig) -> TrainState:
     """Shapes of parameters and moments, and where they lie, with an axis M for several seeds.
 
     Args:

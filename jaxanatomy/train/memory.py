@@ -14,7 +14,6 @@ temporary is 0.9 to 1.4 of this one, and 0.7 or more without `scan_layers`
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
@@ -23,8 +22,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.train.loss import Batch, nothing_frozen
 from jaxanatomy.train.lowering import abstract_chunk, abstract_state
 from jaxanatomy.train.setup import Setup
-
-Tree = Any
+from jaxanatomy.tree import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +110,7 @@ class _Kept:
         self._batch = Batch(ids, ids, jax.ShapeDtypeStruct(ids.shape, "float32"), ids, ids)
 
     def by_all(self) -> int:
-        def loss(params: Tree, batch: Batch) -> jax.Array:
+        def loss(params: PyTree, batch: Batch) -> jax.Array:
             return self._loss(params, nothing_frozen(params), batch)
 
         return _kept_bytes(loss, self._params(self._loss.config), self._batch)
@@ -122,7 +120,7 @@ class _Kept:
         config = self._loss.config
         config = config.with_layers(config.layers[:count])
 
-        def hidden(params: Tree, batch: Batch) -> jax.Array:
+        def hidden(params: PyTree, batch: Batch) -> jax.Array:
             return model.hidden(
                 *(config, params, batch.token_BT, batch.position_BT, batch.segment_BT),
                 dtype=self._loss.dtype,
@@ -132,14 +130,14 @@ class _Kept:
 
         return _kept_bytes(hidden, self._params(config), self._batch)
 
-    def _params(self, config: ModelConfig) -> Tree:
+    def _params(self, config: ModelConfig) -> PyTree:
         return jax.eval_shape(lambda: self._setup.initial_params(config, 0))
 
 
-def _kept_bytes(function: Callable, params: Tree, batch: Batch) -> int:
+def _kept_bytes(function: Callable, params: PyTree, batch: Batch) -> int:
     """Bytes of what a function keeps for its gradient, beside its own arguments."""
 
-    def residuals(params: Tree, batch: Batch) -> list[jax.Array]:
+    def residuals(params: PyTree, batch: Batch) -> list[jax.Array]:
         _, pull = jax.vjp(lambda params: function(params, batch), params)
         return jax.tree.leaves(pull)
 
@@ -149,7 +147,7 @@ def _kept_bytes(function: Callable, params: Tree, batch: Batch) -> int:
     return sum(math.prod(aval.shape) * aval.dtype.itemsize for aval in kept.values())
 
 
-def _bytes_here(part: Tree) -> int:
+def _bytes_here(part: PyTree) -> int:
     """Bytes of the part of each array that lies on one device."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize

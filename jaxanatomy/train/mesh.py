@@ -21,13 +21,12 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.tree import PyTree
 
 DATA, SHARD = "data", "shard"
 
 # A smaller array is on every device: gathering it would take longer than it saves.
 SMALLEST_CUT = 2**16
-
-Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +111,16 @@ class Placement:
             spec[max(axes, key=lambda axis: shape[axis])] = SHARD
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
-    def shardings(self, tree: Tree) -> Tree:
+    def shardings(self, tree: PyTree) -> PyTree:
         """`sharding` of every leaf."""
         return jax.tree.map(self.sharding, tree)
 
-    def constrain(self, tree: Tree) -> Tree:
+    def constrain(self, tree: PyTree) -> PyTree:
         """Inside a compiled function: keeps parameters and moments where they belong."""
         return jax.lax.with_sharding_constraint(tree, self.shardings(tree))
 
     @property
-    def gather(self) -> Callable[[Tree], Tree] | None:
+    def gather(self) -> Callable[[PyTree], PyTree] | None:
         """Inside a compiled function: brings cut parameters together where they are used.
 
         Without it the compiler may bring the rows of a batch together instead, and every
@@ -129,29 +128,29 @@ class Placement:
         """
         return self._whole if self.mesh.shape[SHARD] > 1 else None
 
-    def make(self, function: Callable[..., Tree], *arguments: Any) -> Tree:
+    def make(self, function: Callable[..., PyTree], *arguments: Any) -> PyTree:
         """The result of a function of arrays, computed where it is to lie."""
         return self.maker(function, *arguments)(*arguments)
 
-    def maker(self, function: Callable[..., Tree], *arguments: Any) -> Callable[..., Tree]:
+    def maker(self, function: Callable[..., PyTree], *arguments: Any) -> Callable[..., PyTree]:
         """What `make` calls, not compiled yet; of the arguments only shapes are asked for."""
         shardings = self.shardings(jax.eval_shape(function, *arguments))
         return jax.jit(function, out_shardings=shardings)
 
-    def put(self, tree: Tree) -> Tree:
+    def put(self, tree: PyTree) -> PyTree:
         """Parameters or moments from the host; every process has the whole of them."""
         return jax.tree.map(lambda leaf: _put(leaf, self.sharding(leaf)), tree)
 
-    def everywhere(self, tree: Tree) -> Tree:
+    def everywhere(self, tree: PyTree) -> PyTree:
         """A tree that is whole on every device."""
         return jax.tree.map(lambda leaf: _put(leaf, self.whole), tree)
 
-    def fetch(self, tree: Tree) -> Tree:
+    def fetch(self, tree: PyTree) -> PyTree:
         """Parameters or moments on the host, NumPy; every process gets the whole of them."""
         together = jax.jit(lambda tree: tree, out_shardings=self.whole)(tree)
         return jax.tree.map(np.asarray, together)
 
-    def rows(self, tree: Tree, axis: int = 0) -> Tree:
+    def rows(self, tree: PyTree, axis: int = 0) -> PyTree:
         """Batches from the host, their rows shared out; a process gives its own rows.
 
         Args:
@@ -186,11 +185,11 @@ class Placement:
         self.check_rows(leaf.shape[axis] * jax.process_count())
         return jax.make_array_from_process_local_data(self.row_sharding(axis), np.asarray(leaf))
 
-    def _whole(self, tree: Tree) -> Tree:
+    def _whole(self, tree: PyTree) -> PyTree:
         return jax.lax.with_sharding_constraint(tree, self.whole)
 
 
-def choose_devices(count: int | None = None) -> list[jax.Device]:
+def training_devices(count: int | None = None) -> list[jax.Device]:
     """The devices of a run: so many, or all that there are.
 
     Raises:

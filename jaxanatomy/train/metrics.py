@@ -23,7 +23,7 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.plain_json import parse_json, to_json
 from jaxanatomy.storage import append_bytes, replacing
-from jaxanatomy.train.points import DIVERGED, Point, Steps
+from jaxanatomy.train.points import DIVERGED, Evaluation, StepMetrics
 
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
@@ -63,7 +63,7 @@ class Metrics:
         for writer in self._writers:
             writer.close()
 
-    def write(self, steps: Steps) -> None:
+    def write(self, steps: StepMetrics) -> None:
         """Appends a line for each step and seed, in one system call, and syncs."""
         self._begin(steps.first)
         lines = [line for at in range(len(self._seeds)) for line in self._lines(steps, at)]
@@ -75,7 +75,7 @@ class Metrics:
                         writer.add_scalar(f"train/{name}", line[name], line["step"])
             writer.flush()
 
-    def write_point(self, point: Point) -> None:
+    def write_point(self, point: Evaluation) -> None:
         """Adds an evaluation to TensorBoard; the rows of the run have it anyway."""
         self._begin(point.step)
         for at, writer in enumerate(self._writers):
@@ -100,7 +100,7 @@ class Metrics:
                 for seed in self._seeds
             ]
 
-    def _lines(self, steps: Steps, at: int) -> Iterator[Line]:
+    def _lines(self, steps: StepMetrics, at: int) -> Iterator[Line]:
         """The lines of one seed."""
         back = np.arange(len(steps.rate_EM))[::-1]
         for index, before in enumerate(back.tolist()):

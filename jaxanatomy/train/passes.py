@@ -16,15 +16,15 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.sweep import programs
-from jaxanatomy.sweep.compilation import text_inputs
+from jaxanatomy.sweep.compilation import ProgramKey, text_inputs
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.train import streams
-from jaxanatomy.train.compilation import Key, StreamCompiler
+from jaxanatomy.train.compilation import StreamCompiler
 from jaxanatomy.train.options import TrainOptions
 from jaxanatomy.train.tape import PADDING, TapeCall, in_widths, tape_calls
 
-State = tuple[tree.Block, Any]
-Trained = Sequence[Sequence[int | None]]  # by lane and slot; None in an empty slot
+ReplicaState = tuple[tree.BlockParams, Any]
+TrainedLayers = Sequence[Sequence[int | None]]  # by lane and slot; None in an empty slot
 
 
 class Passes:
@@ -66,7 +66,7 @@ class Passes:
         self._compiler = StreamCompiler(
             config, options, lanes, batches[0], self._trained[-1] + 1, slots, optimiser
         )
-        self._programs: dict[Key, Callable] = {}
+        self._programs: dict[ProgramKey, Callable] = {}
         self._prepared: dict[int, tuple] = {}
         clean_bytes = 4 * tokens * config.hidden_size * (self._trained[-1] + 1)
         self._kept_batches = options.clean_megabytes * 2**20 // clean_bytes
@@ -87,12 +87,12 @@ class Passes:
         keys += [(*kind, width) for kind in kinds for width in self._widths]
         self._programs = self._compiler.compile(keys)
 
-    def place(self, head: tree.Params, layers: Sequence[tree.Block]) -> None:
+    def place(self, head: tree.Params, layers: Sequence[tree.BlockParams]) -> None:
         """Takes the placed weights of the model."""
         self._head, self._layers = head, layers
 
     def evaluate(
-        self, states: Sequence[State], trained: Trained, batch: int
+        self, states: Sequence[ReplicaState], trained: TrainedLayers, batch: int
     ) -> list[list[np.ndarray | None]]:
         """The loss of each prediction of a batch, by lane and slot; None in empty slots."""
         clean, text, _ = self._clean(batch)
@@ -106,7 +106,9 @@ class Passes:
             self._scatter(found, part, values)
         return found
 
-    def step(self, states: list[State], trained: Trained, batch: int) -> list[list[float | None]]:
+    def step(
+        self, states: list[ReplicaState], trained: TrainedLayers, batch: int
+    ) -> list[list[float | None]]:
         """One step of every replica, `states` in place; the losses before it."""
         clean, text, weight = self._clean(batch)
         pool = self._start(states, trained, clean, text)

@@ -32,7 +32,7 @@ class HeldOutRows:
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class Evaluation:
     """What is known at an evaluation; lists have a value for each seed.
 
     Attributes:
@@ -65,7 +65,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Steps:
+class StepMetrics:
     """The steps of one call.
 
     Attributes:
@@ -74,13 +74,13 @@ class Steps:
       rate_EM: The learning rate of each step and seed.
       loss_EM: The loss before each step, of each seed; NaN for one that has stopped.
       norm_EM: The global norm of each step's gradient before clipping; NaN likewise.
-      tokens: As `Point`, after the last of them; and so the next two.
-      flops: As `Point`.
-      seconds: As `Point`.
+      tokens: As `Evaluation`, after the last of them; and so the next two.
+      flops: As `Evaluation`.
+      seconds: As `Evaluation`.
       step_tokens: Of each step.
       step_flops: Of each step and seed.
       step_seconds: The time of the call over its steps, and over its seeds.
-      mfu: As `Point`, of these steps alone.
+      mfu: As `Evaluation`, of these steps alone.
     """
 
     stage: int

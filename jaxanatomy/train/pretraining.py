@@ -29,23 +29,25 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.progress import announced
-from jaxanatomy.train.loop import State, Trace, run_steps
+from jaxanatomy.train.loop import Trace, TrainState, run_steps
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.peak import peak_flops
-from jaxanatomy.train.points import DIVERGED, HeldOutRows, Point, Steps, point_places
+from jaxanatomy.train.points import DIVERGED, Evaluation, HeldOutRows, StepMetrics, point_places
 from jaxanatomy.train.scoring import row_sums
-from jaxanatomy.train.setup import HeldOut, Setup, Stream
+from jaxanatomy.train.setup import BatchStream, HeldOut, Setup
 from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
-Emit = Callable[[Point], Any]
-StepLog = Callable[[Steps], Any]
+OnEvaluation = Callable[[Evaluation], Any]
+StepLog = Callable[[StepMetrics], Any]
 HasPoint = Callable[[int, int], bool]
 
 
 class Pretraining:
     """A run; `train` does all of it, or what is left of it."""
 
-    def __init__(self, setup: Setup, streams: Sequence[Stream], evaluation: Mapping[str, HeldOut]):
+    def __init__(
+        self, setup: Setup, streams: Sequence[BatchStream], evaluation: Mapping[str, HeldOut]
+    ):
         """Checks; no array is made.
 
         Args:
@@ -78,7 +80,7 @@ class Pretraining:
     def train(
         self,
         folder: Path,
-        emit: Emit,
+        emit: OnEvaluation,
         log: StepLog = lambda steps: None,
         progress: Callable[[int], Any] = lambda steps: None,
         has_point: HasPoint = lambda stage, step: True,
@@ -129,7 +131,7 @@ class Pretraining:
                 snapshots.clear()
                 return
 
-    def _begin(self, snapshots: Snapshots) -> State:
+    def _begin(self, snapshots: Snapshots) -> TrainState:
         """The state at the latest checkpoint, or before the first step."""
         found = snapshots.read_meta()
         self._step, self._stage_at = 0, 0
@@ -154,7 +156,7 @@ class Pretraining:
         # Where a step leaves it: else the first chunk would be compiled again.
         alive = self._place.everywhere(np.asarray(meta["alive"]))
         self._alive = np.sum(meta["alive"])
-        return State(params, moments, alive)
+        return TrainState(params, moments, alive)
 
     def _refuse_other(self, config: ModelConfig, step: int, meta: Mapping[str, Any]) -> None:
         """Raises InputError where a checkpoint is of another model, or of other seeds."""
@@ -185,7 +187,7 @@ class Pretraining:
             part,
         )
 
-    def _stage(self, state, snapshots, pool, emit, log, progress) -> State:
+    def _stage(self, state, snapshots, pool, emit, log, progress) -> TrainState:
         """What is left of the present stage; grows first if the one before has ended."""
         while self._step >= self._ends[self._stage_at]:
             self._stage_at += 1
@@ -221,12 +223,12 @@ class Pretraining:
                 self._save(snapshots, stage.config, state, streams)
         return state
 
-    def _grow(self, state: State, stage: DepthStage) -> State:
+    def _grow(self, state: TrainState, stage: DepthStage) -> TrainState:
         apply = self._setup.growth(stage)
         params, moments = self._place.make(apply, state.params, state.moments)
-        return State(params, moments, state.alive)
+        return TrainState(params, moments, state.alive)
 
-    def _run(self, loss, state: State, batches, rates_EM: np.ndarray, count: int):
+    def _run(self, loss, state: TrainState, batches, rates_EM: np.ndarray, count: int):
         """Steps of a chunk."""
         return run_steps(
             *(loss, self._setup.optimiser, state, nothing_frozen(state.params)),
@@ -269,7 +271,7 @@ class Pretraining:
 
     def _account(
         self, config: ModelConfig, rates_EM: np.ndarray, trace: Trace, seconds: float
-    ) -> Steps:
+    ) -> StepMetrics:
         """Adds the steps of a chunk to what was done before."""
         count, first = len(rates_EM), self._step
         batch_size, seq_len = self._like.token_BT.shape
@@ -282,7 +284,7 @@ class Pretraining:
         if self._possible is not None:
             self._possible += seconds * self._peak
         self._losses.extend(trace.loss)
-        return Steps(
+        return StepMetrics(
             stage=self._stage_at,
             first=first,
             rate_EM=rates_EM,
@@ -297,7 +299,7 @@ class Pretraining:
             mfu=self._peak and count * flops / (seconds * self._peak),
         )
 
-    def _emit(self, loss: LanguageModelLoss, state: State, emit: Emit) -> None:
+    def _emit(self, loss: LanguageModelLoss, state: TrainState, emit: OnEvaluation) -> None:
         """Scores the model and tells of it."""
         units = {name: self._score(loss, state, each) for name, each in self._evaluation.items()}
         nll = {name: np.array(each.mean()) for name, each in units.items()}
@@ -307,7 +309,7 @@ class Pretraining:
         loss_M = np.mean(self._losses, axis=0) if self._losses else [None] * len(alive_M)
         self._losses = []
         emit(
-            Point(
+            Evaluation(
                 stage=self._stage_at,
                 step=self._step,
                 tokens=self._tokens,
@@ -322,7 +324,7 @@ class Pretraining:
             )
         )
 
-    def _score(self, loss, state: State, held_out: HeldOut) -> HeldOutRows:
+    def _score(self, loss, state: TrainState, held_out: HeldOut) -> HeldOutRows:
         """The rows of a source; in every process all of them, in the same order."""
         whole, replicas = self._place.whole, self._replicas
         nlls, tokens = [], []
@@ -340,7 +342,7 @@ class Pretraining:
             nll_MB.reshape(-1, len(there))[:, there].tolist(),
         )
 
-    def _save(self, snapshots: Snapshots, config: ModelConfig, state: State, streams) -> None:
+    def _save(self, snapshots: Snapshots, config: ModelConfig, state: TrainState, streams) -> None:
         meta = {
             "stage": self._stage_at,
             "seconds": self._seconds,
@@ -356,7 +358,7 @@ class Pretraining:
         snapshots.save(Snapshot(self._step, config, state.params, state.moments, meta))
 
 
-def _first_batch(stream: Stream) -> Batch:
+def _first_batch(stream: BatchStream) -> Batch:
     """A batch of a stream, which stays where it is."""
     state = stream.state()
     batch = stream.next()

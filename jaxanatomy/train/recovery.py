@@ -31,7 +31,7 @@ from jaxanatomy.sweep.compilation import cast
 from jaxanatomy.sweep.devices import Lanes, choose_devices
 from jaxanatomy.train.optimiser import AdamW
 from jaxanatomy.train.options import TrainOptions
-from jaxanatomy.train.passes import Passes, State
+from jaxanatomy.train.passes import Passes, ReplicaState
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -64,7 +64,7 @@ class Group:
 
     replicas: tuple[Replica, ...]
     active: list[bool]
-    states: list[State]
+    states: list[ReplicaState]
 
 
 class RecoveryTrainer:
@@ -207,7 +207,7 @@ class RecoveryTrainer:
             ]
             group.states[slot] = self.lanes.put(own + [own[0]] * (lanes - len(own)))
 
-    def _initial(self, replica: Replica, sigma: float) -> State:
+    def _initial(self, replica: Replica, sigma: float) -> ReplicaState:
         """Parameters in float32 that share no memory with the model, and zero moments."""
         block = self._blocks[replica.layer]
         if replica.noise:
@@ -230,7 +230,7 @@ class RecoveryTrainer:
         return [by_lane[i % lanes][i // lanes] for i in range(len(group.replicas))]
 
 
-def step_flops(config: ModelConfig, replicas: Iterable[Replica], batch: TextBatch) -> int:
+def recovery_step_flops(config: ModelConfig, replicas: Iterable[Replica], batch: TextBatch) -> int:
     """Floating-point operations of the matrix products of one step, m n k being 2 m n k.
 
     A frozen layer counts twice (forward, back to its input), a trained one three times

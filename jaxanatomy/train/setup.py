@@ -16,13 +16,13 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.apply import MOMENTS, grow
 from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loop import State, start
+from jaxanatomy.train.loop import TrainState, start
 from jaxanatomy.train.loss import Batch, LanguageModelLoss
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.schedule import WarmupStableDecay
 
 
-class Stream(Protocol):
+class BatchStream(Protocol):
     """Batches without end, of one shape; every process has its own rows."""
 
     def next(self) -> Batch:
@@ -173,10 +173,10 @@ class Setup:
         stack = tree.stack if self.options.scan_layers else tree.stack_each
         return tree.with_layers(params, stack(params["layers"]))
 
-    def initial_state(self, config: ModelConfig) -> State:
+    def initial_state(self, config: ModelConfig) -> TrainState:
         """Before the first step, if the first stage had this architecture; traced, or run."""
 
-        def one(seed: jax.Array) -> State:
+        def one(seed: jax.Array) -> TrainState:
             return start(self.optimiser, self.initial_params(config, seed))
 
         seeds_M = jnp.asarray(self.seeds, jnp.uint32)

@@ -19,9 +19,8 @@ import orbax.checkpoint as ocp
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.train.integrity import array_checksums, require_same, seal_meta, unseal_meta
-
-Tree = Any
+from jaxanatomy.train.integrity import array_checksums, require_checksums, seal_meta, unseal_meta
+from jaxanatomy.tree import PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Snapshot:
 
     step: int
     config: ModelConfig
-    params: Tree
-    moments: Tree
+    params: PyTree
+    moments: PyTree
     meta: dict[str, Any]
 
 
@@ -166,7 +165,7 @@ class Snapshots:
         except Exception as error:  # as above
             raise self._damaged(error) from error
 
-    def restore(self, params: Tree, moments: Tree) -> tuple[Tree, Tree]:
+    def restore(self, params: PyTree, moments: PyTree) -> tuple[PyTree, PyTree]:
         """The arrays of the latest checkpoint, of which `read_meta` was called.
 
         Args:
@@ -184,7 +183,7 @@ class Snapshots:
             found = self._manager.restore(self.latest, args=items)
             # Buffers of the runtime's own: arrays that are donated must not lie on Orbax's.
             arrays = [jax.tree.map(jax.numpy.copy, found[name]) for name in ("params", "moments")]
-            require_same(array_checksums(arrays), self._checksums)
+            require_checksums(array_checksums(arrays), self._checksums)
         except Exception as error:  # as above
             raise self._damaged(error) from error
         return tuple(arrays)

@@ -20,7 +20,7 @@ from jaxanatomy.measures.nll import nll
 from jaxanatomy.sweep.programs import Context, TextArrays, apply_block
 from jaxanatomy.train.tape import Reversible
 
-Fixed = tuple[tree.Block, TextArrays]
+Fixed = tuple[tree.BlockParams, TextArrays]
 
 
 def reversible_block(config: ModelConfig, shape: LayerShape, dtype: jnp.dtype) -> Reversible:
@@ -38,7 +38,7 @@ def advance(
     config: ModelConfig,
     shape: LayerShape,
     dtype: jnp.dtype,
-    params: tree.Block,
+    params: tree.BlockParams,
     clean_LRTD: jax.Array,
     layer: jax.Array,
     text: TextArrays,
@@ -52,7 +52,7 @@ def start(
     config: ModelConfig,
     shape: LayerShape,
     dtype: jnp.dtype,
-    params: tree.Block,
+    params: tree.BlockParams,
     pool_XRTD: jax.Array,
     clean_LRTD: jax.Array,
     layer_slot: jax.Array,
@@ -68,7 +68,7 @@ def through(
     config: ModelConfig,
     shape: LayerShape,
     dtype: jnp.dtype,
-    params: tree.Block,
+    params: tree.BlockParams,
     pool_XRTD: jax.Array,
     slot_C: jax.Array,
     text: TextArrays,
@@ -80,7 +80,7 @@ def through(
 
 def forward(
     block: Reversible,
-    params: tree.Block,
+    params: tree.BlockParams,
     pool_XRTD: jax.Array,
     slot_C: jax.Array,
     text: TextArrays,
@@ -92,7 +92,7 @@ def forward(
 
 def back(
     block: Reversible,
-    params: tree.Block,
+    params: tree.BlockParams,
     kept: list[jax.Array],
     pool_XRTD: jax.Array,
     slot_C: jax.Array,
@@ -157,13 +157,13 @@ def update(
     shape: LayerShape,
     dtype: jnp.dtype,
     optimiser: optax.GradientTransformation,
-    params: tree.Block,
+    params: tree.BlockParams,
     moments: Any,
     pool_XRTD: jax.Array,
     clean_LRTD: jax.Array,
     layer_slot: jax.Array,
     text: TextArrays,
-) -> tuple[tree.Block, Any]:
+) -> tuple[tree.BlockParams, Any]:
     """One step of a replica's own layer, whose output has its gradient in the pool."""
     layer, slot = layer_slot
     x_CRTD = clean_LRTD[layer][None]

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.progress import announced
 from jaxanatomy.weights.companions import Companions
-from jaxanatomy.weights.tensors import Params, parse_dtype, to_leaves
+from jaxanatomy.weights.tensors import parse_dtype, to_leaves
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
@@ -34,7 +35,7 @@ class Checkpoint:
     """
 
     config: ModelConfig
-    params: Params
+    params: tree.Params
     tokenizer: Tokenizer | None
     id: str
     sha256: str
@@ -66,7 +67,7 @@ class Source:
     id: str
     config: ModelConfig
     read_tokenizer: Callable[[], Tokenizer | None]
-    read_params: Callable[[Any], Params]
+    read_params: Callable[[Any], tree.Params]
     read_sha256: Callable[[], str]
     companions: Companions = dataclasses.field(default_factory=Companions)
 
@@ -103,7 +104,7 @@ class Source:
             )
 
 
-def _read_only(params: Params) -> Params:
+def _read_only(params: tree.Params) -> tree.Params:
     for array in to_leaves(params).values():
         array.setflags(write=False)
     return params

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.storage import read_json_object
@@ -117,7 +118,7 @@ def _read_params(
     config: ModelConfig,
     folder: Path,
     dtype: np.dtype,
-) -> tensors.Params:
+) -> tree.Params:
     names = family.names(config)
     return tensors.read_params(stored, names, config, dtype, where=str(folder))
 

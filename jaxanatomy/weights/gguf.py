@@ -11,6 +11,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, companions, families, gguf_tokenizer, tensors
@@ -176,7 +177,7 @@ def _read_params(
     config: ModelConfig,
     path: Path,
     dtype: np.dtype,
-) -> tensors.Params:
+) -> tree.Params:
     return tensors.read_params(
         stored,
         family.names(config),

@@ -91,7 +91,7 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
                 f"the GGUF has {_GGML}add_bos_token but no {_GGML}bos_token_id; fetch it again"
             )
         begin_with_bos(backend, bos)
-    return Tokenizer(backend, bos, eos, tokenizer_files.from_gguf(fields))
+    return Tokenizer(backend, bos, eos, tokenizer_files.gguf_settings(fields))
 
 
 def _check_keys(fields: Mapping[str, Any]) -> None:

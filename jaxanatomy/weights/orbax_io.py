@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxanatomy import tree
 from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
@@ -62,7 +63,7 @@ def meta(checkpoint: Checkpoint) -> dict[str, Any]:
     return seal(fields)
 
 
-def params_sha256(params: tensors.Params) -> str:
+def params_sha256(params: tree.Params) -> str:
     """The hash of names, dtypes, shapes and values of all leaves."""
     digest = hashlib.sha256()
     for leaf, array in tensors.to_leaves(params).items():
@@ -116,7 +117,7 @@ def open_orbax(folder: Path, model_id: str) -> Source:
 
 def _read_params(
     folder: Path, step: int, shapes: Mapping[str, jax.ShapeDtypeStruct], sha256: str, dtype: Any
-) -> tensors.Params:
+) -> tree.Params:
     """The parameters as they were saved, compared with their hash; then in another dtype."""
     like = tensors.from_leaves(shapes)
     on_host = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), like)

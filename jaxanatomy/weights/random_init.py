@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.weights import tensors
 from jaxanatomy.weights.checkpoint import Source
@@ -13,7 +14,7 @@ from jaxanatomy.weights.checkpoint import Source
 INITIALIZER_RANGE = 0.02  # Hugging Face's default for Llama: std of every matrix
 
 
-def random_params(config: ModelConfig, dtype: np.dtype, seed: int = 0) -> tensors.Params:
+def random_params(config: ModelConfig, dtype: np.dtype, seed: int = 0) -> tree.Params:
     """Weights as Hugging Face initialises them: matrices normal, norms one.
 
     Args:

@@ -19,8 +19,6 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 
-Params = dict[str, Any]
-
 DTYPES = {
     "float32": np.dtype(np.float32),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
@@ -67,7 +65,7 @@ def is_kernel(leaf: str) -> bool:
     return leaf.rsplit("/", 1)[-1] in tree.MATRICES
 
 
-def to_leaves(params: Params) -> dict[str, Any]:
+def to_leaves(params: tree.Params) -> dict[str, Any]:
     """The arrays of a tree by the names of their leaves."""
     leaves = {"embed": params["embed"]["embedding"]}
     for layer, block in enumerate(params["layers"]):
@@ -79,7 +77,7 @@ def to_leaves(params: Params) -> dict[str, Any]:
     return leaves
 
 
-def from_leaves(leaves: Mapping[str, Any]) -> Params:
+def from_leaves(leaves: Mapping[str, Any]) -> tree.Params:
     """The inverse of `to_leaves`."""
     num_layers = sum(name.endswith("/q_proj") for name in leaves)
     blocks = [
@@ -132,7 +130,7 @@ def read_params(
     *,
     where: str,
     row_orders: Mapping[str, np.ndarray] | None = None,
-) -> Params:
+) -> tree.Params:
     """Reads, checks and transposes all tensors, in threads.
 
     Args:

@@ -47,7 +47,7 @@ def read(folder: Path) -> dict[str, bytes]:
         ) from error
 
 
-def from_gguf(fields: Mapping[str, Any]) -> dict[str, bytes]:
+def gguf_settings(fields: Mapping[str, Any]) -> dict[str, bytes]:
     """What the metadata of a GGUF says of its tokenizer beside the vocabulary.
 
     Special tokens, whether BOS and EOS are added, and chat templates become a

@@ -5,7 +5,7 @@ import pytest
 
 from jaxanatomy.data.corpora import GENERATED
 from jaxanatomy.data.library_text import KINDS
-from jaxanatomy.data.mixture import MIXTURES, Dealer, Mixture, Schedule, dealt, parse_mixture
+from jaxanatomy.data.mixture import MIXTURES, Dealer, Mixture, MixtureSchedule, dealt, parse_mixture
 from jaxanatomy.errors import InputError
 
 WEIGHTS = (0.7, 0.15, 0.09, 0.06)
@@ -19,7 +19,7 @@ def rows_of(dealer, count):
 @pytest.mark.parametrize("rows", [1, 10, 997, 20_000])
 def test_after_any_number_of_rows_each_source_has_its_share(rows):
     counts = collections.Counter(
-        source for source, _ in rows_of(Dealer(Schedule(((0, FOUR),)), 1, rows), rows)
+        source for source, _ in rows_of(Dealer(MixtureSchedule(((0, FOUR),)), 1, rows), rows)
     )
     for source, weight in enumerate(WEIGHTS):
         assert abs(counts[source] - weight * rows) < len(WEIGHTS) - 1
@@ -30,7 +30,7 @@ def test_after_any_number_of_rows_each_source_has_its_share(rows):
 
 def test_each_source_is_read_row_by_row():
     found = collections.defaultdict(list)
-    for source, row in rows_of(Dealer(Schedule(((0, FOUR),)), 4, 1000), 4000):
+    for source, row in rows_of(Dealer(MixtureSchedule(((0, FOUR),)), 4, 1000), 4000):
         found[source].append(row)
     assert {source: rows == list(range(len(rows))) for source, rows in found.items()} == (
         dict.fromkeys(range(4), True)
@@ -40,7 +40,7 @@ def test_each_source_is_read_row_by_row():
 def test_a_source_goes_on_where_it_was_when_the_mixture_switches():
     later = Mixture(("d", "new", "a"), (0.5, 0.3, 0.2))
     last = Mixture(("b",), (1.0,))
-    schedule = Schedule(((0, FOUR), (30, later), (45, last)))
+    schedule = MixtureSchedule(((0, FOUR), (30, later), (45, last)))
     assert schedule.sources == ("a", "b", "c", "d", "new")
     dealer = Dealer(schedule, batch_size=4, steps=60)
     assert len(dealer) == 240
@@ -120,7 +120,7 @@ def test_a_source_that_comes_twice_is_refused():
 @pytest.mark.parametrize("steps", [(), (1,), (0, 5, 5), (0, 9, 3), (0, -1)])
 def test_steps_of_a_schedule_that_do_not_rise_are_refused(steps):
     with pytest.raises(InputError, match="must begin at rising steps, the first at 0"):
-        Schedule(tuple((step, FOUR) for step in steps))
+        MixtureSchedule(tuple((step, FOUR) for step in steps))
 
 
 @pytest.mark.parametrize("name", MIXTURES)

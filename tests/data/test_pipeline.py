@@ -6,7 +6,7 @@ import pytest
 from jaxanatomy.data import corpora
 from jaxanatomy.data.bpe import END, train
 from jaxanatomy.data.files import read_documents
-from jaxanatomy.data.mixture import Mixture, Schedule
+from jaxanatomy.data.mixture import Mixture, MixtureSchedule
 from jaxanatomy.data.pipeline import Pipeline
 from jaxanatomy.data.questions import document
 from jaxanatomy.data.sequences import TokenBatch
@@ -51,7 +51,7 @@ def make(tokenizer, sources):
         second = Mixture(
             (sources[2], sources[0], "arithmetic"), changes.pop("later", (0.5, 0.25, 0.25))
         )
-        schedule = Schedule(((0, first), (changes.pop("switch", SWITCH), second)))
+        schedule = MixtureSchedule(((0, first), (changes.pop("switch", SWITCH), second)))
         settings = {"batch_size": ROWS, "seq_len": LENGTH, **changes}
         return Pipeline(schedule, settings.pop("tokenizer", tokenizer), **settings)
 
@@ -98,7 +98,10 @@ def test_rows_come_from_the_mixture_of_their_step(make, tokenizer):
 
 def test_an_epoch_reads_every_row_once_and_the_next_in_another_order(sources, tokenizer):
     pipeline = Pipeline(
-        Schedule(((0, Mixture((sources[0],), (1.0,))),)), tokenizer, batch_size=1, seq_len=LENGTH
+        MixtureSchedule(((0, Mixture((sources[0],), (1.0,))),)),
+        tokenizer,
+        batch_size=1,
+        seq_len=LENGTH,
     )
     stream = prepare(corpora.open_corpus(sources[0]), tokenizer)["train"]
     count = (stream.num_tokens - 1) // LENGTH
@@ -140,7 +143,7 @@ def test_hosts_share_the_rows_of_the_same_batches(make, hosts):
 
 
 def test_hosts_read_disjoint_rows(sources, tokenizer):
-    schedule = Schedule(((0, Mixture((sources[0],), (1.0,))),))
+    schedule = MixtureSchedule(((0, Mixture((sources[0],), (1.0,))),))
     rows = []
     for host in range(2):
         pipeline = Pipeline(
@@ -205,7 +208,10 @@ def test_a_state_of_other_data_is_refused(make, change, message):
 def test_a_mixture_in_another_order_is_another(tokenizer, sources):
     one, other = (
         Pipeline(
-            Schedule(((0, Mixture(names, (0.5, 0.5))),)), tokenizer, batch_size=1, seq_len=LENGTH
+            MixtureSchedule(((0, Mixture(names, (0.5, 0.5))),)),
+            tokenizer,
+            batch_size=1,
+            seq_len=LENGTH,
         )
         for names in (tuple(sources[:2]), tuple(sources[1::-1]))
     )
@@ -224,7 +230,9 @@ def test_a_state_of_another_commit_says_to_name_one(tokenizer, sources, monkeypa
 
     def pipeline(commit):
         monkeypatch.setattr(corpora, "_commit_on_hub", lambda name, revision: commit)
-        return Pipeline(Schedule(((0, mixture),)), tokenizer, batch_size=ROWS, seq_len=LENGTH)
+        return Pipeline(
+            MixtureSchedule(((0, mixture),)), tokenizer, batch_size=ROWS, seq_len=LENGTH
+        )
 
     state = pipeline("a" * 40).batches().state()
     pipeline("a" * 40).batches(state)
@@ -298,7 +306,7 @@ def test_held_out_batches_hold_what_is_never_trained_on(make, tokenizer):
 
 @pytest.mark.parametrize("name", corpora.GENERATED)
 def test_held_out_rows_of_what_is_made_by_rule_are_questions_never_trained_on(name, tokenizer):
-    mixture = Schedule(((0, Mixture((name,), (1.0,))),))
+    mixture = MixtureSchedule(((0, Mixture((name,), (1.0,))),))
     pipeline = Pipeline(mixture, tokenizer, batch_size=ROWS, seq_len=400, seed=3)
     (asked,) = pipeline.held_out(ROWS)[name]
     told = pipeline.batches().next()
@@ -313,7 +321,7 @@ def test_held_out_rows_of_what_is_made_by_rule_are_questions_never_trained_on(na
 
 def test_runs_of_all_seeds_are_judged_by_the_same(tokenizer, sources):
     for source in ("arithmetic", sources[0]):
-        mixture = Schedule(((0, Mixture((source,), (1.0,))),))
+        mixture = MixtureSchedule(((0, Mixture((source,), (1.0,))),))
         one, other = (
             Pipeline(mixture, tokenizer, batch_size=ROWS, seq_len=64, seed=seed) for seed in (0, 9)
         )

@@ -69,7 +69,7 @@ def held_out_losses(folder, tokenizer, held_out):
 def test_trained_models_are_folders_that_lose_what_the_rows_say(others, tokenizer):
     """With LN-scaling, too: it goes by the layers' last places, folded into plain norms."""
     tok = vocabulary.load_tokenizer(f"file:{tokenizer}")
-    data = mixture.Schedule(((0, mixture.parse_mixture(MIXTURE)),))
+    data = mixture.MixtureSchedule(((0, mixture.parse_mixture(MIXTURE)),))
     held_out = pipeline.Pipeline(data, tok, batch_size=ROWS, seq_len=LENGTH).held_out(4)
     rows = rows_of(others)
     for arm in ARMS:

@@ -22,8 +22,8 @@ def test_the_paper_s_arms_have_its_steps():
 
 
 def test_equal_flops_are_equal_within_half_a_step():
-    growth = arms.total_flops(CONFIG, plan("growth_100"), SETTINGS)
-    uniform = arms.total_flops(CONFIG, plan("equal_flops"), SETTINGS)
+    growth = arms.arm_flops(CONFIG, plan("growth_100"), SETTINGS)
+    uniform = arms.arm_flops(CONFIG, plan("equal_flops"), SETTINGS)
     each = arms.stage_flops(CONFIG, plan("uniform_100")[0], SETTINGS)
     assert abs(growth - uniform) <= each / 2
     assert sum(stage.steps for stage in plan("equal_flops")) < 656
@@ -85,7 +85,7 @@ def test_the_core_alone_trains_at_every_step_and_nothing_grows():
         assert only.clone == ()
     first = plan("growth_100")[0]
     each = arms.stage_flops(CONFIG, first, SETTINGS)
-    assert arms.total_flops(CONFIG, (only,), SETTINGS) == 656 * each
+    assert arms.arm_flops(CONFIG, (only,), SETTINGS) == 656 * each
 
 
 def test_an_unknown_arm_is_refused():

@@ -18,7 +18,7 @@ from jaxanatomy.measures.depth_growth import (
     stopped,
     summarise,
 )
-from jaxanatomy.train.points import HeldOutRows, Point
+from jaxanatomy.train.points import Evaluation, HeldOutRows
 
 
 @dataclasses.dataclass
@@ -233,7 +233,7 @@ def point(**changes):
         "code": HeldOutRows(0.25, [1, 3], [[2.0, 2.0], [1.0, 1.0]]),
         "web": HeldOutRows(0.75, [10], [[20.0], [1.0]]),
     }
-    return Point(**{**values, "by_source": {"code": [1.0, np.inf]}, "units": units, **changes})
+    return Evaluation(**{**values, "by_source": {"code": [1.0, np.inf]}, "units": units, **changes})
 
 
 def test_what_a_row_has_of_one_seed():

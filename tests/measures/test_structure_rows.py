@@ -6,7 +6,7 @@ import pytest
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.gram import gram
-from jaxanatomy.forensics.structure import Reading, Structure, analyse
+from jaxanatomy.forensics.structure import BesideNull, Structure, analyse
 from jaxanatomy.measures.structure import (
     component_structure,
     side_of,
@@ -16,11 +16,11 @@ from jaxanatomy.measures.structure import (
 )
 
 READINGS = (
-    Reading(None, "delta_correlation", -0.6, "closed_form", -0.5, None, None, None),
-    Reading(None, "delta_correlation", -0.6, "gaussian", -0.51, -0.55, -0.45, -3.0),
-    Reading(0, "delta_correlation", -0.7, "gaussian", -0.5, -0.6, -0.4, -4.0),
-    Reading(1, "delta_correlation", None, "gaussian", -0.5, -0.6, -0.4, None),
-    Reading(None, "mean_cosine", 0.1, "closed_form", None, None, None, None),
+    BesideNull(None, "delta_correlation", -0.6, "closed_form", -0.5, None, None, None),
+    BesideNull(None, "delta_correlation", -0.6, "gaussian", -0.51, -0.55, -0.45, -3.0),
+    BesideNull(0, "delta_correlation", -0.7, "gaussian", -0.5, -0.6, -0.4, -4.0),
+    BesideNull(1, "delta_correlation", None, "gaussian", -0.5, -0.6, -0.4, None),
+    BesideNull(None, "mean_cosine", 0.1, "closed_form", None, None, None, None),
 )
 STRUCTURE = Structure(READINGS, np.eye(4), np.arange(4), np.ones(4))
 

@@ -5,7 +5,7 @@ import sys
 
 from jaxanatomy import runs
 from jaxanatomy.interventions import cells
-from jaxanatomy.study import Part, Study, StudySettings
+from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions, distributed
 from jaxanatomy.weights import Source
 
@@ -22,7 +22,7 @@ def main(workdir, backend):
     )
     variants = cells.ablations(CONFIG, ["neighbour_mean", "zero"], ["layer", "mlp"])
     settings = StudySettings(options=options, processes=count, process=index)
-    study = Study(source, [Part(TEXT, variants)], settings)
+    study = Study(source, [StudyPart(TEXT, variants)], settings)
     with runs.Run.open(
         workdir,
         {"seed": 0},

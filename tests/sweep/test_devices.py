@@ -59,10 +59,10 @@ PARTS_OF_SEVERAL_SIZES = """
 from test_study import CONFIG, OTHER, PARAMS, TEXT, source
 from jaxanatomy import runs
 from jaxanatomy.interventions import cells
-from jaxanatomy.study import Part, Study, StudySettings
+from jaxanatomy.study import StudyPart, Study, StudySettings
 from jaxanatomy.sweep import SweepOptions
 
-parts = [Part(TEXT, cells.protocol_cells(CONFIG)), Part(OTHER, cells.main_map(CONFIG))]
+parts = [StudyPart(TEXT, cells.protocol_cells(CONFIG)), StudyPart(OTHER, cells.main_map(CONFIG))]
 settings = StudySettings(options=SweepOptions(widths=(4, 1), split="streams"))
 study = Study(source(), parts, settings)
 with runs.Run.open("run", {}, study.provenance()) as run:

@@ -11,7 +11,7 @@ from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.phases import Phase, Stage, stages
 from jaxanatomy.train import growing
-from jaxanatomy.train.growing import Corpus, Replica, train_stages
+from jaxanatomy.train.growing import PhaseReplica, TokenSplits, train_stages
 from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.schedule import WarmupStableDecay
 
@@ -22,7 +22,7 @@ CONFIG = ModelConfig(vocab_size=13, hidden_size=8, head_dim=4, layers=SHAPES)
 RNG = np.random.default_rng(0)
 TRAIN = RNG.integers(1, 13, (10, 6)).astype(np.int32)
 TRAIN[3, 4:] = 0
-CORPUS = Corpus(TRAIN, RNG.integers(1, 13, (4, 6)).astype(np.int32), pad=0, max_predictions=17)
+CORPUS = TokenSplits(TRAIN, RNG.integers(1, 13, (4, 6)).astype(np.int32), pad=0, max_predictions=17)
 PHASES = (
     Phase("first", 4, (1,), embedding=True),
     Phase("second", 4, (2,), clone=((2, 1),), noise=0.1),
@@ -32,7 +32,7 @@ PHASES = (
 
 def replica(seed, rate=0.02, steps=12):
     order = np.random.default_rng(seed).integers(0, 10, (steps, 3))
-    return Replica(seed, WarmupStableDecay(rate), order)
+    return PhaseReplica(seed, WarmupStableDecay(rate), order)
 
 
 def nll(config, params, token_BT):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.train.mesh import Placement, choose_devices
+from jaxanatomy.train.mesh import Placement, training_devices
 
 
 def fake_mesh(data, shard):
@@ -51,12 +51,12 @@ def test_one_device_holds_everything():
 
 def test_devices_of_a_run(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: ["a", "b", "c"])
-    assert choose_devices() == choose_devices(3) == ["a", "b", "c"]
-    assert choose_devices(2) == ["a", "b"]
+    assert training_devices() == training_devices(3) == ["a", "b", "c"]
+    assert training_devices(2) == ["a", "b"]
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    assert choose_devices(3) == ["a", "b", "c"]
+    assert training_devices(3) == ["a", "b", "c"]
     with pytest.raises(InputError, match="2 devices; there are 3"):
-        choose_devices(2)
+        training_devices(2)
 
 
 @pytest.mark.slow
@@ -77,8 +77,8 @@ def test_refusals():
     with pytest.raises(InputError, match=r"fsdp_shards must divide .* got 3 and 8 devices"):
         Placement.on_paper(8, fsdp_shards=3)
     with pytest.raises(InputError, match=f"9 devices; there are {len(jax.devices())}; start"):
-        choose_devices(9)
+        training_devices(9)
     with pytest.raises(InputError, match="0 devices"):
-        choose_devices(0)
+        training_devices(0)
     with pytest.raises(InputError, match="got 6 rows and 8 devices"):
         Placement(fake_mesh(2, 4)).check_rows(6)

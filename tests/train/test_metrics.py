@@ -9,7 +9,7 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.train.metrics import NO_PEAK, Metrics, read_metrics
-from jaxanatomy.train.points import DIVERGED, Point, Steps
+from jaxanatomy.train.points import DIVERGED, Evaluation, StepMetrics
 
 
 def steps(first, losses_EM, **changes):
@@ -21,13 +21,15 @@ def steps(first, losses_EM, **changes):
     values = {"stage": 0, "first": first, "rate_EM": rate_EM}
     values |= {"loss_EM": loss_EM, "norm_EM": 2 * loss_EM, "mfu": 0.5, "step_seconds": 0.5}
     values |= {"tokens": 10 * done, "flops": 7 * done, "seconds": 0.5 * done}
-    return Steps(**{**values, "step_tokens": 10, "step_flops": 7, **changes})
+    return StepMetrics(**{**values, "step_tokens": 10, "step_flops": 7, **changes})
 
 
 def point(step):
     values = {"stage": 0, "step": step, "tokens": 10 * step, "flops": 7 * step, "mfu": None}
     values |= {"seconds": 0.5 * step, "loss": [None, None], "reason": ["", ""]}
-    return Point(**values, eval_nll=[3.0, float("nan")], by_source={"code": [2.0, 4.0]}, units={})
+    return Evaluation(
+        **values, eval_nll=[3.0, float("nan")], by_source={"code": [2.0, 4.0]}, units={}
+    )
 
 
 def places(folder):

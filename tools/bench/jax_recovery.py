@@ -12,7 +12,7 @@ from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
 from jaxanatomy.train.optimiser import AdamW
 from jaxanatomy.train.options import TrainOptions
-from jaxanatomy.train.recovery import RecoveryTrainer, Replica, step_flops
+from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
 
 TASK, BATCH = "training.json", "batch_{}.npz"
 SIGMA = 0.5
@@ -55,7 +55,7 @@ def open_trainer(folder):
     group = trainer.start(replicas, task["sigma"])
     return {
         "step": lambda number: trainer.step(group, number),
-        "work": lambda: step_flops(checkpoint.config, replicas, batches[0]),
+        "work": lambda: recovery_step_flops(checkpoint.config, replicas, batches[0]),
         "product": jax_sweep.open_product(),
     }
 
