@@ -176,6 +176,15 @@ class ModelConfig:
         layers = sum(self.layer_parameter_count(layer) for layer in range(self.num_layers))
         return embeddings + layers + self.hidden_size
 
+    @property
+    def summary(self) -> str:
+        """Depth, width and size in a few words, for a `repr`."""
+        size = f"{self.parameter_count:,} parameters"
+        return f"{self.num_layers} layers, hidden size {self.hidden_size}, {size}"
+
+    def __repr__(self) -> str:
+        return f"ModelConfig({self.summary})"
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict; `from_dict` is its inverse."""
         return dataclasses.asdict(self)

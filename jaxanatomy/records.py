@@ -54,6 +54,11 @@ class RunRecord:
             ]
         return cls(Path(), [dict(row) for row in rows], {}, {}, {})
 
+    def __repr__(self) -> str:
+        state = "finished" if self.summary else "unfinished"
+        made = f"{self.experiment or 'no experiment'}, {len(self.rows):,} rows"
+        return f"RunRecord({str(self.folder)!r}, {made}, {state})"
+
     @property
     def experiment(self) -> str:
         """The name of the experiment that the run is of; empty if the run names none."""

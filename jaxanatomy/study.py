@@ -50,6 +50,9 @@ class StudyPart:
     rows: Callable[..., list[Row]] = rows_of_readings
     everywhere: bool = False
 
+    def __repr__(self) -> str:
+        return f"StudyPart({self.text.name!r}, {len(self.variants)} variants)"
+
 
 @dataclasses.dataclass(frozen=True)
 class StudySettings:
@@ -93,6 +96,9 @@ class Study:
         self._packed: dict[Text, PackedText] = {}
         self._tokens: dict[Text, str] = {}
         self.add(parts)
+
+    def __repr__(self) -> str:
+        return f"Study({self._source!r}, {self._parts})"
 
     def add(self, parts: Sequence[StudyPart]) -> None:
         """Plans further parts, which `measure` then measures beside the first.

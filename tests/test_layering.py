@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOUNDATION = (
     *("axes", "errors", "config", "tree", "version", "papers"),
     *("plain_json", "checksums", "storage", "locks", "provenance", "progress"),
-    *("ranges", "records", "runs", "host", "interrupts", "peers", "experiment", "words"),
+    *("ranges", "records", "runs", "host", "interrupts", "peers", "experiment", "words", "reprs"),
 )
 PACKAGES = (
     *("model", "weights", "data", "forensics", "interventions", "growth"),

@@ -35,6 +35,9 @@ class Scoring:
     batches: tuple[TokenBatch, ...]
     item_NBT: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Scoring({len(self.questions)} questions in {len(self.batches)} batches)"
+
     @property
     def chance(self) -> float:
         """The accuracy of guessing, as a mean over the questions."""

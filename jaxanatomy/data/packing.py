@@ -14,6 +14,7 @@ import numpy as np
 from jaxanatomy.data.text import LeftOut, Text
 from jaxanatomy.data.windows import Window, cut_text, require_positive
 from jaxanatomy.errors import InputError
+from jaxanatomy.reprs import repr_in_one_line
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 # A text of so few tokens is one row: attention over all of it costs next to nothing.
@@ -49,6 +50,8 @@ class TextBatch:
     document_P: np.ndarray
     first_P: np.ndarray
 
+    __repr__ = repr_in_one_line
+
 
 @dataclasses.dataclass(frozen=True)
 class PackedText:
@@ -61,6 +64,9 @@ class PackedText:
 
     batches: tuple[TextBatch, ...]
     left_out: LeftOut
+
+    def __repr__(self) -> str:
+        return f"PackedText({len(self.batches)} batches, {self.left_out})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 from jaxanatomy.data.questions import Split, Task, document, draw
 from jaxanatomy.data.vocabulary import end_id
 from jaxanatomy.errors import InputError
+from jaxanatomy.reprs import repr_in_one_line
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 _TRIED = 64  # questions of each task, whose longest must fit into a row
@@ -47,6 +48,8 @@ class TokenBatch(NamedTuple):
     weight_BT: np.ndarray
     position_BT: np.ndarray
     segment_BT: np.ndarray
+
+    __repr__ = repr_in_one_line
 
 
 class TokenSource(Protocol):

@@ -78,6 +78,9 @@ class Text:
         object.__setattr__(self, "documents", documents)
         object.__setattr__(self, "left_out", left_out)
 
+    def __repr__(self) -> str:
+        return f"Text({self.name!r}, {len(self.documents):,} documents)"
+
     @functools.cached_property
     def sha256(self) -> str:
         """A hash of the documents and where each ends; the name is not part of it."""

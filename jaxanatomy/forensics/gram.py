@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.reprs import repr_in_one_line
+
 CHUNK = 65_536  # parameters of each layer that are in float64 at a time
 
 # A variance below this share of what it is a difference of is rounding, so it is zero.
@@ -34,6 +36,8 @@ class Moments:
     gram_LL: np.ndarray
     sum_L: np.ndarray
     count: int
+
+    __repr__ = repr_in_one_line
 
     @property
     def num_layers(self) -> int:

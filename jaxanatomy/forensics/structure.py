@@ -245,6 +245,9 @@ class Structure:
     share_L: np.ndarray
     gaussian_share_L: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Structure({len(self.readings)} readings of {len(self.cosine_LL)} layers)"
+
 
 def analyse(moments: Moments, initial: Moments | None, samples: int, seed: Any) -> Structure:
     """All metrics of a component beside all nulls.

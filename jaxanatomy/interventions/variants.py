@@ -131,6 +131,10 @@ class Variant:
     taps: tuple[Tap, ...] = ()
     labels: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
+    def __repr__(self) -> str:
+        taps = f", {len(self.taps)} taps" if self.taps else ""
+        return f"Variant({self.name!r}, {len(self.steps)} steps{taps})"
+
     def fingerprint(self) -> str:
         """A hash of everything that decides the result, stable between processes."""
         parts = [_describe(step) for step in self.steps]

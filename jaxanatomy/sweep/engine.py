@@ -102,6 +102,13 @@ class Sweep:
         )
         self._programs: dict[tuple, Callable] = {}
 
+    def __repr__(self) -> str:
+        variants = len({variant.name for chunk in self.chunks for variant in chunk})
+        return (
+            f"Sweep({variants} variants, {self.distinct_applications:,} layer applications, "
+            f"{len(self._batches)} batches, {self.lanes.count} devices)"
+        )
+
     @property
     def distinct_applications(self) -> int:
         """Layer applications that the chunks need, for one batch of text on each lane."""

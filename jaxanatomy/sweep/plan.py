@@ -144,6 +144,9 @@ class Plan:
         self.masks: list[Positions] = list(self._masks)
         self.reads: list[Read] = list(self._reads)
 
+    def __repr__(self) -> str:
+        return f"Plan({len(self.outputs)} variants, {self.applications:,} layer applications)"
+
     @property
     def applications(self) -> int:
         """Distinct layer applications: the work of the plan."""

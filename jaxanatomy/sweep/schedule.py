@@ -76,6 +76,9 @@ class Schedule:
     calls: tuple[Call, ...]
     slots: int
 
+    def __repr__(self) -> str:
+        return f"Schedule({len(self.calls)} calls, {self.slots} slots)"
+
     @property
     def executed(self) -> int:
         """Layer applications with padding, as the devices run them."""

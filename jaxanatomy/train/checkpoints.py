@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.reprs import repr_in_one_line
 from jaxanatomy.train.integrity import require_checksums, seal_meta, unseal_meta
 
 Leaves = Sequence[Sequence[np.ndarray]]
@@ -27,6 +28,8 @@ class Saved:
     step: int
     active: list[bool]
     leaves: Leaves
+
+    __repr__ = repr_in_one_line
 
 
 class Checkpoints:

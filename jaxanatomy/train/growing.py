@@ -114,6 +114,9 @@ class PhaseResult:
     diverged: list[int | None]
     wall_seconds: float
 
+    def __repr__(self) -> str:
+        return f"PhaseResult({len(self.params)} replicas, {len(self.points)} points, {self.config})"
+
 
 def train_stages(
     config: ModelConfig,

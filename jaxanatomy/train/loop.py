@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxanatomy.reprs import repr_in_one_line
 from jaxanatomy.tree import PyTree
 
 Loss = Callable[[PyTree, PyTree, PyTree], jax.Array]
@@ -41,6 +42,8 @@ class TrainState(NamedTuple):
     moments: PyTree
     alive: jax.Array
 
+    __repr__ = repr_in_one_line
+
 
 class Trace(NamedTuple):
     """What was seen at each step of a chunk, before it was taken; float32, [E] or [E, M].
@@ -54,6 +57,8 @@ class Trace(NamedTuple):
 
     loss: jax.Array
     gradient_norm: jax.Array
+
+    __repr__ = repr_in_one_line
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.reprs import repr_in_one_line
 
 
 class Batch(NamedTuple):
@@ -34,6 +35,8 @@ class Batch(NamedTuple):
     weight_BT: jax.Array
     position_BT: jax.Array | None = None
     segment_BT: jax.Array | None = None
+
+    __repr__ = repr_in_one_line
 
 
 def batch_of(token_BT: jax.Array, pad: int) -> Batch:

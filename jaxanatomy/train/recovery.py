@@ -66,6 +66,9 @@ class Group:
     active: list[bool]
     states: list[ReplicaState]
 
+    def __repr__(self) -> str:
+        return f"Group({len(self.replicas)} replicas, {sum(self.active)} active)"
+
 
 class RecoveryTrainer:
     """Trains groups of replicas on one text and evaluates them on another.

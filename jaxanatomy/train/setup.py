@@ -47,6 +47,9 @@ class HeldOut:
     share: float
     batches: Sequence[Batch]
 
+    def __repr__(self) -> str:
+        return f"HeldOut(share={self.share:.3g}, {len(self.batches)} batches)"
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainOptions:

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.reprs import describe_arrays
 from jaxanatomy.train.integrity import array_checksums, require_checksums, seal_meta, unseal_meta
 from jaxanatomy.tree import PyTree
 
@@ -42,9 +43,12 @@ class Snapshot:
     moments: PyTree
     meta: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"Snapshot(step={self.step}, params={describe_arrays(self.params)})"
+
 
 @dataclasses.dataclass
-class _SetAside(ocp.checkpoint_managers.PreservationPolicy):
+class _Pinned(ocp.checkpoint_managers.PreservationPolicy):
     """Orbax's rule by which checkpoints stay that are not among the last ones.
 
     Attributes:
@@ -70,10 +74,10 @@ class Snapshots:
           max_to_keep: How many checkpoints stay.
         """
         self._folder = Path(folder).absolute()
-        self._aside = _SetAside()
+        self._pinned = _Pinned()
         self._checksums: dict[str, int] = {}
         last = ocp.checkpoint_managers.LatestN(max_to_keep)
-        stay = ocp.checkpoint_managers.AnyPreservationPolicy([last, self._aside])
+        stay = ocp.checkpoint_managers.AnyPreservationPolicy([last, self._pinned])
         handlers = {"meta": ocp.JsonCheckpointHandler()}
         handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
         try:
@@ -110,13 +114,13 @@ class Snapshots:
     def pin_latest(self) -> None:
         """From now on the latest checkpoint stays, however many come after it."""
         if self.latest is not None:
-            self._aside.steps.add(self.latest)
+            self._pinned.steps.add(self.latest)
 
     def clear(self) -> None:
         """Removes all checkpoints."""
         for step in self._manager.all_steps():
             self._manager.delete(step)
-        self._aside.steps.clear()
+        self._pinned.steps.clear()
 
     def save(self, snapshot: Snapshot) -> None:
         """Begins to write a checkpoint; its arrays may be donated as soon as this returns.
@@ -125,7 +129,7 @@ class Snapshots:
           InputError: The one before it could not be written.
         """
         meta = {**snapshot.meta, "config": snapshot.config.to_dict()}
-        meta["aside"] = sorted(self._aside.steps)
+        meta["pinned"] = sorted(self._pinned.steps)
         meta["checksums"] = array_checksums([snapshot.params, snapshot.moments])
         items = ocp.args.Composite(
             meta=ocp.args.JsonSave(seal_meta(meta)),
@@ -159,7 +163,7 @@ class Snapshots:
         try:
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
             meta = unseal_meta(self._manager.restore(self.latest, args=items)["meta"])
-            self._aside.steps.update(meta.pop("aside"))
+            self._pinned.steps.update(meta.pop("pinned"))
             self._checksums = meta.pop("checksums")
             return ModelConfig.from_dict(meta.pop("config")), meta
         except Exception as error:  # as above

@@ -42,6 +42,9 @@ class Checkpoint:
     companions: Companions = dataclasses.field(default_factory=Companions)
     tokenizer_error: InputError | None = None
 
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.id!r}, {self.config.summary})"
+
     def require_tokenizer(self) -> None:
         """Raises `tokenizer_error` if there is one."""
         if self.tokenizer_error is not None:
@@ -74,6 +77,9 @@ class Source:
     def __post_init__(self):
         object.__setattr__(self, "read_tokenizer", _once(self.read_tokenizer))
         object.__setattr__(self, "read_sha256", _once(self.read_sha256))
+
+    def __repr__(self) -> str:
+        return f"Source({self.id!r}, {self.config.summary})"
 
     @property
     def tokenizer(self) -> Tokenizer | None:
