@@ -26,8 +26,16 @@ def get_config(variant: str = "") -> ConfigDict:
     del variant
     config = ConfigDict()
     config.arms = (
-        *("baseline", "midas", "lidas", "ln_scaling", "ln_scaling_midas", "ln_scaling_lidas"),
-        *("midas_equal_flops", "lidas_equal_flops", "shallow", "mean_depth"),
+        "baseline",
+        "midas",
+        "lidas",
+        "ln_scaling",
+        "ln_scaling_midas",
+        "ln_scaling_lidas",
+        "midas_equal_flops",
+        "lidas_equal_flops",
+        "shallow",
+        "mean_depth",
     )
     config.seeds = (0, 1, 2)  # of initial weights and of the order of the data
 

@@ -12,8 +12,14 @@ from ml_collections import ConfigDict
 VARIANTS = ("", "main", "quick")
 MAIN = ("uniform_100", "growth_50", "growth_100")
 CONTROLS = (
-    *("clone_init_uniform", "uniform_restarts", "equal_flops", "core_alone"),
-    *("shuffled_phases", "reversed_phases", "core_first_phases", "core_third_phases"),
+    "clone_init_uniform",
+    "uniform_restarts",
+    "equal_flops",
+    "core_alone",
+    "shuffled_phases",
+    "reversed_phases",
+    "core_first_phases",
+    "core_third_phases",
 )
 
 

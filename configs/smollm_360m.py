@@ -26,8 +26,12 @@ def get_config(variant: str = "") -> ConfigDict:
     """The paper's run; "math_cooldown" is the other half of its Table 1."""
     config = config_files.shipped("depth_growth")
     config.arms = (
-        *("baseline", "ln_scaling", "midas", "lidas"),
-        *("ln_scaling_midas", "ln_scaling_lidas"),
+        "baseline",
+        "ln_scaling",
+        "midas",
+        "lidas",
+        "ln_scaling_midas",
+        "ln_scaling_lidas",
     )
     config.seeds = (0,)
 

@@ -26,7 +26,10 @@ from jaxanatomy import cli
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
-    *("train.devices", "train.backend", "train.tokens_per_call", "train.clean_megabytes"),
+    "train.devices",
+    "train.backend",
+    "train.tokens_per_call",
+    "train.clean_megabytes",
     "checkpoint_every",
 )
 SEED_STRIDE = 1000
@@ -225,7 +228,11 @@ def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
         for group in groups:
             folder = results.path("checkpoints") / f"group_{plan.groups.index(group)}"
             train_curves(
-                *(trainer, group, config.sigma, plan.steps, folder),
+                trainer,
+                group,
+                config.sigma,
+                plan.steps,
+                folder,
                 emit=lambda points: results.append(rows.of(points)),
                 progress=progress.update,
                 has_points=lambda step, group=group: rows.complete(group, results, step),

@@ -4,8 +4,12 @@ from ml_collections import ConfigDict
 
 # Fields of `sweep` that decide no result beyond rounding: a run may go on with other values.
 SWEEP_MAY_CHANGE = (
-    *("sweep.chunk_size", "sweep.tokens_per_call", "sweep.pool_megabytes"),
-    *("sweep.devices", "sweep.split", "sweep.backend"),
+    "sweep.chunk_size",
+    "sweep.tokens_per_call",
+    "sweep.pool_megabytes",
+    "sweep.devices",
+    "sweep.split",
+    "sweep.backend",
 )
 
 

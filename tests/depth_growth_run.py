@@ -24,11 +24,23 @@ GROWS_AT = 3
 MIXTURE = "0.5 primitives, 0.5 arithmetic"
 TIMES = ("seconds", "tokens_per_second", "mfu")
 FIELDS = {
-    **{"data.held_out_sequences": 4, "data.questions": 2, "steps": STEPS, "batch_size": ROWS},
-    **{"model.vocab_size": ENTRIES, "model.num_layers": 4, "model.hidden_size": 16},
-    **{"model.num_heads": 2, "model.num_kv_heads": 1, "model.ffn_width": 32},
-    **{"model.context_length": LENGTH, "eval_every": 5, "seeds": "0,1", "block": BLOCK},
-    **{"train.steps_per_call": 3, "train.checkpoint_every": 4, "arms": "baseline,midas"},
+    "data.held_out_sequences": 4,
+    "data.questions": 2,
+    "steps": STEPS,
+    "batch_size": ROWS,
+    "model.vocab_size": ENTRIES,
+    "model.num_layers": 4,
+    "model.hidden_size": 16,
+    "model.num_heads": 2,
+    "model.num_kv_heads": 1,
+    "model.ffn_width": 32,
+    "model.context_length": LENGTH,
+    "eval_every": 5,
+    "seeds": "0,1",
+    "block": BLOCK,
+    "train.steps_per_call": 3,
+    "train.checkpoint_every": 4,
+    "arms": "baseline,midas",
     "learning_rates": 3e-3,
 }
 
@@ -43,7 +55,9 @@ def flags(workdir, tokenizer, *more, **fields):
     """The command line of a run; other fields of the config as in `FIELDS`."""
     fields = FIELDS | fields
     return [
-        *("depth_growth", f"--workdir={workdir}", f"--config.data.tokenizer=file:{tokenizer}"),
+        "depth_growth",
+        f"--workdir={workdir}",
+        f"--config.data.tokenizer=file:{tokenizer}",
         *([] if "data.mixture" in fields else [f"--config.data.mixture={MIXTURE}"]),
         *(f"--config.{name}={value}" for name, value in fields.items()),
         *more,

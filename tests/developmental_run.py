@@ -22,8 +22,12 @@ SMALL = ModelConfig(
 # These arms train all layers at every step, so that one program serves them.
 ARMS = ("uniform_100", "clone_init_uniform", "equal_flops")
 FLAGS = (
-    *("--config.steps=20", "--config.growth_50_steps=20", "--config.eval_every=10"),
-    *("--config.seeds=0,1", "--config.learning_rates=1e-3,1e-2", "--config.tuning_seeds=7"),
+    "--config.steps=20",
+    "--config.growth_50_steps=20",
+    "--config.eval_every=10",
+    "--config.seeds=0,1",
+    "--config.learning_rates=1e-3,1e-2",
+    "--config.tuning_seeds=7",
 )
 
 

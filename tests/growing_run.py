@@ -24,7 +24,7 @@ OPTIONS = PretrainOptions(steps_per_call=3, eval_every=4, checkpoint_every=2)
 
 def config(num_layers):
     return ModelConfig.uniform(
-        *(num_layers, 2, 1, 32), vocab_size=VOCABULARY, hidden_size=16, head_dim=8
+        num_layers, 2, 1, 32, vocab_size=VOCABULARY, hidden_size=16, head_dim=8
     )
 
 

@@ -9,13 +9,40 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FOUNDATION = (
-    *("axes", "errors", "config", "tree", "version", "papers"),
-    *("plain_json", "checksums", "storage", "locks", "provenance", "progress"),
-    *("ranges", "records", "runs", "host", "interrupts", "peers", "experiment", "words", "reprs"),
+    "axes",
+    "errors",
+    "config",
+    "tree",
+    "version",
+    "papers",
+    "plain_json",
+    "checksums",
+    "storage",
+    "locks",
+    "provenance",
+    "progress",
+    "ranges",
+    "records",
+    "runs",
+    "host",
+    "interrupts",
+    "peers",
+    "experiment",
+    "words",
+    "reprs",
 )
 PACKAGES = (
-    *("model", "weights", "data", "forensics", "interventions", "growth"),
-    *("sweep", "measures", "train", "claims", "report"),
+    "model",
+    "weights",
+    "data",
+    "forensics",
+    "interventions",
+    "growth",
+    "sweep",
+    "measures",
+    "train",
+    "claims",
+    "report",
 )
 SURFACE = ("__init__", "__main__", "study", "api", "config_fields", "config_files", "cli")
 LAYERS = (
@@ -24,8 +51,15 @@ LAYERS = (
     | dict.fromkeys(SURFACE, len(PACKAGES) + 1)
 )
 HEAVY = (
-    *("transformers", "matplotlib", "tensorflow", "tensorflow_datasets", "grain"),
-    *("gguf", "scipy", "jinja2", "torch"),
+    "transformers",
+    "matplotlib",
+    "tensorflow",
+    "tensorflow_datasets",
+    "grain",
+    "gguf",
+    "scipy",
+    "jinja2",
+    "torch",
 )
 
 

@@ -58,7 +58,12 @@ def test_a_run_writes_its_files_and_nothing_else(tmp_path):
     assert (folder / "report.html").read_bytes() == "<p>ü</p>".encode()
     visible = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert visible == {
-        *("config.json", "rows.jsonl", "summary.json", "arrays.npz", "report.html", "figures")
+        "config.json",
+        "rows.jsonl",
+        "summary.json",
+        "arrays.npz",
+        "report.html",
+        "figures",
     }
 
 

@@ -127,12 +127,21 @@ def grow(options, end):
 
 
 TINY_GROWTH = (
-    *("--config.arms=baseline", "--config.seeds=0", "--config.steps=8", "--config.batch_size=2"),
-    *("--config.learning_rates=1e-3", "--config.model.num_layers=6"),
-    *("--config.model.hidden_size=32", "--config.model.num_heads=2"),
-    *("--config.model.num_kv_heads=1", "--config.model.ffn_width=64", "--config.eval_every=4"),
-    *("--config.train.steps_per_call=4", "--config.train.checkpoint_every=4"),
-    *("--config.data.held_out_sequences=2", "--config.data.questions=2"),
+    "--config.arms=baseline",
+    "--config.seeds=0",
+    "--config.steps=8",
+    "--config.batch_size=2",
+    "--config.learning_rates=1e-3",
+    "--config.model.num_layers=6",
+    "--config.model.hidden_size=32",
+    "--config.model.num_heads=2",
+    "--config.model.num_kv_heads=1",
+    "--config.model.ffn_width=64",
+    "--config.eval_every=4",
+    "--config.train.steps_per_call=4",
+    "--config.train.checkpoint_every=4",
+    "--config.data.held_out_sequences=2",
+    "--config.data.questions=2",
     "--config.save_models=false",
 )
 

@@ -61,7 +61,11 @@ def measure(folder, options):
     with Worker(EXPORT, folder, options.threads) as exporter:
         exporter.ask("export", options.model)
         exporter.ask(
-            *("export_training", options.model, TEXT, TOKENS, options.batches),
+            "export_training",
+            options.model,
+            TEXT,
+            TOKENS,
+            options.batches,
             list(options.layers),
         )
     shape = {"model": options.model, "labels": [f"layer {layer}" for layer in options.layers]}

@@ -115,7 +115,9 @@ def cold(model):
         say("cold process")
         workdir = pathlib.Path(folder) / "run"
         command = [
-            *(sys.executable, "-m", "experiments.importance"),
+            sys.executable,
+            "-m",
+            "experiments.importance",
             f"--config={ROOT / 'configs' / 'importance.py'}:quick",
             f"--workdir={workdir}",
             f"--config.model={model}",

@@ -30,8 +30,18 @@ MIN_CHARACTERS = 200  # of a document
 RECIPE = "1"  # to be raised when the same files make other documents
 # Not text: tests, other people's packages, and tables that only a machine reads.
 _SKIPPED = {
-    *("__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3"),
-    *("turtledemo", "encodings", "pydoc_data", "_bootsubprocess.py", "_sysconfigdata"),
+    "__pycache__",
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "encodings",
+    "pydoc_data",
+    "_bootsubprocess.py",
+    "_sysconfigdata",
 }
 _TOPICS = "pydoc_data.topics"
 

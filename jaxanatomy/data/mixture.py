@@ -65,8 +65,10 @@ _IN_NO_NAME = frozenset(" ,:/\\.#*")
 MIXTURES: dict[str, tuple[str, ...]] = {
     # Needs no download.
     "offline": (
-        *("0.4 primitives", "0.2 arithmetic"),
-        *("0.2 library_english", "0.2 library_code"),
+        "0.4 primitives",
+        "0.2 arithmetic",
+        "0.2 library_english",
+        "0.2 library_code",
     ),
     # For a cooldown on mathematics, as the paper's on OpenWebMath (DG Table 1).
     "offline_math": ("0.4 primitives", "0.6 arithmetic"),

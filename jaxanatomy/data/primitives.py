@@ -117,6 +117,9 @@ PRIMITIVES: Mapping[str, Task] = MappingProxyType(
 
 # The five columns of DG Table 6; their mean is its "primitives accuracy".
 PAPER_PRIMITIVES = (
-    *("copying_random", "copying_real"),
-    *("assignment_basic_0", "assignment_code_0", "assignment_math_0"),
+    "copying_random",
+    "copying_real",
+    "assignment_basic_0",
+    "assignment_code_0",
+    "assignment_math_0",
 )

@@ -23,7 +23,10 @@ class PaperModel:
 
 def _smollm(layers: int, width: int, ffn_width: int, heads: int, kv_heads: int) -> ModelConfig:
     return ModelConfig.uniform(
-        *(layers, heads, kv_heads, ffn_width),
+        layers,
+        heads,
+        kv_heads,
+        ffn_width,
         vocab_size=49_152,
         hidden_size=width,
         head_dim=64,

@@ -31,9 +31,16 @@ RANKS = ("full", "half", 16, 64)
 # What is done to which sets: names of strategies, ranks in their place. The neighbour mean
 # is the map from which the sets are chosen; here it is a row like the others.
 LEAST = (
-    *(("zero", None), ("clone", None), ("clone_high", None), ("clone_with_norms", None)),
-    *(("blend_2", None), ("blend_4", None), ("predicted", None)),
-    *(("low_rank", "full"), ("low_rank", "half"), ("own_svd", "half")),
+    ("zero", None),
+    ("clone", None),
+    ("clone_high", None),
+    ("clone_with_norms", None),
+    ("blend_2", None),
+    ("blend_4", None),
+    ("predicted", None),
+    ("low_rank", "full"),
+    ("low_rank", "half"),
+    ("own_svd", "half"),
 )
 # Those of which AH Table 4 has a row of two layers.
 PAIRS = (("zero", None), ("clone", None), ("blend_2", None), ("low_rank", "full"))

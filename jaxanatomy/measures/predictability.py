@@ -19,8 +19,17 @@ from jaxanatomy.measures.statistics import paired_difference, z_score
 from jaxanatomy.records import Row
 
 _MEAN_FIELDS = (
-    *("r2", "best", "cosine", "null_r2", "null_low", "null_high", "null_best", "z"),
-    *("shuffled_r2", "shuffled_low", "shuffled_high"),
+    "r2",
+    "best",
+    "cosine",
+    "null_r2",
+    "null_low",
+    "null_high",
+    "null_best",
+    "z",
+    "shuffled_r2",
+    "shuffled_low",
+    "shuffled_high",
 )
 
 

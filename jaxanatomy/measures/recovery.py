@@ -208,14 +208,16 @@ def _gap(curve: Sequence[Row], control: Sequence[Row] | None) -> Row:
     """The gap at the last step at which both curves are finite."""
     other = {row["step"]: row for row in control or () if row["ppl"] is not None}
     shared = [row for row in curve if row["ppl"] is not None and row["step"] in other]
-    names = ("gap_to_control", "gap_to_control_nats", "gap_ci95")
     if not shared:
-        return dict.fromkeys(names)
+        return {"gap_to_control": None, "gap_to_control_nats": None, "gap_ci95": None}
     own = shared[-1]
     control_row = other[own["step"]]
     found = paired_difference(own, control_row)
-    gap = own["ppl"] - control_row["ppl"]
-    return dict(zip(names, (gap, finite(found.value), found.ends), strict=True))
+    return {
+        "gap_to_control": own["ppl"] - control_row["ppl"],
+        "gap_to_control_nats": finite(found.value),
+        "gap_ci95": found.ends,
+    }
 
 
 def _or_infinite(value: float | None) -> float:

@@ -120,7 +120,11 @@ class LanguageModelLoss:
             ends = {name: part for name, part in params.items() if name != "layers"}
             params = {**self.gather(ends), "layers": params["layers"]}
         x_BTD = model.hidden(
-            *(self.config, params, batch.token_BT, batch.position_BT, batch.segment_BT),
+            self.config,
+            params,
+            batch.token_BT,
+            batch.position_BT,
+            batch.segment_BT,
             dtype=self.dtype,
             remat=self.remat,
             gather=self.gather,

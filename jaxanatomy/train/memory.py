@@ -122,7 +122,11 @@ class _Kept:
 
         def hidden(params: PyTree, batch: Batch) -> jax.Array:
             return model.hidden(
-                *(config, params, batch.token_BT, batch.position_BT, batch.segment_BT),
+                config,
+                params,
+                batch.token_BT,
+                batch.position_BT,
+                batch.segment_BT,
                 dtype=self._loss.dtype,
                 remat=remat or self._loss.remat,
                 gather=self._loss.gather,

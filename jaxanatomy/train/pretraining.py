@@ -231,7 +231,10 @@ class Pretraining:
     def _run(self, loss, state: TrainState, batches, rates_EM: np.ndarray, count: int):
         """Steps of a chunk."""
         return run_steps(
-            *(loss, self._setup.optimiser, state, nothing_frozen(state.params)),
+            loss,
+            self._setup.optimiser,
+            state,
+            nothing_frozen(state.params),
             self._place.rows(batches, axis=2 if self._replicas else 1),
             self._place.everywhere(rates_EM if self._replicas else rates_EM[:, 0]),
             count,

@@ -22,8 +22,22 @@ from jaxanatomy.weights import tokenizer_files
 
 GENERATION = "generation_config.json"
 _WEIGHTS = (
-    *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".ot", ".npz"),
-    *(".onnx", ".onnx_data", ".tflite", ".pkl", ".pickle", ".index.json"),
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".ot",
+    ".npz",
+    ".onnx",
+    ".onnx_data",
+    ".tflite",
+    ".pkl",
+    ".pickle",
+    ".index.json",
 )
 # Fields of generation_config.json that count layers.
 _LAYERED = ("assistant_early_exit", "dola_layers")

@@ -13,8 +13,12 @@ from jaxanatomy.storage import read_file
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 NAMES = (
     *VOCABULARIES,
-    *("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template.jinja", "chat_template.json"),
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
 )
 _TEMPLATES = "additional_chat_templates/*.jinja"
 PATTERNS = (*NAMES, _TEMPLATES)

@@ -153,8 +153,13 @@ def test_a_mixture_as_a_config_writes_it():
 @pytest.mark.parametrize(
     "source",
     [
-        *("library_code", "primitives", "my/corpus.txt", "corpus.jsonl#body", "*.parquet"),
-        *("tfds:lm1b:train", "hf:me/set"),
+        "library_code",
+        "primitives",
+        "my/corpus.txt",
+        "corpus.jsonl#body",
+        "*.parquet",
+        "tfds:lm1b:train",
+        "hf:me/set",
     ],
 )
 def test_one_source_alone_is_a_mixture(source):

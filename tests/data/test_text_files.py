@@ -80,12 +80,16 @@ def test_parquet(tmp_path):
         ("t.jsonl", '{"a": 1, "b": 2}', "", "line 1 .* has no field 'text'; it has 'a', 'b'; name"),
         ("t.jsonl", "{}", "", "has no field 'text'; it has none"),
         pytest.param(
-            *("t.jsonl", '"a"\n' + "[" * 10**5 + "]" * 10**5, ""),
+            "t.jsonl",
+            '"a"\n' + "[" * 10**5 + "]" * 10**5,
+            "",
             r"^line 2 of .*t\.jsonl' is nested too deeply to be read; mend or remove it$",
             id="deep",
         ),
         pytest.param(
-            *("t.jsonl", '{"text": "a", "id": ' + "9" * 5000 + "}", ""),
+            "t.jsonl",
+            '{"text": "a", "id": ' + "9" * 5000 + "}",
+            "",
             r"^a whole number in line 1 of .*t\.jsonl' must have at most 4300 digits; it has more",
             id="digits",
         ),
@@ -103,7 +107,14 @@ def test_all_bad_lines_are_said_at_once(write):
         read_documents(write("t.jsonl", "\n".join(lines)))
     message = str(raised.value)
     assert [f"line {number} of" in message for number in range(1, 9)] == [
-        *(False, True, True, True, True, False, False, False)
+        False,
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
     ]
     assert message.endswith("; and 2 more like these")
     assert "\n" not in message

@@ -16,25 +16,33 @@ SCRIPT = Path(depth_growth_run.__file__)
 pytestmark = pytest.mark.usefixtures("fixed_version")
 
 CURVE_FIELDS = {
-    *(
-        "hash",
-        "kind",
-        "arm",
-        "purpose",
-        "learning_rate",
-        "seed",
-        "stage",
-        "step",
-        "layers",
-        "tokens",
-        "flops",
-        "seconds",
-    ),
-    *("loss", "eval_nll", "eval_nll_by_source", "reason"),
+    "hash",
+    "kind",
+    "arm",
+    "purpose",
+    "learning_rate",
+    "seed",
+    "stage",
+    "step",
+    "layers",
+    "tokens",
+    "flops",
+    "seconds",
+    "loss",
+    "eval_nll",
+    "eval_nll_by_source",
+    "reason",
 }
 FINAL_FIELDS = (CURVE_FIELDS - {"stage", "loss"}) | {
-    *("tokens_per_second", "mfu", "accuracy", "chance", "accuracy_by_task"),
-    *("unit_nll", "unit_tokens", "unit_right", "unit_questions"),
+    "tokens_per_second",
+    "mfu",
+    "accuracy",
+    "chance",
+    "accuracy_by_task",
+    "unit_nll",
+    "unit_tokens",
+    "unit_right",
+    "unit_questions",
 }
 
 
@@ -50,8 +58,14 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
     workdir, out = finished
     names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
     assert names == {
-        *("config.json", "rows.jsonl", "metrics.jsonl", "summary.json", "figures"),
-        *("report.html", "checkpoints", "models"),
+        "config.json",
+        "rows.jsonl",
+        "metrics.jsonl",
+        "summary.json",
+        "figures",
+        "report.html",
+        "checkpoints",
+        "models",
     }
     assert not any((workdir / "checkpoints").iterdir())
     rows = rows_of(workdir)
@@ -149,7 +163,8 @@ def test_a_finished_run_trains_nothing_and_another_arm_is_added(
     before, lines = rows_of(workdir), read_metrics(workdir)
     train, trained = pretraining.Pretraining.train, []
     monkeypatch.setattr(
-        *(pretraining.Pretraining, "train"),
+        pretraining.Pretraining,
+        "train",
         lambda self, *rest: trained.append(self) or train(self, *rest),
     )
     assert command(*flags(workdir, tokenizer)).status == 0

@@ -140,13 +140,14 @@ EARLY = {
     **{
         f"{name}=0": ({name: 0}, [f"{name.removeprefix('train.')} must be a whole number", "got 0"])
         for name in (
-            *("eval_every", "batch_size", "data.held_out_sequences", "data.questions"),
-            *(
-                "train.max_to_keep",
-                "train.steps_per_call",
-                "train.checkpoint_every",
-                "train.grad_accum_steps",
-            ),
+            "eval_every",
+            "batch_size",
+            "data.held_out_sequences",
+            "data.questions",
+            "train.max_to_keep",
+            "train.steps_per_call",
+            "train.checkpoint_every",
+            "train.grad_accum_steps",
         )
     },
 }

@@ -82,7 +82,11 @@ def test_the_stages_of_proportional_growth():
     found = [(stage.config.num_layers, stage.steps) for stage in plan("smollm_1p7b").arms["lidas"]]
     # 170,000 i / 21 by largest remainder, then 30,000 steps more.
     assert found == [
-        *((4, 8095), (8, 16_191), (12, 24_286), (16, 32_381), (20, 40_476)),
+        (4, 8095),
+        (8, 16_191),
+        (12, 24_286),
+        (16, 32_381),
+        (20, 40_476),
         (24, 48_571 + 30_000),
     ]
 
@@ -136,8 +140,11 @@ def test_the_papers_models_are_lowered_for_pods(name):
     )
     middle = {"smollm_360m": 20, "smollm_1p7b": 16}[name]
     assert list(found) == [
-        *("step, 4 layers", "evaluation, 4 layers"),
-        *(f"step, {middle} layers", f"evaluation, {middle} layers", f"growth to {middle} layers"),
+        "step, 4 layers",
+        "evaluation, 4 layers",
+        f"step, {middle} layers",
+        f"evaluation, {middle} layers",
+        f"growth to {middle} layers",
         *(
             f"{part} {made.model.num_layers} layers"
             for part in ("step,", "evaluation,", "growth to", "scoring,")

@@ -13,8 +13,19 @@ from developmental_run import ARMS, SMALL, flags, make_small
 pytestmark = pytest.mark.slow
 
 FIELDS = {
-    *("hash", "kind", "arm", "purpose", "seed", "learning_rate", "stage", "step", "tokens"),
-    *("flops", "seconds", "loss", "eval_nll"),
+    "hash",
+    "kind",
+    "arm",
+    "purpose",
+    "seed",
+    "learning_rate",
+    "stage",
+    "step",
+    "tokens",
+    "flops",
+    "seconds",
+    "loss",
+    "eval_nll",
 }
 
 

@@ -31,11 +31,11 @@ CASES = {
 
 def flags(tiny, workdir, variants=(), layers=(), text=None):
     return [
-        *("export", f"--config.model={tiny.model}", f"--workdir={workdir}"),
-        *(
-            f"--config.variants={','.join(variants)}",
-            f"--config.layers={','.join(map(str, layers))}",
-        ),
+        "export",
+        f"--config.model={tiny.model}",
+        f"--workdir={workdir}",
+        f"--config.variants={','.join(variants)}",
+        f"--config.layers={','.join(map(str, layers))}",
         f"--config.text={tiny.jsonl if text is None else text}",
     ]
 

@@ -17,7 +17,9 @@ from jaxanatomy.weights.tensors import parse_dtype, to_leaves
 def flags(tiny, workdir, **fields):
     fields = {"operator": "lidas", "block": 1, "num_layers": 5, "null_draws": 2} | fields
     return [
-        *("grow_checkpoint", f"--config.model={tiny.model}", f"--workdir={workdir}"),
+        "grow_checkpoint",
+        f"--config.model={tiny.model}",
+        f"--workdir={workdir}",
         f"--config.texts={tiny.jsonl}",
         *(f"--config.{name}={value}" for name, value in fields.items()),
     ]
@@ -35,9 +37,16 @@ def test_rows_hold_every_map_and_every_draw(tiny, done):
     record = read_run(done[0])
     rows = {row["variant"]: row for row in record.rows}
     assert set(rows) == {
-        *("baseline", "grow/midas", "grow/lidas", "grow/stack_top", "grow/stack_last"),
-        *("grow/insert_zero", "random_layers/0", "random_layers/1"),
-        *("random_place/0", "random_place/1"),
+        "baseline",
+        "grow/midas",
+        "grow/lidas",
+        "grow/stack_top",
+        "grow/stack_last",
+        "grow/insert_zero",
+        "random_layers/0",
+        "random_layers/1",
+        "random_place/0",
+        "random_place/1",
     }
     assert rows["grow/insert_zero"]["nll"] == rows["baseline"]["nll"]
     assert rows["grow/insert_zero"]["ci95"] == [0.0, 0.0]

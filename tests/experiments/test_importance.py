@@ -15,10 +15,30 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 FIELDS = {
-    *("hash", "model", "text", "variant", "intervention", "scope", "positions", "layer", "draw"),
-    *("nll", "tokens", "kl", "kl_ci95", "unit_kl"),
-    *("ppl", "degradation_percent", "ci95", "category", "anti_layer", "boundary"),
-    *("ppl_without_first", "degradation_percent_without_first", "unit_nll", "unit_tokens"),
+    "hash",
+    "model",
+    "text",
+    "variant",
+    "intervention",
+    "scope",
+    "positions",
+    "layer",
+    "draw",
+    "nll",
+    "tokens",
+    "kl",
+    "kl_ci95",
+    "unit_kl",
+    "ppl",
+    "degradation_percent",
+    "ci95",
+    "category",
+    "anti_layer",
+    "boundary",
+    "ppl_without_first",
+    "degradation_percent_without_first",
+    "unit_nll",
+    "unit_tokens",
 }
 MAP = ("--config.cells=map",)
 
@@ -33,7 +53,7 @@ def flags(tiny, workdir, *texts):
         "importance",
         f"--config.model={tiny.model}",
         f"--config.texts={texts}",
-        *[f"--workdir={workdir}"],
+        f"--workdir={workdir}",
     ]
 
 

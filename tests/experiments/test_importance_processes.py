@@ -23,8 +23,11 @@ def flags_of(tiny, workdir):
     scopes += ["q_proj", "v_proj", "gate_proj"]
     return [
         "--config=configs/importance.py:quick",
-        *(f"--config.model={tiny.model}", f"--config.texts={tiny.jsonl}", f"--workdir={workdir}"),
-        *("--config.interventions=zero", f"--config.scopes={','.join(scopes)}"),
+        f"--config.model={tiny.model}",
+        f"--config.texts={tiny.jsonl}",
+        f"--workdir={workdir}",
+        "--config.interventions=zero",
+        f"--config.scopes={','.join(scopes)}",
         "--config.sweep.chunk_size=1",
     ]
 

@@ -27,7 +27,8 @@ MIXED = ModelConfig(
 STRATEGIES = ("zero", "scale_0.5", "own_svd_half")
 FAST = (
     "--config.perturbation.alphas=[]",
-    *("--config.attention.alphas=0.1", "--config.attention.seeds=0"),
+    "--config.attention.alphas=0.1",
+    "--config.attention.seeds=0",
     "--config.calibration.documents=2",
 )
 

@@ -16,14 +16,42 @@ from jaxanatomy.weights import tensors
 
 LAYERS = 6
 FIELDS = {
-    *("hash", "model", "variant", "reading", "strategy", "set", "layers", "nll", "tokens", "ppl"),
-    *("degradation_percent", "ci95", "unit_nll", "unit_tokens", "text"),
-    *("kl", "kl_ci95", "unit_kl"),
-    *("ppl_without_first", "degradation_percent_without_first"),
+    "hash",
+    "model",
+    "variant",
+    "reading",
+    "strategy",
+    "set",
+    "layers",
+    "nll",
+    "tokens",
+    "ppl",
+    "degradation_percent",
+    "ci95",
+    "unit_nll",
+    "unit_tokens",
+    "text",
+    "kl",
+    "kl_ci95",
+    "unit_kl",
+    "ppl_without_first",
+    "degradation_percent_without_first",
 }
 WEIGHT_FIELDS = {
-    *("hash", "component", "reading", "target", "r2", "cosine", "null_r2", "null_low"),
-    *("null_high", "null_cosine", "z", "shuffled_r2", "shuffled_low", "shuffled_high"),
+    "hash",
+    "component",
+    "reading",
+    "target",
+    "r2",
+    "cosine",
+    "null_r2",
+    "null_low",
+    "null_high",
+    "null_cosine",
+    "z",
+    "shuffled_r2",
+    "shuffled_low",
+    "shuffled_high",
 }
 
 
@@ -56,9 +84,14 @@ def deep(tmp_path_factory, copy_model):
 
 def flags(model, tiny, workdir, *more):
     return [
-        *("predictability", f"--config.model={model}", f"--config.texts={tiny.jsonl},{tiny.txt}"),
-        *("--config.null_draws=5", "--config.samples=200"),
-        *("--config.set_sizes=2,4,9", f"--workdir={workdir}", *more),
+        "predictability",
+        f"--config.model={model}",
+        f"--config.texts={tiny.jsonl},{tiny.txt}",
+        "--config.null_draws=5",
+        "--config.samples=200",
+        "--config.set_sizes=2,4,9",
+        f"--workdir={workdir}",
+        *more,
     ]
 
 

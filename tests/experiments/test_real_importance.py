@@ -35,7 +35,7 @@ def reference():
 
 def rows_of(command, workdir, *flags):
     done = command(
-        *("importance", "--config=configs/importance.py:quick", f"--workdir={workdir}"), *flags
+        "importance", "--config=configs/importance.py:quick", f"--workdir={workdir}", *flags
     )
     assert (done.status, done.err) == (0, "")
     lines = (workdir / "rows.jsonl").read_text().splitlines()
@@ -51,7 +51,9 @@ def test_the_quick_map_is_the_reference(command, tmp_path, reference):
 
 def test_skipped_layers_are_the_reference(command, tmp_path, reference):
     found = rows_of(
-        *(command, tmp_path / "skips", "--config.interventions=zero"),
+        command,
+        tmp_path / "skips",
+        "--config.interventions=zero",
         "--config.layers=0,11,14,17,29",
     )
     expected = {name: ppl for name, ppl in reference.items() if not name.startswith("neighbour")}

@@ -8,8 +8,12 @@ pytestmark = pytest.mark.real
 
 def test_values_of_the_default_model_are_as_unpredictable_as_noise(command, tmp_path):
     done = command(
-        *("predictability", "--config.texts=", "--config.components=v_proj,up_proj"),
-        *("--config.samples=3000", "--config.null_draws=10", f"--workdir={tmp_path / 'run'}"),
+        "predictability",
+        "--config.texts=",
+        "--config.components=v_proj,up_proj",
+        "--config.samples=3000",
+        "--config.null_draws=10",
+        f"--workdir={tmp_path / 'run'}",
     )
     assert (done.status, done.err) == (0, "")
     rows = run_files.read_rows(tmp_path / "run")

@@ -13,29 +13,58 @@ from jaxanatomy.train import curves, recovery
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP_FIELDS = {
-    *("hash", "layer", "seed", "noise", "train_text", "step", "ppl", "loss", "nll", "tokens"),
-    *("unit_nll", "unit_tokens", "text"),
+    "hash",
+    "layer",
+    "seed",
+    "noise",
+    "train_text",
+    "step",
+    "ppl",
+    "loss",
+    "nll",
+    "tokens",
+    "unit_nll",
+    "unit_tokens",
+    "text",
 }
 FINAL_FIELDS = {
-    *("hash", "kind", "layer", "seed", "noise", "train_text", "text", "steps", "noised_ppl"),
-    *("best_ppl", "best_step", "final_ppl", "steps_to", "steps_to_control"),
-    *("gap_to_control", "gap_to_control_nats", "gap_ci95"),
+    "hash",
+    "kind",
+    "layer",
+    "seed",
+    "noise",
+    "train_text",
+    "text",
+    "steps",
+    "noised_ppl",
+    "best_ppl",
+    "best_step",
+    "final_ppl",
+    "steps_to",
+    "steps_to_control",
+    "gap_to_control",
+    "gap_to_control_nats",
+    "gap_ci95",
 }
 
 
 def flags(tiny, workdir, *more):
     """Two groups, calls of width 1, learning fast enough to see."""
     return [
-        *("recovery", f"--config.model={tiny.model}", f"--config.eval_text={tiny.txt}"),
-        *(f"--config.train_text={tiny.jsonl}", "--config.steps=6", "--config.eval_every=2"),
-        *(
-            "--config.checkpoint_every=2",
-            "--config.num_noise_seeds=2",
-            "--config.thresholds=2,1.01",
-        ),
-        *("--config.train.group_size=4", "--config.train.tokens_per_call=1"),
+        "recovery",
+        f"--config.model={tiny.model}",
+        f"--config.eval_text={tiny.txt}",
+        f"--config.train_text={tiny.jsonl}",
+        "--config.steps=6",
+        "--config.eval_every=2",
+        "--config.checkpoint_every=2",
+        "--config.num_noise_seeds=2",
+        "--config.thresholds=2,1.01",
+        "--config.train.group_size=4",
+        "--config.train.tokens_per_call=1",
         "--config.optimiser.learning_rate=3e-3",
-        *(f"--workdir={workdir}", *more),
+        f"--workdir={workdir}",
+        *more,
     ]
 
 
@@ -112,7 +141,11 @@ def test_summary_report_and_warning(finished, tiny):
     page = (workdir / "report.html").read_text()
     assert "learning by heart" in page
     assert {path.name for path in (workdir / "figures").iterdir()} == {
-        *("recovery_curves.png", "gaps.png", "damage.png", "importance.png", "budget.png"),
+        "recovery_curves.png",
+        "gaps.png",
+        "damage.png",
+        "importance.png",
+        "budget.png",
     }
     assert not any((workdir / "checkpoints").iterdir())
 
@@ -147,7 +180,8 @@ def test_a_killed_run_goes_on_to_the_same_curves(
     # The second start begins at the last checkpoint: steps 3 to 6 of one group at least.
     done = []
     monkeypatch.setattr(
-        *(recovery.RecoveryTrainer, "step"),
+        recovery.RecoveryTrainer,
+        "step",
         lambda self, group, number: done.append(number) or step(self, group, number),
     )
     assert command(*flags(tiny, workdir)).status == 0

@@ -23,8 +23,16 @@ from jaxanatomy.weights.tensors import from_leaves, to_leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
-    *("hash", "component", "layer", "metric", "value"),
-    *("null", "null_value", "null_low", "null_high", "z"),
+    "hash",
+    "component",
+    "layer",
+    "metric",
+    "value",
+    "null",
+    "null_value",
+    "null_low",
+    "null_high",
+    "z",
 }
 ARRAYS = ("cosine", "pca", "pca_gaussian")
 SAMPLES = "--config.null_draws=200"
@@ -80,8 +88,12 @@ def test_the_files_of_the_contract_are_there(finished):
     workdir, out = finished
     names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
     assert names == {
-        *("config.json", "rows.jsonl", "summary.json"),
-        *("arrays.npz", "figures", "report.html"),
+        "config.json",
+        "rows.jsonl",
+        "summary.json",
+        "arrays.npz",
+        "figures",
+        "report.html",
     }
     assert f"report: {workdir / 'report.html'}" in out
     assert [line.split()[0] for line in out.splitlines()[2:9]] == list(tree.MATRICES)

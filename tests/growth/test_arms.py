@@ -62,7 +62,12 @@ def test_orders_of_the_phases_differ_and_two_of_them_give_the_core_the_steps_of_
     assert core["core_first_phases"] == core["core_third_phases"] == 541
     assert core["reversed_phases"] == 191 + 96
     assert [stage.embedding for stage in orders["core_first_phases"]] == [
-        *(True, False, False, True, True, True),
+        True,
+        False,
+        False,
+        True,
+        True,
+        True,
     ]
     assert orders["core_third_phases"][0].layers == (7, 10)
     assert all(arms.random_order(5, seed) not in arms.ORDERS.values() for seed in range(200))

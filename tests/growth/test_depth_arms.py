@@ -7,7 +7,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm, depth_arm_flops
 from jaxanatomy.growth.flops import step_flops
 
-CONFIG = ModelConfig.uniform(*(6, 2, 1, 32), vocab_size=61, hidden_size=16, head_dim=8)
+CONFIG = ModelConfig.uniform(6, 2, 1, 32, vocab_size=61, hidden_size=16, head_dim=8)
 SETTINGS = DepthArmSettings(steps=120, block=2, growth_fraction=0.9, batch_size=4, seq_len=16)
 
 
@@ -62,7 +62,7 @@ def test_equal_flops_takes_more_steps_for_the_same_work(name):
 
 
 def test_equal_flops_of_a_run_of_few_steps_takes_no_fewer():
-    shallow = ModelConfig.uniform(*(4, 2, 1, 32), vocab_size=61, hidden_size=16, head_dim=8)
+    shallow = ModelConfig.uniform(4, 2, 1, 32, vocab_size=61, hidden_size=16, head_dim=8)
     settings = DepthArmSettings(steps=2, block=2, growth_fraction=1.0, batch_size=4, seq_len=16)
     assert sizes(depth_arm("lidas", shallow, settings)) == [(2, 1), (4, 1)]
     assert sizes(depth_arm("lidas_equal_flops", shallow, settings)) == [(2, 1), (4, 1)]

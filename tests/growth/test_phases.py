@@ -104,7 +104,12 @@ def test_controls_are_phases_too():
 def test_reordered_phases_clone_from_what_is_there():
     found = phases.reordered_phases(phases.developmental_phases(), (3, 1, 0, 4, 2))
     assert [phase.name for phase in found] == [
-        *("growth", "neurulation", "gastrulation", "connective", "organogenesis", "maturation"),
+        "growth",
+        "neurulation",
+        "gastrulation",
+        "connective",
+        "organogenesis",
+        "maturation",
     ]
     assert [phase.epochs for phase in found] == [12, 20, 30, 6, 20, 15]
     assert [phase.train for phase in found[:3]] == [(7, 10), (1, 2), (4, 5)]

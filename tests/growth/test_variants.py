@@ -33,9 +33,17 @@ def test_a_sweep_of_maps_equals_grown_parameters():
 def test_names_and_labels():
     variants, absent = growth_variants(CONFIG, "lidas", 2, 7, draws=2)
     assert [variant.name for variant in variants] == [
-        *("baseline", "grow/lidas", "grow/stack_top", "grow/stack_last", "grow/insert_zero"),
-        *("random_layers/0", "random_layers/1", "random_order/0", "random_order/1"),
-        *("random_place/0", "random_place/1"),
+        "baseline",
+        "grow/lidas",
+        "grow/stack_top",
+        "grow/stack_last",
+        "grow/insert_zero",
+        "random_layers/0",
+        "random_layers/1",
+        "random_order/0",
+        "random_order/1",
+        "random_place/0",
+        "random_place/1",
     ]
     assert list(absent) == ["midas"]
     assert "divides its layers" in absent["midas"]

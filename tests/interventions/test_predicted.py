@@ -144,8 +144,13 @@ def test_the_sets_are_written_down():
 
 def test_a_shallow_model_has_the_sets_that_fit():
     assert list(prediction_sets(5, (2, 3, 4))) == [
-        *("layer_2", "layer_3", "layer_4"),
-        *("even_2", "last_2", "even_3", "last_3"),
+        "layer_2",
+        "layer_3",
+        "layer_4",
+        "even_2",
+        "last_2",
+        "even_3",
+        "last_3",
     ]
     assert prediction_sets(5, (2,))["even_2"] == (2, 4)
 

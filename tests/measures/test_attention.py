@@ -138,7 +138,9 @@ def test_rows_are_what_loops_give(config, component, alpha):
 def test_no_noise_moves_exactly_nothing(component):
     for row in shift(CONFIG, PARAMS, [BATCH], component, 0.0, 1):
         assert (row["total_variation"], row["max_total_variation"], row["argmax_changed"]) == (
-            *(0.0, 0.0, 0.0),
+            0.0,
+            0.0,
+            0.0,
         )
 
 

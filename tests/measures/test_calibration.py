@@ -122,7 +122,9 @@ def test_figures_before_and_after_against_brute_force():
         assert result[f"degradation_percent{suffix}"] == pytest.approx(expected, rel=1e-3, abs=1e-2)
         assert result[f"ci95{suffix}"] == pytest.approx(100 * np.expm1(ends), rel=1e-3, abs=1e-2)
     assert (result["variant"], result["fit_text"], result["text"]) == (
-        *("v", "paragraphs", "sentences"),
+        "v",
+        "paragraphs",
+        "sentences",
     )
     json.dumps(result, allow_nan=False)
 

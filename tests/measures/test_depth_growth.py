@@ -240,7 +240,10 @@ def test_what_a_row_has_of_one_seed():
     shared = {"tokens": 90, "flops": 900, "seconds": 4.5}
     assert point_fields(point(), 0) == {
         **shared,
-        **{"loss": 2.0, "eval_nll": 1.5, "eval_nll_by_source": {"code": 1.0}, "reason": ""},
+        "loss": 2.0,
+        "eval_nll": 1.5,
+        "eval_nll_by_source": {"code": 1.0},
+        "reason": "",
     }
     lost = {"loss": None, "eval_nll": None, "eval_nll_by_source": {"code": None}}
     assert point_fields(point(), 1) == {**shared, **lost, "reason": "diverged"}

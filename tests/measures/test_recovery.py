@@ -145,7 +145,10 @@ def test_recovery_against_importance_is_the_rank_correlation_over_layers():
     reached = {0: 0, 1: 50, 2: 20, 3: None, 4: 0, 5: 0}
     finals = [
         {
-            **{"layer": layer, "noise": True, "noised_ppl": ppl, "gap_to_control_nats": 0.1},
+            "layer": layer,
+            "noise": True,
+            "noised_ppl": ppl,
+            "gap_to_control_nats": 0.1,
             "steps_to_control": {"1.1": reached[layer]},
         }
         for layer, ppl in noised.items()

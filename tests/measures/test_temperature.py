@@ -58,7 +58,7 @@ def test_rows_sum_each_document_at_each_temperature(readings):
     }
     batches = [BATCHES[0], type(BATCHES[1])(**second)]
     row = temperature_rows(
-        *(readings, VARIANTS, batches), text="tiny", temperatures=list(TEMPERATURES)
+        readings, VARIANTS, batches, text="tiny", temperatures=list(TEMPERATURES)
     )[1]
     sums = [[0.0] * 2 * DOCUMENTS for _ in TEMPERATURES]
     tokens = [0] * 2 * DOCUMENTS

@@ -31,7 +31,13 @@ def main():
     loss = LanguageModelLoss(config, remat=sys.argv[1], gather=place.gather)
     rates = place.everywhere(np.ones(1, np.float32))
     steps = run_steps.lower(
-        *(loss, adamw(), state, nothing_frozen(state.params), batches, rates, 1),
+        loss,
+        adamw(),
+        state,
+        nothing_frozen(state.params),
+        batches,
+        rates,
+        1,
         place=place.constrain,
     )
     found = re.findall(r"= f32\[([\d,]+)\]\S* all-gather", steps.compile().as_text())

@@ -13,7 +13,7 @@ from jaxanatomy.train.loop import adamw, run_steps, start
 from jaxanatomy.train.loss import LanguageModelLoss, batch_of
 
 CONFIG = ModelConfig.uniform(
-    *(3, 2, 1, 24), vocab_size=19, hidden_size=16, head_dim=8, context_length=8
+    3, 2, 1, 24, vocab_size=19, hidden_size=16, head_dim=8, context_length=8
 )
 PAD, STEPS, ROWS = 0, 3, 6
 
@@ -50,7 +50,8 @@ def test_parts_sum_to_the_whole(batches, grad_accum_steps):
     # The first moment is linear in the gradient, unlike the step of Adam.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-        *(parts.moments[1].mu, whole.moments[1].mu),
+        parts.moments[1].mu,
+        whole.moments[1].mu,
     )
     assert bool(parts.alive)
 
@@ -62,5 +63,6 @@ def test_what_is_computed_again_is_the_same(batches, remat):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, seen)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8),
-        *(again.moments[1].mu, whole.moments[1].mu),
+        again.moments[1].mu,
+        whole.moments[1].mu,
     )

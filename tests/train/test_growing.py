@@ -142,9 +142,15 @@ def test_layers_that_wait_as_random_weights_are_in_the_loop_too():
 def test_points_stand_at_both_ends_of_stages_and_between(grown):
     found, seen = grown
     assert [(point.stage, point.step) for point in found.points] == [
-        *(("first", 0), ("first", 3), ("first", 4)),
-        *(("second", 4), ("second", 7), ("second", 8)),
-        *(("third", 8), ("third", 11), ("third", 12)),
+        ("first", 0),
+        ("first", 3),
+        ("first", 4),
+        ("second", 4),
+        ("second", 7),
+        ("second", 8),
+        ("third", 8),
+        ("third", 11),
+        ("third", 12),
     ]
     assert [np.isnan(point.loss[0]) for point in found.points] == [True, False, False] * 3
     assert seen == [3, 1] * 3

@@ -17,7 +17,7 @@ from jaxanatomy.train.setup import PretrainOptions, Setup
 
 ROWS, LENGTH, CHUNK = 8, 64, 3
 CONFIG = ModelConfig.uniform(
-    *(4, 4, 2, 256), vocab_size=512, hidden_size=64, head_dim=16, context_length=LENGTH
+    4, 4, 2, 256, vocab_size=512, hidden_size=64, head_dim=16, context_length=LENGTH
 )
 MATRICES = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 256  # of a layer
 NORMS = 2 * 64

@@ -41,10 +41,19 @@ def test_a_line_has_what_was_known_after_its_step(tmp_path):
         metrics.write(steps(3, [[1.5, 2.5], [1.25, np.nan]], stage=1, mfu=None))
     first, _, _, last = read_metrics(tmp_path)
     assert first == {
-        **{"arm": "midas", "seed": 4, "stage": 1, "step": 4, "loss": 1.5, "mfu": None},
+        "arm": "midas",
+        "seed": 4,
+        "stage": 1,
+        "step": 4,
+        "loss": 1.5,
+        "mfu": None,
         "gradient_norm": 3.0,
-        **{"tokens": 40, "flops": 28, "seconds": 2.0, "tokens_per_second": 20.0},
-        **{"learning_rate": pytest.approx(0.3), "reason": NO_PEAK},
+        "tokens": 40,
+        "flops": 28,
+        "seconds": 2.0,
+        "tokens_per_second": 20.0,
+        "learning_rate": pytest.approx(0.3),
+        "reason": NO_PEAK,
     }
     assert (last["seed"], last["step"], last["loss"]) == (9, 5, None)
     assert last["learning_rate"] == pytest.approx(2 * 0.4)

@@ -102,8 +102,12 @@ def test_losses_and_scores_are_those_of_a_plain_loop(whole, oracle):
 def test_points_stand_at_both_ends_of_a_stage_and_every_few_steps(whole, oracle):
     _, points, _ = whole
     assert [(point.stage, point.step) for point in points] == [
-        *((0, 0), (0, 4), (0, 5)),
-        *((1, 5), (1, 8), (1, 11)),
+        (0, 0),
+        (0, 4),
+        (0, 5),
+        (1, 5),
+        (1, 8),
+        (1, 11),
     ]
     losses, _ = oracle
     assert points[0].loss == [None]
@@ -341,8 +345,13 @@ def test_steps_add_up_to_the_points_and_tell_the_share_of_the_peak(tmp_path):
     growing_run.pretraining(options=options).train(tmp_path, points.append, found.append)
     last = points[-1]
     assert [(each.stage, each.first, len(each.rate_EM)) for each in found] == [
-        *((0, 0, 2), (0, 2, 2), (0, 4, 1)),
-        *((1, 5, 1), (1, 6, 2), (1, 8, 2), (1, 10, 1)),
+        (0, 0, 2),
+        (0, 2, 2),
+        (0, 4, 1),
+        (1, 5, 1),
+        (1, 6, 2),
+        (1, 8, 2),
+        (1, 10, 1),
     ]
     np.testing.assert_array_equal(
         np.concatenate([each.rate_EM for each in found])[:, 0], SCHEDULE.rates(11)

@@ -90,7 +90,13 @@ def test_losses_are_those_of_training_each_replica_alone(
     for index, replica in enumerate(replicas):
         own = damaged(params, replica)
         expected, expected_final = naive_training(
-            *(config, params, replica.layer, own, batches, evaluation, STEPS),
+            config,
+            params,
+            replica.layer,
+            own,
+            batches,
+            evaluation,
+            STEPS,
             learning_rate=3e-3,
             clip_norm=clip_norm,
             eps=epsilon,

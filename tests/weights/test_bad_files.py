@@ -141,8 +141,18 @@ def indexed(folder, weight_map):
 @pytest.mark.parametrize(
     "name",
     [
-        *("../a.safetensors", "/etc/a.safetensors", "sub/../../a.safetensors", "a.bin", ""),
-        *("C:\\a.safetensors", "..\\a.safetensors", "a\0.safetensors", None, 3, ["a"], {"a": 1}),
+        "../a.safetensors",
+        "/etc/a.safetensors",
+        "sub/../../a.safetensors",
+        "a.bin",
+        "",
+        "C:\\a.safetensors",
+        "..\\a.safetensors",
+        "a\0.safetensors",
+        None,
+        3,
+        ["a"],
+        {"a": 1},
     ],
 )
 def test_an_index_names_files_in_its_own_folder_only(name, folder):
@@ -271,8 +281,15 @@ def test_a_gguf_that_names_no_architecture_is_refused(checkpoint, write_gguf):
 @pytest.mark.parametrize(
     "text",
     [
-        *("hf:../..", "hf:o/..", "hf:../n", "hf:o/n@../../x", "hf:o/n@refs/../../x", "hf:./n"),
-        *("pypi:a==1\n", "hf:o/n@\n", "hf:o/n@/x"),
+        "hf:../..",
+        "hf:o/..",
+        "hf:../n",
+        "hf:o/n@../../x",
+        "hf:o/n@refs/../../x",
+        "hf:./n",
+        "pypi:a==1\n",
+        "hf:o/n@\n",
+        "hf:o/n@/x",
     ],
 )
 def test_an_id_that_leaves_the_cache_is_no_id(text):

@@ -54,7 +54,14 @@ def llama3_rope(factor):
 
 
 SMOLLM2 = sizes(
-    *(49152, 576, 1536, 30, 9, 3, 8192, True),
+    49152,
+    576,
+    1536,
+    30,
+    9,
+    3,
+    8192,
+    True,
     rope_theta=100000,
     is_llama_config=True,
     mlp_bias=False,
@@ -120,7 +127,15 @@ def test_the_fields_of_one_config():
     config = llama.from_config(SMOLLM2)
     shape = LayerShape(num_heads=9, num_kv_heads=3, ffn_width=1536)
     assert config == ModelConfig(
-        *(49152, 576, 64, (shape,) * 30, 100000.0, None, 1e-5, 8192, True),
+        49152,
+        576,
+        64,
+        (shape,) * 30,
+        100000.0,
+        None,
+        1e-5,
+        8192,
+        True,
     )
 
 

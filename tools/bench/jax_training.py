@@ -21,7 +21,10 @@ TASK, BATCHES = "pretraining.json", "batches.npy"
 def smollm2_135m(num_layers):
     """The architecture of SmolLM2-135M, with as many layers as are asked for."""
     return ModelConfig.uniform(
-        *(num_layers, 9, 3, 1536),
+        num_layers,
+        9,
+        3,
+        1536,
         vocab_size=49_152,
         hidden_size=576,
         head_dim=64,

@@ -71,7 +71,8 @@ def _open(folder, loss):
     batches = torch.from_numpy(np.load(folder / "batches.npy"))
     model = load_model(folder).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(
-        *(model.parameters(), task["learning_rate"]),
+        model.parameters(),
+        task["learning_rate"],
         betas=(0.9, 0.999),
         weight_decay=0.01,
         fused=True,
