@@ -2,7 +2,8 @@
 
 import sys
 
-from jaxanatomy import interrupts
+from jaxanatomy import host, interrupts
 
 if sys.argv[0] == "-m":  # a program starts, and its module is still being located
     interrupts.listen()
+    host.keep_freed_memory()  # before libraries start threads

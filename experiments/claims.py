@@ -17,15 +17,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
+from jaxanatomy import cli, report, runs
+from jaxanatomy.claims import audit as claims
+from jaxanatomy.claims.audit import CLAIMS
+from jaxanatomy.claims.evidence import gather, weights_of
+from jaxanatomy.errors import InputError
+from jaxanatomy.records import is_run_config, read_config
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Tests every claim; the rows are written anew each time, from the runs as they are."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.claims import audit as claims
-    from jaxanatomy.claims.evidence import gather
-
     evidence = gather(config.runs, claims.EXPERIMENTS)
     made = {
         "config": config.to_dict(),
@@ -57,10 +58,6 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     An audit measures nothing, so it may replace one of other runs or by other code; what is
     no audit stays, for `Run.open` refuses the folder.
     """
-    from jaxanatomy.claims.evidence import weights_of
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.records import is_run_config, read_config
-
     path = Path(workdir) / "config.json"
     if not path.exists() or not is_run_config(path):
         return None
@@ -79,9 +76,6 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
 
 def dry_run(config: ConfigDict) -> str:
     """The runs that were found, and how many claims they can decide."""
-    from jaxanatomy.claims import audit as claims
-    from jaxanatomy.claims.evidence import gather
-
     evidence = gather(config.runs, claims.EXPERIMENTS)
     lines = [
         f"{run.experiment}: {run.folder}, {len(run.rows):,} rows"
@@ -96,8 +90,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Every claim, by the experiment that it needs, a line each."""
-    from jaxanatomy.claims.audit import CLAIMS
-
     sections: dict[str, dict[str, str]] = {}
     for claim in CLAIMS:
         title = " and ".join(claim.needs) or "the papers' own figures"

@@ -16,14 +16,34 @@ checkpoint, across a growth step, too.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
-
-if TYPE_CHECKING:
-    from jaxanatomy.train.depth_plan import DepthPlan, Trial
+from jaxanatomy import cli, report, runs
+from jaxanatomy.data.corpora import SOURCES
+from jaxanatomy.data.mixture import MIXTURES
+from jaxanatomy.data.vocabulary import TOKENIZERS
+from jaxanatomy.growth.apply import MOMENTS
+from jaxanatomy.growth.depth_arms import ARMS, depth_arm_flops
+from jaxanatomy.measures.depth_growth import (
+    answer_fields,
+    diverged,
+    final_fields,
+    point_fields,
+    summarise,
+)
+from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING
+from jaxanatomy.sweep import distributed
+from jaxanatomy.train import scoring
+from jaxanatomy.train.depth_plan import DepthPlan, Trial, depth_plan
+from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
+from jaxanatomy.train.metrics import Metrics
+from jaxanatomy.train.models import save_models
+from jaxanatomy.train.on_paper import describe_runs
+from jaxanatomy.train.points import point_places
+from jaxanatomy.train.pretraining import Pretraining
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -44,11 +64,6 @@ MAY_CHANGE_ON_RESUME = (
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.measures.depth_growth import summarise
-    from jaxanatomy.sweep import distributed
-    from jaxanatomy.train.depth_plan import depth_plan
-
     process, processes = distributed.start(**config.distributed)
     plan = depth_plan(config)
 
@@ -81,10 +96,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The arms, their stages, what they would cost, and memory of the devices they are for."""
-    from jaxanatomy.growth.depth_arms import depth_arm_flops
-    from jaxanatomy.train.depth_plan import depth_plan
-    from jaxanatomy.train.on_paper import describe_runs
-
     plan = depth_plan(config, on_paper=True)
     main = plan.main(config.learning_rates[0])
     lines = [f"{plan.model.parameter_count:,} parameters, {len(main)} seeds"]
@@ -106,25 +117,13 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Arms, mixtures, what they may be made of, and policies, a line each."""
-    from jaxanatomy.data.corpora import SOURCES
-    from jaxanatomy.data.mixture import MIXTURES
-    from jaxanatomy.data.vocabulary import TOKENIZERS
-    from jaxanatomy.growth.apply import MOMENTS
-    from jaxanatomy.growth.depth_arms import ARMS
-
     mixtures = {name: ", ".join(parts) for name, parts in MIXTURES.items()}
     data = {"mixtures": mixtures, "sources": SOURCES, "tokenizers": TOKENIZERS}
     return cli.format_sections({"arms": ARMS, **data, "moments": MOMENTS})
 
 
-def _train_arm(plan: "DepthPlan", arm: str, results, progress) -> None:
+def _train_arm(plan: DepthPlan, arm: str, results, progress) -> None:
     """Tunes the learning rate of an arm, then trains its seeds; what is trained is left."""
-    import jax
-
-    from jaxanatomy.measures.depth_growth import diverged
-    from jaxanatomy.measures.tuning import TUNING
-    from jaxanatomy.train.groups import clear_groups
-
     folder = results.path("checkpoints") / arm
     tuning = dict(enumerate(plan.tuning))
     rows = _train(plan, arm, tuning, folder / TUNING, results, progress)
@@ -139,11 +138,9 @@ def _train_arm(plan: "DepthPlan", arm: str, results, progress) -> None:
 
 
 def _train(
-    plan: "DepthPlan", arm: str, trials: dict[int, "Trial"], folder: Path, results, progress
+    plan: DepthPlan, arm: str, trials: dict[int, Trial], folder: Path, results, progress
 ) -> list[dict[str, Any]]:
     """Trains the trials that are not trained yet, named as in `folder`; their final rows."""
-    from jaxanatomy.train.groups import group_folder, plan_groups
-
     left = [name for name, trial in trials.items() if not _is_trained(plan, arm, trial, results)]
     progress.update(plan.steps(arm) * (len(trials) - len(left)))
     rows = []
@@ -154,15 +151,9 @@ def _train(
 
 
 def _train_group(
-    plan: "DepthPlan", arm: str, trials: list["Trial"], folder: Path, results, progress
+    plan: DepthPlan, arm: str, trials: list[Trial], folder: Path, results, progress
 ) -> list[dict[str, Any]]:
     """Trains trials side by side, all of one purpose; those of results are asked and saved."""
-    import jax
-
-    from jaxanatomy.measures.tuning import MAIN
-    from jaxanatomy.train.metrics import Metrics
-    from jaxanatomy.train.pretraining import Pretraining
-
     config, setup = plan.config, plan.setup(arm, trials)
     pipelines = [plan.pipeline(trial.seed, setup.steps) for trial in trials]
     streams = [pipeline.batches() for pipeline in pipelines]
@@ -200,11 +191,8 @@ def _train_group(
     return rows
 
 
-def _is_trained(plan: "DepthPlan", arm: str, trial: "Trial", results) -> bool:
+def _is_trained(plan: DepthPlan, arm: str, trial: Trial, results) -> bool:
     """Whether the final row of a trial is there, and every point of its curve."""
-    from jaxanatomy.measures.tuning import FINAL
-    from jaxanatomy.train.points import point_places
-
     hash = plan.hash(arm, trial, kind=FINAL)
     final = next((row for row in results.rows if row["hash"] == hash), None)
     if final is None:
@@ -221,23 +209,15 @@ def _is_trained(plan: "DepthPlan", arm: str, trial: "Trial", results) -> bool:
     )
 
 
-def _has_point(plan: "DepthPlan", arm: str, trial: "Trial", results, stage: int, step: int) -> bool:
-    from jaxanatomy.measures.tuning import CURVE
-
+def _has_point(plan: DepthPlan, arm: str, trial: Trial, results, stage: int, step: int) -> bool:
     return results.done(plan.hash(arm, trial, kind=CURVE, stage=stage, step=step))
 
 
-def _ask_and_save(plan: "DepthPlan", arm: str, setup, point, params, results) -> list[dict]:
+def _ask_and_save(plan: DepthPlan, arm: str, setup, point, params, results) -> list[dict]:
     """What each seed answers, fields of its final row; its model becomes a folder."""
-    import jax
-
-    from jaxanatomy.measures.depth_growth import answer_fields
-    from jaxanatomy.train.models import save_models
-    from jaxanatomy.train.scoring import answers
-
     # Where all seeds have diverged, that may be before the last stage.
     end = setup.stages[point.stage].config
-    right_MQ = answers(setup, end, params, plan.scoring)
+    right_MQ = scoring.answers(setup, end, params, plan.scoring)
     if plan.config.save_models:
         whole = plan.placement.fetch(params)
         writes = jax.process_index() == 0
@@ -250,10 +230,7 @@ def _ask_and_save(plan: "DepthPlan", arm: str, setup, point, params, results) ->
     ]
 
 
-def _curve_rows(plan: "DepthPlan", arm: str, trials: list["Trial"], point) -> list[dict[str, Any]]:
-    from jaxanatomy.measures.depth_growth import point_fields
-    from jaxanatomy.measures.tuning import CURVE
-
+def _curve_rows(plan: DepthPlan, arm: str, trials: list[Trial], point) -> list[dict[str, Any]]:
     place = {"kind": CURVE, "stage": point.stage, "step": point.step}
     return [
         _labels(plan, arm, trial, point, **place) | point_fields(point, at)
@@ -261,10 +238,7 @@ def _curve_rows(plan: "DepthPlan", arm: str, trials: list["Trial"], point) -> li
     ]
 
 
-def _final_rows(plan: "DepthPlan", arm: str, trials: list["Trial"], point) -> list[dict[str, Any]]:
-    from jaxanatomy.measures.depth_growth import final_fields
-    from jaxanatomy.measures.tuning import FINAL
-
+def _final_rows(plan: DepthPlan, arm: str, trials: list[Trial], point) -> list[dict[str, Any]]:
     return [
         {
             **_labels(plan, arm, trial, point, kind=FINAL),
@@ -275,7 +249,7 @@ def _final_rows(plan: "DepthPlan", arm: str, trials: list["Trial"], point) -> li
     ]
 
 
-def _labels(plan: "DepthPlan", arm: str, trial: "Trial", point, **place: Any) -> dict[str, Any]:
+def _labels(plan: DepthPlan, arm: str, trial: Trial, point, **place: Any) -> dict[str, Any]:
     """Which trial a row is of, and where on its way; `place` is what tells it from others."""
     return {
         "hash": plan.hash(arm, trial, **place),

@@ -15,22 +15,31 @@ equal steps, the core without anything grown on it, and a learning rate tuned fo
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.data.facts import Facts
-    from jaxanatomy.growth.arms import ArmSettings
-    from jaxanatomy.growth.phases import Stage
-    from jaxanatomy.runs import Progress, Run
-    from jaxanatomy.train.growing import PhaseResult, TokenSplits
-    from jaxanatomy.weights.tokenizer import Tokenizer
+from jaxanatomy import cli, report, runs
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data import facts
+from jaxanatomy.data.facts import PAD, SPECIAL, Facts, batch_order
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth.arms import ARMS, ArmSettings, arm_flops, arm_stages, core_steps, flops_at
+from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, Stage, growth_transformer
+from jaxanatomy.measures.completions import complete
+from jaxanatomy.measures.developmental import TUNED_BY, developmental_rows, summarise
+from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
+from jaxanatomy.runs import Progress, Run
+from jaxanatomy.train.growing import (
+    PhaseReplica,
+    PhaseResult,
+    TokenSplits,
+    phase_point_places,
+    train_stages,
+)
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = ("arms",)
@@ -38,10 +47,6 @@ MAY_CHANGE_ON_RESUME = ("arms",)
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
-    from jaxanatomy import host, report, runs
-    from jaxanatomy.measures.developmental import summarise
-
-    host.keep_freed_memory()
     plan = _plan(config)
     provenance = runs.provenance(
         "developmental",
@@ -59,8 +64,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The arms, their phases and what they would cost."""
-    from jaxanatomy.growth.arms import arm_flops, core_steps
-
     plan = _plan(config)
     trained = len(plan.config.seeds) + len(plan.config.learning_rates) * len(
         plan.config.tuning_seeds
@@ -84,9 +87,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Arms and readings, a line each."""
-    from jaxanatomy.growth.arms import ARMS
-    from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN
-
     return cli.format_sections(
         {"arms": ARMS, "core": CORE_READINGS, "not_yet_grown": NOT_YET_GROWN}
     )
@@ -107,20 +107,18 @@ class _Plan:
     """
 
     config: ConfigDict
-    model: "ModelConfig"
-    facts: "Facts"
-    tokenizer: "Tokenizer"
-    corpus: "TokenSplits"
-    settings: "ArmSettings"
-    arms: dict[str, tuple["Stage", ...]]
+    model: ModelConfig
+    facts: Facts
+    tokenizer: Tokenizer
+    corpus: TokenSplits
+    settings: ArmSettings
+    arms: dict[str, tuple[Stage, ...]]
 
     def groups(self) -> dict[str, list[tuple[float | None, int]]]:
         """Learning rate and seed of the replicas that train together, by purpose.
 
         The rate None stands for the tuned one.
         """
-        from jaxanatomy.measures.tuning import MAIN, TUNING
-
         rates, seeds = self.config.learning_rates, self.config.tuning_seeds
         return {
             TUNING: [(rate, seed) for rate in rates for seed in seeds],
@@ -129,8 +127,6 @@ class _Plan:
 
     def hash(self, arm: str, purpose: str, rate: float, seed: int, **more: Any) -> str:
         """The hash of a row."""
-        from jaxanatomy import runs
-
         names = ("batch_size", "warmup", "cooldown", "weight_decay", "eval_every")
         return runs.row_hash(
             code=runs.code_version("developmental"),
@@ -151,12 +147,6 @@ class _Plan:
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.data import facts
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.growth.arms import ArmSettings, arm_stages
-    from jaxanatomy.growth.phases import growth_transformer
-    from jaxanatomy.train.growing import TokenSplits
-
     _require_numbers(config)
     model, told = growth_transformer(), facts.facts(config.split_seed)
     if config.batch_size > len(told.train):
@@ -193,9 +183,6 @@ def _plan(config: ConfigDict) -> _Plan:
 
 
 def _require_numbers(config: ConfigDict) -> None:
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.train.schedule import WarmupStableDecay
-
     for name in ("steps", "growth_50_steps", "batch_size", "eval_every"):
         if config[name] < 1:
             raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
@@ -222,10 +209,8 @@ def _require_numbers(config: ConfigDict) -> None:
         raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
 
 
-def _max_predictions(config: ConfigDict, train_NT: "np.ndarray") -> int:
+def _max_predictions(config: ConfigDict, train_NT: np.ndarray) -> int:
     """Predictions of the largest batch of any seed, in eights."""
-    from jaxanatomy.data.facts import PAD, SPECIAL, batch_order
-
     targets_N = (train_NT[:, 1:] != SPECIAL.index(PAD)).sum(axis=1)
     steps = max(config.steps, config.growth_50_steps)
     most = max(
@@ -235,12 +220,8 @@ def _max_predictions(config: ConfigDict, train_NT: "np.ndarray") -> int:
     return int(-(-most // 8) * 8)
 
 
-def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> None:
+def _train_arm(plan: _Plan, arm: str, results: Run, progress: Progress) -> None:
     """Tunes an arm's learning rate, then trains its seeds; each group together, and once."""
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.measures.developmental import TUNED_BY
-    from jaxanatomy.measures.tuning import MAIN, choose_rate
-
     for purpose, replicas in plan.groups().items():
         if purpose == MAIN:
             rate = choose_rate(results.rows, arm, TUNED_BY)
@@ -257,10 +238,8 @@ def _train_arm(plan: _Plan, arm: str, results: "Run", progress: "Progress") -> N
         results.append(_rows(plan, arm, purpose, replicas, trained))
 
 
-def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: "Run") -> bool:
+def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: Run) -> bool:
     """Whether the final row of a replica is there, and every point of its curve."""
-    from jaxanatomy.train.growing import phase_point_places
-
     places = phase_point_places(plan.arms[arm], plan.config.eval_every)
     kinds = ["curve"] * len(places) + ["final"]
     return all(
@@ -269,11 +248,7 @@ def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: "R
     )
 
 
-def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "PhaseResult":
-    from jaxanatomy.data.facts import batch_order
-    from jaxanatomy.train.growing import PhaseReplica, train_stages
-    from jaxanatomy.train.schedule import WarmupStableDecay
-
+def _train(plan: _Plan, arm: str, replicas: list, progress: Progress) -> PhaseResult:
     config, stages = plan.config, plan.arms[arm]
     steps, sentences = sum(stage.steps for stage in stages), len(plan.facts.train)
     return train_stages(
@@ -294,14 +269,8 @@ def _train(plan: _Plan, arm: str, replicas: list, progress: "Progress") -> "Phas
     )
 
 
-def _rows(
-    plan: _Plan, arm: str, purpose: str, replicas: list, trained: "PhaseResult"
-) -> list[dict]:
+def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: PhaseResult) -> list[dict]:
     """The curve of each replica, and its final row."""
-    from jaxanatomy.growth.arms import core_steps, flops_at
-    from jaxanatomy.measures.completions import complete
-    from jaxanatomy.measures.developmental import developmental_rows
-
     prompts = [start for start, _ in plan.facts.prompts]
     rows = []
     for at, (rate, seed) in enumerate(replicas):

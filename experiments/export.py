@@ -13,27 +13,30 @@ costs in perplexity, measured on the tensors as they were written.
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.data.text import Text
-    from jaxanatomy.interventions.variants import Steps
-    from jaxanatomy.weights import Checkpoint, Source
+from jaxanatomy import api, cli, runs
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.text import Text, load_text
+from jaxanatomy.interventions.combine import combined_steps
+from jaxanatomy.interventions.materialise import materialise, materialised_config, remaining_steps
+from jaxanatomy.interventions.registry import describe_interventions
+from jaxanatomy.interventions.scopes import SCOPES
+from jaxanatomy.interventions.variants import Steps
+from jaxanatomy.study import tokenise
+from jaxanatomy.weights import DEFAULT_MODEL, KINDS, Checkpoint, Source, cache, load, open_model
+from jaxanatomy.weights.export import as_dtype, export_hf
+from jaxanatomy.weights.families import llama
+from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
 FOLDER = "model"
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Writes the folder, reads it back, and records what was changed."""
-    from jaxanatomy import runs
-
     plan = _plan(config)
     provenance = runs.provenance(
         "export",
@@ -69,11 +72,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """How changes are written, interventions, scopes and dtypes, a line each."""
-    from jaxanatomy.interventions.registry import describe_interventions
-    from jaxanatomy.interventions.scopes import SCOPES
-    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
-    from jaxanatomy.weights.tensors import DTYPES
-
     sections = {
         "variants": {
             "INTERVENTION/SCOPE/LAYER": "a change, as the rows of an importance run name it",
@@ -102,23 +100,15 @@ class _Plan:
       text: What to measure on, or None.
     """
 
-    source: "Source"
+    source: Source
     variants: tuple[str, ...]
-    steps: "Steps"
-    config: "ModelConfig"
-    dtype: "np.dtype"
-    text: "Text | None"
+    steps: Steps
+    config: ModelConfig
+    dtype: np.dtype
+    text: Text | None
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.interventions.combine import combined_steps
-    from jaxanatomy.interventions.materialise import materialised_config, remaining_steps
-    from jaxanatomy.study import tokenise
-    from jaxanatomy.weights import open_model
-    from jaxanatomy.weights.families import llama
-    from jaxanatomy.weights.tensors import parse_dtype
-
     dtype = parse_dtype(config.dtype)
     text = load_text(config.text) if config.text else None
     source = open_model(config.model)
@@ -131,11 +121,8 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(source, tuple(config.variants), steps, changed, dtype, text)
 
 
-def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
+def _write(plan: _Plan, original: Checkpoint, folder: Path) -> None:
     """Changes the weights and writes them in the dtype that is asked for."""
-    from jaxanatomy.interventions.materialise import materialise
-    from jaxanatomy.weights.export import as_dtype, export_hf
-
     for stale in folder.parent.glob(f".{FOLDER}.part-*"):
         shutil.rmtree(stale)  # of a killed run: this one holds the lock
     config, params = materialise(original.config, original.params, plan.steps)
@@ -154,11 +141,8 @@ def _facts(plan: _Plan) -> dict[str, Any]:
     }
 
 
-def _summary(plan: _Plan, original: "Checkpoint", folder: Path) -> dict[str, Any]:
+def _summary(plan: _Plan, original: Checkpoint, folder: Path) -> dict[str, Any]:
     """What was changed and what it costs; the folder is read back for both."""
-    from jaxanatomy import api
-    from jaxanatomy.weights import cache, load
-
     weights = folder / "model.safetensors"
     summary = _facts(plan) | {
         "folder": FOLDER,

@@ -12,15 +12,26 @@ the steps of its stages.
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
-
-if TYPE_CHECKING:
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.growth.depth_arms import DepthArmSettings
+from jaxanatomy import cli, report, runs
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.growth.depth_arms import DepthArmSettings
+from jaxanatomy.growth.smollm import MODELS
+from jaxanatomy.measures.flops import (
+    ARMS,
+    GROWN,
+    REMAINDER,
+    ROUNDINGS,
+    beside_the_paper,
+    cost_rows,
+    summarise,
+)
+from jaxanatomy.papers import paper_table
+from jaxanatomy.weights import KINDS, open_model
 
 SHAPE = "shape"
 BATCH_SIZE = 512  # of models that the paper does not have
@@ -28,9 +39,6 @@ BATCH_SIZE = 512  # of models that the paper does not have
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Counts, then writes rows, summary and report, and prints the table."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.measures.flops import summarise
-
     plan = _plan(config)
     provenance = runs.provenance(
         "flops", architectures={model.name: model.config.to_dict() for model in plan}
@@ -44,8 +52,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The stages of each model that grows."""
-    from jaxanatomy.measures.flops import GROWN, REMAINDER
-
     lines = []
     for model in _plan(config):
         settings = model.settings
@@ -63,10 +69,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Models, arms and ways to round, a line each."""
-    from jaxanatomy.growth.smollm import MODELS
-    from jaxanatomy.measures.flops import ARMS, ROUNDINGS
-    from jaxanatomy.weights import KINDS
-
     models = {name: "of the paper (DG Table 2)" for name in MODELS}
     models |= {SHAPE: "the architecture in config.shape"}
     ids = {kind.form: kind.help for kind in KINDS.values()}
@@ -85,15 +87,11 @@ class _Model:
     """
 
     name: str
-    config: "ModelConfig"
-    settings: "DepthArmSettings"
+    config: ModelConfig
+    settings: DepthArmSettings
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each arm, beside the paper's figures."""
-        from jaxanatomy import runs
-        from jaxanatomy.errors import InputError
-        from jaxanatomy.measures.flops import beside_the_paper, cost_rows
-
         try:
             rows = cost_rows(self.config, self.settings)
         except InputError as error:
@@ -116,8 +114,6 @@ class _Model:
 
     def _printed(self) -> tuple[dict[str, float] | None, str]:
         """The paper's figures if model and settings are its own, else None and why."""
-        from jaxanatomy.papers import paper_table
-
         table = paper_table("dg_table7")
         if self.name not in table["models"]:
             return None, "the paper has no such model"
@@ -133,10 +129,6 @@ class _Model:
 
 
 def _plan(config: ConfigDict) -> list[_Model]:
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.growth.depth_arms import DepthArmSettings
-    from jaxanatomy.growth.smollm import MODELS
-
     if not config.models or len(set(config.models)) < len(config.models):
         raise InputError(f"models must name at least one, each once; got {tuple(config.models)}")
     for name in ("steps", "seq_len"):
@@ -163,12 +155,7 @@ def _plan(config: ConfigDict) -> list[_Model]:
     return plan
 
 
-def _architecture(name: str, shape: ConfigDict) -> "ModelConfig":
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.errors import choose
-    from jaxanatomy.growth.smollm import MODELS
-    from jaxanatomy.weights import open_model
-
+def _architecture(name: str, shape: ConfigDict) -> ModelConfig:
     if ":" in name:
         return open_model(name).config
     choose("model", name, (*MODELS, SHAPE))

@@ -14,20 +14,28 @@ import dataclasses
 import functools
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from jaxanatomy.config import ModelConfig
-    from jaxanatomy.data.text import Text
-    from jaxanatomy.growth.maps import GrowthMap
-    from jaxanatomy.study import Study
-    from jaxanatomy.weights import Checkpoint, Source
+from jaxanatomy import api, cli, config_fields, model, report, runs
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth.apply import grow, grown_config
+from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
+from jaxanatomy.growth.variants import NULLS, growth_variants
+from jaxanatomy.measures.growth import summarise
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions
+from jaxanatomy.weights import DEFAULT_MODEL, KINDS, Checkpoint, Source, cache, load, open_model
+from jaxanatomy.weights.export import as_dtype, export_hf
+from jaxanatomy.weights.families import llama
+from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
 FOLDER = "model"
 # Fields of the config that decide no result: a run may go on with other values.
@@ -36,9 +44,6 @@ MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures every map, writes the folder, reads it back, then summary and report."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.measures.growth import summarise
-
     plan = _plan(config)
     with runs.Run.open(
         workdir, config.to_dict(), plan.study.provenance(), MAY_CHANGE_ON_RESUME
@@ -73,12 +78,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Operators, nulls, texts, dtypes and model ids, a line each."""
-    from jaxanatomy.data.text import SOURCES, TEXTS
-    from jaxanatomy.growth.maps import OPERATORS
-    from jaxanatomy.growth.variants import NULLS
-    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
-    from jaxanatomy.weights.tensors import DTYPES
-
     sections = {
         "operators": {name: operator.help for name, operator in OPERATORS.items()},
         "beside them": NULLS,
@@ -104,30 +103,17 @@ class _Plan:
       absent: Operators that do not take these numbers, and why.
     """
 
-    source: "Source"
+    source: Source
     operator: str
-    growth: "GrowthMap"
-    config: "ModelConfig"
-    dtype: "np.dtype"
-    texts: "tuple[Text, ...]"
-    study: "Study"
+    growth: GrowthMap
+    config: ModelConfig
+    dtype: np.dtype
+    texts: tuple[Text, ...]
+    study: Study
     absent: dict[str, str]
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.growth.apply import grown_config
-    from jaxanatomy.growth.maps import growth_map
-    from jaxanatomy.growth.variants import growth_variants
-    from jaxanatomy.measures.losses import loss_rows
-    from jaxanatomy.measures.readings import rows_of_readings
-    from jaxanatomy.study import Study, StudyPart, StudySettings
-    from jaxanatomy.sweep import SweepOptions
-    from jaxanatomy.weights import open_model
-    from jaxanatomy.weights.families import llama
-    from jaxanatomy.weights.tensors import parse_dtype
-
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     for name, least in (("null_draws", 1), ("seed", 0)):
@@ -158,11 +144,8 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(source, config.operator, growth, grown, dtype, texts, study, absent)
 
 
-def _write(plan: _Plan, original: "Checkpoint", folder: Path) -> None:
+def _write(plan: _Plan, original: Checkpoint, folder: Path) -> None:
     """Grows the weights and writes them in the dtype that is asked for."""
-    from jaxanatomy.growth.apply import grow
-    from jaxanatomy.weights.export import as_dtype, export_hf
-
     for stale in folder.parent.glob(f".{FOLDER}.part-*"):
         shutil.rmtree(stale)  # of a killed run: this one holds the lock
     params, _ = grow(plan.growth, original.params)
@@ -184,14 +167,8 @@ def _facts(plan: _Plan) -> dict[str, Any]:
     }
 
 
-def _written(plan: _Plan, original: "Checkpoint", folder: Path) -> dict[str, Any]:
+def _written(plan: _Plan, original: Checkpoint, folder: Path) -> dict[str, Any]:
     """The folder as it reads: hash, perplexity on the first text, and how logits moved."""
-    import jax.numpy as jnp
-    import numpy as np
-
-    from jaxanatomy import api, model
-    from jaxanatomy.weights import cache, load
-
     text = plan.texts[0]
     weights = folder / "model.safetensors"
     written = load(f"file:{folder}")

@@ -14,7 +14,17 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions import cells
+from jaxanatomy.interventions.registry import describe_interventions
+from jaxanatomy.interventions.scopes import SCOPES
+from jaxanatomy.measures.summary import summarise
+from jaxanatomy.papers import table1_of
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.weights import DEFAULT_MODEL, KINDS, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
@@ -22,11 +32,6 @@ MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.measures.summary import summarise
-    from jaxanatomy.papers import table1_of
-    from jaxanatomy.sweep import distributed
-
     process, processes = distributed.start(**config.distributed)
     study = _study(config, process, processes)
     with runs.Run.open(
@@ -58,13 +63,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     """All cells on the first text, the main map on the others; what is listed on every text."""
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.interventions import cells
-    from jaxanatomy.study import Study, StudyPart, StudySettings
-    from jaxanatomy.sweep import SweepOptions
-    from jaxanatomy.weights import open_model
-
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     texts = [load_text(name) for name in config.texts]
@@ -98,11 +96,6 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
 
 def describe() -> str:
     """Interventions, scopes, texts and model ids, a line each."""
-    from jaxanatomy.data.text import SOURCES, TEXTS
-    from jaxanatomy.interventions.registry import describe_interventions
-    from jaxanatomy.interventions.scopes import SCOPES
-    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
-
     sections = {
         "interventions": dict(describe_interventions()),
         "scopes": {**SCOPES, "head_I": "one query head, from head_0 (zero only)"},

@@ -13,12 +13,35 @@ over layers, and whether it redirects attention.
 "attention"; `report.html` shows them.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.interventions.grid import (
+    is_chosen_by_map,
+    manipulation_grid,
+    map_variants,
+    selected_variants,
+    table4_variants,
+)
+from jaxanatomy.interventions.perturbations import perturbation_variants
+from jaxanatomy.interventions.sets import FORMS, MAIN_SETS, named_sets, parse_sets
+from jaxanatomy.interventions.strategies import describe_strategies, strategy_baseline
+from jaxanatomy.measures import manipulation as digest
+from jaxanatomy.measures import temperature
+from jaxanatomy.measures.attention import COMPONENTS, AttentionNoise, attention_shifts
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.manipulation import improved, map_degradation
+from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.temperature import checked_temperatures
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.weights import open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
@@ -26,9 +49,6 @@ MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.sweep import distributed
-
     process, processes = distributed.start(**config.distributed)
     study = _study(config, process, processes)
     _check(config, study.config)
@@ -74,10 +94,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Sets, strategies and texts, a line each."""
-    from jaxanatomy.data.text import SOURCES, TEXTS
-    from jaxanatomy.interventions.sets import FORMS
-    from jaxanatomy.interventions.strategies import describe_strategies
-
     sections = {
         "sets": FORMS,
         "strategies": dict(describe_strategies()),
@@ -88,11 +104,6 @@ def describe() -> str:
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     """On every text the map of neighbour means; the grid at once if no set is chosen by it."""
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.study import Study, StudySettings
-    from jaxanatomy.sweep import SweepOptions
-    from jaxanatomy.weights import open_model
-
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     source = open_model(config.model)
@@ -111,23 +122,16 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
 
 
 def _has_map(config: ConfigDict) -> bool:
-    from jaxanatomy.interventions.grid import is_chosen_by_map
-
     return is_chosen_by_map(config.sets)
 
 
 def _map(config: ConfigDict, model):
     """The neighbour mean of each inner layer, if sets are chosen by them."""
-    from jaxanatomy.interventions.grid import map_variants
-
     return map_variants(model) if _has_map(config) else []
 
 
 def _check(config: ConfigDict, model) -> None:
     """Refuses what can be refused before anything is measured."""
-    from jaxanatomy.errors import InputError, choose
-    from jaxanatomy.measures.temperature import checked_temperatures
-
     choose("grid", config.grid, ("protocol", "main"))
     checked_temperatures(config.calibration.temperatures)
     if config.calibration.documents < 1:
@@ -144,10 +148,6 @@ def _check(config: ConfigDict, model) -> None:
 
 def _grid(config: ConfigDict, model, rows=(), unknown=None):
     """For each text its variants; the sets are chosen by the map on the first text."""
-    from jaxanatomy.interventions.grid import manipulation_grid, selected_variants, table4_variants
-    from jaxanatomy.interventions.perturbations import perturbation_variants
-    from jaxanatomy.measures.manipulation import map_degradation
-
     degradation = unknown
     if degradation is None and _has_map(config):
         degradation = map_degradation(rows, config.texts[0], model.num_layers)
@@ -170,12 +170,6 @@ def _grid(config: ConfigDict, model, rows=(), unknown=None):
 
 def _parts(model, variants, everywhere: bool = False):
     """One part for each text."""
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.interventions.strategies import strategy_baseline
-    from jaxanatomy.measures.losses import loss_rows
-    from jaxanatomy.measures.readings import rows_of_readings
-    from jaxanatomy.study import StudyPart
-
     rows = functools.partial(rows_of_readings, make=loss_rows)
     return [
         StudyPart(
@@ -187,8 +181,6 @@ def _parts(model, variants, everywhere: bool = False):
 
 def _fit_texts(config: ConfigDict):
     """For each text the one that temperatures are fitted on: the start of another one."""
-    from jaxanatomy.data.text import Text, load_text
-
     fits = {}
     for name in config.texts:
         others = [other for other in config.texts if other != name]
@@ -202,12 +194,6 @@ def _fit_texts(config: ConfigDict):
 
 def _calibration_parts(config: ConfigDict, model, variants, rows):
     """Every variant that improves on a text, at several temperatures, there and where they fit."""
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.interventions.strategies import strategy_baseline
-    from jaxanatomy.measures import temperature
-    from jaxanatomy.measures.manipulation import improved
-    from jaxanatomy.study import StudyPart
-
     grid = tuple(config.calibration.temperatures)
     texts, wanted = {}, {}
     for name, fit in _fit_texts(config).items():
@@ -233,12 +219,6 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
 
 def _measure_attention(config: ConfigDict, study, results) -> None:
     """How far noise on queries or keys moves the attention, on the first text."""
-    import dataclasses
-
-    from jaxanatomy import runs
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.measures.attention import COMPONENTS, AttentionNoise, attention_shifts
-
     if not config.attention.alphas:
         return
     text, rows_of_each = load_text(config.texts[0]), 2 * study.config.num_layers
@@ -271,9 +251,6 @@ def _measure_attention(config: ConfigDict, study, results) -> None:
 
 def _summary(config: ConfigDict, model, rows):
     """The figures that the experiment is about."""
-    from jaxanatomy.interventions.sets import MAIN_SETS, named_sets, parse_sets
-    from jaxanatomy.measures import manipulation as digest
-
     degradation = None
     if _has_map(config):
         degradation = digest.map_degradation(rows, config.texts[0], model.num_layers)

@@ -17,7 +17,18 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields
+from jaxanatomy import cli, config_fields, report, runs, tree
+from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.errors import InputError
+from jaxanatomy.forensics.components import of_one_shape, require_comparable
+from jaxanatomy.forensics.prediction import READINGS, targets
+from jaxanatomy.interventions.predicted import prediction_variants
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.predictability import component_rows, summarise
+from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions
+from jaxanatomy.weights import open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
@@ -25,9 +36,6 @@ MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.measures.predictability import summarise
-
     source = _open(config)
     study = _study(config, source)
     with runs.Run.open(
@@ -52,10 +60,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Readings, components and texts, a line each."""
-    from jaxanatomy import tree
-    from jaxanatomy.data.text import SOURCES, TEXTS
-    from jaxanatomy.forensics.prediction import READINGS
-
     sections = {
         "readings": {name: reading.help for name, reading in READINGS.items()},
         "components": {
@@ -69,29 +73,16 @@ def describe() -> str:
 
 def _open(config: ConfigDict):
     """The model, whose weights both halves read from one copy."""
-    from jaxanatomy.weights import open_model
-
     source = open_model(config.model)
     return dataclasses.replace(source, read_params=functools.cache(source.read_params))
 
 
 def _components(config: ConfigDict, model) -> tuple[str, ...]:
-    from jaxanatomy.forensics.components import require_comparable
-
     return require_comparable(model, config.components, "predictability")
 
 
 def _study(config: ConfigDict, source):
     """The function test on every text; refuses what cannot be measured."""
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.forensics.components import of_one_shape
-    from jaxanatomy.interventions.predicted import prediction_variants
-    from jaxanatomy.measures.losses import loss_rows
-    from jaxanatomy.measures.readings import rows_of_readings
-    from jaxanatomy.study import Study, StudyPart, StudySettings
-    from jaxanatomy.sweep import SweepOptions
-
     for name, least in (("samples", 2), ("null_draws", 2), ("seed", 0)):
         if config[name] < least:
             raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
@@ -120,9 +111,6 @@ def _study(config: ConfigDict, source):
 
 def _measure_weights(config: ConfigDict, source, results) -> None:
     """The rows of the weights, component by component."""
-    from jaxanatomy import runs
-    from jaxanatomy.forensics.prediction import READINGS, targets
-    from jaxanatomy.measures.predictability import component_rows
 
     def row_hash(component: str, reading: str, target: int | None) -> str:
         return runs.row_hash(

@@ -22,7 +22,32 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
+from jaxanatomy import cli, report, runs
+from jaxanatomy.data.packing import gather_predictions
+from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth.budgets import budget, recovery_shares
+from jaxanatomy.interventions import cells
+from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.recovery import (
+    check_thresholds,
+    curves,
+    evaluation_fields,
+    final_row,
+    gaps_to_control,
+    noise_spread,
+    recovery_against_importance,
+)
+from jaxanatomy.papers import paper_table, table1_of
+from jaxanatomy.progress import format_duration
+from jaxanatomy.ranges import parse_layers
+from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
+from jaxanatomy.sweep import SweepOptions, cost
+from jaxanatomy.train.curves import StepPlan, noised_points, train_curves
+from jaxanatomy.train.optimiser import AdamW
+from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
+from jaxanatomy.weights import DEFAULT_MODEL, KINDS, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -37,8 +62,6 @@ SEED_STRIDE = 1000
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
-    from jaxanatomy import report, runs
-
     plan = _plan(config)
     for warning in plan.warnings:
         print("warning:", warning, file=sys.stderr)
@@ -60,9 +83,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Texts and model ids, a line each."""
-    from jaxanatomy.data.text import SOURCES, TEXTS
-    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
-
     sections = {
         "texts": {**TEXTS, **SOURCES, "evaluation": "train_text only: the evaluation text"},
         f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
@@ -106,10 +126,6 @@ class _Plan:
 
     def describe(self) -> str:
         """Replicas, work and expected time."""
-        from jaxanatomy.progress import format_duration
-        from jaxanatomy.sweep import cost
-        from jaxanatomy.train.recovery import recovery_step_flops
-
         replicas = [replica for group in self.groups for replica in group]
         work = self.steps.total * recovery_step_flops(self.study.config, replicas, self.train[0])
         seconds = work / (cost.EFFICIENCY * cost.measure_peak())
@@ -131,18 +147,6 @@ class _Plan:
 
 def _plan(config: ConfigDict) -> _Plan:
     """Refuses what cannot be trained."""
-    from jaxanatomy.data.text import load_text
-    from jaxanatomy.errors import InputError
-    from jaxanatomy.interventions import cells
-    from jaxanatomy.measures.recovery import check_thresholds
-    from jaxanatomy.ranges import parse_layers
-    from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
-    from jaxanatomy.sweep import SweepOptions
-    from jaxanatomy.train.curves import StepPlan
-    from jaxanatomy.train.optimiser import AdamW
-    from jaxanatomy.train.options import TrainOptions
-    from jaxanatomy.weights import open_model
-
     for name, least in (("num_seeds", 1), ("num_noise_seeds", 0), ("batch_tokens", 2)):
         if config[name] < least:
             raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
@@ -179,8 +183,6 @@ def _plan(config: ConfigDict) -> _Plan:
 
 def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
     """Groups of neighbouring layers that train, and groups whose noise is measured alone."""
-    from jaxanatomy.train.recovery import Replica
-
     seeds = max(config.num_seeds, config.num_noise_seeds)
     noisy = [[Replica(layer, layer + SEED_STRIDE * j) for j in range(seeds)] for layer in layers]
     controls = [[Replica(layer)] if config.controls else [] for layer in layers]
@@ -199,10 +201,6 @@ def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
 
 def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
     """The rows of all curves that are not there yet, group by group."""
-    from jaxanatomy import runs
-    from jaxanatomy.train.curves import noised_points, train_curves
-    from jaxanatomy.train.recovery import RecoveryTrainer
-
     rows = _CurveRows(config, plan)
     groups = [group for group in plan.groups if not rows.complete(group, results)]
     others = [group for group in plan.others if not rows.started(group, results)]
@@ -243,8 +241,6 @@ class _CurveRows:
     """Rows of points, and which of them a run has."""
 
     def __init__(self, config: ConfigDict, plan: _Plan):
-        from jaxanatomy.data.packing import gather_predictions
-
         self._plan = plan
         batches = plan.study.batches(plan.text)
         _, self._document_P, _ = gather_predictions(batches, [b.target_P for b in batches])
@@ -256,9 +252,6 @@ class _CurveRows:
 
     def of(self, points) -> list[dict[str, Any]]:
         """A row for each point."""
-        from jaxanatomy.measures.losses import finite
-        from jaxanatomy.measures.recovery import evaluation_fields
-
         rows = []
         for point in points:
             row = {"hash": self._hash(point.replica, point.step), **self._labels(point.replica)}
@@ -301,8 +294,6 @@ class _CurveRows:
 
 def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
     """What each curve that trained comes to."""
-    from jaxanatomy.measures.recovery import curves, final_row
-
     found = curves(rows)
     finals = []
     for (layer, seed), curve in found.items():
@@ -319,14 +310,6 @@ def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
 
 def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
     """The figures that the experiment is about."""
-    from jaxanatomy.growth.budgets import budget, recovery_shares
-    from jaxanatomy.measures.recovery import (
-        gaps_to_control,
-        noise_spread,
-        recovery_against_importance,
-    )
-    from jaxanatomy.papers import paper_table, table1_of
-
     finals = [row for row in rows if row.get("kind") == "final"]
     degradation = {
         row["layer"]: row["degradation_percent"]
@@ -360,8 +343,6 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
 
 def _baseline_ppl(rows) -> float:
     """Perplexity of the undamaged model."""
-    from jaxanatomy.errors import InputError
-
     (row,) = (row for row in rows if row.get("variant") == "baseline")
     if row["ppl"] is None:
         raise InputError(

@@ -12,23 +12,27 @@ random order, layers without their trend of scale and an untrained model give.
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli
-
-if TYPE_CHECKING:
-    from jaxanatomy.forensics.gram import Moments
-    from jaxanatomy.runs import Progress, Run
-    from jaxanatomy.weights import Source
+from jaxanatomy import cli, report, runs, tree
+from jaxanatomy.forensics.components import require_comparable
+from jaxanatomy.forensics.gram import Moments, gram
+from jaxanatomy.forensics.structure import METRICS, NULLS, reading_keys, require_draws
+from jaxanatomy.measures.structure import (
+    component_structure,
+    structure_arrays,
+    structure_rows,
+    summarise,
+)
+from jaxanatomy.records import read_arrays
+from jaxanatomy.runs import Progress, Run
+from jaxanatomy.weights import DEFAULT_MODEL, KINDS, Source, open_model
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
-    from jaxanatomy import report, runs
-    from jaxanatomy.measures.structure import summarise
-
     plan = _plan(config)
     provenance = runs.provenance(
         "structure",
@@ -45,8 +49,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """What would be measured, from the architecture alone."""
-    from jaxanatomy import tree
-
     plan = _plan(config)
     architecture = plan.source.config
     lines = [f"{plan.source.id}: {architecture.num_layers} layers"]
@@ -61,10 +63,6 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Components, metrics, nulls and model ids, a line each."""
-    from jaxanatomy import tree
-    from jaxanatomy.forensics.structure import METRICS, NULLS
-    from jaxanatomy.weights import DEFAULT_MODEL, KINDS
-
     sections = {
         "components": dict.fromkeys(tree.MATRICES, ""),
         "metrics": METRICS,
@@ -87,8 +85,8 @@ class _Plan:
       seed: Of these draws.
     """
 
-    source: "Source"
-    initial: "Source | None"
+    source: Source
+    initial: Source | None
     components: tuple[str, ...]
     keys: list[Any]
     samples: int
@@ -96,8 +94,6 @@ class _Plan:
 
     def hashes(self, component: str) -> list[str]:
         """The hash of each row of a component."""
-        from jaxanatomy import runs
-
         return [
             runs.row_hash(
                 weights=self.source.read_sha256(),
@@ -114,10 +110,6 @@ class _Plan:
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    from jaxanatomy.forensics.components import require_comparable
-    from jaxanatomy.forensics.structure import reading_keys, require_draws
-    from jaxanatomy.weights import open_model
-
     require_draws(config.null_draws, config.seed, name="null_draws")
     source = open_model(config.model)
     is_random = config.model.startswith("random:")
@@ -127,15 +119,11 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(source, initial, components, keys, config.null_draws, config.seed)
 
 
-def _measure(plan: _Plan, results: "Run") -> None:
+def _measure(plan: _Plan, results: Run) -> None:
     """Appends the rows of each component that is not there yet, with its arrays.
 
     A component's arrays are written before its rows, so that rows always have theirs.
     """
-    from jaxanatomy import runs
-    from jaxanatomy.measures.structure import component_structure, structure_arrays, structure_rows
-    from jaxanatomy.records import read_arrays
-
     arrays = read_arrays(results.path("arrays.npz"))
     hashes = {name: plan.hashes(name) for name in plan.components}
     todo = [
@@ -161,11 +149,8 @@ def _measure(plan: _Plan, results: "Run") -> None:
             bar.update()
 
 
-def _read(source: "Source", components: list[str], bar: "Progress") -> dict[str, "Moments"]:
+def _read(source: Source, components: list[str], bar: Progress) -> dict[str, Moments]:
     """The moments of each component; the weights are gone when it returns."""
-    from jaxanatomy import tree
-    from jaxanatomy.forensics.gram import gram
-
     layers = source.load().params["layers"]
     found = {}
     for name in components:

@@ -4,8 +4,8 @@
 
 An experiment is a module with `run(config, workdir)`, and if it likes
 `dry_run(config) -> str` and `describe() -> str` for `--dry_run` and `--list`. Nothing
-heavy is imported before the flags and the config are known to be good; an experiment
-should in turn import what is slow inside its functions.
+heavy is imported before the flags and the config are known to be good, and an experiment's
+module only then; `python -m experiments.NAME` imports it first.
 
 Exit status: 0 done; 2 bad input or a full disk, one line on stderr; 130 interrupted, by
 Ctrl-C or SIGTERM; 1 anything else, a lost peer of a run of several processes among it.
