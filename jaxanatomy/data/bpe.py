@@ -9,7 +9,11 @@ machines with the same Python have the same entries.
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxanatomy.data import library_text
 from jaxanatomy.data.arithmetic import ARITHMETIC
@@ -43,8 +47,6 @@ def offline_tokenizer(vocab_size: int = DEFAULT_SIZE) -> Tokenizer:
 
 def tokenizer_folder(vocab_size: int = DEFAULT_SIZE) -> Path:
     """A folder with `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""
-    from importlib.metadata import version
-
     if not SMALLEST <= vocab_size <= LARGEST:
         raise InputError(
             f"a byte-level vocabulary must have {SMALLEST} to {LARGEST} entries; got "
@@ -66,9 +68,6 @@ def train(texts: Iterable[str], vocab_size: int = DEFAULT_SIZE) -> Tokenizer:
       texts: Documents.
       vocab_size: Entries; fewer are made if the text has not enough pairs.
     """
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

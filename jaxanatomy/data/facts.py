@@ -18,6 +18,8 @@ import json
 from typing import Any
 
 import numpy as np
+import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
@@ -87,9 +89,6 @@ def word_tokenizer(sentences: tuple[str, ...], vocab_size: int) -> Tokenizer:
     Raises:
       InputError: There are more words.
     """
-    import tokenizers
-    from tokenizers import models, pre_tokenizers
-
     words = sorted({word for line in sentences for word in line.split()})
     spare = vocab_size - len(SPECIAL) - len(words)
     if spare < 0:

@@ -6,6 +6,7 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
+import threadpoolctl
 
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
@@ -92,7 +93,6 @@ def decompose(matrix: np.ndarray) -> Svd:
     Raises:
       InputError: The matrix holds NaN or Inf.
     """
-    import threadpoolctl
     from scipy import linalg
 
     if not np.isfinite(matrix).all():

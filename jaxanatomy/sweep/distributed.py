@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxanatomy import peers
 from jaxanatomy.errors import InputError
@@ -68,8 +69,6 @@ def start(
 def wait_for_all(name: str) -> None:
     """Returns when every process has come here; `name` tells such places apart."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(name)
 
 
@@ -85,8 +84,6 @@ def require_same(what: str, value: Any) -> None:
     """
     if jax.process_count() == 1:
         return
-    from jax.experimental import multihost_utils
-
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
     digest_PB = multihost_utils.process_allgather(np.frombuffer(digest, np.uint8))
     others = np.flatnonzero((digest_PB != digest_PB[0]).any(axis=1)).tolist()

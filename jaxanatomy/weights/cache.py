@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import filelock
+
 from jaxanatomy.errors import InputError
 
 
@@ -144,8 +146,6 @@ def _part(target: Path) -> Path:
 
 
 def _lock(target: Path):
-    import filelock
-
     return filelock.FileLock(target.parent / f".{target.name}.lock")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -41,8 +42,6 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
         fit the architecture, or transformers cannot express it; settings of the model count
         layers, and it has another number of them now.
     """
-    import safetensors.numpy
-
     checkpoint.require_tokenizer()
     config, params = tree.fold_norms(checkpoint.config, checkpoint.params)
     leaves = tensors.to_leaves(params)

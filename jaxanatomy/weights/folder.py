@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -137,8 +138,6 @@ def _stored_tensors(paths: list[Path]) -> dict[str, tensors.StoredTensor]:
 
 
 def _open_safetensors(path: Path) -> dict[str, tensors.StoredTensor]:
-    import safetensors
-
     try:
         file = safetensors.safe_open(path, "numpy")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118

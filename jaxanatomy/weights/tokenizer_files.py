@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import tokenizers
+from tokenizers.processors import TemplateProcessing
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.storage import read_file
 
@@ -131,9 +134,6 @@ def is_local_name(name: Any) -> bool:
 
 def _with_template(tokenizer: Any, settings: Mapping[str, Any]) -> str:
     """tokenizer.json; it adds BOS and EOS itself, since transformers heeds no setting there."""
-    import tokenizers
-    from tokenizers.processors import TemplateProcessing
-
     text = tokenizer.backend.to_str()
     bos, eos = (
         [(tokenizer.token(token_id), token_id)]

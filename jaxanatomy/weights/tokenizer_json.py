@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+from tokenizers import AddedToken
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import call_library, check_merges
 
@@ -30,8 +33,6 @@ def read_backend(stored: Mapping[str, Any], path: Path) -> Any:
       InputError: It is damaged, cuts words at random, has fields that the tokenizers
         library would pass over, or gives an added token another id than the library does.
     """
-    import tokenizers
-
     added = added_tokens(stored, path)
     _check_model(stored.get("model"), path)
     backend = call_library(
@@ -83,8 +84,6 @@ def added_token(entry: Any, where: str, with_id: bool = False) -> Any:
     Raises:
       InputError: It is no object with a content, known flags and, if asked for, an id.
     """
-    from tokenizers import AddedToken
-
     fields = entry if isinstance(entry, dict) else {}
     flags = {key: flag for key, flag in fields.items() if key in FLAGS}
     content, index = fields.get("content"), fields.get("id")

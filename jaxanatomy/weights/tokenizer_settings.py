@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.storage import read_json_object
 from jaxanatomy.weights import tokenizer_json
@@ -189,8 +191,6 @@ def _numbered(path: Path) -> dict[str, int]:
 
 def _guessed(token: str, fields: Mapping[str, Any], extra: Sequence[Any]) -> Any:
     """A token of added_tokens.json, which has no flags: normalised unless it is special."""
-    from tokenizers import AddedToken
-
     special = [*(fields.get(key) for key in _NAMED_KEYS), *extra]
     is_special = any(spelling(each) == token for each in special)
     return AddedToken(token, special=is_special, normalized=not is_special)
