@@ -24,12 +24,12 @@ from jaxanatomy import cli, report, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data import facts
 from jaxanatomy.data.facts import PAD, SPECIAL, Facts, batch_order
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_each_once, require_positive, require_whole
 from jaxanatomy.growth.arms import ARMS, ArmSettings, arm_flops, arm_stages, core_steps, flops_at
 from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, Stage, growth_transformer
 from jaxanatomy.measures.completions import complete
 from jaxanatomy.measures.developmental import TUNED_BY, developmental_rows, summarise
-from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
+from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate, require_seeds
 from jaxanatomy.runs import Progress, Run
 from jaxanatomy.train.growing import (
     PhaseReplica,
@@ -184,29 +184,20 @@ def _plan(config: ConfigDict) -> _Plan:
 
 def _require_numbers(config: ConfigDict) -> None:
     for name in ("steps", "growth_50_steps", "batch_size", "eval_every"):
-        if config[name] < 1:
-            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
+        require_whole(name, config[name])
     if "growth_50" in config.arms and config.growth_50_steps > config.steps:
         raise InputError(
             f"growth_50_steps must be at most the {config.steps} steps of the other arms; got "
             f"{config.growth_50_steps}"
         )
     for name in ("arms", "seeds", "tuning_seeds", "learning_rates"):
-        if not config[name] or len(set(config[name])) < len(config[name]):
-            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
-    seeds = (*config.seeds, *config.tuning_seeds)
-    if set(config.seeds) & set(config.tuning_seeds) or not 0 <= min(seeds) <= max(seeds) < 2**32:
-        raise InputError(
-            "seeds and tuning_seeds must be 0 or above, below 2^32, and have none in common; got "
-            f"{config.seeds} and {config.tuning_seeds}"
-        )
+        require_each_once(name, config[name])
+    require_seeds(config.seeds, config.tuning_seeds)
     for name in ("shuffle_seed", "split_seed"):
-        if config[name] < 0:
-            raise InputError(f"{name} is a seed, 0 or above; got {config[name]}")
+        require_whole(name, config[name], least=0)
     for rate in config.learning_rates:
         WarmupStableDecay(rate, config.warmup, config.cooldown)
-    if not 0 <= config.weight_decay < float("inf"):
-        raise InputError(f"weight_decay must be 0 or above; got {config.weight_decay}")
+    require_positive("weight_decay", config.weight_decay, or_zero=True)
 
 
 def _max_predictions(config: ConfigDict, train_NT: np.ndarray) -> int:

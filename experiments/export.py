@@ -27,7 +27,7 @@ from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.scopes import SCOPES
 from jaxanatomy.interventions.variants import Steps
 from jaxanatomy.study import tokenise
-from jaxanatomy.weights import DEFAULT_MODEL, KINDS, Checkpoint, Source, cache, load, open_model
+from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
 from jaxanatomy.weights.export import as_dtype, export_hf
 from jaxanatomy.weights.families import llama
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
@@ -82,7 +82,7 @@ def describe() -> str:
         "interventions": dict(describe_interventions()),
         "scopes": {**SCOPES, "head_I": "one query head (zero only)"},
         "dtypes": {name: "" for name in DTYPES},
-        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+        **describe_model_ids(),
     }
     return cli.format_sections(sections)
 

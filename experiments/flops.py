@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli, report, runs
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_each_once, require_whole
 from jaxanatomy.growth.depth_arms import DepthArmSettings
 from jaxanatomy.growth.smollm import MODELS
 from jaxanatomy.measures.flops import (
@@ -31,7 +31,7 @@ from jaxanatomy.measures.flops import (
     summarise,
 )
 from jaxanatomy.papers import paper_table
-from jaxanatomy.weights import KINDS, open_model
+from jaxanatomy.weights import describe_model_ids, open_model
 
 SHAPE = "shape"
 BATCH_SIZE = 512  # of models that the paper does not have
@@ -71,9 +71,8 @@ def describe() -> str:
     """Models, arms and ways to round, a line each."""
     models = {name: "of the paper (DG Table 2)" for name in MODELS}
     models |= {SHAPE: "the architecture in config.shape"}
-    ids = {kind.form: kind.help for kind in KINDS.values()}
-    sections = {"models": models, "model ids, of which only the architecture is read": ids}
-    return cli.format_sections(sections | {"arms": ARMS, "rounding": ROUNDINGS})
+    sections = {"models": models, **describe_model_ids(), "arms": ARMS, "rounding": ROUNDINGS}
+    return cli.format_sections(sections)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,17 +128,11 @@ class _Model:
 
 
 def _plan(config: ConfigDict) -> list[_Model]:
-    if not config.models or len(set(config.models)) < len(config.models):
-        raise InputError(f"models must name at least one, each once; got {tuple(config.models)}")
+    require_each_once("models", config.models)
     for name in ("steps", "seq_len"):
-        if config[name] < 1:
-            raise InputError(f"{name} must be a whole number above 0; got {config[name]}")
-    if config.batch_size is not None and not (
-        isinstance(config.batch_size, int) and config.batch_size > 0
-    ):
-        raise InputError(
-            f"batch_size must be a whole number above 0, or none; got {config.batch_size}"
-        )
+        require_whole(name, config[name])
+    if config.batch_size is not None:
+        require_whole("batch_size", config.batch_size, remedy="none is the paper's")
     plan = []
     for name in config.models:
         batch_size = MODELS[name].batch_size if name in MODELS else BATCH_SIZE

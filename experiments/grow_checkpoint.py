@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import api, cli, config_fields, model, report, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
 from jaxanatomy.growth.variants import NULLS, growth_variants
@@ -32,7 +32,7 @@ from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
-from jaxanatomy.weights import DEFAULT_MODEL, KINDS, Checkpoint, Source, cache, load, open_model
+from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
 from jaxanatomy.weights.export import as_dtype, export_hf
 from jaxanatomy.weights.families import llama
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
@@ -83,7 +83,7 @@ def describe() -> str:
         "beside them": NULLS,
         "texts": {**TEXTS, **SOURCES},
         "dtypes": {name: "" for name in DTYPES},
-        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+        **describe_model_ids(),
     }
     return cli.format_sections(sections)
 
@@ -116,9 +116,9 @@ class _Plan:
 def _plan(config: ConfigDict) -> _Plan:
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
+    texts = tuple(load_text(name) for name in config.texts)
     for name, least in (("null_draws", 1), ("seed", 0)):
-        if config[name] < least:
-            raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
+        require_whole(name, config[name], least)
     dtype = parse_dtype(config.dtype)
     source = open_model(config.model)
     source = dataclasses.replace(source, read_params=functools.cache(source.read_params))
@@ -139,7 +139,6 @@ def _plan(config: ConfigDict) -> _Plan:
         source.config, config.operator, *size[1:], config.null_draws, config.seed
     )
     rows = functools.partial(rows_of_readings, make=loss_rows)
-    texts = tuple(load_text(name) for name in config.texts)
     study = Study(source, [StudyPart(text, variants, rows=rows) for text in texts], settings)
     return _Plan(source, config.operator, growth, grown, dtype, texts, study, absent)
 

@@ -24,7 +24,7 @@ from jaxanatomy.measures.summary import summarise
 from jaxanatomy.papers import table1_of
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions, distributed
-from jaxanatomy.weights import DEFAULT_MODEL, KINDS, open_model
+from jaxanatomy.weights import describe_model_ids, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
@@ -105,7 +105,7 @@ def describe() -> str:
             "others": "every token but the first of its window",
         },
         "texts": {**TEXTS, **SOURCES},
-        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+        **describe_model_ids(),
     }
     return cli.format_sections(sections)
 

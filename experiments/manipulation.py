@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.interventions.grid import (
     is_chosen_by_map,
     manipulation_grid,
@@ -134,10 +134,7 @@ def _check(config: ConfigDict, model) -> None:
     """Refuses what can be refused before anything is measured."""
     choose("grid", config.grid, ("protocol", "main"))
     checked_temperatures(config.calibration.temperatures)
-    if config.calibration.documents < 1:
-        raise InputError(
-            f"calibration.documents must be 1 or above; got {config.calibration.documents}"
-        )
+    require_whole("calibration.documents", config.calibration.documents)
     for name, values in config.attention.items():
         if any(not 0 <= value < float("inf") for value in values) or len({*values}) < len(values):
             raise InputError(

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs, tree
 from jaxanatomy.data.text import SOURCES, TEXTS, load_text
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.forensics.components import of_one_shape, require_comparable
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.predicted import prediction_variants
@@ -84,12 +84,9 @@ def _components(config: ConfigDict, model) -> tuple[str, ...]:
 def _study(config: ConfigDict, source):
     """The function test on every text; refuses what cannot be measured."""
     for name, least in (("samples", 2), ("null_draws", 2), ("seed", 0)):
-        if config[name] < least:
-            raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
-    if min(config.set_sizes, default=1) < 1:
-        raise InputError(
-            f"set_sizes must be whole numbers above 0, as in 2,4,9; got {tuple(config.set_sizes)}"
-        )
+        require_whole(name, config[name], least)
+    for size in config.set_sizes:
+        require_whole("each of set_sizes", size, remedy="as in 2,4,9")
     if config.texts and not source.config.is_uniform:
         same = of_one_shape(source.config)
         alone = f"the weights alone with --config.texts= --config.components={','.join(same)}"

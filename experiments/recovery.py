@@ -16,6 +16,7 @@ checkpoint to the same curves.
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, report, runs
-from jaxanatomy.data.packing import gather_predictions
-from jaxanatomy.data.text import SOURCES, TEXTS, load_text
-from jaxanatomy.errors import InputError
+from jaxanatomy.data.packing import TextBatch, gather_predictions
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.errors import InputError, require_positive, require_whole
 from jaxanatomy.growth.budgets import budget, recovery_shares
 from jaxanatomy.interventions import cells
 from jaxanatomy.measures.losses import finite
@@ -47,7 +48,7 @@ from jaxanatomy.train.curves import StepPlan, noised_points, train_curves
 from jaxanatomy.train.optimiser import AdamW
 from jaxanatomy.train.options import TrainOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
-from jaxanatomy.weights import DEFAULT_MODEL, KINDS, open_model
+from jaxanatomy.weights import describe_model_ids, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -85,7 +86,7 @@ def describe() -> str:
     """Texts and model ids, a line each."""
     sections = {
         "texts": {**TEXTS, **SOURCES, "evaluation": "train_text only: the evaluation text"},
-        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+        **describe_model_ids(),
     }
     return cli.format_sections(sections)
 
@@ -107,15 +108,15 @@ class _Plan:
       warnings: What the reader of the report has to know.
     """
 
-    study: Any
-    text: Any
-    train_text: Any
-    train: Any
-    groups: list
-    others: list
-    steps: Any
-    optimiser: Any
-    options: Any
+    study: Study
+    text: Text
+    train_text: Text
+    train: Sequence[TextBatch]
+    groups: list[list[Replica]]
+    others: list[list[Replica]]
+    steps: StepPlan
+    optimiser: AdamW
+    options: TrainOptions
     warnings: list[str]
 
     def provenance(self) -> dict[str, Any]:
@@ -148,10 +149,8 @@ class _Plan:
 def _plan(config: ConfigDict) -> _Plan:
     """Refuses what cannot be trained."""
     for name, least in (("num_seeds", 1), ("num_noise_seeds", 0), ("batch_tokens", 2)):
-        if config[name] < least:
-            raise InputError(f"{name} must be a whole number, {least} or above; got {config[name]}")
-    if not 0 <= config.sigma < float("inf"):
-        raise InputError(f"sigma must be finite and 0 or above; got {config.sigma}; AH has 0.5")
+        require_whole(name, config[name], least)
+    require_positive("sigma", config.sigma, or_zero=True, remedy="AH has 0.5")
     check_thresholds(config.thresholds)
     steps = StepPlan(config.steps, config.eval_every, config.checkpoint_every)
     optimiser, options = AdamW(**config.optimiser), TrainOptions(**config.train)

@@ -28,7 +28,7 @@ from jaxanatomy.measures.structure import (
 )
 from jaxanatomy.records import read_arrays
 from jaxanatomy.runs import Progress, Run
-from jaxanatomy.weights import DEFAULT_MODEL, KINDS, Source, open_model
+from jaxanatomy.weights import Source, describe_model_ids, open_model
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -67,7 +67,7 @@ def describe() -> str:
         "components": dict.fromkeys(tree.MATRICES, ""),
         "metrics": METRICS,
         "nulls": NULLS,
-        f"model ids (default {DEFAULT_MODEL})": {kind.form: kind.help for kind in KINDS.values()},
+        **describe_model_ids(),
     }
     return cli.format_sections(sections)
 

@@ -2,7 +2,10 @@
 
 import collections
 import difflib
-from collections.abc import Iterable, Sequence
+import math
+import numbers
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -48,3 +51,38 @@ def require_unique(kind: str, names: Sequence) -> None:
             f"each of {kind} may come once; repeated: {', '.join(map(str, repeated))}; leave the "
             "repetition out"
         )
+
+
+def require_whole(name: str, value: Any, least: int = 1, remedy: str = "") -> None:
+    """Refuses what is no whole number, or one below `least`.
+
+    Args:
+      name: Of the setting, as the user writes it.
+      value: What came.
+      least: The smallest that will do.
+      remedy: What to do, where the rule does not say it.
+
+    Raises:
+      InputError: It is another value.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and int(value) == value and value >= least):
+        raise InputError(
+            f"{name} must be a whole number, {least} or above; got {value!r}"
+            + (f"; {remedy}" if remedy else "")
+        )
+
+
+def require_positive(name: str, value: float, or_zero: bool = False, remedy: str = "") -> None:
+    """Refuses a number that is infinite, NaN, negative, or (unless `or_zero`) 0."""
+    if not (0 < value < math.inf or (or_zero and value == 0)):
+        raise InputError(
+            f"{name} must be finite and {'0 or above' if or_zero else 'above 0'}; got {value!r}"
+            + (f"; {remedy}" if remedy else "")
+        )
+
+
+def require_each_once(name: str, values: Collection) -> None:
+    """Refuses a list that is empty or names something twice."""
+    if not values or len(set(values)) < len(values):
+        raise InputError(f"{name} must name at least one, each once; got {values}")

@@ -217,17 +217,11 @@ class Run:
         """The path of a file of the run; write it through `replacing`."""
         return self._folder / name
 
-    def figure_path(self, name: str) -> Path:
-        """The path of a figure, `figures/NAME.png`; write it through `replacing`."""
-        path = self._folder / "figures" / (name if Path(name).suffix else f"{name}.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
     def replacing(self, path: str | os.PathLike) -> contextlib.AbstractContextManager[Path]:
         """A temporary path that replaces `path` (or a name in the folder) when all went well.
 
-        with run.replacing(run.figure_path("importance")) as path:
-            figure.savefig(path)
+        with run.replacing("report.html") as path:
+            path.write_text(page)
         """
         return replacing(self._folder / path)
 

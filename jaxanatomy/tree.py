@@ -26,7 +26,7 @@ exact inverse.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -129,11 +129,6 @@ def unstack(stacks: Sequence[BlockParams]) -> tuple[BlockParams, ...]:
 def with_layers(params: Params, layers: Sequence[BlockParams]) -> Params:
     """The same model with other layers, stacked or not."""
     return {**params, "layers": tuple(layers)}
-
-
-def map_layers(function: Callable[[BlockParams], BlockParams], params: Params) -> Params:
-    """The same model with a function applied to each block."""
-    return with_layers(params, [function(block) for block in params["layers"]])
 
 
 def scale_norms(config: ModelConfig, layers: Sequence[BlockParams]) -> tuple[BlockParams, ...]:

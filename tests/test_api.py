@@ -361,8 +361,8 @@ def test_every_kind_of_rows_has_a_table():
         ({"components": ["q_prj"]}, "unknown component 'q_prj'; did you mean 'q_proj'"),
         ({"components": ["q_proj"] * 2}, "got q_proj twice"),
         ({"components": []}, "components must name at least one; got an empty list"),
-        ({"samples": 1}, "samples must be a whole number above 1; got 1"),
-        ({"seed": -1}, "seed must be 0 or above; got -1"),
+        ({"samples": 1}, "samples must be a whole number, 2 or above; got 1"),
+        ({"seed": -1}, "seed must be a whole number, 0 or above; got -1"),
     ],
 )
 def test_structure_refuses_what_it_cannot_read(settings, message):

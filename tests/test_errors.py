@@ -1,8 +1,15 @@
 """Messages that say what to type next."""
 
+import numpy as np
 import pytest
 
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import (
+    InputError,
+    choose,
+    require_each_once,
+    require_positive,
+    require_whole,
+)
 
 OPTIONS = {"neighbour_mean": 1, "zero": 2, "matched_noise": 3}
 
@@ -34,3 +41,40 @@ def test_input_errors_are_value_errors_of_one_line():
     with pytest.raises(ValueError, match="unknown") as caught:
         choose("text", "paragraf", ["sentences", "paragraphs"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [1, 2.0, np.int64(7)])
+def test_whole_numbers_pass(value):
+    require_whole("steps", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "2", float("nan"), float("inf")])
+def test_what_is_no_whole_number_is_refused(value):
+    with pytest.raises(InputError) as caught:
+        require_whole("steps", value, remedy="100 is usual")
+    rule = "steps must be a whole number, 1 or above"
+    assert str(caught.value) == f"{rule}; got {value!r}; 100 is usual"
+
+
+def test_the_least_whole_number_may_be_another():
+    require_whole("seed", 0, least=0)
+    with pytest.raises(InputError, match=r"draws must be a whole number, 2 or above; got 1$"):
+        require_whole("draws", 1, least=2)
+
+
+def test_positive_numbers_are_finite():
+    require_positive("sigma", 1e-9)
+    require_positive("sigma", 0.0, or_zero=True)
+    for value in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="sigma must be finite and above 0; got"):
+            require_positive("sigma", value)
+    for value in (-1e-9, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="sigma must be finite and 0 or above; got"):
+            require_positive("sigma", value, or_zero=True)
+
+
+@pytest.mark.parametrize("values", [(), ("a", "b", "a")])
+def test_lists_name_something_and_nothing_twice(values):
+    require_each_once("arms", ("a", "b"))
+    with pytest.raises(InputError, match="arms must name at least one, each once; got"):
+        require_each_once("arms", values)

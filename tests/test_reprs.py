@@ -21,7 +21,7 @@ from jaxanatomy.weights import Checkpoint, Source
 
 PARAMS = random_params(CONFIG)
 BATCH = text()
-MAP = cells.main_map(CONFIG)  # the baseline, and the neighbour mean of all five layers
+MAP = cells.main_map(CONFIG)  # the baseline, and the neighbour mean of the three inner layers
 SIZE = f"5 layers, hidden size 16, {CONFIG.parameter_count:,} parameters"
 LETTERS = Text("letters", tuple("abcdef") * 100)
 ROWS = [{"nll": number} for number in range(342)]
@@ -30,7 +30,7 @@ PROVENANCE = {"experiment": "importance"}
 SHOWN = {
     "config": (CONFIG, f"ModelConfig({SIZE})"),
     "model": (Checkpoint(CONFIG, PARAMS, None, "m", "0"), f"Checkpoint('m', {SIZE})"),
-    "source": (Source("m", CONFIG, None, None, None), f"Source('m', {SIZE})"),
+    "source": (Source("m", CONFIG, str, dict, str), f"Source('m', {SIZE})"),
     "run": (
         RunRecord(Path("runs/a"), ROWS, {"seed": 0}, PROVENANCE, {"ppl": 2.0}),
         "RunRecord('runs/a', importance, 342 rows, finished)",
@@ -46,9 +46,9 @@ SHOWN = {
         PackedText((BATCH,) * 2, LeftOut(5)),
         "PackedText(2 batches, 0 of 5 documents left out: none)",
     ),
-    "variant": (MAP[1], "Variant('neighbour_mean/layer/0', 5 steps)"),
-    "part": (StudyPart(LETTERS, MAP), "StudyPart('letters', 6 variants)"),
-    "plan": (Plan(CONFIG, MAP, ["nll"]), "Plan(6 variants, 20 layer applications)"),
+    "variant": (MAP[1], "Variant('neighbour_mean/layer/1', 5 steps)"),
+    "part": (StudyPart(LETTERS, MAP), "StudyPart('letters', 4 variants)"),
+    "plan": (Plan(CONFIG, MAP, ["nll"]), "Plan(4 variants, 14 layer applications)"),
     "batch": (
         batch_of(np.ones((2, 9), np.int32), pad=0),
         "Batch(token_BT=int32[2, 8], target_BT=int32[2, 8], weight_BT=float32[2, 8], "
@@ -71,7 +71,7 @@ def test_one_line_says_what_it_is(name):
 def test_a_sweep_says_how_much_it_does():
     sweep = Sweep(CONFIG, MAP[1:], [BATCH], LOSSES, SweepOptions(chunk_size=2), anchor=MAP[0])
     assert repr(sweep) == (
-        f"Sweep(6 variants, {sweep.distinct_applications} layer applications, 1 batches, 1 devices)"
+        f"Sweep(4 variants, {sweep.distinct_applications} layer applications, 1 batches, 1 devices)"
     )
 
 

@@ -43,7 +43,8 @@ def test_a_run_writes_its_files_and_nothing_else(tmp_path):
         run.write_summary({"ppl": 26.5})
         run.write_arrays(heat=np.eye(2))
         run.write_text("report.html", "<p>ü</p>")
-        with run.replacing(run.figure_path("map")) as path:
+        run.path("figures").mkdir()
+        with run.replacing("figures/map.png") as path:
             path.write_bytes(b"picture")
     assert json.loads((folder / "config.json").read_text()) == {
         "config": CONFIG,

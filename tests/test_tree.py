@@ -116,21 +116,6 @@ def test_unembedding_is_the_embedding_only_when_tied():
     assert tree.unembedding(untied) is untied["unembed"]["embedding"]
 
 
-def test_map_layers_reaches_every_block_and_nothing_else():
-    params = PARAMS["mixed"]
-
-    def double(block):
-        return tree.replace(block, {"q_proj": 2 * tree.get(block, "q_proj")})
-
-    doubled = tree.map_layers(double, params)
-    assert doubled["embed"] is params["embed"]
-    assert doubled["final_norm"] is params["final_norm"]
-    assert isinstance(doubled["layers"], tuple)
-    for new, old in zip(doubled["layers"], params["layers"], strict=True):
-        np.testing.assert_array_equal(tree.get(new, "q_proj"), 2 * tree.get(old, "q_proj"))
-        assert tree.get(new, "k_proj") is tree.get(old, "k_proj")
-
-
 def test_with_layers_leaves_the_old_model_alone():
     params = PARAMS["uniform"]
     shorter = tree.with_layers(params, list(params["layers"][:2]))

@@ -152,7 +152,7 @@ def _hash(text: str) -> int:
     return int.from_bytes(digest)
 
 
-def _read_library(kind: library_text.Kind) -> Iterator[tuple[str, bool]]:
+def _read_library(kind: library_text.LibraryKind) -> Iterator[tuple[str, bool]]:
     for name, text in library_text.documents(kind):
         yield text, library_text.held_out(name)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jaxanatomy.data.text import LeftOut, Text
-from jaxanatomy.data.windows import Window, cut_text, require_positive
+from jaxanatomy.data.windows import Window, cut_text, require_counts
 from jaxanatomy.errors import InputError
 from jaxanatomy.reprs import repr_in_one_line
 from jaxanatomy.weights.tokenizer import Tokenizer
@@ -67,31 +67,6 @@ class PackedText:
 
     def __repr__(self) -> str:
         return f"PackedText({len(self.batches)} batches, {self.left_out})"
-
-
-@dataclasses.dataclass(frozen=True)
-class TextStats:
-    """Sizes of a packed text.
-
-    Attributes:
-      documents: Documents with at least one prediction.
-      windows: Windows that they were cut into.
-      tokens: Tokens that the model reads; those in two windows count twice.
-      predictions: Tokens that are predicted, each once.
-      batches: Number of batches.
-      rows: Rows R of a batch.
-      row_length: Tokens T of a row.
-      padding: Share of all positions that hold no token, 0 to 1.
-    """
-
-    documents: int
-    windows: int
-    tokens: int
-    predictions: int
-    batches: int
-    rows: int
-    row_length: int
-    padding: float
 
 
 def pack(
@@ -158,7 +133,7 @@ def pack_windows(
     windows: Sequence[Window], *, row_length: int | None = None, tokens_per_batch: int = 1024
 ) -> tuple[TextBatch, ...]:
     """Packs windows into batches; arguments, shapes and errors as `pack`."""
-    require_positive(row_length=row_length, tokens_per_batch=tokens_per_batch)
+    require_counts(row_length=row_length, tokens_per_batch=tokens_per_batch)
     lengths = [len(window.token) for window in windows]
     T = _row_length(row_length, lengths)
     rows = best_fit(lengths, T)
@@ -197,23 +172,6 @@ def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 def count_predictions(batches: Iterable[TextBatch]) -> int:
     """Number of predicted tokens, without padding."""
     return sum(int(np.count_nonzero(batch.document_P >= 0)) for batch in batches)
-
-
-def text_stats(batches: Sequence[TextBatch]) -> TextStats:
-    """Sizes of the batches that `pack` returned."""
-    segment_BRT = np.stack([batch.segment_RT for batch in batches])
-    document_BP = np.stack([batch.document_P for batch in batches])
-    tokens = int(np.count_nonzero(segment_BRT >= 0))
-    return TextStats(
-        documents=len(np.unique(document_BP[document_BP >= 0])),
-        windows=int(segment_BRT.max()) + 1,
-        tokens=tokens,
-        predictions=count_predictions(batches),
-        batches=len(batches),
-        rows=segment_BRT.shape[1],
-        row_length=segment_BRT.shape[2],
-        padding=1 - tokens / segment_BRT.size,
-    )
 
 
 def gather_predictions(

@@ -1,14 +1,13 @@
 """Documents cut into windows of tokens, in which every token is predicted once."""
 
 import dataclasses
-import numbers
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from jaxanatomy.data import files
 from jaxanatomy.data.text import LeftOut, Text
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 DEFAULT_WINDOW = 512
@@ -76,9 +75,7 @@ def cut_text(
     Raises:
       InputError: As `packing.pack`. Documents beyond the budget are not looked at.
     """
-    require_positive(
-        context_length=context_length, vocab_size=vocab_size, token_budget=token_budget
-    )
+    require_counts(context_length=context_length, vocab_size=vocab_size, token_budget=token_budget)
     size, step = _window_and_stride(window, stride, context_length)
     add_bos = _place_of_bos(add_bos)
     bos = _bos(tokenizer, add_bos)
@@ -107,23 +104,18 @@ def cut_text(
     return Cut(kept, left_out)
 
 
-def require_positive(**counts: int | None) -> None:
+def require_counts(**counts: int | None) -> None:
     """Raises `InputError` for the first number that is neither None nor a count above 0."""
     for name, number in counts.items():
-        if number is not None and not _is_count(number):
-            raise InputError(f"{name} must be a whole number above 0; got {number!r}")
-
-
-def _is_count(number: object) -> bool:
-    is_number = isinstance(number, numbers.Real) and not isinstance(number, bool)
-    return is_number and number >= 1 and int(number) == number
+        if number is not None:
+            require_whole(name, number)
 
 
 def _window_and_stride(
     window: int | None, stride: int | None, context_length: int
 ) -> tuple[int, int]:
     """The window, never above the context, and the stride below it."""
-    require_positive(window=window, stride=stride)
+    require_counts(window=window, stride=stride)
     size = min(DEFAULT_WINDOW if window is None else window, context_length)
     if size < 2:
         raise InputError(

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import require_whole
 from jaxanatomy.forensics.gram import ROUNDING, Moments
 
 DRAWS = 1000
@@ -62,10 +62,8 @@ def require_draws(samples: Any, seed: Any, name: str = "samples") -> None:
     Raises:
       InputError: Fewer than two draws, a seed below 0, or no whole numbers.
     """
-    if not isinstance(samples, int | np.integer) or samples < 2:
-        raise InputError(f"{name} must be a whole number above 1; got {samples}; {DRAWS} is usual")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be 0 or above; got {seed}; 0 is usual")
+    require_whole(name, samples, least=2, remedy=f"{DRAWS} is usual")
+    require_whole("seed", seed, least=0)
 
 
 def reading_keys(num_layers: int, has_initial: bool) -> list[MetricKey]:

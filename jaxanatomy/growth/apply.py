@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy import model, tree
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.maps import GrowthMap
@@ -87,26 +87,6 @@ def grow(
     ones_L = np.ones(growth.num_layers)
     grown = tree.with_layers(params, _grow_layers(growth, layers, layers, ones_L, scan_layers))
     return grown, jax.tree_util.tree_map_with_path(grow_node, state, is_leaf=is_moments)
-
-
-def change_of_function(
-    config: ModelConfig, params: tree.Params, growth: GrowthMap, token_BT: jax.Array
-) -> float:
-    """The largest difference of a logit between the model and the grown one.
-
-    Exactly 0 for a map with `zero`, unless norms are scaled by depth: layers above the new
-    ones then have another number, hence another scale.
-
-    Args:
-      config: The architecture before.
-      params: Parameters before.
-      growth: The map.
-      token_BT: Token ids to compare on.
-    """
-    grown, _ = grow(growth, params)
-    before_BTV = model.forward(config, params, token_BT)
-    after_BTV = model.forward(grown_config(config, growth), grown, token_BT)
-    return float(jnp.abs(after_BTV - before_BTV).max())
 
 
 def _grow_layers(

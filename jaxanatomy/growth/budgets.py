@@ -13,7 +13,7 @@ is the paper's assumption, which the developmental experiment tests.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.records import Row
 
 
@@ -32,8 +32,7 @@ def recovery_shares(finals: Iterable[Row], threshold: str, steps: int) -> dict[i
     Raises:
       InputError: A row does not know the threshold, or there are no steps.
     """
-    if steps < 1:
-        raise InputError(f"steps must be a whole number above 0; got {steps}")
+    require_whole("steps", steps)
     found: dict[int, list[float]] = {}
     for row in finals:
         reached = row["steps_to_control"]

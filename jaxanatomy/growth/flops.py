@@ -49,22 +49,6 @@ def head_flops(config: ModelConfig, batch_size: int, seq_len: int) -> int:
     return 2 * batch_size * seq_len * config.hidden_size * config.vocab_size
 
 
-def forward_flops(
-    config: ModelConfig, batch_size: int, seq_len: int, layers: Collection[int] | None = None
-) -> int:
-    """Forward FLOPs of a batch.
-
-    Args:
-      config: The architecture.
-      batch_size: Sequences R.
-      seq_len: Tokens T of each, padding included.
-      layers: Those that are in the model; all by default.
-    """
-    layers = range(config.num_layers) if layers is None else layers
-    parts = (layer_flops(config, layer, batch_size, seq_len) for layer in layers)
-    return sum(sum(part.values()) for part in parts) + head_flops(config, batch_size, seq_len)
-
-
 def step_flops(
     config: ModelConfig,
     batch_size: int,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose, require_unique
+from jaxanatomy.errors import InputError, choose, require_unique, require_whole
 from jaxanatomy.interventions.intervention import Intervention, apply_at
 from jaxanatomy.interventions.registry import INTERVENTIONS, choose_intervention
 from jaxanatomy.interventions.scopes import all_scopes, choose_scope, head_index
@@ -118,8 +118,7 @@ def protocol_cells(config: ModelConfig, draws: int = DRAWS) -> list[Variant]:
 
 def _every_draw(chosen: Sequence[Intervention], draws: int) -> list[Intervention]:
     """What is random in all its draws, unless one is named."""
-    if draws < 1:
-        raise InputError(f"draws must be a whole number above 0; got {draws}; {DRAWS} is usual")
+    require_whole("draws", draws, remedy=f"{DRAWS} is usual")
     return [drawn for each in chosen for drawn in ((each,) if each.draw else each.drawn(draws))]
 
 

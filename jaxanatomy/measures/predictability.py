@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy import tree
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import require_whole
 from jaxanatomy.forensics.prediction import (
     FIRST_TARGET,
     READINGS,
@@ -71,8 +71,7 @@ def weight_rows(component: str, values_LN: np.ndarray, *, null_draws: int, seed:
     Raises:
       InputError: Fewer than two draws.
     """
-    if null_draws < 2:
-        raise InputError(f"null_draws must be a whole number above 1; got {null_draws}")
+    require_whole("null_draws", null_draws, least=2)
     index = tree.MATRICES.index(component)
     noise, order = (np.random.default_rng([seed, index, kind]) for kind in (1, 2))
     # What a reading does to a layer's values is done once for those that share it.

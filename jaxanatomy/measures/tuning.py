@@ -4,14 +4,26 @@ Rows of training have `kind` ("curve" or "final"), `arm`, `seed`, `learning_rate
 "tuning" where the seed only chooses a rate, "main" for results.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxanatomy.errors import InputError
 from jaxanatomy.records import Row
 
 CURVE, FINAL = "curve", "final"
 TUNING, MAIN = "tuning", "main"
+
+
+def require_seeds(seeds: Sequence[int], tuning_seeds: Sequence[int]) -> None:
+    """Refuses what is no seed of JAX, and results from seeds that chose a learning rate."""
+    for seed in (*seeds, *tuning_seeds):
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise InputError(f"seeds must be whole numbers, 0 or above, below 2^32; got {seed!r}")
+    if set(seeds) & set(tuning_seeds):
+        raise InputError(
+            f"seeds and tuning_seeds must have none in common; got {seeds} and {tuning_seeds}"
+        )
 
 
 def of_purpose(rows: Iterable[Row], kind: str, purpose: str = MAIN) -> list[Row]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_whole
 
 BACKENDS = ("shard_map", "pmap")
 SPLITS = ("auto", "streams", "rows")
@@ -46,9 +46,8 @@ class SweepOptions:
         choose("sweep.split", self.split, SPLITS)
         choose("sweep.backend", self.backend, BACKENDS)
         for name in ("chunk_size", "pool_megabytes", "tokens_per_call", "devices"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise InputError(f"sweep.{name} must be a whole number above 0; got {value!r}")
+            if getattr(self, name) is not None:
+                require_whole(f"sweep.{name}", getattr(self, name))
         if self.widths is not None and (not self.widths or min(self.widths) != 1):
             raise InputError(f"sweep.widths must include 1; got {self.widths}")
 

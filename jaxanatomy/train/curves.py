@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.train.checkpoints import Checkpoints, Saved
 from jaxanatomy.train.recovery import Group, RecoveryTrainer, Replica
 
@@ -31,10 +31,9 @@ class StepPlan:
     checkpoint_every: int
 
     def __post_init__(self):
-        names = {"steps": self.total, "eval_every": self.eval_every}
-        for name, value in (names | {"checkpoint_every": self.checkpoint_every}).items():
-            if value < 1:
-                raise InputError(f"{name} must be a whole number above 0; got {value}")
+        require_whole("steps", self.total)
+        require_whole("eval_every", self.eval_every)
+        require_whole("checkpoint_every", self.checkpoint_every)
         if self.checkpoint_every % self.eval_every:
             raise InputError(
                 f"checkpoint_every must be a multiple of eval_every={self.eval_every}; got "

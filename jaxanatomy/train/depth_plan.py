@@ -18,10 +18,10 @@ from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_each_once, require_positive, require_whole
 from jaxanatomy.growth.depth_arms import DepthArmSettings, DepthStage, depth_arm
 from jaxanatomy.measures.depth_growth import TUNED_BY
-from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
+from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate, require_seeds
 from jaxanatomy.progress import announced
 from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.mesh import Placement, training_devices
@@ -235,28 +235,15 @@ def _text(config: ConfigDict) -> dict[str, Any]:
 def _check_numbers(config: ConfigDict) -> None:
     tunes = ("tuning_seeds",) if len(config.learning_rates) > 1 else ()
     for name in ("arms", "seeds", "learning_rates", *tunes):
-        if not config[name] or len(set(config[name])) < len(config[name]):
-            raise InputError(f"{name} must name at least one, each once; got {config[name]}")
-    for seed in (*config.seeds, *config.tuning_seeds):
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise InputError(f"seeds must be whole numbers, 0 or above, below 2^32; got {seed!r}")
-    if set(config.seeds) & set(config.tuning_seeds):
-        raise InputError(
-            "seeds and tuning_seeds must have none in common; got "
-            f"{config.seeds} and {config.tuning_seeds}"
-        )
-    whole = {name: config[name] for name in ("steps", "batch_size", "eval_every")}
-    whole |= {f"data.{name}": config.data[name] for name in ("held_out_sequences", "questions")}
-    for name, value in whole.items():
-        if value < 1:
-            raise InputError(f"{name} must be a whole number above 0; got {value}")
-    if config.data.num_fewshot < 0:
-        raise InputError(f"data.num_fewshot must be 0 or above; got {config.data.num_fewshot}")
-    if config.weight_decay < 0 or not 0 <= config.beta2 < 1:
-        raise InputError(
-            "weight_decay must be 0 or above and beta2 at least 0 and below 1; got "
-            f"{config.weight_decay} and {config.beta2}"
-        )
+        require_each_once(name, config[name])
+    require_seeds(config.seeds, config.tuning_seeds)
+    for name in ("steps", "batch_size", "eval_every"):
+        require_whole(name, config[name])
+    for name, least in (("held_out_sequences", 1), ("questions", 1), ("num_fewshot", 0)):
+        require_whole(f"data.{name}", config.data[name], least)
+    require_positive("weight_decay", config.weight_decay, or_zero=True)
+    if not 0 <= config.beta2 < 1:
+        raise InputError(f"beta2 must be at least 0 and below 1; got {config.beta2}")
     if config.model.context_length < 2:
         raise InputError(
             "model.context_length must be at least 2, a token and the one to be predicted; got "

@@ -4,7 +4,7 @@ import dataclasses
 
 import optax
 
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +29,8 @@ class AdamW:
 
     def __post_init__(self):
         for name in ("learning_rate", "epsilon", "clip_norm"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(
-                    f"optimiser.{name} must be finite and above 0; got {getattr(self, name)}"
-                )
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(
-                f"optimiser.weight_decay must be finite, 0 or above; got {self.weight_decay}"
-            )
+            require_positive(f"optimiser.{name}", getattr(self, name))
+        require_positive("optimiser.weight_decay", self.weight_decay, or_zero=True)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(

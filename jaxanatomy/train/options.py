@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import choose, require_whole
 from jaxanatomy.sweep.options import BACKENDS, DTYPES, PRECISIONS
 
 
@@ -38,9 +38,8 @@ class TrainOptions:
         choose("train.precision", self.precision, PRECISIONS)
         choose("train.backend", self.backend, BACKENDS)
         for name in ("group_size", "tokens_per_call", "clean_megabytes", "devices"):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
-                raise InputError(f"train.{name} must be a whole number above 0; got {value!r}")
+            if getattr(self, name) is not None:
+                require_whole(f"train.{name}", getattr(self, name))
 
     @property
     def compute_dtype(self) -> jnp.dtype:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, require_positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,7 @@ class WarmupStableDecay:
     cooldown: float = 0.2
 
     def __post_init__(self):
-        if not 0 < self.peak < float("inf"):
-            raise InputError(f"a learning rate must be above 0 and finite; got {self.peak}")
+        require_positive("a learning rate", self.peak)
         if not (self.warmup >= 0 <= self.cooldown and self.warmup + self.cooldown <= 1):
             raise InputError(
                 "warmup and cooldown are shares of a run, 0 or above and 1 at most together; got "

@@ -13,7 +13,7 @@ import optax
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.growth.apply import MOMENTS, grow
 from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.train.loop import TrainState, start
@@ -97,10 +97,7 @@ class PretrainOptions:
             "checkpoint_every",
             "max_to_keep",
         ):
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"{name} must be a whole number above 0; got {getattr(self, name)}"
-                )
+            require_whole(name, getattr(self, name))
         if not 0 <= self.peak_flops < float("inf"):
             raise InputError(
                 "peak_flops must be the FLOP/s of one device, or 0 for the published ones; got "

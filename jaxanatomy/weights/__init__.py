@@ -12,7 +12,7 @@ _HOME = {
     "fetch": "loading",
     "is_cached": "loading",
     "DEFAULT_MODEL": "sources",
-    "KINDS": "sources",
+    "describe_model_ids": "sources",
     "Checkpoint": "checkpoint",
     "Source": "checkpoint",
     "Tokenizer": "tokenizer",

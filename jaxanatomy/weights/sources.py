@@ -84,6 +84,12 @@ class ModelId:
         return KNOWN_SHA256.get(f"{self.kind}:{self.name}=={self.version}")
 
 
+def describe_model_ids() -> dict[str, dict[str, str]]:
+    """A section of `--list`: how model ids are written."""
+    title = f"model ids (default {DEFAULT_MODEL})"
+    return {title: {kind.form: kind.help for kind in KINDS.values()}}
+
+
 def parse(text: str) -> ModelId:
     """Splits a model id into its parts.
 

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from jaxanatomy.data.packing import (
     count_predictions,
     gather_predictions,
     pack,
-    text_stats,
 )
 from jaxanatomy.data.text import Text, load_text
 from jaxanatomy.errors import InputError
@@ -156,9 +154,11 @@ def test_paragraphs_have_about_four_thousand_real_tokens():
         context_length=config.context_length,
         vocab_size=config.vocab_size,
     ).batches
-    stats = text_stats(batches)
-    assert 3_900 <= stats.tokens <= 4_100
-    assert stats.documents == stats.windows == stats.tokens - stats.predictions == 40
+    tokens = sum(np.count_nonzero(batch.segment_RT >= 0) for batch in batches)
+    assert 3_900 <= tokens <= 4_100
+    assert tokens - count_predictions(batches) == 40
+    for ids in ([batch.document_P for batch in batches], [batch.segment_RT for batch in batches]):
+        assert max(each.max() for each in ids) == 39
 
 
 def real_model():
@@ -256,32 +256,24 @@ def test_gather_refuses_values_of_another_length(number_tokenizer):
         gather_predictions(batches, [np.zeros(6)])
 
 
-def test_stats_of_a_text(number_tokenizer):
+def test_sizes_of_a_packed_text(number_tokenizer):
     batches = pack_numbered(
         [7, 3], number_tokenizer, window=4, stride=2, row_length=5, tokens_per_batch=10
     )
     # Windows of 4, 4, 3 and 3 tokens, none of which share a row of 5.
     assert count_predictions(batches) == 6 + 2
-    assert dataclasses.asdict(text_stats(batches)) == {
-        "documents": 2,
-        "windows": 4,
-        "tokens": 14,
-        "predictions": 8,
-        "batches": 2,
-        "rows": 2,
-        "row_length": 5,
-        "padding": pytest.approx(6 / 20),
-    }
-    json.dumps(dataclasses.asdict(text_stats(batches)))
+    assert [batch.token_RT.shape for batch in batches] == [(2, 5), (2, 5)]
+    assert sum(np.count_nonzero(batch.segment_RT >= 0) for batch in batches) == 14
+    assert max(batch.segment_RT.max() for batch in batches) == 3
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
         ({"row_length": 8}, "row_length must be at least the longest window, 9 tokens; got 8"),
-        ({"row_length": 0}, "row_length must be a whole number above 0; got 0"),
-        ({"tokens_per_batch": -1}, "tokens_per_batch must be a whole number above 0; got -1"),
-        ({"tokens_per_batch": 1.5}, "tokens_per_batch must be a whole number above 0; got 1.5"),
+        ({"row_length": 0}, "row_length must be a whole number, 1 or above; got 0"),
+        ({"tokens_per_batch": -1}, "tokens_per_batch must be a whole number, 1 or above; got -1"),
+        ({"tokens_per_batch": 1.5}, "tokens_per_batch must be a whole number, 1 or above; got 1.5"),
     ],
 )
 def test_bad_arguments_of_pack(kwargs, message, number_tokenizer):

@@ -256,7 +256,7 @@ SETTINGS = {
     "a word for a window": (flags("--config.packing.window=long"), ["window", "got 'long'"]),
     "chunks of nothing": (
         flags("--config.sweep.chunk_size=0"),
-        ["sweep.chunk_size must be a whole number above 0", "got 0"],
+        ["sweep.chunk_size must be a whole number, 1 or above", "got 0"],
     ),
     "too many devices": (flags("--config.sweep.devices=64"), ["devices", "64"]),
     "a process beyond the last": (flags("--config.distributed.process_id=1"), ["distributed", "1"]),

@@ -121,10 +121,13 @@ def test_the_list_names_models_arms_and_roundings(command):
         ({"block": 64}, "got a target of 32"),
         ({"alpha": -1}, "alpha of PROP-alpha must be a number, 0 or above; got -1"),
         ({"growth_fraction": 1.5}, "growth_fraction must be above 0 and 1 at most; got 1.5"),
-        ({"steps": 0}, "steps must be a whole number above 0; got 0"),
+        ({"steps": 0}, "steps must be a whole number, 1 or above; got 0"),
         ({"steps": 5}, "each of at least one stage needs a step; got 8 stages and 4 steps"),
-        ({"seq_len": 0}, "seq_len must be a whole number above 0; got 0"),
-        ({"batch_size": 0}, "batch_size must be a whole number above 0, or none; got 0"),
+        ({"seq_len": 0}, "seq_len must be a whole number, 1 or above; got 0"),
+        (
+            {"batch_size": 0},
+            "1 or above; got 0; none is the paper's",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(fields, said, command, tmp_path):

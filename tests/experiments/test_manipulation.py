@@ -266,7 +266,10 @@ def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
         ("calibration.temperatures=0.5,2", r"temperatures must be at least 4"),
         ("attention.alphas=-1", r"attention.alphas must be numbers of 0 or above"),
         ("attention.seeds=0,0", r"each once; got \(0, 0\)"),
-        ("calibration.documents=0", r"calibration.documents must be 1 or above; got 0"),
+        (
+            "calibration.documents=0",
+            r"documents must be a whole number, 1 or above; got 0",
+        ),
         ("texts=", r"texts must name at least one text"),
     ],
 )

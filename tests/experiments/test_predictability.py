@@ -249,7 +249,7 @@ BAD = {
     ),
     "one draw": (["--config.null_draws=1"], ["null_draws must be", "2 or above", "got 1"]),
     "no samples": (["--config.samples=0"], ["samples must be", "2 or above", "got 0"]),
-    "an empty set": (["--config.set_sizes=2,0"], ["set_sizes", "above 0", "got (2, 0)"]),
+    "an empty set": (["--config.set_sizes=2,0"], ["set_sizes", "1 or above", "got 0"]),
     "words for sizes": (["--config.set_sizes=two"], ["set_sizes", "int", "'two'"]),
     "a negative seed": (["--config.seed=-1"], ["seed must be", "0 or above", "got -1"]),
     "no such text": (["--config.texts=sentence"], ["did you mean 'sentences'"]),

@@ -245,9 +245,9 @@ class TestBadInput:
         [
             ("--config.components=gate", "unknown component 'gate'; did you mean 'gate_proj'"),
             ("--config.components=q_proj,q_proj", "each matrix once; got q_proj twice; drop one"),
-            ("--config.null_draws=1", "null_draws must be a whole number above 1; got 1"),
+            ("--config.null_draws=1", "null_draws must be a whole number, 2 or above; got 1"),
             ("--config.null_draws=many", "expects an integer; got 'many'"),
-            ("--config.seed=-1", "seed must be 0 or above; got -1"),
+            ("--config.seed=-1", "seed must be a whole number, 0 or above; got -1"),
             ("--config.sead=1", "unknown config field 'sead'; close: seed"),
             ("--config.model=file:/nowhere", "existing path"),
         ],

@@ -99,7 +99,9 @@ def test_a_wrong_order_inside_heads_fails(checkpoint, expected, permuted):
             block, {name: as_llama_cpp_orders(tree.get(block, name), d) for name in permuted}
         )
 
-    wrong = tree.map_layers(permute, checkpoint.params)
+    wrong = tree.with_layers(
+        checkpoint.params, [permute(block) for block in checkpoint.params["layers"]]
+    )
     assert largest_difference(checkpoint.config, wrong, expected) > FAR
 
 
@@ -108,5 +110,7 @@ def test_norms_taken_for_each_other_fail(checkpoint, expected):
         attention, mlp = tree.get(block, "attention_norm"), tree.get(block, "mlp_norm")
         return tree.replace(block, {"attention_norm": mlp, "mlp_norm": attention})
 
-    wrong = tree.map_layers(swap, checkpoint.params)
+    wrong = tree.with_layers(
+        checkpoint.params, [swap(block) for block in checkpoint.params["layers"]]
+    )
     assert largest_difference(checkpoint.config, wrong, expected) > FAR

@@ -24,7 +24,7 @@ def test_a_share_is_the_step_over_all_steps_and_one_where_it_never_recovers():
 def test_bad_input():
     with pytest.raises(InputError, match=r"are 2, 1\.1; got '1\.2'"):
         recovery_shares([final(0, 1)], "1.2", 10)
-    with pytest.raises(InputError, match="steps must be a whole number above 0; got 0"):
+    with pytest.raises(InputError, match="steps must be a whole number, 1 or above; got 0"):
         recovery_shares([], "1.1", 0)
 
 

@@ -63,11 +63,6 @@ def test_a_step_has_the_products_of_the_differentiated_program(layers, train, em
     assert counted == program_flops(layers, train, embedding)
 
 
-def test_training_everything_is_three_times_the_forward():
-    forward = flops.forward_flops(CONFIG, ROWS, LENGTH)
-    assert flops.step_flops(CONFIG, ROWS, LENGTH) == 3 * forward
-
-
 def test_the_growth_transformer_is_literal():
     config = phases.growth_transformer()
     # 2 FLOPs for each matrix weight and token: all parameters but 25 norms of 256; attention
@@ -75,7 +70,7 @@ def test_the_growth_transformer_is_literal():
     tokens = 8 * 12
     weights = 9_570_048 - 25 * 256
     attention = 2 * 2 * 12 * 12 * 256 * tokens
-    assert flops.forward_flops(config, 8, 12) == 2 * weights * tokens + attention
+    assert flops.step_flops(config, 8, 12) == 3 * (2 * weights * tokens + attention)
     assert flops.layer_flops(config, 0, 8, 12) == {
         "qkv": 2 * tokens * 3 * 256 * 256,
         "attention": 2 * 2 * tokens * 12 * 256,
@@ -91,7 +86,7 @@ def test_frozen_layers_cost_less():
         flops.step_flops(config, 8, 12, stage.layers, stage.train, stage.embedding)
         for stage in stages
     ]
-    assert costs[-1] == 3 * flops.forward_flops(config, 8, 12)
+    assert costs[-1] == flops.step_flops(config, 8, 12)
     assert max(costs[:-1]) < costs[-1]
     # In the phase `growth` nothing below L7 has a backward.
     below = sum(sum(flops.layer_flops(config, layer, 8, 12).values()) for layer in (1, 2, 4, 5))

@@ -221,7 +221,7 @@ def test_layers_of_different_shapes_are_named():
     ("arguments", "message"),
     [
         ({"interventions": ["neighbor_mean"]}, "did you mean 'neighbour_mean'"),
-        ({"draws": 0}, "draws must be a whole number above 0; got 0; 4 is usual"),
+        ({"draws": 0}, "draws must be a whole number, 1 or above; got 0; 4 is usual"),
         ({"interventions": ["zero#1"]}, "matched_noise#2, a number from 1 after what draws"),
         ({"interventions": ["matched_noise#0"]}, "from 1 after .*; got 'matched_noise#0'"),
         ({"interventions": ["matched_nose#1"]}, "did you mean 'matched_noise'"),

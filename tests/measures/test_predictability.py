@@ -96,7 +96,7 @@ def test_a_constant_layer_gives_null_with_a_reason(values):
 
 
 def test_one_draw_is_no_null(values):
-    with pytest.raises(InputError, match="null_draws must be a whole number above 1; got 1"):
+    with pytest.raises(InputError, match="null_draws must be a whole number, 2 or above; got 1"):
         weight_rows("q_proj", values, null_draws=1, seed=0)
 
 

@@ -37,10 +37,10 @@ def test_the_draws_of_a_component_are_its_own():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"samples": 1}, "samples must be a whole number above 1; got 1; 1000 is usual"),
-        ({"samples": 2.5}, "samples must be a whole number above 1; got 2.5"),
-        ({"seed": -1}, "seed must be 0 or above; got -1"),
-        ({"seed": None}, "seed must be 0 or above; got None"),
+        ({"samples": 1}, "samples must be a whole number, 2 or above; got 1; 1000 is usual"),
+        ({"samples": 2.5}, "samples must be a whole number, 2 or above; got 2.5"),
+        ({"seed": -1}, "seed must be a whole number, 0 or above; got -1"),
+        ({"seed": None}, "seed must be a whole number, 0 or above; got None"),
     ],
 )
 def test_draws_that_cannot_be_are_refused(settings, message):

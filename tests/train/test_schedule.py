@@ -21,8 +21,8 @@ def test_without_warmup_and_cooldown_it_is_constant():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((0.0,), "above 0 and finite; got 0.0"),
-        ((float("nan"),), "above 0 and finite; got nan"),
+        ((0.0,), "finite and above 0; got 0.0"),
+        ((float("nan"),), "finite and above 0; got nan"),
         ((1e-3, 0.6, 0.5), "got 0.6 and 0.5"),
         ((1e-3, -0.1, 0.5), "got -0.1 and 0.5"),
         ((1e-3, float("nan"), 0.5), "got nan and 0.5"),
