@@ -1,12 +1,14 @@
 """The experiments: their names, what each asks, and where its page is. The one place to enter one.
 
 An experiment `NAME` is found by its name: `experiments/NAME.py` runs it, `configs/NAME.py` is its
-default config, `jaxanatomy/report/NAME.py` its page. A run holds the name in its `config.json`, so
-that whoever reads the run looks it up here and guesses nothing from its rows.
+default config, `jaxanatomy/report/NAME.py` its page, and `jaxanatomy/claims/NAME.py`, if there is
+one, what papers claim of it. A run holds the name in its `config.json`, so that whoever reads the run
+looks it up here and guesses nothing from its rows.
 """
 
 import dataclasses
 import importlib
+import importlib.util
 from typing import Any
 
 from jaxanatomy.errors import InputError
@@ -29,6 +31,12 @@ class Experiment:
     def page(self) -> Any:
         """Its `report.sections.Page`; imported at the first use, as figures are slow to import."""
         return importlib.import_module(f"jaxanatomy.report.{self.name}").PAGE
+
+    @property
+    def claims(self) -> tuple[Any, ...]:
+        """The claims that its runs decide, each a `claims.core.Claim`."""
+        name = f"jaxanatomy.claims.{self.name}"
+        return importlib.import_module(name).CLAIMS if importlib.util.find_spec(name) else ()
 
 
 EXPERIMENTS = {

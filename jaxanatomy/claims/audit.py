@@ -4,30 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.claims import (
-    contradictions,
-    depth_growth,
-    developmental,
-    growth_costs,
-    importance,
-    manipulation,
-    recovery,
-    weights,
-)
+from jaxanatomy import experiment
+from jaxanatomy.claims import figures_ah, figures_dg
 from jaxanatomy.claims.core import VERDICTS, Claim
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import ERROR
 from jaxanatomy.provenance import row_hash
 
 CLAIMS: tuple[Claim, ...] = (
-    *importance.CLAIMS,
-    *weights.CLAIMS,
-    *manipulation.CLAIMS,
-    *recovery.CLAIMS,
-    *developmental.CLAIMS,
-    *depth_growth.CLAIMS,
-    *growth_costs.CLAIMS,
-    *contradictions.CLAIMS,
+    *(claim for each in experiment.EXPERIMENTS.values() for claim in each.claims),
+    *figures_dg.CLAIMS,
+    *figures_ah.CLAIMS,
 )
 
 EXPERIMENTS = tuple(dict.fromkeys(name for claim in CLAIMS for name in claim.needs))

@@ -1,10 +1,10 @@
-"""Worlds of the claims about sets of layers, predicted weights and the structure of weights."""
+"""Worlds of the claims about sets of layers, predicted weights and the structure of predictability."""
 
 import math
 
 from claims.worlds import DEPTH, NOISE, WORLDS, Maker, Worlds, percent, record
 
-from jaxanatomy.claims import manipulation, weights
+from jaxanatomy.claims import manipulation, predictability, structure
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.predicted import prediction_sets
 from jaxanatomy.interventions.sets import PAPER, pairs
@@ -186,14 +186,14 @@ WORLDS["attention_redirected"] = Worlds(
 )
 
 
-def structure(metric, shift):
+def means(metric, shift):
     """A metric of every component: as its null draws it, or beyond them."""
 
     def make(generator, reach):
         rows, spread = [], 0.02
-        for component in weights._TABLE3:
+        for component in structure._TABLE3:
             value = -0.5 + shift + spread * generator.normal()
-            for null in weights.NULLS:
+            for null in structure.NULLS:
                 z = None if null == "closed_form" else (value + 0.5) / spread
                 fields = dict(metric=metric, null=null, null_value=-0.5, z=z, value=value)
                 rows.append({"hash": "", "component": component, "layer": None, **fields})
@@ -207,7 +207,7 @@ def component_means(mean, spread):
 
     def make(generator, reach):
         fields = dict(metric="delta_correlation", null="closed_form", null_value=-0.5, layer=None)
-        values = {name: mean + spread * generator.normal() for name in weights._TABLE3}
+        values = {name: mean + spread * generator.normal() for name in structure._TABLE3}
         rows = [dict(component=name, value=value, **fields) for name, value in values.items()]
         return {"structure": record([{"hash": "", **row} for row in rows])}
 
@@ -218,11 +218,11 @@ WORLDS["delta_correlation"] = Worlds(
     component_means(-0.5, 0.002), component_means(-0.45, 0.02), is_false=True
 )
 WORLDS["layers_undo_each_other"] = Worlds(
-    structure("delta_correlation", -0.3), structure("delta_correlation", 0.0), is_false=True
+    means("delta_correlation", -0.3), means("delta_correlation", 0.0), is_false=True
 )
 WORLDS["standing_wave"] = Worlds(
-    structure("lag2_delta_correlation", 0.3),
-    structure("lag2_delta_correlation", 0.0),
+    means("lag2_delta_correlation", 0.3),
+    means("lag2_delta_correlation", 0.0),
     is_false=True,
 )
 
@@ -232,7 +232,7 @@ def scores(r2, null=-0.3, spread=0.02):
 
     def rows(generator):
         for reading in READINGS:
-            for component in weights._TABLE2:
+            for component in predictability._TABLE2:
                 value = r2(component) + spread * generator.normal()
                 z = (value - null) / spread
                 fields = dict(r2=value, null_r2=null, z=z, target=None)
@@ -244,7 +244,7 @@ def scores(r2, null=-0.3, spread=0.02):
 UNPREDICTED = scores(lambda component: -0.3)
 WORLDS["r2_high"] = Worlds(scores(lambda component: 0.9), UNPREDICTED, is_false=True)
 WORLDS["r2_reproduced"] = Worlds(
-    scores(lambda component: weights._TABLE2[component][0]), UNPREDICTED, is_false=True
+    scores(lambda component: predictability._TABLE2[component][0]), UNPREDICTED, is_false=True
 )
 WORLDS["later_layers_predictable"] = Worlds(
     scores(lambda component: 0.5), scores(lambda component: 0.0, null=0.0)
@@ -271,18 +271,21 @@ def predicted(sets, value, side, looks=1, zero=None, noise=NOISE, r2=None):
 
 
 SINGLE = [(layer,) for layer in targets(DEPTH)]
-NINE = [layers for layers in prediction_sets(DEPTH, (9,)).values() if len(layers) >= weights.NINE]
+NINE = [
+    layers for layers in prediction_sets(DEPTH, (9,)).values() if len(layers) >= predictability.NINE
+]
 MOST = len(SINGLE) - len(SINGLE) // 2
 WORLDS["one_predicted_layer"] = Worlds(
-    predicted(SINGLE, weights.TOLERABLE, -1, MOST), predicted(SINGLE, weights.TOLERABLE, 0)
+    predicted(SINGLE, predictability.TOLERABLE, -1, MOST),
+    predicted(SINGLE, predictability.TOLERABLE, 0),
 )
 WORLDS["predicted_beats_deleted"] = Worlds(
     predicted(SINGLE, 0.0, -1, MOST, zero=0.0, noise=math.sqrt(2) * NOISE),
     predicted(SINGLE, 0.0, 0, zero=0.0),
 )
-_FAR = weights._PERCENT["predicted_9_at_least"]
+_FAR = predictability._PERCENT["predicted_9_at_least"]
 WORLDS["nine_predicted_layers"] = Worlds(predicted(NINE, _FAR, 1), predicted(NINE, _FAR, 0))
 WORLDS["r2_perplexity_paradox"] = Worlds(
-    predicted(NINE, weights.CRITICAL, 1, r2=scores(lambda component: 0.9)),
-    predicted(NINE, weights.CRITICAL, 0, r2=scores(lambda component: 0.9)),
+    predicted(NINE, predictability.CRITICAL, 1, r2=scores(lambda component: 0.9)),
+    predicted(NINE, predictability.CRITICAL, 0, r2=scores(lambda component: 0.9)),
 )

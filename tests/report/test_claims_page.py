@@ -106,7 +106,7 @@ def test_counts_and_lead_are_those_of_the_rows(audited):
     assert counts["The papers' own figures"]["does not hold"] == 18
     models = [row["verdict"] for row in audited.rows if row["about"] == "model"]
     assert claims.lead(audited).startswith(
-        f"Of 70 claims about models {models.count('holds')} hold"
+        f"Of {len(models)} claims about models {models.count('holds')} hold"
     )
 
 
