@@ -2,8 +2,8 @@
 
 An experiment `NAME` is found by its name: `experiments/NAME.py` runs it, `configs/NAME.py` is its
 default config, `jaxanatomy/report/NAME.py` its page, and `jaxanatomy/claims/NAME.py`, if there is
-one, what papers claim of it. A run holds the name in its `config.json`, so that whoever reads the run
-looks it up here and guesses nothing from its rows.
+one, what papers claim of it. A run holds the name in its `config.json`, so that whoever reads the
+run looks it up here and guesses nothing from its rows.
 """
 
 import dataclasses

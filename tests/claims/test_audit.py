@@ -1,12 +1,16 @@
 """The audit: a row for each claim, runs that do not belong together, arithmetic on figures."""
 
+import importlib
+import pkgutil
+
 import pytest
 
+import jaxanatomy.claims
 from jaxanatomy.claims import figures_ah
 from jaxanatomy.claims.audit import CLAIMS, audit, error_of, summarise
-from jaxanatomy.claims.figures_ah import implied_baselines
 from jaxanatomy.claims.core import FAILS, HOLDS, UNMEASURED, VERDICTS
 from jaxanatomy.claims.evidence import Evidence
+from jaxanatomy.claims.figures_ah import implied_baselines
 from jaxanatomy.growth.depth_arms import DepthArmSettings
 from jaxanatomy.growth.smollm import LENGTH, MODELS
 from jaxanatomy.measures.flops import beside_the_paper, cost_rows
@@ -34,6 +38,13 @@ def test_every_claim_has_a_row_also_without_any_run():
     assert {row["verdict"] for row in rows if row["needs"]} == {UNMEASURED}
     assert all(row["rule"] and row["reason"] and row["paper"] for row in rows)
     assert all(row["source"].startswith(("AH ", "DG ")) for row in rows)
+
+
+def test_no_table_of_claims_is_left_out():
+    names = [module.name for module in pkgutil.iter_modules(jaxanatomy.claims.__path__)]
+    modules = [importlib.import_module(f"jaxanatomy.claims.{name}") for name in names]
+    listed = {claim.id for module in modules for claim in getattr(module, "CLAIMS", ())}
+    assert listed == {claim.id for claim in CLAIMS}
 
 
 def test_the_claims_on_one_run_share_their_error():

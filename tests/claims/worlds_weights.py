@@ -1,4 +1,4 @@
-"""Worlds of the claims about sets of layers, predicted weights and the structure of predictability."""
+"""Worlds of the claims about sets of layers, predicted weights and the structure of weights."""
 
 import math
 
