@@ -1,6 +1,7 @@
 """The page of the claims audit: counts, verdicts with what decided, and each claim's evidence."""
 
 from collections import Counter
+from typing import Any
 
 from jaxanatomy.claims.audit import CLAIMS, audit
 from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS
@@ -14,41 +15,65 @@ FIGURES = "The papers' own figures"
 
 
 def verdicts(record: RunRecord) -> list[Row]:
-    """The rows of an audit by what they are about, with a colour for each verdict."""
+    """The rows of an audit, in panels by what they are about, with a colour for each verdict."""
     several = len({row["model"] for row in record.rows if row["model"]}) > 1
     return [
         {
-            **row,
-            "chip": CHIPS[row["verdict"]],
+            **_coloured(row),
             "cites": row["source"].partition(" ")[0],
-            "group": ": ".join(filter(None, [row["model"] if several else "", _group(row)])),
+            "panel": f"{row['model']}: {_about(row)}" if several and row["model"] else _about(row),
         }
         for row in record.rows
     ]
 
 
-def decided(record: RunRecord) -> list[Row]:
-    """Those that were measured."""
+def unmeasured(record: RunRecord) -> list[Row]:
+    """The claims that were not measured."""
+    return [row for row in verdicts(record) if row["verdict"] == UNMEASURED]
+
+
+def measured(record: RunRecord) -> list[Row]:
+    """The claims about models that were measured."""
+    return [row for row in _decided(record) if row["about"] == "model"]
+
+
+def summed(record: RunRecord) -> list[Row]:
+    """The claims about figures whose figures are there."""
+    return [row for row in _decided(record) if row["about"] == "figures"]
+
+
+def _decided(record: RunRecord) -> list[Row]:
     return [row for row in verdicts(record) if row["verdict"] != UNMEASURED]
+
+
+def _coloured(row: Row) -> dict[str, Any]:
+    return {**row, "chip": CHIPS[row["verdict"]]}
+
+
+def _about(row: Row) -> str:
+    return " and ".join(row["needs"]).capitalize().replace("_", " ") or FIGURES
 
 
 def counts(record: RunRecord) -> list[Row]:
     """How many claims of each group have which verdict."""
     found: dict[str, Counter] = {}
     for row in verdicts(record):
-        found.setdefault(row["group"], Counter())[row["verdict"]] += 1
+        found.setdefault(row["panel"], Counter())[row["verdict"]] += 1
     return [
-        {"group": group, **{name: said[name] for name in VERDICTS}} for group, said in found.items()
+        {"about": about, **{name: said[name] for name in VERDICTS}} for about, said in found.items()
     ]
 
 
 def lead(record: RunRecord) -> str:
     """The counts in a sentence."""
     rows = [row for row in record.rows if row["about"] == "model"]
-    said = Counter(row["verdict"] for row in rows)
+    said, claims = Counter(row["verdict"] for row in rows), len({row["claim"] for row in rows})
+    of = f"Of {claims} claims about models"
+    if len(rows) > claims:
+        of = f"{claims} claims about models, on several of them {len(rows)} verdicts:"
     return (
-        f"Of {len(rows)} claims about models {said[HOLDS]} hold, {said[FAILS]} do not, "
-        f"{said[UNDECIDED]} cannot be told, and {said[UNMEASURED]} were not measured."
+        f"{of} {said[HOLDS]} hold, {said[FAILS]} do not, {said[UNDECIDED]} cannot be told, and "
+        f"{said[UNMEASURED]} were not measured."
     )
 
 
@@ -78,60 +103,17 @@ def of_run(record: RunRecord) -> list[Row]:
     """The claims that one run alone decides, for its own page."""
     claims = [claim for claim in CLAIMS if claim.needs == (record.experiment,)]
     rows = audit([Evidence({record.experiment: record})], claims) if claims else []
-    return [{**row, "chip": CHIPS[row["verdict"]]} for row in rows]
+    return list(map(_coloured, rows))
 
 
-def _group(row: Row) -> str:
-    words = " and ".join(row["needs"]).capitalize().replace("_", " ")
-    return words if words else FIGURES
-
-
-CLAIM, VERDICT = (
-    Column("claim", "statement"),
-    Column("verdict", "verdict", kind="chip", filters=True),
-)
-CITES = Column("paper", "cites", filters=True)
-OVERVIEW = (CLAIM, VERDICT, CITES)
+CLAIM = Column("claim", "statement")
+VERDICT = Column("verdict", "verdict", kind="chip", filters=True)
+OVERVIEW = (CLAIM, VERDICT, Column("paper", "cites", filters=True))
 PRINTED, OURS = Column("printed", "paper"), Column("ours", "measured")
 WHY, SOURCE = Column("what decided", "reason"), Column("source", "source")
-EVIDENCE = (
-    *OVERVIEW,
-    PRINTED,
-    OURS,
-    Column("null or control", "null"),
-    WHY,
-    Column("rule", "rule"),
-    Column("texts", "text"),
-    SOURCE,
-    Column("name", "claim"),
-)
-HOW = (
-    "Every verdict comes from a written rule and from the rows of the runs, never by hand. The "
-    "claims on one run share an error of 5 %: the more are tested, the wider are the intervals of "
-    "each. “Cannot tell”: an interval crosses the threshold, or texts contradict each other."
-)
-
-
-def _verdicts(about: str, title: str, text: str) -> Section:
-    """Verdicts at a glance, and the evidence for each, folded."""
-
-    def rows(record: RunRecord) -> list[Row]:
-        return [row for row in decided(record) if row["about"] == about]
-
-    is_printed = about == "model"
-    look = {"facet": "group", "prose": True}
-    return Section(
-        title,
-        text,
-        Table(f"verdicts_{about}", rows, "verdicts", cells=OVERVIEW, printed=is_printed, **look),
-        Table(f"evidence_{about}", rows, "evidence", cells=EVIDENCE, folded=True, **look),
-    )
-
-
-def unmeasured(record: RunRecord) -> list[Row]:
-    """The claims that were not measured."""
-    return [row for row in verdicts(record) if row["verdict"] == UNMEASURED]
-
+NULL, RULE = Column("null or control", "null"), Column("rule", "rule")
+TEXTS, NAME = Column("texts", "text"), Column("name", "claim")
+EVIDENCE = (*OVERVIEW, PRINTED, OURS, NULL, WHY, RULE, TEXTS, SOURCE, NAME)
 
 PAGE = Page(
     "Claims audit",
@@ -140,18 +122,16 @@ PAGE = Page(
         "At a glance",
         versions,
         Table(
-            name="counts",
-            rows=counts,
-            title="Number of claims by verdict",
-            facet="",
-            cells=(Column("about", "group"), *(Column(name, name) for name in VERDICTS)),
+            "counts",
+            counts,
+            "Number of claims by verdict",
+            cells=(Column("about", "about"), *(Column(name, name) for name in VERDICTS)),
             printed=True,
         ),
         Table(
-            name="runs",
-            rows=runs,
-            title="The runs that were read",
-            facet="",
+            "runs",
+            runs,
+            "The runs that were read",
             cells=(
                 Column("experiment", "experiment"),
                 Column("model", "model", null="trained from scratch"),
@@ -163,19 +143,28 @@ PAGE = Page(
             folded=True,
         ),
     ),
-    _verdicts("model", "Claims about models", HOW),
-    _verdicts(
-        "figures",
+    Section(
+        "Claims about models",
+        "Every verdict comes from a written rule and from the rows of the runs, never by hand. The "
+        "claims on one run share an error of 5 %: the more are tested, the wider are the intervals "
+        "of each. “Cannot tell”: an interval crosses the threshold, or texts contradict each "
+        "other.",
+        Table("verdicts", measured, "verdicts", cells=OVERVIEW, printed=True, prose=True),
+        Table("evidence", measured, "evidence", cells=EVIDENCE, folded=True, prose=True),
+    ),
+    Section(
         "Arithmetic",
         "Figures against figures, without any measurement: whether those of a paper agree with "
         "each other, with its text, and with what follows from the sizes of its models.",
+        Table("sums", summed, "verdicts", cells=OVERVIEW, prose=True),
+        Table("sums_evidence", summed, "evidence", cells=EVIDENCE, folded=True, prose=True),
     ),
     Section(
         "Not measured",
         Table(
-            name="unmeasured",
-            rows=unmeasured,
-            title="What was not measured, and what it lacks",
+            "unmeasured",
+            unmeasured,
+            "What was not measured, and what it lacks",
             facet="",
             cells=(*OVERVIEW, WHY, PRINTED, SOURCE),
             folded=True,

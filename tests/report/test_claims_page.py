@@ -93,14 +93,19 @@ def test_of_two_models_each_has_its_own_tables(importance):
         for run, name in ((importance, "x"), (other, "y"))
     ]
     run = RunRecord("claims", audit(evidence), {}, {}, {})
-    about = [row["group"] for row in claims.counts(run)]
+    about = [row["about"] for row in claims.counts(run)]
     assert about[:2] == ["x: Importance", "y: Importance"]
     assert "Recovery" in about
     assert ("Claims about models", "x: Importance: verdicts") in grids(run)
+    names = [row["claim"] for row in run.rows if row["about"] == "model"]
+    assert len(names) > len({*names})
+    assert claims.lead(run).startswith(
+        f"{len({*names})} claims about models, on several of them {len(names)} verdicts: "
+    )
 
 
 def test_counts_and_lead_are_those_of_the_rows(audited):
-    counts = {row["group"]: row for row in claims.counts(audited)}
+    counts = {row["about"]: row for row in claims.counts(audited)}
     said = [row["verdict"] for row in audited.rows if row["needs"] == ["importance"]]
     assert counts["Importance"]["not measured"] == said.count("not measured") > 0
     assert counts["The papers' own figures"]["does not hold"] == 18
