@@ -89,7 +89,7 @@ def _how_to_run() -> ConfigDict:
     train.dtype = "float32"  # or "bfloat16"
     train.remat = "none"  # "dots" or "full": less memory, more time; needs scan_layers
     train.scan_layers = False  # True on a GPU: faster to compile; False: faster on a CPU
-    train.vmap_seeds = True  # seeds side by side; False: one after the other, less memory
+    train.vmap_seeds = True  # train seeds together; False: one after the other, less memory
     train.grad_accum_steps = 1  # parts of a batch, one after the other
     train.steps_per_call = 10  # of one compiled call
     train.checkpoint_every = 100

@@ -11,7 +11,7 @@ rate of its own, tuned on seeds of their own; a config with one rate tunes nothi
 
 `rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each, of
 `purpose` "tuning" or "main"; `metrics.jsonl` has every step of the latter, `models/` each
-trained model as a Hugging Face folder. A run that was killed goes on from its last
+trained model as a Hugging Face folder. A run that was killed resumes from its last
 checkpoint, across a growth step, too.
 """
 

@@ -1,12 +1,12 @@
 """Developmental training: does a transformer that grows learn better than one trained flat?
 
 The method (AH section 4.6, with controls): a 12-layer model whose FFN widths follow the
-importance of layers (Table 6) learns simple facts, either all layers at every step, or in
-six phases in which layers are born as clones (Table 7). Both are judged by paraphrases of
-facts that they were told, at the end and at their best. Controls take the claim apart:
-clones made at the start, phases in other orders (two of them train the core for as many
-steps), a uniform optimiser that starts anew where the grown one does, equal FLOPs instead of
-equal steps, the core without anything grown on it, and a learning rate tuned for every arm.
+importance of layers (Table 6) learns simple facts, either all layers at every step, or in six
+phases in which new layers are initialised from a copy (Table 7). Both are judged by paraphrases
+of facts that they were told, at the end and at their best. Controls take the claim apart: clones
+made at the start, phases in other orders (two of them train the core for as many steps), a
+uniform optimiser that starts anew where the grown one does, equal FLOPs instead of equal steps,
+the core without anything grown on it, and a learning rate tuned for every arm.
 
     python -m experiments.developmental --workdir=runs/developmental
 
@@ -94,7 +94,7 @@ def describe() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What is to be trained, known before anything is.
+    """Validated settings; nothing is trained.
 
     Attributes:
       config: The config.

@@ -89,7 +89,7 @@ def describe() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What is to be written, known before any weights are read.
+    """Validated settings; no weights are read.
 
     Attributes:
       source: The model as it is.

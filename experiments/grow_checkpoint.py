@@ -90,7 +90,7 @@ def describe() -> str:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Plan:
-    """What is to be measured and written, known before any weights are read.
+    """Validated settings; no weights are read.
 
     Attributes:
       source: The model as it is.

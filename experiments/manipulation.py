@@ -1,4 +1,4 @@
-"""Manipulation: what a model bears when a whole set of its layers is changed at once.
+"""Manipulation: how much change of a whole set of layers a model tolerates.
 
 The method (AH sections 3.5 and 4.4, with controls): zero, clone, blend, low-rank blend or
 scale the layers that the importance map calls redundant, and measure the perplexity. The

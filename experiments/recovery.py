@@ -10,7 +10,7 @@ steps that a layer takes to come near that training follows a budget, beside AH 
     python -m experiments.recovery --config=configs/recovery.py --workdir=runs/recovery
 
 `rows.jsonl` has the importance map, a row for each point of each curve and a row of kind
-"final" for each curve; `report.html` shows them. A run that was killed goes on from its last
+"final" for each curve; `report.html` shows them. A run that was killed resumes from its last
 checkpoint to the same curves.
 """
 
@@ -93,7 +93,7 @@ def describe() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What a config asks for, checked; nothing is loaded.
+    """Validated settings; nothing is loaded.
 
     Attributes:
       study: The undamaged model, and the importance map, on the evaluation text.

@@ -74,7 +74,7 @@ def describe() -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Plan:
-    """What is to be measured, known before any weights are read.
+    """Validated settings; no weights are read.
 
     Attributes:
       source: The model.

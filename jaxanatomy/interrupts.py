@@ -56,7 +56,7 @@ def say(line: str) -> None:
 
 
 def done() -> None:
-    """From now on signals are ignored: all is written, and the interpreter takes itself apart."""
+    """From now on signals are ignored: all is written, and the interpreter shuts down."""
     if _state.listening:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -122,7 +122,7 @@ def is_held_out(text: str) -> bool:
 
 
 def split_by_hash(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """Tells of each document whether it is held out.
+    """Marks each document as held out or not.
 
     `is_held_out` decides. Where it holds out none, as of a few dozen documents, the one
     with the smallest hash is held out, unless all have the same: white space does not count.

@@ -222,7 +222,7 @@ class Batches:
         return {"step": self.step, **self._pipeline.settings(self.step)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a state was taken, on this or another number of processes.
+        """Resumes where a state was taken, on this or another number of processes.
 
         The mixtures of later steps may have changed since.
 

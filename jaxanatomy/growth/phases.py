@@ -1,6 +1,6 @@
 """The Growth Transformer and its phases of training (AH section 4.6, Tables 6 and 7).
 
-A phase says which layers train, which are born as clones, and its share of the steps.
+A phase says which layers train, which are initialised from a copy, and its share of the steps.
 `stages` turns phases into what is to be done, one after the other: which layers are in the
 model, which of them train, and for how many steps.
 """

@@ -104,7 +104,7 @@ def predicted_step(
 
 
 def prediction_sets(num_layers: int, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """The sets of layers in which predicted weights are tried, by name.
+    """The sets of layers that get predicted weights, by name.
 
     The paper replaces 1 and "9+" layers without naming them (AH section 4.2). Here, among
     the layers 2 .. L-1 that can be predicted: `layer_t` for each; for each size k

@@ -102,7 +102,7 @@ def attention_shifts(
       params: Its parameters, one block for each layer.
       batches: The text, all of it.
       settings: What is measured.
-      progress: Told of each batch and setting that is done.
+      progress: Called after each batch and setting.
 
     Yields:
       For each setting, with the last batch, two rows of kind "attention" for each layer.

@@ -11,7 +11,7 @@ from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, SHALLOW, grows
 from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
-from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, tried
+from jaxanatomy.measures.tuning import CURVE, FINAL, losses_by_rate, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
 
 # Measures of a final row, and the fields with the same by held-out row or question.
@@ -200,7 +200,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
                 for task in first["accuracy_by_task"]
             },
         }
-    tuning = {arm: list(rates.items()) for arm, rates in tried(rows, TUNED_BY).items()}
+    tuning = {arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()}
     return {"arms": arms, "level": level, "tuning": tuning}
 
 

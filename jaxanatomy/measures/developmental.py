@@ -8,7 +8,7 @@ import numpy as np
 from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval
-from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, tried
+from jaxanatomy.measures.tuning import CURVE, FINAL, losses_by_rate, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
 
 BASELINE = "uniform_100"
@@ -111,7 +111,9 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         "arms": arms,
         "differences_level": level,
         "differences": {name: differences(finals, name, level=level) for name in others},
-        "tuning": {arm: list(rates.items()) for arm, rates in tried(rows, TUNED_BY).items()},
+        "tuning": {
+            arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()
+        },
         "wall_seconds": _wall_seconds(rows),
     }
 

@@ -31,7 +31,7 @@ def of_purpose(rows: Iterable[Row], kind: str, purpose: str = MAIN) -> list[Row]
     return [row for row in rows if row.get("kind") == kind and row.get("purpose") == purpose]
 
 
-def tried(rows: Iterable[Row], measure: str) -> dict[str, dict[float, float | None]]:
+def losses_by_rate(rows: Iterable[Row], measure: str) -> dict[str, dict[float, float | None]]:
     """The loss that each learning rate came to, by arm and rate, ascending.
 
     Args:
@@ -64,7 +64,7 @@ def choose_rate(rows: Iterable[Row], arm: str, measure: str) -> float | None:
     Returns:
       The rate; of equal ones the lower. None where no tuning run stayed finite.
     """
-    means = tried(rows, measure).get(arm, {})
+    means = losses_by_rate(rows, measure).get(arm, {})
     finite = {rate: mean for rate, mean in means.items() if mean is not None}
     return min(finite, key=lambda rate: (finite[rate], rate)) if finite else None
 
@@ -75,5 +75,5 @@ def rate_at_edge(rows: Iterable[Row], arm: str, measure: str) -> bool:
     A rate that diverged was tried, so the highest that did not is not at the edge.
     """
     rows = list(rows)
-    rates = tried(rows, measure).get(arm, {})
+    rates = losses_by_rate(rows, measure).get(arm, {})
     return len(rates) > 1 and choose_rate(rows, arm, measure) in (min(rates), max(rates))

@@ -92,7 +92,7 @@ def train_curves(
       steps: When to do what.
       folder: For checkpoints; removed at the end.
       emit: Takes the points of all replicas at a step.
-      progress: Told of the steps done.
+      progress: Called with the number of steps done.
       has_points: Whether all points up to a step have been emitted and kept. Where those up
         to the checkpoint are not, the group is trained anew.
     """

@@ -48,7 +48,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class DepthPlan:
-    """What is to be trained, known before anything is.
+    """Validated settings of a run of depth growth.
 
     Attributes:
       config: Of `experiments.depth_growth`.

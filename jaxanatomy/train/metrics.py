@@ -10,7 +10,7 @@ A line has `arm`, `seed`, `stage`, `step` (steps done, this one included), `lear
 `seconds` (so far, as in the rows of a run), `tokens_per_second` and `mfu` of the call that
 the step was in, and `reason`, which says why something is null.
 
-A run that was killed goes on from a checkpoint before its last lines. The first lines of the
+A run that was killed resumes from a checkpoint before its last lines. The first lines of the
 new start take their place, so that every step is there once.
 """
 

@@ -1,4 +1,4 @@
-"""What a run that trains from scratch tells of itself: its steps, and its evaluations."""
+"""What a training run logs: its steps and its evaluations."""
 
 import dataclasses
 import itertools

@@ -7,7 +7,7 @@ At the start of a stage the layers are gathered by its index map, and the moment
 step count, learning rate and data go on as if nothing had happened (DG section 3). Steps run
 in chunks of one compiled program for each stage; while the devices compute, the next chunk
 is read. The state is saved every so many steps. A run that was killed reads its architecture
-first, then its arrays, and goes on to the same losses, bit for bit on the same devices.
+first, then its arrays, and resumes to the same losses, bit for bit on the same devices.
 
 Several seeds may train side by side, with a leading axis M on every array.
 """
@@ -95,7 +95,7 @@ class Pretraining:
           folder: For checkpoints.
           emit: Takes each point.
           log: Takes the steps of each chunk.
-          progress: Told of the steps done.
+          progress: Called with the number of steps done.
           has_point: Whether a point has been emitted and kept. Where one before the latest
             checkpoint is not, all is trained anew: it cannot be had from the checkpoint.
 
@@ -303,7 +303,7 @@ class Pretraining:
         )
 
     def _emit(self, loss: LanguageModelLoss, state: TrainState, emit: OnEvaluation) -> None:
-        """Scores the model and tells of it."""
+        """Scores the model and emits an `Evaluation`."""
         units = {name: self._score(loss, state, each) for name, each in self._evaluation.items()}
         nll = {name: np.array(each.mean()) for name, each in units.items()}
         mean_M = sum(each.share * nll[name] for name, each in units.items())

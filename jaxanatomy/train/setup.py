@@ -32,7 +32,7 @@ class BatchStream(Protocol):
         """Where it stands, JSON-ready."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Resumes from there."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ A checkpoint is a composite of "meta" (JSON: the architecture of that stage, the
 state of each data stream), "params" and "moments". "meta" is read first; the arrays are then
 restored into the tree of that architecture, on the devices that there are now. Writing goes
 on in the background; a checkpoint that is not whole is never seen, and the one before it is
-removed only after it. Besides the last ones those stay that were set aside.
+removed only after it. Besides the last ones those stay that were pinned.
 """
 
 import contextlib

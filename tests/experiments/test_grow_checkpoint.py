@@ -110,7 +110,7 @@ def test_a_second_run_measures_nothing_and_keeps_the_folder(tiny, command, done)
     files = {path: path.read_bytes() for path in workdir.glob("**/*") if path.is_file()}
     assert command(*flags(tiny, workdir)).status == 0
     assert {path: path.read_bytes() for path in files} == files
-    other = command(*flags(tiny, workdir, layers=4))
+    other = command(*flags(tiny, workdir, num_layers=4))
     assert other.status == 2
     assert "config.num_layers is 5, now it is 4" in other.err
 

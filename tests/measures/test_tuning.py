@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxanatomy.measures.tuning import choose_rate, rate_at_edge, tried
+from jaxanatomy.measures.tuning import choose_rate, losses_by_rate, rate_at_edge
 
 
 def final_row(arm, seed, loss, rate, purpose="tuning"):
@@ -18,8 +18,8 @@ TUNING = [
 
 
 def test_the_rate_of_the_lowest_mean_loss_is_taken():
-    assert tried(TUNING, "loss") == {"a": {1e-4: 3.0, 1e-3: 2.75, 1e-2: None}}
-    assert list(tried(TUNING, "loss")["a"]) == [1e-4, 1e-3, 1e-2]
+    assert losses_by_rate(TUNING, "loss") == {"a": {1e-4: 3.0, 1e-3: 2.75, 1e-2: None}}
+    assert list(losses_by_rate(TUNING, "loss")["a"]) == [1e-4, 1e-3, 1e-2]
     assert choose_rate(TUNING, "a", "loss") == 1e-3
     assert choose_rate(TUNING, "a", "lowest") == 1e-4  # another measure chooses another rate
     assert choose_rate(TUNING, "b", "loss") is None
@@ -36,7 +36,7 @@ def test_the_rate_of_the_lowest_mean_loss_is_taken():
         ((1, 2, 3), True),
         ((3, 1, 2), False),
         ((3, 2, 1), True),
-        ((3, 2, None), False),  # a higher one was tried
+        ((3, 2, None), False),  # a higher one was losses_by_rate
         ((1,), False),
         ((None, None), False),
     ],
