@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from experiments import developmental
 from jaxanatomy import cli, provenance, runs
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth import phases
@@ -39,7 +40,7 @@ def flags(workdir, *more, arms=ARMS):
 
 def make_small(patch):
     """Lets the experiment train the small model, by `patch(owner, name, value)`."""
-    patch(phases, "growth_transformer", lambda: SMALL)
+    patch(developmental, "growth_transformer", lambda: SMALL)
     patch(provenance, "code_version", lambda experiment: "test")
     patch(runs, "code_version", lambda experiment: "test")
 

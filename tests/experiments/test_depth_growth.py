@@ -183,9 +183,7 @@ def test_another_config_or_text_in_the_same_workdir_is_refused(
     def fail(*arguments, **kwargs):
         raise AssertionError("read text before the workdir was known to be good")
 
-    from jaxanatomy.data import pipeline
-
-    monkeypatch.setattr(pipeline, "Pipeline", fail)
+    monkeypatch.setattr("jaxanatomy.train.depth_plan.Pipeline", fail)
     before = rows_of(finished[0])
     done = command(*flags(finished[0], tokenizer, block=1))
     assert done.status == 2

@@ -12,8 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from depth_growth_run import flags, rows_of, without_times
 
-from jaxanatomy.data import pipeline
-from jaxanatomy.train import metrics, pretraining
+from jaxanatomy.train import depth_plan, metrics, pretraining
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
@@ -161,7 +160,7 @@ def test_bad_input_is_one_line_before_any_text_is_read(
     name, tokenizer, tmp_path, command, monkeypatch
 ):
     fields, words = EARLY[name]
-    monkeypatch.setattr(pipeline, "Pipeline", lambda *a, **k: pytest.fail("text was read"))
+    monkeypatch.setattr(depth_plan, "Pipeline", lambda *a, **k: pytest.fail("text was read"))
     argv = flags(tmp_path / "run", tokenizer, **{"arms": "baseline,midas", **fields})
     refused(command(*argv), *words)
     assert not (tmp_path / "run").exists()
@@ -170,9 +169,7 @@ def test_bad_input_is_one_line_before_any_text_is_read(
 def test_a_tokenizer_is_not_trained_for_a_config_that_is_refused(
     tokenizer, tmp_path, command, monkeypatch
 ):
-    from jaxanatomy.data import vocabulary
-
-    monkeypatch.setattr(vocabulary, "load_tokenizer", lambda name: pytest.fail("was trained"))
+    monkeypatch.setattr(depth_plan, "load_tokenizer", lambda name: pytest.fail("was trained"))
     refused(command(*flags(tmp_path / "run", tokenizer, arms="midsa")), "did you mean 'midas'")
     refused(
         command(*flags(tmp_path / "run", tokenizer, **{"train.max_to_keep": 0})),

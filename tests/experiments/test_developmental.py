@@ -10,6 +10,8 @@ import pytest
 import run_files
 from developmental_run import ARMS, SMALL, flags, make_small
 
+from experiments import developmental
+
 pytestmark = pytest.mark.slow
 
 FIELDS = {
@@ -108,10 +110,13 @@ def test_each_arm_takes_the_rate_that_did_best_in_tuning(finished):
 def test_a_finished_run_trains_nothing_and_another_arm_is_added(finished, command, monkeypatch):
     workdir = finished[0]
     before = rows_of(workdir)
-    from jaxanatomy.train import growing
+    calls, train = [], developmental.train_stages
 
-    calls, train = [], growing.train_stages
-    monkeypatch.setattr(growing, "train_stages", lambda *a, **k: calls.append(a) or train(*a, **k))
+    def counted(*arguments, **settings):
+        calls.append(arguments)
+        return train(*arguments, **settings)
+
+    monkeypatch.setattr(developmental, "train_stages", counted)
     assert command(*flags(workdir, arms=ARMS[:2])).status == 0
     assert (calls, rows_of(workdir)) == ([], before)
     assert command(*flags(workdir, arms=ARMS)).status == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import run_files
 
-from jaxanatomy.train import curves, recovery
+from jaxanatomy.train import recovery
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP_FIELDS = {
@@ -244,7 +244,9 @@ def test_a_replica_that_diverges_stops_and_the_others_go_on(
     assert summary["diverged"] == [{"layer": 1, "seed": 1, "reason": stopped["reason"]}]
     assert stopped["reason"] in (workdir / "report.html").read_text()
     before = rows_of(workdir)
-    monkeypatch.setattr(curves, "train_curves", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "experiments.recovery.train_curves", lambda *args, **kwargs: pytest.fail("trained")
+    )
     assert command(*flags(tiny, workdir)).status == 0
     assert rows_of(workdir) == before
 
