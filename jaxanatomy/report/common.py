@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import tried
+from jaxanatomy.measures.tuning import losses_by_rate
 from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.views import Axis, Column, Curves, Row
@@ -169,7 +169,7 @@ def tuned(rows: Iterable[Row], measure: str, arms: Mapping[str, Mapping[str, Any
       arms: Of its summary, with `learning_rate` and `rate_at_edge`.
     """
     found = []
-    for arm, losses in tried(rows, measure).items():
+    for arm, losses in losses_by_rate(rows, measure).items():
         own = arms.get(arm, {})
         taken = {"taken": own.get("learning_rate"), "edge": own.get("rate_at_edge") or None}
         found.append({"arm": arm, **flat({"loss": losses}, "loss"), **known(taken)})
