@@ -9,6 +9,7 @@ from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import Quantity, certain, degradation, over_draws
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, every_layer
 from jaxanatomy.claims.rules import ALL, ANY, Rule
+from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.interventions.variants import BASELINE
@@ -122,10 +123,11 @@ def _at_temperatures(entry: Row, curves: Mapping[str, Row]) -> tuple[Row, Row] |
     if None in rows or entry["temperature_at_edge"] or entry["baseline_temperature_at_edge"]:
         return "its temperature lies at the edge of the grid"
     own, base = rows
-    return (
-        at_temperature(own, entry["temperature"]),
-        at_temperature(base, entry["baseline_temperature"]),
-    )
+    try:
+        own = at_temperature(own, entry["temperature"])
+        return own, at_temperature(base, entry["baseline_temperature"])
+    except InputError as error:  # losses that are not finite
+        return str(error)
 
 
 def _calibrated_change(part: Part, level: float) -> Estimate:
@@ -144,9 +146,11 @@ def _tried(table: Table) -> list[str]:
 
 
 def _excess(table: Table) -> list[Row]:
-    """By seed what noise in all layers costs above the sum of each alone."""
+    """By seed what noise in all layers costs above the sum of each alone, and the baseline."""
     noisy, base = table.find({"strategy": "perturb", "alpha": EPSILON}), table.baseline
-    found = []
+    if base is None:
+        return []
+    found = [base]
     for whole in (row for row in noisy if row["count"] == len(table.layers)):
         alone = [
             row
@@ -155,12 +159,11 @@ def _excess(table: Table) -> list[Row]:
         ]
         if len(alone) < len(table.layers) or any(row["nll"] is None for row in (whole, *alone)):
             continue
-        none_U = np.asarray(base["unit_nll"])
-        sum_U = sum(np.asarray(row["unit_nll"]) - none_U for row in alone)
-        above_U = np.asarray(whole["unit_nll"]) - sum_U
+        none_U, *alone_SU = (np.asarray(row["unit_nll"]) for row in (base, *alone))
+        above_U = np.asarray(whole["unit_nll"]) - sum(one_U - none_U for one_U in alone_SU)
         fields = {"kind": "excess", "unit_nll": above_U.tolist(), "nll": float(above_U.sum())}
         found.append({**whole, **fields})
-    return [*found, base] if base else []
+    return found
 
 
 def _whole_depth(table: Table) -> tuple[int]:

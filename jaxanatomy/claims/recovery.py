@@ -61,11 +61,12 @@ def _points(table: Table) -> list[Row]:
         if curve[0]["text"] == curve[0]["train_text"]:
             continue
         named = {"layer": layer, "noise": seed is not None, "text": table.text}
-        points.append({**(baseline if seed is None else curve[0]), **named, "when": NOISED})
+        if curve[0]["step"] == 0:
+            points.append({**(baseline if seed is None else curve[0]), **named, "when": NOISED})
         if curve[-1]["step"] != record.config.get("steps") and curve[-1]["nll"] is not None:
             continue  # still in training
         few = [row for row in curve if row["step"] <= FEW_STEPS]
-        points.append({**few[-1], **named, "when": SOON})
+        points += [{**row, **named, "when": SOON} for row in few[-1:]]
         points.append({**curve[-1], **named, "when": LAST, "long": curve[-1]["step"] >= _STEPS})
         points.append({**curve[-1], **named, "when": "curve", "curve": curve})
     maps = [row for row in table.rows if row.get("intervention") == "neighbour_mean"]

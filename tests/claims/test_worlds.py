@@ -8,7 +8,7 @@ from claims import worlds_importance, worlds_training, worlds_weights  # noqa: F
 from claims.worlds import BY_ID, WORLDS, evidence
 
 from jaxanatomy.claims.audit import error_of
-from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED
+from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS
 from jaxanatomy.claims.evidence import Evidence
 
 FEW, MANY = 4, 200
@@ -41,6 +41,33 @@ def test_a_rule_holds_where_its_claim_is_true_and_not_where_nothing_happens(id):
     check(id, FEW)
 
 
+LOST = {
+    "the end": lambda rows: rows[: len(rows) // 2],
+    "every other row": lambda rows: rows[1::2],
+    "the baseline": lambda rows: [row for row in rows if row.get("variant") != "baseline"],
+    "the first step": lambda rows: [row for row in rows if row.get("step") != 0],
+    "finite losses": lambda rows: [
+        _without_losses(row) if "unit_nll" in row and at % 3 == 1 else row
+        for at, row in enumerate(rows)
+    ],
+}
+
+
+def _without_losses(row):
+    return {**row, "nll": None, "unit_nll": [None] * len(row["unit_nll"])}
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("id", sorted(WORLDS))
+def test_whatever_a_run_lacks_its_claims_have_verdicts(id, lost):
+    made = evidence(BY_ID[id], WORLDS[id].true, 0).records
+    kept = {
+        name: dataclasses.replace(record, rows=LOST[lost](record.rows))
+        for name, record in made.items()
+    }
+    assert BY_ID[id].finding(Evidence(kept), 0.05).verdict in VERDICTS
+
+
 @pytest.mark.worlds
 @pytest.mark.parametrize("id", sorted(WORLDS))
 def test_noise_meets_no_rule_in_many_draws(id):
@@ -55,3 +82,11 @@ def test_an_improvement_decides_nothing_before_its_temperature_is_fitted():
     found = claim.finding(Evidence({"manipulation": started}), 0.05)
     assert found.verdict == UNDECIDED
     assert "not measured: v0" in found.reason
+
+
+def test_a_curve_without_its_start_says_nothing_about_noise_without_training():
+    claim = BY_ID["noise_improves_anti_layers"]
+    run = evidence(claim, WORLDS[claim.id].true, 0).records["recovery"]
+    rows = [row for row in run.rows if row.get("step") != 0]
+    kept = Evidence({"recovery": dataclasses.replace(run, rows=rows)})
+    assert claim.finding(kept, 0.05).verdict == UNMEASURED
