@@ -66,12 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _guarded(command, argv)
 
 
-def run_experiment(
-    name: str,
-    run: Callable[[Any, Path], Any],
-    list_text: str | None = None,
-    argv: Sequence[str] | None = None,
-) -> NoReturn:
+def run_experiment(name: str, run: Callable[[Any, Path], Any]) -> NoReturn:
     """The main of an experiment's own module; ends the process with the exit status.
 
     if __name__ == "__main__":
@@ -80,13 +75,10 @@ def run_experiment(
     Args:
       name: The experiment: its default config is `configs/NAME.py`.
       run: `run(config, workdir)`; `dry_run` and `describe` are found in its module.
-      list_text: What `--list` prints, if the module has no `describe`.
-      argv: Arguments after the program's name; those of the process by default.
     """
     interrupts.listen()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    module = sys.modules[run.__module__]
-    sys.exit(_guarded(lambda: _execute(name, argv, lambda: module, list_text), argv))
+    argv, module = sys.argv[1:], sys.modules[run.__module__]
+    sys.exit(_guarded(lambda: _execute(name, argv, lambda: module), argv))
 
 
 def experiments() -> dict[str, str]:
@@ -157,19 +149,16 @@ def _told_when_full() -> Iterator[None]:
         ) from error
 
 
-def _execute(
-    name: str,
-    argv: Sequence[str],
-    import_experiment: Callable[[], ModuleType],
-    list_text: str | None = None,
-) -> None:
+def _execute(name: str, argv: Sequence[str], import_experiment: Callable[[], ModuleType]) -> None:
     """One command for one experiment: help, list, dry run or run."""
     flags, overrides = _parse_flags(argv)
     if flags.help:
         print(_usage(name))
         return
     if flags.list:
-        print(_list(name, import_experiment(), list_text))
+        module = import_experiment()
+        describe = getattr(module, "describe", None)
+        print(describe() if describe else module.__doc__ or name)
         return
     config = _load_config(name, flags.config)
     config_files.apply_overrides(config, overrides)
@@ -284,12 +273,6 @@ def _import_experiment(name: str) -> ModuleType:
     if str(folder.parent) not in sys.path:
         sys.path.insert(0, str(folder.parent))
     return importlib.import_module(f"experiments.{name}")
-
-
-def _list(name: str, module: ModuleType, list_text: str | None) -> str:
-    if hasattr(module, "describe"):
-        return module.describe()
-    return list_text or module.__doc__ or name
 
 
 def _docstring(path: Path) -> str:
