@@ -24,13 +24,8 @@ The run ends with status 3 and no figures when the machine was not quiet, as
 than 1e-4 relative.
 """
 
-import json
-import pathlib
-import sys
-import tempfile
-
 from bench import figures, rounds
-from bench.processes import Worker, WorkerError
+from bench.processes import Worker
 from bench.worker import EXPORT, TRAINERS
 from bench_sweep import DEFAULT_MODEL
 
@@ -44,15 +39,7 @@ def main(argv=None):
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model id (%(default)s)")
     parser.add_argument("--layers", type=int, nargs="+", default=PAPER, help="(of AH Table 5)")
     options = rounds.parse(parser, argv)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            results = measure(pathlib.Path(folder), options)
-    except WorkerError as error:
-        sys.exit(f"error: {error}")
-    rounds.check(results)
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    rounds.run(measure, table, options)
 
 
 def measure(folder, options):

@@ -27,13 +27,8 @@ The run ends with status 3 and no figures when the machine was not quiet, as
 than 1e-4 relative.
 """
 
-import json
-import pathlib
-import sys
-import tempfile
-
 from bench import figures, rounds
-from bench.processes import Worker, WorkerError
+from bench.processes import Worker
 from bench.worker import EXPORT, PRETRAINERS
 
 
@@ -50,15 +45,7 @@ def main(argv=None):
     options = rounds.parse(parser, argv)
     if options.batch_size < 1 or options.seq_len < 2 or options.layers < 1:
         parser.error("--batch_size and --layers must be at least 1, --seq_len at least 2")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            results = measure(pathlib.Path(folder), options)
-    except WorkerError as error:
-        sys.exit(f"error: {error}")
-    rounds.check(results)
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    rounds.run(measure, table, options)
 
 
 def measure(folder, options):

@@ -3,11 +3,13 @@
 import argparse
 import contextlib
 import importlib.util
+import json
 import pathlib
 import sys
+import tempfile
 
 from bench.figures import relative, require_quiet, say
-from bench.processes import Worker
+from bench.processes import Worker, WorkerError
 
 LARGEST_DEVIATION = 1e-4
 
@@ -34,6 +36,19 @@ def parse(made, arguments):
     if importlib.util.find_spec("torch") is None:
         made.error('torch is not installed: pip install -e ".[bench]"')
     return options
+
+
+def run(measure, table, options):
+    """Measures, prints the table, and writes the figures where `--json` says."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            results = measure(pathlib.Path(folder), options)
+    except WorkerError as error:
+        sys.exit(f"error: {error}")
+    check(results)
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def measure(folder, names, options):
