@@ -46,7 +46,7 @@ from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
 from jaxanatomy.sweep import SweepOptions, cost
 from jaxanatomy.train.curves import StepPlan, noised_points, train_curves
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
 from jaxanatomy.weights import describe_model_ids, open_model
 
@@ -116,7 +116,7 @@ class _Plan:
     others: list[list[Replica]]
     steps: StepPlan
     optimiser: AdamW
-    options: TrainOptions
+    options: RecoveryOptions
     warnings: list[str]
 
     def provenance(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _plan(config: ConfigDict) -> _Plan:
     require_positive("sigma", config.sigma, or_zero=True, remedy="AH has 0.5")
     check_thresholds(config.thresholds)
     steps = StepPlan(config.steps, config.eval_every, config.checkpoint_every)
-    optimiser, options = AdamW(**config.optimiser), TrainOptions(**config.train)
+    optimiser, options = AdamW(**config.optimiser), RecoveryOptions(**config.train)
     source, text = open_model(config.model), load_text(config.eval_text)
     upper_bound = config.train_text == "evaluation"
     train_text = text if upper_bound else load_text(config.train_text)

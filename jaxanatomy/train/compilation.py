@@ -15,7 +15,7 @@ from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import ProgramKey, abstract_block, abstract_head, text_inputs
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.train import streams
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 
 
 class StreamCompiler:
@@ -24,7 +24,7 @@ class StreamCompiler:
     def __init__(
         self,
         config: ModelConfig,
-        options: TrainOptions,
+        options: RecoveryOptions,
         lanes: Lanes,
         batch: TextBatch,
         clean_layers: int,

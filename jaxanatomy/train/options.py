@@ -1,4 +1,4 @@
-"""How replicas are trained: nothing here changes what is measured, only how fast."""
+"""How recovery trains its replicas: nothing here changes what is measured, only how fast."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from jaxanatomy.sweep.options import BACKENDS, DTYPES, PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
+class RecoveryOptions:
     """Static settings of training many replicas at once.
 
     Attributes:

@@ -20,7 +20,7 @@ from jaxanatomy.sweep.compilation import ProgramKey, text_inputs
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.train import streams
 from jaxanatomy.train.compilation import StreamCompiler
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.tape import PADDING, TapeCall, in_widths, tape_calls
 
 ReplicaState = tuple[tree.BlockParams, Any]
@@ -37,7 +37,7 @@ class Passes:
     def __init__(
         self,
         config: ModelConfig,
-        options: TrainOptions,
+        options: RecoveryOptions,
         lanes: Lanes,
         batches: Sequence[TextBatch],
         trained: Sequence[int],

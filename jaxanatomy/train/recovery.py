@@ -30,7 +30,7 @@ from jaxanatomy.ranges import parse_layers
 from jaxanatomy.sweep.compilation import cast
 from jaxanatomy.sweep.devices import Lanes, choose_devices
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.passes import Passes, ReplicaState
 
 
@@ -86,7 +86,7 @@ class RecoveryTrainer:
         train: Sequence[TextBatch],
         evaluation: Sequence[TextBatch],
         optimiser: AdamW,
-        options: TrainOptions | None = None,
+        options: RecoveryOptions | None = None,
     ):
         """Plans; no array is made.
 
@@ -102,7 +102,7 @@ class RecoveryTrainer:
           InputError: A layer out of range, more devices wanted than there are, or several
             devices for layers of different shapes.
         """
-        self.config, options = config, options or TrainOptions()
+        self.config, options = config, options or RecoveryOptions()
         layers = sorted(parse_layers(layers, config.num_layers))
         devices = choose_devices(options.devices or 1, 1, "train.devices")
         if len(devices) > 1 and len({config.layers[layer] for layer in layers}) > 1:

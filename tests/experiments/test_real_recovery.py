@@ -7,7 +7,7 @@ from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 
 pytestmark = pytest.mark.real
@@ -19,7 +19,7 @@ NOISED = {11: 1362.0, 14: 38.4}
 def trainer():
     model = weights.load(weights.DEFAULT_MODEL)
     texts = [tokenise(model, load_text(name)) for name in ("recovery_training", "sentences")]
-    options = TrainOptions(group_size=3, tokens_per_call=1)
+    options = RecoveryOptions(group_size=3, tokens_per_call=1)
     trainer = RecoveryTrainer(model.config, [11, 14, 17], *texts, AdamW(), options)
     trainer.compile()
     trainer.place(model.params)

@@ -15,7 +15,7 @@ from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
@@ -73,7 +73,7 @@ def ours(checkpoint):
         texts = [
             tokenise(checkpoint, load_text(name)) for name in ("recovery_training", "sentences")
         ]
-        options = TrainOptions(group_size=len(layers))
+        options = RecoveryOptions(group_size=len(layers))
         trainer = RecoveryTrainer(checkpoint.config, layers, *texts, AdamW(), options)
         trainer.compile()
         trainer.place(checkpoint.params)

@@ -17,7 +17,7 @@ from train_oracle import first_moments
 
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -27,7 +27,7 @@ STEPS = 10
 
 def train(devices, backend):
     params, batches = random_params(CONFIG), [text(seed=0), text(seed=1)]
-    options = TrainOptions(
+    options = RecoveryOptions(
         group_size=len(REPLICAS), tokens_per_call=32, devices=devices, backend=backend
     )
     layers = {replica.layer for replica in REPLICAS}

@@ -12,7 +12,7 @@ from train_oracle import arrays, first_moments, flat, naive_loss, naive_training
 from jaxanatomy import tree
 from jaxanatomy.interventions.noise import recovery_noise
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 
 STEPS, SIGMA = 10, 0.5
@@ -52,7 +52,7 @@ def test_the_first_moments_are_gradients_after_clipping():
     """AdamW divides by the size of a gradient, so that losses do not show a wrong one."""
     config = CONFIG.with_layers(CONFIG.layers[:3])
     params, batch, replicas = random_params(config), padded(text()), (Replica(0, 7), Replica(1))
-    options = TrainOptions(group_size=2, tokens_per_call=32)  # widths 2, 1
+    options = RecoveryOptions(group_size=2, tokens_per_call=32)  # widths 2, 1
     trainer = RecoveryTrainer(config, [0, 1], [batch], [batch], AdamW(clip_norm=CLIP), options)
     trainer.compile()
     trainer.place(params)
@@ -85,7 +85,7 @@ def test_losses_are_those_of_training_each_replica_alone(
     batches = [text(rows=rows, seed=seed) for seed in (0, 1, 2)]
     evaluation = text(rows=rows, seed=9)
     adamw = AdamW(learning_rate=3e-3, clip_norm=clip_norm, epsilon=epsilon)
-    options = TrainOptions(tokens_per_call=48)  # widths 3, 2, 1 or, in two rows, 2, 1
+    options = RecoveryOptions(tokens_per_call=48)  # widths 3, 2, 1 or, in two rows, 2, 1
     losses, final = trained(config, params, batches, evaluation, replicas, adamw, options)
     for index, replica in enumerate(replicas):
         own = damaged(params, replica)

@@ -11,7 +11,7 @@ from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
 from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import TrainOptions
+from jaxanatomy.train.options import RecoveryOptions
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
 
 TASK, BATCH = "training.json", "batch_{}.npz"
@@ -45,7 +45,7 @@ def open_trainer(folder):
     task = json.loads((folder / TASK).read_text())
     batches = [_read(folder / BATCH.format(index)) for index in range(task["batches"])]
     checkpoint = weights.load(f"file:{folder / 'model'}")
-    options = TrainOptions(group_size=len(task["layers"]))
+    options = RecoveryOptions(group_size=len(task["layers"]))
     trainer = RecoveryTrainer(
         checkpoint.config, task["layers"], batches, batches[:1], AdamW(), options
     )
