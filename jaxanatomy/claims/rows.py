@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.interventions.variants import BASELINE
-from jaxanatomy.records import RunRecord
+from jaxanatomy.records import Row, RunRecord
 from jaxanatomy.words import label
 
-Row = Mapping[str, Any]
 Key = tuple[Any, ...]
 
 

@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.records import Row
 from jaxanatomy.report import style
 
-Row = Mapping[str, Any]
 RUN = "run"  # field that names the run of a row on a page of several
 
 
