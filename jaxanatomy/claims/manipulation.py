@@ -42,9 +42,16 @@ _PAIRS = {
     "low_rank": "low_rank_blend_2_layers",
     "blend_2": "blend_2_layers",
 }
-_DOSE = ("strategy", "alpha", "rank")
-TRIALS = Rows("manipulation")
 HARM = degradation()
+
+
+def _dosed(table: Table) -> list[Row]:
+    """All rows, with strategy, alpha and rank as one field."""
+    fields = ("strategy", "alpha", "rank")
+    return [{**row, "dose": tuple(row.get(field) for field in fields)} for row in table.rows]
+
+
+TRIALS = Rows("manipulation", _dosed)
 
 
 def _scaled(*alphas: float) -> tuple[tuple, ...]:
@@ -68,12 +75,12 @@ def _on(name: str, values, rule: Rule) -> Criterion:
     """A rule on strategies on a set, with the set without the boundary layers, or with, beside."""
     others = {"paper": "paper_inner", "paper_inner": "paper"}
     control = others.get(name)
-    at = TRIALS.where(set=control or name)
+    beside = TRIALS.where(set=control or name)
     return Criterion(
-        TRIALS.where(set=name).each(_DOSE, values),
+        TRIALS.where(set=name).at(dose=values),
         HARM,
         rule,
-        control=at.each(_DOSE, (("zero", None, None), *_scaled(GENTLE))),
+        control=beside.at(dose=(("zero", None, None), *_scaled(GENTLE))),
         beside=f"the control: on the set {control}" if control else "",
     )
 

@@ -97,21 +97,21 @@ class Part:
 class Rows:
     """A set of rows.
 
-        MAP = Rows("importance", intervention="neighbour_mean", scope="layer", positions="all")
+        MAP = Rows("importance").where(intervention="neighbour_mean", scope="layer")
         MAP.at(layer=(14, 17))
 
     Attributes:
       experiment: Whose rows.
       derive: What makes them of those of a text.
       fields: The values that they have.
-      axes: Their parts, each axis the names of fields and the values that are to be there.
+      axes: Their parts: fields, and the values of each that are to be there.
       draws: How many rows of a part are needed at least, where they are draws of something random.
     """
 
     experiment: str
     derive: Callable[[Table], Sequence[Row]] | None = None
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    axes: tuple[tuple[tuple[str, ...], Values], ...] = ()
+    axes: Mapping[str, Values] = dataclasses.field(default_factory=dict)
     draws: int = 1
 
     def where(self, **fields: Any) -> "Rows":
@@ -120,12 +120,7 @@ class Rows:
 
     def at(self, **axes: Values) -> "Rows":
         """A part for each combination of values; a value that no row has was not measured."""
-        added = tuple(((name,), values) for name, values in axes.items())
-        return dataclasses.replace(self, axes=self.axes + added)
-
-    def each(self, names: Sequence[str], values: Values) -> "Rows":
-        """A part for each of the tuples of values of several fields."""
-        return dataclasses.replace(self, axes=(*self.axes, (tuple(names), values)))
+        return dataclasses.replace(self, axes={**self.axes, **axes})
 
     def drawn(self, least: int) -> "Rows":
         """Those of parts that were drawn so often at least."""
@@ -143,19 +138,18 @@ class Rows:
 
     def parts(self, table: Table) -> list[Part]:
         """The parts on one text, also those that were not measured."""
-        names = [name for fields, _ in self.axes for name in fields]
         found: dict[Key, list[Row]] = {}
         for row in table.find(self.fields):
-            found.setdefault(tuple(plainly(row.get(name)) for name in names), []).append(row)
-        axes = [
-            [value if len(fields) > 1 else (value,) for value in own]
-            for fields, values in self.axes
-            for own in [values(table) if callable(values) else values]
-        ]
-        keys = (tuple(itertools.chain.from_iterable(each)) for each in itertools.product(*axes))
+            found.setdefault(tuple(plainly(row.get(name)) for name in self.axes), []).append(row)
+        axes = [values(table) if callable(values) else values for values in self.axes.values()]
         return [
-            Part(dict(zip(names, key, strict=True)), found.get(plainly(key), []), table, self.draws)
-            for key in keys
+            Part(
+                dict(zip(self.axes, key, strict=True)),
+                found.get(plainly(key), []),
+                table,
+                self.draws,
+            )
+            for key in itertools.product(*axes)
         ]
 
 
@@ -197,4 +191,5 @@ def _word(field: str, value: Any) -> str:
         return f"{field} {value}"
     if field == "set":
         return f"on {value}"
-    return label(str(value))
+    several = value if isinstance(value, tuple) else (value,)
+    return " ".join(label(str(each)) for each in several if each is not None)
