@@ -6,6 +6,10 @@ A few seconds. With the importance run alone:
 
     python -m experiments.claims --workdir=runs/claims --config.runs=runs/atlas
 
+With a second text of the same model, read together, or with runs of a second model, audited apart:
+
+    python -m experiments.claims --workdir=runs/claims --config.runs=runs/atlas,runs/other
+
 With the runs that train, and what growth costs:
 
     python -m experiments.claims --config=configs/claims.py:all --workdir=runs/claims
@@ -17,7 +21,7 @@ VARIANTS = ("", "all")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The runs of one model; "all" is those that train, too."""
+    """The runs of the default model; "all" is those that train, too."""
     config = ConfigDict()
     config.runs = ("runs/atlas", "runs/structure", "runs/predict", "runs/manipulation")
     if variant == "all":

@@ -19,7 +19,6 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli, report, runs
 from jaxanatomy.claims import audit as claims
-from jaxanatomy.claims.audit import CLAIMS
 from jaxanatomy.claims.evidence import gather, weights_of
 from jaxanatomy.errors import InputError
 from jaxanatomy.records import is_run_config, read_config
@@ -62,7 +61,7 @@ def _earlier(workdir: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     if not path.exists() or not is_run_config(path):
         return None
     there = read_config(Path(workdir))
-    if there["config"].keys() != made["config"].keys():
+    if there["provenance"].get("experiment") != "claims":
         return None
     old, new = (weights_of(each["provenance"]) for each in (there, made))
     if old and new and old != new:
@@ -91,7 +90,7 @@ def dry_run(config: ConfigDict) -> str:
 def describe() -> str:
     """Every claim, by the experiment that it needs, a line each."""
     sections: dict[str, dict[str, str]] = {}
-    for claim in CLAIMS:
+    for claim in claims.CLAIMS:
         title = " and ".join(claim.needs) or "the papers' own figures"
         sections.setdefault(title, {})[claim.id] = claim.statement
     return cli.format_sections(sections)

@@ -87,21 +87,28 @@ def gather(folders: Iterable[str | Path], experiments: Collection[str]) -> list[
         if place is None:
             groups.append(place := [])
         place.append(run)
-    models = [_model(group) for group in groups]
+    models = [str(group[0].provenance.get("model") or "") for group in groups]
     return [
-        Evidence(_by_experiment(group), group, _named(group, model, models.count(model) > 1))
+        _evidence(group, model, models.count(model) == 1)
         for group, model in zip(groups, models, strict=True)
     ]
+
+
+def _evidence(runs: Sequence[RunRecord], model: str, is_only: bool) -> Evidence:
+    names = dict.fromkeys(run.experiment for run in runs)
+    records = {name: joined([run for run in runs if run.experiment == name]) for name in names}
+    folders = ", ".join(str(run.folder) for run in runs)
+    return Evidence(records, runs, model if is_only else f"{model or 'trained'} in {folders}")
 
 
 def _goes_with(run: RunRecord, group: Sequence[RunRecord]) -> bool:
     """Whether a run is of the model of others, and trained as those of its experiment."""
     if weights_of(run.provenance) != weights_of(group[0].provenance):
         return False
-    others = [other for other in group if other.experiment == run.experiment]
-    return run.experiment not in _TRAINED or all(
-        _training(run) == _training(other) for other in others
-    )
+    if run.experiment not in _TRAINED:
+        return True
+    others = (other for other in group if other.experiment == run.experiment)
+    return all(_training(run) == _training(other) for other in others)
 
 
 def _training(run: RunRecord) -> tuple[Any, ...]:
@@ -109,20 +116,6 @@ def _training(run: RunRecord) -> tuple[Any, ...]:
     config = {name: value for name, value in run.config.items() if name not in (*_CHOSEN, *_READ)}
     made = run.provenance.get("architecture"), run.provenance.get("tokenizer_sha256")
     return config, made, bool(run.summary.get("warnings"))
-
-
-def _by_experiment(runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
-    names = dict.fromkeys(run.experiment for run in runs)
-    return {name: joined([run for run in runs if run.experiment == name]) for name in names}
-
-
-def _model(runs: Sequence[RunRecord]) -> str:
-    return str(runs[0].provenance.get("model") or "")
-
-
-def _named(runs: Sequence[RunRecord], model: str, is_one_of_several: bool) -> str:
-    folders = ", ".join(str(run.folder) for run in runs)
-    return " in ".join(filter(None, [model, folders])) if is_one_of_several else model
 
 
 def _read(folder: str | Path, experiments: Collection[str]) -> RunRecord:
