@@ -57,15 +57,13 @@ def _without_losses(row):
     return {**row, "nll": None, "unit_nll": [None] * len(row["unit_nll"])}
 
 
-@pytest.mark.parametrize("lost", LOST)
 @pytest.mark.parametrize("id", sorted(WORLDS))
-def test_whatever_a_run_lacks_its_claims_have_verdicts(id, lost):
-    made = evidence(BY_ID[id], WORLDS[id].true, 0).records
-    kept = {
-        name: dataclasses.replace(record, rows=LOST[lost](record.rows))
-        for name, record in made.items()
-    }
-    assert BY_ID[id].finding(Evidence(kept), 0.05).verdict in VERDICTS
+def test_whatever_a_run_lacks_its_claims_have_verdicts(id):
+    ((name, record),) = evidence(BY_ID[id], WORLDS[id].true, 0).records.items()
+    for lost, keep in LOST.items():
+        kept = dataclasses.replace(record, rows=keep(record.rows))
+        verdict = BY_ID[id].finding(Evidence({name: kept}), 0.05).verdict
+        assert verdict in VERDICTS, lost
 
 
 @pytest.mark.worlds
