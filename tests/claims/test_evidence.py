@@ -132,6 +132,15 @@ def test_a_figure_that_differs_by_rounding_is_the_same():
         joined([record(rows), record([{"hash": "b", "layer": 1, "nll": None}])])
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["learning_rate", "stage", "step", "null", "target", "rank", "layers", "draw", "rounding"],
+)
+def test_measurements_that_differ_by_a_name_are_two(field):
+    one, two = ([{"hash": f"{at}", "nll": float(at), field: at}] for at in (1, 2))
+    assert joined([record(one), record(two)]).rows == one + two
+
+
 def test_models_are_audited_apart_and_what_is_about_none_once(gathered):
     found = gathered(
         x=record(layer_map("a", 3.0), "x", weights_sha256="1"),
