@@ -38,10 +38,10 @@ from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import scoring
 from jaxanatomy.train.depth_plan import DepthPlan, Trial, depth_plan
+from jaxanatomy.train.dry_run import describe_runs
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
 from jaxanatomy.train.metrics import Metrics
 from jaxanatomy.train.models import save_models
-from jaxanatomy.train.on_paper import describe_runs
 from jaxanatomy.train.points import point_places
 from jaxanatomy.train.pretraining import Pretraining
 
@@ -96,7 +96,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The arms, their stages, what they would cost, and memory of the devices they are for."""
-    plan = depth_plan(config, on_paper=True)
+    plan = depth_plan(config, dry_run=True)
     main = plan.main(config.learning_rates[0])
     lines = [f"{plan.model.parameter_count:,} parameters, {len(main)} seeds"]
     if plan.tuning:

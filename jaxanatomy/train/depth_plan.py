@@ -159,12 +159,12 @@ class DepthPlan:
         )
 
 
-def depth_plan(config: ConfigDict, on_paper: bool = False) -> DepthPlan:
+def depth_plan(config: ConfigDict, dry_run: bool = False) -> DepthPlan:
     """Checks a config, what is cheap first, and loads the tokenizer; reads no text yet.
 
     Args:
       config: Of `experiments.depth_growth`.
-      on_paper: The devices need not be here then, and a tokenizer of the hub is not fetched.
+      dry_run: The devices need not be here then, and a tokenizer of the hub is not fetched.
 
     Raises:
       InputError: Something in the config does not fit; the message says what.
@@ -185,8 +185,8 @@ def depth_plan(config: ConfigDict, on_paper: bool = False) -> DepthPlan:
     )
     for stages in arms.values():
         mixtures(config, sum(stage.steps for stage in stages))
-    options, placement = _how_to_run(config, on_paper)
-    there = not (on_paper and config.data.tokenizer.startswith("hf:"))
+    options, placement = _how_to_run(config, dry_run)
+    there = not (dry_run and config.data.tokenizer.startswith("hf:"))
     text = _text(config) if there else {}
     return DepthPlan(config, model, settings, schedule, arms, options, placement, **text)
 
@@ -200,12 +200,12 @@ def mixtures(config: ConfigDict, steps: int) -> MixtureSchedule:
     return MixtureSchedule(tuple(found))
 
 
-def _how_to_run(config: ConfigDict, on_paper: bool) -> tuple[PretrainOptions, Placement]:
+def _how_to_run(config: ConfigDict, dry_run: bool) -> tuple[PretrainOptions, Placement]:
     fields = config.train.to_dict()
     devices, shards, _ = (fields.pop(name) for name in ("devices", "fsdp_shards", "vmap_seeds"))
-    if on_paper:
+    if dry_run:
         count = jax.device_count() if devices is None else devices
-        placement = Placement.on_paper(count, shards)
+        placement = Placement.abstract(count, shards)
     else:
         placement = Placement.over(training_devices(devices), shards)
     options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **fields)

@@ -1,6 +1,6 @@
 """The programs of a training run, traced and lowered for devices that are not here.
 
-    setup = Setup(stages, adamw(), schedule, (0,), Placement.on_paper(64, shards=8), options)
+    setup = Setup(stages, adamw(), schedule, (0,), Placement.abstract(64, fsdp_shards=8), options)
     exported = export_step(setup, setup.stages[-1].config, batch_size=512, seq_len=2048)
     exported.nr_devices, exported.platforms == 64, ("tpu", "cuda")
 
@@ -83,7 +83,7 @@ def export_step(
     """The steps of a stage, lowered.
 
     Args:
-      setup: What is trained; its placement may be one of `Placement.on_paper`.
+      setup: What is trained; its placement may be one of `Placement.abstract`.
       config: The architecture of the stage.
       batch_size: Rows B of a batch, of all processes together.
       seq_len: Tokens T of a row.

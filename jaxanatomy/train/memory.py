@@ -76,7 +76,7 @@ def step_memory(setup: Setup, config: ModelConfig, batch_size: int, seq_len: int
     """Memory of the steps of a stage.
 
     Args:
-      setup: What is trained; its placement may be one of `Placement.on_paper`.
+      setup: What is trained; its placement may be one of `Placement.abstract`.
       config: The architecture of the stage.
       batch_size: Rows B of a batch, of all processes together.
       seq_len: Tokens T of a row.

@@ -26,7 +26,7 @@ from jaxanatomy.tree import PyTree
 DATA, SHARD = "data", "shard"
 
 # A smaller array is on every device: gathering it would take longer than it saves.
-SMALLEST_CUT = 2**16
+MIN_SHARDED_SIZE = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,25 +35,25 @@ class Placement:
 
     Attributes:
       mesh: With the axes `data` and `shard`.
-      smallest_cut: Elements below which an array is not cut.
+      min_sharded_size: Elements below which an array is not cut.
     """
 
     mesh: Mesh | AbstractMesh
-    smallest_cut: int = SMALLEST_CUT
+    min_sharded_size: int = MIN_SHARDED_SIZE
 
     @classmethod
     def over(
         cls,
         devices: Sequence[jax.Device] | None = None,
         fsdp_shards: int = 1,
-        smallest_cut: int = SMALLEST_CUT,
+        min_sharded_size: int = MIN_SHARDED_SIZE,
     ) -> "Placement":
         """A mesh over devices, in their order.
 
         Args:
           devices: All by default.
           fsdp_shards: How many parts the parameters are cut into; divides the devices.
-          smallest_cut: See `Placement`.
+          min_sharded_size: See `Placement`.
 
         Raises:
           InputError: The devices are not a multiple of fsdp_shards; or they are those of a
@@ -68,25 +68,25 @@ class Placement:
                 "other numbers are for GPUs and TPUs"
             )
         mesh = jax.make_mesh(shape, (DATA, SHARD), (AxisType.Auto,) * 2, devices=devices)
-        return cls(mesh, smallest_cut)
+        return cls(mesh, min_sharded_size)
 
     @classmethod
-    def on_paper(
-        cls, devices: int, fsdp_shards: int = 1, smallest_cut: int = SMALLEST_CUT
+    def abstract(
+        cls, devices: int, fsdp_shards: int = 1, min_sharded_size: int = MIN_SHARDED_SIZE
     ) -> "Placement":
         """A mesh of devices that are not here: to trace and to lower for, not to run on.
 
         Args:
           devices: Their number.
           fsdp_shards: As `over`.
-          smallest_cut: See `Placement`.
+          min_sharded_size: See `Placement`.
 
         Raises:
           InputError: The devices are not a multiple of fsdp_shards.
         """
         shape = _shape(devices, fsdp_shards)
         mesh = AbstractMesh(shape, (DATA, SHARD), axis_types=(AxisType.Auto,) * 2)
-        return cls(mesh, smallest_cut)
+        return cls(mesh, min_sharded_size)
 
     @property
     def device_count(self) -> int:
@@ -107,7 +107,7 @@ class Placement:
         shape, fsdp_shards = np.shape(leaf), self.mesh.shape[SHARD]
         axes = [axis for axis in range(len(shape))[-2:] if shape[axis] % fsdp_shards == 0]
         spec = [None] * len(shape)
-        if fsdp_shards > 1 and axes and np.prod(shape) >= self.smallest_cut:
+        if fsdp_shards > 1 and axes and np.prod(shape) >= self.min_sharded_size:
             spec[max(axes, key=lambda axis: shape[axis])] = SHARD
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
@@ -141,7 +141,7 @@ class Placement:
         """Parameters or moments from the host; every process has the whole of them."""
         return jax.tree.map(lambda leaf: _put(leaf, self.sharding(leaf)), tree)
 
-    def everywhere(self, tree: PyTree) -> PyTree:
+    def replicate(self, tree: PyTree) -> PyTree:
         """A tree that is whole on every device."""
         return jax.tree.map(lambda leaf: _put(leaf, self.whole), tree)
 

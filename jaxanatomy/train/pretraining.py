@@ -154,7 +154,7 @@ class Pretraining:
         params, moments = (self._abstract(part) for part in (state.params, state.moments))
         params, moments = snapshots.restore(params, moments)
         # Where a step leaves it: else the first chunk would be compiled again.
-        alive = self._place.everywhere(np.asarray(meta["alive"]))
+        alive = self._place.replicate(np.asarray(meta["alive"]))
         self._alive = np.sum(meta["alive"])
         return TrainState(params, moments, alive)
 
@@ -236,7 +236,7 @@ class Pretraining:
             state,
             nothing_frozen(state.params),
             self._place.rows(batches, axis=2 if self._replicas else 1),
-            self._place.everywhere(rates_EM if self._replicas else rates_EM[:, 0]),
+            self._place.replicate(rates_EM if self._replicas else rates_EM[:, 0]),
             count,
             replicas=self._replicas,
             grad_accum_steps=self._options.grad_accum_steps,

@@ -30,7 +30,7 @@ def load(name, variant=""):
 
 
 def plan(name, variant=""):
-    return depth_plan(load(name, variant), on_paper=True)
+    return depth_plan(load(name, variant), dry_run=True)
 
 
 def test_every_config_of_the_experiment_is_here():

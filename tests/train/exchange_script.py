@@ -19,7 +19,7 @@ from jaxanatomy.train.mesh import Placement
 
 def main():
     config = growing_run.config(2)
-    place = Placement.over(fsdp_shards=jax.device_count(), smallest_cut=1)
+    place = Placement.over(fsdp_shards=jax.device_count(), min_sharded_size=1)
 
     def initial():
         params = model.init(config, jax.random.key(0))
@@ -29,7 +29,7 @@ def main():
     batch = growing_run.Counting(0).next()
     batches = place.rows(jax.tree.map(lambda leaf: leaf[None], batch), axis=1)
     loss = LanguageModelLoss(config, remat=sys.argv[1], gather=place.gather)
-    rates = place.everywhere(np.ones(1, np.float32))
+    rates = place.replicate(np.ones(1, np.float32))
     steps = run_steps.lower(
         loss,
         adamw(),

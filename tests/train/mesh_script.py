@@ -33,7 +33,7 @@ def one_process(folder):
     for seeds in ((0,), (0, 3)):
         one = growing_run.train(f"{folder}/one{seeds}", placement=own, seeds=seeds)
         for fsdp_shards in (1, 8):
-            placement = Placement.over(fsdp_shards=fsdp_shards, smallest_cut=1)
+            placement = Placement.over(fsdp_shards=fsdp_shards, min_sharded_size=1)
             found = growing_run.train(
                 f"{folder}/{fsdp_shards}{seeds}", placement=placement, seeds=seeds
             )
@@ -47,7 +47,7 @@ def one_process(folder):
 def one_of_several(folder, count, index):
     """Each process reads its own rows; the losses are of all."""
     rows = growing_run.ROWS // count
-    placement = Placement.over(fsdp_shards=jax.device_count(), smallest_cut=1)
+    placement = Placement.over(fsdp_shards=jax.device_count(), min_sharded_size=1)
     part = slice(index * rows, (index + 1) * rows)
     _, points, losses = growing_run.train(folder, placement=placement, part=part, seeds=(0, 3))
     print(json.dumps({"losses": losses, "scores": [point.eval_nll for point in points]}))

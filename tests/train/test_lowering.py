@@ -108,7 +108,7 @@ def test_products_of_float32_keep_all_bits_on_accelerators(dtype):
 
 
 def test_programs_for_devices_that_are_not_here():
-    made = setup(Placement.on_paper(8, fsdp_shards=4, smallest_cut=1))
+    made = setup(Placement.abstract(8, fsdp_shards=4, min_sharded_size=1))
     found = export_run(made, ROWS, LENGTH)
     steps = ["step, 2 layers", "step, 4 layers"]
     evaluations = ["evaluation, 2 layers", "evaluation, 4 layers"]
@@ -128,7 +128,7 @@ def test_programs_for_devices_that_are_not_here():
 
 
 def test_seeds_side_by_side_are_lowered_too():
-    made = setup(Placement.on_paper(1), seeds=(0, 1))
+    made = setup(Placement.abstract(1), seeds=(0, 1))
     config = STAGES[1].config
     step = export_step(made, config, ROWS, LENGTH, platforms=["cuda"])
     assert step.out_avals[-1].shape == (OPTIONS.steps_per_call, 2)

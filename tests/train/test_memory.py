@@ -7,11 +7,11 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.train.dry_run import describe_runs
 from jaxanatomy.train.loop import adamw, run_steps
 from jaxanatomy.train.lowering import step_arguments
 from jaxanatomy.train.memory import step_memory
 from jaxanatomy.train.mesh import Placement
-from jaxanatomy.train.on_paper import describe_runs
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import PretrainOptions, Setup
 
@@ -64,7 +64,7 @@ def test_against_the_compiler(remat, grad_accum_steps, seeds, scan_layers):
 
 def test_cut_arrays_count_by_their_parts():
     whole = 4 * (MATRICES + NORMS) + 512 * 64 + 64
-    cut = step_memory(setup(Placement.on_paper(8, 4, 64 * 32 + 1)), CONFIG, 32, LENGTH)
+    cut = step_memory(setup(Placement.abstract(8, 4, 64 * 32 + 1)), CONFIG, 32, LENGTH)
     # Stacks of 4 layers are cut where they have more than 64 * 32 elements: all but norms.
     part = MATRICES + 512 * 64 // 4 + 4 * NORMS + 64
     assert cut.parameters == 4 * part
@@ -72,7 +72,7 @@ def test_cut_arrays_count_by_their_parts():
     assert cut.gradients == 4 * part
     assert cut.gathered == 2 * 4 * (MATRICES + NORMS + 512 * 64 + 64)
     assert cut.batches == CHUNK * 5 * 4 * LENGTH * 32 // 8
-    alone = step_memory(setup(Placement.on_paper(8)), CONFIG, 32, LENGTH)
+    alone = step_memory(setup(Placement.abstract(8)), CONFIG, 32, LENGTH)
     assert alone.parameters == 4 * whole
     assert alone.gathered == 0
     assert alone.layers == step_memory(setup(here()), CONFIG, 4, LENGTH).layers
@@ -101,13 +101,13 @@ def test_parts_of_a_batch_and_seeds():
 
 def test_whole_copies_of_cut_parameters_are_not_kept():
     """Whatever is cut is gathered again on the way back: it would be whole on every device."""
-    cut = step_memory(setup(Placement.on_paper(4, 4, 1)), CONFIG, 4, LENGTH)
-    alone = step_memory(setup(Placement.on_paper(4)), CONFIG, 4, LENGTH)
+    cut = step_memory(setup(Placement.abstract(4, 4, 1)), CONFIG, 4, LENGTH)
+    alone = step_memory(setup(Placement.abstract(4)), CONFIG, 4, LENGTH)
     assert cut.layers <= 1.2 * alone.layers
 
 
 def test_in_words():
-    setups = [setup(Placement.on_paper(4, 2, 1)), setup(Placement.on_paper(4, 2, 1), remat="full")]
+    setups = [setup(Placement.abstract(4, 2, 1)), setup(Placement.abstract(4, 2, 1), remat="full")]
     memory = step_memory(setups[0], CONFIG, 64, LENGTH)
     (line,) = describe_runs(setups, 64, LENGTH, lower=False)
     assert line.startswith(

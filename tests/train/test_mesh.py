@@ -29,12 +29,12 @@ def fake_mesh(data, shard):
     ],
 )
 def test_parameters_are_cut_along_the_longest_axis_that_divides(shape, spec):
-    placement = Placement(fake_mesh(2, 4), smallest_cut=1)
+    placement = Placement(fake_mesh(2, 4), min_sharded_size=1)
     assert tuple(placement.sharding(np.zeros(shape)).spec) == spec
 
 
 def test_small_arrays_are_whole():
-    placement = Placement(fake_mesh(1, 4), smallest_cut=65)
+    placement = Placement(fake_mesh(1, 4), min_sharded_size=65)
     assert tuple(placement.sharding(np.zeros((8, 8))).spec) == (None, None)
     assert tuple(placement.sharding(np.zeros((8, 12))).spec) == (None, "shard")
 
@@ -75,7 +75,7 @@ def test_refusals():
     with pytest.raises(InputError, match=r"fsdp_shards must divide .* got 2 and 1 devices"):
         Placement.over(jax.devices()[:1], fsdp_shards=2)
     with pytest.raises(InputError, match=r"fsdp_shards must divide .* got 3 and 8 devices"):
-        Placement.on_paper(8, fsdp_shards=3)
+        Placement.abstract(8, fsdp_shards=3)
     with pytest.raises(InputError, match=f"9 devices; there are {len(jax.devices())}; start"):
         training_devices(9)
     with pytest.raises(InputError, match="0 devices"):
