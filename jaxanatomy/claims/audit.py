@@ -38,13 +38,24 @@ def audit(evidence: Sequence[Evidence], claims: Iterable[Claim] = CLAIMS) -> lis
     rows = []
     for claim in claims:
         own = [each for each in evidence if claim.needs and each.records.keys() >= {*claim.needs}]
-        rows += [_row(claim, each) for each in own]
-        if not own:
-            rows.append(_row(claim, Evidence({})))
+        own = own or [Evidence({})]
+        names = _names(own, claim.needs)
+        rows += [_row(claim, each, name) for each, name in zip(own, names, strict=True)]
     return rows
 
 
-def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
+def _names(evidence: Sequence[Evidence], experiments: Sequence[str]) -> list[str]:
+    """The ids of the models; of those that share an id, or have none, with the runs' folders."""
+    models = [str(each.model.get("model") or "") for each in evidence]
+    names = []
+    for each, model in zip(evidence, models, strict=True):
+        folders = [str(run.folder) for run in each.runs if run.experiment in experiments]
+        among = [f"in {', '.join(folders)}"] if models.count(model) > 1 else []
+        names.append(" ".join(filter(None, [model, *among])))
+    return names
+
+
+def _row(claim: Claim, evidence: Evidence, model: str) -> dict[str, Any]:
     error = error_of(claim)
     found = claim.finding(evidence, error)
     words = f" All intervals: error {error:.2g}, {ERROR:.0%} shared by the claims on one run."
@@ -56,7 +67,7 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
         name: record and [row["hash"] for row in record.rows] for name, record in records.items()
     }
     return {
-        "hash": row_hash(claim=claim.id, rule=rule, model=evidence.name, evidence=hashes),
+        "hash": row_hash(claim=claim.id, rule=rule, model=model, evidence=hashes),
         "claim": claim.id,
         "source": claim.source,
         "statement": claim.statement,
@@ -66,7 +77,7 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, Any]:
         "rule": rule,
         "verdict": found.verdict,
         "reason": found.reason + note,
-        "model": evidence.name if claim.needs else "",
+        "model": model,
         "text": found.text,
         "needs": list(claim.needs),
         "about": "model" if claim.is_measured else "figures",

@@ -36,12 +36,10 @@ class Evidence:
     Attributes:
       records: By the experiment's name; several runs of one as one.
       runs: As they were read.
-      name: The id of the model; where that is not enough, or there is none, with the folders.
     """
 
     records: Mapping[str, RunRecord]
     runs: Sequence[RunRecord] = ()
-    name: str = ""
 
     @functools.cached_property
     def model(self) -> Mapping[str, Any]:
@@ -87,18 +85,12 @@ def gather(folders: Iterable[str | Path], experiments: Collection[str]) -> list[
         if place is None:
             groups.append(place := [])
         place.append(run)
-    models = [str(group[0].provenance.get("model") or "") for group in groups]
-    return [
-        _evidence(group, model, models.count(model) == 1)
-        for group, model in zip(groups, models, strict=True)
-    ]
+    return [Evidence(_by_experiment(group), group) for group in groups]
 
 
-def _evidence(runs: Sequence[RunRecord], model: str, is_only: bool) -> Evidence:
+def _by_experiment(runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
     names = dict.fromkeys(run.experiment for run in runs)
-    records = {name: joined([run for run in runs if run.experiment == name]) for name in names}
-    folders = ", ".join(str(run.folder) for run in runs)
-    return Evidence(records, runs, model if is_only else f"{model or 'trained'} in {folders}")
+    return {name: joined([run for run in runs if run.experiment == name]) for name in names}
 
 
 def _goes_with(run: RunRecord, group: Sequence[RunRecord]) -> bool:

@@ -16,12 +16,12 @@ FIGURES = "The papers' own figures"
 
 def verdicts(record: RunRecord) -> list[Row]:
     """The rows of an audit, in panels by what they are about, with a colour for each verdict."""
-    several = len({row["model"] for row in record.rows if row["model"]}) > 1
+    times = Counter(row["claim"] for row in record.rows)
     return [
         {
             **_coloured(row),
             "cites": row["source"].partition(" ")[0],
-            "panel": f"{row['model']}: {_about(row)}" if several and row["model"] else _about(row),
+            "panel": _about(row) + (f", {row['model']}" if times[row["claim"]] > 1 else ""),
         }
         for row in record.rows
     ]

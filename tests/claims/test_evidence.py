@@ -43,7 +43,6 @@ def test_runs_of_one_model_go_together_and_those_from_scratch_apart(gathered):
         ["importance", "structure", "recovery"],
         ["developmental", "flops"],
     ]
-    assert [each.name for each in found] == ["m", ""]
 
 
 def test_the_model_is_that_of_the_run_that_has_one():
@@ -156,9 +155,24 @@ def test_models_are_audited_apart_and_what_is_about_none_once(gathered):
     assert {row["model"] for row in rows if row["needs"] != ["importance"]} == {""}
 
 
-def test_models_of_one_id_are_told_apart_by_their_folders(gathered):
-    found = gathered(x=record(ROW, "x", weights_sha256="1"), y=record(ROW, "y", weights_sha256="2"))
-    assert [each.name for each in found] == ["m in x", "m in y"]
+def test_models_of_one_id_or_none_are_told_apart_by_the_folders_of_their_runs(gathered):
+    found = gathered(
+        x=record(ROW, "x", weights_sha256="1"),
+        y=record(ROW, "y", weights_sha256="2"),
+        z=record(ROW, "z", "structure", weights_sha256="2"),
+        u=record(ROW, "u", "developmental", {"steps": 1}, model=None),
+        v=record(ROW, "v", "developmental", {"steps": 2}, model=None),
+        w=record(ROW, "w", "flops", model=None),
+    )
+    named = {}
+    for row in audit(found):
+        named.setdefault(tuple(row["needs"]), {}).setdefault(row["model"])
+    measured = ("importance",), ("structure",), ("developmental",)
+    assert {needs: [*names] for needs, names in named.items()} == {
+        ("importance",): ["m in x", "m in y"],
+        ("structure",): ["m"],
+        ("developmental",): ["in u", "in v"],
+    } | {needs: [""] for needs in named if needs not in measured}
 
 
 def curve(layer, loss):

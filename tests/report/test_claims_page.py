@@ -25,7 +25,7 @@ def importance():
 
 @pytest.fixture
 def audited(importance):
-    evidence = [Evidence({"importance": importance}, [importance], "file:x")]
+    evidence = [Evidence({"importance": importance}, [importance])]
     rows = audit(evidence)
     return RunRecord("claims", rows, {}, {"model": "file:x"}, summarise(evidence, rows))
 
@@ -87,16 +87,14 @@ def test_every_claim_can_be_chosen_by_its_paper_and_its_verdict(audited):
 
 
 def test_of_two_models_each_has_its_own_tables(importance):
-    other = dataclasses.replace(importance, rows=importance.rows[:1])
-    evidence = [
-        Evidence({"importance": run}, [run], name)
-        for run, name in ((importance, "x"), (other, "y"))
-    ]
+    provenance = importance.provenance | {"model": "file:y", "weights_sha256": "2"}
+    other = dataclasses.replace(importance, rows=importance.rows[:1], provenance=provenance)
+    evidence = [Evidence({"importance": run}) for run in (importance, other)]
     run = RunRecord("claims", audit(evidence), {}, {}, {})
     about = [row["about"] for row in claims.counts(run)]
-    assert about[:2] == ["x: Importance", "y: Importance"]
+    assert about[:2] == ["Importance, file:x", "Importance, file:y"]
     assert "Recovery" in about
-    assert ("Claims about models", "x: Importance: verdicts") in grids(run)
+    assert ("Claims about models", "Importance, file:x: verdicts") in grids(run)
     names = [row["claim"] for row in run.rows if row["about"] == "model"]
     assert len(names) > len({*names})
     assert claims.lead(run).startswith(
