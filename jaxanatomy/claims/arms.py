@@ -38,14 +38,22 @@ def compared(
     return Criterion(finals.at(arm=arms), quantity, rule, control=shown, beside=beside)
 
 
-def _against(
+def against(
     other: str,
     words: str,
     unit: str,
     of: Callable[[Sequence[Row], Sequence[Row], float], Estimate],
     field: str = "unit_nll",
 ) -> Quantity:
-    """What is read of an arm's rows and another's, seed by seed; all of them have the field."""
+    """What is read of an arm's rows and another's, seed by seed.
+
+    Args:
+      other: The other arm.
+      words: What it is; {other} stands for the other arm.
+      unit: Of it.
+      of: Reads it of the rows of both, at a level.
+      field: All rows must have it.
+    """
 
     def read(part: Part, level: float) -> Estimate:
         seeds = seeds_of(part.table, part.rows)
@@ -72,7 +80,8 @@ def _by_seed(arm: str, rows: Sequence[Row], seeds: Sequence[int], field: str) ->
     return [found[seed] for seed in seeds]
 
 
-def _array(rows: Sequence[Row], field: str) -> np.ndarray:
+def array_of(rows: Sequence[Row], field: str) -> np.ndarray:
+    """A field of each seed."""
     return np.array([row[field] for row in rows], np.float64)
 
 
@@ -80,10 +89,10 @@ def loss_less(other: str) -> Quantity:
     """Final held-out loss of an arm less another's, nats per token, on the same seeds."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        less_SU = _array(own, "unit_nll") - _array(its, "unit_nll")
+        less_SU = array_of(own, "unit_nll") - array_of(its, "unit_nll")
         return draws_interval(less_SU, own[0]["unit_tokens"], level)
 
-    return _against(other, "the final held-out loss less that of {other}", NATS, of)
+    return against(other, "the final held-out loss less that of {other}", NATS, of)
 
 
 def loss_ratio(other: str) -> Quantity:
@@ -91,14 +100,14 @@ def loss_ratio(other: str) -> Quantity:
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
         tokens_U = np.asarray(own[0]["unit_tokens"])
-        own_SU, its_SU = _array(own, "unit_nll"), _array(its, "unit_nll")
+        own_SU, its_SU = array_of(own, "unit_nll"), array_of(its, "unit_nll")
         own_S, its_S = (
             each.sum(axis=1, keepdims=True) / tokens_U.sum() for each in (own_SU, its_SU)
         )
         sums_SU = its_SU / its_S - own_SU / own_S + np.log(its_S / own_S) * tokens_U
         return draws_interval(sums_SU, tokens_U, level).map(np.exp)
 
-    return _against(other, "the final held-out loss of {other} over the arm's", COUNT, of)
+    return against(other, "the final held-out loss of {other} over the arm's", COUNT, of)
 
 
 def accuracy_less(other: str) -> Quantity:
@@ -106,29 +115,29 @@ def accuracy_less(other: str) -> Quantity:
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
         size_U, guessed = own[0]["questions_U"], own[0]["guessed"]
-        own_SU, its_SU = _array(own, "right_U"), _array(its, "right_U")
+        own_SU, its_SU = array_of(own, "right_U"), array_of(its, "right_U")
         if not any(draws_interval(each, size_U).low > guessed for each in (own_SU, its_SU)):
             raise MissingError(f"no arm leaves the level of guessing, {100 * guessed:.1f} %")
         return draws_interval(100 * (own_SU - its_SU), size_U, level)
 
     words = "the accuracy on the five primitives less that of {other}"
-    return _against(other, words, POINTS, of, "right_U")
+    return against(other, words, POINTS, of, "right_U")
 
 
 def completions_less(other: str) -> Quantity:
     """Prompts completed as taught, less another arm's, on the same seeds."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        less_S = _array(own, "exact_completions") - _array(its, "exact_completions")
+        less_S = array_of(own, "exact_completions") - array_of(its, "exact_completions")
         return seeds_interval(less_S.tolist(), level)
 
-    return _against(other, "the completions less those of {other}", PLAIN, of)
+    return against(other, "the completions less those of {other}", PLAIN, of)
 
 
 def saved(field: str, other: str) -> Quantity:
     """How much less of something an arm takes, in percent: one timing on one machine, or FLOPs."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        return certain(100 * (1 - float(_array(own, field).mean() / _array(its, field).mean())))
+        return certain(100 * (1 - float(array_of(own, field).mean() / array_of(its, field).mean())))
 
-    return _against(other, f"the {field} saved against {{other}}", PERCENT, of)
+    return against(other, f"the {field} saved against {{other}}", PERCENT, of)
