@@ -24,20 +24,31 @@ def curve_rows():
                 # After its end a seed keeps the loss of parameters that no longer change.
                 lost = end is None and step > 4
                 yield {
-                    **{"hash": f"{arm} {seed} {stage} {step}", "kind": "curve", "arm": arm},
-                    **{"seed": seed, "stage": stage, "step": step, "layers": 4, "loss": 4.0},
-                    **{"purpose": "main", "learning_rate": 0.1},
-                    **{"tokens": 10 * step, "flops": 10**12 * step, "seconds": 0.5 * step},
-                    **{"eval_nll": 1.5 if lost else 5 - step / 8 * (5 - (end or 4))},
-                    **{"reason": DIVERGED if lost else ""},
+                    "hash": f"{arm} {seed} {stage} {step}",
+                    "kind": "curve",
+                    "arm": arm,
+                    "seed": seed,
+                    "stage": stage,
+                    "step": step,
+                    "layers": 4,
+                    "loss": 4.0,
+                    "purpose": "main",
+                    "learning_rate": 0.1,
+                    "tokens": 10 * step,
+                    "flops": 10**12 * step,
+                    "seconds": 0.5 * step,
+                    "eval_nll": 1.5 if lost else 5 - step / 8 * (5 - (end or 4)),
+                    "reason": DIVERGED if lost else "",
                 }
 
 
 def units(end, accuracy):
     """Two rows of text and two questions, all alike."""
     return {
-        **{"unit_nll": end and [end] * 2, "unit_tokens": [1, 1]},
-        **{"unit_right": accuracy and [accuracy] * 2, "unit_questions": [1, 1]},
+        "unit_nll": end and [end] * 2,
+        "unit_tokens": [1, 1],
+        "unit_right": accuracy and [accuracy] * 2,
+        "unit_questions": [1, 1],
     }
 
 
@@ -46,16 +57,24 @@ def final_rows():
         for seed, end in enumerate(ends):
             accuracy = None if end is None else 0.25
             yield {
-                **{"hash": f"{arm} {seed}", "kind": "final", "arm": arm, "seed": seed, "step": 8},
-                **{"layers": 4, "tokens": 80, "flops": 8 * 10**12, "seconds": 4.0},
-                **{"purpose": "main", "learning_rate": 0.1},
+                "hash": f"{arm} {seed}",
+                "kind": "final",
+                "arm": arm,
+                "seed": seed,
+                "step": 8,
+                "layers": 4,
+                "tokens": 80,
+                "flops": 8 * 10**12,
+                "seconds": 4.0,
+                "purpose": "main",
+                "learning_rate": 0.1,
                 **units(end, accuracy),
-                **{"eval_nll": end, "eval_nll_by_source": {"code": end}, "accuracy": accuracy},
-                **{
-                    "chance": 0.2,
-                    "tokens_per_second": 20.0,
-                    "mfu": 0.5 if arm == "midas" else None,
-                },
+                "eval_nll": end,
+                "eval_nll_by_source": {"code": end},
+                "accuracy": accuracy,
+                "chance": 0.2,
+                "tokens_per_second": 20.0,
+                "mfu": 0.5 if arm == "midas" else None,
                 "accuracy_by_task": {
                     task: {"accuracy": accuracy, "chance": 0.2, "questions": 40} for task in TASKS
                 },
@@ -70,8 +89,14 @@ def lines():
                 # At step 6 the gradient alone is not finite.
                 lost, unknown = ((arm, seed) == LOST and step > last for last in (6, 5))
                 yield {
-                    **{"arm": arm, "seed": seed, "stage": int(arm != "baseline" and step > 4)},
-                    **{"step": step, "learning_rate": 0.1, "loss": None if lost else 9.0 - step},
-                    **{"gradient_norm": None if unknown else 0.5 * step, "mfu": None},
-                    **{"tokens_per_second": 2000.0, "reason": NO_PEAK},
+                    "arm": arm,
+                    "seed": seed,
+                    "stage": int(arm != "baseline" and step > 4),
+                    "step": step,
+                    "learning_rate": 0.1,
+                    "loss": None if lost else 9.0 - step,
+                    "gradient_norm": None if unknown else 0.5 * step,
+                    "mfu": None,
+                    "tokens_per_second": 2000.0,
+                    "reason": NO_PEAK,
                 }

@@ -64,7 +64,11 @@ def titles(record):
 def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
     record = read_run(folder)
     assert titles(record) == [
-        *("Does growth win?", "Curves", "Every step", "Reasoning primitives", "Loss by source"),
+        "Does growth win?",
+        "Curves",
+        "Every step",
+        "Reasoning primitives",
+        "Loss by source",
     ]
     assert words.verdict(record) == (
         "Held-out loss at the end: midas: better than the baseline; "
@@ -82,8 +86,13 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
     assert cells("arms", record, LOST[0])["seeds"] == "2"
     assert cells("arms", record, "baseline")["loss less baseline"] == "–"
     assert cells("costs", record, "midas") == {
-        **{"arm": "midas", "steps": "8", "tokens": "80", "TFLOP": "8.00"},
-        **{"seconds": "4.0", "tokens per second": "20", "MFU": "50.0%"},
+        "arm": "midas",
+        "steps": "8",
+        "tokens": "80",
+        "TFLOP": "8.00",
+        "seconds": "4.0",
+        "tokens per second": "20",
+        "MFU": "50.0%",
     }
     assert cells("costs", record, "baseline")["MFU"] == "not known"
     assert [row["arm"] for row in VIEWS[0].rows(record)] == list(ARMS[1:])
@@ -155,7 +164,11 @@ def test_rates_are_tabled_beside_the_one_taken(folder):
     record = RunRecord.of_rows(rows)
     assert "Learning rates" in titles(record)
     assert cells("rates", record, "baseline") == {
-        **{"arm": "baseline", "0.05": "3.500", "0.1": "3.250", "0.2": "diverged", "taken": "0.1"},
+        "arm": "baseline",
+        "0.05": "3.500",
+        "0.1": "3.250",
+        "0.2": "diverged",
+        "taken": "0.1",
     }
     assert words.lead(record) == "3 arms, 3 seeds."
     # A run that is still tuning has nothing else to show.
@@ -180,14 +193,21 @@ def test_a_table_says_which_primitives_leave_chance():
     record = RunRecord.of_rows(rows)
     # Wilson's for 40 questions, however many seeds were asked them. Two levels for copying.
     assert cells("answered", record, "copying_real") == {
-        **{"primitive": "copying_real", "questions": "40", "chance": "0.20", "guessing": "0.46"},
-        **{"baseline": "0.25 [0.14, 0.40]", "midas": "0.40 [0.26, 0.55]"},
+        "primitive": "copying_real",
+        "questions": "40",
+        "chance": "0.20",
+        "guessing": "0.46",
+        "baseline": "0.25 [0.14, 0.40]",
+        "midas": "0.40 [0.26, 0.55]",
         LOST[0]: "0.70 [0.55, 0.82]",
     }
     assert cells("answered", record, "assignment_basic_0") == {
-        **{"primitive": "assignment_basic_0", "questions": "40"},
-        **{"chance": "0.20", "guessing": "0.20"},
-        **{"baseline": "0.30 [0.18, 0.45]", "midas": "0.40 [0.26, 0.55]"},
+        "primitive": "assignment_basic_0",
+        "questions": "40",
+        "chance": "0.20",
+        "guessing": "0.20",
+        "baseline": "0.30 [0.18, 0.45]",
+        "midas": "0.40 [0.26, 0.55]",
         LOST[0]: "0.10 [0.04, 0.23]",
     }
     sides = {row["task"]: [row[f"above.{arm}"] for arm in ARMS] for row in tidy.primitives(record)}

@@ -46,7 +46,11 @@ def test_costs_stand_beside_the_papers_where_it_has_them():
     assert "paper_petaflops" not in rows[3]
     assert cells(costs, rows[3])["off by"] == "–"
     assert [column.head for column in costs.shown(costs.rows(record(paper=False)))] == [
-        *("arm", "rounding", "steps", "PFLOP", "ratio")
+        "arm",
+        "rounding",
+        "steps",
+        "PFLOP",
+        "ratio",
     ]
 
 

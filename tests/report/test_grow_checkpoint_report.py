@@ -61,7 +61,9 @@ def test_the_figure_shows_what_is_not_finite_and_every_draw(record):
     assert [list(line.get_ydata()) for line in crosses] == [[1]]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == [
-        *((30.0, 0), (90.0, 2), (70.0, 2)),
+        (30.0, 0),
+        (90.0, 2),
+        (70.0, 2),
     ]
     assert [line.get_color() for line in dots] == [style.INK, style.MUTED, style.MUTED]
     assert ax.lines[0].get_xdata()[0] == 20.0  # the model as it was

@@ -329,8 +329,13 @@ def test_sections_are_those_that_were_measured(rows, two_texts):
         return [each.section.title for each in html.fill(page.PAGE, of_rows(some))]
 
     assert titles(two_texts) == [
-        *("Which layers matter", "Importance map", "What the controls say"),
-        *("First token or the others", "Parts of layers", "Heads", "All layers"),
+        "Which layers matter",
+        "Importance map",
+        "What the controls say",
+        "First token or the others",
+        "Parts of layers",
+        "Heads",
+        "All layers",
     ]
     main = wanted(rows, "neighbour_mean")
     assert titles(main) == ["Which layers matter", "Importance map", "All layers"]

@@ -10,8 +10,21 @@ from matplotlib.text import Text
 from jaxanatomy.report import plot, style, views, write_report
 
 NAMES = (
-    *("$x$", "a_b^c", r"\frac{", "$\\frac{1}{$", "100 %", "a $5 or $6", "x\ny"),
-    *("日本語", "😀", "שלום", "<b>&amp;", "../../etc/passwd", "con", " ", "a" * 300),
+    "$x$",
+    "a_b^c",
+    r"\frac{",
+    "$\\frac{1}{$",
+    "100 %",
+    "a $5 or $6",
+    "x\ny",
+    "日本語",
+    "😀",
+    "שלום",
+    "<b>&amp;",
+    "../../etc/passwd",
+    "con",
+    " ",
+    "a" * 300,
 )
 SAFE = set(string.ascii_lowercase + string.digits + "_-")
 

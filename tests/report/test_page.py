@@ -69,8 +69,13 @@ def test_the_page_is_whole_and_stands_alone(two_texts, make_run):
     ]
     drawings = [attributes for attributes in drawings if attributes["role"] == "img"]
     names = [
-        *("importance", "controls", "control_ratios", "first_token"),
-        *("scopes_neighbour_mean", "scopes_zero", "heads"),
+        "importance",
+        "controls",
+        "control_ratios",
+        "first_token",
+        "scopes_neighbour_mean",
+        "scopes_zero",
+        "heads",
     ]
     assert sorted(path.stem for path in (folder / "figures").iterdir()) == sorted(names)
     assert len(drawings) == len(names)

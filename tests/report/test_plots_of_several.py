@@ -18,10 +18,17 @@ def importance_rows(model, text, shift=0.0):
             for scope in ("layer", "mlp", "head_0"):
                 rows += [
                     {
-                        **{"variant": f"{intervention}/{scope}@{positions}/{layer}", **base},
-                        **{"intervention": intervention, "scope": scope, "positions": positions},
-                        **{"layer": layer, "nll": 9.1, "ppl": 21.0, "tokens": 50},
-                        **{"degradation_percent": 10.0 * (1 + layer) + shift, "ci95": None},
+                        "variant": f"{intervention}/{scope}@{positions}/{layer}",
+                        **base,
+                        "intervention": intervention,
+                        "scope": scope,
+                        "positions": positions,
+                        "layer": layer,
+                        "nll": 9.1,
+                        "ppl": 21.0,
+                        "tokens": 50,
+                        "degradation_percent": 10.0 * (1 + layer) + shift,
+                        "ci95": None,
                     }
                     for layer in LAYERS
                 ]
@@ -35,9 +42,16 @@ def manipulation_rows(model, text, shift=0.0):
         for strategy, alpha in (("scale", 0.5), ("scale", 0.9), ("perturb", 0.01)):
             rows.append(
                 {
-                    **{"variant": f"{strategy}_{alpha}/{name}", "strategy": strategy, **base},
-                    **{"alpha": alpha, "set": name, "layers": [1, 2], "nll": 9.1, "ppl": 22.0},
-                    **{"degradation_percent": 10.0 + shift, "ci95": None},
+                    "variant": f"{strategy}_{alpha}/{name}",
+                    "strategy": strategy,
+                    **base,
+                    "alpha": alpha,
+                    "set": name,
+                    "layers": [1, 2],
+                    "nll": 9.1,
+                    "ppl": 22.0,
+                    "degradation_percent": 10.0 + shift,
+                    "ci95": None,
                 }
             )
     return rows

@@ -26,10 +26,17 @@ def function_row(strategy, name, layers, nll, text):
     change = 100 * (ppl / math.exp(3) - 1) if finite else None
     units = [10 * (nll + 0.1 * unit) if finite else None for unit in range(UNITS)]
     return {
-        **{"reading": "function", "strategy": strategy, "set": name, "layers": layers},
-        **{"variant": f"{strategy}/{name}", "text": text, "ppl": ppl},
-        **{"degradation_percent": change, "ci95": change and [0.8 * change, 1.3 * change]},
-        **{"unit_nll": units, "unit_tokens": UNITS * [10]},
+        "reading": "function",
+        "strategy": strategy,
+        "set": name,
+        "layers": layers,
+        "variant": f"{strategy}/{name}",
+        "text": text,
+        "ppl": ppl,
+        "degradation_percent": change,
+        "ci95": change and [0.8 * change, 1.3 * change],
+        "unit_nll": units,
+        "unit_tokens": UNITS * [10],
     }
 
 
@@ -75,7 +82,9 @@ def test_every_figure_and_table_is_there_and_draws(record):
     names = ["r2_readings", "r2_targets", "function_layers"]
     assert [picture.name for picture in pictures] == names
     assert [part.name for part in content if isinstance(part, html.Grid)] == [
-        *("r2", "function", "function"),
+        "r2",
+        "function",
+        "function",
     ]
     assert "<svg" in html.render(page.PAGE, filled, record)
 

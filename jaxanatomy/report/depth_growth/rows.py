@@ -25,7 +25,13 @@ from jaxanatomy.report.views import Row
 from jaxanatomy.train.metrics import read_metrics
 
 COSTS = (
-    *("learning_rate", "steps", "tokens", "flops", "seconds", "tokens_per_second", "mfu"),
+    "learning_rate",
+    "steps",
+    "tokens",
+    "flops",
+    "seconds",
+    "tokens_per_second",
+    "mfu",
     "chance",
 )
 TRAINING = ("loss", "gradient_norm", "learning_rate", "tokens_per_second")
