@@ -16,6 +16,8 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views
 from jaxanatomy.report.sections import Page, Section, model_of, named, said
 
+_FIELD, _VALUE = views.Column("field", "field"), views.Column("value", "value")
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
@@ -28,29 +30,26 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A table as the template wants it.
+    """A table with the rows of one facet.
 
     Attributes:
-      name: Of the file that its link saves.
+      view: What it shows.
       caption: Says what it holds.
-      header: Headings.
+      columns: Those that a row has.
       rows: Cells.
-      note: A paragraph below.
-      folded: Whether only the caption shows until it is opened.
       csv: A link that saves it, with all digits.
-      prose: Whether cells are sentences, which wrap.
-      filters: Headings of the columns by whose values rows can be chosen.
     """
 
-    name: str
+    view: views.Table
     caption: str
-    header: tuple[str, ...]
+    columns: tuple[views.Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    note: str
-    folded: bool
     csv: str
-    prose: bool = False
-    filters: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The headings."""
+        return tuple(column.head for column in self.columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +127,11 @@ def provenance(record: RunRecord, name: str = "") -> list[Grid]:
         "Config": record.config,
         "Summary (summary.json)": record.summary,
     }
-    return [
-        _fields(", ".join(filter(None, [name, caption])), fields, folded=at > 0)
+    tables = {
+        views.Table("", _flat, caption, cells=(_FIELD, _VALUE), folded=at > 0): fields
         for at, (caption, fields) in enumerate(parts.items())
-        if fields or at < 2
-    ]
+    }
+    return [_grid(table, name, _flat(fields)) for table, fields in tables.items() if fields]
 
 
 def _lead(page: Page, record: RunRecord) -> str:
@@ -162,7 +161,7 @@ def _parts(view: views.View, rows: Sequence[views.Row]) -> Iterator[Grid | Pictu
 
 
 def _grid(view: views.Table, facet: str, rows: Sequence[views.Row]) -> Grid:
-    columns = view.shown(rows)
+    columns = tuple(view.shown(rows))
     cells = tuple(
         tuple(
             Cell(column.text(row), _number(row, column.field), str(row.get(column.kind) or ""))
@@ -171,12 +170,7 @@ def _grid(view: views.Table, facet: str, rows: Sequence[views.Row]) -> Grid:
         for row in rows
     )
     caption = ": ".join(filter(None, [facet, view.heading(rows)]))
-    header = tuple(column.head for column in columns)
-    saved = _csv(columns, rows)
-    filters = tuple(column.head for column in columns if column.filters)
-    return Grid(
-        view.name, caption, header, cells, view.note, view.folded, saved, view.prose, filters
-    )
+    return Grid(view, caption, columns, cells, _csv(columns, rows) if view.name else "")
 
 
 def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:
@@ -192,19 +186,14 @@ def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:
     return f"data:text/csv;charset=utf-8;base64,{content}"
 
 
-def _fields(caption: str, fields: Mapping[str, Any], folded: bool) -> Grid:
-    rows = tuple((Cell(name), Cell(text)) for name, text in _flat(fields))
-    return Grid("", caption, ("field", "value"), rows, "", folded, "")
-
-
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[views.Row]:
     """Nested fields under names with dots; equal list items are counted, not repeated."""
-    flat = []
+    flat: list[views.Row] = []
     for name, value in fields.items():
         if isinstance(value, Mapping) and value:
             flat += _flat(value, f"{prefix}{name}.")
         else:
-            flat.append((f"{prefix}{name}", _plain(value)))
+            flat.append({"field": f"{prefix}{name}", "value": _plain(value)})
     return flat
 
 

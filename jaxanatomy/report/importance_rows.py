@@ -54,15 +54,22 @@ class Cells:
         return {layer: median_draw(found[layer]) for layer in sorted(found)}
 
     @property
-    def interventions(self) -> list[str]:
-        """Those of whole layers at all tokens, the known ones first."""
-        found = [key[0] for key in self.drawn if key[1:] == ("layer", "all")]
-        return sorted(found, key=lambda name: _place(INTERVENTIONS, name))
+    def at_all_tokens(self) -> list[tuple[str, str]]:
+        """Interventions and scopes: the known ones first, heads last and in order."""
+        found = [key[:2] for key in self.drawn if key[2] == "all"]
+        return sorted(
+            found,
+            key=lambda key: (
+                _place(INTERVENTIONS, key[0]),
+                head_number(key[1]),
+                _place(PARTS, key[1]),
+            ),
+        )
 
-    def scopes(self, intervention: str) -> list[str]:
-        """Those of an intervention at all tokens, heads last and in order."""
-        found = [key[1] for key in self.drawn if (key[0], key[2]) == (intervention, "all")]
-        return sorted(found, key=lambda scope: (head_number(scope), _place(PARTS, scope)))
+    @property
+    def interventions(self) -> list[str]:
+        """Those of whole layers at all tokens."""
+        return [intervention for intervention, scope in self.at_all_tokens if scope == "layer"]
 
     @property
     def main(self) -> str:
@@ -209,25 +216,35 @@ def divergences(record: RunRecord) -> list[Row]:
     return [row for row in layers(record) if "kl" in row]
 
 
+def edits(record: RunRecord, is_wanted: Callable[[str, str], bool], least: int = 1) -> list[Row]:
+    """Some edits at all tokens, layer by layer.
+
+    Args:
+      record: The run.
+      is_wanted: Says which, by intervention and scope.
+      least: Texts with fewer of them are left out.
+    """
+    rows: list[Row] = []
+    for cells in texts(record):
+        keys = [key for key in cells.at_all_tokens if is_wanted(*key)]
+        for key in keys if len(keys) >= least else ():
+            rows += cells.of(*key).values()
+    return rows
+
+
 def controls(record: RunRecord, least: int = 2) -> list[Row]:
     """Every intervention on whole layers, of texts with at least so many."""
-    return [
-        row
-        for cells in texts(record)
-        if len(cells.interventions) >= least
-        for name in cells.interventions
-        for row in cells.of(name).values()
-    ]
+    return edits(record, lambda _, scope: scope == "layer", least)
 
 
 def parts(record: RunRecord, intervention: str = NEIGHBOUR_MEAN, least: int = 1) -> list[Row]:
     """An intervention on each part of each layer, of texts with at least so many parts."""
-    return _on_scopes(record, intervention, lambda scope: head_number(scope) < 0, least)
+    return edits(record, lambda name, scope: name == intervention and head_number(scope) < 0, least)
 
 
 def heads(record: RunRecord, intervention: str = "zero") -> list[Row]:
     """An intervention on each query head of each layer."""
-    return _on_scopes(record, intervention, lambda scope: head_number(scope) >= 0)
+    return edits(record, lambda name, scope: name == intervention and head_number(scope) >= 0)
 
 
 def first_token(
@@ -296,17 +313,6 @@ def draws(record: RunRecord) -> list[Row]:
                 row |= {"layer": layer, "draws": len(drawn[layer]), "range": found}
                 row["documents"] = estimate(finite(found.value), median.get("ci95"))
                 rows.append(row | {"both": draws_degradation(drawn[layer], cells.baseline)})
-    return rows
-
-
-def _on_scopes(
-    record: RunRecord, intervention: str, is_wanted: Callable[[str], bool], least: int = 1
-) -> list[Row]:
-    rows: list[Row] = []
-    for cells in texts(record):
-        scopes = list(filter(is_wanted, cells.scopes(intervention)))
-        for scope in scopes if len(scopes) >= least else ():
-            rows += cells.of(intervention, scope).values()
     return rows
 
 

@@ -47,7 +47,7 @@ def test_every_claim_is_on_the_page_once_with_its_verdict(audited):
         for row in grid.rows
     ]
     hidden = found["Not measured", "What was not measured, and what it lacks"]
-    assert hidden.folded
+    assert hidden.view.folded
     assert sorted([*measured, *(row[0].text for row in hidden.rows)]) == sorted(
         claim.statement for claim in CLAIMS
     )
@@ -55,7 +55,7 @@ def test_every_claim_is_on_the_page_once_with_its_verdict(audited):
 
 def test_the_evidence_is_folded_and_has_figure_control_rule_and_source(audited):
     grid = grids(audited)["Claims about models", "Importance: evidence"]
-    assert grid.folded
+    assert grid.view.folded
     (row,) = (row for row in grid.rows if row[0].text == BY_ID["critical_core"].statement)
     cells = dict(zip(grid.header, (cell.text for cell in row), strict=True))
     assert cells["printed"].startswith("L8 +2,396 %")
@@ -67,7 +67,9 @@ def test_the_evidence_is_folded_and_has_figure_control_rule_and_source(audited):
 
 def test_every_claim_can_be_chosen_by_its_paper_and_its_verdict(audited):
     shown = [grid for (section, _), grid in grids(audited).items() if section != "At a glance"]
-    assert {grid.filters for grid in shown} == {("verdict", "paper")}
+    assert {tuple(c.head for c in grid.columns if c.filters) for grid in shown} == {
+        ("verdict", "paper")
+    }
     rows = [
         dict(zip(grid.header, (cell.text for cell in row), strict=True))
         for grid in shown

@@ -81,7 +81,7 @@ def test_every_figure_and_table_is_there_and_draws(record):
     pictures = [part for part in content if isinstance(part, html.Picture)]
     names = ["r2_readings", "r2_targets", "function_layers"]
     assert [picture.name for picture in pictures] == names
-    assert [part.name for part in content if isinstance(part, html.Grid)] == [
+    assert [part.view.name for part in content if isinstance(part, html.Grid)] == [
         "r2",
         "function",
         "function",

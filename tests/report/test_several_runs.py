@@ -58,7 +58,7 @@ def test_the_page_says_which_run_is_unfinished_and_holds_both_provenances(two_mo
     assert "file:one: This run is not finished" not in text
     assert "<h1>file:one and file:two</h1>" in text
     for model in ("one", "two"):
-        assert f"file:{model}, Model, data and machine" in text
+        assert f"file:{model}: Model, data and machine" in text
     ids = re.findall(r'id="([^"]+)"', text)
     assert len(set(ids)) == len(ids)
     assert (tmp_path / "both" / "figures" / "importance.png").exists()
