@@ -44,7 +44,7 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
         for (name, own, pair), panel in zip(shown, panels, strict=False):
             view.draw(panel, own, rows, pair)
             if pair == view.pairs[0]:
-                panel.set_title(_title(view, name, own, len(facets)))
+                panel.set_title(_title(view, name, own, len(facets)), wrap=True)
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
         if ax is None and view.columns > 1 and len(view.pairs) == 1:
@@ -59,7 +59,8 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
 def lay_out(figure: Figure) -> None:
     """Settles where the parts of a figure stand, so that no saving of it works that out again."""
     with style.styled():
-        figure.draw_without_rendering()
+        for _ in range(2):  # the second pass sees where the first has put the ticks
+            figure.get_layout_engine().execute(figure)
         figure.set_layout_engine("none")
 
 
