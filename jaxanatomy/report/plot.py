@@ -32,11 +32,12 @@ __all__ = [
     "table1",
 ]
 
+Rows = Iterable[views.Row]
 Drawn = Axes | style.Panels
 
 
 def importance(
-    rows: Iterable[views.Row],
+    rows: Rows,
     ax: Any = None,
     *,
     intervention: str | None = None,
@@ -58,12 +59,12 @@ def importance(
     return views.draw(page.IMPORTANCE, tidy.layers(record, intervention, scope, paper), ax)
 
 
-def controls(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def controls(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity in percent, intervention by layer, whole layers at all tokens."""
     return views.draw(page.CONTROLS, tidy.controls(RunRecord.of_rows(rows), 1), ax)
 
 
-def control_ratios(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def control_ratios(rows: Rows, ax: Any = None) -> Drawn:
     """Perplexity under each control over that under the neighbour mean, a dot for each layer.
 
     Right of 1 the control does more damage than the neighbour mean. One that does less everywhere
@@ -72,24 +73,18 @@ def control_ratios(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
     return _drawn(page.RATIOS, rows, ax)
 
 
-def scopes(
-    rows: Iterable[views.Row], ax: Any = None, *, intervention: str = tidy.NEIGHBOUR_MEAN
-) -> Drawn:
+def scopes(rows: Rows, ax: Any = None, *, intervention: str = tidy.NEIGHBOUR_MEAN) -> Drawn:
     """Change of perplexity in percent, part by layer: whole layer, attention, MLP, each matrix."""
     return _drawn(page.scopes(intervention), rows, ax)
 
 
-def heads(rows: Iterable[views.Row], ax: Any = None, *, intervention: str = "zero") -> Drawn:
+def heads(rows: Rows, ax: Any = None, *, intervention: str = "zero") -> Drawn:
     """Change of perplexity in percent, query head by layer, one head edited at a time."""
     return _drawn(page.heads(intervention), rows, ax)
 
 
 def first_token(
-    rows: Iterable[views.Row],
-    ax: Any = None,
-    *,
-    intervention: str = tidy.NEIGHBOUR_MEAN,
-    scope: str = "layer",
+    rows: Rows, ax: Any = None, *, intervention: str = tidy.NEIGHBOUR_MEAN, scope: str = "layer"
 ) -> Drawn:
     """Change of perplexity when an edit acts at the first token alone, and at the others alone.
 
@@ -99,7 +94,7 @@ def first_token(
     return views.draw(page.FIRST_TOKEN, found, ax)
 
 
-def manipulation(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def manipulation(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity against the factor that scales sets of layers (AH section 3.5).
 
     Of rows of a manipulation run, or of `ja.sweep` on the variants of `ja.strategies`.
@@ -107,27 +102,27 @@ def manipulation(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
     return _drawn(sets_page.DOSES, rows, ax)
 
 
-def manipulation_sets(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def manipulation_sets(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity, strategy by set of layers."""
     return _drawn(sets_page.SETS, rows, ax)
 
 
-def manipulation_pairs(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def manipulation_pairs(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity by two layers at once, a panel for each strategy."""
     return _drawn(sets_page.PAIRS, rows, ax)
 
 
-def manipulation_layers(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def manipulation_layers(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity against the number of layers, the least important first."""
     return _drawn(sets_page.COUNTS, rows, ax)
 
 
-def compounding(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def compounding(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity against the number of layers with noise, beside losses that add up."""
     return _drawn(sets_page.COMPOUNDING, rows, ax)
 
 
-def attention_shift(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
+def attention_shift(rows: Rows, ax: Any = None) -> Drawn:
     """How far noise in q_proj or k_proj moves attention at each layer: two panels for each.
 
     Of rows of kind "attention": total variation, and the share of queries with another top token.
@@ -135,5 +130,5 @@ def attention_shift(rows: Iterable[views.Row], ax: Any = None) -> Drawn:
     return _drawn(sets_page.ATTENTION, rows, ax)
 
 
-def _drawn(view: views.View, rows: Iterable[views.Row], ax: Any) -> Drawn:
+def _drawn(view: views.View, rows: Rows, ax: Any) -> Drawn:
     return views.draw(view, view.rows(RunRecord.of_rows(rows)), ax)

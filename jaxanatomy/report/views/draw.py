@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from jaxanatomy.report import style
 from jaxanatomy.report.views.core import RUN, Row, View
 from jaxanatomy.words import shortened
 
+_TITLE_LETTERS = 11  # an inch
 _LEGEND_WIDTH = 105  # letters in a line of the legend, for ten inches
 
 
@@ -44,7 +46,8 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
         for (name, own, pair), panel in zip(shown, panels, strict=False):
             view.draw(panel, own, rows, pair)
             if pair == view.pairs[0]:
-                panel.set_title(_title(view, name, own, len(facets)), wrap=True)
+                title = _title(view, name, own, len(facets))
+                panel.set_title(_wrapped(title, view, own) if ax is None else title)
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
         if ax is None and view.columns > 1 and len(view.pairs) == 1:
@@ -112,6 +115,12 @@ def _title(view: View, name: str, rows: Sequence[Row], count: int) -> str:
     if count > 1 and view.columns > 1:
         return words.replace(", ", "\n", 1) if RUN in rows[0] else words
     return ", ".join(filter(None, (words, title)))
+
+
+def _wrapped(title: str, view: View, rows: Sequence[Row]) -> str:
+    """A title in lines no longer than its panel; matplotlib would read it as mathematics."""
+    letters = int(_TITLE_LETTERS * (view.panel_size(rows)[0] - 0.8))
+    return title if len(title) <= letters else textwrap.fill(title, letters)
 
 
 def _legend(handles: Sequence[Any], panels: style.Panels, own_figure: bool) -> None:
