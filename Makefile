@@ -26,6 +26,8 @@ PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile
 # Test processes start many more; what one of them compiled the others find.
 test slow worlds parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
 test slow worlds parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
+# Small programs take longer to compile than to run; make parity compiles them as users do.
+test slow worlds: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
 
 test: model
 	$(PYTEST) -m "not parity and not slow and not worlds"

@@ -156,6 +156,7 @@ def test_arms_share_seeds_and_data_and_differ_in_cost(finished):
     }
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_nothing_and_another_arm_is_added(
     finished, tokenizer, command, monkeypatch
 ):

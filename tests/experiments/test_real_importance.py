@@ -42,6 +42,7 @@ def rows_of(command, workdir, *flags):
     return {row["variant"]: row["ppl"] for row in map(json.loads, lines)}
 
 
+@pytest.mark.slow
 def test_the_quick_map_is_the_reference(command, tmp_path, reference):
     found = rows_of(command, tmp_path / "quick")
     expected = {name: ppl for name, ppl in reference.items() if not name.startswith("zero")}

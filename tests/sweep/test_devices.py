@@ -72,6 +72,7 @@ print([sweep.lanes.count for sweep in study.sweeps], len(missing))
 """
 
 
+@pytest.mark.slow
 def test_parts_of_a_study_may_use_different_numbers_of_devices(
     run_python, with_tests_on_path, tmp_path
 ):

@@ -78,6 +78,7 @@ def test_another_process_is_killed():
     assert ended(first, 60) == (1, f"{peers.LINE}\n")
 
 
+@pytest.mark.slow
 def test_a_process_is_killed_that_others_compute_with():
     first, second = pair("collective")
     time.sleep(1)

@@ -82,6 +82,7 @@ def test_a_part_that_fails_is_a_line_and_is_tried_again(bench, scripted, tmp_pat
     assert results["training"]["mfu"] == 0.2
 
 
+@pytest.mark.slow
 def test_what_hangs_is_ended_and_what_does_not_fit_is_skipped(bench, scripted, tmp_path):
     scripted["map_float32"] = "import time; time.sleep(600)"
     results, _ = call(bench, tmp_path, minutes=0.25)
@@ -90,6 +91,7 @@ def test_what_hangs_is_ended_and_what_does_not_fit_is_skipped(bench, scripted, t
     assert results["growth"]["skipped"].endswith("0 s were left")
 
 
+@pytest.mark.slow
 def test_growth_goes_on_in_the_next_call(bench, scripted, tmp_path):
     scripted["growth"] = "import time; time.sleep(600)"
     results, lines = call(bench, tmp_path, minutes=0.3)
