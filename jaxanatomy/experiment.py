@@ -22,10 +22,14 @@ class Experiment:
     Attributes:
       name: As on the command line and in the `config.json` of its runs.
       question: What it asks.
+      key: The fields that name a row among those of its runs; the others are what was found.
+      trains: Whether its runs train what they measure.
     """
 
     name: str
     question: str
+    key: tuple[str, ...] = ()
+    trains: bool = False
 
     @property
     def page(self) -> Any:
@@ -39,19 +43,51 @@ class Experiment:
         return importlib.import_module(name).CLAIMS if importlib.util.find_spec(name) else ()
 
 
+_OF_VARIANT = ("kind", "text", "variant", "draw")
+_OF_WEIGHTS = ("component", "layer", "metric", "reading", "target", "null")
+_OF_NOISE = ("label", "component", "layer", "alpha", "seed", "spread")
+_OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step")
+
 EXPERIMENTS = {
     each.name: each
     for each in (
-        Experiment("importance", "What does the model lose without each layer, and its parts?"),
-        Experiment("structure", "Do the weights of neighbouring layers follow a pattern?"),
-        Experiment("predictability", "Do earlier layers foretell later ones?"),
-        Experiment("manipulation", "How much change of whole sets of layers does it tolerate?"),
-        Experiment("recovery", "How fast does a damaged layer heal?"),
-        Experiment("developmental", "Does growing in phases beat training flat?"),
-        Experiment("depth_growth", "Does growing in depth beat constant depth?"),
-        Experiment("flops", "What does growing save?"),
-        Experiment("grow_checkpoint", "What does a trained model lose when layers are inserted?"),
-        Experiment("claims", "Which claims of the papers hold on this checkpoint?"),
+        Experiment(
+            "importance",
+            "What does the model lose without each layer, and its parts?",
+            _OF_VARIANT,
+        ),
+        Experiment(
+            "structure", "Do the weights of neighbouring layers follow a pattern?", _OF_WEIGHTS
+        ),
+        Experiment(
+            "predictability",
+            "Do earlier layers foretell later ones?",
+            (*_OF_WEIGHTS, *_OF_VARIANT),
+        ),
+        Experiment(
+            "manipulation",
+            "How much change of whole sets of layers does it tolerate?",
+            ("set", *_OF_VARIANT, *_OF_NOISE),
+        ),
+        Experiment(
+            "recovery",
+            "How fast does a damaged layer heal?",
+            (*_OF_VARIANT, "layer", "seed", "noise", "train_text", "step"),
+            trains=True,
+        ),
+        Experiment("developmental", "Does growing in phases beat training flat?", _OF_ARM, True),
+        Experiment(
+            "depth_growth", "Does growing in depth beat constant depth?", _OF_ARM, trains=True
+        ),
+        Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
+        Experiment(
+            "grow_checkpoint",
+            "What does a trained model lose when layers are inserted?",
+            _OF_VARIANT,
+        ),
+        Experiment(
+            "claims", "Which claims of the papers hold on this checkpoint?", ("claim", "model")
+        ),
         Experiment("export", "The model after a change, as a folder that others open."),
     )
 }

@@ -9,22 +9,16 @@ from typing import Any
 
 from jaxanatomy.claims.rows import Row, plainly
 from jaxanatomy.errors import InputError
+from jaxanatomy.experiment import experiment_of
 from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord, read_run
 
-# What names a measurement, apart from its figures: rows of two runs that agree in these are one.
-_CHANGE = ("variant", "intervention", "scope", "positions", "strategy", "set", "alpha", "rank")
-_PLACE = ("text", "layer", "layers", "component", "metric", "null", "reading", "target", "spread")
-_TRAINING = ("arm", "purpose", "learning_rate", "stage", "step", "rounding")
-_DRAW = ("count", "operator", "draw", "seed", "noise")
-NAMES = ("kind", "model", *_CHANGE, *_PLACE, *_TRAINING, *_DRAW)
 # Figures in which such rows must agree, to rounding.
 _LOSSES = ("nll", "loss", "eval_nll", "final_nll")
 _FIGURES = (*_LOSSES, "value", "null_value", "r2", "null_r2", "argmax_changed", "petaflops")
 ROUNDING = {"rel_tol": 1e-5, "abs_tol": 1e-6}
-_TRAINED = ("recovery", "developmental", "depth_growth")  # experiments
-# Fields of their configs that choose what to train and to read, or say how to run; the others
-# decide what becomes of it.
+# Fields of the configs of what trains that choose what to train and to read, or say how to run;
+# the others decide what becomes of it.
 _CHOSEN = ("arms", "layers", "controls", "seeds", "noise_seeds", "tuning_seeds", "text")
 _READ = ("importance", "thresholds", "save_models", "tensorboard", "train", "distributed")
 
@@ -97,7 +91,7 @@ def _goes_with(run: RunRecord, group: Sequence[RunRecord]) -> bool:
     """Whether a run is of the model of others, and trained as those of its experiment."""
     if weights_of(run.provenance) != weights_of(group[0].provenance):
         return False
-    if run.experiment not in _TRAINED:
+    if not experiment_of(run).trains:
         return True
     others = (other for other in group if other.experiment == run.experiment)
     return all(_training(run) == _training(other) for other in others)
@@ -150,15 +144,14 @@ def joined(runs: Sequence[RunRecord]) -> RunRecord:
     first, *others = runs
     if not others:
         return first
-    # A checkpoint may go by several ids; of computed costs the model is a name like others.
-    names = [name for name in NAMES if name != "model" or not weights_of(first.provenance)]
+    names = experiment_of(first).key
     rows, seen = list(first.rows), {key_of(row, names): (row, first) for row in first.rows}
     for run in others:
         new = {}
         for row in run.rows:
             key = key_of(row, names)
             if key in seen:
-                _require_same(row, run, *seen[key])
+                _require_same(row, run, *seen[key], names)
             else:
                 rows.append(row)
                 new[key] = row, run
@@ -173,16 +166,18 @@ def joined(runs: Sequence[RunRecord]) -> RunRecord:
     )
 
 
-def key_of(row: Row, names: Iterable[str] = NAMES) -> tuple[Any, ...]:
+def key_of(row: Row, names: Iterable[str]) -> tuple[Any, ...]:
     """What names a row among those of its experiment."""
     return tuple(plainly(row.get(name)) for name in names)
 
 
-def _require_same(row: Row, run: RunRecord, other: Row, first: RunRecord) -> None:
+def _require_same(
+    row: Row, run: RunRecord, other: Row, first: RunRecord, names: Iterable[str]
+) -> None:
     for field in _FIGURES:
         own, its = row.get(field), other.get(field)
         if own != its and (None in (own, its) or not math.isclose(own, its, **ROUNDING)):
-            name = ", ".join(str(row[each]) for each in NAMES if row.get(each) is not None)
+            name = ", ".join(str(row[each]) for each in names if row.get(each) is not None)
             raise InputError(
                 f"expected one {field} of {name}; {first.folder} has {its} and {run.folder} {own}; "
                 "measure one of them again, or audit them apart, each in a workdir of its own"

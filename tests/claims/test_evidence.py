@@ -1,12 +1,11 @@
 """The runs that claims are tested against: models apart, runs of one experiment together."""
 
-import itertools
-
 import numpy as np
 import pytest
 from claims import worlds_importance, worlds_training, worlds_weights  # noqa: F401  enter worlds
 from claims.worlds import BY_ID, SMOLLM2, WORLDS, Maker, evidence
 
+from jaxanatomy import experiment
 from jaxanatomy.claims.audit import CLAIMS, EXPERIMENTS, audit
 from jaxanatomy.claims.evidence import Evidence, gather, joined, key_of
 from jaxanatomy.errors import InputError
@@ -66,10 +65,10 @@ def test_the_model_is_that_of_the_run_that_has_one():
         ),
         (
             {
-                "a": record([{"hash": "h", "text": "t", "layer": 3, "nll": 1.0}], "a"),
-                "b": record([{"hash": "i", "text": "t", "layer": 3, "nll": 1.1}], "b"),
+                "a": record([{"hash": "h", "text": "t", "variant": "v", "nll": 1.0}], "a"),
+                "b": record([{"hash": "i", "text": "t", "variant": "v", "nll": 1.1}], "b"),
             },
-            "expected one nll of t, 3; a has 1.0 and b 1.1; measure one of them again, or audit "
+            "expected one nll of t, v; a has 1.0 and b 1.1; measure one of them again, or audit "
             "them apart, each in a workdir of its own",
         ),
         ({"a": record([], "a")}, "with rows; a is one of importance with 0 rows; leave it out"),
@@ -124,20 +123,21 @@ def test_a_row_that_two_runs_have_is_read_once_whatever_the_model_is_called(gath
 
 
 def test_a_figure_that_differs_by_rounding_is_the_same():
-    rows = [{"hash": "a", "layer": 1, "nll": 100.0, "seconds": 1.0}]
-    other = [{"hash": "b", "layer": 1, "nll": 100.0001, "seconds": 7.0}]
+    rows = [{"hash": "a", "variant": "v", "nll": 100.0, "seconds": 1.0}]
+    other = [{"hash": "b", "variant": "v", "nll": 100.0001, "seconds": 7.0}]
     assert joined([record(rows), record(other)]).rows == rows
-    with pytest.raises(InputError):
-        joined([record(rows), record([{"hash": "b", "layer": 1, "nll": None}])])
+    with pytest.raises(InputError, match="expected one nll of v; run has"):
+        joined([record(rows), record([{"hash": "b", "variant": "v", "nll": None}])])
 
 
 @pytest.mark.parametrize(
-    "field",
-    ["learning_rate", "stage", "step", "null", "target", "rank", "layers", "draw", "rounding"],
+    ("experiment", "field"),
+    [(each.name, name) for each in experiment.EXPERIMENTS.values() for name in each.key],
 )
-def test_measurements_that_differ_by_a_name_are_two(field):
+def test_measurements_that_differ_by_a_name_are_two(experiment, field):
     one, two = ([{"hash": f"{at}", "nll": float(at), field: at}] for at in (1, 2))
-    assert joined([record(one), record(two)]).rows == one + two
+    runs = [record(rows, experiment=experiment) for rows in (one, two)]
+    assert joined(runs).rows == one + two
 
 
 def test_models_are_audited_apart_and_what_is_about_none_once(gathered):
@@ -199,18 +199,18 @@ def test_what_was_trained_otherwise_is_read_apart(gathered, changed, folders):
 
 
 def test_seeds_and_calibrations_are_put_together_and_all_must_be_finished():
-    one = RunRecord("x", ROW, {"seeds": [0, 1]}, {}, {"calibration": [{"variant": "v"}]})
-    two = RunRecord("y", [], {"seeds": [1, 2]}, {}, {"calibration": [{"variant": "w"}]})
+    made = {"experiment": "manipulation"}
+    one = RunRecord("x", ROW, {"seeds": [0, 1]}, made, {"calibration": [{"variant": "v"}]})
+    two = RunRecord("y", [], {"seeds": [1, 2]}, made, {"calibration": [{"variant": "w"}]})
     both = joined([one, two])
     assert both.config == {"seeds": [0, 1, 2]}
     assert both.summary == {"calibration": [{"variant": "v"}, {"variant": "w"}]}
-    assert joined([one, RunRecord("z", [], {}, {}, {})]).summary == {}
+    assert joined([one, RunRecord("z", [], {}, made, {})]).summary == {}
 
 
 @pytest.mark.parametrize("id", sorted(WORLDS))
 def test_no_two_rows_of_a_run_have_one_name(id):
     """Else one of them would be taken for the other, or refused as a contradiction."""
-    found = evidence(BY_ID[id], WORLDS[id].true, 0).records.values()
-    for each in found:
-        keys = [key_of(row) for row in each.rows]
-        assert len(set(keys)) == len(keys), itertools.islice(keys, 3)
+    for name, made in evidence(BY_ID[id], WORLDS[id].true, 0).records.items():
+        names = experiment.EXPERIMENTS[name].key
+        assert len({key_of(row, names) for row in made.rows}) == len(made.rows)

@@ -64,14 +64,14 @@ class Maker:
     def row(self, effect: float = 0.0, noise: float = NOISE, **labels) -> dict:
         """A row whose loss lies `effect` above the baseline's on average."""
         rise_U = effect + noise * self.generator.normal(size=UNITS)
-        return self.of(self.base_U + rise_U) | labels
+        variant = "/".join(str(value) for value in labels.values())
+        return self.of(self.base_U + rise_U) | {"variant": variant} | labels
 
     def of(self, mean_U: np.ndarray) -> dict:
         """A row of the mean losses of units."""
         nll_U = TOKENS * mean_U
         return {
             "hash": "",
-            "variant": "v",
             "nll": float(nll_U.sum()),
             "tokens": TOKENS * UNITS,
             "degradation_percent": 100 * math.expm1(min(mean_U.mean() - self.base_U.mean(), 600)),

@@ -165,7 +165,7 @@ def positions(beyond):
             # At all tokens but the first: the same documents, nearly the same loss.
             near_U = np.array(whole["unit_nll"]) / TOKENS
             near_U = near_U + 0.1 * NOISE * generator.normal(size=UNITS)
-            part = {**whole, **maker.of(near_U), "positions": "others", "layer": layer} | fields
+            part = whole | maker.of(near_U) | {"positions": "others", "variant": f"others/{layer}"}
             rows += [whole, part]
         return {"importance": record(rows)}
 
