@@ -11,7 +11,7 @@ from typing import Any
 _HOMES = {
     "write_report": "jaxanatomy.report.page",
     "conclude": "jaxanatomy.report.page",
-    "summary_table": "jaxanatomy.report.tables",
+    "summary_table": "jaxanatomy.report.terminal",
     "plot": "jaxanatomy.report.plot",
 }
 __all__ = sorted(_HOMES)

@@ -113,11 +113,11 @@ SETS = v.Heatmap(
     "manipulation_sets",
     rows.grid,
     "every strategy on every set of layers",
-    x=v.Axis("column", "set of layers", "names"),
+    x=v.Axis("shown", "set of layers", "names", write=lambda name: name.replace(" ", "\n")),
     y=v.Axis("method", scale="names"),
     cell=CELL,
     cell_width=0.52,
-    rule_after="paper,\ninner",
+    rule_after="paper, inner",
     caption=(
         f"{HEAT} Right of the line: the k inner layers whose neighbour mean costs least, chosen "
         "on the first text, where they therefore look a little better than they are. A cell has "

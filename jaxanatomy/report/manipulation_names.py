@@ -62,14 +62,12 @@ def set_order(name: str) -> tuple:
     return 1, [*FAMILIES, head].index(head), tuple(map(int, re.findall(r"\d+", name)))
 
 
-def column_of(name: str) -> str:
-    """A set as a narrow column has it."""
+def set_name(name: str) -> str:
+    """A set as tables have it: "paper, inner", "least 4", "2, 7"."""
     if name == "paper_inner":
-        return "paper,\ninner"
+        return "paper, inner"
     head, _, layers = name.partition("_")
-    if head in ("layers", "pair"):
-        return layers.replace("_", ", ")
-    return name.replace("_", "\n") if head == "least" else name.replace("_", " ")
+    return layers.replace("_", ", ") if head in ("layers", "pair") else name.replace("_", " ")
 
 
 def is_main(row: Row) -> bool:

@@ -20,11 +20,11 @@ from jaxanatomy.report.common import estimate, grouped, in_panels, interval, onc
 from jaxanatomy.report.manipulation_names import (
     NOISE,
     SCALES,
-    column_of,
     count_of,
     is_main,
     method_of,
     method_order,
+    set_name,
     set_order,
     share,
 )
@@ -48,7 +48,7 @@ def trials(record: RunRecord) -> list[Row]:
     """Every strategy on every set and text, with words for both, in the order of both."""
     rows = [row for row in record.rows if "variant" in row and not row.get("kind")]
     rows = [
-        row | {"method": method_of(row), "shown": column_of(row["set"]).replace("\n", " ")}
+        row | {"method": method_of(row), "shown": set_name(row["set"])}
         for row in in_panels(rows)
         if row.get("set")
     ]
@@ -149,8 +149,8 @@ def grid(record: RunRecord) -> list[Row]:
         cells = {(row["method"], row["set"]): row for row in own}
         names = sorted({row["set"] for row in own}, key=set_order)
         for method, name in itertools.product(dict.fromkeys(row["method"] for row in own), names):
-            cell = cells.get((method, name), {"panel": panel, "method": method, "set": name})
-            found.append(cell | {"column": column_of(name)})
+            gap = {"panel": panel, "method": method, "set": name, "shown": set_name(name)}
+            found.append(cells.get((method, name), gap))
     return found
 
 

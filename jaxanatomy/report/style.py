@@ -174,27 +174,16 @@ def layer_axis(ax: Axes, layers: int) -> None:
 
 def degradation_ticks(low: float, high: float) -> list[float]:
     """0, 10, 30, 100, then the decades up to `high`; likewise below zero down to `low`."""
-    above = [10.0, 30.0, 100.0]
-    decade = 1e3
-    while decade <= max(high, 100.0):
-        above.append(decade)
-        decade *= 10
-    below = [-tick for tick in (10.0, 30.0, 100.0) if -tick >= low]
-    return [*below[::-1], 0.0, *above]
-
-
-def degradation_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits of a degradation axis that hold all finite values and 0 to 100 %."""
-    finite = [value for value in values if math.isfinite(value)]
-    low, high = min([*finite, 0.0]), max([*finite, 100.0])
-    return min(low * 1.3, -2.0), 3.2 * high
+    decades = [10.0**power for power in range(3, int(math.log10(max(high, 100.0))) + 1)]
+    below = [tick for tick in (-100.0, -30.0, -10.0) if tick >= low]
+    return [*below, 0.0, 10.0, 30.0, 100.0, *decades]
 
 
 def degradation_axis(ax: Axes, which: str, values: Sequence[float]) -> None:
-    """A symmetric-log percent scale on the "x" or "y" axis: linear within 10 %."""
-    low, high = degradation_limits(values)
-    scale = {"linthresh": LINEAR_BELOW, "linscale": 0.8}
-    getattr(ax, f"set_{which}scale")("symlog", **scale)
+    """A percent scale that is linear within 10 %; it holds all finite values and 0 to 100 %."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min([-2.0, *(1.3 * value for value in finite)]), 3.2 * max([100.0, *finite])
+    getattr(ax, f"set_{which}scale")("symlog", linthresh=LINEAR_BELOW, linscale=0.8)
     getattr(ax, f"set_{which}lim")(low, high)
     ticks = degradation_ticks(low, high)
     getattr(ax, f"set_{which}ticks")(ticks, [f"{formatted(tick, ',.0f')} %" for tick in ticks])
