@@ -156,7 +156,6 @@ def _parts(view: views.View, rows: Sequence[views.Row]) -> Iterator[Grid | Pictu
         return
     drawn = views.draw(view, rows)
     figure = (drawn[0] if isinstance(drawn, tuple) else drawn).figure
-    views.lay_out(figure)
     yield Picture(view.name, figure, view.heading(rows), view.caption)
 
 

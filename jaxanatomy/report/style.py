@@ -133,7 +133,6 @@ def styled() -> Iterator[None]:
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs) -> Panels:
     """A figure of `width` x `height` inches; returns its panels, row by row."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08)  # the letters of a browser may be wider
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False, subplot_kw={"axes_class": Panel}, **kwargs)
     return Panels(grid.flat)

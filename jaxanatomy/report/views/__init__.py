@@ -14,7 +14,7 @@ from jaxanatomy.report.views.core import (
     with_ends,
 )
 from jaxanatomy.report.views.curves import Curves, Dashes
-from jaxanatomy.report.views.draw import draw, lay_out, to_png, to_svg
+from jaxanatomy.report.views.draw import draw, to_png, to_svg
 from jaxanatomy.report.views.heatmap import Heatmap
 from jaxanatomy.report.views.table import Column, Table
 
@@ -35,7 +35,6 @@ __all__ = [
     "Table",
     "View",
     "draw",
-    "lay_out",
     "to_png",
     "to_svg",
     "value",

@@ -59,14 +59,6 @@ def draw(view: View, rows: Sequence[Row], ax: Any = None) -> Axes | style.Panels
     return panels[0] if len(panels) == 1 else panels
 
 
-def lay_out(figure: Figure) -> None:
-    """Settles where the parts of a figure stand, so that no saving of it works that out again."""
-    with style.styled():
-        for _ in range(2):  # the second pass sees where the first has put the ticks
-            figure.get_layout_engine().execute(figure)
-        figure.set_layout_engine("none")
-
-
 def to_png(figure: Figure, dpi: int = 160) -> bytes:
     """The picture of a figure; the same bytes for the same figure."""
     return style.to_png(figure, dpi)

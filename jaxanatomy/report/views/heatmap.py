@@ -63,7 +63,8 @@ class Heatmap(View):
         gaps = {"edgecolors": style.PAGE, "linewidth": 0.8} if self.numbers else {}
         # Cells without numbers are many: pixels inside an SVG, not shapes.
         look = {"norm": norm, "cmap": cmap, "rasterized": not self.numbers, **gaps}
-        ax.pcolormesh(np.ma.masked_invalid(table), **look)
+        shown = np.ma.masked_invalid(table)
+        ax.pcolormesh(shown, **look)
         ax.set_facecolor(_EMPTY)
         for which, axis, line in (("x", self.x, across), ("y", self.y, down)):
             step = 1 if self.numbers or axis.scale == "names" else max(1, len(line) // 6)
@@ -79,8 +80,12 @@ class Heatmap(View):
         ):
             if at is not None:
                 rule(at + 1, color=style.INK, linewidth=0.9)
+        # Dark on light, light on dark; the same on dark pages, whose cells are these, too.
+        is_dark = cmap(norm(shown))[..., :3] @ (0.299, 0.587, 0.114) < 0.56
         for y, x in np.ndindex(*table.shape):
-            self._number(ax, x, y, table[y, x], norm, cmap)
+            is_light_ink = is_dark[y, x] and math.isfinite(table[y, x])
+            ink = style.CELL_PAPER if is_light_ink else style.CELL_INK
+            self._number(ax, x, y, table[y, x], ink)
 
     def finish(self, panels: Sequence[Axes], rows: Sequence[Row]) -> None:
         """The scale of colours beside all panels."""
@@ -113,7 +118,7 @@ class Heatmap(View):
         low, high = min(values, default=0.0), max(values, default=1.0)
         return Normalize(low, high if high > low else low + 1), matplotlib.colormaps["viridis"]
 
-    def _number(self, ax: Axes, x: int, y: int, cell: float, norm: Any, cmap: Any) -> None:
+    def _number(self, ax: Axes, x: int, y: int, cell: float, ink: str) -> None:
         if math.isnan(cell):
             return
         if math.isinf(cell):
@@ -121,7 +126,8 @@ class Heatmap(View):
             ax.add_patch(Rectangle((x, y), 1, 1, **cross, linewidth=0, alpha=0.5))
         if self.numbers:
             place = {"ha": "center", "va": "center", "fontsize": 6.4}
-            ax.text(x + 0.5, y + 0.5, style.compact(cell), color=_ink(cell, norm, cmap), **place)
+            number = ax.text(x + 0.5, y + 0.5, style.compact(cell), color=ink, **place)
+            number.set_in_layout(False)  # inside its cell: the layout need not measure it
 
 
 def _lines(rows: Sequence[Row], axis: Axis) -> dict[Any, int]:
@@ -129,11 +135,3 @@ def _lines(rows: Sequence[Row], axis: Axis) -> dict[Any, int]:
     values = dict.fromkeys(row[axis.field] for row in rows)
     ordered = values if axis.scale == "names" else sorted(values)
     return {each: index for index, each in enumerate(ordered)}
-
-
-def _ink(cell: float, norm: Any, cmap: Any) -> str:
-    """Dark on light, light on dark; the same on dark pages, whose cells are these, too."""
-    if math.isinf(cell):
-        return style.CELL_INK
-    light = np.dot(cmap(float(norm(cell)))[:3], (0.299, 0.587, 0.114))
-    return style.CELL_PAPER if light < 0.56 else style.CELL_INK
