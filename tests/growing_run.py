@@ -32,6 +32,7 @@ STAGES = (
     DepthStage(config(2), 5),
     DepthStage(config(4), 6, GrowthMap((0, 1, 0, 1))),
 )
+SHORT = tuple(dataclasses.replace(stage, steps=2) for stage in STAGES)
 SCHEDULE = WarmupStableDecay(0.01, warmup=0.2, cooldown=0.3)
 
 
