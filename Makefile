@@ -22,7 +22,7 @@ anatomy: atlas
 	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
 # A file's tests stay in one of two processes, which share what its fixtures made.
-PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile
+PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --durations 40
 # Test processes start many more; what one of them compiled the others find.
 test slow worlds parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
 test slow worlds parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1

@@ -157,7 +157,7 @@ def test_every_text_and_source_has_one_line_of_help():
 
 
 def test_texts_load_without_the_heavy_libraries(run_python):
-    heavy = ["tensorflow_datasets", "huggingface_hub", "pyarrow", "transformers"]
+    heavy = ["tensorflow_datasets", "huggingface_hub.hf_api", "pyarrow", "transformers"]
     code = (
         "import sys; from jaxanatomy.data.text import load_text; load_text('sentences'); "
         f"print([name for name in {heavy} if name in sys.modules])"
