@@ -9,6 +9,7 @@ from jaxanatomy.interventions.intervention import Intervention, apply_at
 from jaxanatomy.interventions.registry import INTERVENTIONS, choose_intervention
 from jaxanatomy.interventions.scopes import all_scopes, choose_scope, head_index
 from jaxanatomy.interventions.variants import (
+    DRAWS,
     POSITIONS,
     Positions,
     Variant,
@@ -18,7 +19,6 @@ from jaxanatomy.interventions.variants import (
 from jaxanatomy.ranges import parse_layers
 
 Names = Sequence[str | Intervention]
-DRAWS = 4  # of each intervention that is random
 
 
 def ablations(

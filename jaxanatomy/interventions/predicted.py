@@ -10,7 +10,14 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.prediction import ridge_weights, targets
 from jaxanatomy.interventions.noise import add_noise_of_norm, generator_of
 from jaxanatomy.interventions.sets import PAPER, PAPER_DEPTH
-from jaxanatomy.interventions.variants import BASELINE, Edit, Step, Variant, baseline_steps
+from jaxanatomy.interventions.variants import (
+    BASELINE,
+    DRAWS,
+    Edit,
+    Step,
+    Variant,
+    baseline_steps,
+)
 
 
 def predicted(
@@ -40,32 +47,36 @@ def predicted(
 
 
 def predicted_noise(
-    own: tree.BlockParams, *earlier: tree.BlockParams, num_layers: int
+    own: tree.BlockParams, *earlier: tree.BlockParams, num_layers: int, seed: int = 0
 ) -> tree.BlockParams:
     """The control of `predicted`: W_t plus noise as large as the error of the prediction.
 
     For each of the seven matrices Gaussian noise with the Frobenius norm of the difference
     between the predicted and the true matrix, so that what is left to tell the two apart
-    is the error's direction. Drawn from `noise.generator_of` with seed 0; NumPy arrays.
+    is the error's direction. Drawn from `noise.generator_of`; NumPy arrays.
 
     Args:
       own: The layer's own block; its norms stay.
       *earlier: The blocks of layers 0 .. t-1, in order; their number is t.
       num_layers: N, layers of the model.
+      seed: Which draw.
     """
     block = predicted(own, *earlier, num_layers=num_layers)
 
     def noised(name: str) -> np.ndarray:
         kernel = np.asarray(tree.get(own, name))
         error = np.asarray(tree.get(block, name), np.float64) - kernel.astype(np.float64)
-        generator = generator_of(0, len(earlier), name)
+        generator = generator_of(seed, len(earlier), name)
         return add_noise_of_norm(kernel, float(np.linalg.norm(error)), generator)
 
     return tree.replace(own, {name: noised(name) for name in tree.MATRICES})
 
 
 def predicted_step(
-    config: ModelConfig, layer: int, function: Callable[..., tree.BlockParams] = predicted
+    config: ModelConfig,
+    layer: int,
+    function: Callable[..., tree.BlockParams] = predicted,
+    **arguments: int,
 ) -> Step:
     """The step that stands for a layer whose matrices are predicted.
 
@@ -73,6 +84,7 @@ def predicted_step(
       config: The model.
       layer: The layer.
       function: `predicted`, or its control `predicted_noise`.
+      **arguments: More of the function: the `seed` of the control.
 
     Always from unedited layers, so in a set of predicted layers each is what it would be
     alone.
@@ -97,7 +109,7 @@ def predicted_step(
         name=function.__name__,
         function=function,
         sources=tuple(range(layer)),
-        arguments=(("num_layers", config.num_layers),),
+        arguments=(("num_layers", config.num_layers), *arguments.items()),
         on_host=True,
     )
     return Step(layer, edit=edit)
@@ -127,31 +139,42 @@ def prediction_sets(num_layers: int, sizes: Sequence[int]) -> dict[str, tuple[in
     return sets
 
 
-def prediction_variants(config: ModelConfig, sizes: Sequence[int]) -> list[Variant]:
+def prediction_variants(
+    config: ModelConfig, sizes: Sequence[int], draws: int = DRAWS
+) -> list[Variant]:
     """The function test: each set predicted and, to compare, deleted and with as much noise.
 
-    The baseline is first. Labels: `reading` ("function"), `strategy` ("none", "predicted",
-    "zero", "predicted_noise"), `set`, `layers`.
+    The baseline is first; the noise comes in several `draws`, named "predicted_noise#1/SET" from
+    the second. Labels: `reading` ("function"), `strategy` ("none", "predicted", "zero",
+    "predicted_noise"), `set`, `layers`, `draw` (of noise).
 
     Raises:
       InputError: as `predicted_step`.
     """
     steps = baseline_steps(config.num_layers)
-    labels = {"reading": "function", "strategy": "none", "set": None, "layers": ()}
+
+    def variant(strategy: str, name: str, layers, its_steps, draw: int | None = None) -> Variant:
+        labels = {"reading": "function", "strategy": strategy, "set": name, "layers": layers}
+        number = f"#{draw}" if draw else ""
+        return Variant(f"{strategy}{number}/{name}", its_steps, labels=labels | {"draw": draw})
+
+    def replaced(layers, *change, **arguments) -> tuple[Step, ...]:
+        return tuple(
+            predicted_step(config, step.layer, *change, **arguments)
+            if step.layer in layers
+            else step
+            for step in steps
+        )
+
+    labels = {"reading": "function", "strategy": "none", "set": None, "layers": (), "draw": None}
     variants = [Variant(BASELINE, steps, labels=labels)]
     for name, layers in prediction_sets(config.num_layers, sizes).items():
-        foretold, noised = (
-            tuple(
-                predicted_step(config, step.layer, function) if step.layer in layers else step
-                for step in steps
-            )
-            for function in (predicted, predicted_noise)
-        )
         rest = tuple(step for step in steps if step.layer not in layers)
-        strategies = {"predicted": foretold, "zero": rest, "predicted_noise": noised}
-        for strategy, its_steps in strategies.items():
-            labels = {"reading": "function", "strategy": strategy, "set": name, "layers": layers}
-            variants.append(Variant(f"{strategy}/{name}", its_steps, labels=labels))
+        variants.append(variant("predicted", name, layers, replaced(layers)))
+        variants.append(variant("zero", name, layers, rest))
+        for draw in range(draws):
+            noised = replaced(layers, predicted_noise, seed=draw)
+            variants.append(variant("predicted_noise", name, layers, noised, draw))
     return variants
 
 

@@ -144,6 +144,7 @@ class Variant:
 
 
 BASELINE = "baseline"
+DRAWS = 4  # of each change that is random
 
 
 def baseline_steps(num_layers: int) -> Steps:

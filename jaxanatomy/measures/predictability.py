@@ -1,6 +1,6 @@
 """How predictable layers are, in their weights and in their function: rows and summary."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from jaxanatomy.forensics.prediction import (
     gaussian_like,
     sample_component,
 )
+from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import paired_difference, z_score
+from jaxanatomy.measures.statistics import draws_interval, paired_difference, z_score
 from jaxanatomy.records import Row
 
 _MEAN_FIELDS = (
@@ -169,6 +170,10 @@ def _function(rows: Sequence[Row]) -> Row:
         for row in sorted(rows, key=lambda row: (len(row["layers"]), row["layers"]))
         if row["strategy"] == "predicted" and ("zero", row["set"]) in by_key
     ]
+    noise: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["strategy"] == "predicted_noise":
+            noise.setdefault(row["set"], []).append(row)
     sets = {}
     for predicted, deleted in pairs:
         found = paired_difference(predicted, deleted)
@@ -180,7 +185,7 @@ def _function(rows: Sequence[Row]) -> Row:
             "zero_percent": deleted["degradation_percent"],
             "difference": finite(found.value),
             "ci95": found.ends,
-            **_against_noise(predicted, by_key),
+            **_against_noise(predicted, noise.get(predicted["set"], [])),
         }
     intervals = [each["ci95"] for each in sets.values() if len(each["layers"]) == 1]
     known = [ends for ends in intervals if ends]
@@ -196,15 +201,21 @@ def _function(rows: Sequence[Row]) -> Row:
     }
 
 
-def _against_noise(predicted: Row, by_key: Mapping[tuple, Row]) -> dict[str, Any]:
-    """A prediction beside noise as large as its error: what the error's direction does."""
-    noised = by_key.get(("predicted_noise", predicted["set"]))
-    if noised is None:
+def _against_noise(predicted: Row, noised: Sequence[Row]) -> dict[str, Any]:
+    """A prediction beside noise as large as its error: what the error's direction does.
+
+    The difference is from the mean over draws of the noise; a median draw stands for them.
+    """
+    if not noised:
         return {}
-    found = paired_difference(predicted, noised)
+    noise_SU = np.array([row["unit_nll"] for row in noised], np.float64)
+    sums_SU = np.array(predicted["unit_nll"], np.float64) - noise_SU
+    found = draws_interval(sums_SU, np.array(predicted["unit_tokens"]))
+    median = median_draw(noised)
     return {
-        "noise_ppl": noised["ppl"],
-        "noise_percent": noised["degradation_percent"],
+        "noise_draws": len(noised),
+        "noise_ppl": median["ppl"],
+        "noise_percent": median["degradation_percent"],
         "noise_difference": finite(found.value),
         "noise_ci95": found.ends,
     }

@@ -23,6 +23,7 @@ FIELDS = {
     "strategy",
     "set",
     "layers",
+    "draw",
     "nll",
     "tokens",
     "ppl",
@@ -130,6 +131,8 @@ def test_rows_of_both_kinds_have_the_fields_of_the_design(finished, tiny):
         if name
     }
     assert {(row["text"], row["strategy"], row["set"]) for row in by_kind[True]} == expected
+    draws = [row["draw"] for row in by_kind[True] if row["strategy"] == "predicted_noise"]
+    assert sorted(draws) == sorted([0, 1, 2, 3] * 2 * (len(sets) - 1))
     for row in by_kind[True]:
         assert set(row) == FIELDS
         assert row["layers"] == list(sets[row["set"]])
@@ -230,7 +233,7 @@ def test_a_dry_run_says_what_is_measured(deep, tiny, command, tmp_path):
     done = command(*flags(deep, tiny, tmp_path / "run", "--dry_run"))
     assert (done.status, done.err) == (0, "")
     assert "200 parameters of each layer, 5 draws of each null" in done.out
-    assert f"text {tiny.jsonl}: 25 variants" in done.out
+    assert f"text {tiny.jsonl}: 49 variants" in done.out
     assert list(tmp_path.iterdir()) == []
 
 

@@ -45,17 +45,17 @@ def test_every_parameter_is_what_its_regression_predicts(naive, target):
         assert tree.get(block, name) is tree.get(own, name)
 
 
-@pytest.mark.parametrize("target", [2, 4])
-def test_the_control_has_noise_of_the_norm_of_the_error(naive, target):
+@pytest.mark.parametrize(("target", "seed"), [(2, 0), (4, 0), (4, 3)])
+def test_the_control_has_noise_of_the_norm_of_the_error(naive, target, seed):
     own, earlier = naive.blocks[target], naive.blocks[:target]
-    block = predicted_noise(own, *earlier, num_layers=N)
+    block = predicted_noise(own, *earlier, num_layers=N, seed=seed)
     foretold = predicted(own, *earlier, num_layers=N)
     for place, name in enumerate(tree.MATRICES):
         weight = tree.get(own, name).astype(np.float64)
         error = np.sqrt(np.square(tree.get(foretold, name) - weight).sum())
         noise = tree.get(block, name) - weight
         assert np.sqrt(np.square(noise).sum()) == pytest.approx(error, rel=1e-5)
-        drawn = np.random.default_rng((0, target, place)).standard_normal(
+        drawn = np.random.default_rng((seed, target, place)).standard_normal(
             weight.T.shape, np.float32
         )
         direction = drawn.T / np.sqrt(np.square(drawn, dtype=np.float64).sum())
@@ -156,15 +156,16 @@ def test_a_shallow_model_has_the_sets_that_fit():
 
 
 def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
-    variants = {v.name: v for v in prediction_variants(naive.config, (2,))}
+    variants = {v.name: v for v in prediction_variants(naive.config, (2,), draws=2)}
+    kinds = ("predicted", "zero", "predicted_noise", "predicted_noise#1")
     base = variants["baseline"]
     assert base.steps == baseline_steps(N)
-    labels = {"reading": "function", "strategy": "none", "set": None, "layers": ()}
+    labels = {"reading": "function", "strategy": "none", "set": None, "layers": (), "draw": None}
     assert base.labels == labels
     sets = prediction_sets(N, (2,))
     assert list(variants) == [
         "baseline",
-        *(f"{s}/{name}" for name in sets for s in ("predicted", "zero", "predicted_noise")),
+        *(f"{kind}/{name}" for name in sets for kind in kinds),
     ]
     for name, layers in sets.items():
         predicted_one, deleted = variants[f"predicted/{name}"], variants[f"zero/{name}"]
@@ -175,13 +176,18 @@ def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
         )
         assert deleted.labels == labels | {"strategy": "zero", "set": name, "layers": layers}
         assert predicted_one.labels["strategy"] == "predicted"
-        noised = variants[f"predicted_noise/{name}"]
-        assert noised.steps == tuple(
-            predicted_step(naive.config, t, predicted_noise) if t in layers else Step(t)
-            for t in range(N)
-        )
-        assert noised.labels == labels | {
-            "strategy": "predicted_noise",
-            "set": name,
-            "layers": layers,
-        }
+        for draw, kind in enumerate(kinds[2:]):
+            noised = variants[f"{kind}/{name}"]
+            assert noised.steps == tuple(
+                predicted_step(naive.config, t, predicted_noise, seed=draw)
+                if t in layers
+                else Step(t)
+                for t in range(N)
+            )
+            assert noised.labels == {
+                "reading": "function",
+                "strategy": "predicted_noise",
+                "set": name,
+                "layers": layers,
+                "draw": draw,
+            }

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.prediction import READINGS, gaussian_like
@@ -109,6 +110,8 @@ def function_row(strategy, name, layers, unit_nll, text="a"):
         "layers": layers,
         "variant": f"{strategy}/{name}",
         "text": text,
+        "nll": total,
+        "tokens": 60,
         "ppl": None if total is None else float(np.exp(total / 60)),
         "degradation_percent": total,
         "unit_nll": unit_nll,
@@ -128,8 +131,9 @@ def test_the_summary_compares_predicted_with_deleted(rows):
         tested.append(function_row("predicted", name, layers, predicted))
         tested.append(function_row("zero", name, layers, deleted))
         if name != "even_2":
-            noised = [value + 2 for value in base]
-            tested.append(function_row("predicted_noise", name, layers, noised))
+            for draw in (1, 2, 6):  # a mean of 3, a median of 2
+                noised = [value + draw for value in base]
+                tested.append(function_row("predicted_noise", name, layers, noised))
     summary = summarise([*rows, *tested])
     assert list(summary["weights"]) == ["k_proj"]
     assert list(summary["weights"]["k_proj"]) == list(READINGS)
@@ -148,8 +152,11 @@ def test_the_summary_compares_predicted_with_deleted(rows):
     assert (sets["layer_4"]["difference"], sets["layer_4"]["ci95"]) == (None, None)
     assert sets["layer_4"]["predicted_ppl"] is None
     assert sets["layer_2"]["noise_ppl"] == pytest.approx(np.exp(147 / 60))
-    assert sets["layer_2"]["noise_difference"] == pytest.approx(0.4)
-    assert sets["layer_3"]["noise_ci95"] == pytest.approx([-0.5, -0.5])
+    assert sets["layer_2"]["noise_draws"] == 3
+    assert sets["layer_2"]["noise_difference"] == pytest.approx(0.3)
+    # No spread over documents; over draws that of 1, 2 and 6 in ten tokens.
+    half = stats.t.ppf(0.975, 2) * np.std([0.1, 0.2, 0.6], ddof=1) / np.sqrt(3)
+    assert sets["layer_3"]["noise_ci95"] == pytest.approx([-0.6 - half, -0.6 + half])
     assert (sets["layer_4"]["noise_difference"], sets["layer_4"]["noise_ci95"]) == (None, None)
     assert "noise_ppl" not in sets["even_2"]
     assert function["single_layers"] == {

@@ -32,6 +32,8 @@ def function_row(strategy, name, layers, nll, text):
         "layers": layers,
         "variant": f"{strategy}/{name}",
         "text": text,
+        "nll": 10 * UNITS * nll if finite else None,
+        "tokens": 10 * UNITS,
         "ppl": ppl,
         "degradation_percent": change,
         "ci95": change and [0.8 * change, 1.3 * change],
@@ -54,8 +56,8 @@ def rows():
         for layer in range(2, 8):
             rows.append(function_row("predicted", f"layer_{layer}", [layer], 3 + layer / 4, text))
             rows.append(function_row("zero", f"layer_{layer}", [layer], 3.5, text))
-            noised = function_row("predicted_noise", f"layer_{layer}", [layer], 4.0, text)
-            rows.append(noised)
+            for loss in (3.98, 4.0, 4.02):
+                rows.append(function_row("predicted_noise", f"layer_{layer}", [layer], loss, text))
         rows.append(function_row("predicted", "even_2", [3, 6], math.nan, text))
         rows.append(function_row("zero", "even_2", [3, 6], 5.0, text))
     return rows
