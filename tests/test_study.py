@@ -62,6 +62,7 @@ def finished(tmp_path_factory):
     return workdir, measure(workdir, study())
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_a_naive_loop(finished):
     rows = {(row["text"], row["variant"]): row for row in finished[1]}
     for text, variants in (

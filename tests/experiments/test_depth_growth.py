@@ -221,6 +221,7 @@ def stop_after(monkeypatch, owner, name, count):
         (snapshots.Snapshots, "save", 4),
     ],
 )
+@pytest.mark.slow
 def test_a_run_that_stopped_goes_on_to_the_same_rows(
     finished, tokenizer, tmp_path, command, monkeypatch, owner, name, count
 ):

@@ -46,6 +46,7 @@ def test_narrowing_keeps_the_neurons_of_largest_co_magnitude_in_order():
         np.testing.assert_array_equal(tree.get(found, name), tree.get(given, name))
 
 
+@pytest.mark.slow
 def test_widening_computes_the_same_with_copies_that_can_learn():
     found = resize_ffn(layer(), 17)  # five neurons three times, one twice
     assert tree.get(found, "gate_proj").shape == (8, 17)

@@ -254,6 +254,7 @@ def test_rows_speak_for_all_batches_of_a_text(alpha):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_one_percent_moves_little_of_the_default_models_attention():
     """Not the claim's verdict but the scale: between exactly nothing and nothing but noise."""
     checkpoint = weights.load(weights.DEFAULT_MODEL)

@@ -148,6 +148,7 @@ def test_the_clean_stream_is_no_work_where_it_runs_anyway(beside_clean, all_at_o
     assert beside_clean[0].distinct_applications == all_at_once[0].distinct_applications
 
 
+@pytest.mark.slow
 def test_kl_does_not_depend_on_chunks_slots_and_rows():
     batches = [text(rows=3, seed=1), text(rows=3, seed=2)]
     names = ["skip", "early exit", "edit at first", "edit and gate", "reverse"]

@@ -120,6 +120,7 @@ def test_points_stand_at_both_ends_of_a_stage_and_every_few_steps(whole, oracle)
     assert points[-1].tokens == 11 * ROWS * LENGTH
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_runs_of_their_own(whole, tmp_path):
     _, points, losses = whole
     _, both, found = growing_run.train(tmp_path, seeds=(0, 3))
@@ -256,6 +257,7 @@ def test_a_run_that_goes_on_compiles_its_steps_once(tmp_path, count_compilations
     assert compiled["run_steps"] == 1
 
 
+@pytest.mark.slow
 def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):
     def stop(done):
         if done.first >= 6:

@@ -48,6 +48,7 @@ def damaged(params, replica):
     return recovery_noise(own, sigma=SIGMA, seed=replica.seed) if replica.noise else own
 
 
+@pytest.mark.slow
 def test_the_first_moments_are_gradients_after_clipping():
     """AdamW divides by the size of a gradient, so that losses do not show a wrong one."""
     config = CONFIG.with_layers(CONFIG.layers[:3])
