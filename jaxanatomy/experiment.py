@@ -75,7 +75,9 @@ EXPERIMENTS = {
             (*_OF_VARIANT, "layer", "seed", "noise", "train_text", "step"),
             trains=True,
         ),
-        Experiment("developmental", "Does growing in phases beat training flat?", _OF_ARM, True),
+        Experiment(
+            "developmental", "Does growing in phases beat training flat?", _OF_ARM, trains=True
+        ),
         Experiment(
             "depth_growth", "Does growing in depth beat constant depth?", _OF_ARM, trains=True
         ),

@@ -8,7 +8,7 @@ from jaxanatomy import tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.scopes import head_index, scope_components
-from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps
+from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps, name_of_draw
 
 Arguments = dict[str, Hashable]
 
@@ -58,7 +58,7 @@ class Intervention:
     @property
     def full_name(self) -> str:
         """The name with the draw: "matched_noise", "matched_noise#1"."""
-        return f"{self.name}#{self.draw}" if self.draw else self.name
+        return name_of_draw(self.name, self.draw)
 
     def arguments_at(self, config: ModelConfig, layer: int) -> Arguments:
         """Keyword arguments of the function at `layer`."""

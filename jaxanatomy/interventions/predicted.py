@@ -17,6 +17,7 @@ from jaxanatomy.interventions.variants import (
     Step,
     Variant,
     baseline_steps,
+    name_of_draw,
 )
 
 
@@ -153,10 +154,11 @@ def prediction_variants(
     """
     steps = baseline_steps(config.num_layers)
 
-    def variant(strategy: str, name: str, layers, its_steps, draw: int | None = None) -> Variant:
+    def variant(strategy: str, name: str | None, layers, its_steps, draw: int = 0) -> Variant:
         labels = {"reading": "function", "strategy": strategy, "set": name, "layers": layers}
-        number = f"#{draw}" if draw else ""
-        return Variant(f"{strategy}{number}/{name}", its_steps, labels=labels | {"draw": draw})
+        labels["draw"] = draw if strategy == "predicted_noise" else None
+        full_name = f"{name_of_draw(strategy, draw)}/{name}" if name else BASELINE
+        return Variant(full_name, its_steps, labels=labels)
 
     def replaced(layers, *change, **arguments) -> tuple[Step, ...]:
         return tuple(
@@ -166,8 +168,7 @@ def prediction_variants(
             for step in steps
         )
 
-    labels = {"reading": "function", "strategy": "none", "set": None, "layers": (), "draw": None}
-    variants = [Variant(BASELINE, steps, labels=labels)]
+    variants = [variant("none", None, (), steps)]
     for name, layers in prediction_sets(config.num_layers, sizes).items():
         rest = tuple(step for step in steps if step.layer not in layers)
         variants.append(variant("predicted", name, layers, replaced(layers)))

@@ -147,6 +147,11 @@ BASELINE = "baseline"
 DRAWS = 4  # of each change that is random
 
 
+def name_of_draw(name: str, draw: int) -> str:
+    """The name of a random change in one of its draws: "matched_noise", "matched_noise#1"."""
+    return f"{name}#{draw}" if draw else name
+
+
 def baseline_steps(num_layers: int) -> Steps:
     """All layers in order, unedited."""
     return tuple(Step(layer) for layer in range(num_layers))

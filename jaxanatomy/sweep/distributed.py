@@ -43,7 +43,8 @@ def start(
                 "out"
             )
         return 0, 1
-    if coordinator_address != "auto" and not 0 <= process_id < num_processes:
+    found_by_jax = coordinator_address == "auto"
+    if not found_by_jax and not 0 <= process_id < num_processes:
         raise InputError(
             f"distributed.process_id must be 0 .. {num_processes - 1} with "
             f"distributed.num_processes={num_processes}; got {process_id}"
@@ -51,7 +52,6 @@ def start(
     peers.explain_loss()
     # Its handler of SIGTERM would keep the signal from ours.
     jax.config.update("jax_enable_preemption_service", False)
-    found_by_jax = coordinator_address == "auto"
     address = () if found_by_jax else (coordinator_address, num_processes, process_id)
     try:
         jax.distributed.initialize(*address, heartbeat_timeout_seconds=peers.HEARTBEAT_SECONDS)
