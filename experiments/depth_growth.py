@@ -35,6 +35,7 @@ from jaxanatomy.measures.depth_growth import (
     summarise,
 )
 from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING
+from jaxanatomy.model import parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import scoring
 from jaxanatomy.train.depth_plan import DepthPlan, Trial, depth_plan
@@ -71,7 +72,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         return runs.provenance(
             "depth_growth",
             architecture=plan.model.to_dict(),
-            parameters=plan.model.parameter_count,
+            parameters=parameter_count(plan.model),
             tokenizer_sha256=plan.tokenizer_sha256,
             data=plan.data,  # text is read here, once the workdir is known to be good
         )
@@ -98,7 +99,7 @@ def dry_run(config: ConfigDict) -> str:
     """The arms, their stages, what they would cost, and memory of the devices they are for."""
     plan = depth_plan(config, dry_run=True)
     main = plan.main(config.learning_rates[0])
-    lines = [f"{plan.model.parameter_count:,} parameters, {len(main)} seeds"]
+    lines = [f"{parameter_count(plan.model):,} parameters, {len(main)} seeds"]
     if plan.tuning:
         rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
         lines.append(f"learning rates {rates}: {len(plan.tuning)} more seeds of each arm tune it")

@@ -30,6 +30,7 @@ from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, Stage, growth
 from jaxanatomy.measures.completions import complete
 from jaxanatomy.measures.developmental import TUNED_BY, developmental_rows, summarise
 from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate, require_seeds
+from jaxanatomy.model import parameter_count
 from jaxanatomy.runs import Progress, Run
 from jaxanatomy.train.growing import (
     PhaseReplica,
@@ -51,7 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     provenance = runs.provenance(
         "developmental",
         architecture=plan.model.to_dict(),
-        parameters=plan.model.parameter_count,
+        parameters=parameter_count(plan.model),
         data_sha256=plan.facts.sha256,
     )
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
@@ -69,7 +70,7 @@ def dry_run(config: ConfigDict) -> str:
         plan.config.tuning_seeds
     )
     lines = [
-        f"{plan.model.parameter_count:,} parameters; {len(plan.facts.train)} sentences to learn, "
+        f"{parameter_count(plan.model):,} parameters; {len(plan.facts.train)} sentences to learn, "
         f"{len(plan.facts.validation)} to judge by"
     ]
     for arm, stages in plan.arms.items():

@@ -26,10 +26,11 @@ from jaxanatomy.interventions.materialise import materialise, materialised_confi
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.scopes import SCOPES
 from jaxanatomy.interventions.variants import Steps
+from jaxanatomy.model import parameter_count
 from jaxanatomy.study import tokenise
 from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
 from jaxanatomy.weights.export import as_dtype, export_hf
-from jaxanatomy.weights.families import llama
+from jaxanatomy.weights.hf_config import to_config
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
 FOLDER = "model"
@@ -59,7 +60,7 @@ def dry_run(config: ConfigDict) -> str:
     """What would be written, from the architecture alone."""
     plan = _plan(config)
     facts = _facts(plan)
-    size = plan.config.parameter_count * plan.dtype.itemsize / 2**20
+    size = parameter_count(plan.config) * plan.dtype.itemsize / 2**20
     lines = [
         f"changes: {', '.join(facts['variants']) or 'none'}",
         f"layers: {facts['layers']} of {facts['layers_before']}",
@@ -115,7 +116,7 @@ def _plan(config: ConfigDict) -> _Plan:
     steps = combined_steps(source.config, config.variants, config.layers or None)
     steps = remaining_steps(source.config, steps)
     changed = materialised_config(source.config, steps)
-    llama.to_config(changed)  # refuses what a Hugging Face folder cannot express
+    to_config(changed)  # refuses what a Hugging Face folder cannot express
     if text is not None:
         tokenise(source, text)
     return _Plan(source, tuple(config.variants), steps, changed, dtype, text)
@@ -136,8 +137,8 @@ def _facts(plan: _Plan) -> dict[str, Any]:
         "layers": [step.layer for step in plan.steps],
         "layers_before": plan.source.config.num_layers,
         "layers_after": plan.config.num_layers,
-        "parameters_before": plan.source.config.parameter_count,
-        "parameters_after": plan.config.parameter_count,
+        "parameters_before": parameter_count(plan.source.config),
+        "parameters_after": parameter_count(plan.config),
     }
 
 

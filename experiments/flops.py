@@ -30,6 +30,7 @@ from jaxanatomy.measures.flops import (
     cost_rows,
     summarise,
 )
+from jaxanatomy.model import parameter_count
 from jaxanatomy.papers import paper_table
 from jaxanatomy.weights import describe_model_ids, open_model
 
@@ -56,7 +57,7 @@ def dry_run(config: ConfigDict) -> str:
     for model in _plan(config):
         settings = model.settings
         lines.append(
-            f"{model.name}: {model.config.num_layers} layers, {model.config.parameter_count:,} "
+            f"{model.name}: {model.config.num_layers} layers, {parameter_count(model.config):,} "
             f"parameters, {settings.steps:,} steps of {settings.batch_size} x {settings.seq_len} "
             "tokens"
         )

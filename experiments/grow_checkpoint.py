@@ -34,7 +34,7 @@ from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
 from jaxanatomy.weights.export import as_dtype, export_hf
-from jaxanatomy.weights.families import llama
+from jaxanatomy.weights.hf_config import to_config
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
 FOLDER = "model"
@@ -65,7 +65,7 @@ def dry_run(config: ConfigDict) -> str:
     """What would be measured and written, from the architecture alone."""
     plan = _plan(config)
     facts = _facts(plan)
-    size = plan.config.parameter_count * plan.dtype.itemsize / 2**20
+    size = model.parameter_count(plan.config) * plan.dtype.itemsize / 2**20
     lines = [
         f"{plan.operator}: {facts['layers_before']} to {facts['layers_after']} layers",
         f"layers: {facts['sources']}",
@@ -130,7 +130,7 @@ def _plan(config: ConfigDict) -> _Plan:
     size = (source.config.num_layers, config.block, config.num_layers)
     growth = growth_map(config.operator, *size)
     grown = grown_config(source.config, growth)
-    llama.to_config(grown)  # refuses what a Hugging Face folder cannot express
+    to_config(grown)  # refuses what a Hugging Face folder cannot express
     settings = StudySettings(
         experiment="grow_checkpoint",
         options=SweepOptions(**config.sweep),
@@ -160,8 +160,8 @@ def _facts(plan: _Plan) -> dict[str, Any]:
         "zeroed": list(plan.growth.zeroed),
         "layers_before": plan.source.config.num_layers,
         "layers_after": plan.config.num_layers,
-        "parameters_before": plan.source.config.parameter_count,
-        "parameters_after": plan.config.parameter_count,
+        "parameters_before": model.parameter_count(plan.source.config),
+        "parameters_after": model.parameter_count(plan.config),
         "absent": plan.absent,
     }
 

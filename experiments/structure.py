@@ -26,6 +26,7 @@ from jaxanatomy.measures.structure import (
     structure_rows,
     summarise,
 )
+from jaxanatomy.model import block_shapes, parameter_count
 from jaxanatomy.records import read_arrays
 from jaxanatomy.runs import Progress, Run
 from jaxanatomy.weights import Source, describe_model_ids, open_model
@@ -53,7 +54,7 @@ def dry_run(config: ConfigDict) -> str:
     architecture = plan.source.config
     lines = [f"{plan.source.id}: {architecture.num_layers} layers"]
     for name in plan.components:
-        shape = " x ".join(map(str, tree.block_shapes(architecture, 0)[name]))
+        shape = " x ".join(map(str, block_shapes(architecture, 0)[name]))
         lines.append(f"  {name:10} {shape} in each layer, {len(plan.keys)} rows")
     models = " and ".join(source.id for source in (plan.source, plan.initial) if source)
     lines.append(f"weights: of {models}, {_gigabytes(plan):.1f} GB in float32, one after the other")
@@ -161,7 +162,7 @@ def _read(source: Source, components: list[str], bar: Progress) -> dict[str, Mom
 
 def _gigabytes(plan: _Plan) -> float:
     """The weights of one of the models in float32."""
-    return 4 * plan.source.config.parameter_count / 1e9
+    return 4 * parameter_count(plan.source.config) / 1e9
 
 
 if __name__ == "__main__":

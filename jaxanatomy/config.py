@@ -7,6 +7,10 @@ from typing import Any
 
 from jaxanatomy.errors import InputError
 
+# Where a block may have a bias: its matrices by sublayer, in the order of the forward pass.
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+
 # Beyond these no model was ever made: such a number is damage, and would fill the memory.
 MAX_LAYERS = 10_000
 MAX_SIZE = 2**32  # of anything else that is counted
@@ -21,20 +25,48 @@ class LayerShape:
       num_heads: Query heads H.
       num_kv_heads: Key-value heads K; divides H.
       ffn_width: Width F of the gated feed-forward layer.
+      biases: Matrices that have a bias beside them, in the order of the forward pass.
+      qk_norm: Whether queries and keys have an RMSNorm over each head, before RoPE.
+      window: Tokens that a query sees, itself among them; None: all before it.
     """
 
     num_heads: int
     num_kv_heads: int
     ffn_width: int
+    biases: tuple[str, ...] = ()
+    qk_norm: bool = False
+    window: int | None = None
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            _require_positive("LayerShape", field.name, getattr(self, field.name))
+        for name in ("num_heads", "num_kv_heads", "ffn_width"):
+            _require_positive("LayerShape", name, getattr(self, name))
         if self.num_heads % self.num_kv_heads:
             raise InputError(
                 f"num_heads must be a multiple of num_kv_heads; got {self.num_heads} "
                 f"and {self.num_kv_heads}"
             )
+        if self.biases != tuple(name for name in ATTENTION + MLP if name in self.biases):
+            raise InputError(
+                f"LayerShape.biases must be some of {', '.join(ATTENTION + MLP)}, in this order; "
+                f"got {self.biases!r:.200}"
+            )
+        if not isinstance(self.qk_norm, bool):
+            raise InputError(f"LayerShape.qk_norm must be True or False; got {self.qk_norm!r:.50}")
+        if self.window is not None:
+            _require_positive("LayerShape", "window", self.window)
+
+    @property
+    def weight_shape(self) -> "LayerShape":
+        """What decides the shapes of the weights: layers of one such can be exchanged."""
+        return dataclasses.replace(self, window=None)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "LayerShape":
+        """The inverse of `dataclasses.asdict`, from JSON."""
+        return cls(**{**fields, "biases": tuple(fields.get("biases", ()))})
+
+
+_OPTIONS = ("biases", "qk_norm", "window")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +103,7 @@ class Llama3RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A decoder of the Llama family: everything that the shapes and the forward need.
+    """A decoder like Llama: everything that the shapes and the forward need.
 
     Attributes:
       vocab_size: Rows V of the embedding.
@@ -86,6 +118,7 @@ class ModelConfig:
       ln_scaling: Whether the outputs of both norms of layer l, counted from 1, are divided by
         sqrt(l) (DG appendix E). A layer that growth moves has the number of its new place.
         `tree.fold_norms` makes a plain model of such a one.
+      family: As which model it is written, a name of `jaxanatomy.weights.families`.
     """
 
     vocab_size: int
@@ -98,6 +131,7 @@ class ModelConfig:
     context_length: int = 2048
     tie_embeddings: bool = True
     ln_scaling: bool = False
+    family: str = "llama"
 
     def __post_init__(self):
         for name in ("vocab_size", "hidden_size", "head_dim", "context_length"):
@@ -114,10 +148,12 @@ class ModelConfig:
                 f"{self.rope_theta} and {self.norm_epsilon}"
             )
         require_depth(self.num_layers)
-        if self.parameter_count > MAX_PARAMETERS:
+        widths = (shape.num_heads * self.head_dim + shape.ffn_width for shape in self.layers)
+        least = self.hidden_size * (self.vocab_size + sum(widths))
+        if least > MAX_PARAMETERS:
             raise InputError(
-                f"a model must have at most {MAX_PARAMETERS:.0e} parameters; these sizes give "
-                f"{self.parameter_count:.0e}; correct vocab_size, hidden_size, layers or widths"
+                f"a model must have at most {MAX_PARAMETERS:.0e} parameters; these sizes give more "
+                f"than {least:.0e}; correct vocab_size, hidden_size, layers or widths"
             )
 
     @classmethod
@@ -131,12 +167,14 @@ class ModelConfig:
           num_heads: H.
           num_kv_heads: K.
           ffn_width: F.
-          **kwargs: Fields of `ModelConfig`; `head_dim` is hidden_size / num_heads by default.
+          **kwargs: Fields of `ModelConfig`, and options of `LayerShape` (`biases`, `qk_norm`,
+            `window`); `head_dim` is hidden_size / num_heads by default.
 
         Raises:
           InputError: As `ModelConfig` and `LayerShape`; or the heads do not share the width.
         """
-        shape = LayerShape(num_heads, num_kv_heads, ffn_width)
+        options = {name: kwargs.pop(name) for name in _OPTIONS if name in kwargs}
+        shape = LayerShape(num_heads, num_kv_heads, ffn_width, **options)
         require_depth(num_layers)
         if "head_dim" not in kwargs:
             if kwargs["hidden_size"] % num_heads:
@@ -153,8 +191,8 @@ class ModelConfig:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all layers have the same shape."""
-        return len(set(self.layers)) == 1
+        """Whether all layers have weights of the same shapes."""
+        return len({shape.weight_shape for shape in self.layers}) == 1
 
     @property
     def max_heads(self) -> int:
@@ -163,24 +201,10 @@ class ModelConfig:
     def with_layers(self, layers: Iterable[LayerShape]) -> "ModelConfig":
         return dataclasses.replace(self, layers=tuple(layers))
 
-    def layer_parameter_count(self, layer: int) -> int:
-        """Number of parameters of one layer: seven matrices and two norms."""
-        shape, D = self.layers[layer], self.hidden_size
-        q_and_o = 2 * D * shape.num_heads * self.head_dim
-        k_and_v = 2 * D * shape.num_kv_heads * self.head_dim
-        return q_and_o + k_and_v + 3 * D * shape.ffn_width + 2 * D
-
-    @property
-    def parameter_count(self) -> int:
-        embeddings = (1 if self.tie_embeddings else 2) * self.vocab_size * self.hidden_size
-        layers = sum(self.layer_parameter_count(layer) for layer in range(self.num_layers))
-        return embeddings + layers + self.hidden_size
-
     @property
     def summary(self) -> str:
-        """Depth, width and size in a few words, for a `repr`."""
-        size = f"{self.parameter_count:,} parameters"
-        return f"{self.num_layers} layers, hidden size {self.hidden_size}, {size}"
+        """Family, depth and width in a few words, for a `repr`."""
+        return f"{self.family}, {self.num_layers} layers, hidden size {self.hidden_size}"
 
     def __repr__(self) -> str:
         return f"ModelConfig({self.summary})"
@@ -192,7 +216,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "ModelConfig":
         fields = dict(fields)
-        fields["layers"] = tuple(LayerShape(**shape) for shape in fields["layers"])
+        fields["layers"] = tuple(LayerShape.from_dict(shape) for shape in fields["layers"])
         if fields.get("rope_scaling"):
             fields["rope_scaling"] = Llama3RopeScaling(**fields["rope_scaling"])
         return cls(**fields)

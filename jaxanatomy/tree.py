@@ -1,7 +1,7 @@
 """The parameter tree of a model, and the few operations that everything uses.
 
-Parameters are plain nested dicts of arrays. Kernels have Flax's layout,
-(in, out), which is the transpose of a PyTorch `weight`:
+Parameters are plain nested dicts of arrays, as Flax's modules make them. Kernels have Flax's
+layout, (in, out), which is the transpose of a PyTorch `weight`:
 
     {"embed": {"embedding": (V, D)},
      "layers": (block, block, ...),
@@ -18,6 +18,15 @@ Parameters are plain nested dicts of arrays. Kernels have Flax's layout,
                      "up_proj": {"kernel": (D, F)},
                      "down_proj": {"kernel": (F, D)}}}
 
+What else a block has follows from its options (`LayerShape`), for example a `bias` beside a
+kernel. The block's modules alone decide it; `jaxanatomy.model.abstract_block` asks them, and
+nothing here lists it again.
+
+A component is one module of a block: a matrix with its bias, or a norm. Its name is that of
+its kernel or scale ("q_proj", "mlp_norm"); the bias is "q_proj.bias". `get` and `replace` take
+one array by its name and leave its siblings; an edit of a component (`components`) has all of
+its arrays.
+
 `params["layers"]` is a tuple with one block for each layer. `stack` turns such a
 tuple into stacks, `[L, ...]` for each leaf, one for each run of consecutive
 layers of the same shape, which `lax.scan` and `vmap` walk; `unstack` is its
@@ -33,63 +42,93 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy.config import ModelConfig
+from jaxanatomy.config import ATTENTION, MLP, ModelConfig
 
 Array = jax.Array | np.ndarray
 BlockParams = dict[str, Any]
 Params = dict[str, Any]
 PyTree = Any  # any tree of arrays
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
+# The seven matrices, of which the papers' weight mathematics speaks.
 MATRICES = ATTENTION + MLP
+# The norms before the two sublayers, which LN-scaling scales.
 NORMS = ("attention_norm", "mlp_norm")
-COMPONENTS = MATRICES + NORMS
+# The order of the forward pass, by which leaves are listed, drawn and hashed; others come after.
+_ORDER = ("embed", "layers", "final_norm", "unembed", "attention", "mlp", *MATRICES, "kernel")
+_PLACE = {name: place for place, name in enumerate(_ORDER)}
+_MAIN = ("kernel", "scale")
 
 
-def get(block: BlockParams, component: str) -> Array:
-    """The array of one component: a kernel (in, out) or a norm's scale (D,)."""
-    if component in NORMS:
-        return block[component]["scale"]
-    return block[_sublayer(component)][component]["kernel"]
+def to_leaves(node: PyTree) -> dict[str, Any]:
+    """The arrays of parameters or of one block by their paths, in the order of the forward.
+
+    `{"layers/3/attention/q_proj/kernel": array, ...}`; of a block "attention/q_proj/kernel".
+    """
+    if isinstance(node, Mapping):
+        items = sorted(node.items(), key=lambda item: (_PLACE.get(item[0], len(_PLACE)), item[0]))
+    elif isinstance(node, tuple | list):
+        items = enumerate(node)
+    else:
+        return {"": node}
+    return {
+        f"{key}/{path}".rstrip("/"): leaf
+        for key, child in items
+        for path, leaf in to_leaves(child).items()
+    }
+
+
+def from_leaves(leaves: Mapping[str, Any]) -> Params:
+    """The inverse of `to_leaves`."""
+    root: Params = {}
+    for path, leaf in leaves.items():
+        *parents, last = path.split("/")
+        node = root
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = leaf
+    if "layers" in root:
+        root["layers"] = tuple(root["layers"][key] for key in sorted(root["layers"], key=int))
+    return root
+
+
+def component_of(path: str) -> str:
+    """The name of an array of a block: "q_proj" of "attention/q_proj/kernel", "q_proj.bias"."""
+    *_, module, leaf = path.split("/")
+    return module if leaf in _MAIN else f"{module}.{leaf}"
+
+
+def get(block: BlockParams, name: str) -> Array:
+    """The array of a name: a kernel (in, out), a norm's scale (D,), a bias (out,)."""
+    arrays = components(block)
+    _require_known(arrays, name)
+    return arrays[name]
 
 
 def replace(block: BlockParams, arrays: Mapping[str, Array]) -> BlockParams:
-    """A block with some components replaced; every other leaf is shared, not copied."""
-    new = {key: dict(value) for key, value in block.items()}
-    for component, array in arrays.items():
-        if component in NORMS:
-            new[component] = {"scale": array}
-        else:
-            new[_sublayer(component)][component] = {"kernel": array}
-    return new
+    """A block with some arrays replaced; every other leaf is shared, not copied."""
+    leaves = to_leaves(block)
+    paths = {component_of(path): path for path in leaves}
+    for name in arrays:
+        _require_known(paths, name)
+    return from_leaves(leaves | {paths[name]: array for name, array in arrays.items()})
 
 
-def components(block: BlockParams, names: Iterable[str] = COMPONENTS) -> dict[str, Array]:
-    """The named components of a block as a flat dict."""
-    return {name: get(block, name) for name in names}
+def components(block: BlockParams, names: Iterable[str] | None = None) -> dict[str, Array]:
+    """The arrays of some components as a flat dict, biases beside their kernels.
 
-
-def block_from(arrays: Mapping[str, Array]) -> BlockParams:
-    """The inverse of `components`: a block from all nine components."""
-    empty = {"attention_norm": {}, "attention": {}, "mlp_norm": {}, "mlp": {}}
-    return replace(empty, {name: arrays[name] for name in COMPONENTS})
-
-
-def block_shapes(config: ModelConfig, layer: int) -> dict[str, tuple[int, ...]]:
-    """The shape of each component of a layer."""
-    D, d, shape = config.hidden_size, config.head_dim, config.layers[layer]
-    q_width, kv_width, F = shape.num_heads * d, shape.num_kv_heads * d, shape.ffn_width
+    Args:
+      block: A layer.
+      names: Of components, or of single arrays; None: all.
+    """
+    arrays = {component_of(path): leaf for path, leaf in to_leaves(block).items()}
+    if names is None:
+        return arrays
+    for name in (names := tuple(names)):
+        _require_known(arrays, name)
     return {
-        "q_proj": (D, q_width),
-        "k_proj": (D, kv_width),
-        "v_proj": (D, kv_width),
-        "o_proj": (q_width, D),
-        "gate_proj": (D, F),
-        "up_proj": (D, F),
-        "down_proj": (F, D),
-        "attention_norm": (D,),
-        "mlp_norm": (D,),
+        name: leaf
+        for name, leaf in arrays.items()
+        if name in names or name.partition(".")[0] in names
     }
 
 
@@ -167,12 +206,9 @@ def fold_norms(config: ModelConfig, params: Params) -> tuple[ModelConfig, Params
     return plain, with_layers(params, scale_norms(config, params["layers"]))
 
 
-def _sublayer(component: str) -> str:
-    if component in ATTENTION:
-        return "attention"
-    if component in MLP:
-        return "mlp"
-    raise KeyError(f"no component {component!r}; components: {', '.join(COMPONENTS)}")
+def _require_known(arrays: Mapping[str, Any], name: str) -> None:
+    if name not in arrays:
+        raise KeyError(f"no component {name!r}; components: {', '.join(arrays)}")
 
 
 def _signature(block: BlockParams) -> tuple:

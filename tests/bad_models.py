@@ -12,10 +12,11 @@ import numpy as np
 import safetensors.numpy
 from tokenizers import pre_tokenizers
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.weights.families import llama_gguf
+from jaxanatomy.weights import gguf_config
 from jaxanatomy.weights.random_init import random_params
-from jaxanatomy.weights.tensors import is_kernel, to_leaves
+from jaxanatomy.weights.tensors import is_kernel
 
 CONFIG = ModelConfig.uniform(2, 4, 2, 96, vocab_size=260, hidden_size=64, head_dim=16)
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -229,8 +230,8 @@ def in_use(place):
 
 
 def _arrays():
-    leaves = to_leaves(random_params(CONFIG, np.dtype(np.float32)))
-    names = llama_gguf.names(CONFIG)
+    leaves = tree.to_leaves(random_params(CONFIG, np.dtype(np.float32)))
+    names = gguf_config.names(CONFIG)
     return {
         names[leaf]: np.ascontiguousarray(array.T if is_kernel(leaf) else array)
         for leaf, array in leaves.items()

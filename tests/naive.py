@@ -25,6 +25,12 @@ MIXED_SHAPES = CONFIG.with_layers(
 )
 
 
+def block_of(config: ModelConfig, layer: int, draw) -> tree.BlockParams:
+    """A layer of arrays that `draw(shape)` gives, in the order of the forward pass."""
+    leaves = tree.to_leaves(model.abstract_block(config, layer))
+    return tree.from_leaves({path: draw(leaf.shape) for path, leaf in leaves.items()})
+
+
 def random_params(config: ModelConfig, seed: int = 0) -> tree.Params:
     """Kernels large enough that every layer, head, norm and position matters."""
     rng = np.random.default_rng(seed)
@@ -34,14 +40,10 @@ def random_params(config: ModelConfig, seed: int = 0) -> tree.Params:
             return rng.uniform(0.5, 1.5, shape).astype(np.float32)
         return 0.24 * rng.standard_normal(shape, dtype=np.float32)
 
-    def block(layer):
-        shapes = tree.block_shapes(config, layer)
-        return tree.block_from({name: draw(shape) for name, shape in shapes.items()})
-
     shape_VD = (config.vocab_size, config.hidden_size)
     params = {
         "embed": {"embedding": draw(shape_VD)},
-        "layers": tuple(block(layer) for layer in range(config.num_layers)),
+        "layers": tuple(block_of(config, layer, draw) for layer in range(config.num_layers)),
         "final_norm": {"scale": draw((config.hidden_size,))},
     }
     return params if config.tie_embeddings else {**params, "unembed": {"embedding": draw(shape_VD)}}
@@ -79,7 +81,7 @@ def double(own, *others):
 def average(own, *others):
     """An edit that reads other layers, and would change norms too if its scope allowed."""
     blocks = (own, *others)
-    means = {n: sum(tree.get(b, n) for b in blocks) / len(blocks) for n in tree.COMPONENTS}
+    means = {n: sum(tree.get(b, n) for b in blocks) / len(blocks) for n in tree.components(own)}
     return tree.replace(own, means)
 
 

@@ -45,7 +45,7 @@ def fade(own, previous):
     """A third of the layer, two thirds of the previous one."""
     return tree.replace(
         own,
-        {n: tree.get(own, n) / 3 + 2 * tree.get(previous, n) / 3 for n in tree.COMPONENTS},
+        {n: tree.get(own, n) / 3 + 2 * tree.get(previous, n) / 3 for n in tree.components(own)},
     )
 
 

@@ -12,6 +12,7 @@ from jaxanatomy.data.packing import PackedText
 from jaxanatomy.data.text import LeftOut, Text
 from jaxanatomy.interventions import cells
 from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.model import parameter_count
 from jaxanatomy.records import RunRecord
 from jaxanatomy.study import StudyPart
 from jaxanatomy.sweep import Plan, Sweep, SweepOptions
@@ -22,13 +23,13 @@ from jaxanatomy.weights import Checkpoint, Source
 PARAMS = random_params(CONFIG)
 BATCH = text()
 MAP = cells.main_map(CONFIG)  # the baseline, and the neighbour mean of the three inner layers
-SIZE = f"5 layers, hidden size 16, {CONFIG.parameter_count:,} parameters"
+SIZE = f"llama, 5 layers, hidden size 16, {parameter_count(CONFIG):,} parameters"
 LETTERS = Text("letters", tuple("abcdef") * 100)
 ROWS = [{"nll": number} for number in range(342)]
 PROVENANCE = {"experiment": "importance"}
 
 SHOWN = {
-    "config": (CONFIG, f"ModelConfig({SIZE})"),
+    "config": (CONFIG, "ModelConfig(llama, 5 layers, hidden size 16)"),
     "model": (Checkpoint(CONFIG, PARAMS, None, "m", "0"), f"Checkpoint('m', {SIZE})"),
     "source": (Source("m", CONFIG, str, dict, str), f"Source('m', {SIZE})"),
     "run": (
@@ -56,7 +57,7 @@ SHOWN = {
     ),
     "state": (
         TrainState(PARAMS, (), jnp.array(True)),
-        f"TrainState(params=47 arrays of {CONFIG.parameter_count:,} values, moments=(), "
+        f"TrainState(params=47 arrays of {parameter_count(CONFIG):,} values, moments=(), "
         "alive=bool[])",
     ),
 }

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from naive import CONFIG, MIXED_SHAPES, random_params
 
-from jaxanatomy import tree
+from jaxanatomy import model, tree
+from jaxanatomy.config import LayerShape
 
-PARAMS = {"uniform": random_params(CONFIG), "mixed": random_params(MIXED_SHAPES)}
+OPTIONS = CONFIG.with_layers([LayerShape(4, 2, 24, tree.MATRICES, qk_norm=True, window=3)])
+CONFIGS = {"uniform": CONFIG, "mixed": MIXED_SHAPES, "options": OPTIONS}
+PARAMS = {name: random_params(config) for name, config in CONFIGS.items()}
 BLOCK = PARAMS["uniform"]["layers"][0]
 
 
@@ -54,14 +57,18 @@ def test_equal_shapes_that_are_not_neighbours_or_of_another_dtype_stand_apart():
     assert [tree.get(stacked, "q_proj").dtype for stacked in stacks] == [np.float32, np.float16]
 
 
-@pytest.mark.parametrize("component", tree.COMPONENTS)
-def test_replace_changes_one_component_and_shares_the_others(component):
-    new = np.zeros_like(tree.get(BLOCK, component))
-    before = tree.components(BLOCK)
-    changed = tree.components(tree.replace(BLOCK, {component: new}))
-    assert changed.pop(component) is new
-    assert all(array is before[name] for name, array in changed.items())
-    for name, array in tree.components(BLOCK).items():
+@pytest.mark.parametrize("kind", ["uniform", "options"])
+def test_replace_changes_one_array_and_shares_the_others(kind):
+    block = PARAMS[kind]["layers"][0]
+    before = tree.components(block)
+    assert len(before) == {"uniform": 9, "options": 9 + 7 + 2}[kind]
+    for name, old in before.items():
+        new = np.zeros_like(old)
+        changed = tree.components(tree.replace(block, {name: new}))
+        assert list(changed) == list(before)
+        assert changed.pop(name) is new
+        assert all(array is before[other] for other, array in changed.items())
+    for name, array in tree.components(block).items():
         assert array is before[name]  # the old block is untouched
 
 
@@ -71,12 +78,20 @@ def test_replace_of_nothing_is_the_same_block():
     assert_equal(same, BLOCK)
 
 
-def test_block_from_inverts_components():
-    arrays = tree.components(BLOCK)
-    assert tuple(arrays) == tree.COMPONENTS
-    again = tree.block_from(arrays)
-    assert jax.tree.structure(again) == jax.tree.structure(BLOCK)
-    assert all(array is arrays[name] for name, array in tree.components(again).items())
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_leaves_by_their_paths_and_back(kind):
+    leaves = tree.to_leaves(PARAMS[kind])
+    assert_equal(tree.from_leaves(leaves), PARAMS[kind])
+    assert len(leaves) == len(jax.tree.leaves(PARAMS[kind]))
+    assert list(leaves)[:2] == ["embed/embedding", "layers/0/attention/q_proj/kernel"]
+    assert list(leaves)[-1] == "final_norm/scale"
+
+
+def test_the_order_is_that_of_the_forward_pass():
+    assert tuple(tree.components(BLOCK)) == tree.MATRICES + tree.NORMS
+    found = list(tree.components(PARAMS["options"]["layers"][0]))
+    assert [name for name in found if name in tree.MATRICES] == list(tree.MATRICES)
+    assert all(found[found.index(name) + 1] == f"{name}.bias" for name in tree.MATRICES)
 
 
 def test_components_by_name():
@@ -87,16 +102,34 @@ def test_components_by_name():
 
 
 def test_an_unknown_component_is_named():
-    for call in (lambda: tree.get(BLOCK, "query"), lambda: tree.replace(BLOCK, {"query": 0})):
+    for call in (
+        lambda: tree.get(BLOCK, "query"),
+        lambda: tree.replace(BLOCK, {"query": 0}),
+        lambda: tree.components(BLOCK, ["q_proj", "query"]),
+    ):
         with pytest.raises(KeyError, match="no component 'query'; components: q_proj, k_proj"):
             call()
 
 
-def test_block_shapes_are_those_of_the_arrays():
-    for layer, block in enumerate(PARAMS["mixed"]["layers"]):
+def test_a_component_has_its_bias():
+    block = PARAMS["options"]["layers"][0]
+    assert list(tree.components(block, ["v_proj", "q_norm"])) == ["v_proj", "v_proj.bias", "q_norm"]
+    assert list(tree.components(block, ["v_proj.bias"])) == ["v_proj.bias"]
+    assert tree.get(block, "v_proj.bias") is block["attention"]["v_proj"]["bias"]
+    assert tree.get(block, "q_norm") is block["attention"]["q_norm"]["scale"]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_block_shapes_are_those_of_the_parameters_that_flax_makes(kind):
+    params = jax.eval_shape(lambda: model.init(CONFIGS[kind], jax.random.key(0)))
+    assert model.abstract_params(CONFIGS[kind]) == params
+    for layer, block in enumerate(params["layers"]):
         shapes = {name: array.shape for name, array in tree.components(block).items()}
-        assert tree.block_shapes(MIXED_SHAPES, layer) == shapes
-    assert tree.block_shapes(MIXED_SHAPES, 2) == {
+        assert model.block_shapes(CONFIGS[kind], layer) == shapes
+
+
+def test_the_shapes_of_a_block():
+    assert model.block_shapes(MIXED_SHAPES, 2) == {
         "q_proj": (16, 8),
         "k_proj": (16, 4),
         "v_proj": (16, 4),
@@ -107,6 +140,8 @@ def test_block_shapes_are_those_of_the_arrays():
         "attention_norm": (16,),
         "mlp_norm": (16,),
     }
+    more = {name: model.block_shapes(OPTIONS, 0)[name] for name in ("k_proj.bias", "q_norm")}
+    assert more == {"k_proj.bias": (8,), "q_norm": (4,)}
 
 
 def test_unembedding_is_the_embedding_only_when_tied():

@@ -1,6 +1,6 @@
-"""Writes `tests/golden/`: tiny random Llamas and what transformers computes from them.
+"""Writes `tests/golden/`: tiny random models and what transformers computes from them.
 
-    python tools/make_golden.py [--folder tests/golden]
+    python tools/make_golden.py [--folder tests/golden] [--kinds qwen2 qwen3]
 
 Needs the `[parity]` extra (torch); the tests that read the files do not. Each kind of
 model is a Hugging Face folder, `KIND/config.json` and `KIND/model.safetensors`, beside
@@ -45,7 +45,8 @@ _SHAPE = dict(
 # What each kind changes in `_SHAPE`. Between them: multi-head, multi-query and grouped
 # attention, tied and untied heads, heads that do not fill the residual width, a group of
 # three, another epsilon, plain RoPE of two bases and Llama-3 scaling with wavelengths on
-# both sides of its bounds and between them.
+# both sides of its bounds and between them; biases of all matrices, and of q, k and v; a norm
+# of queries and keys; windows in all layers, and in some.
 KINDS = {
     "mha_tied": {},
     "mqa_untied": dict(num_key_value_heads=1, tie_word_embeddings=False, rms_norm_eps=1e-3),
@@ -68,14 +69,50 @@ KINDS = {
             "original_max_position_embeddings": 64,
         },
     ),
+    "llama_biases": dict(num_key_value_heads=2, attention_bias=True, mlp_bias=True),
+    "mistral": dict(
+        model_type="mistral",
+        num_key_value_heads=2,
+        sliding_window=5,
+        tie_word_embeddings=False,
+    ),
+    "qwen2": dict(
+        model_type="qwen2",
+        hidden_size=36,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        use_sliding_window=True,
+        sliding_window=4,
+        max_window_layers=1,
+    ),
+    "qwen3": dict(
+        model_type="qwen3",
+        head_dim=12,
+        num_key_value_heads=2,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        tie_word_embeddings=False,
+    ),
 }
 
 # Taken so that the continuations vary and no step of them hangs on rounding.
-SEEDS = {"mha_tied": 12, "mqa_untied": 0, "gqa_tied": 3, "gqa_untied": 4, "llama3_rope": 24}
+SEEDS = {
+    "mha_tied": 12,
+    "mqa_untied": 0,
+    "gqa_tied": 3,
+    "gqa_untied": 4,
+    "llama3_rope": 24,
+    "llama_biases": 6,
+    "mistral": 1,
+    "qwen2": 2,
+    "qwen3": 9,
+}
 
 
-def tiny_llama(kind, seed):
-    """A `LlamaForCausalLM` of one of `KINDS` in float32, its weights drawn from `seed`."""
+def tiny_model(kind, seed):
+    """A model of one of `KINDS` in float32, its weights drawn from `seed`."""
     import torch
     import transformers
 
@@ -90,7 +127,8 @@ def tiny_llama(kind, seed):
         **_SHAPE,
         **KINDS[kind],
     }
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**fields)).eval()
+    config = transformers.AutoConfig.for_model(**{"model_type": "llama", **fields})
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
     random = np.random.default_rng(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -153,11 +191,11 @@ def _continue(model, token):
 
 def write(kind, seed, folder):
     """Writes the folder of one kind."""
-    model = tiny_llama(kind, seed)
+    model = tiny_model(kind, seed)
     model.save_pretrained(folder / kind)
     (folder / kind / "generation_config.json").unlink(missing_ok=True)
     token_BT, position_BT = inputs(seed)
-    arrays = expected(tiny_llama(kind, seed), token_BT, position_BT)
+    arrays = expected(tiny_model(kind, seed), token_BT, position_BT)
     np.savez_compressed(
         folder / kind / "expected.npz",
         token_BT=token_BT.astype(np.int32),
@@ -170,8 +208,12 @@ def main():
     """Writes every kind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("tests/golden"))
-    folder = parser.parse_args().folder
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, help="all by default")
+    arguments = parser.parse_args()
+    folder = arguments.folder
     for kind, seed in SEEDS.items():
+        if arguments.kinds and kind not in arguments.kinds:
+            continue
         write(kind, seed, folder)
         size = sum(path.stat().st_size for path in (folder / kind).iterdir())
         print(f"{folder / kind}: {size / 1000:.0f} kB")

@@ -102,7 +102,7 @@ def align_heads(
 def apply_alignment(
     block: tree.BlockParams, alignment: Alignment, head_dim: int
 ) -> tree.BlockParams:
-    """The block with its neurons and heads reordered; it computes the same function."""
+    """The block with its neurons and heads reordered, biases too; it computes the same function."""
     neuron_F = alignment.neuron_F
     # The axis of each kernel (in, out) that runs over neurons or head features.
     orders = {
@@ -116,7 +116,12 @@ def apply_alignment(
     }
     return tree.replace(
         block,
-        {name: np.take(tree.get(block, name), *order) for name, order in orders.items()},
+        {
+            name: np.take(array, order, axis if array.ndim > 1 else 0)
+            for matrix, (order, axis) in orders.items()
+            for name, array in tree.components(block, [matrix]).items()
+            if array.ndim > 1 or axis == 1  # the bias of an output that is reordered
+        },
     )
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
-from jaxanatomy.tree import MATRICES, block_shapes
+from jaxanatomy.model import block_shapes
+from jaxanatomy.tree import MATRICES
 
 MIN_LAYERS = 4  # a lag-2 delta correlation has one value then, and a prediction two targets
 

@@ -35,11 +35,11 @@ def resize_ffn(block: tree.BlockParams, ffn_width: int) -> tree.BlockParams:
         added = by_size[jnp.arange(ffn_width - width) % width]
         take = jnp.concatenate([jnp.arange(width), added])
         copies = jnp.bincount(take, length=width)[take]
+    reads = tree.components(block, ["gate_proj", "up_proj"])
     return tree.replace(
         block,
         {
-            "gate_proj": tree.get(block, "gate_proj")[:, take],
-            "up_proj": tree.get(block, "up_proj")[:, take],
+            **{name: array[..., take] for name, array in reads.items()},
             "down_proj": tree.get(block, "down_proj")[take] / copies[:, None],
         },
     )
@@ -59,16 +59,17 @@ def clone(
       ffn_width: Width F of the new layer; see `resize_ffn`.
       key: Randomness of the noise.
       noise: Standard deviation of Gaussian noise on each of the seven matrices, as a share
-        of the matrix's own standard deviation. Norms have none.
+        of the matrix's own standard deviation. Norms and biases have none.
       ffn_scale: Factor on the down projection, hence on what the FFN adds to the stream.
     """
     block = resize_ffn(block, ffn_width)
-    arrays = tree.components(block, tree.MATRICES)
     if noise:
-        keys = jax.random.split(key, len(tree.MATRICES))
-        arrays = {
+        matrices = {name: tree.get(block, name) for name in tree.MATRICES}
+        keys = jax.random.split(key, len(matrices))
+        noised = {
             name: array + noise * jnp.std(array) * jax.random.normal(each, array.shape)
-            for each, (name, array) in zip(keys, arrays.items(), strict=True)
+            for each, (name, array) in zip(keys, matrices.items(), strict=True)
         }
-    arrays["down_proj"] = ffn_scale * arrays["down_proj"]
-    return tree.replace(block, arrays)
+        block = tree.replace(block, noised)
+    written = tree.components(block, ["down_proj"])
+    return tree.replace(block, {name: ffn_scale * array for name, array in written.items()})

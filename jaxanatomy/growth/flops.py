@@ -20,9 +20,12 @@ its input, which is needed where something below trains. So:
 If everything trains, that is three times the forward.
 """
 
+import math
 from collections.abc import Collection, Iterable
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.model import block_shapes
 
 
 def layer_flops(config: ModelConfig, layer: int, batch_size: int, seq_len: int) -> dict[str, int]:
@@ -34,13 +37,16 @@ def layer_flops(config: ModelConfig, layer: int, batch_size: int, seq_len: int) 
       batch_size: Sequences R.
       seq_len: Tokens T of each, padding included.
     """
-    shape, D, d = config.layers[layer], config.hidden_size, config.head_dim
-    tokens = batch_size * seq_len
+    shapes, attention = (
+        block_shapes(config, layer),
+        config.layers[layer].num_heads * config.head_dim,
+    )
+    products = {name: 2 * batch_size * seq_len * math.prod(shapes[name]) for name in tree.MATRICES}
     return {
-        "qkv": 2 * tokens * D * d * (shape.num_heads + 2 * shape.num_kv_heads),
-        "attention": 2 * 2 * batch_size * seq_len * seq_len * shape.num_heads * d,
-        "output": 2 * tokens * D * d * shape.num_heads,
-        "mlp": 3 * 2 * tokens * D * shape.ffn_width,
+        "qkv": sum(products[name] for name in ("q_proj", "k_proj", "v_proj")),
+        "attention": 2 * 2 * batch_size * seq_len * seq_len * attention,
+        "output": products["o_proj"],
+        "mlp": sum(products[name] for name in tree.MLP),
     }
 
 

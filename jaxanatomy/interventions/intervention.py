@@ -32,7 +32,8 @@ class Intervention:
       at_ends: What happens at layers where some but not all sources exist. True: the
         function gets those that do, and the variant is flagged `boundary`; False: the
         intervention is absent there, as it is where no source exists.
-      components: The components that it may replace.
+      components: The components that it may replace, matrices with their biases; None: all of
+        the layer, norms too.
       arguments: Maps (config, layer) to keyword arguments of the function.
       seed: Of an intervention that draws random numbers: draw k at layer l is that of
         `numpy.random.default_rng((seed + l, k))`, and its function gets `(seed + l, k)` as
@@ -48,7 +49,7 @@ class Intervention:
     function: Callable[..., tree.BlockParams] | None = None
     sources: tuple[int, ...] = ()
     at_ends: bool = False
-    components: tuple[str, ...] = tree.MATRICES
+    components: tuple[str, ...] | None = tree.MATRICES
     arguments: Callable[[ModelConfig, int], Arguments] = no_arguments
     seed: int | None = None
     draw: int = 0
@@ -109,7 +110,7 @@ def custom(
     *,
     help: str = "",
     at_ends: bool = False,
-    components: tuple[str, ...] = tree.MATRICES,
+    components: tuple[str, ...] | None = tree.MATRICES,
     on_host: bool = False,
     seed: int | None = None,
 ) -> Intervention:
@@ -179,23 +180,27 @@ def apply_at(
         name=intervention.name,
         function=intervention.function,
         sources=sources,
-        scope=_scope_of(intervention, scope),
+        scope=_scope_of(intervention, config, layer, scope),
         arguments=tuple(sorted(intervention.arguments_at(config, layer).items())),
         on_host=intervention.on_host,
     )
     return (Step(layer, edit=edit, positions=positions),)
 
 
-def _scope_of(intervention: Intervention, scope: str) -> tuple[str, ...]:
+def _scope_of(
+    intervention: Intervention, config: ModelConfig, layer: int, scope: str
+) -> tuple[str, ...]:
     if head_index(scope) is not None:
         raise InputError(
             f"scope {scope!r} can be zeroed only; got intervention {intervention.name!r}; "
             "take 'zero', or a scope of whole matrices"
         )
-    common = tuple(c for c in scope_components(scope) if c in intervention.components)
+    common, allowed = scope_components(config, layer, scope), intervention.components
+    if allowed is not None:
+        common = tuple(component for component in common if component in allowed)
     if not common:
         raise InputError(
-            f"{intervention.name} changes {', '.join(intervention.components)} only; "
+            f"{intervention.name} changes {', '.join(allowed or ())} only; "
             f"got scope {scope!r}, which holds none of them"
         )
     return common
@@ -211,9 +216,9 @@ def require_same_shape(name: str, config: ModelConfig, layer: int, source: int) 
       source: The layer that is read.
 
     Raises:
-      InputError: Their heads or FFN widths differ.
+      InputError: Their heads, FFN widths, biases or norms differ; windows may.
     """
-    if config.layers[layer] != config.layers[source]:
+    if config.layers[layer].weight_shape != config.layers[source].weight_shape:
         raise InputError(
             f"{name} at layer {layer} needs layers of one shape; layer {layer} has "
             f"{_words(config.layers[layer])}, layer {source} has {_words(config.layers[source])}; "
@@ -222,4 +227,7 @@ def require_same_shape(name: str, config: ModelConfig, layer: int, source: int) 
 
 
 def _words(shape: LayerShape) -> str:
-    return f"{shape.num_heads} heads, {shape.num_kv_heads} KV heads and FFN width {shape.ffn_width}"
+    options = f", biases of {', '.join(shape.biases)}" if shape.biases else ""
+    options += ", a norm of queries and keys" if shape.qk_norm else ""
+    widths = f"{shape.num_heads} heads, {shape.num_kv_heads} KV heads and FFN width"
+    return f"{widths} {shape.ffn_width}{options}"

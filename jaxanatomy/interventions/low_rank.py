@@ -6,6 +6,7 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.spectra import svd
+from jaxanatomy.model import block_shapes
 
 Rank = int | str
 RANKS = ("full", "half")
@@ -17,7 +18,8 @@ def low_rank(
     """W_l <- U_n diag(S_l) V_n^T: directions of layer n, magnitudes of layer l.
 
     The "SVD hybrid with directions from neighbor, magnitudes from original" of AH section
-    3.5, strategy 4. Singular values are matched by their order. Works on NumPy arrays.
+    3.5, strategy 4. Singular values are matched by their order. Biases, which have none, stay.
+    Works on NumPy arrays.
 
     Args:
       own: The layer's own block, of which the singular values are taken.
@@ -56,7 +58,7 @@ def kept(rank: Rank, shape: tuple[int, int]) -> int:
 
 def largest_rank(config: ModelConfig) -> int:
     """The largest rank that every matrix of a model has: their shortest side."""
-    shapes = [tree.block_shapes(config, layer) for layer in range(config.num_layers)]
+    shapes = [block_shapes(config, layer) for layer in range(config.num_layers)]
     return min(min(shape[name]) for shape in shapes for name in tree.MATRICES)
 
 

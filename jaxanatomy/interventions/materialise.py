@@ -6,6 +6,7 @@ built here gives the same result in a plain forward, in any program.
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from jaxanatomy import tree
@@ -21,8 +22,8 @@ def materialise(
     """The model that a variant's steps describe.
 
     One layer for each step: edits replace weights, as everywhere computed from unedited
-    ones; a closed MLP becomes a zero down_proj, a closed head zero rows of o_proj; a
-    layer of which nothing is left is dropped.
+    ones; a closed sublayer becomes a zero down_proj or o_proj, bias and all, a closed head
+    zero rows of o_proj; a layer of which nothing is left is dropped.
 
     Args:
       config: The model.
@@ -87,22 +88,21 @@ def _block(
     if step.edit is not None:
         blocks = [own, *(layers[source] for source in step.edit.sources)]
         if step.edit.on_host:
-            blocks = [_on_host(block) for block in blocks]
+            blocks = jax.tree.map(np.asarray, blocks)
         edit = step.edit
         new = edited_arrays(edit.function, edit.scope, edit.arguments, *blocks)
         block = tree.replace(own, {name: np.asarray(array) for name, array in new.items()})
     heads, mlp = closed_parts(config, step)
-    if heads:
+    if len(heads) == config.layers[step.layer].num_heads:
+        block = _zeroed(block, "o_proj")
+    elif heads:
         rows = [head * config.head_dim + np.arange(config.head_dim) for head in sorted(heads)]
         kernel = np.array(tree.get(block, "o_proj"))
         kernel[np.concatenate(rows)] = 0
         block = tree.replace(block, {"o_proj": kernel})
-    if mlp:
-        zeros = np.zeros_like(tree.get(block, "down_proj"))
-        block = tree.replace(block, {"down_proj": zeros})
-    return block
+    return _zeroed(block, "down_proj") if mlp else block
 
 
-def _on_host(block: tree.BlockParams) -> tree.BlockParams:
-    arrays = tree.components(block)
-    return tree.block_from({name: np.asarray(array) for name, array in arrays.items()})
+def _zeroed(block: tree.BlockParams, component: str) -> tree.BlockParams:
+    arrays = tree.components(block, [component])
+    return tree.replace(block, {name: np.zeros_like(array) for name, array in arrays.items()})

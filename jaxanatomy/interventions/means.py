@@ -32,7 +32,7 @@ def neighbour_mean(own: tree.BlockParams, *neighbours: tree.BlockParams) -> tree
 
 
 def rescaled_mean(own: tree.BlockParams, *neighbours: tree.BlockParams) -> tree.BlockParams:
-    """The neighbours' mean, each matrix scaled to the Frobenius norm of the original.
+    """The neighbours' mean, each matrix and each bias scaled to the norm of the original.
 
     A control of the neighbour mean (not in AH): independent neighbours average to a
     smaller norm.

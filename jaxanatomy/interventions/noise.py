@@ -14,7 +14,7 @@ def matched_noise(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree
     A control of the neighbour mean (not in AH): what a layer of the right scale does
     that holds nothing. Works on NumPy arrays. All seven matrices are always drawn, in
     the order of `tree.MATRICES` and in the (out, in) layout, so a matrix gets the same
-    noise whatever else is replaced.
+    noise whatever else is replaced; after them the biases in the same way.
 
     Args:
       own: The layer's own block.
@@ -22,17 +22,18 @@ def matched_noise(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree
         for draw 0 is the same as 10000 + l.
     """
     generator = np.random.default_rng(seed)
-    return tree.replace(
-        own, {name: noise_like(tree.get(own, name), generator) for name in tree.MATRICES}
-    )
+    arrays = tree.components(own, tree.MATRICES)
+    order = sorted(arrays, key=lambda name: arrays[name].ndim, reverse=True)
+    return tree.replace(own, {name: noise_like(arrays[name], generator) for name in order})
 
 
 def perturb(own: tree.BlockParams, *, alpha: float, layer: int, seed: int) -> tree.BlockParams:
     """W + alpha std(W) Z for each of the seven matrices, Z standard normal.
 
     Puts to the test that "a prediction error of 0.01 per layer compounds" (AH section
-    4.2): an error without structure, of a known size. Works on NumPy arrays. The noise Z
-    depends on seed, layer and matrix alone, so that alphas and sets of layers are nested.
+    4.2): an error without structure, of a known size. Norms and biases stay. Works on NumPy
+    arrays. The noise Z depends on seed, layer and matrix alone, so that alphas and sets of
+    layers are nested.
 
     Args:
       own: The layer's own block.
@@ -54,7 +55,7 @@ def recovery_noise(own: tree.BlockParams, *, sigma: float, seed: int) -> tree.Bl
 
     AH section 3.6, with the draws of our protocol: one generator for the layer, which
     draws the matrices in the order of `tree.MATRICES`, each in the (out, in) layout, so
-    that the noise is the same on every backend. Norm weights stay. Works on NumPy arrays.
+    that the noise is the same on every backend. Norms and biases stay. Works on NumPy arrays.
 
     Args:
       own: The layer's own block.
@@ -92,8 +93,12 @@ def perturb_step(config: ModelConfig, layer: int, alpha: float, seed: int) -> St
 
 
 def generator_of(seed: int, layer: int, matrix: str) -> np.random.Generator:
-    """`numpy.random.default_rng((seed, layer, i))`, i the matrix's place in `tree.MATRICES`."""
-    return np.random.default_rng((seed, layer, tree.MATRICES.index(matrix)))
+    """`numpy.random.default_rng((seed, layer, i))`, i the matrix's place in `tree.MATRICES`.
+
+    That of its bias ("q_proj.bias") is `default_rng((seed, layer, i, 1))`.
+    """
+    matrix, _, bias = matrix.partition(".")
+    return np.random.default_rng((seed, layer, tree.MATRICES.index(matrix), *[1] * bool(bias)))
 
 
 def noise_like(kernel: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -9,8 +9,8 @@ def permuted_rows(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree
     """Each matrix's output rows, which are the columns of an (in, out) kernel, permuted.
 
     A control of the neighbour mean (not in AH): every value, norm and singular value of
-    each matrix stays, and only what is wired to what goes. Works on NumPy arrays. A
-    permutation is drawn for each matrix, in the order of `tree.MATRICES`.
+    each matrix stays, and only what is wired to what goes. A bias goes with its row. Works
+    on NumPy arrays. A permutation is drawn for each matrix, in the order of `tree.MATRICES`.
 
     Args:
       own: The layer's own block.
@@ -18,11 +18,10 @@ def permuted_rows(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree
         for draw 0 is the same as 20000 + l.
     """
     generator = np.random.default_rng(seed)
-    return tree.replace(
-        own, {name: _permuted(tree.get(own, name), generator) for name in tree.MATRICES}
-    )
-
-
-def _permuted(kernel: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    # take() writes the result contiguously; kernel[:, order] leaves a transposed copy.
-    return np.take(kernel, generator.permutation(kernel.shape[1]), axis=1)
+    arrays = {}
+    for matrix in tree.MATRICES:
+        order = generator.permutation(tree.get(own, matrix).shape[1])
+        for name, array in tree.components(own, [matrix]).items():
+            # take() writes the result contiguously; kernel[:, order] leaves a transposed copy.
+            arrays[name] = np.take(array, order, axis=-1)
+    return tree.replace(own, arrays)

@@ -26,6 +26,8 @@ def predicted(
 ) -> tree.BlockParams:
     """W_t <- sum_l a_l W_l over the layers l < t, for all seven matrices (AH section 4.2).
 
+    Biases are predicted with their matrices.
+
     The weights a are those of the paper's ridge regression on the layer index, see
     `jaxanatomy.forensics.prediction.ridge_weights`. Works on NumPy arrays: every t has
     another number of sources, which would be a compilation each, and the sum is bound by
@@ -42,7 +44,7 @@ def predicted(
         own,
         {
             name: _weighted_sum(weights, [tree.get(block, name) for block in earlier])
-            for name in tree.MATRICES
+            for name in tree.components(own, tree.MATRICES)
         },
     )
 
@@ -52,9 +54,9 @@ def predicted_noise(
 ) -> tree.BlockParams:
     """The control of `predicted`: W_t plus noise as large as the error of the prediction.
 
-    For each of the seven matrices Gaussian noise with the Frobenius norm of the difference
-    between the predicted and the true matrix, so that what is left to tell the two apart
-    is the error's direction. Drawn from `noise.generator_of`; NumPy arrays.
+    For each of the seven matrices, and each bias, Gaussian noise with the norm of the
+    difference between the predicted and the true one, so that what is left to tell the two
+    apart is the error's direction. Drawn from `noise.generator_of`; NumPy arrays.
 
     Args:
       own: The layer's own block; its norms stay.
@@ -70,7 +72,7 @@ def predicted_noise(
         generator = generator_of(seed, len(earlier), name)
         return add_noise_of_norm(kernel, float(np.linalg.norm(error)), generator)
 
-    return tree.replace(own, {name: noised(name) for name in tree.MATRICES})
+    return tree.replace(own, {name: noised(name) for name in tree.components(own, tree.MATRICES)})
 
 
 def predicted_step(
@@ -100,7 +102,7 @@ def predicted_step(
             f"from all the layers before; got layer {layer}; name another"
         )
     for source in range(layer):
-        if config.layers[source] != config.layers[layer]:
+        if config.layers[source].weight_shape != config.layers[layer].weight_shape:
             raise InputError(
                 f"predicted weights of layer {layer} need earlier layers of its shape "
                 f"({_words(config.layers[layer])}); layer {source} has "

@@ -28,7 +28,7 @@ _ALL = (
         "neighbour_mean_with_norms",
         "neighbour_mean, the norm weights too",
         neighbour_mean,
-        components=tree.COMPONENTS,
+        components=None,
         **_BOTH,
     ),
     Intervention("zero", "all weights zero: the layer is skipped", steps=zero_steps),

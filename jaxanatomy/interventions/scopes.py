@@ -5,6 +5,7 @@ import re
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.model import abstract_block
 
 SCOPES = {
     "layer": "the whole layer: seven matrices",
@@ -17,12 +18,6 @@ SCOPES = {
     "gate_proj": "the gate of the MLP, the input of its silu",
     "up_proj": "the other factor of the MLP's hidden layer",
     "down_proj": "the output projection of the MLP",
-}
-
-_COMPONENTS = {
-    "layer": tree.COMPONENTS,
-    "attention": (*tree.ATTENTION, "attention_norm"),
-    "mlp": (*tree.MLP, "mlp_norm"),
 }
 
 
@@ -49,11 +44,21 @@ def choose_scope(config: ModelConfig, scope: str) -> str:
     return choose("scope", scope, all_scopes(config))
 
 
-def scope_components(scope: str) -> tuple[str, ...]:
-    """The components that belong to a scope, norms included; none for a single head."""
+def scope_components(config: ModelConfig, layer: int, scope: str) -> tuple[str, ...]:
+    """The components of a layer that belong to a scope, norms included; none for a single head.
+
+    A sublayer's modules lie under its name, and the norm before it is named after it.
+    """
     if head_index(scope) is not None:
         return ()
-    return _COMPONENTS.get(scope, (scope,))
+    if scope in tree.MATRICES:
+        return (scope,)
+    inside = [
+        tree.component_of(path).partition(".")[0]
+        for path in tree.to_leaves(abstract_block(config, layer))
+        if scope == "layer" or path.startswith(scope)
+    ]
+    return tuple(dict.fromkeys(inside))
 
 
 def head_index(scope: str) -> int | None:

@@ -21,6 +21,7 @@ from jaxanatomy.interventions.intervention import Intervention, apply_at, requir
 from jaxanatomy.interventions.low_rank import Rank, check_rank, low_rank, own_svd
 from jaxanatomy.interventions.predicted import predicted_step
 from jaxanatomy.interventions.registry import INTERVENTIONS, scaled
+from jaxanatomy.interventions.scopes import scope_components
 from jaxanatomy.interventions.sets import LayerSet, nearest_outside
 from jaxanatomy.interventions.variants import Edit, Step, Steps, Variant, baseline, baseline_steps
 
@@ -189,7 +190,7 @@ def _scale(*, output_only: bool) -> Make:
     )
 
 
-def _clone(*, higher: bool = False, scope: tuple[str, ...] = tree.MATRICES) -> Make:
+def _clone(*, higher: bool = False, scope: tuple[str, ...] | None = tree.MATRICES) -> Make:
     def make(config: ModelConfig, layer_set: LayerSet, layer: int, setting: Setting) -> Steps:
         del setting
         sources = _nearest(config, layer_set, layer, 1, higher=higher)
@@ -235,13 +236,14 @@ def _edited(
     layer: int,
     sources: tuple[int, ...] = (),
     *,
-    scope: tuple[str, ...] = tree.MATRICES,
+    scope: tuple[str, ...] | None = tree.MATRICES,
     on_host: bool = False,
     **arguments: Hashable,
 ) -> Steps:
     for source in sources:
         require_same_shape(name, config, layer, source)
     pairs = tuple(sorted(arguments.items()))
+    scope = scope_components(config, layer, "layer") if scope is None else scope
     return (Step(layer, edit=Edit(name, function, sources, scope, pairs, on_host)),)
 
 
@@ -264,7 +266,7 @@ _ALL = (
     Strategy(
         "clone_with_norms",
         "clone, the norm weights too",
-        _clone(scope=tree.COMPONENTS),
+        _clone(scope=None),
         outside=1,
     ),
     *(

@@ -62,7 +62,7 @@ class Edit:
         components in `scope` are taken from it. It is compiled by `jax.jit` with
         `arguments` static unless `on_host`.
       sources: Layers whose unedited blocks the function reads besides its own.
-      scope: Components that the edit may replace, a subset of `tree.COMPONENTS`.
+      scope: Components that the edit may replace, each whole: a matrix with its bias.
       arguments: Keyword arguments as a sorted tuple of (name, value).
       on_host: The function works on NumPy arrays (random numbers, assignments).
     """

@@ -13,9 +13,10 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.interventions.scopes import head_index
 from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps
 
-# What is off when one matrix is zero. Without values, or without the projection that
-# writes them, attention adds W_o (sum of probabilities times 0) = 0. Without gate, up
-# or down the MLP adds W_down (silu(gate) * up) = 0, for silu(0) = 0.
+# What is off when one matrix is zero, with its bias. Without values, or without the projection
+# that writes them, attention adds W_o (sum of probabilities times 0) = 0. Without gate, up
+# or down the MLP adds W_down (silu(gate) * up) = 0, for silu(0) = 0. (But a bias of W_o or
+# W_down is left where another matrix is zero.)
 _CLOSED = {
     "layer": ("attention", "mlp"),
     "attention": ("attention",),
@@ -40,7 +41,6 @@ def zero_steps(config: ModelConfig, layer: int, scope: str, positions: Positions
       No step where the whole layer is zero at all positions, a gated step where the
       scope can only silence a part of the layer, and an edited one for queries or keys.
     """
-    del config
     if scope == "layer" and positions == ALL:
         return ()
     if scope in ("q_proj", "k_proj"):
@@ -48,5 +48,8 @@ def zero_steps(config: ModelConfig, layer: int, scope: str, positions: Positions
         # edit stands for both, so the sweep computes it once.
         edit = Edit("zero", zeros, scope=("q_proj",))
         return (Step(layer, edit=edit, positions=positions),)
+    writes = "o_proj" if scope == "v_proj" else "down_proj"
+    if scope in ("v_proj", "gate_proj", "up_proj") and writes in config.layers[layer].biases:
+        return (Step(layer, edit=Edit("zero", zeros, scope=(scope,)), positions=positions),)
     closed = (scope,) if head_index(scope) is not None else _CLOSED[scope]
     return (Step(layer, closed=closed, positions=positions),)

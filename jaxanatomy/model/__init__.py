@@ -1,4 +1,4 @@
-"""The Llama family as Flax modules and pure functions: forward, loss, decoding."""
+"""A decoder as Flax modules and pure functions: forward, loss, decoding."""
 
 from jaxanatomy.model.decode import generate
 from jaxanatomy.model.head import (
@@ -12,21 +12,35 @@ from jaxanatomy.model.head import (
     token_nll_at,
 )
 from jaxanatomy.model.modules import Block, block
+from jaxanatomy.model.shapes import (
+    abstract_block,
+    abstract_params,
+    block_shapes,
+    layer_parameter_count,
+    matrix_parameter_count,
+    parameter_count,
+)
 from jaxanatomy.model.transformer import REMAT, attention_bias, embed, forward, hidden, init
 
 __all__ = [
     "REMAT",
     "Block",
     "Reference",
+    "abstract_block",
+    "abstract_params",
     "attention_bias",
     "block",
+    "block_shapes",
     "embed",
     "final_norm",
     "forward",
     "generate",
     "hidden",
     "init",
+    "layer_parameter_count",
     "logits",
+    "matrix_parameter_count",
+    "parameter_count",
     "reference",
     "token_nll",
     "token_nll_and_gradient",

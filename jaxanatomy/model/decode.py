@@ -14,7 +14,7 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.model import head, rope, transformer
-from jaxanatomy.model.modules import Cache, block
+from jaxanatomy.model.modules import MASKED, Cache, block
 
 
 def generate(
@@ -101,7 +101,7 @@ def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tup
     position_T = index + jnp.arange(T)
     tables = rope.tables(config, position_T[None])
     visible_1TS = (jnp.arange(S)[None] <= position_T[:, None])[None]
-    bias_1TS = jnp.where(visible_1TS, 0.0, transformer.MASKED).astype(jnp.float32)
+    bias_1TS = jnp.where(visible_1TS, 0.0, MASKED).astype(jnp.float32)
     x_BTD = transformer.embed(params, token_BT)
     new_caches, layer = [], 0
     for stacked, cache in zip(params["layers"], caches, strict=True):

@@ -1,4 +1,4 @@
-"""The parts of a Llama block as Flax Linen modules.
+"""The parts of a decoder block as Flax Linen modules.
 
 The modules know nothing of sweeps, edits or checkpoints. A block is applied with
 `block(config, layer).apply({"params": params}, x_BTD, rope, bias_BTS)`, its
@@ -16,6 +16,7 @@ from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.model import rope as rope_lib
 
 KERNEL_INIT = nn.initializers.normal(stddev=0.02)
+MASKED = -1e30  # added to the score of a key that a query does not see
 Cache = tuple[jax.Array, jax.Array]
 
 
@@ -33,13 +34,15 @@ class RMSNorm(nn.Module):
 
 
 class Linear(nn.Module):
-    """A product without bias, operands in `dtype`, result in float32."""
+    """A product, operands in `dtype`, result in float32; with a bias if asked."""
 
     features: int
     dtype: jnp.dtype
+    use_bias: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, bias_gate: jax.Array | None = None) -> jax.Array:
+        """Returns x @ kernel + bias; `bias_gate` [..., 1] is a factor on the bias."""
         kernel = self.param("kernel", KERNEL_INIT, (x.shape[-1], self.features))
         # Over rows: the gradient of the kernel then sums over one axis, where over two the
         # compiler transposes both of its operands first (a sixth of a layer's time on a CPU).
@@ -49,11 +52,16 @@ class Linear(nn.Module):
             kernel.astype(self.dtype),
             preferred_element_type=jnp.float32,
         )
-        return y_PF.reshape(*x.shape[:-1], self.features)
+        y = y_PF.reshape(*x.shape[:-1], self.features)
+        if not self.use_bias:
+            return y
+        bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = _like(bias_F.astype(jnp.float32), y)
+        return y + (bias if bias_gate is None else bias_gate * bias)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with RoPE.
+    """Grouped-query attention with RoPE; a norm of queries and keys, biases and a window if asked.
 
     The products run over batch x key-value group, the queries of a group stacked
     along the token axis, so that each is one large matrix product.
@@ -64,6 +72,7 @@ class Attention(nn.Module):
 
     shape: LayerShape
     head_dim: int
+    norm_epsilon: float
     dtype: jnp.dtype
 
     @nn.compact
@@ -82,16 +91,21 @@ class Attention(nn.Module):
           x_BTD: Normalised residual stream.
           rope: Tables of `rope.tables` for the tokens of x.
           bias_BTS: Added to the scores, 0 or a large negative number; B may be 1.
-          gate_BTH: Factor on the output of each query head, or None for ones.
+          gate_BTH: Factor on the output of each query head, or None for ones. The bias of o_proj,
+            which belongs to no head, has the largest of them: to close all heads is to close
+            the sublayer.
           cache: Keys and values of length S to write this call's into, when decoding.
           cache_index: Where in the cache the first token of x goes.
         """
         B, T, D = x_BTD.shape
         H, K, d = self.shape.num_heads, self.shape.num_kv_heads, self.head_dim
         G = H // K
-        q_BTHd = Linear(H * d, self.dtype, name="q_proj")(x_BTD).reshape(B, T, H, d)
-        k_BSKd = Linear(K * d, self.dtype, name="k_proj")(x_BTD).reshape(B, T, K, d)
-        v_BSKd = Linear(K * d, self.dtype, name="v_proj")(x_BTD).reshape(B, T, K, d)
+        q_BTHd = self._linear("q_proj", H * d)(x_BTD).reshape(B, T, H, d)
+        k_BSKd = self._linear("k_proj", K * d)(x_BTD).reshape(B, T, K, d)
+        v_BSKd = self._linear("v_proj", K * d)(x_BTD).reshape(B, T, K, d)
+        if self.shape.qk_norm:
+            q_BTHd = RMSNorm(self.norm_epsilon, name="q_norm")(q_BTHd)
+            k_BSKd = RMSNorm(self.norm_epsilon, name="k_norm")(k_BSKd)
         q_BTHd = rope_lib.rotate(q_BTHd, rope) * d**-0.5
         k_BSKd = rope_lib.rotate(k_BSKd, rope)
         if cache is not None:
@@ -99,6 +113,8 @@ class Attention(nn.Module):
             k_BSKd = jax.lax.dynamic_update_slice(cache[0], k_BSKd, start)
             v_BSKd = jax.lax.dynamic_update_slice(cache[1], v_BSKd, start)
         S = k_BSKd.shape[1]
+        if self.shape.window is not None and self.shape.window < S:
+            bias_BTS = self._windowed(bias_BTS, 0 if cache is None else cache_index, T)
 
         q = q_BTHd.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B * K, G * T, d)
         k = k_BSKd.transpose(0, 2, 3, 1).reshape(B * K, d, S)
@@ -115,8 +131,20 @@ class Attention(nn.Module):
         out_BTHd = out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
         if gate_BTH is not None:
             out_BTHd = out_BTHd * gate_BTH[..., None]
-        out_BTD = Linear(D, self.dtype, name="o_proj")(out_BTHd.reshape(B, T, H * d))
+        bias_gate_BT1 = None
+        if gate_BTH is not None and "o_proj" in self.shape.biases:
+            bias_gate_BT1 = gate_BTH.max(axis=-1, keepdims=True)
+        out_BTD = self._linear("o_proj", D)(out_BTHd.reshape(B, T, H * d), bias_gate_BT1)
         return out_BTD, (k_BSKd, v_BSKd)
+
+    def _linear(self, name: str, features: int) -> Linear:
+        return Linear(features, self.dtype, name in self.shape.biases, name=name)
+
+    def _windowed(self, bias_BTS: jax.Array, first: jax.Array | int, T: int) -> jax.Array:
+        """The bias with keys masked that lie `window` tokens or more before their query."""
+        query_T1, key_1S = first + jnp.arange(T)[:, None], jnp.arange(bias_BTS.shape[-1])[None]
+        near_1TS = (query_T1 - key_1S < self.shape.window)[None]
+        return jnp.where(near_1TS, bias_BTS, MASKED)
 
     def _batched(self, left: jax.Array, right: jax.Array) -> jax.Array:
         return jnp.matmul(
@@ -133,9 +161,12 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         F = self.shape.ffn_width
-        gate_BTF = Linear(F, self.dtype, name="gate_proj")(x_BTD)
-        up_BTF = Linear(F, self.dtype, name="up_proj")(x_BTD)
-        return Linear(x_BTD.shape[-1], self.dtype, name="down_proj")(nn.silu(gate_BTF) * up_BTF)
+        gate_BTF = self._linear("gate_proj", F)(x_BTD)
+        up_BTF = self._linear("up_proj", F)(x_BTD)
+        return self._linear("down_proj", x_BTD.shape[-1])(nn.silu(gate_BTF) * up_BTF)
+
+    def _linear(self, name: str, features: int) -> Linear:
+        return Linear(features, self.dtype, name in self.shape.biases, name=name)
 
 
 class Block(nn.Module):
@@ -169,7 +200,9 @@ class Block(nn.Module):
         """
         gate_BTH = None if gate_BTA is None else gate_BTA[..., : self.shape.num_heads]
         h_BTD = RMSNorm(self.norm_epsilon, name="attention_norm")(x_BTD)
-        attention = Attention(self.shape, self.head_dim, self.dtype, name="attention")
+        attention = Attention(
+            self.shape, self.head_dim, self.norm_epsilon, self.dtype, name="attention"
+        )
         a_BTD, cache = attention(h_BTD, rope, bias_BTS, gate_BTH, cache, cache_index)
         x_BTD = x_BTD + a_BTD
         h_BTD = RMSNorm(self.norm_epsilon, name="mlp_norm")(x_BTD)

@@ -1,7 +1,9 @@
 """The whole model as pure functions of (config, params, tokens)."""
 
 import functools
-from collections.abc import Callable
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +11,7 @@ import jax.numpy as jnp
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.model import head, rope
-from jaxanatomy.model.modules import KERNEL_INIT, block
-
-MASKED = -1e30
+from jaxanatomy.model.modules import KERNEL_INIT, MASKED, block
 
 # What a layer keeps for its gradient; the rest is computed again on the way back.
 REMAT = {
@@ -130,7 +130,8 @@ def forward(
 def stacks(config: ModelConfig, params: tree.Params) -> tuple[tree.BlockParams, ...]:
     """The layers of `params` stacked, whether they came so or as one block each.
 
-    With LN-scaling their norms are scaled: what is returned is what acts.
+    Each stack has layers of one `LayerShape`. With LN-scaling their norms are scaled: what is
+    returned is what acts.
     """
     layers = params["layers"]
     if tree.get(layers[0], "attention_norm").ndim == 1:
@@ -138,4 +139,18 @@ def stacks(config: ModelConfig, params: tree.Params) -> tuple[tree.BlockParams, 
     depth = sum(tree.get(stacked, "attention_norm").shape[0] for stacked in layers)
     if depth != config.num_layers:
         raise ValueError(f"config has {config.num_layers} layers, the parameters have {depth}")
-    return tree.scale_norms(config, layers)
+    return tree.scale_norms(config, _of_one_shape(config, layers))
+
+
+def _of_one_shape(
+    config: ModelConfig, stacks: Sequence[tree.BlockParams]
+) -> Iterator[tree.BlockParams]:
+    """The stacks, cut where neighbours differ in what is no weight: in their windows."""
+    shapes = iter(config.layers)
+    for stacked in stacks:
+        count = tree.get(stacked, "attention_norm").shape[0]
+        runs = [len([*run]) for _, run in itertools.groupby(itertools.islice(shapes, count))]
+        ends = list(itertools.accumulate(runs))
+        for start, end in zip([0, *ends], ends, strict=False):
+            cut = slice(start, end)
+            yield stacked if len(ends) == 1 else jax.tree.map(operator.itemgetter(cut), stacked)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy import tree
+from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.sweep import programs
@@ -134,19 +134,18 @@ def cast(array: tree.Array, dtype: jnp.dtype) -> tree.Array:
 
 def abstract_block(config: ModelConfig, layer: int, dtype: jnp.dtype) -> tree.BlockParams:
     """Shapes of one layer's placed weights."""
-    shapes = tree.block_shapes(config, layer)
-    return tree.block_from({name: _abstract(shape, dtype) for name, shape in shapes.items()})
+    return jax.tree.map(lambda leaf: _placed(leaf, dtype), model.abstract_block(config, layer))
 
 
 def abstract_head(config: ModelConfig, dtype: jnp.dtype) -> tree.Params:
     """Shapes of the placed weights that are not layers."""
-    embedding = {"embedding": _abstract((config.vocab_size, config.hidden_size), dtype)}
-    head = {"embed": embedding, "final_norm": {"scale": _abstract((config.hidden_size,), dtype)}}
-    return head if config.tie_embeddings else {**head, "unembed": embedding}
+    head = {name: part for name, part in model.abstract_params(config).items() if name != "layers"}
+    return jax.tree.map(lambda leaf: _placed(leaf, dtype), head)
 
 
-def _abstract(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype if len(shape) > 1 else jnp.float32)
+def _placed(leaf: jax.ShapeDtypeStruct, dtype: jnp.dtype) -> jax.ShapeDtypeStruct:
+    """As `cast` places it."""
+    return leaf.update(dtype=dtype if leaf.ndim > 1 else jnp.float32)
 
 
 def _indices(rows: int, width: int) -> jax.ShapeDtypeStruct:

@@ -5,6 +5,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from jaxanatomy import model
 from jaxanatomy.progress import format_duration
 from jaxanatomy.sweep.engine import Sweep
 
@@ -15,7 +16,7 @@ SETS_SHOWN = 5
 
 def weight_bytes(sweep: Sweep) -> int:
     """Memory of the placed weights, on each device."""
-    return sweep.config.parameter_count * sweep.options.compute_dtype.itemsize
+    return model.parameter_count(sweep.config) * sweep.options.compute_dtype.itemsize
 
 
 def expected_seconds(sweep: Sweep) -> float:

@@ -20,6 +20,7 @@ go through a layer together.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.steps import closed_parts
@@ -161,7 +162,7 @@ class Plan:
         """
         D = self.config.hidden_size
         layers = sum(
-            2 * tokens * (self.config.layer_parameter_count(node.layer) - 2 * D)
+            2 * tokens * model.matrix_parameter_count(self.config, node.layer)
             for node in self.nodes
             if isinstance(node, Apply)
         )

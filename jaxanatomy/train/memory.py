@@ -161,5 +161,5 @@ def _bytes_here(part: PyTree) -> int:
 
 def _largest_gather(config: ModelConfig) -> int:
     """Bytes of the ends of a model and of its largest layer, whole, float32."""
-    layers = [config.layer_parameter_count(layer) for layer in range(config.num_layers)]
-    return 4 * (config.parameter_count - sum(layers) + max(layers))
+    layers = [model.layer_parameter_count(config, layer) for layer in range(config.num_layers)]
+    return 4 * (model.parameter_count(config) - sum(layers) + max(layers))

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxanatomy import tree
+from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
@@ -244,7 +244,7 @@ def recovery_step_flops(config: ModelConfig, replicas: Iterable[Replica], batch:
     products = 0
     for replica in replicas:
         for layer in range(replica.layer, config.num_layers):
-            matrices = config.layer_parameter_count(layer) - 2 * D
+            matrices = model.matrix_parameter_count(config, layer)
             products += (3 if layer == replica.layer else 2) * tokens * matrices
         products += 2 * len(batch.predict_P) * D * config.vocab_size
     return 2 * products

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from jaxanatomy import tree
+import jax
+
+from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.progress import announced
 from jaxanatomy.weights.companions import Companions
-from jaxanatomy.weights.tensors import parse_dtype, to_leaves
+from jaxanatomy.weights.tensors import parse_dtype
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
@@ -43,7 +45,7 @@ class Checkpoint:
     tokenizer_error: InputError | None = None
 
     def __repr__(self) -> str:
-        return f"Checkpoint({self.id!r}, {self.config.summary})"
+        return f"Checkpoint({self.id!r}, {_summary(self.config)})"
 
     def require_tokenizer(self) -> None:
         """Raises `tokenizer_error` if there is one."""
@@ -79,7 +81,7 @@ class Source:
         object.__setattr__(self, "read_sha256", _once(self.read_sha256))
 
     def __repr__(self) -> str:
-        return f"Source({self.id!r}, {self.config.summary})"
+        return f"Source({self.id!r}, {_summary(self.config)})"
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -110,8 +112,12 @@ class Source:
             )
 
 
+def _summary(config: ModelConfig) -> str:
+    return f"{config.summary}, {model.parameter_count(config):,} parameters"
+
+
 def _read_only(params: tree.Params) -> tree.Params:
-    for array in to_leaves(params).values():
+    for array in jax.tree.leaves(params):
         array.setflags(write=False)
     return params
 

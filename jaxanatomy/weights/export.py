@@ -12,9 +12,8 @@ import safetensors.numpy
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache, companions, tensors, tokenizer_files
+from jaxanatomy.weights import cache, companions, hf_config, tensors, tokenizer_files
 from jaxanatomy.weights.checkpoint import Checkpoint
-from jaxanatomy.weights.families import llama
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
@@ -44,7 +43,7 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
     """
     checkpoint.require_tokenizer()
     config, params = tree.fold_norms(checkpoint.config, checkpoint.params)
-    leaves = tensors.to_leaves(params)
+    leaves = tree.to_leaves(params)
     found = {leaf: array.shape for leaf, array in leaves.items()}
     tensors.check_names(found, tensors.leaf_shapes(config), "the model")
     dtypes = {str(np.dtype(array.dtype)) for array in leaves.values()}
@@ -67,7 +66,7 @@ def export_hf(checkpoint: Checkpoint, folder: Path) -> Path:
 def _config_fields(checkpoint: Checkpoint, config: ModelConfig, dtype: str) -> dict[str, Any]:
     """What config.json is to hold."""
     given, tokenizer = checkpoint.companions.config, checkpoint.tokenizer
-    fields = llama.updated_config(given, config)
+    fields = hf_config.updated_config(given, config)
     for name in [name for name in ("torch_dtype", "dtype") if name in given] or ["dtype"]:
         fields[name] = dtype
     if not given and tokenizer is not None:
@@ -85,7 +84,7 @@ def as_dtype(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
     with np.errstate(over="ignore"):  # what overflows is refused below
         leaves = {
             leaf: np.asarray(array).astype(dtype, copy=False)
-            for leaf, array in tensors.to_leaves(checkpoint.params).items()
+            for leaf, array in tree.to_leaves(checkpoint.params).items()
         }
     broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
     if broken:
@@ -93,27 +92,22 @@ def as_dtype(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
             f"the changed weights must be finite as {dtype}; NaN or Inf in "
             f"{', '.join(broken[:4])}; take dtype float32 or another change"
         )
-    return dataclasses.replace(checkpoint, params=tensors.from_leaves(leaves))
+    return dataclasses.replace(checkpoint, params=tree.from_leaves(leaves))
 
 
 def stored_arrays(leaves: dict[str, Any], config: ModelConfig) -> dict[str, np.ndarray]:
     """Arrays under Hugging Face's names: (out, in), FFN padded to the widest layer."""
     width = max(shape.ffn_width for shape in config.layers)
-    arrays = {}
-    for leaf, name in llama.names(config).items():
+    wide = [dataclasses.replace(shape, ffn_width=width) for shape in config.layers]
+    shapes, arrays = tensors.leaf_shapes(config.with_layers(wide)), {}
+    for leaf, name in hf_config.names(config).items():
         array = np.asarray(leaves[leaf])
-        if tensors.is_kernel(leaf):
-            axis = {"gate_proj": 1, "up_proj": 1, "down_proj": 0}.get(leaf.rsplit("/", 1)[-1])
-            array = (array if axis is None else _pad(array, axis, width)).T
+        missing = [(0, to - size) for to, size in zip(shapes[leaf], array.shape, strict=True)]
+        if any(map(any, missing)):
+            array = np.pad(array, missing)
         # safetensors writes the wrong values of an array that is not contiguous.
-        arrays[name] = np.ascontiguousarray(array)
+        arrays[name] = np.ascontiguousarray(array.T if tensors.is_kernel(leaf) else array)
     return arrays
-
-
-def _pad(array: np.ndarray, axis: int, width: int) -> np.ndarray:
-    missing = [(0, 0), (0, 0)]
-    missing[axis] = (0, width - array.shape[axis])
-    return np.pad(array, missing)
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path, config: ModelConfig) -> None:

@@ -12,7 +12,7 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.storage import read_json_object
-from jaxanatomy.weights import cache, companions, families, folder_tokenizer, tensors
+from jaxanatomy.weights import cache, companions, folder_tokenizer, hf_config, tensors
 from jaxanatomy.weights.checkpoint import Source
 from jaxanatomy.weights.tokenizer_files import is_local_name
 
@@ -37,15 +37,14 @@ def open_folder(folder: Path, model_id: str) -> Source:
     fields = read_json_object(
         folder / "config.json", f"{model_id} must be a Hugging Face folder; fetch it again"
     )
-    family = families.for_config(fields)
-    config = family.from_config(fields)
+    config = hf_config.from_config(fields)
     paths = weight_files(folder)
-    stored = family.drop_redundant(_stored_tensors(paths), config)
+    stored = hf_config.drop_redundant(_stored_tensors(paths), config)
     return Source(
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(folder_tokenizer.from_folder, folder),
-        read_params=functools.partial(_read_params, family, stored, config, folder),
+        read_params=functools.partial(_read_params, stored, config, folder),
         read_sha256=functools.partial(cache.files_sha256, paths),
         companions=companions.of_folder(folder, fields),
     )
@@ -114,13 +113,12 @@ def _indexed_files(index: Path) -> list[Path]:
 
 
 def _read_params(
-    family: Any,
     stored: Mapping[str, tensors.StoredTensor],
     config: ModelConfig,
     folder: Path,
     dtype: np.dtype,
 ) -> tree.Params:
-    names = family.names(config)
+    names = hf_config.names(config)
     return tensors.read_params(stored, names, config, dtype, where=str(folder))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache, companions, families, gguf_tokenizer, tensors
+from jaxanatomy.weights import cache, companions, gguf_config, gguf_tokenizer, tensors
 from jaxanatomy.weights.checkpoint import Source
 
 # The quantisations whose values are compared with the library's own in tests.
@@ -79,9 +79,7 @@ def open_gguf(path: Path, model_id: str, pin: str | None = None) -> Source:
         readers, fields = [part for part, _ in parts], parts[0][1]
     else:
         readers = [reader]
-    family = families.for_gguf(fields.get("general.architecture"))
-    stored = _stored_tensors(readers, paths)
-    config, stored = family.from_metadata(fields, stored)
+    config, stored = gguf_config.from_metadata(fields, _stored_tensors(readers, paths))
     read_sha256 = functools.partial(cache.files_sha256, paths)
     if pin is not None:
         read_sha256 = functools.partial(_pinned_sha256, reader.data, path, pin, model_id)
@@ -89,7 +87,7 @@ def open_gguf(path: Path, model_id: str, pin: str | None = None) -> Source:
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(gguf_tokenizer.from_gguf, fields),
-        read_params=functools.partial(_read_params, family, stored, config, path),
+        read_params=functools.partial(_read_params, stored, config, path),
         read_sha256=read_sha256,
         companions=companions.of_gguf(fields),
     )
@@ -172,7 +170,6 @@ def _pinned_sha256(data: np.ndarray, path: Path, pin: str, model_id: str) -> str
 
 
 def _read_params(
-    family: Any,
     stored: Mapping[str, tensors.StoredTensor],
     config: ModelConfig,
     path: Path,
@@ -180,11 +177,11 @@ def _read_params(
 ) -> tree.Params:
     return tensors.read_params(
         stored,
-        family.names(config),
+        gguf_config.names(config),
         config,
         dtype,
         where=str(path),
-        row_orders=family.row_orders(config),
+        row_orders=gguf_config.row_orders(config),
     )
 
 

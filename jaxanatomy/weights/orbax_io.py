@@ -66,7 +66,7 @@ def meta(checkpoint: Checkpoint) -> dict[str, Any]:
 def params_sha256(params: tree.Params) -> str:
     """The hash of names, dtypes, shapes and values of all leaves."""
     digest = hashlib.sha256()
-    for leaf, array in tensors.to_leaves(params).items():
+    for leaf, array in tree.to_leaves(params).items():
         array = np.ascontiguousarray(array)
         digest.update(f"{leaf} {array.dtype} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8))
@@ -93,7 +93,7 @@ def open_orbax(folder: Path, model_id: str) -> Source:
             fields = unseal(manager.restore(step, args=items)["meta"])
             stored = manager.item_metadata(step)["params"].tree
         config = ModelConfig.from_dict(fields["config"])
-        entries = _leaves(stored)
+        entries = tree.to_leaves(stored)
         found = {leaf: entry.shape for leaf, entry in entries.items()}
         shapes = {
             leaf: jax.ShapeDtypeStruct(entry.shape, entry.dtype) for leaf, entry in entries.items()
@@ -119,7 +119,7 @@ def _read_params(
     folder: Path, step: int, shapes: Mapping[str, jax.ShapeDtypeStruct], sha256: str, dtype: Any
 ) -> tree.Params:
     """The parameters as they were saved, compared with their hash; then in another dtype."""
-    like = tensors.from_leaves(shapes)
+    like = tree.from_leaves(shapes)
     on_host = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), like)
     items = ocp.args.Composite(params=ocp.args.PyTreeRestore(like, restore_args=on_host))
     try:
@@ -132,7 +132,7 @@ def _read_params(
         raise _damaged(folder, error) from error
     with np.errstate(over="ignore"):  # what does not fit is named
         params = jax.tree.map(lambda array: array.astype(dtype, copy=False), params)
-    leaves = tensors.to_leaves(params)
+    leaves = tree.to_leaves(params)
     broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
     tensors.require_finite(broken, str(folder), dtype)
     return params
@@ -147,17 +147,6 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
         },
         options=ocp.CheckpointManagerOptions(create=False),
     )
-
-
-def _leaves(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Orbax's description of a tree by our names of the leaves; odd ones by their path."""
-    layers, top = stored.get("layers", ()), ("embed", "final_norm", "unembed")
-    leaves = {name: next(iter(stored[name].values())) for name in top if name in stored}
-    for layer, block in enumerate(layers):
-        for path, entry in jax.tree_util.tree_leaves_with_path(block):
-            keys = [str(key.key) for key in path[:-1]]
-            leaves[f"layers/{layer}/{keys[-1]}"] = entry
-    return leaves
 
 
 def _tokenizer(fields: Mapping[str, Any] | None) -> Tokenizer | None:

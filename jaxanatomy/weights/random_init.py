@@ -15,7 +15,7 @@ INITIALIZER_RANGE = 0.02  # Hugging Face's default for Llama: std of every matri
 
 
 def random_params(config: ModelConfig, dtype: np.dtype, seed: int = 0) -> tree.Params:
-    """Weights as Hugging Face initialises them: matrices normal, norms one.
+    """Weights as Hugging Face initialises them: matrices normal, norms one, biases zero.
 
     Args:
       config: The architecture.
@@ -24,15 +24,15 @@ def random_params(config: ModelConfig, dtype: np.dtype, seed: int = 0) -> tree.P
     """
     rng = np.random.default_rng(seed)
 
-    def draw(shape: tuple[int, ...]) -> np.ndarray:
+    def draw(leaf: str, shape: tuple[int, ...]) -> np.ndarray:
         if len(shape) == 1:
-            return np.ones(shape, dtype)
+            return np.full(shape, not leaf.endswith("/bias"), dtype)
         array = rng.standard_normal(shape, np.float32)
         array *= np.float32(INITIALIZER_RANGE)
         return array.astype(dtype, copy=False)
 
     shapes = tensors.leaf_shapes(config)
-    return tensors.from_leaves({leaf: draw(shape) for leaf, shape in shapes.items()})
+    return tree.from_leaves({leaf: draw(leaf, shape) for leaf, shape in shapes.items()})
 
 
 def random_source(source: Source, model_id: str) -> Source:

@@ -1,7 +1,7 @@
 """From named tensors on disk to the parameter tree, with a two-sided check of names.
 
-Every leaf of the tree has a name here: "embed", "final_norm", "unembed" and
-"layers/3/q_proj". A model family says under which name a file format stores each.
+Every leaf of the tree is named by its path (`tree.to_leaves`), such as
+"layers/3/attention/q_proj/kernel". A model family says under which name a file stores each.
 Files hold matrices as (out, in), the tree as (in, out), so matrices are transposed
 on the way, in pieces that fit the processor's cache.
 """
@@ -10,12 +10,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from jaxanatomy import tree
+from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 
@@ -49,49 +48,14 @@ def parse_dtype(name: str) -> np.dtype:
 
 def leaf_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The shape of every leaf of the tree, in the order of the forward pass."""
-    V, D = config.vocab_size, config.hidden_size
-    shapes = {"embed": (V, D)}
-    for layer in range(config.num_layers):
-        for component, shape in tree.block_shapes(config, layer).items():
-            shapes[f"layers/{layer}/{component}"] = shape
-    shapes["final_norm"] = (D,)
-    if not config.tie_embeddings:
-        shapes["unembed"] = (V, D)
-    return shapes
+    return {
+        leaf: array.shape for leaf, array in tree.to_leaves(model.abstract_params(config)).items()
+    }
 
 
 def is_kernel(leaf: str) -> bool:
     """Whether files store this leaf transposed."""
-    return leaf.rsplit("/", 1)[-1] in tree.MATRICES
-
-
-def to_leaves(params: tree.Params) -> dict[str, Any]:
-    """The arrays of a tree by the names of their leaves."""
-    leaves = {"embed": params["embed"]["embedding"]}
-    for layer, block in enumerate(params["layers"]):
-        for component, array in tree.components(block).items():
-            leaves[f"layers/{layer}/{component}"] = array
-    leaves["final_norm"] = params["final_norm"]["scale"]
-    if "unembed" in params:
-        leaves["unembed"] = params["unembed"]["embedding"]
-    return leaves
-
-
-def from_leaves(leaves: Mapping[str, Any]) -> tree.Params:
-    """The inverse of `to_leaves`."""
-    num_layers = sum(name.endswith("/q_proj") for name in leaves)
-    blocks = [
-        tree.block_from({name: leaves[f"layers/{layer}/{name}"] for name in tree.COMPONENTS})
-        for layer in range(num_layers)
-    ]
-    params = {
-        "embed": {"embedding": leaves["embed"]},
-        "layers": tuple(blocks),
-        "final_norm": {"scale": leaves["final_norm"]},
-    }
-    if "unembed" in leaves:
-        params["unembed"] = {"embedding": leaves["unembed"]}
-    return params
+    return leaf.endswith("/kernel")
 
 
 def check_names(
@@ -161,7 +125,7 @@ def read_params(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         finite = dict(zip(order, pool.map(read, order), strict=True))
     require_finite([names[leaf] for leaf in order if not finite[leaf]], where, dtype)
-    return from_leaves(arrays)
+    return tree.from_leaves(arrays)
 
 
 def require_finite(broken: list[str], where: str, dtype: np.dtype) -> None:

@@ -11,6 +11,7 @@ import run_files
 from developmental_run import ARMS, SMALL, flags, make_small
 
 from experiments import developmental
+from jaxanatomy.model import parameter_count
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +82,7 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
     assert f"report: {workdir / 'report.html'}" in out
     assert out.splitlines()[2].startswith("uniform_100")
     provenance = json.loads((workdir / "config.json").read_text())["provenance"]
-    assert provenance["parameters"] == SMALL.parameter_count
+    assert provenance["parameters"] == parameter_count(SMALL)
 
 
 def test_arms_share_seeds_and_data_and_differ_in_weights(finished):

@@ -9,9 +9,10 @@ import run_files
 
 from jaxanatomy import api, tree, weights
 from jaxanatomy.data.text import load_text
+from jaxanatomy.model import parameter_count
 from jaxanatomy.records import read_run
 from jaxanatomy.weights.export import as_dtype
-from jaxanatomy.weights.tensors import parse_dtype, to_leaves
+from jaxanatomy.weights.tensors import parse_dtype
 
 
 def flags(tiny, workdir, **fields):
@@ -65,9 +66,9 @@ def test_the_folder_is_the_model_of_the_map(tiny, done):
     original, written = weights.load(tiny.model), weights.load(f"file:{workdir / 'model'}")
     assert summary["sha256"] == written.sha256
     assert (written.config.num_layers, written.config.layers[0]) == (5, original.config.layers[0])
-    assert summary["parameters_after"] == written.config.parameter_count
+    assert summary["parameters_after"] == parameter_count(written.config)
     for layer, source in enumerate(summary["sources"]):
-        for name in tree.COMPONENTS:
+        for name in tree.MATRICES + tree.NORMS:
             found = tree.get(written.params["layers"][layer], name)
             np.testing.assert_array_equal(found, tree.get(original.params["layers"][source], name))
     assert summary["ppl_after"] == pytest.approx(rows["grow/lidas"]["ppl"], rel=1e-5)
@@ -140,7 +141,7 @@ def test_zero_insertion_is_written_as_the_same_function(tiny, command, tmp_path)
     summary = run_files.read_summary(tmp_path / "run")
     assert summary["zeroed"] == [2, 3]
     folder, text = f"file:{tmp_path / 'run' / 'model'}", load_text(tiny.jsonl)
-    leaves = to_leaves(weights.load(folder, "bfloat16").params)
+    leaves = tree.to_leaves(weights.load(folder, "bfloat16").params)
     assert all(str(leaf.dtype) == "bfloat16" for leaf in leaves.values())
     written, original = weights.load(folder), weights.load(tiny.model)
     silent = [not tree.get(block, "o_proj").any() for block in written.params["layers"]]

@@ -6,6 +6,7 @@ import bad_models
 import numpy as np
 import pytest
 import run_files
+from naive import block_of
 
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape
@@ -277,12 +278,7 @@ def test_layers_of_several_shapes(tiny, command, tmp_path, deep):
     config = checkpoint.config.with_layers(shapes)
     rng = np.random.default_rng(0)
     blocks = [
-        tree.block_from(
-            {
-                name: rng.normal(size=shape).astype(np.float32)
-                for name, shape in tree.block_shapes(config, layer).items()
-            }
-        )
+        block_of(config, layer, lambda shape: rng.normal(size=shape).astype(np.float32))
         for layer in range(LAYERS)
     ]
     mixed = weights.Checkpoint(

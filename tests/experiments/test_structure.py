@@ -19,7 +19,6 @@ from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.forensics.structure import METRICS, NULLS
 from jaxanatomy.records import read_arrays
 from jaxanatomy.weights.random_init import random_params
-from jaxanatomy.weights.tensors import from_leaves, to_leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {
@@ -42,12 +41,12 @@ def checkpoint(widths=(24,) * 6, scales=(1.0, 3.0, 1.0, 0.5, 2.0, 1.0), seed=3):
     """A model whose layers differ in scale, and in width if they are to."""
     shapes = tuple(LayerShape(4, 2, width) for width in widths)
     config = ModelConfig(vocab_size=40, hidden_size=16, head_dim=4, layers=shapes)
-    leaves = to_leaves(random_params(config, np.float32, seed))
+    leaves = tree.to_leaves(random_params(config, np.float32, seed))
     for leaf in leaves:
         found = re.match(r"layers/(\d+)/(mlp|attention)/", leaf)
         if found:
             leaves[leaf] = leaves[leaf] * np.float32(scales[int(found[1])])
-    return weights.Checkpoint(config, from_leaves(leaves), None, "made", "0" * 64)
+    return weights.Checkpoint(config, tree.from_leaves(leaves), None, "made", "0" * 64)
 
 
 @pytest.fixture(scope="module")

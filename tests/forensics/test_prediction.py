@@ -148,15 +148,11 @@ def test_a_layer_that_does_not_vary_has_no_r2(values, constant):
 class TestSamples:
     @pytest.fixture
     def blocks(self):
-        shape = {name: (6, 5) for name in tree.MATRICES} | {name: (6,) for name in tree.NORMS}
+        paths = [f"attention/{name}/kernel" for name in tree.ATTENTION]
+        paths += [f"mlp/{name}/kernel" for name in tree.MLP]
+        kernel = np.arange(30).reshape(6, 5)
         return [
-            tree.block_from(
-                {
-                    name: 100.0 * layer + np.arange(np.prod(s)).reshape(s)
-                    for name, s in shape.items()
-                }
-            )
-            for layer in range(3)
+            tree.from_leaves({path: 100.0 * layer + kernel for path in paths}) for layer in range(3)
         ]
 
     def test_every_layer_gives_the_same_positions_once(self, blocks):

@@ -10,6 +10,7 @@ from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth import phases
 from jaxanatomy.growth.phases import Phase
+from jaxanatomy.model import layer_parameter_count, parameter_count
 
 CONFIG = phases.growth_transformer()
 ALL = tuple(range(12))
@@ -22,9 +23,9 @@ TINY = ModelConfig(
 
 
 def test_table_6_parameters_are_exact():
-    assert CONFIG.parameter_count == 9_570_048
+    assert parameter_count(CONFIG) == 9_570_048
     one, two, four = 459_264, 655_872, 1_049_088
-    counts = [CONFIG.layer_parameter_count(layer) for layer in ALL]
+    counts = [layer_parameter_count(CONFIG, layer) for layer in ALL]
     assert counts == [one, four, four, one, four, four, one, two, four, four, two, one]
     assert (CONFIG.vocab_size, CONFIG.context_length, CONFIG.tie_embeddings) == (494, 32, True)
     abstract = jax.eval_shape(lambda: model.init(CONFIG, jax.random.key(0)))

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+from naive import block_of
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -15,10 +16,7 @@ CONFIG = ModelConfig.uniform(
 
 def random_block(seed, config=CONFIG, layer=0):
     generator = np.random.default_rng(seed)
-    shapes = tree.block_shapes(config, layer)
-    return tree.block_from(
-        {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    )
+    return block_of(config, layer, lambda shape: generator.normal(size=shape).astype(np.float32))
 
 
 def with_zeros(block, names):

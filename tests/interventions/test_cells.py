@@ -131,7 +131,7 @@ def test_scopes_and_norms(naive):
 
     assert scope("neighbour_mean", "attention") == ("q_proj", "k_proj", "v_proj", "o_proj")
     assert scope("neighbour_mean", "down_proj") == ("down_proj",)
-    assert scope("neighbour_mean_with_norms", "layer") == tree.COMPONENTS
+    assert scope("neighbour_mean_with_norms", "layer") == tree.MATRICES + tree.NORMS
     assert scope("neighbour_mean_with_norms", "mlp") == (*tree.MLP, "mlp_norm")
     assert scope("scale_0.5", "mlp") == tree.MLP
     assert scope("scale_output_0.5", "layer") == ("o_proj", "down_proj")

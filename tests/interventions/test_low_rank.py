@@ -121,7 +121,7 @@ def test_blend_is_the_weighted_sum(naive):
         blend(own, *others, weights=weights),
         jax.jit(blend, static_argnames="weights")(own, *others, weights=weights),
     ):
-        for name in tree.COMPONENTS:
+        for name in tree.MATRICES + tree.NORMS:
             expected = sum(
                 weight * tree.get(other, name).astype(float)
                 for weight, other in zip(weights, others, strict=True)

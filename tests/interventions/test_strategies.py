@@ -74,7 +74,7 @@ def test_only_the_layers_of_the_set_change_and_norms_stay(strategy, settings):
     assert [step.layer for step in variant.steps] == list(range(8))
     assert [step.layer for step in variant.steps if step.edit] == [2, 3, 6]
     scope = {
-        "clone_with_norms": tree.COMPONENTS,
+        "clone_with_norms": tree.MATRICES + tree.NORMS,
         "scale_output": ("o_proj", "down_proj"),
     }.get(strategy, tree.MATRICES)
     assert {step.edit.scope for step in variant.steps if step.edit} == {scope}

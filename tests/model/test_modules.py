@@ -1,11 +1,13 @@
 """Blocks against loops over heads and positions in NumPy, and causality by gradient."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from naive import block_of
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
@@ -27,11 +29,8 @@ def random(*shape, seed=0):
 
 
 def random_block(shape, seed=0):
-    shapes = tree.block_shapes(config_of(shape), 0)
-    arrays = {
-        name: 0.4 * random(*size, seed=seed + i) for i, (name, size) in enumerate(shapes.items())
-    }
-    return tree.block_from(arrays)
+    seeds = itertools.count(seed)
+    return block_of(config_of(shape), 0, lambda size: 0.4 * random(*size, seed=next(seeds)))
 
 
 def exact(x):

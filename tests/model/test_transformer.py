@@ -128,15 +128,15 @@ def test_initial_parameters_have_the_shapes_of_the_config(config):
     params = model.init(config, jax.random.key(0))
     for layer, block in enumerate(params["layers"]):
         shapes = {name: array.shape for name, array in tree.components(block).items()}
-        assert shapes == tree.block_shapes(config, layer)
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == config.parameter_count
+        assert shapes == model.block_shapes(config, layer)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == model.parameter_count(config)
     assert ("unembed" in params) is not config.tie_embeddings
 
 
 def test_smollm2_has_134_515_008_parameters():
     params = jax.eval_shape(lambda: model.init(SMOLLM2_135M, jax.random.key(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert count == SMOLLM2_135M.parameter_count == 134_515_008
+    assert count == model.parameter_count(SMOLLM2_135M) == 134_515_008
     logits = jax.eval_shape(lambda p: model.forward(SMOLLM2_135M, p, TOKEN_BT), params)
     assert (logits.shape, logits.dtype) == ((2, 9, 49152), jnp.float32)
 

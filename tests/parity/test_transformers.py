@@ -67,7 +67,7 @@ def load_with_transformers(folder):
 def pair(request, tmp_path_factory):
     """One tiny model, freshly drawn, as both libraries see it."""
     folder = tmp_path_factory.mktemp(request.param)
-    llama = make_golden.tiny_llama(request.param, SEED)
+    llama = make_golden.tiny_model(request.param, SEED)
     llama.save_pretrained(folder)
     return llama, weights.load(f"file:{folder}")
 

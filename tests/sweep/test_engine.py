@@ -53,7 +53,7 @@ VARIANTS = {
     "edit": replaced(BASE, edited(2)),
     "edits of several layers": replaced(BASE, edited(1, double, ()), edited(3), edited(4)),
     "edit of one matrix": replaced(BASE, edited(2, scope=("q_proj",))),
-    "edit with norms": replaced(BASE, edited(2, scope=tree.COMPONENTS)),
+    "edit with norms": replaced(BASE, edited(2, scope=tree.MATRICES + tree.NORMS)),
     "edit on the host": replaced(BASE, Step(1, Edit("h", on_host, (0,), on_host=True))),
     "skip": BASE[:2] + BASE[3:],
     "skip several": BASE[:1] + BASE[4:],

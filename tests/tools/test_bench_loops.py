@@ -27,7 +27,7 @@ def tool(monkeypatch):
 def folder(tool, tmp_path):
     """A tiny model and four sentences, as the benchmark lays them out."""
     make_golden, random = tool("make_golden"), np.random.default_rng(7)
-    make_golden.tiny_llama("gqa_untied", seed=7).save_pretrained(tmp_path / "model")
+    make_golden.tiny_model("gqa_untied", seed=7).save_pretrained(tmp_path / "model")
     sentences = [random.integers(0, make_golden.VOCABULARY, n).tolist() for n in LENGTHS]
     tool("bench.tokens").write(tmp_path, sentences)
     return tmp_path
@@ -35,7 +35,7 @@ def folder(tool, tmp_path):
 
 def naive_map(tool, folder):
     """Each sentence alone through a copy of the model whose layer 1 is replaced."""
-    model = tool("make_golden").tiny_llama("gqa_untied", seed=7)
+    model = tool("make_golden").tiny_model("gqa_untied", seed=7)
     edited = copy.deepcopy(model)
     below, _, above = (dict(layer.named_parameters()) for layer in model.model.layers)
     with torch.no_grad():

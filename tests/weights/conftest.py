@@ -10,12 +10,13 @@ import safetensors.numpy
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.weights import families, gguf_config, hf_config
 from jaxanatomy.weights.checkpoint import Checkpoint
 from jaxanatomy.weights.export import stored_arrays
-from jaxanatomy.weights.families import llama, llama_gguf
 from jaxanatomy.weights.random_init import random_params
-from jaxanatomy.weights.tensors import is_kernel, to_leaves
+from jaxanatomy.weights.tensors import is_kernel
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 TOKENS = ["<|endoftext|>", "<|im_start|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
@@ -64,10 +65,10 @@ def write_folder(tmp_path):
     def write(checkpoint, change=lambda arrays: None, name="folder", **fields) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        arrays = stored_arrays(to_leaves(checkpoint.params), checkpoint.config)
+        arrays = stored_arrays(tree.to_leaves(checkpoint.params), checkpoint.config)
         change(arrays)
         safetensors.numpy.save_file(arrays, folder / "model.safetensors", {"format": "pt"})
-        settings = {**llama.to_config(checkpoint.config), **fields}
+        settings = {**hf_config.to_config(checkpoint.config), **fields}
         (folder / "config.json").write_text(json.dumps(settings))
         if checkpoint.tokenizer is not None:
             checkpoint.tokenizer.backend.save(str(folder / "tokenizer.json"))
@@ -84,7 +85,7 @@ def write_gguf(tmp_path):
         path = tmp_path / f"tiny-{kind}.gguf"
         arrays, fields = gguf_arrays(checkpoint), gguf_fields(checkpoint.config)
         change(arrays, fields)
-        _write_gguf(path, kind, arrays, fields)
+        _write_gguf(path, kind, arrays, fields, families.of(checkpoint.config).gguf)
         return path
 
     return write
@@ -107,8 +108,8 @@ def write_gguf_parts(tmp_path):
     return write
 
 
-def _write_gguf(path, kind, arrays, fields):
-    writer = gguf.GGUFWriter(path, "llama")
+def _write_gguf(path, kind, arrays, fields, architecture="llama"):
+    writer = gguf.GGUFWriter(path, architecture)
     for key, (value, value_type) in fields.items():
         writer.add_key_value(key, value, value_type, *_item_type(value))
     for name, array in arrays.items():
@@ -123,12 +124,14 @@ def _write_gguf(path, kind, arrays, fields):
 
 def gguf_arrays(checkpoint) -> dict[str, np.ndarray]:
     """Arrays as llama.cpp stores them, its permutation written as its converter does it."""
-    names, arrays = llama_gguf.names(checkpoint.config), {}
-    for leaf, array in to_leaves(checkpoint.params).items():
+    config, arrays = checkpoint.config, {}
+    names = gguf_config.names(config)
+    heads = {"q_proj": config.layers[0].num_heads, "k_proj": config.layers[0].num_kv_heads}
+    for leaf, array in tree.to_leaves(checkpoint.params).items():
         array = np.ascontiguousarray(array.T) if is_kernel(leaf) else array
-        if leaf.endswith(("q_proj", "k_proj")):
-            heads = 4 if leaf.endswith("q_proj") else 2
-            halves = array.reshape(heads, 2, array.shape[0] // heads // 2, array.shape[1])
+        matrix = leaf.split("/")[-2]
+        if matrix in heads and families.of(config).gguf == "llama":
+            halves = array.reshape(heads[matrix], 2, config.head_dim // 2, -1)
             array = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(array.shape))
         arrays[names[leaf]] = array
     return arrays
@@ -138,16 +141,17 @@ def gguf_fields(config) -> dict[str, tuple]:
     """Metadata by key: value and type."""
     integer, floating = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.FLOAT32
     text, array = gguf.GGUFValueType.STRING, gguf.GGUFValueType.ARRAY
+    prefix = families.of(config).gguf
     return {
-        "llama.block_count": (config.num_layers, integer),
-        "llama.context_length": (config.context_length, integer),
-        "llama.embedding_length": (config.hidden_size, integer),
-        "llama.feed_forward_length": (config.layers[0].ffn_width, integer),
-        "llama.attention.head_count": (4, integer),
-        "llama.attention.head_count_kv": (2, integer),
-        "llama.attention.layer_norm_rms_epsilon": (config.norm_epsilon, floating),
-        "llama.rope.freq_base": (config.rope_theta, floating),
-        "llama.rope.dimension_count": (config.head_dim, integer),
+        f"{prefix}.block_count": (config.num_layers, integer),
+        f"{prefix}.context_length": (config.context_length, integer),
+        f"{prefix}.embedding_length": (config.hidden_size, integer),
+        f"{prefix}.feed_forward_length": (config.layers[0].ffn_width, integer),
+        f"{prefix}.attention.head_count": (config.layers[0].num_heads, integer),
+        f"{prefix}.attention.head_count_kv": (config.layers[0].num_kv_heads, integer),
+        f"{prefix}.attention.layer_norm_rms_epsilon": (config.norm_epsilon, floating),
+        f"{prefix}.rope.freq_base": (config.rope_theta, floating),
+        f"{prefix}.attention.key_length": (config.head_dim, integer),
         "tokenizer.ggml.model": ("gpt2", text),
         "tokenizer.ggml.pre": ("smollm", text),
         "tokenizer.ggml.tokens": (TOKENS, array),

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxanatomy import weights
+from jaxanatomy import tree, weights
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, loading
 from jaxanatomy.weights.sources import parse
-from jaxanatomy.weights.tensors import to_leaves
 
 
 def refused(model_id, *words):
@@ -167,7 +166,7 @@ def test_an_index_may_name_links_and_folders_below(checkpoint, folder):
     (folder / "a.safetensors").rename(folder.parent / "blob")
     (folder / "sub" / "a.safetensors").symlink_to(folder.parent / "blob")  # as in the hub's cache
     np.testing.assert_array_equal(
-        to_leaves(weights.load(model).params)["embed"], to_leaves(checkpoint.params)["embed"]
+        weights.load(model).params["embed"]["embedding"], checkpoint.params["embed"]["embedding"]
     )
 
 
@@ -180,8 +179,8 @@ def test_float64_is_rounded_to_the_dtype_that_is_asked_for(checkpoint, write_fol
     def change(arrays):
         arrays.update({name: array.astype(np.float64) + 1e-12 for name, array in arrays.items()})
 
-    found = to_leaves(weights.load(f"file:{write_folder(checkpoint, change)}").params)
-    for leaf, array in to_leaves(checkpoint.params).items():
+    found = tree.to_leaves(weights.load(f"file:{write_folder(checkpoint, change)}").params)
+    for leaf, array in tree.to_leaves(checkpoint.params).items():
         assert found[leaf].dtype == np.float32
         np.testing.assert_array_equal(found[leaf], (array.astype("f8") + 1e-12).astype("f4"))
 
@@ -216,8 +215,8 @@ def test_a_split_gguf_is_read_from_any_of_its_parts(given, checkpoint, write_ggu
     paths = write_gguf_parts(checkpoint, count=3)
     loaded = weights.load(f"file:{paths[given]}")
     assert loaded.config == checkpoint.config
-    for leaf, array in to_leaves(checkpoint.params).items():
-        np.testing.assert_array_equal(to_leaves(loaded.params)[leaf], array)
+    for leaf, array in tree.to_leaves(checkpoint.params).items():
+        np.testing.assert_array_equal(tree.to_leaves(loaded.params)[leaf], array)
     assert loaded.tokenizer.encode("hello") == checkpoint.tokenizer.encode("hello")
     assert loaded.sha256 == cache.files_sha256(paths)
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxanatomy import weights
+from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.random_init import random_params
-from jaxanatomy.weights.tensors import parse_dtype, to_leaves
+from jaxanatomy.weights.tensors import parse_dtype
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -26,8 +26,8 @@ def test_export_load_export_gives_the_same_bytes(dtype, checkpoint, tmp_path):
         assert (first / name).read_bytes() == (second / name).read_bytes()
         assert stat.S_IMODE((first / name).stat().st_mode) & stat.S_IRUSR
     assert loaded.config == checkpoint.config
-    for leaf, array in to_leaves(params).items():
-        np.testing.assert_array_equal(to_leaves(loaded.params)[leaf], array)
+    for leaf, array in tree.to_leaves(params).items():
+        np.testing.assert_array_equal(tree.to_leaves(loaded.params)[leaf], array)
 
 
 def test_kernels_are_written_out_first(checkpoint, tmp_path):
@@ -97,7 +97,10 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(checkpoint, tmp_p
     half = {"scale": np.ones(64, ml_dtypes.bfloat16)}
     for wrong, message in (
         (uneven, "one number of heads for all layers"),
-        (dataclasses.replace(checkpoint, params=dropped), "9 missing: layers/1/q_proj"),
+        (
+            dataclasses.replace(checkpoint, params=dropped),
+            "9 missing: layers/1/attention/q_proj/kernel",
+        ),
         (
             dataclasses.replace(checkpoint, params={**checkpoint.params, "final_norm": half}),
             "must have one dtype; got bfloat16, float32",

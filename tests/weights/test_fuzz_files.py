@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from jaxanatomy import weights
 from jaxanatomy.config import Llama3RopeScaling, ModelConfig
-from jaxanatomy.weights import hub, loading
+from jaxanatomy.weights import hf_config, hub, loading
 from jaxanatomy.weights.checkpoint import Checkpoint
-from jaxanatomy.weights.families import llama
 from jaxanatomy.weights.random_init import random_params
 from jaxanatomy.weights.sources import parse
 
@@ -27,7 +26,7 @@ EXAMPLES = 300
 CONFIG = ModelConfig.uniform(
     2, 2, 1, 6, vocab_size=12, hidden_size=8, rope_scaling=Llama3RopeScaling(8.0, 1.0, 4.0, 8192)
 )
-FIELDS = llama.to_config(CONFIG) | {
+FIELDS = hf_config.to_config(CONFIG) | {
     "torch_dtype": "float32",
     "eos_token_id": [0, 1],
     "quantization_config": None,

@@ -4,16 +4,16 @@ import gguf
 import numpy as np
 import pytest
 
-from jaxanatomy import weights
+from jaxanatomy import tree, weights
 from jaxanatomy.errors import InputError
+from jaxanatomy.model import parameter_count
 from jaxanatomy.weights.gguf import QUANTISATIONS, Reader, dequantize, metadata, open_gguf
-from jaxanatomy.weights.tensors import to_leaves
 
 QUANTIZABLE = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 
 
 def assert_same_leaves(params, expected):
-    params, expected = to_leaves(params), to_leaves(expected)
+    params, expected = tree.to_leaves(params), tree.to_leaves(expected)
     assert list(params) == list(expected)
     for leaf, array in params.items():
         np.testing.assert_array_equal(array, expected[leaf], err_msg=leaf)
@@ -144,7 +144,7 @@ def test_tokens_without_rows_may_be_known(checkpoint, write_gguf):
 def test_the_default_model():
     checkpoint = weights.load()
     config = checkpoint.config
-    assert config.parameter_count == 134_515_008
+    assert parameter_count(config) == 134_515_008
     assert (config.num_layers, config.rope_theta, config.norm_epsilon) == (30, 1e5, 1e-5)
     assert json.dumps(checkpoint.sha256) == f'"{weights_sha256()}"'
     text = "Water boils at one hundred degrees Celsius at sea level."

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxanatomy import weights
+from jaxanatomy import tree, weights
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import folder_tokenizer
 from jaxanatomy.weights.random_init import random_params
-from jaxanatomy.weights.tensors import leaf_shapes, to_leaves
+from jaxanatomy.weights.tensors import leaf_shapes
 
 
 def test_public_names():
@@ -27,8 +27,8 @@ def test_the_null_model_has_the_same_architecture_and_tokenizer(checkpoint, writ
     assert null.id == f"random:file:{folder}"
     assert null.tokenizer.encode("hello") == checkpoint.tokenizer.encode("hello")
     again = weights.load(f"random:file:{folder}")
-    for leaf, array in to_leaves(null.params).items():
-        np.testing.assert_array_equal(array, to_leaves(again.params)[leaf])
+    for leaf, array in tree.to_leaves(null.params).items():
+        np.testing.assert_array_equal(array, tree.to_leaves(again.params)[leaf])
         assert array.shape == leaf_shapes(checkpoint.config)[leaf]
     assert null.sha256 == again.sha256 != weights.load(f"file:{folder}").sha256
 

@@ -8,10 +8,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxanatomy import weights
+from jaxanatomy import tree, weights
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import orbax_io
-from jaxanatomy.weights.tensors import to_leaves
 
 
 @pytest.fixture
@@ -24,8 +23,8 @@ def test_a_saved_model_is_restored(checkpoint, folder):
     assert source.config == checkpoint.config
     loaded = source.load()
     assert isinstance(loaded.params["layers"], tuple)
-    for leaf, array in to_leaves(checkpoint.params).items():
-        restored = to_leaves(loaded.params)[leaf]
+    for leaf, array in tree.to_leaves(checkpoint.params).items():
+        restored = tree.to_leaves(loaded.params)[leaf]
         assert isinstance(restored, np.ndarray)
         np.testing.assert_array_equal(restored, array, err_msg=leaf)
     assert loaded.tokenizer.encode("hello 1") == checkpoint.tokenizer.encode("hello 1")
@@ -84,7 +83,9 @@ def test_nan_is_named(checkpoint, tmp_path):
     params = jax.tree.map(np.copy, checkpoint.params)
     params["layers"][1]["attention"]["v_proj"]["kernel"][0, 0] = np.nan
     weights.save_orbax(dataclasses.replace(checkpoint, params=params), tmp_path / "saved")
-    with pytest.raises(InputError, match="NaN or Inf as float32 in layers/1/v_proj"):
+    with pytest.raises(
+        InputError, match="NaN or Inf as float32 in layers/1/attention/v_proj/kernel"
+    ):
         weights.load(f"orbax:{tmp_path / 'saved'}")
 
 
@@ -94,8 +95,8 @@ def test_params_that_do_not_fit_are_named(checkpoint, tmp_path):
     weights.save_orbax(dataclasses.replace(checkpoint, params=params), tmp_path / "saved")
     with pytest.raises(InputError) as caught:
         weights.open_model(f"orbax:{tmp_path / 'saved'}")
-    assert "9 missing: layers/1/q_proj" in str(caught.value)
-    assert "final_norm (8,) instead of (64,)" in str(caught.value)
+    assert "9 missing: layers/1/attention/q_proj/kernel" in str(caught.value)
+    assert "final_norm/scale (8,) instead of (64,)" in str(caught.value)
 
 
 # Orbax closes its event loop while other reads that failed still report to it.
@@ -117,7 +118,7 @@ def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_one_flipped_bit_is_refused_or_changes_nothing(checkpoint, folder):
-    expected = to_leaves(checkpoint.params)
+    expected = tree.to_leaves(checkpoint.params)
     refused = 0
     for path in fuzz.flipped_bits(folder, 40):
         loaded = fuzz.reads_or_refuses(weights.load, f"orbax:{folder}")
@@ -126,7 +127,7 @@ def test_one_flipped_bit_is_refused_or_changes_nothing(checkpoint, folder):
             continue
         assert loaded.config == checkpoint.config, path
         assert loaded.tokenizer.to_dict() == checkpoint.tokenizer.to_dict(), path
-        for leaf, array in to_leaves(loaded.params).items():
+        for leaf, array in tree.to_leaves(loaded.params).items():
             np.testing.assert_array_equal(array, expected[leaf], err_msg=f"{path} {leaf}")
     assert refused >= 30
 

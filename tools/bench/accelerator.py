@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from bench import jax_training
 
-from jaxanatomy import host, tree, weights
+from jaxanatomy import host, model, tree, weights
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import load_text
 from jaxanatomy.growth.flops import step_flops
@@ -128,7 +128,7 @@ def training(options):
     work, kind = step_flops(config, batch_size, seq_len), jax.local_devices()[0].device_kind
     published = peak_flops(kind)
     return {
-        "parameters": config.parameter_count,
+        "parameters": model.parameter_count(config),
         "tokens_per_second": batch_size * seq_len / seconds,
         "step_seconds": seconds,
         "flops_per_second": work / seconds,

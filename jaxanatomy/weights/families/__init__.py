@@ -1,39 +1,25 @@
-"""Model families: one module each, found by the name of the architecture.
+"""Model families, found by the names that files have for them.
 
-A module for Hugging Face folders has
-
-| member | is |
-| --- | --- |
-| `ARCHITECTURES` | names in `architectures` of a config.json |
-| `from_config(fields)` | the `ModelConfig` of a config.json, refusing what it does not understand |
-| `to_config(config)` | the inverse |
-| `names(config)` | the tensor's name for each leaf of the tree |
-| `drop_redundant(stored, config)` | stored tensors without those that say nothing new |
-
-and one for GGUF files
-
-| member | is |
-| --- | --- |
-| `ARCHITECTURES` | names in `general.architecture` |
-| `from_metadata(fields, stored)` | the `ModelConfig`, and the stored tensors that are weights |
-| `names(config)` | the tensor's name for each leaf of the tree |
-| `row_orders(config)` | for leaves whose rows the file permutes, where each row lies |
-
-To add a family, write its module and add it to `FAMILIES` or `GGUF_FAMILIES`.
+To add one, write its module, which has its `FAMILY`, and enter it here.
 """
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
+from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights.families import llama, llama_gguf
+from jaxanatomy.weights.families import llama, mistral, qwen2, qwen3
+from jaxanatomy.weights.family import Family
 
-FAMILIES = (llama,)
-GGUF_FAMILIES = (llama_gguf,)
+FAMILIES = {module.FAMILY.name: module.FAMILY for module in (llama, mistral, qwen2, qwen3)}
 
 
-def for_config(fields: Mapping[str, Any]) -> ModuleType:
+def of(config: ModelConfig) -> Family:
+    """The family of an architecture; InputError when it is not known."""
+    return _find("family", config.family, FAMILIES)
+
+
+def for_config(fields: Mapping[str, Any]) -> Family:
     """The family of a config.json.
 
     Raises:
@@ -42,19 +28,28 @@ def for_config(fields: Mapping[str, Any]) -> ModuleType:
     given = fields.get("architectures")
     if not (isinstance(given, list) and len(given) == 1):
         raise InputError(f"config.json must name one architecture; got architectures={given!r:.60}")
-    return _find("architecture", given[0], FAMILIES)
+    known = {family.architecture: family for family in FAMILIES.values()}
+    return _find("architecture", given[0], known)
 
 
-def for_gguf(architecture: str | None) -> ModuleType:
-    """The family of a GGUF file; InputError when it is not known."""
-    return _find("GGUF architecture", architecture, GGUF_FAMILIES)
+def for_gguf(fields: Mapping[str, Any]) -> Family:
+    """The family of a GGUF by its metadata; of several the one whose own keys it has.
+
+    Raises:
+      InputError: Its architecture is not known.
+    """
+    name, known = fields.get("general.architecture"), {}
+    for family in FAMILIES.values():
+        marked = any(f"{name}.{key}" in fields for key in family.gguf_keys)
+        if marked or family.gguf not in known:
+            known[family.gguf] = family
+    return _find("GGUF architecture", name, known)
 
 
-def _find(kind: str, name: str | None, families: tuple[ModuleType, ...]) -> ModuleType:
-    by_name = {known: family for family in families for known in family.ARCHITECTURES}
-    if not isinstance(name, str) or name not in by_name:
+def _find(kind: str, name: Any, known: Mapping[str, Family]) -> Family:
+    if not isinstance(name, str) or name not in known:
         raise InputError(
-            f"unknown {kind} {name!r:.60}; known: {', '.join(by_name)}; to add one, write a module "
+            f"unknown {kind} {name!r:.60}; known: {', '.join(known)}; to add one, write a module "
             "of jaxanatomy/weights/families"
         )
-    return by_name[name]
+    return known[name]

@@ -1,55 +1,45 @@
-"""The Llama family as llama.cpp stores it in GGUF files.
+"""The architecture in the metadata of a GGUF file of any family, as llama.cpp stores it.
 
-Keys outside `llama.` describe the file, its making and its tokenizer, not the
+Keys outside `ARCHITECTURE.` describe the file, its making and its tokenizer, not the
 architecture; inside, every key is understood, fixed or refused.
+
+llama.cpp rotates the neighbouring features of a head in its `llama` (Llama and Mistral), for
+which its converter permutes the rows of queries and keys; in `qwen2` and `qwen3` it rotates
+halves as Hugging Face does, and rows lie as they are.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.config import LayerShape, Llama3RopeScaling, ModelConfig, require_depth
 from jaxanatomy.errors import InputError
+from jaxanatomy.weights import families
+from jaxanatomy.weights.family import tensor_names
 from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes, shorten
 
-ARCHITECTURES = ("llama",)
-
 _REQUIRED = (
-    "llama.block_count",
-    "llama.context_length",
-    "llama.embedding_length",
-    "llama.feed_forward_length",
-    "llama.attention.head_count",
-    "llama.attention.layer_norm_rms_epsilon",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.layer_norm_rms_epsilon",
 )
 _UNDERSTOOD = {
-    *_REQUIRED, "llama.vocab_size", "llama.attention.head_count_kv", "llama.rope.freq_base",
-    "llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length",
-    "llama.tensor_data_layout",
+    *_REQUIRED, "vocab_size", "attention.head_count_kv", "rope.freq_base", "rope.dimension_count",
+    "attention.key_length", "attention.value_length", "tensor_data_layout",
 }  # fmt: skip
 
 # Keys of which only these values mean the forward pass that we have.
 _FIXED = {
-    "llama.rope.scaling.type": ("none",),
-    "llama.rope.scaling.factor": (1.0,),
-    "llama.expert_count": (0,),
-    "llama.expert_used_count": (0,),
-    "llama.attention.causal": (True,),
-}
-
-_NAMES = {"embed": "token_embd", "final_norm": "output_norm", "unembed": "output"}
-_LAYER_NAMES = {
-    "q_proj": "attn_q",
-    "k_proj": "attn_k",
-    "v_proj": "attn_v",
-    "o_proj": "attn_output",
-    "gate_proj": "ffn_gate",
-    "up_proj": "ffn_up",
-    "down_proj": "ffn_down",
-    "attention_norm": "attn_norm",
-    "mlp_norm": "ffn_norm",
+    "rope.scaling.type": ("none",),
+    "rope.scaling.factor": (1.0,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "attention.causal": (True,),
 }
 _ROPE_FREQUENCIES = "rope_freqs.weight"
 
@@ -71,54 +61,56 @@ def from_metadata(
       stored: Tensors by name; no `output.weight` means tied embeddings.
 
     Raises:
-      InputError: A key is missing, not known, or has a value that changes the forward
-        pass in a way that we do not have.
+      InputError: The family is not known; a key is missing, not known, or has a value that
+        changes the forward pass in a way that we do not have.
     """
-    _check_keys(fields)
-    get = lambda name: fields.get(f"llama.{name}")  # noqa: E731
-    num_layers, D = (_integer(get(name), name) for name in ("block_count", "embedding_length"))
+    family = families.for_gguf(fields)
+    prefix = f"{family.gguf}."
+    own = {key.removeprefix(prefix): fields[key] for key in fields if key.startswith(prefix)}
+    _check_keys(prefix, own, family.gguf_keys)
+    num_layers, D = (_integer(own[name], name) for name in ("block_count", "embedding_length"))
     require_depth(num_layers)
-    heads = _per_layer(get("attention.head_count"), num_layers, "head_count")
-    kv_heads = get("attention.head_count_kv")
+    heads = _per_layer(own["attention.head_count"], num_layers, "head_count")
+    kv_heads = own.get("attention.head_count_kv")
     kv_heads = _per_layer(heads if kv_heads is None else kv_heads, num_layers, "head_count_kv")
-    widths = _per_layer(get("feed_forward_length"), num_layers, "feed_forward_length")
-    d = _head_dim(fields, D, heads[0])
-    theta = get("rope.freq_base")
+    widths = _per_layer(own["feed_forward_length"], num_layers, "feed_forward_length")
+    d, options = _head_dim(own, D, heads[0]), family.gguf_options(own, stored)
+    theta = own.get("rope.freq_base")
     theta = 10_000.0 if theta is None else _shortest(theta, "rope.freq_base")
     weights = {name: tensor for name, tensor in stored.items() if name != _ROPE_FREQUENCIES}
     config = ModelConfig(
-        vocab_size=_vocab_size(fields, stored),
+        vocab_size=_vocab_size(prefix, own, stored),
         hidden_size=D,
         head_dim=d,
-        layers=tuple(LayerShape(*shape) for shape in zip(heads, kv_heads, widths, strict=True)),
+        layers=tuple(
+            LayerShape(*sizes, **options) for sizes in zip(heads, kv_heads, widths, strict=True)
+        ),
         rope_theta=theta,
         rope_scaling=_rope_scaling(stored.get(_ROPE_FREQUENCIES), theta, d),
-        norm_epsilon=_shortest(get("attention.layer_norm_rms_epsilon"), "layer_norm_rms_epsilon"),
-        context_length=_integer(get("context_length"), "context_length"),
+        norm_epsilon=_shortest(own["attention.layer_norm_rms_epsilon"], "layer_norm_rms_epsilon"),
+        context_length=_integer(own["context_length"], "context_length"),
         tie_embeddings="output.weight" not in stored,
+        family=family.name,
     )
     return config, weights
 
 
 def names(config: ModelConfig) -> dict[str, str]:
     """The tensor's name in a GGUF file for each leaf."""
-    result = {}
-    for leaf in leaf_shapes(config):
-        if leaf in _NAMES:
-            result[leaf] = f"{_NAMES[leaf]}.weight"
-        else:
-            _, layer, component = leaf.split("/")
-            result[leaf] = f"blk.{layer}.{_LAYER_NAMES[component]}.weight"
-    return result
+    return tensor_names(config, families.of(config).gguf_names)
 
 
 def row_orders(config: ModelConfig) -> dict[str, np.ndarray]:
-    """Where each row of the query and key matrices lies in the file."""
-    return {
-        f"layers/{layer}/{name}": rotary_row_order(count, config.head_dim)
+    """Where each row of queries and keys lies in the file, where it is permuted; biases alike."""
+    if not families.of(config).gguf_pairs:
+        return {}
+    orders = {
+        f"layers/{layer}/attention/{name}/": rotary_row_order(count, config.head_dim)
         for layer, shape in enumerate(config.layers)
         for name, count in (("q_proj", shape.num_heads), ("k_proj", shape.num_kv_heads))
     }
+    modules = {leaf: leaf[: leaf.rindex("/") + 1] for leaf in leaf_shapes(config) if "/" in leaf}
+    return {leaf: orders[module] for leaf, module in modules.items() if module in orders}
 
 
 def rotary_row_order(num_heads: int, head_dim: int) -> np.ndarray:
@@ -143,20 +135,20 @@ def llama3_factors(scaling: Llama3RopeScaling, theta: float, head_dim: int) -> n
     return 1.0 / ((1.0 - smooth) / scaling.factor + smooth)
 
 
-def _check_keys(fields: Mapping[str, Any]) -> None:
-    known = _UNDERSTOOD | set(_FIXED)
-    if unknown := sorted(key for key in fields if key.startswith("llama.") and key not in known):
+def _check_keys(prefix: str, own: Mapping[str, Any], more: Collection[str]) -> None:
+    known = {*_UNDERSTOOD, *_FIXED, *more}
+    if unknown := sorted(f"{prefix}{key}" for key in own if key not in known):
         raise InputError(
             f"the GGUF has keys that are not understood: {shorten(unknown)}; "
             "this architecture is not supported"
         )
-    if absent := [key for key in _REQUIRED if fields.get(key) is None]:
+    if absent := [f"{prefix}{key}" for key in _REQUIRED if own.get(key) is None]:
         raise InputError(f"the GGUF must have {', '.join(absent)}; fetch it again")
     for key, accepted in _FIXED.items():
-        if key in fields and fields[key] not in accepted:
+        if key in own and own[key] not in accepted:
             raise InputError(
-                f"expected {key}={accepted[-1]!r}; got {fields[key]!r:.50} in the GGUF; this is "
-                "not supported; use another file"
+                f"expected {prefix}{key}={accepted[-1]!r}; got {own[key]!r:.50} in the GGUF; this "
+                "is not supported; use another file"
             )
 
 
@@ -181,21 +173,21 @@ def _rope_scaling(
     return scaling
 
 
-def _vocab_size(fields: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> int:
-    if "llama.vocab_size" in fields:
-        return _integer(fields["llama.vocab_size"], "vocab_size")
+def _vocab_size(prefix: str, own: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> int:
+    if "vocab_size" in own:
+        return _integer(own["vocab_size"], "vocab_size")
     if "token_embd.weight" not in stored:
         raise InputError(
-            "the GGUF has neither llama.vocab_size nor token_embd.weight; fetch it again"
+            f"the GGUF has neither {prefix}vocab_size nor token_embd.weight; fetch it again"
         )
     return stored["token_embd.weight"].shape[0]
 
 
-def _head_dim(fields: Mapping[str, Any], hidden_size: int, num_heads: int) -> int:
+def _head_dim(own: Mapping[str, Any], hidden_size: int, num_heads: int) -> int:
     given = {
-        name: fields[f"llama.{name}"]
+        name: own[name]
         for name in ("attention.key_length", "attention.value_length", "rope.dimension_count")
-        if f"llama.{name}" in fields
+        if name in own
     }
     if len(set(map(repr, given.values()))) > 1:
         raise InputError(
