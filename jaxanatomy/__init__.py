@@ -24,7 +24,6 @@ _PUBLIC = (
     "Positions",
     "Step",
     "SweepOptions",
-    "Tap",
     "Text",
     "Variant",
     "ablations",

@@ -22,6 +22,6 @@ everywhere in the package.
 | R | rows of packed text that one stream holds |
 | P | predicted positions of a text batch |
 | Q | temperatures at which a loss is read |
-| A | gates of one position: one for each query head, then one for the MLP |
+| A | gates of one position: one for each query head, one for attention's bias, one for the MLP |
 | X | slots of the pool in which the sweep engine keeps its streams |
 """

@@ -7,7 +7,7 @@ import numpy as np
 from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.data.packing import TextBatch
-from jaxanatomy.interventions.variants import Edit, Step
+from jaxanatomy.interventions.variants import Combination, Edit, Step
 from jaxanatomy.model import rope
 
 CONFIG = ModelConfig.uniform(
@@ -95,33 +95,101 @@ def replaced(steps, *new: Step):
     return tuple(by_layer.get(step.layer, step) for step in steps)
 
 
-def naive_stream(config: ModelConfig, params, steps, batch: TextBatch) -> np.ndarray:
-    """The residual stream after `steps`, one layer application at a time, [R, T, D]."""
+def naive_stream(config: ModelConfig, params, steps, batch: TextBatch, x=None) -> np.ndarray:
+    """The residual stream after `steps`, one layer application at a time, [R, T, D].
+
+    They start from `x`, by default the embedded text.
+    """
+    x = model.embed(params, jnp.asarray(batch.token_RT)) if x is None else x
+    for step in steps:
+        x = naive_points(config, params, step, batch, x, inside=False)["block_out"]
+    return x
+
+
+def naive_trace(config: ModelConfig, params, steps, batch: TextBatch):
+    """For each step that applies a layer the layer, and what stands at its points."""
+    x = model.embed(params, jnp.asarray(batch.token_RT))
+    found = []
+    for step in steps:
+        points = naive_points(config, params, step, batch, x)
+        x = points["block_out"]
+        if not isinstance(step, Combination):
+            found.append((step.layer, points))
+    return found
+
+
+def naive_points(config, params, step, batch: TextBatch, x, inside: bool = True) -> dict:
+    """What stands at the points of one step from a stream [R, T, D]; at the last one at least."""
+    selected = step.positions.select(batch.position_RT)[..., None]
+    if isinstance(step, Combination):
+        terms = [(c, naive_stream(config, params, each, batch, x)) for c, each in step.terms]
+        total = sum(c * stream for c, stream in terms)
+        return {"block_out": jnp.where(selected, total, terms[0][1])}
+    own = block = params["layers"][step.layer]
+    if step.edit is not None:
+        sources = [params["layers"][source] for source in step.edit.sources]
+        new = step.edit.function(own, *sources, **dict(step.edit.arguments))
+        block = tree.replace(own, tree.components(new, step.edit.scope))
+    num_heads = config.layers[step.layer].num_heads
+    gate = np.ones((*batch.token_RT.shape, num_heads + 2), np.float32)
+    for name, factor in step.factors:
+        columns = {"attention": range(num_heads + 1), "mlp": [num_heads + 1]}
+        gate[..., columns.get(name) or [int(name.removeprefix("head_"))]] *= factor
+    edited = _points(config, block, step.layer, x, batch, gate, inside)
+    if selected.all():
+        return edited
+    clean = _points(config, own, step.layer, x, batch, np.ones_like(gate), inside)
+    wide = {"attention": selected[:, None]}
+    return {name: jnp.where(wide.get(name, selected), edited[name], clean[name]) for name in edited}
+
+
+def _points(config, params, layer: int, x, batch: TextBatch, gate_RTA, inside: bool) -> dict:
+    """The points of one layer; sublayers apart by closing the other one."""
     tables = rope.tables(config, jnp.asarray(batch.position_RT))
     bias = model.attention_bias(jnp.asarray(batch.segment_RT))
-    x = model.embed(params, jnp.asarray(batch.token_RT))
+    module = model.block(config, layer)
+    after = module.apply({"params": params}, x, tables, bias, gate_RTA)[0]
+    if not inside:
+        return {"block_out": after}
+    no_mlp_RTA = gate_RTA.copy()
+    no_mlp_RTA[..., -1] = 0
+    middle = module.apply({"params": params}, x, tables, bias, no_mlp_RTA)[0]
+    return {
+        "block_in": x,
+        "attention": naive_attention(config, params, layer, x, batch),
+        "attention_out": middle - x,
+        "mlp_out": after - middle,
+        "block_out": after,
+    }
 
-    def run(params, layer, x, gate=None):
-        return model.block(config, layer).apply({"params": params}, x, tables, bias, gate)[0]
 
-    for step in steps:
-        own = params["layers"][step.layer]
-        block = own
-        if step.edit is not None:
-            sources = [params["layers"][source] for source in step.edit.sources]
-            new = step.edit.function(own, *sources, **dict(step.edit.arguments))
-            block = tree.replace(own, tree.components(new, step.edit.scope))
-        num_heads = config.layers[step.layer].num_heads
-        gate = np.ones((*batch.token_RT.shape, num_heads + 1), np.float32)
-        for name in step.closed:
-            columns = {"attention": range(num_heads), "mlp": [num_heads]}
-            gate[..., columns.get(name) or [int(name.removeprefix("head_"))]] = 0
-        selected = step.positions.select(batch.position_RT)[..., None]
-        if step.edit is None:
-            x = run(own, step.layer, x, jnp.where(selected, gate, 1.0))
-        else:
-            x = jnp.where(selected, run(block, step.layer, x, gate), run(own, step.layer, x))
-    return x
+def naive_attention(config: ModelConfig, params, layer: int, x, batch: TextBatch) -> np.ndarray:
+    """Attention weights [R, H, T, S] head by head and query by query, in float64."""
+    w = {name: np.asarray(array, np.float64) for name, array in tree.components(params).items()}
+    shape, d = config.layers[layer], config.head_dim
+    R, T = batch.token_RT.shape
+    found = np.zeros((R, shape.num_heads, T, T))
+    for r, x_TD in enumerate(np.asarray(x, np.float64)):
+        norm = np.sqrt((x_TD**2).mean(axis=1, keepdims=True) + config.norm_epsilon)
+        h_TD = x_TD / norm * w["attention_norm"]
+        for head in range(shape.num_heads):
+            group = head // (shape.num_heads // shape.num_kv_heads)
+            q = h_TD @ w["q_proj"][:, head * d : (head + 1) * d]
+            k = h_TD @ w["k_proj"][:, group * d : (group + 1) * d]
+            for t in range(T):
+                keys = [s for s in range(t + 1) if batch.segment_RT[r, s] == batch.segment_RT[r, t]]
+                query = _rotated(q[t], batch.position_RT[r, t])
+                score = [query @ _rotated(k[s], batch.position_RT[r, s]) / np.sqrt(d) for s in keys]
+                weight = np.exp(np.array(score) - max(score))
+                found[r, head, t, keys] = weight / weight.sum()
+    return found
+
+
+def _rotated(x_d: np.ndarray, position: int) -> np.ndarray:
+    half = len(x_d) // 2
+    angle = position * 10_000.0 ** (-np.arange(half) / half)
+    turned = (x_d[:half] + 1j * x_d[half:]) * np.exp(1j * angle)
+    return np.concatenate([turned.real, turned.imag])
 
 
 def naive_kl(config: ModelConfig, params, steps, batch: TextBatch) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxanatomy import runs
 from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
-from jaxanatomy.interventions.variants import Step, Variant, baseline, baseline_steps
+from jaxanatomy.interventions.variants import Step, Variant, baseline, baseline_steps, closed
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.measures.readings import rows_of_readings
@@ -193,7 +193,7 @@ def test_variants_with_a_long_common_beginning_are_neighbours():
     def edited(*layers):
         steps = list(baseline_steps(6))
         for layer in layers:
-            steps[layer] = Step(layer, closed=("mlp",))
+            steps[layer] = Step(layer, factors=closed("mlp"))
         return Variant("_".join(map(str, layers)), tuple(steps))
 
     given = [edited(*layers) for layers in [(4,), (1, 3), (1, 2), (1, 3, 5), (1, 2, 4), (0,)]]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.maps import OPERATORS, GrowthMap, Sources, copy_after_itself, growth_map
-from jaxanatomy.interventions.variants import Step, Steps, Variant, baseline
+from jaxanatomy.interventions.variants import Step, Steps, Variant, baseline, closed
 
 NULLS = {
     "random_layers": "null: in the places of the new layers, any layers of the model",
@@ -21,7 +21,7 @@ NULLS = {
 def growth_steps(growth: GrowthMap) -> Steps:
     """The grown model as steps; a layer whose output is zero has both parts closed."""
     return tuple(
-        Step(source, closed=("attention", "mlp") if layer in growth.zeroed else ())
+        Step(source, factors=closed("attention", "mlp") if layer in growth.zeroed else ())
         for layer, source in enumerate(growth.sources)
     )
 

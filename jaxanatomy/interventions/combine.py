@@ -118,6 +118,8 @@ def _merged(layer: int, changes: Sequence[tuple[str, Steps]]) -> Steps:
                 f"layer {layer} may have one edit beside parts that are zero, at the same "
                 f"positions; got {changes[0][0]!r} and {name!r}; leave one out"
             )
-        closed = tuple(dict.fromkeys(first.closed + step.closed))
-        first = dataclasses.replace(first, edit=first.edit or step.edit, closed=closed)
+        factors = dict(first.factors)
+        for part, factor in step.factors:
+            factors[part] = factors.get(part, 1.0) * factor
+        first = dataclasses.replace(first, edit=first.edit or step.edit, factors=factors)
     return (first,)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.steps import closed_parts, edited_arrays
-from jaxanatomy.interventions.variants import ALL, Step, Steps
+from jaxanatomy.interventions.steps import edited_arrays, part_factors
+from jaxanatomy.interventions.variants import ALL, Combination, Step, Steps
 
 
 def materialise(
@@ -22,8 +22,8 @@ def materialise(
     """The model that a variant's steps describe.
 
     One layer for each step: edits replace weights, as everywhere computed from unedited
-    ones; a closed sublayer becomes a zero down_proj or o_proj, bias and all, a closed head
-    zero rows of o_proj; a layer of which nothing is left is dropped.
+    ones; factors of the MLP become those of down_proj, factors of a head those of its rows of
+    o_proj, biases as the whole sublayer; a layer of which nothing is left is dropped.
 
     Args:
       config: The model.
@@ -58,11 +58,16 @@ def remaining_steps(config: ModelConfig, steps: Steps) -> Steps:
     """The steps that are a layer of the materialised model.
 
     Raises:
-      InputError: A step acts at some positions only, which no weights express; a layer or
-        head does not exist; no layer is left.
+      InputError: A step acts at some positions only, or streams are added, which no weights
+        express; a layer or head does not exist; no layer is left.
     """
     kept = []
     for step in steps:
+        if isinstance(step, Combination):
+            raise InputError(
+                "weights express layers one after another; got a linear combination of streams, "
+                "as a damped repeat is; leave it out"
+            )
         if not 0 <= step.layer < config.num_layers:
             raise InputError(
                 f"layers of this model are 0 to {config.num_layers - 1}; got {step.layer}"
@@ -72,8 +77,7 @@ def remaining_steps(config: ModelConfig, steps: Steps) -> Steps:
                 "weights act at every token position alike; got a change of layer "
                 f"{step.layer} at positions {step.positions.name!r} only; change it at all"
             )
-        heads, mlp = closed_parts(config, step)
-        if not (mlp and len(heads) == config.layers[step.layer].num_heads):
+        if any(part_factors(config, step)):
             kept.append(step)
     if not kept:
         raise InputError("a model must keep at least one layer; these changes leave none; keep one")
@@ -92,17 +96,17 @@ def _block(
         edit = step.edit
         new = edited_arrays(edit.function, edit.scope, edit.arguments, *blocks)
         block = tree.replace(own, {name: np.asarray(array) for name, array in new.items()})
-    heads, mlp = closed_parts(config, step)
-    if len(heads) == config.layers[step.layer].num_heads:
-        block = _zeroed(block, "o_proj")
-    elif heads:
-        rows = [head * config.head_dim + np.arange(config.head_dim) for head in sorted(heads)]
-        kernel = np.array(tree.get(block, "o_proj"))
-        kernel[np.concatenate(rows)] = 0
-        block = tree.replace(block, {"o_proj": kernel})
-    return _zeroed(block, "down_proj") if mlp else block
+    *heads, attention, mlp = part_factors(config, step)
+    rows = np.repeat(heads, config.head_dim)[:, None]
+    factors = {"o_proj": rows, "o_proj.bias": attention, "down_proj": mlp, "down_proj.bias": mlp}
+    scaled = {
+        name: _scaled(np.asarray(array), factors[name])
+        for name, array in tree.components(block, ("o_proj", "down_proj")).items()
+        if np.any(factors[name] != 1)
+    }
+    return tree.replace(block, scaled) if scaled else block
 
 
-def _zeroed(block: tree.BlockParams, component: str) -> tree.BlockParams:
-    arrays = tree.components(block, [component])
-    return tree.replace(block, {name: np.zeros_like(array) for name, array in arrays.items()})
+def _scaled(array: np.ndarray, factors: np.ndarray | float) -> np.ndarray:
+    """Times factors, where 0 makes 0 of whatever stands there."""
+    return np.where(factors == 0, 0, array * factors).astype(array.dtype)

@@ -1,5 +1,6 @@
 """What a step does to a layer: the same for the sweep and for a model that is written."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from jaxanatomy import tree
@@ -39,22 +40,31 @@ def edited_arrays(
     return {name: array.astype(tree.get(own, name).dtype) for name, array in arrays.items()}
 
 
-def closed_parts(config: ModelConfig, step: Step) -> tuple[frozenset[int], bool]:
-    """The query heads that a step closes, and whether it closes the MLP.
+def part_factors(config: ModelConfig, step: Step) -> tuple[float, ...]:
+    """What a step multiplies the parts of its layer by: each query head, attention, the MLP.
+
+    Attention's own factor is that of what it writes beside its heads, the bias of o_proj; where
+    there is none, 0 if no head writes anything, else 1.
 
     Raises:
-      InputError: It closes something else, or a head that the layer does not have.
+      InputError: A factor of something else, of a head that the layer does not have, or one
+        that is not finite.
     """
-    num_heads, heads = config.layers[step.layer].num_heads, set()
-    for name in step.closed:
+    shape = config.layers[step.layer]
+    heads, sublayers = [1.0] * shape.num_heads, {"attention": 1.0, "mlp": 1.0}
+    for name, factor in step.factors:
         head = head_index(name)
-        if name == "attention":
-            heads.update(range(num_heads))
-        elif head is not None and head < num_heads:
-            heads.add(head)
-        elif name != "mlp":
+        known = name in sublayers or (head is not None and head < len(heads))
+        if not known or not math.isfinite(factor):
             raise InputError(
-                f"a step closes 'attention', 'mlp' or 'head_0' .. 'head_{num_heads - 1}'; "
-                f"got {name!r} at layer {step.layer}"
+                "a step has finite factors of 'attention', 'mlp' or 'head_0' .. "
+                f"'head_{len(heads) - 1}'; got {name!r} times {factor} at layer {step.layer}"
             )
-    return frozenset(heads), "mlp" in step.closed
+        if head is None:
+            sublayers[name] = factor
+        else:
+            heads[head] = factor
+    heads = [factor * sublayers["attention"] for factor in heads]
+    if "o_proj" not in shape.biases:
+        sublayers["attention"] = float(any(heads))
+    return (*heads, sublayers["attention"], sublayers["mlp"])

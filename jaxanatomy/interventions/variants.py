@@ -2,7 +2,8 @@
 
 Nothing here touches weights or streams. A `Variant` is a list of `Step`s that the
 sweep engine plans, shares and executes; the baseline is layers 0 .. L-1 unedited,
-a skip drops a step, swap and reverse permute steps, an early exit truncates them.
+a skip drops a step, swap and reverse permute steps, an early exit truncates them. A
+`Combination` stands among them where streams are added.
 """
 
 import dataclasses
@@ -75,16 +76,20 @@ class Edit:
     on_host: bool = False
 
 
+Factors = tuple[tuple[str, float], ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One depth step of a variant.
+    """One depth step of a variant: a layer is applied.
 
     Attributes:
       layer: The layer that is applied.
       edit: New weights for it, or None.
-      closed: What is gated off: "attention", "mlp", or single query heads as
-        "head_0", "head_1", ...; a gated sublayer adds nothing to the residual stream.
-      positions: Where edit and gates act. An edit at some positions selects outputs:
+      factors: What parts of the layer write is multiplied by: "attention", "mlp", or single
+        query heads as "head_0", "head_1", ...; 0 closes a part, 1 / 2 damps it. A mapping will
+        do: `Step(3, factors={"mlp": 0.5})`. A head gets its own factor times attention's.
+      positions: Where edit and factors act. An edit at some positions selects outputs:
         the edited block's output there, the unedited block's elsewhere, both from
         the same input. (Edited keys and values seen by all tokens would be another
         experiment.)
@@ -92,27 +97,39 @@ class Step:
 
     layer: int
     edit: Edit | None = None
-    closed: tuple[str, ...] = ()
+    factors: Factors | Mapping[str, float] = ()
     positions: Positions = ALL
 
-
-Steps = tuple[Step, ...]
+    def __post_init__(self):
+        pairs = ((name, float(factor)) for name, factor in dict(self.factors).items())
+        object.__setattr__(self, "factors", tuple(sorted(pairs)))
 
 
 @dataclasses.dataclass(frozen=True)
-class Tap:
-    """A measure of streams inside the network rather than at its end.
+class Combination:
+    """A linear combination of streams, in the place of a depth step.
 
     Attributes:
-      name: Under which the result stands in the variant's readings.
-      measure: Name of the measure, as given to the sweep.
-      streams: The streams that it reads, each named by the steps that lead to it. The
-        contribution of step i is read from `(steps[:i], steps[:i + 1])`.
+      terms: Pairs (coefficient, steps). The steps lead from the stream so far (at the beginning
+        of a variant the embedded text) to that of the term; `()` is the stream so far itself.
+      positions: Where the combination stands; elsewhere it is the stream of the first term.
     """
 
-    name: str
-    measure: str
-    streams: tuple[Steps, ...]
+    terms: "tuple[tuple[float, Steps], ...]"
+    positions: Positions = ALL
+
+
+Steps = tuple[Step | Combination, ...]
+
+
+def closed(*parts: str) -> Factors:
+    """Factors of 0: parts of a layer that write nothing into the residual stream."""
+    return tuple((part, 0.0) for part in parts)
+
+
+def damped(steps: Steps, factor: float) -> Combination:
+    """The change that some steps make, added with a factor: 0 leaves them out, 1 takes them."""
+    return Combination(((1 - factor, ()), (factor, tuple(steps))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,25 +139,19 @@ class Variant:
     Attributes:
       name: Unique in a sweep, for example "neighbour_mean/layer/11".
       steps: What is applied, in order, from the embedding to the read-out.
-      taps: Further streams to measure.
       labels: Fields that its row carries: intervention, scope, positions, layer, ...
     """
 
     name: str
     steps: Steps
-    taps: tuple[Tap, ...] = ()
     labels: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
-        taps = f", {len(self.taps)} taps" if self.taps else ""
-        return f"Variant({self.name!r}, {len(self.steps)} steps{taps})"
+        return f"Variant({self.name!r}, {len(self.steps)} steps)"
 
     def fingerprint(self) -> str:
         """A hash of everything that decides the result, stable between processes."""
-        parts = [_describe(step) for step in self.steps]
-        for tap in self.taps:
-            parts += [tap.measure, *(_describe(step) for path in tap.streams for step in path)]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256(_describe(self.steps).encode()).hexdigest()[:16]
 
 
 BASELINE = "baseline"
@@ -162,15 +173,25 @@ def baseline(num_layers: int) -> Variant:
     return Variant(BASELINE, baseline_steps(num_layers), labels={"intervention": "none"})
 
 
-def _describe(step: Step) -> str:
-    positions = step.positions
-    text = f"{step.layer} {sorted(step.closed)} {positions.name}"
-    if positions not in POSITIONS.values():
-        text += f" {_code(positions.select)}"
+def _describe(steps: Steps) -> str:
+    return "\n".join(map(_describe_step, steps))
+
+
+def _describe_step(step: Step | Combination) -> str:
+    if isinstance(step, Combination):
+        terms = "; ".join(f"{factor} ({_describe(steps)})" for factor, steps in step.terms)
+        return f"combination {_describe_positions(step.positions)}: {terms}"
+    text = f"{step.layer} {step.factors} {_describe_positions(step.positions)}"
     if step.edit is None:
         return text
     edit = step.edit
     return f"{text} {edit.name} {edit.sources} {edit.scope} {edit.arguments} {_code(edit.function)}"
+
+
+def _describe_positions(positions: Positions) -> str:
+    if positions in POSITIONS.values():
+        return positions.name
+    return f"{positions.name} {_code(positions.select)}"
 
 
 def _code(function: Callable) -> str:

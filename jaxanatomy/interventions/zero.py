@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.interventions.scopes import head_index
-from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps
+from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps, closed
 
 # What is off when one matrix is zero, with its bias. Without values, or without the projection
 # that writes them, attention adds W_o (sum of probabilities times 0) = 0. Without gate, up
@@ -51,5 +51,5 @@ def zero_steps(config: ModelConfig, layer: int, scope: str, positions: Positions
     writes = "o_proj" if scope == "v_proj" else "down_proj"
     if scope in ("v_proj", "gate_proj", "up_proj") and writes in config.layers[layer].biases:
         return (Step(layer, edit=Edit("zero", zeros, scope=(scope,)), positions=positions),)
-    closed = (scope,) if head_index(scope) is not None else _CLOSED[scope]
-    return (Step(layer, closed=closed, positions=positions),)
+    parts = (scope,) if head_index(scope) is not None else _CLOSED[scope]
+    return (Step(layer, factors=closed(*parts), positions=positions),)

@@ -214,11 +214,10 @@ def _attend(
     """The attention distributions of one layer; what else the layer does is not computed."""
     module = model.Block(shape, config.head_dim, config.norm_epsilon)
     with jax.default_matmul_precision(PRECISION):
-        _, sown = module.apply(
-            {"params": block}, x_RTD, tables, bias_RTS, mutable=["intermediates"]
+        _, found = model.apply_with_points(
+            module, block, x_RTD, tables, bias_RTS, points=["attention"]
         )
-    (attention_RHTS,) = sown["intermediates"]["attention"]["attention"]
-    return attention_RHTS
+    return found["attention"]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

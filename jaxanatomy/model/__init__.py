@@ -11,7 +11,7 @@ from jaxanatomy.model.head import (
     token_nll_and_kl,
     token_nll_at,
 )
-from jaxanatomy.model.modules import Block, block
+from jaxanatomy.model.modules import POINTS, Block, apply_with_points, block
 from jaxanatomy.model.shapes import (
     abstract_block,
     abstract_params,
@@ -23,11 +23,13 @@ from jaxanatomy.model.shapes import (
 from jaxanatomy.model.transformer import REMAT, attention_bias, embed, forward, hidden, init
 
 __all__ = [
+    "POINTS",
     "REMAT",
     "Block",
     "Reference",
     "abstract_block",
     "abstract_params",
+    "apply_with_points",
     "attention_bias",
     "block",
     "block_shapes",

@@ -4,9 +4,16 @@ The modules know nothing of sweeps, edits or checkpoints. A block is applied wit
 `block(config, layer).apply({"params": params}, x_BTD, rope, bias_BTS)`, its
 parameters a plain dict as described in `jaxanatomy.tree`.
 
+A block names its points (`POINTS`) and knows nothing of who reads them: each is sown into the
+Flax collection of its name. `apply_with_points` makes the wanted ones mutable; nobody else
+pays for them.
+
 Products take operands in `dtype` and accumulate in float32; norms, softmax and
 the residual stream are float32 whatever `dtype` is.
 """
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +22,13 @@ import jax.numpy as jnp
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.model import rope as rope_lib
 
+POINTS = {
+    "block_in": "the residual stream before the layer, [B, T, D]",
+    "attention": "the attention weights, [B, H, T, S]",
+    "attention_out": "what attention writes into the stream, [B, T, D]",
+    "mlp_out": "what the MLP writes into the stream, [B, T, D]",
+    "block_out": "the residual stream after the layer, [B, T, D]",
+}
 KERNEL_INIT = nn.initializers.normal(stddev=0.02)
 MASKED = -1e30  # added to the score of a key that a query does not see
 Cache = tuple[jax.Array, jax.Array]
@@ -65,9 +79,6 @@ class Attention(nn.Module):
 
     The products run over batch x key-value group, the queries of a group stacked
     along the token axis, so that each is one large matrix product.
-
-    The attention weights [B, H, T, S] are sown as `attention` for those who make the
-    collection `intermediates` mutable; nobody else pays for them.
     """
 
     shape: LayerShape
@@ -81,7 +92,7 @@ class Attention(nn.Module):
         x_BTD: jax.Array,
         rope: rope_lib.Rope,
         bias_BTS: jax.Array,
-        gate_BTH: jax.Array | None = None,
+        gate_BTA: jax.Array | None = None,
         cache: Cache | None = None,
         cache_index: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache]:
@@ -91,9 +102,8 @@ class Attention(nn.Module):
           x_BTD: Normalised residual stream.
           rope: Tables of `rope.tables` for the tokens of x.
           bias_BTS: Added to the scores, 0 or a large negative number; B may be 1.
-          gate_BTH: Factor on the output of each query head, or None for ones. The bias of o_proj,
-            which belongs to no head, has the largest of them: to close all heads is to close
-            the sublayer.
+          gate_BTA: Factors on the output of each query head, then on the bias of o_proj, which
+            belongs to no head; None for ones.
           cache: Keys and values of length S to write this call's into, when decoding.
           cache_index: Where in the cache the first token of x goes.
         """
@@ -124,16 +134,15 @@ class Attention(nn.Module):
         top = jax.lax.stop_gradient(score_BKGTS.max(axis=-1, keepdims=True))
         weight_BKGTS = jnp.exp(score_BKGTS - top)
         total = weight_BKGTS.sum(axis=-1).reshape(B * K, G * T, 1)
-        if self.is_mutable_collection("intermediates"):
+        if self.is_mutable_collection("attention"):
             share_BKGTS = weight_BKGTS / weight_BKGTS.sum(axis=-1, keepdims=True)
-            self.sow("intermediates", "attention", share_BKGTS.reshape(B, H, T, S))
+            self.sow("attention", "value", share_BKGTS.reshape(B, H, T, S))
         out = self._batched(weight_BKGTS.reshape(B * K, G * T, S), v) / total
         out_BTHd = out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
-        if gate_BTH is not None:
-            out_BTHd = out_BTHd * gate_BTH[..., None]
         bias_gate_BT1 = None
-        if gate_BTH is not None and "o_proj" in self.shape.biases:
-            bias_gate_BT1 = gate_BTH.max(axis=-1, keepdims=True)
+        if gate_BTA is not None:
+            out_BTHd = out_BTHd * gate_BTA[..., :H, None]
+            bias_gate_BT1 = gate_BTA[..., H:]
         out_BTD = self._linear("o_proj", D)(out_BTHd.reshape(B, T, H * d), bias_gate_BT1)
         return out_BTD, (k_BSKd, v_BSKd)
 
@@ -193,28 +202,51 @@ class Block(nn.Module):
           x_BTD: Residual stream, float32.
           rope: See `Attention`.
           bias_BTS: See `Attention`.
-          gate_BTA: Factors on the outputs of the query heads (first columns) and of
-            the MLP (last column) at each position; None for ones.
+          gate_BTA: Factors at each position on the outputs of the query heads, on attention's
+            bias and (last column) on the output of the MLP; None for ones.
           cache: See `Attention`.
           cache_index: See `Attention`.
         """
-        gate_BTH = None if gate_BTA is None else gate_BTA[..., : self.shape.num_heads]
+        self.sow("block_in", "value", x_BTD)
+        attention_gate = None if gate_BTA is None else gate_BTA[..., :-1]
         h_BTD = RMSNorm(self.norm_epsilon, name="attention_norm")(x_BTD)
         attention = Attention(
             self.shape, self.head_dim, self.norm_epsilon, self.dtype, name="attention"
         )
-        a_BTD, cache = attention(h_BTD, rope, bias_BTS, gate_BTH, cache, cache_index)
+        a_BTD, cache = attention(h_BTD, rope, bias_BTS, attention_gate, cache, cache_index)
+        self.sow("attention_out", "value", a_BTD)
         x_BTD = x_BTD + a_BTD
         h_BTD = RMSNorm(self.norm_epsilon, name="mlp_norm")(x_BTD)
         m_BTD = MLP(self.shape, self.dtype, name="mlp")(h_BTD)
         if gate_BTA is not None:
             m_BTD = m_BTD * gate_BTA[..., -1:]
-        return x_BTD + m_BTD, cache
+        self.sow("mlp_out", "value", m_BTD)
+        x_BTD = x_BTD + m_BTD
+        self.sow("block_out", "value", x_BTD)
+        return x_BTD, cache
 
 
 def block(config: ModelConfig, layer: int, dtype: jnp.dtype = jnp.float32) -> Block:
     """The module that applies layer `layer` of a model."""
     return Block(config.layers[layer], config.head_dim, config.norm_epsilon, dtype)
+
+
+def apply_with_points(
+    module: Block, params: Mapping, *inputs: Any, points: Sequence[str]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The residual stream after a layer, and what stands at some of its `POINTS`.
+
+    Args:
+      module: The layer.
+      params: Its parameters.
+      *inputs: As `Block` takes them.
+      points: The wanted points; the program of none is that of a plain `apply`.
+    """
+    variables = {"params": params}
+    if not points:
+        return module.apply(variables, *inputs)[0], {}
+    (x_BTD, _), sown = module.apply(variables, *inputs, mutable=list(points))
+    return x_BTD, {point: jax.tree.leaves(sown[point])[0] for point in points}
 
 
 def _like(scale_D: jax.Array, x: jax.Array) -> jax.Array:

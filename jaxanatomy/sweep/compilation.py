@@ -27,11 +27,19 @@ PREPARE: ProgramKey = ("prepare", None, 0)
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """The sizes that all programs of a sweep share: slots, rows of the gate and mask tables."""
+    """The sizes that all programs of a sweep share.
+
+    Attributes:
+      slots: Streams of the pool.
+      gates: Rows of the table of gates.
+      mixtures: Rows of the tables of mixtures.
+      terms: Streams of the longest mixture.
+    """
 
     slots: int
     gates: int
-    masks: int
+    mixtures: int
+    terms: int
 
 
 class Compiler:
@@ -63,8 +71,9 @@ class Compiler:
             for name, measure in measures.items()
             if isinstance(measure, programs.BesideClean)
         }
-        self._gates = jax.ShapeDtypeStruct((sizes.gates, R, T, config.max_heads + 1), jnp.float32)
-        self._masks = jax.ShapeDtypeStruct((sizes.masks, R, T), jnp.bool_)
+        self._gates = jax.ShapeDtypeStruct((sizes.gates, R, T, config.max_heads + 2), jnp.float32)
+        self._coefficients = jax.ShapeDtypeStruct((sizes.mixtures, sizes.terms), jnp.float32)
+        self._masks = jax.ShapeDtypeStruct((sizes.mixtures, R, T), jnp.bool_)
 
     def compile(self, keys: Iterable[ProgramKey]) -> dict[ProgramKey, Callable]:
         """Compiles the programs of `keys` and the one that prepares a batch."""
@@ -92,8 +101,9 @@ class Compiler:
         arguments = (block, self._pool, _indices(3, width), self._gates, self._text)
         return function, (1,), arguments
 
-    def _mix_program(self, variety: None, width: int) -> tuple:
-        return programs.mix, (0,), (self._pool, _indices(4, width), self._masks)
+    def _combine_program(self, streams: int, width: int) -> tuple:
+        arguments = (self._pool, _indices(streams + 2, width), self._coefficients, self._masks)
+        return programs.combine, (0,), arguments
 
     def _read_program(self, variety: tuple[str, int, int], width: int) -> tuple:
         name, own, shared = variety

@@ -50,7 +50,6 @@ class Sweep:
         batches: Sequence[TextBatch],
         measures: Mapping[str, programs.Measure],
         options: SweepOptions | None = None,
-        tap_measures: Mapping[str, programs.Measure] | None = None,
         anchor: Variant | None = None,
     ):
         """Plans and schedules; no array is made.
@@ -61,7 +60,6 @@ class Sweep:
           batches: The text, all batches of equal shapes.
           measures: Read at the end of every variant, by name.
           options: How to run.
-          tap_measures: Further measures that only taps use.
           anchor: A variant that runs in every chunk, so that its readings are at hand to
             compare with whichever chunks run; usually the baseline.
 
@@ -94,11 +92,13 @@ class Sweep:
         self._sizes = Sizes(
             slots=max(schedule.slots for schedule in self.schedules),
             gates=max(len(plan.gates) for plan in every_plan),
-            masks=max(len(plan.masks) for plan in every_plan),
+            mixtures=max(len(plan.mixtures) for plan in every_plan),
+            terms=max(
+                (len(m.coefficients) for plan in every_plan for m in plan.mixtures), default=0
+            ),
         )
-        every_measure = {**measures, **(tap_measures or {})}
         self._compiler = Compiler(
-            config, self.options, self.lanes, batches[0], self._sizes, every_measure
+            config, self.options, self.lanes, batches[0], self._sizes, measures
         )
         self._programs: dict[tuple, Callable] = {}
 
@@ -214,7 +214,7 @@ class Sweep:
         self, chunk: int, batches: Sequence[TextBatch], progress: Callable[[int], None]
     ) -> list[dict[int, Any]]:
         """Each lane's reads by index, for one batch (or, split by rows, one for each lane)."""
-        pool, text, gates, masks = self._prepare(chunk, batches)
+        pool, text, gates, mixtures = self._prepare(chunk, batches)
         reads, pending, synced = [], 0, time.monotonic()
         summaries = {name: self._zeros(shapes) for name, shapes in self._compiler.summaries.items()}
         current, params = None, None
@@ -227,8 +227,8 @@ class Sweep:
                     current, params = weights, self._weights(weights)
                 pool = program(params, pool, index, gates, text)
                 pending += sum(len(work.rows) for work in call.lanes)
-            elif call.kind == "mix":
-                pool = program(pool, index, masks)
+            elif call.kind == "combine":
+                pool = program(pool, index, *mixtures)
             elif call.kind == "summarise":
                 before = summaries[call.variety]
                 summaries[call.variety] = program(self._head, pool, index, text, before)
@@ -245,19 +245,21 @@ class Sweep:
         return values
 
     def _prepare(self, chunk: int, batches: Sequence[TextBatch]) -> tuple:
-        """The pool with the embedded text, the text arrays, and the gate and mask tables."""
+        """The pool with the embedded text, the text arrays, the gates, both mixture tables."""
         per_lane = list(batches) * (self.lanes.count if self._by_streams else 1)
         per_lane += [batches[-1]] * (self.lanes.count - len(per_lane))
-        gates, masks = [], []
+        sizes, gates, mixtures = self._sizes, [], []
         for batch, plan in zip(per_lane, self.plans[chunk], strict=True):
-            columns = self.config.max_heads + 1
-            gates.append(
-                programs.gate_table(plan.gates, self._sizes.gates, columns, batch.position_RT)
+            columns = self.config.max_heads + 2
+            gates.append(programs.gate_table(plan.gates, sizes.gates, columns, batch.position_RT))
+            mixtures.append(
+                programs.mixture_tables(
+                    plan.mixtures, sizes.mixtures, sizes.terms, batch.position_RT
+                )
             )
-            masks.append(programs.mask_table(plan.masks, self._sizes.masks, batch.position_RT))
         inputs = self.lanes.put([text_inputs(batch) for batch in per_lane])
         pool, text = self._programs[PREPARE](self._head, *inputs)
-        return pool, text, self.lanes.put(gates), self.lanes.put(masks)
+        return pool, text, self.lanes.put(gates), self.lanes.put(mixtures)
 
     def _zeros(self, shapes: Any) -> Any:
         """Zeros on every lane."""
@@ -279,7 +281,8 @@ class Sweep:
             table = np.full((1, 1), self._sizes.slots, np.int32)  # beyond the pool: a lane pads
             rows = work.sources
         else:
-            table = np.zeros((3 if call.kind == "apply" else 4, call.width), np.int32)
+            streams = 1 if call.kind == "apply" else call.variety
+            table = np.zeros((streams + 2, call.width), np.int32)
             table[-2] = self._sizes.slots  # beyond the pool: what padding writes is dropped
             rows = (*work.sources, work.destinations, work.rows) if work.rows else ()
         for row, values in zip(table, rows, strict=False):

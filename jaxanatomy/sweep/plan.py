@@ -9,23 +9,26 @@ Three kinds of node make a stream:
 
     ROOT                                   the embedded text
     Apply(parent, layer, edit, gate)       a layer, possibly edited, possibly gated
-    Mix(edited, clean, mask)               the edited stream at some positions,
-                                           the clean one elsewhere
+    Combine(nodes, mixture)                a linear combination of streams at some positions,
+                                           the first of them elsewhere
 
-A skipped layer is no node. What is not weights is data of the stream (`gate` and
-`mask` index tables that are built from the text), so that gated and ungated streams
+A skipped layer is no node. An edit at some positions is Combine of the unedited layer's stream
+and the edited one's with coefficients 0 and 1. What is not weights is data of the stream (`gate`
+and `mixture` index tables that are built from the text), so that gated and ungated streams
 go through a layer together.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.steps import closed_parts
+from jaxanatomy.interventions.steps import part_factors
 from jaxanatomy.interventions.variants import (
     ALL,
+    Combination,
     Edit,
     Positions,
     Step,
@@ -55,26 +58,40 @@ class Apply:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mix:
-    """The stream of `edited` where `Plan.masks[mask]` selects, of `clean` elsewhere."""
+class Combine:
+    """The sum of the streams of `nodes`, weighted and placed by `Plan.mixtures[mixture]`."""
 
-    edited: int
-    clean: int
-    mask: int
+    nodes: tuple[int, ...]
+    mixture: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """Which outputs of a layer are closed, and where.
+    """What the outputs of a layer's parts are multiplied by, and where.
 
     Attributes:
-      heads: Closed query heads.
-      mlp: Whether the MLP is closed.
+      heads: Pairs (query head, factor), of heads whose factor is not 1.
+      attention: The factor of what attention writes beside its heads.
+      mlp: The factor of the MLP.
       positions: Where.
     """
 
-    heads: frozenset[int]
-    mlp: bool
+    heads: tuple[tuple[int, float], ...]
+    attention: float
+    mlp: float
+    positions: Positions
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """How streams are combined.
+
+    Attributes:
+      coefficients: One for each stream.
+      positions: Where they are combined; elsewhere the first stream stands.
+    """
+
+    coefficients: tuple[float, ...]
     positions: Positions
 
 
@@ -93,7 +110,7 @@ class Read:
     shared: tuple[int, ...] = ()
 
 
-OPEN = Gate(frozenset(), False, ALL)
+OPEN = Gate((), 1.0, 1.0, ALL)
 
 
 class Plan:
@@ -102,10 +119,10 @@ class Plan:
     Attributes:
       nodes: Node i is computed from nodes below i; `nodes[ROOT]` is None.
       gates: Distinct gates; the first is `OPEN`.
-      masks: Distinct positions of mixes.
+      mixtures: Distinct ways to combine streams.
       reads: Distinct evaluations of measures.
       outputs: For each variant's name, the index into `reads` of each of its readings:
-        measures at its end under their own names, taps under theirs.
+        measures at its end under their own names.
     """
 
     def __init__(
@@ -115,17 +132,18 @@ class Plan:
         measures: Sequence[str],
         beside_clean: Sequence[str] = (),
     ):
-        """Plans variants, each read by all `measures` at its end and by its taps.
+        """Plans variants, each read by all `measures` at its end.
 
         Measures in `beside_clean` read the end of the unedited model as well.
 
         Raises:
-          InputError: A layer out of range, an unknown gate, or a name given twice.
+          InputError: A layer out of range, a factor of an unknown part, coefficients that are
+            not finite, or a name given twice.
         """
         self.config = config
         self.outputs: dict[str, dict[str, int]] = {}
         self._nodes, self._gates = _Table([None]), _Table([OPEN])
-        self._masks, self._reads = _Table(), _Table()
+        self._mixtures, self._reads = _Table(), _Table()
         self._measures = tuple(measures)
         clean = (self._stream(baseline_steps(config.num_layers)),) if beside_clean else ()
         shared = {name: clean if name in beside_clean else () for name in measures}
@@ -136,13 +154,10 @@ class Plan:
             outputs = {
                 name: self._reads.index(Read(name, (end,), shared[name])) for name in measures
             }
-            for tap in variant.taps:
-                nodes = tuple(self._stream(steps) for steps in tap.streams)
-                outputs[tap.name] = self._reads.index(Read(tap.measure, nodes))
             self.outputs[variant.name] = outputs
-        self.nodes: list[Apply | Mix | None] = list(self._nodes)
+        self.nodes: list[Apply | Combine | None] = list(self._nodes)
         self.gates: list[Gate] = list(self._gates)
-        self.masks: list[Positions] = list(self._masks)
+        self.mixtures: list[Mixture] = list(self._mixtures)
         self.reads: list[Read] = list(self._reads)
 
     def __repr__(self) -> str:
@@ -169,35 +184,58 @@ class Plan:
         heads = sum(read.measure in self._measures for read in self.reads)
         return layers + heads * 2 * predictions * D * self.config.vocab_size
 
-    def _stream(self, steps: Steps) -> int:
-        """The node of the stream that `steps` lead to."""
-        node = ROOT
+    def _stream(self, steps: Steps, node: int = ROOT) -> int:
+        """The node of the stream that `steps` lead to from that of `node`."""
         for step in steps:
-            node = self._step(node, step)
+            combined = isinstance(step, Combination)
+            node = self._combination(node, step) if combined else self._step(node, step)
         return node
 
     def _step(self, parent: int, step: Step) -> int:
         num_layers = self.config.num_layers
         if not 0 <= step.layer < num_layers:
             raise InputError(f"layers are 0 .. {num_layers - 1}; got {step.layer}; count from 0")
-        heads, mlp = closed_parts(self.config, step)
+        factors = part_factors(self.config, step)
+        if step.positions == ALL and not any(factors):
+            return parent  # both sublayers add nothing: the layer is skipped
         if step.edit is None:
-            if step.positions == ALL and mlp and len(heads) == self._num_heads(step.layer):
-                return parent  # both sublayers add nothing: the layer is skipped
-            return self._apply(parent, step.layer, None, Gate(heads, mlp, step.positions))
-        edited = self._apply(parent, step.layer, step.edit, Gate(heads, mlp, ALL))
+            return self._apply(parent, step.layer, None, factors, step.positions)
+        edited = self._apply(parent, step.layer, step.edit, factors, ALL)
         if step.positions == ALL:
             return edited
-        clean = self._apply(parent, step.layer, None, OPEN)
-        return self._nodes.index(Mix(edited, clean, self._masks.index(step.positions)))
+        clean = self._nodes.index(Apply(parent, step.layer, None, 0))
+        return self._combine((clean, edited), (0.0, 1.0), step.positions)
 
-    def _num_heads(self, layer: int) -> int:
-        return self.config.layers[layer].num_heads
+    def _combination(self, parent: int, combination: Combination) -> int:
+        coefficients = tuple(float(coefficient) for coefficient, _ in combination.terms)
+        if not coefficients or not all(map(math.isfinite, coefficients)):
+            raise InputError(
+                "a combination of streams needs at least one term, and finite coefficients; got "
+                f"{list(coefficients)}"
+            )
+        nodes = tuple(self._stream(steps, parent) for _, steps in combination.terms)
+        return self._combine(nodes, coefficients, combination.positions)
 
-    def _apply(self, parent: int, layer: int, edit: Edit | None, gate: Gate) -> int:
-        if not gate.heads and not gate.mlp:
-            gate = OPEN
+    def _apply(
+        self,
+        parent: int,
+        layer: int,
+        edit: Edit | None,
+        factors: tuple[float, ...],
+        positions: Positions,
+    ) -> int:
+        *heads, attention, mlp = factors
+        changed = tuple((head, factor) for head, factor in enumerate(heads) if factor != 1)
+        gate = OPEN
+        if any(factor != 1 for factor in factors):
+            gate = Gate(changed, attention, mlp, positions)
         return self._nodes.index(Apply(parent, layer, edit, self._gates.index(gate)))
+
+    def _combine(
+        self, nodes: tuple[int, ...], coefficients: tuple[float, ...], positions: Positions
+    ) -> int:
+        mixture = self._mixtures.index(Mixture(coefficients, positions))
+        return self._nodes.index(Combine(nodes, mixture))
 
 
 class _Table(dict):
@@ -210,8 +248,8 @@ class _Table(dict):
         return self.setdefault(item, len(self))
 
 
-def parents(node: Apply | Mix | None) -> tuple[int, ...]:
+def parents(node: Apply | Combine | None) -> tuple[int, ...]:
     """The nodes that a node is computed from."""
     if node is None:
         return ()
-    return (node.parent,) if isinstance(node, Apply) else (node.edited, node.clean)
+    return (node.parent,) if isinstance(node, Apply) else node.nodes

@@ -18,9 +18,8 @@ import numpy as np
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
-from jaxanatomy.interventions.variants import Positions
 from jaxanatomy.model import rope
-from jaxanatomy.sweep.plan import Gate
+from jaxanatomy.sweep.plan import Gate, Mixture
 
 
 class TextArrays(NamedTuple):
@@ -143,19 +142,29 @@ def apply_block(
     return y_BTD.reshape(C, R, T, D)
 
 
-def mix(pool_XRTD: jax.Array, index_4C: jax.Array, masks: jax.Array) -> jax.Array:
-    """The edited stream where its mask selects, the clean one elsewhere.
+def combine(
+    pool_XRTD: jax.Array, index: jax.Array, coefficients: jax.Array, masks: jax.Array
+) -> jax.Array:
+    """Linear combinations of K streams each where their masks select, elsewhere the first.
 
     Args:
       pool_XRTD: All streams.
-      index_4C: For each stream the slots of the edited and of the clean stream, the slot
-        written, and the row of `masks`.
-      masks: Selected positions, bool [masks, R, T].
+      index: For each of C combinations the slots of the K streams, the slot written, and
+        the row of the two tables, [K + 2, C].
+      coefficients: One for each stream, [mixtures, K or more].
+      masks: Selected positions, bool [mixtures, R, T].
     """
-    edited_C, clean_C, destination_C, mask_C = index_4C
-    selected = masks[mask_C][..., None]
-    mixed = jnp.where(selected, pool_XRTD[edited_C], pool_XRTD[clean_C])
+    *source_KC, destination_C, mixture_C = index
+    weights = coefficients[mixture_C][..., None, None, None]
+    streams = [pool_XRTD[source_C] for source_C in source_KC]
+    total = sum(_weighted(weights[:, k], x_CRTD) for k, x_CRTD in enumerate(streams))
+    mixed = jnp.where(masks[mixture_C][..., None], total, streams[0])
     return pool_XRTD.at[destination_C].set(mixed, mode="drop")
+
+
+def _weighted(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """Nothing where the weight is 0, whatever stands there: 0 times infinity is no number."""
+    return jnp.where(weight == 0, 0.0, weight * x)
 
 
 def read(
@@ -196,32 +205,40 @@ def gate_table(gates: list[Gate], count: int, columns: int, position_RT: np.ndar
     """Factors on sublayer outputs, float32 [count, R, T, A]; 1 is open.
 
     Args:
-      gates: Closed heads, MLP and positions of each row.
+      gates: Factors and positions of each row.
       count: Rows of the table; those beyond `gates` are open.
-      columns: A: the most heads of any layer, and one for the MLP.
+      columns: A: the most heads of any layer, and one for each sublayer.
       position_RT: Position of each token in its document.
     """
     table = np.ones((count, *position_RT.shape, columns), np.float32)
     for row, gate in zip(table, gates, strict=False):
-        closed = [*sorted(gate.heads), *([columns - 1] if gate.mlp else [])]
-        selected_RT1 = gate.positions.select(position_RT)[..., None]
-        row[..., closed] = np.where(selected_RT1, 0.0, 1.0)
+        selected_RT = gate.positions.select(position_RT)
+        sublayers = ((columns - 2, gate.attention), (columns - 1, gate.mlp))
+        for column, factor in (*gate.heads, *sublayers):
+            row[selected_RT, column] = factor
     return table
 
 
-def mask_table(masks: list[Positions], count: int, position_RT: np.ndarray) -> np.ndarray:
-    """Selected positions, bool [count, R, T]; rows beyond `masks` select nothing."""
-    table = np.zeros((count, *position_RT.shape), bool)
-    for row, positions in zip(table, masks, strict=False):
-        row[...] = positions.select(position_RT)
-    return table
+def mixture_tables(
+    mixtures: list[Mixture], count: int, columns: int, position_RT: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients, float32 [count, columns], and positions, bool [count, R, T], of mixtures.
+
+    Rows beyond `mixtures` select nothing.
+    """
+    coefficients = np.zeros((count, columns), np.float32)
+    masks = np.zeros((count, *position_RT.shape), bool)
+    for row, mask_RT, mixture in zip(coefficients, masks, mixtures, strict=False):
+        row[: len(mixture.coefficients)] = mixture.coefficients
+        mask_RT[...] = mixture.positions.select(position_RT)
+    return coefficients, masks
 
 
 def _head_columns(gate: jax.Array, num_heads: int) -> jax.Array:
-    """Columns of this layer's heads and of the MLP, where layers differ in heads."""
-    if gate.shape[-1] == num_heads + 1:
+    """Columns of this layer's heads and of its sublayers, where layers differ in heads."""
+    if gate.shape[-1] == num_heads + 2:
         return gate
-    return jnp.concatenate([gate[..., :num_heads], gate[..., -1:]], axis=-1)
+    return jnp.concatenate([gate[..., :num_heads], gate[..., -2:]], axis=-1)
 
 
 def _for_streams(array_R: jax.Array, C: int) -> jax.Array:

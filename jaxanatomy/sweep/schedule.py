@@ -21,7 +21,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from jaxanatomy.config import LayerShape
 from jaxanatomy.interventions.variants import Edit
-from jaxanatomy.sweep.plan import ROOT, Apply, Mix, Plan, parents
+from jaxanatomy.sweep.plan import ROOT, Apply, Combine, Plan, parents
 
 # Cost of starting a call, in units of one more stream: what padding is weighed against.
 CALL_OVERHEAD = 0.35
@@ -36,7 +36,7 @@ class LaneWork:
       weights: (layer, edit) of an apply call, else None.
       sources: For each input stream, the slots it is read from.
       destinations: The slots written to; empty for a read and a summary.
-      rows: For each stream the gate (apply), the mask (mix) or the read's index.
+      rows: For each stream the gate (apply), the mixture (combine) or the read's index.
     """
 
     weights: Weights | None = None
@@ -50,10 +50,11 @@ class Call:
     """One call of a compiled program.
 
     Attributes:
-      kind: "apply", "mix", "read", or "summarise": of the stream that a measure's reads share,
+      kind: "apply", "combine", "read", or "summarise": of the stream that a measure's reads share,
         before the first of them.
-      variety: Which program of the kind: a `LayerShape`; None; (measure, number of streams that
-        each read has for itself, number of those that all of them share); the measure.
+      variety: Which program of the kind: a `LayerShape`; the number of streams that are combined;
+        (measure, number of streams that each read has for itself, number of those that all of
+        them share); the measure.
       width: Streams that the program takes.
       lanes: The work of each lane, at most `width` streams each.
     """
@@ -174,8 +175,8 @@ class _Lane:
         return self.ready
 
     def priority(self, key: _Key, nodes: list[int]) -> tuple[int, int]:
-        """Most steps left first, then most streams; mixes before all, reads after."""
-        if key.kind == "mix":
+        """Most steps left first, then most streams; combinations before all, reads after."""
+        if key.kind == "combine":
             return len(self.height), len(nodes)
         if key.kind == "read":
             return -1, len(nodes)
@@ -251,8 +252,8 @@ class _Lane:
 
     def _key(self, index: int) -> _Key:
         node = self.plan.nodes[index]
-        if isinstance(node, Mix):
-            return _Key("mix", None)
+        if isinstance(node, Combine):
+            return _Key("combine", len(node.nodes))
         shape: LayerShape = self.plan.config.layers[node.layer]
         return _Key("apply", shape, (node.layer, node.edit))
 
@@ -319,5 +320,5 @@ def _ancestors(plan: Plan, nodes: Iterable[int]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _row(node: Apply | Mix) -> int:
-    return node.gate if isinstance(node, Apply) else node.mask
+def _row(node: Apply | Combine) -> int:
+    return node.gate if isinstance(node, Apply) else node.mixture

@@ -8,7 +8,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import GrowthMap, growth_map
 from jaxanatomy.growth.variants import growth_steps, growth_variants, null_maps
-from jaxanatomy.interventions.variants import baseline
+from jaxanatomy.interventions.variants import baseline, closed
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.sweep import Sweep
 
@@ -49,8 +49,8 @@ def test_names_and_labels():
     assert "divides its layers" in absent["midas"]
     assert variants[1].labels == {"operator": "lidas", "draw": None, "layers": [2, 3]}
     assert [step.layer for step in variants[1].steps] == [0, 1, 2, 3, 2, 3, 4]
-    closed = [step.closed for step in variants[4].steps]
-    assert closed[3:6] == [(), ("attention", "mlp"), ("attention", "mlp")]
+    factors = [step.factors for step in variants[4].steps]
+    assert factors[3:6] == [(), closed("attention", "mlp"), closed("attention", "mlp")]
     with pytest.raises(InputError, match="divides its layers"):
         growth_variants(CONFIG, "midas", 2, 7, draws=2)
 
@@ -66,7 +66,7 @@ def test_nulls_keep_the_places_and_the_number_of_new_layers():
             layers = [step.layer for step in variant.steps]
             assert [layers[at] for at in sorted(places)] == [0, 1, 2, 3, 4]
             assert [layers[at] for at in growth.inserted] == variant.labels["layers"]
-            assert not any(step.closed for step in variant.steps)
+            assert not any(step.factors for step in variant.steps)
         assert len({variant.steps for variant in drawn}) > 3
     own = [growth.sources[at] for at in growth.inserted]
     for draw in range(20):
@@ -102,7 +102,7 @@ def test_draws_depend_on_the_seed_alone_and_one_copy_has_no_other_order():
 
 def test_silent_layers_are_closed():
     steps = growth_steps(GrowthMap((0, 1, 0), zero=True))
-    assert [(step.layer, bool(step.closed)) for step in steps] == [
+    assert [(step.layer, bool(step.factors)) for step in steps] == [
         (0, False),
         (1, False),
         (0, True),

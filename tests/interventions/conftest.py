@@ -37,8 +37,9 @@ def rotated(x_Td):
     return np.concatenate([left * cos - right * sin, right * cos + left * sin], axis=1)
 
 
-def naive_block(block, x_TD, config=CONFIG, closed=()):
-    """One block head by head in float64; `closed` leaves out what it names."""
+def naive_block(block, x_TD, config=CONFIG, factors=()):
+    """One block head by head in float64; `factors` multiply what parts write."""
+    factors = dict(factors)
     w = {name: array.astype(np.float64) for name, array in tree.components(block).items()}
     d, shape = config.head_dim, config.layers[0]
     group = shape.num_heads // shape.num_kv_heads
@@ -51,14 +52,12 @@ def naive_block(block, x_TD, config=CONFIG, closed=()):
         scores[np.triu_indices(len(scores), 1)] = -np.inf
         weights = np.exp(scores - scores.max(1, keepdims=True))
         out = weights / weights.sum(1, keepdims=True) @ (h @ w["v_proj"][:, kv])
-        heads.append(out * (f"head_{head}" not in closed))
-    if "attention" not in closed:
-        x_TD = x_TD + np.concatenate(heads, axis=1) @ w["o_proj"]
-    if "mlp" not in closed:
-        h = normed(x_TD, w["mlp_norm"])
-        gate = h @ w["gate_proj"]
-        x_TD = x_TD + (gate / (1 + np.exp(-gate)) * (h @ w["up_proj"])) @ w["down_proj"]
-    return x_TD
+        heads.append(out * factors.get(f"head_{head}", 1))
+    x_TD = x_TD + factors.get("attention", 1) * np.concatenate(heads, axis=1) @ w["o_proj"]
+    h = normed(x_TD, w["mlp_norm"])
+    gate = h @ w["gate_proj"]
+    mlp = (gate / (1 + np.exp(-gate)) * (h @ w["up_proj"])) @ w["down_proj"]
+    return x_TD + factors.get("mlp", 1) * mlp
 
 
 def run_steps(steps, blocks, x_TD):
@@ -73,7 +72,7 @@ def run_steps(steps, blocks, x_TD):
             block = tree.replace(block, chosen)
         here = step.positions.select(position_T)[:, None]
         x_TD = np.where(
-            here, naive_block(block, x_TD, closed=step.closed), naive_block(clean, x_TD)
+            here, naive_block(block, x_TD, factors=step.factors), naive_block(clean, x_TD)
         )
     return x_TD
 

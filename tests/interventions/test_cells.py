@@ -13,7 +13,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.cells import ablations, main_map, protocol_cells
 from jaxanatomy.interventions.intervention import custom
 from jaxanatomy.interventions.noise import matched_noise
-from jaxanatomy.interventions.variants import FIRST, Step, baseline_steps, up_to
+from jaxanatomy.interventions.variants import FIRST, Step, baseline_steps, closed, up_to
 
 SMOLLM2 = ModelConfig.uniform(
     30, 9, 3, 1536, vocab_size=49152, hidden_size=576, head_dim=64, rope_theta=100_000.0
@@ -141,7 +141,7 @@ def test_names_tell_the_positions_unless_they_are_all(naive):
     variants = ablations(naive.config, ["zero"], ["mlp"], ["all", "first", up_to(2)], [3])
     assert names(variants) == ["baseline", "zero/mlp/3", "zero/mlp@first/3", "zero/mlp@up_to_2/3"]
     assert variants[2].labels["positions"] == "first"
-    assert variants[2].steps[3] == Step(3, closed=("mlp",), positions=FIRST)
+    assert variants[2].steps[3] == Step(3, factors=closed("mlp"), positions=FIRST)
 
 
 def test_an_edit_at_some_positions_leaves_the_others_output(naive):

@@ -8,7 +8,7 @@ from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.combine import combined_steps, steps_of
 from jaxanatomy.interventions.sets import LayerSet
 from jaxanatomy.interventions.strategies import parse_strategy, strategy_variant
-from jaxanatomy.interventions.variants import Step
+from jaxanatomy.interventions.variants import Step, closed
 
 
 def test_every_name_of_the_protocol_gives_its_steps():
@@ -23,14 +23,14 @@ def test_changes_at_several_layers_and_several_in_one():
     names = ["zero/layer/4", "zero/head_3/1", "zero/mlp/1", "zero/head_0/1", "scale_0.5/q_proj/3"]
     steps = combined_steps(CONFIG, names)
     assert [step.layer for step in steps] == [0, 1, 2, 3]
-    assert steps[1].closed == ("head_3", "mlp", "head_0")
+    assert steps[1].factors == closed("head_0", "head_3", "mlp")
     assert steps[3].edit.arguments == (("alpha", 0.5),)
     assert combined_steps(CONFIG, reversed(names))[3] == steps[3]
 
 
 def test_an_edit_and_a_zero_part_share_a_layer():
     (step,) = combined_steps(CONFIG, ["zero/mlp/2", "scale_0.5/attention/2"], layers=[2])
-    assert step.closed == ("mlp",)
+    assert step.factors == closed("mlp")
     assert step.edit.name == "scale_0.5"
 
 
@@ -41,10 +41,10 @@ def test_a_dropped_layer_stays_dropped():
 
 def test_layers_can_be_left_out_repeated_and_permuted():
     steps = combined_steps(CONFIG, ["zero/mlp/3"], layers=[4, 3, 3, 0])
-    assert [(step.layer, step.closed) for step in steps] == [
+    assert [(step.layer, step.factors) for step in steps] == [
         (4, ()),
-        (3, ("mlp",)),
-        (3, ("mlp",)),
+        (3, closed("mlp")),
+        (3, closed("mlp")),
         (0, ()),
     ]
 
@@ -67,7 +67,7 @@ def test_sets_combine_with_each_other_and_with_parts():
         "clone",
         None,
     ]
-    assert steps[2].closed == ("mlp",)
+    assert steps[2].factors == closed("mlp")
 
 
 def test_nothing_changed_is_the_baseline():

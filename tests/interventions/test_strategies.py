@@ -26,7 +26,7 @@ SET = LayerSet("layers_2_3_6", (2, 3, 6))
 def edits(strategy, layer_set=SET, **settings):
     """The edits by layer."""
     steps = strategy_variant(DEEP, strategy, layer_set, **settings).steps
-    assert all(step.closed == () and step.positions.name == "all" for step in steps)
+    assert all(step.factors == () and step.positions.name == "all" for step in steps)
     return {step.layer: step.edit for step in steps if step.edit}
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from jaxanatomy import tree
 from jaxanatomy.interventions.cells import ablations
-from jaxanatomy.interventions.variants import FIRST, OTHERS, Step
+from jaxanatomy.interventions.variants import FIRST, OTHERS, Step, closed
 
 ZEROED = {
     "layer": tree.MATRICES,
@@ -59,11 +59,13 @@ def test_zero_is_a_dropped_step_or_a_gate_wherever_it_can_be(naive):
     assert ablations(naive.config, ["zero"], layers=[1])[1].steps == tuple(
         Step(layer) for layer in (0, 2, 3, 4)
     )
-    assert steps("layer", "first") == (Step(1, closed=("attention", "mlp"), positions=FIRST),)
+    assert steps("layer", "first") == (
+        Step(1, factors=closed("attention", "mlp"), positions=FIRST),
+    )
     assert steps("attention") == steps("v_proj") == steps("o_proj")
-    assert steps("attention") == (Step(1, closed=("attention",)),) != following
+    assert steps("attention") == (Step(1, factors=closed("attention")),) != following
     assert steps("mlp") == steps("gate_proj") == steps("up_proj") == steps("down_proj")
-    assert steps("mlp", "others") == (Step(1, closed=("mlp",), positions=OTHERS),)
-    assert steps("head_2") == (Step(1, closed=("head_2",)),)
+    assert steps("mlp", "others") == (Step(1, factors=closed("mlp"), positions=OTHERS),)
+    assert steps("head_2") == (Step(1, factors=closed("head_2")),)
     assert steps("q_proj") == steps("k_proj")
     assert steps("q_proj")[0].edit.scope == ("q_proj",)

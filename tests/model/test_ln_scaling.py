@@ -15,7 +15,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import growth_map
 from jaxanatomy.interventions.materialise import materialise
-from jaxanatomy.interventions.variants import Step, Variant, baseline
+from jaxanatomy.interventions.variants import Step, Variant, baseline, closed
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.model import rope
 from jaxanatomy.model.modules import RMSNorm
@@ -98,7 +98,7 @@ def test_decoding_scales_too():
 
 def test_a_sweep_takes_the_layers_as_they_act():
     params, batch = random_params(SCALED), text()
-    steps = replaced(baseline(5).steps, Step(3, closed=("mlp",)))
+    steps = replaced(baseline(5).steps, Step(3, factors=closed("mlp")))
     variants = [baseline(5), Variant("closed", steps), Variant("swapped", tuple(map(Step, (1, 0))))]
     sweep = Sweep(SCALED, variants, [batch], {"nll": nll})
     sweep.place(params)

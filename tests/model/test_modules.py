@@ -140,11 +140,11 @@ def test_attention_shifts_scores_before_it_exponentiates():
 def test_gates_scale_heads_and_mlp_at_each_position():
     shape, x_BTD = SHAPES["gqa"], random(B, T, D, seed=7)
     block = random_block(shape)
-    gate_BTA = np.random.default_rng(0).uniform(0, 2, (B, T, 5)).astype(np.float32)
+    gate_BTA = np.random.default_rng(0).uniform(0, 2, (B, T, 6)).astype(np.float32)
     gate_BTA[0, :3, 1] = gate_BTA[1, 4, -1] = 0
     expected = naive_block(block, shape, x_BTD, gate_BTA)
     assert_close(apply(block, shape, x_BTD, gate_BTA), expected)
-    everything_closed = apply(block, shape, x_BTD, jnp.zeros((B, T, 5)))
+    everything_closed = apply(block, shape, x_BTD, jnp.zeros((B, T, 6)))
     np.testing.assert_array_equal(everything_closed, x_BTD)
 
 

@@ -16,6 +16,8 @@ from jaxanatomy.interventions.variants import (
     Variant,
     baseline,
     baseline_steps,
+    closed,
+    damped,
 )
 from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.sweep import Sweep, SweepOptions
@@ -36,8 +38,10 @@ def variants(num_layers):
         yield Variant(f"first/{layer}", replaced(base, edited(layer, double, (), positions=FIRST)))
         host = Edit("host", on_host, on_host=True)
         yield Variant(f"host/{layer}", replaced(base, Step(layer, host)))
-        yield Variant(f"mlp/{layer}", replaced(base, Step(layer, closed=("mlp",))))
+        yield Variant(f"mlp/{layer}", replaced(base, Step(layer, factors=closed("mlp"))))
         yield Variant(f"skip/{layer}", base[:layer] + base[layer + 1 :])
+        again = damped((Step(layer), Step(layer)), 0.25)
+        yield Variant(f"again/{layer}", (*base[:layer], again, *base[layer:]))
 
 
 def run(config, listed, batches, options):

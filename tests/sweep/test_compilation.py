@@ -16,10 +16,10 @@ from jaxanatomy.sweep.devices import Lanes
 def test_programs_lower_for_tpu_and_cuda(config, dtype):
     options = SweepOptions(dtype=dtype)
     lanes = Lanes(jax.devices()[:1], options.backend)
-    sizes = Sizes(slots=4, gates=2, masks=1)
+    sizes = Sizes(slots=4, gates=2, mixtures=1, terms=3)
     compiler = Compiler(config, options, lanes, text(rows=2), sizes, {"nll": nll, **LOSSES})
     shapes = dict.fromkeys(config.layers)
-    keys = [PREPARE, *(("apply", shape, 2) for shape in shapes), ("mix", None, 1)]
+    keys = [PREPARE, *(("apply", shape, 2) for shape in shapes), ("combine", 3, 1)]
     reads = [("read", ("nll", 1, 0), 2), ("read", ("losses", 1, 1), 2), ("summarise", "losses", 1)]
     for key in [*keys, *reads]:
         function, donate, arguments = compiler.program(key)

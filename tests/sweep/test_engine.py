@@ -25,12 +25,14 @@ from jaxanatomy.interventions.variants import (
     ALL,
     FIRST,
     OTHERS,
+    Combination,
     Edit,
     Step,
-    Tap,
     Variant,
     baseline,
     baseline_steps,
+    closed,
+    damped,
     up_to,
 )
 from jaxanatomy.measures.nll import LOSSES, nll
@@ -62,19 +64,35 @@ VARIANTS = {
     "reverse": BASE[::-1],
     "repeat": (*BASE[:3], BASE[2], *BASE[3:]),
     "early exit": BASE[:3],
-    "no attention": replaced(BASE, Step(2, closed=("attention",))),
-    "no mlp": replaced(BASE, Step(2, closed=("mlp",))),
-    "no head": replaced(BASE, Step(2, closed=("head_1", "head_3"))),
-    "no mlp at first": replaced(BASE, Step(2, closed=("mlp",), positions=FIRST)),
-    "skip at others": replaced(BASE, Step(3, closed=("mlp", "attention"), positions=OTHERS)),
+    "no attention": replaced(BASE, Step(2, factors=closed("attention"))),
+    "no mlp": replaced(BASE, Step(2, factors=closed("mlp"))),
+    "no head": replaced(BASE, Step(2, factors=closed("head_1", "head_3"))),
+    "no mlp at first": replaced(BASE, Step(2, factors=closed("mlp"), positions=FIRST)),
+    "skip at others": replaced(BASE, Step(3, factors=closed("mlp", "attention"), positions=OTHERS)),
     "edit at first": replaced(BASE, edited(2, positions=FIRST)),
     "edit up to 2": replaced(BASE, edited(2, positions=up_to(2))),
-    "edit and gate": replaced(BASE, edited(2, closed=("mlp",))),
-    "edit and gate at first": replaced(BASE, edited(1, closed=("head_0",), positions=FIRST)),
+    "edit and gate": replaced(BASE, edited(2, factors=closed("mlp"))),
+    "edit and gate at first": replaced(BASE, edited(1, factors=closed("head_0"), positions=FIRST)),
+    "damped parts": replaced(BASE, Step(2, factors={"attention": 0.5, "head_1": -1, "mlp": 0.25})),
+    "damped edit at first": replaced(BASE, edited(1, factors={"mlp": 2}, positions=FIRST)),
+    "damped repeat": (*BASE[:4], damped(BASE[2:4], 0.5), *BASE[4:]),
+    "less what a layer wrote": (
+        Combination(((1, BASE[:4]), (-1, BASE[:2]), (1, BASE[:1]))),
+        BASE[4],
+    ),
+    "the same at others": (
+        Combination(((1, BASE[:4]), (-1, BASE[:2]), (1, BASE[:1])), OTHERS),
+        BASE[4],
+    ),
+    "a combination in a combination": (
+        BASE[0],
+        damped((BASE[1], Combination(((2, ()), (-0.5, (edited(3),)))), BASE[2]), 0.75),
+        BASE[4],
+    ),
     "all at once": (
         BASE[1],
         edited(0, double, (), positions=OTHERS),
-        Step(3, closed=("mlp",)),
+        Step(3, factors=closed("mlp")),
         edited(4),
         BASE[2],
     ),
@@ -167,20 +185,25 @@ def test_no_two_kinds_of_variant_agree_by_accident(all_at_once):
     assert len({round(total, 4) for total in totals}) == len(VARIANTS)
 
 
+def applied(steps, parent=()):
+    """Every application that steps need, each named by the steps that lead to it."""
+    for step in steps:
+        if isinstance(step, Combination):
+            for _, branch in step.terms:
+                yield from applied(branch, parent)
+        elif step.edit is None:
+            yield parent, step
+        else:  # an edit at some positions runs in full, beside the clean layer
+            yield parent, dataclasses.replace(step, positions=ALL)
+            if step.positions != ALL:
+                yield parent, Step(step.layer)
+        parent = (*parent, step)
+
+
 def test_application_counts_are_those_that_ran(all_at_once):
     sweep, _ = all_at_once
-    paths = {steps[: i + 1] for steps in VARIANTS.values() for i in range(len(steps))}
-    # An edit at some positions runs in full, beside the clean layer; both may be shared.
-    edited_in_full = {
-        (*path[:-1], dataclasses.replace(path[-1], positions=ALL) if path[-1].edit else path[-1])
-        for path in paths
-    }
-    clean_beside = {
-        (*path[:-1], Step(path[-1].layer))
-        for path in paths
-        if path[-1].edit is not None and path[-1].positions != ALL
-    }
-    assert sweep.distinct_applications == len(edited_in_full | clean_beside)
+    distinct = {each for steps in VARIANTS.values() for each in applied(steps)}
+    assert sweep.distinct_applications == len(distinct)
     assert sweep.executed_applications >= sweep.distinct_applications
 
 
@@ -225,45 +248,19 @@ def test_layers_may_differ_in_heads_and_widths():
     variants = [
         Variant("baseline", base),
         Variant("edit", replaced(base, edited(1, average, (0,)))),
-        Variant("heads", replaced(base, Step(1, closed=("head_3",)), Step(2, closed=("head_1",)))),
-        Variant("mlps", replaced(base, Step(2, closed=("mlp",)), Step(3, closed=("mlp",)))),
+        Variant(
+            "heads",
+            replaced(base, Step(1, factors=closed("head_3")), Step(2, factors=closed("head_1"))),
+        ),
+        Variant(
+            "mlps", replaced(base, Step(2, factors=closed("mlp")), Step(3, factors=closed("mlp")))
+        ),
         Variant("swap", (base[3], base[1], base[2], base[0])),
     ]
     _, readings = run(MIXED_SHAPES, params, variants, [TEXT], SweepOptions(widths=(2, 1)))
     for variant in variants:
         expected = naive_nll(MIXED_SHAPES, params, variant.steps, TEXT)
         np.testing.assert_allclose(readings[variant.name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
-
-
-def test_taps_read_the_contributions_of_later_layers():
-    def contribution(streams, context):
-        before_CRTD, after_CRTD, clean_before_CRTD, clean_after_CRTD = streams
-        change = (after_CRTD - before_CRTD) - (clean_after_CRTD - clean_before_CRTD)
-        return jnp.linalg.norm(change, axis=-1)
-
-    skipped = BASE[:1] + BASE[2:]
-    taps = tuple(
-        Tap(
-            f"layer_{layer}",
-            "contribution",
-            (skipped[: layer - 1], skipped[:layer], BASE[:layer], BASE[: layer + 1]),
-        )
-        for layer in range(2, L)
-    )
-    variants = [baseline(L), Variant("skip", skipped, taps)]
-    sweep, readings = run(
-        CONFIG, PARAMS, variants, [TEXT], tap_measures={"contribution": contribution}
-    )
-    assert sweep.distinct_applications == L + (L - 2)
-    for layer in range(2, L):
-        streams = [
-            np.asarray(naive_stream(CONFIG, PARAMS, steps, TEXT))
-            for steps in (skipped[: layer - 1], skipped[:layer], BASE[:layer], BASE[: layer + 1])
-        ]
-        change = (streams[1] - streams[0]) - (streams[3] - streams[2])
-        expected = np.linalg.norm(change, axis=-1)
-        got = readings["skip"][f"layer_{layer}"][0]
-        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * expected.max())
 
 
 def test_padding_is_never_read():

@@ -5,16 +5,19 @@ from naive import CONFIG, average, double, edited, replaced
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import (
+    ALL,
     FIRST,
+    Combination,
     Positions,
     Step,
-    Tap,
     Variant,
     baseline,
     baseline_steps,
+    closed,
+    damped,
     up_to,
 )
-from jaxanatomy.sweep.plan import OPEN, Apply, Mix, Plan
+from jaxanatomy.sweep.plan import OPEN, Apply, Combine, Mixture, Plan
 
 L = CONFIG.num_layers
 BASE = baseline_steps(L)
@@ -39,14 +42,15 @@ def test_equal_variants_share_everything_and_are_read_once():
 
 
 def test_edit_at_some_positions_mixes_two_streams_of_the_same_input():
-    nodes = plan(Variant("v", (Step(0), edited(1, positions=FIRST)))).nodes
+    both = plan(Variant("v", (Step(0), edited(1, positions=FIRST))))
     edit = edited(1).edit
-    assert nodes == [
+    assert both.mixtures == [Mixture((0.0, 1.0), FIRST)]
+    assert both.nodes == [
         None,
         Apply(0, 0, None, 0),
         Apply(1, 1, edit, 0),
         Apply(1, 1, None, 0),
-        Mix(2, 3, 0),
+        Combine((3, 2), 0),
     ]
 
 
@@ -60,8 +64,10 @@ def test_position_restricted_and_full_edits_share_the_edited_application():
 
 
 def test_gates_are_data_and_equal_gates_are_one():
-    attention = Variant("a", replaced(BASE, Step(1, closed=("attention",))))
-    heads = Variant("b", replaced(BASE, Step(1, closed=("head_3", "head_1", "head_0", "head_2"))))
+    attention = Variant("a", replaced(BASE, Step(1, factors=closed("attention"))))
+    heads = Variant(
+        "b", replaced(BASE, Step(1, factors=closed("head_3", "head_1", "head_0", "head_2")))
+    )
     both = plan(attention, heads)
     assert both.applications == L
     assert len(both.gates) == 2
@@ -70,18 +76,44 @@ def test_gates_are_data_and_equal_gates_are_one():
 
 def test_skipping_is_no_node_whether_dropped_or_closed():
     dropped = Variant("dropped", BASE[:2] + BASE[3:])
-    closed = Variant("closed", replaced(BASE, Step(2, closed=("mlp", "attention"))))
-    assert plan(dropped, closed).applications == L - 1
+    shut = Variant("shut", replaced(BASE, Step(2, factors=closed("mlp", "attention"))))
+    assert plan(dropped, shut).applications == L - 1
 
 
-def test_taps_read_streams_inside_the_network_without_new_work():
-    tap = Tap("contribution/1", "difference", (BASE[:1], BASE[:2]))
-    tapped = plan(Variant("baseline", BASE, (tap,)))
-    assert tapped.applications == L
-    assert [(read.measure, read.nodes) for read in tapped.reads] == [
-        ("nll", (5,)),
-        ("difference", (1, 2)),
+def test_factors_given_in_any_order_are_one_gate_and_heads_get_attentions_too():
+    one = Variant("one", replaced(BASE, Step(1, factors={"mlp": 0.5, "head_1": 0.25})))
+    two = Variant("two", replaced(BASE, Step(1, factors=(("head_1", 0.25), ("mlp", 0.5)))))
+    both = plan(one, two)
+    assert one.fingerprint() == two.fingerprint()
+    assert both.applications == L
+    assert [(gate.heads, gate.mlp) for gate in both.gates[1:]] == [(((1, 0.25),), 0.5)]
+    damped_heads = Step(1, factors={"attention": 0.5, "head_1": 0.5})
+    (_, gate) = plan(Variant("v", replaced(BASE, damped_heads))).gates
+    assert gate.heads == ((0, 0.5), (1, 0.25), (2, 0.5), (3, 0.5))
+
+
+def test_a_combination_adds_streams_that_are_computed_once():
+    # The clean stream before layer 3, less what layer 1 wrote.
+    erased = Combination(((1, BASE[:3]), (-1, BASE[:2]), (1, BASE[:1])), FIRST)
+    both = plan(baseline(L), Variant("local", (erased, Step(3))))
+    assert both.applications == L + 1
+    assert both.nodes[-2:] == [Combine((3, 2, 1), 0), Apply(6, 3, None, 0)]
+    assert both.mixtures == [Mixture((1.0, -1.0, 1.0), FIRST)]
+    twice = plan(Variant("damped", (*BASE[:3], damped(BASE[1:3], 0.25), *BASE[3:])))
+    assert twice.applications == L + 2
+    assert twice.nodes[6] == Combine((3, 5), 0)
+    assert twice.mixtures == [Mixture((0.75, 0.25), ALL)]
+
+
+def test_combinations_are_part_of_the_fingerprint():
+    variants = [
+        Variant("v", (damped(BASE[1:2], 0.5),)),
+        Variant("v", (damped(BASE[1:2], 0.25),)),
+        Variant("v", (damped(BASE[2:3], 0.5),)),
+        Variant("v", (Combination(damped(BASE[1:2], 0.5).terms, FIRST),)),
+        Variant("v", BASE[1:2]),
     ]
+    assert len({variant.fingerprint() for variant in variants}) == len(variants)
 
 
 def test_a_measure_beside_the_clean_stream_shares_one_end():
@@ -107,8 +139,14 @@ def test_flops_are_those_of_the_products_counted_by_hand():
     [
         ((Step(5),), "layers are 0 .. 4; got 5"),
         ((Step(-1),), "layers are 0 .. 4; got -1"),
-        ((Step(0, closed=("head_4",)),), "'head_0' .. 'head_3'; got 'head_4'"),
-        ((Step(0, closed=("atention",)),), "got 'atention'"),
+        (
+            (Step(0, factors=closed("head_4")),),
+            "'head_0' .. 'head_3'; got 'head_4' times 0.0 at layer 0",
+        ),
+        ((Step(0, factors=closed("atention")),), "got 'atention'"),
+        ((Step(0, factors={"mlp": float("nan")}),), "finite factors .* got 'mlp' times nan"),
+        ((Combination(()),), "at least one term"),
+        ((damped(BASE[:1], float("inf")),), "finite coefficients; got .-inf, inf."),
     ],
 )
 def test_bad_steps_are_refused(steps, message):
@@ -130,5 +168,5 @@ def test_positions_of_one_name_and_two_functions_are_two_masks():
         for index, positions in enumerate((evens, odds, named_all, up_to(3), up_to(3)))
     ]
     both = plan(*listed)
-    assert both.masks == [evens, odds, named_all, up_to(3)]
+    assert [m.positions for m in both.mixtures] == [evens, odds, named_all, up_to(3)]
     assert len({variant.fingerprint() for variant in listed}) == 4

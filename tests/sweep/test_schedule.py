@@ -6,8 +6,16 @@ import random
 import pytest
 from naive import CONFIG, average, double, edited, replaced
 
-from jaxanatomy.interventions.variants import FIRST, Step, Tap, Variant, baseline, baseline_steps
-from jaxanatomy.sweep.plan import Apply, Mix, Plan
+from jaxanatomy.interventions.variants import (
+    FIRST,
+    Combination,
+    Step,
+    Variant,
+    baseline,
+    baseline_steps,
+    closed,
+)
+from jaxanatomy.sweep.plan import Apply, Combine, Plan
 from jaxanatomy.sweep.schedule import schedule, split
 
 L = CONFIG.num_layers
@@ -25,13 +33,15 @@ def random_variants(count: int, seed: int) -> list[Variant]:
             layer = rng.randrange(L)
             positions = rng.choice([FIRST, *[edited(0).positions] * 3])
             function = rng.choice([None, None, double, average])
-            closed = rng.choice([(), (), ("mlp",), ("head_1",)])
-            step = Step(layer, closed=closed, positions=positions)
+            factors = rng.choice([(), (), closed("mlp"), (("head_1", 0.5),)])
+            step = Step(layer, factors=factors, positions=positions)
             if function:
-                step = edited(layer, function, closed=closed, positions=positions)
+                step = edited(layer, function, factors=factors, positions=positions)
             steps.append(step if rng.random() < 0.5 else Step(layer))
-        taps = (Tap("tap", "difference", (tuple(steps[:1]), tuple(steps))),)
-        variants.append(Variant(f"v{index}", tuple(steps), taps if rng.random() < 0.3 else ()))
+        if rng.random() < 0.3:
+            third = (1 / 3, tuple(steps[:1]))
+            steps.append(Combination((third, (0.5, tuple(steps[1:])), (-1, ()))))
+        variants.append(Variant(f"v{index}", tuple(steps)))
     return variants
 
 
@@ -58,8 +68,9 @@ def replay(plan: Plan, calls, lane: int) -> tuple[set[int], list[int]]:
             continue
         outputs = []
         for nodes, row in zip(inputs, work.rows, strict=True):
-            kind = Apply if call.kind == "apply" else Mix
-            node = kind(*nodes, *(work.weights or ()), row)
+            applies = call.kind == "apply"
+            node = Apply(*nodes, *work.weights, row) if applies else Combine(nodes, row)
+            assert applies or call.variety == len(nodes)
             outputs.append(plan.nodes.index(node))
         assert not done & set(outputs), "a node ran twice"
         done |= set(outputs)
