@@ -192,6 +192,10 @@ def quantised(arrays):
     arrays[UP] = arrays[UP].astype(np.int8)
 
 
+def other_bias(arrays):
+    arrays[UP.replace("weight", "bias")] = np.zeros(len(arrays[UP]), np.float32)
+
+
 def other_head(arrays):
     arrays["lm_head.weight"] = 1 + arrays["model.embed_tokens.weight"]
 

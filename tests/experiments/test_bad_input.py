@@ -94,7 +94,14 @@ FOLDERS = {
         with_config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4}),
         ["rope", "'yarn'", "default or llama3"],
     ),
-    "a bias": (with_config(attention_bias=True), ["attention_bias", "True"]),
+    "a bias that is missing": (
+        with_config(attention_bias=True),
+        ["12 missing: model.layers.0.self_attn.q_proj.bias"],
+    ),
+    "a bias too many": (
+        with_tensors(bad.other_bias),
+        ["1 not known to this architecture: model.layers.1.mlp.up_proj.bias"],
+    ),
     "a tied model with a head": (
         with_tensors(bad.other_head),
         ["tie_word_embeddings=true", "lm_head.weight differs"],
@@ -135,8 +142,8 @@ GGUFS = {
         ["unknown GGUF architecture 'mamba'", "known: llama"],
     ),
     "an unknown key": (
-        in_gguf(change=change_fields(attention__sliding_window=(64, INTEGER))),
-        ["not understood: llama.attention.sliding_window"],
+        in_gguf(change=change_fields(attention__clamp_kqv=(64, INTEGER))),
+        ["not understood: llama.attention.clamp_kqv"],
     ),
     "experts": (
         in_gguf(change=change_fields(expert_count=(8, INTEGER))),

@@ -15,7 +15,8 @@ import pytest
 from jaxanatomy import model, tree, weights
 
 FOLDER = pathlib.Path(__file__).parent
-KINDS = ("mha_tied", "mqa_untied", "gqa_tied", "gqa_untied", "llama3_rope")
+LLAMAS = ("mha_tied", "mqa_untied", "gqa_tied", "gqa_untied", "llama3_rope", "llama_biases")
+KINDS = (*LLAMAS, "mistral", "qwen2", "qwen3")
 # Two that differ in everything, for what compiles slowly.
 TWO_KINDS = pytest.mark.parametrize("kind", ["gqa_untied", "llama3_rope"], indirect=True)
 TOLERANCE = 1e-5
@@ -84,6 +85,10 @@ def test_a_slightly_wrong_rope_base_fails(checkpoint, expected):
     assert largest_difference(wrong, checkpoint.params, expected) > FAR
 
 
+def test_the_family_is_that_of_the_folder(kind, checkpoint):
+    assert checkpoint.config.family == ("llama" if kind in LLAMAS else kind)
+
+
 def test_rope_scaling_left_out_fails(kind, checkpoint, expected):
     unscaled = dataclasses.replace(checkpoint.config, rope_scaling=None)
     difference = largest_difference(unscaled, checkpoint.params, expected)
@@ -103,6 +108,35 @@ def test_a_wrong_order_inside_heads_fails(checkpoint, expected, permuted):
         checkpoint.params, [permute(block) for block in checkpoint.params["layers"]]
     )
     assert largest_difference(checkpoint.config, wrong, expected) > FAR
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        *(("llama_biases", f"{name}.bias") for name in tree.MATRICES if name != "k_proj"),
+        *(("qwen2", f"{name}.bias") for name in ("q_proj", "k_proj", "v_proj")),
+        *(("qwen3", name) for name in ("q_norm", "k_norm")),
+    ],
+    indirect=["kind"],
+)
+def test_a_bias_or_norm_left_out_fails(checkpoint, expected, name):
+    left = 1.0 if name.endswith("norm") else 0.0
+    layers = [
+        tree.replace(block, {name: np.full_like(tree.get(block, name), left)})
+        for block in checkpoint.params["layers"]
+    ]
+    wrong = tree.with_layers(checkpoint.params, layers)
+    assert largest_difference(checkpoint.config, wrong, expected) > FAR
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2"], indirect=True)
+@pytest.mark.parametrize("change", [None, -1, 1])
+def test_another_window_fails(checkpoint, expected, change):
+    wrong = checkpoint.config.with_layers(
+        dataclasses.replace(shape, window=shape.window and change and shape.window + change)
+        for shape in checkpoint.config.layers
+    )
+    assert largest_difference(wrong, checkpoint.params, expected) > FAR
 
 
 def test_norms_taken_for_each_other_fail(checkpoint, expected):

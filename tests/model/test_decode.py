@@ -16,6 +16,9 @@ from jaxanatomy.model import decode
 UNTIED = dataclasses.replace(
     CONFIG, layers=(LayerShape(2, 1, 24), LayerShape(4, 2, 8)), tie_embeddings=False
 )
+WINDOWS = CONFIG.with_layers(
+    LayerShape(4, 2, 24, ("k_proj",), qk_norm=True, window=window) for window in (None, 3, 4)
+)
 PROMPT_BT = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, 5))
 STEPS = 7
 KEY = jax.random.key(1)
@@ -36,7 +39,9 @@ def likeliest(logits_BV, step):
     return logits_BV.argmax(axis=-1)
 
 
-@pytest.mark.parametrize("config", [CONFIG, UNTIED], ids=["uniform", "mixed and untied"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, UNTIED, WINDOWS], ids=["uniform", "mixed and untied", "windows"]
+)
 def test_greedy_is_the_likeliest_token_of_repeated_forwards(config):
     params = random_params(config)
     written_BN = model.generate(config, params, PROMPT_BT, STEPS)

@@ -1,5 +1,6 @@
 """Blocks against loops over heads and positions in NumPy, and causality by gradient."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -13,7 +14,14 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.model import modules, rope
 
-SHAPES = {"mha": LayerShape(4, 4, 20), "gqa": LayerShape(4, 2, 20), "mqa": LayerShape(4, 1, 20)}
+SHAPES = {
+    "mha": LayerShape(4, 4, 20),
+    "gqa": LayerShape(4, 2, 20),
+    "mqa": LayerShape(4, 1, 20),
+    "biases": LayerShape(4, 2, 20, biases=tree.MATRICES),
+    "qk_norm": LayerShape(4, 2, 20, biases=("q_proj", "v_proj"), qk_norm=True),
+    "window": LayerShape(4, 2, 20, window=2),
+}
 D, d, EPSILON = 12, 6, 1e-3
 B, T = 2, 7
 SEGMENT_BT = np.array([[0, 0, 0, 0, 1, 1, 1], [2, 2, 3, 3, 3, 3, -1]])
@@ -53,28 +61,38 @@ def naive_rotate(vector, position):
     return np.concatenate([turned.real, turned.imag])
 
 
+def product(block, name, x, operand):
+    bias = tree.components(block).get(f"{name}.bias", 0.0)
+    return operand(x) @ operand(tree.get(block, name)) + exact(bias)
+
+
 def naive_attention(block, shape, x_TD, position_T, segment_T, gate_TH, operand):
-    q, k, v = (operand(x_TD) @ operand(tree.get(block, n)) for n in ("q_proj", "k_proj", "v_proj"))
+    q, k, v = (product(block, name, x_TD, operand) for name in ("q_proj", "k_proj", "v_proj"))
+    if shape.qk_norm:
+        q, k = (
+            naive_norm(x.reshape(-1, d), exact(tree.get(block, name))).reshape(x.shape)
+            for x, name in ((q, "q_norm"), (k, "k_norm"))
+        )
+    window = shape.window or len(x_TD)
     out = np.zeros((len(x_TD), shape.num_heads * d))
     for h in range(shape.num_heads):
         group = h // (shape.num_heads // shape.num_kv_heads)
         own, shared = slice(h * d, (h + 1) * d), slice(group * d, (group + 1) * d)
         for t in range(len(x_TD)):
-            visible = [s for s in range(t + 1) if segment_T[s] == segment_T[t]]
+            visible = [s for s in range(t + 1) if segment_T[s] == segment_T[t] and t - s < window]
             query = operand(naive_rotate(q[t, own], position_T[t]) / np.sqrt(d))
             keys = [operand(naive_rotate(k[s, shared], position_T[s])) for s in visible]
             score = np.array([query @ key for key in keys])
             weight = np.exp(score - score.max())
             value = operand(weight) @ operand(v[visible, shared])
             out[t, own] = value / weight.sum() * gate_TH[t, h]
-    return operand(out) @ operand(tree.get(block, "o_proj"))
+    bias = exact(tree.components(block).get("o_proj.bias", 0.0))
+    return operand(out) @ operand(tree.get(block, "o_proj")) + gate_TH.max(1)[:, None] * bias
 
 
 def naive_mlp(block, x_TD, operand):
-    gate, up, down = (operand(tree.get(block, name)) for name in tree.MLP)
-    x_TD = operand(x_TD)
-    gated = x_TD @ gate
-    return operand(gated / (1 + np.exp(-gated)) * (x_TD @ up)) @ down
+    gated, up = (product(block, name, x_TD, operand) for name in ("gate_proj", "up_proj"))
+    return product(block, "down_proj", gated / (1 + np.exp(-gated)) * up, operand)
 
 
 def naive_block(block, shape, x_BTD, gate_BTA=None, operand=exact):
@@ -123,9 +141,10 @@ def test_block_is_attention_then_swiglu(kind):
     assert_close(apply(block, shape, x_BTD), naive_block(block, shape, x_BTD))
 
 
-def test_mlp_is_swiglu():
-    block, x_BTD = random_block(SHAPES["gqa"]), random(B, T, D, seed=6)
-    got = modules.MLP(SHAPES["gqa"], jnp.float32).apply({"params": block["mlp"]}, x_BTD)
+@pytest.mark.parametrize("kind", ["gqa", "biases"])
+def test_mlp_is_swiglu(kind):
+    block, x_BTD = random_block(SHAPES[kind]), random(B, T, D, seed=6)
+    got = modules.MLP(SHAPES[kind], jnp.float32).apply({"params": block["mlp"]}, x_BTD)
     assert_close(got, [naive_mlp(block, row, exact) for row in x_BTD])
 
 
@@ -137,8 +156,9 @@ def test_attention_shifts_scores_before_it_exponentiates():
     assert_close(apply(block, shape, x_BTD), naive_block(block, shape, x_BTD))
 
 
-def test_gates_scale_heads_and_mlp_at_each_position():
-    shape, x_BTD = SHAPES["gqa"], random(B, T, D, seed=7)
+@pytest.mark.parametrize("kind", ["gqa", "biases"])
+def test_gates_scale_heads_and_mlp_at_each_position(kind):
+    shape, x_BTD = SHAPES[kind], random(B, T, D, seed=7)
     block = random_block(shape)
     gate_BTA = np.random.default_rng(0).uniform(0, 2, (B, T, 6)).astype(np.float32)
     gate_BTA[0, :3, 1] = gate_BTA[1, 4, -1] = 0
@@ -148,8 +168,9 @@ def test_gates_scale_heads_and_mlp_at_each_position():
     np.testing.assert_array_equal(everything_closed, x_BTD)
 
 
-def test_outputs_depend_on_earlier_tokens_of_their_own_document_only():
-    shape, x_BTD = SHAPES["gqa"], jnp.asarray(random(B, T, D, seed=8))
+@pytest.mark.parametrize("kind", ["gqa", "window"])
+def test_outputs_depend_on_earlier_tokens_of_their_own_document_only(kind):
+    shape, x_BTD = SHAPES[kind], jnp.asarray(random(B, T, D, seed=8))
     block = random_block(shape)
 
     def outputs(x_BTD):
@@ -160,12 +181,14 @@ def test_outputs_depend_on_earlier_tokens_of_their_own_document_only():
     for b in range(B):
         for t in range(T):
             expected = np.zeros((B, T), bool)
-            expected[b] = (np.arange(T) <= t) & (SEGMENT_BT[b] == SEGMENT_BT[b, t])
+            near_T = t - np.arange(T) < (shape.window or T)
+            expected[b] = (np.arange(T) <= t) & (SEGMENT_BT[b] == SEGMENT_BT[b, t]) & near_T
             np.testing.assert_array_equal(depends[b, t], expected)
 
 
-def test_cached_keys_and_values_replace_earlier_tokens():
-    shape, x_BTD = SHAPES["gqa"], random(B, T, D, seed=9)
+@pytest.mark.parametrize("kind", ["gqa", "qk_norm", "window"])
+def test_cached_keys_and_values_replace_earlier_tokens(kind):
+    shape, x_BTD = SHAPES[kind], random(B, T, D, seed=9)
     config, block = config_of(shape), random_block(shape)
     position_BT = np.broadcast_to(np.arange(T), (B, T))
     tables = tuple(map(np.asarray, rope.tables(config, position_BT)))
@@ -196,6 +219,29 @@ def test_bfloat16_rounds_operands_of_products_and_nothing_else(kind):
     got = apply(block, shape, x_BTD, dtype=jnp.bfloat16)
     assert_close(got, naive_block(block, shape, x_BTD, operand=rounded))
     assert np.abs(got - naive_block(block, shape, x_BTD)).max() > 1e-3
+
+
+def test_a_window_as_long_as_the_text_is_none():
+    shape, x_BTD = SHAPES["gqa"], random(B, T, D, seed=5)
+    block = random_block(shape)
+    for window in (T, T + 1):
+        got = apply(block, dataclasses.replace(shape, window=window), x_BTD)
+        np.testing.assert_array_equal(got, apply(block, shape, x_BTD))
+
+
+def test_closed_heads_are_a_closed_sublayer_whatever_its_bias():
+    shape, x_BTD = SHAPES["biases"], random(B, T, D, seed=7)
+    block = random_block(shape)
+    gate_BTA = np.ones((B, T, 5), np.float32)
+    gate_BTA[..., :4] = 0
+    silent = tree.replace(
+        block,
+        {name: np.zeros_like(array) for name, array in tree.components(block, ["o_proj"]).items()},
+    )
+    got, expected = apply(block, shape, x_BTD, gate_BTA), apply(silent, shape, x_BTD)
+    np.testing.assert_array_equal(got, expected)
+    gate_BTA[..., 0] = 0.5
+    assert np.abs(apply(block, shape, x_BTD, gate_BTA) - expected).max() > 0.1
 
 
 def test_bfloat16_products_sum_in_float32():

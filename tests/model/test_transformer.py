@@ -9,7 +9,7 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES, naive_stream, random_params, text
 
 from jaxanatomy import model, tree
-from jaxanatomy.config import ModelConfig
+from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.interventions.variants import baseline_steps
 
 SMOLLM2_135M = ModelConfig.uniform(
@@ -26,6 +26,10 @@ SMOLLM2_135M = ModelConfig.uniform(
 CONFIGS = {
     "uniform": CONFIG,
     "mixed and untied": dataclasses.replace(MIXED_SHAPES, tie_embeddings=False),
+    "windows": CONFIG.with_layers(
+        LayerShape(4, 2, 24, ("q_proj", "o_proj"), qk_norm=True, window=window)
+        for window in (None, 3, 3, None, 2)
+    ),
 }
 CONFIG_OF = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 TOKEN_BT = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, 9))
@@ -35,7 +39,7 @@ TOKEN_BT = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, 9))
 def test_stacked_and_single_layers_are_equal_to_the_bit(config):
     params = random_params(config)
     stacked = tree.with_layers(params, tree.stack(params["layers"]))
-    assert len(stacked["layers"]) == (1 if config is CONFIG else 3)
+    assert len(stacked["layers"]) == (1 if config.is_uniform else 3)
     expected = model.forward(config, params, TOKEN_BT)
     np.testing.assert_array_equal(model.forward(config, stacked, TOKEN_BT), expected)
     assert expected.shape == (2, 9, config.vocab_size)
