@@ -66,7 +66,7 @@ def product(block, name, x, operand):
     return operand(x) @ operand(tree.get(block, name)) + exact(bias)
 
 
-def naive_attention(block, shape, x_TD, position_T, segment_T, gate_TH, operand):
+def naive_attention(block, shape, x_TD, position_T, segment_T, gate_TA, operand):
     q, k, v = (product(block, name, x_TD, operand) for name in ("q_proj", "k_proj", "v_proj"))
     if shape.qk_norm:
         q, k = (
@@ -85,9 +85,9 @@ def naive_attention(block, shape, x_TD, position_T, segment_T, gate_TH, operand)
             score = np.array([query @ key for key in keys])
             weight = np.exp(score - score.max())
             value = operand(weight) @ operand(v[visible, shared])
-            out[t, own] = value / weight.sum() * gate_TH[t, h]
+            out[t, own] = value / weight.sum() * gate_TA[t, h]
     bias = exact(tree.components(block).get("o_proj.bias", 0.0))
-    return operand(out) @ operand(tree.get(block, "o_proj")) + gate_TH.max(1)[:, None] * bias
+    return operand(out) @ operand(tree.get(block, "o_proj")) + gate_TA[:, -1:] * bias
 
 
 def naive_mlp(block, x_TD, operand):
@@ -96,13 +96,13 @@ def naive_mlp(block, x_TD, operand):
 
 
 def naive_block(block, shape, x_BTD, gate_BTA=None, operand=exact):
-    gate_BTA = np.ones((B, T, shape.num_heads + 1)) if gate_BTA is None else gate_BTA
+    gate_BTA = np.ones((B, T, shape.num_heads + 2)) if gate_BTA is None else gate_BTA
     out = []
     for b, x in enumerate(exact(x_BTD)):
         normed = naive_norm(x, tree.get(block, "attention_norm"))
-        gate_TH = gate_BTA[b, :, : shape.num_heads]
+        gate_TA = gate_BTA[b, :, :-1]
         x = x + naive_attention(
-            block, shape, normed, POSITION_BT[b], SEGMENT_BT[b], gate_TH, operand
+            block, shape, normed, POSITION_BT[b], SEGMENT_BT[b], gate_TA, operand
         )
         normed = naive_norm(x, tree.get(block, "mlp_norm"))
         out.append(x + naive_mlp(block, normed, operand) * gate_BTA[b, :, -1:])
@@ -229,18 +229,15 @@ def test_a_window_as_long_as_the_text_is_none():
         np.testing.assert_array_equal(got, apply(block, shape, x_BTD))
 
 
-def test_closed_heads_are_a_closed_sublayer_whatever_its_bias():
+def test_a_closed_sublayer_is_closed_whatever_its_bias():
     shape, x_BTD = SHAPES["biases"], random(B, T, D, seed=7)
     block = random_block(shape)
-    gate_BTA = np.ones((B, T, 5), np.float32)
-    gate_BTA[..., :4] = 0
-    silent = tree.replace(
-        block,
-        {name: np.zeros_like(array) for name, array in tree.components(block, ["o_proj"]).items()},
-    )
-    got, expected = apply(block, shape, x_BTD, gate_BTA), apply(silent, shape, x_BTD)
-    np.testing.assert_array_equal(got, expected)
-    gate_BTA[..., 0] = 0.5
+    gate_BTA = np.ones((B, T, 6), np.float32)
+    gate_BTA[..., :5] = 0
+    silent = jax.tree.map(np.zeros_like, tree.components(block, ["o_proj"]))
+    expected = apply(tree.replace(block, silent), shape, x_BTD)
+    np.testing.assert_array_equal(apply(block, shape, x_BTD, gate_BTA), expected)
+    gate_BTA[..., 4] = 1  # the bias stays where heads alone are closed
     assert np.abs(apply(block, shape, x_BTD, gate_BTA) - expected).max() > 0.1
 
 
