@@ -11,7 +11,7 @@ on the sentences alone:
 
     python -m experiments.manipulation --config=configs/manipulation.py:quick --workdir=runs/quick
 
-Layers and strategies of one's own: --config.sets=layers_3_5,least_4 --config.strategies=clone
+Layers and strategies of one's own: --config.sets=least_4,3,5/7-9 --config.strategies=clone
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.texts = ("sentences", "paragraphs")
     # "protocol" or "main"; the two lists, if either is given, replace it on all texts.
     config.grid = "protocol"
-    config.sets = ()  # measured, paper, least_4, layers_3_5, ...
+    config.sets = ()  # measured, paper, least_4, or layers: 3,5/7-9 are two sets
     config.strategies = ()  # zero, clone, scale_0.9, low_rank_half, ...
     config.alphas = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.1)
     config.ranks = ("full", "half", 16, 64)

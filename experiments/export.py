@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import api, cli, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import Text, load_text
-from jaxanatomy.interventions.combine import combined_steps
+from jaxanatomy.interventions.changes import combined_steps, split_names
 from jaxanatomy.interventions.materialise import materialise, materialised_config, remaining_steps
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.scopes import SCOPES
@@ -75,10 +75,11 @@ def describe() -> str:
     """How changes are written, interventions, scopes and dtypes, a line each."""
     sections = {
         "variants": {
-            "INTERVENTION/SCOPE/LAYER": "a change, as the rows of an importance run name it",
             "zero/layer/14": "layer 14 is dropped",
-            "scale_0.9/layer/17": "the weights of layer 17 times 0.9",
             "zero/head_3/7": "query head 3 of layer 7 is silenced",
+            "scale_0.9/set/3,5-8": "the weights of these layers times 0.9",
+            "clone/set/paper": "a set by its name; see `jaxanatomy manipulation --list`",
+            "repeat/span/9-15": "layers 9 to 15 are applied twice",
         },
         "interventions": dict(describe_interventions()),
         "scopes": {**SCOPES, "head_I": "one query head (zero only)"},
@@ -113,13 +114,14 @@ def _plan(config: ConfigDict) -> _Plan:
     dtype = parse_dtype(config.dtype)
     text = load_text(config.text) if config.text else None
     source = open_model(config.model)
-    steps = combined_steps(source.config, config.variants, config.layers or None)
+    names = split_names(config.variants)
+    steps = combined_steps(source.config, names, config.layers or None)
     steps = remaining_steps(source.config, steps)
     changed = materialised_config(source.config, steps)
     to_config(changed)  # refuses what a Hugging Face folder cannot express
     if text is not None:
         tokenise(source, text)
-    return _Plan(source, tuple(config.variants), steps, changed, dtype, text)
+    return _Plan(source, tuple(names), steps, changed, dtype, text)
 
 
 def _write(plan: _Plan, original: Checkpoint, folder: Path) -> None:

@@ -27,11 +27,12 @@ from jaxanatomy.interventions.grid import (
     manipulation_grid,
     map_variants,
     selected_variants,
+    strategy_baseline,
     table4_variants,
 )
 from jaxanatomy.interventions.perturbations import perturbation_variants
-from jaxanatomy.interventions.sets import FORMS, MAIN_SETS, named_sets, parse_sets
-from jaxanatomy.interventions.strategies import describe_strategies, strategy_baseline
+from jaxanatomy.interventions.registry import describe_interventions
+from jaxanatomy.interventions.sets import FORMS, MAIN_SETS, named_sets, parse_sets, split_sets
 from jaxanatomy.measures import manipulation as digest
 from jaxanatomy.measures import temperature
 from jaxanatomy.measures.attention import COMPONENTS, AttentionNoise, attention_shifts
@@ -96,7 +97,7 @@ def describe() -> str:
     """Sets, strategies and texts, a line each."""
     sections = {
         "sets": FORMS,
-        "strategies": dict(describe_strategies()),
+        "strategies": dict(describe_interventions()),
         "texts": {**TEXTS, **SOURCES},
     }
     return cli.format_sections(sections)
@@ -122,7 +123,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
 
 
 def _has_map(config: ConfigDict) -> bool:
-    return is_chosen_by_map(config.sets)
+    return is_chosen_by_map(split_sets(config.sets))
 
 
 def _map(config: ConfigDict, model):
@@ -156,7 +157,9 @@ def _grid(config: ConfigDict, model, rows=(), unknown=None):
         config.perturbation.seeds,
     )
     if config.sets or config.strategies:
-        chosen = selected_variants(model, degradation, config.sets, config.strategies, **settings)
+        chosen = selected_variants(
+            model, degradation, split_sets(config.sets), config.strategies, **settings
+        )
         return {text: chosen for text in config.texts}
     main = table4_variants(model, degradation, **settings)
     first = main
@@ -252,10 +255,11 @@ def _summary(config: ConfigDict, model, rows):
     if _has_map(config):
         degradation = digest.map_degradation(rows, config.texts[0], model.num_layers)
     if config.sets:
-        sets = {each.name: each for each in parse_sets(model, config.sets, degradation)}
+        parsed = parse_sets(model.num_layers, split_sets(config.sets), degradation)
+        sets = {each.name: each for each in parsed}
         main = list(sets)
     else:
-        sets = named_sets(model, degradation)
+        sets = named_sets(model.num_layers, degradation)
         main = [name for name in MAIN_SETS if name in sets]
     fits = {name: text.name for name, text in _fit_texts(config).items()}
     return {

@@ -22,7 +22,7 @@ from jaxanatomy.data.text import SOURCES, TEXTS, load_text
 from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.forensics.components import of_one_shape, require_comparable
 from jaxanatomy.forensics.prediction import READINGS, targets
-from jaxanatomy.interventions.predicted import prediction_variants
+from jaxanatomy.interventions.function_test import prediction_variants
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.predictability import component_rows, summarise
 from jaxanatomy.measures.readings import rows_of_readings

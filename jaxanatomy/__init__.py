@@ -27,6 +27,7 @@ _PUBLIC = (
     "Text",
     "Variant",
     "ablations",
+    "apply",
     "baseline",
     "baseline_steps",
     "custom",
@@ -35,11 +36,11 @@ _PUBLIC = (
     "load",
     "plot",
     "read_run",
-    "strategies",
     "structure",
     "summary_table",
     "sweep",
     "text",
+    "variants",
 )
 __all__ = ["__version__", *_PUBLIC]
 

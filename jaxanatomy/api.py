@@ -7,9 +7,12 @@ rows = ja.sweep(model, ja.ablations(model), ja.text("sentences"))
 ja.plot.importance(rows)
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+import jax
 
 from jaxanatomy import tree
 from jaxanatomy.data.text import Text
@@ -19,10 +22,9 @@ from jaxanatomy.forensics.components import require_beside, require_comparable
 from jaxanatomy.forensics.gram import gram
 from jaxanatomy.forensics.structure import DRAWS, require_draws
 from jaxanatomy.interventions import cells
-from jaxanatomy.interventions.grid import parse_strategies
+from jaxanatomy.interventions.changes import combined_steps, parse_variants
 from jaxanatomy.interventions.intervention import Intervention, custom
-from jaxanatomy.interventions.sets import parse_sets
-from jaxanatomy.interventions.strategies import strategy_baseline, strategy_variant
+from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.variants import (
     BASELINE,
     Edit,
@@ -32,14 +34,14 @@ from jaxanatomy.interventions.variants import (
     baseline,
     baseline_steps,
 )
+from jaxanatomy.measures.completions import complete
 from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.measures.structure import component_structure, structure_rows
-from jaxanatomy.model import generate
 from jaxanatomy.records import Row
 from jaxanatomy.report import plot, summary_table
 from jaxanatomy.runs import read_run
-from jaxanatomy.study import tokenise
+from jaxanatomy.study import required_tokenizer, tokenise
 from jaxanatomy.sweep import Measure, Sweep, SweepOptions
 from jaxanatomy.weights import Checkpoint, export_hf, load
 
@@ -55,6 +57,7 @@ __all__ = [
     "Text",
     "Variant",
     "ablations",
+    "apply",
     "baseline",
     "baseline_steps",
     "custom",
@@ -63,11 +66,11 @@ __all__ = [
     "load",
     "plot",
     "read_run",
-    "strategies",
     "structure",
     "summary_table",
     "sweep",
     "text",
+    "variants",
 ]
 
 
@@ -88,31 +91,79 @@ def ablations(
     return cells.ablations(model.config, interventions, scopes, positions, layers, draws)
 
 
-def strategies(
-    model: Checkpoint, names: str | Iterable[str], sets: str | Iterable[str | Iterable[int]]
-) -> list[Variant]:
-    """The baseline, and every strategy on every set of layers.
+def variants(model: Checkpoint, *names: str) -> list[Variant]:
+    """The baseline, and one variant for each name, written as in the rows of a run.
+
+    ja.variants(model, "zero/layer/0-12", "scale_0.9/set/3,5", "clone/set/paper", "cut/span/12-14")
 
     Args:
       model: The model.
-      names: For example "clone", "scale_0.9", "low_rank_half"; see
-        `jaxanatomy.interventions.strategies`.
-      sets: Lists of layers, for example [[3, 5]] for one set of two, or names of
-        `jaxanatomy.interventions.sets` that need no measurements: "paper", "pair_14_17".
+      *names: See `jaxanatomy.interventions.changes`; `jaxanatomy importance --list` has the
+        interventions, `jaxanatomy manipulation --list` the sets. A list of layers after a scope
+        is a variant each, a set or a span is changed together.
 
     Raises:
-      InputError: An unknown strategy or set, a set that is neither a name nor a list, layers
-        that do not exist or come twice; a strategy or a set that comes twice.
+      InputError: An unknown name, layers that do not exist or come twice, a set that is chosen
+        by measurements; a variant that comes twice.
     """
-    settings = parse_strategies(_listed("strategies", names))
-    return [
-        strategy_baseline(model.config),
-        *(
-            strategy_variant(model.config, strategy, layer_set, **setting)
-            for layer_set in parse_sets(model.config, _listed("sets", sets))
-            for strategy, setting in settings
-        ),
-    ]
+    return [baseline(model.config.num_layers), *parse_variants(model.config, names)]
+
+
+def apply(model: Checkpoint, change: str | Sequence[str] | Variant) -> Checkpoint:
+    """The model after a change, as a model of its own: to generate with, to export, to sweep.
+
+    ja.export_hf(ja.apply(model, ["zero/layer/14", "scale_0.9/set/3,5"]), "folder")
+
+    Args:
+      model: The model; it stays as it is, and shares what no change touches.
+      change: A variant, its name, or the names of several that are made at once.
+
+    Raises:
+      InputError: as `variants`; a change at some positions only, which no weights express; no
+        layer left.
+    """
+    if isinstance(change, Variant):
+        name, steps = change.name, change.steps
+    else:
+        names = [change] if isinstance(change, str) else list(change)
+        name, steps = ",".join(names), combined_steps(model.config, names)
+    config, params = materialise(model.config, model.params, steps)
+    return dataclasses.replace(model, id=f"{model.id} {name}", config=config, params=params)
+
+
+def generate(
+    model: Checkpoint,
+    prompt: str | Sequence[str],
+    max_tokens: int = 50,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> str | list[str]:
+    """What a model writes after a text, or after each of several, up to its end token.
+
+    ja.generate(ja.apply(model, "zero/layer/14"), "The capital of France is")
+
+    Args:
+      model: The model, with its tokenizer.
+      prompt: A text, or several.
+      max_tokens: Most tokens to write.
+      temperature: 0 takes the likeliest token; otherwise one is drawn.
+      seed: Of the draws.
+
+    Raises:
+      InputError: A model without a tokenizer, an empty prompt, a prompt and continuation longer
+        than the context, a negative temperature.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    written = complete(
+        model.config,
+        model.params,
+        required_tokenizer(model),
+        prompts,
+        max_tokens,
+        temperature,
+        jax.random.key(seed),
+    )
+    return written[0] if isinstance(prompt, str) else written
 
 
 def structure(

@@ -16,6 +16,24 @@ def is_range(item: Any) -> bool:
     return isinstance(item, str) and _RANGE.fullmatch(item) is not None
 
 
+def is_numbers(text: str) -> bool:
+    """Whether a text lists whole numbers and ranges of them, "0,3,5-8"."""
+    return all(item.strip().isdecimal() or is_range(item) for item in text.split(","))
+
+
+def write_ranges(numbers: Iterable[int]) -> str:
+    """Numbers in ascending order as people list them: "3,5-8"; two of a kind stay apart."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs
+    )
+
+
 def expand_range(text: str, kind: str = "range") -> range:
     """The numbers of "5-8", both ends among them.
 

@@ -27,6 +27,7 @@ from jaxanatomy.measures.readings import rows_of_readings
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measure, Sweep, SweepOptions, cost
 from jaxanatomy.weights import Checkpoint, Source
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,28 +288,38 @@ def pack_text(model: Checkpoint | Source, text: Text, **packing: Any) -> PackedT
         )
     for name in packing:
         choose("packing setting", name, SETTINGS)
-    if isinstance(model, Checkpoint):
-        model.require_tokenizer()
-    if model.tokenizer is None:
-        raise InputError(
-            f"{model.id} has no tokenizer, which a text needs; put its tokenizer.json beside it"
-        )
+    tokenizer = required_tokenizer(model)
     packed = pack(
         text,
-        model.tokenizer,
+        tokenizer,
         context_length=model.config.context_length,
         vocab_size=model.config.vocab_size,
         **packing,
     )
     if packed.left_out.total:
         print(f"text {text.name!r}: {packed.left_out}", file=sys.stderr)
-    if model.tokenizer.adds_bos and packing.get("add_bos", "none") in ("none", False):
+    if tokenizer.adds_bos and packing.get("add_bos", "none") in ("none", False):
         print(
             f"text {text.name!r}: read without the BOS that the tokenizer of {model.id} puts "
             "before a text; packing.add_bos=document or window puts it there",
             file=sys.stderr,
         )
     return packed
+
+
+def required_tokenizer(model: Checkpoint | Source) -> Tokenizer:
+    """The tokenizer of a model.
+
+    Raises:
+      InputError: It has none, or one that cannot be read.
+    """
+    if isinstance(model, Checkpoint):
+        model.require_tokenizer()
+    if model.tokenizer is None:
+        raise InputError(
+            f"{model.id} has no tokenizer, which a text needs; put its tokenizer.json beside it"
+        )
+    return model.tokenizer
 
 
 def tokenise(model: Checkpoint | Source, text: Text, **packing: Any) -> tuple[TextBatch, ...]:

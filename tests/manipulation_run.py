@@ -13,7 +13,7 @@ PAIRED = ("zero", "clone", "blend_4")
 # A model of six layers; its first and last are worth 40 times the others.
 SETS = {"measured": [1, 3, 4], "paper": [0, 1, 3, 5], "paper_inner": [1, 3]}
 LEAST = {f"least_{k}": [3, 1, 4][:k] for k in (1, 2, 3)}
-PAIRS = {f"pair_{a}_{b}": [a, b] for a, b in itertools.combinations(SETS["paper"], 2)}
+PAIRS = {f"{a},{b}": [a, b] for a, b in itertools.combinations(SETS["paper"], 2)}
 HARM = {"zero": 30.0, "clone": 60.0, "low_rank": 45.0, "own_svd": 8.0, "neighbour_mean": 5.0}
 
 
@@ -24,7 +24,7 @@ def weight_of(layers):
 def make_row(strategy, set_name, layers, degradation, dose=None, text="sentences"):
     """A sweep row; `degradation` None makes one that is not finite."""
     takes_rank = strategy in ("low_rank", "own_svd")
-    name = f"{strategy}{'' if dose is None else f'_{dose}'}/{set_name}"
+    name = f"{strategy}{'' if dose is None else f'_{dose}'}/set/{set_name}"
     ppl = None if degradation is None else BASELINE_PPL * (1 + degradation / 100)
     mean = None if ppl is None else math.log(ppl)
     row = {
@@ -71,7 +71,7 @@ def make_text(text="sentences", pairs=True):
             effect = HARM[name] * weight * (1 + index)
             rows.append(make_row(name, set_name, layers, effect, rank, text))
     for layer in range(1, 5):
-        rows.append(make_row("neighbour_mean", f"layer_{layer}", [layer], 5.0 * layer, text=text))
+        rows.append(make_row("neighbour_mean", str(layer), [layer], 5.0 * layer, text=text))
     if pairs:
         for strategy, (name, layers) in itertools.product(PAIRED, PAIRS.items()):
             effect = HARM.get(strategy, 20.0) * weight_of(layers) ** 2
@@ -87,10 +87,10 @@ def make_noise(text="sentences"):
         size = 2000 * alpha**2 * (1 + 0.1 * seed)
         order = [(5 * layer + seed) % 6 for layer in range(6)]
         sets = {f"random_{k}_s{seed}": (order[:k], size * k**1.5) for k in (1, 2, 4, 6)}
-        sets |= {f"layer_{layer}": ([layer], size * (1 + layer)) for layer in range(6)}
+        sets |= {str(layer): ([layer], size * (1 + layer)) for layer in range(6)}
         for name, (layers, effect) in sets.items():
             row = make_row("perturb", name, sorted(layers), effect, alpha, text)
-            variant = row["variant"] + f"_s{seed}" * name.startswith("layer_")
+            variant = row["variant"].replace("/", f"#{seed}/" if seed else "/", 1)
             own = hashlib.sha256(f"{variant} {text}".encode()).hexdigest()[:16]
             rows.append(row | {"hash": own, "variant": variant, "seed": seed, "count": len(layers)})
     return rows
@@ -112,7 +112,12 @@ def make_attention():
 
 def make_rows():
     """Two texts, the second with the main sets only, and rows of both kinds."""
-    temperature = {"hash": "t", "kind": "temperature", "variant": "zero/paper", "strategy": "zero"}
+    temperature = {
+        "hash": "t",
+        "kind": "temperature",
+        "variant": "zero/set/paper",
+        "strategy": "zero",
+    }
     temperature |= {"set": "paper", "layers": [0, 1, 3, 5], "alpha": None, "text": "sentences"}
     return [*make_text(), *make_text("paragraphs", pairs=False), temperature, *make_attention()]
 
@@ -138,7 +143,7 @@ def make_summary():
         "baseline_temperature": 1.11,
         "temperature": 1.02,
     }
-    stays = calibration | {"variant": "zero/least_1", "explained_by_calibration": False}
+    stays = calibration | {"variant": "zero/set/least_1", "explained_by_calibration": False}
     return {
         "texts": {"sentences": {}, "paragraphs": {}},
         "sets": {**SETS, **LEAST},

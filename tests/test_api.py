@@ -35,6 +35,9 @@ class Letters:
     def encode(self, text):
         return [ord(character) % CONFIG.vocab_size for character in text]
 
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
 
 MODEL = ja.Checkpoint(CONFIG, random_params(CONFIG), Letters(), "test", "sha256 of the weights")
 (BATCH,) = tokenise(MODEL, TEXT)
@@ -277,62 +280,12 @@ def test_public_names_are_listed_and_others_refused():
         ja.ablate  # noqa: B018
 
 
-def test_strategies_on_sets_of_layers():
-    variants = ja.strategies(MODEL, ["clone", "scale_0.5"], [[3, 1], "pair_0_2"])
-    names = ["clone/layers_1_3", "scale_0.5/layers_1_3", "clone/pair_0_2", "scale_0.5/pair_0_2"]
-    assert [variant.name for variant in variants] == ["baseline", *names]
-    rows = ja.sweep(MODEL, variants, TEXT, options=OPTIONS)
-    assert [row["strategy"] for row in rows] == ["none", "clone", "scale", "clone", "scale"]
-    # Layers 1 and 3 become copies of the nearest others, of equally near ones the lower.
-    edits = {1: (1, 0), 3: (3, 2)}
-    steps = [
-        Step(layer, Edit("own copy", lambda own, other: other, edits[layer][1:]))
-        if layer in edits
-        else Step(layer)
-        for layer in range(CONFIG.num_layers)
-    ]
-    assert rows[1]["ppl"] == pytest.approx(naive_perplexity(tuple(steps)), rel=1e-5)
-    assert isinstance(ja.plot.manipulation(rows), matplotlib.axes.Axes)
-
-
 def test_a_name_alone_is_a_list_of_one():
-    (_, variant) = ja.strategies(MODEL, "clone", "pair_0_2")
-    assert variant.name == "clone/pair_0_2"
     assert {row["component"] for row in ja.structure(MODEL, "v_proj", samples=2)} == {"v_proj"}
 
 
-@pytest.mark.parametrize(
-    ("names", "sets", "message"),
-    [
-        (["clon"], [[1]], "unknown strategy 'clon'; did you mean 'clone'"),
-        ([3], [[1]], "unknown strategy '3'"),
-        (3, [[1]], "strategies must be a list; got 3; put it in brackets"),
-        ([], [[1]], "strategies must name at least one; got an empty list"),
-        (["clone", "clone"], [[1]], "strategies may come once; repeated: clone"),
-        (["clone"], [3], r"a set is a name or a list of whole numbers; got 3; write .* \[3\]"),
-        (["clone"], [[1, 7]], "layers of this model are 0 to 4; got 7"),
-        (["clone"], [[-1]], "layers of this model are 0 to 4; got -1"),
-        (["clone"], [[]], "must hold at least one layer; got none"),
-        (["clone"], [], "sets must name at least one; got an empty list"),
-        (["clone"], [[3, 3]], "each once; got 3, 3"),
-        (["clone"], [[1, 3], [3, 1]], "each set may come once; got 'layers_1_3' twice"),
-        (["clone"], [[1, 3], "pair_1_3"], "'layers_1_3' and 'pair_1_3' are the same layers"),
-        (["clone"], [range(5)], "nothing left to clone from"),
-        (["clone"], "measured", "not measured here; name the layers"),
-        (["scale"], [[1]], "strategy 'scale' needs alpha"),
-        (["scale_nan"], [[1]], "alpha must be a finite number"),
-        (["low_rank_9"], [[1]], "from 1 to 8, the shortest side"),
-        (["predicted"], [[1]], "predicted weights exist for layers 2 to 4"),
-    ],
-)
-def test_strategies_refuse_what_is_not_there(names, sets, message):
-    with pytest.raises(InputError, match=message) as caught:
-        ja.strategies(MODEL, names, sets)
-    assert "\n" not in str(caught.value)
-
-
 def test_every_kind_of_rows_has_a_table():
-    variants = ja.strategies(MODEL, ["clone", "scale_0.5"], [[3, 1], "pair_0_2"])
+    variants = ja.variants(MODEL, "clone/set/1,3", "scale_0.5/set/1,3", "zero/mlp/0-1")
     rows = ja.sweep(MODEL, variants, TEXT, options=OPTIONS)
     text, header, *lines = ja.summary_table(rows).splitlines()
     assert text == "letters"

@@ -9,8 +9,8 @@ import pytest
 from test_api import MODEL, OPTIONS, TEXT
 
 import jaxanatomy as ja
-from jaxanatomy import tree
-from jaxanatomy.interventions.registry import INTERVENTIONS
+from jaxanatomy import model, tree
+from jaxanatomy.interventions.cells import CONTROLS
 
 # What rounding the weights may move: a loss by 1 %.
 DTYPES = ("bfloat16", "float16")
@@ -37,7 +37,7 @@ def losses(model, variants, options=OPTIONS):
 
 
 def test_sweep_with_every_intervention(rounded):
-    variants = ja.ablations(rounded, list(INTERVENTIONS), layers=[2], draws=1)
+    variants = ja.ablations(rounded, CONTROLS, layers=[2], draws=1)
     found = losses(rounded, variants)
     np.testing.assert_allclose(found, losses(exact(rounded), variants), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(found[0, 0], losses(MODEL, [])[0, 0], rtol=0.01)
@@ -51,7 +51,7 @@ def test_sweep_in_bfloat16(rounded):
 
 def test_strategies(rounded):
     names = ["zero", "clone", "blend_2", "low_rank_half", "own_svd_half", "scale_0.9", "predicted"]
-    variants = ja.strategies(rounded, names, [[2, 3]])
+    variants = ja.variants(rounded, *(f"{name}/set/2,3" for name in names))
     expected = losses(exact(rounded), variants)
     np.testing.assert_allclose(losses(rounded, variants), expected, rtol=1e-5, atol=1e-7)
 
@@ -65,7 +65,7 @@ def test_structure(rounded):
 def test_generate(rounded):
     prompt_BT = np.array([[1, 2, 3]])
     written, expected = (
-        ja.generate(each.config, each.params, prompt_BT, 4) for each in (rounded, exact(rounded))
+        model.generate(each.config, each.params, prompt_BT, 4) for each in (rounded, exact(rounded))
     )
     assert np.array_equal(written, expected)
 

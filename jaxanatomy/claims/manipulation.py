@@ -10,8 +10,8 @@ from jaxanatomy.claims.quantities import Quantity, certain, degradation, over_dr
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, every_layer
 from jaxanatomy.claims.rules import ALL, ANY, Rule
 from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.registry import INTERVENTIONS
 from jaxanatomy.interventions.sets import PAPER, pairs
-from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
 from jaxanatomy.measures.calibration import TOLERANCE_PERCENT, at_temperature
@@ -64,7 +64,7 @@ def _replaced(name: str, scaled: Iterable[tuple] = ()):
     def values(table: Table) -> list[tuple]:
         sizes = [len(row["layers"]) for row in table.find({"set": name})]
         outside = len(table.layers) - sizes[0] if sizes else math.inf
-        there = [each for each in REPLACEMENTS if STRATEGIES[each].outside <= outside]
+        there = [each for each in REPLACEMENTS if INTERVENTIONS[each].sources.count <= outside]
         ranks = ((each, None, "full" if each == "low_rank" else None) for each in there)
         return [*ranks, *scaled]
 
@@ -90,7 +90,7 @@ def _pair(strategy: str) -> Criterion:
     printed = _PPL[_PAIRS[strategy]] / _PPL["baseline"]
     rank = "full" if strategy == "low_rank" else None
     return Criterion(
-        TRIALS.where(strategy=strategy, rank=rank).at(set=[each.name for each in pairs(PAPER)]),
+        TRIALS.where(strategy=strategy, rank=rank).at(set=pairs(PAPER)),
         HARM,
         ANY.within(100 * (printed / NEAR - 1), 100 * (printed * NEAR - 1)),
     )
@@ -160,9 +160,7 @@ def _excess(table: Table) -> list[Row]:
     found = [base]
     for whole in (row for row in noisy if row["count"] == len(table.layers)):
         alone = [
-            row
-            for row in noisy
-            if row["seed"] == whole["seed"] and str(row["set"]).startswith("layer_")
+            row for row in noisy if row["seed"] == whole["seed"] and str(row["set"]).isdecimal()
         ]
         if len(alone) < len(table.layers) or any(row["nll"] is None for row in (whole, *alone)):
             continue
@@ -244,7 +242,7 @@ CLAIMS = (
         "AH section 5.4, Table 10",
         "Layers 14 and 17 can be pruned: they harm performance.",
         "budget 0.00",
-        _on("pair_14_17", (("zero", None, None),), ALL.below(0.0)),
+        _on("14,17", (("zero", None, None),), ALL.below(0.0)),
         papers_model=True,
     ),
     Claim(

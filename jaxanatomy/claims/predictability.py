@@ -5,7 +5,7 @@ from jaxanatomy.claims.quantities import Quantity, beyond_null, certain, degrada
 from jaxanatomy.claims.rows import MissingError, Part, Rows, Table
 from jaxanatomy.claims.rules import ALL, ANY, MOST, Rule
 from jaxanatomy.forensics.prediction import READINGS, targets
-from jaxanatomy.interventions.predicted import prediction_sets
+from jaxanatomy.interventions.function_test import prediction_sets
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
@@ -36,7 +36,7 @@ def _single(table: Table) -> list[tuple[int]]:
 
 def _nine(table: Table) -> list[tuple[int, ...]]:
     """Sets of nine predicted layers or more: those of the experiment, and others measured."""
-    wanted = prediction_sets(len(table.layers), (NINE,)).values()
+    wanted = [where.layers for where in prediction_sets(len(table.layers), (NINE,))]
     found = [row["layers"] for row in table.find(PREDICTED.fields)]
     named = (tuple(layers) for layers in (*wanted, *found) if len(layers) >= NINE)
     return list(dict.fromkeys(named))

@@ -4,21 +4,27 @@ from collections.abc import Iterable, Sequence
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose, require_unique, require_whole
-from jaxanatomy.interventions.intervention import Intervention, apply_at
+from jaxanatomy.errors import InputError, require_unique, require_whole
+from jaxanatomy.interventions.intervention import Intervention, variant
 from jaxanatomy.interventions.registry import INTERVENTIONS, choose_intervention
 from jaxanatomy.interventions.scopes import all_scopes, choose_scope, head_index
-from jaxanatomy.interventions.variants import (
-    DRAWS,
-    POSITIONS,
-    Positions,
-    Variant,
-    baseline,
-    baseline_steps,
-)
+from jaxanatomy.interventions.variants import DRAWS, Positions, Variant, baseline
+from jaxanatomy.interventions.where import choose_positions, one
 from jaxanatomy.ranges import parse_layers
 
 Names = Sequence[str | Intervention]
+# What the protocol does to every whole layer: the neighbour mean, and its controls.
+CONTROLS = (
+    "neighbour_mean",
+    "neighbour_mean_with_norms",
+    "zero",
+    "copy_previous",
+    "copy_next",
+    "rescaled_mean",
+    "aligned_mean",
+    "matched_noise",
+    "permuted_rows",
+)
 
 
 def ablations(
@@ -55,25 +61,25 @@ def ablations(
         choose_intervention(i) for i in _listed("interventions", interventions, ("neighbour_mean",))
     ]
     scope_names = [choose_scope(config, scope) for scope in _listed("scopes", scopes, ("layer",))]
-    places = [_choose_positions(p) for p in _listed("positions", positions, ("all",))]
+    places = [choose_positions(p) for p in _listed("positions", positions, ("all",))]
     numbers = parse_layers(layers, config.num_layers)
     variants = [baseline(config.num_layers)]
     for intervention in _every_draw(chosen, draws):
-        cells = [
-            _cell(config, intervention, scope, place, layer)
+        found = [
+            variant(config, intervention, one(layer, scope, place))
             for scope in scope_names
             for place in places
             for layer in numbers
             if _exists(config, intervention, scope, layer)
         ]
-        if not cells:
+        if not found:
             raise InputError(
-                f"{intervention.name} of {', '.join(scope_names)} must exist at one layer or "
-                f"more; {intervention.name} exists at {intervention.where()}; got layers "
+                f"{intervention.set_name} of {', '.join(scope_names)} must exist at one layer or "
+                f"more; it exists at {intervention.sources.where}; got layers "
                 f"{', '.join(map(str, numbers))}; name other layers"
             )
-        variants += cells
-    require_unique("variants", [variant.name for variant in variants])
+        variants += found
+    require_unique("variants", [each.name for each in variants])
     return variants
 
 
@@ -85,8 +91,7 @@ def main_map(config: ModelConfig, boundary: bool = False) -> list[Variant]:
       boundary: Whether to add the first and the last layer, which have one neighbour:
         it is copied, and the variant flagged `boundary`. (AH Table 1 prints 0.0 there.)
     """
-    variants = ablations(config)
-    return [variant for variant in variants if boundary or not variant.labels.get("boundary")]
+    return [each for each in ablations(config) if boundary or not each.labels.get("boundary")]
 
 
 def protocol_cells(config: ModelConfig, draws: int = DRAWS) -> list[Variant]:
@@ -100,7 +105,7 @@ def protocol_cells(config: ModelConfig, draws: int = DRAWS) -> list[Variant]:
     """
     both, edges = ("neighbour_mean", "zero"), ("first", "others")
     heads = [scope for scope in all_scopes(config) if head_index(scope) is not None]
-    nine = [name for name in INTERVENTIONS if _is_anywhere(config, name)]
+    nine = [name for name in CONTROLS if _is_anywhere(config, name)]
     both = [name for name in both if name in nine]
     groups = (
         (nine, ["layer"], ["all"]),
@@ -122,38 +127,17 @@ def _every_draw(chosen: Sequence[Intervention], draws: int) -> list[Intervention
     return [drawn for each in chosen for drawn in ((each,) if each.draw else each.drawn(draws))]
 
 
-def _cell(
-    config: ModelConfig, intervention: Intervention, scope: str, positions: Positions, layer: int
-) -> Variant:
-    """One variant: `layer` changed, every other layer as it is."""
-    steps = baseline_steps(config.num_layers)
-    changed = apply_at(intervention, config, layer, scope, positions)
-    part = scope if positions.name == "all" else f"{scope}@{positions.name}"
-    return Variant(
-        name=f"{intervention.full_name}/{part}/{layer}",
-        steps=(*steps[:layer], *changed, *steps[layer + 1 :]),
-        labels={
-            "intervention": intervention.name,
-            "scope": scope,
-            "positions": positions.name,
-            "layer": layer,
-            "draw": None if intervention.seed is None else intervention.draw,
-            "boundary": intervention.is_boundary(config.num_layers, layer),
-        },
-    )
-
-
 def _exists(config: ModelConfig, intervention: Intervention, scope: str, layer: int) -> bool:
     head = head_index(scope)
     if head is not None and head >= config.layers[layer].num_heads:
         return False
-    return intervention.is_present(config.num_layers, layer)
+    return intervention.exists(config, one(layer))
 
 
 def _is_anywhere(config: ModelConfig, name: str) -> bool:
     """Whether an intervention exists at all: a model of one layer has no neighbours."""
     layers = range(config.num_layers)
-    return any(INTERVENTIONS[name].is_present(config.num_layers, layer) for layer in layers)
+    return any(INTERVENTIONS[name].exists(config, one(layer)) for layer in layers)
 
 
 def _listed(kind: str, given: Sequence | None, default: Sequence) -> list:
@@ -165,14 +149,3 @@ def _listed(kind: str, given: Sequence | None, default: Sequence) -> list:
         raise InputError(f"{kind} must name at least one; got an empty list")
     require_unique(kind, [getattr(item, "name", item) for item in given])
     return list(given)
-
-
-def _choose_positions(positions: str | Positions) -> Positions:
-    if isinstance(positions, Positions):
-        if POSITIONS.get(positions.name, positions) != positions:
-            raise InputError(
-                f"the name {positions.name!r} belongs to built-in positions; "
-                "give your own another name"
-            )
-        return positions
-    return POSITIONS[choose("positions", positions, POSITIONS)]

@@ -1,51 +1,50 @@
 """The variants of the manipulation experiment: strategies by sets (AH section 4.4)."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, require_unique
+from jaxanatomy.interventions.intervention import Intervention, Setting, variant
 from jaxanatomy.interventions.low_rank import Rank, largest_rank
+from jaxanatomy.interventions.registry import INTERVENTIONS, choose_intervention
 from jaxanatomy.interventions.sets import (
     MAIN_SETS,
+    MIN_LAYERS,
     Degradation,
-    LayerSet,
     named_sets,
     needs_degradation,
-    parse_set,
     parse_sets,
 )
-from jaxanatomy.interventions.strategies import (
-    STRATEGIES,
-    canonical_name,
-    parse_strategy,
-    strategy_variant,
-)
-from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.interventions.variants import BASELINE, Variant, baseline_steps
+from jaxanatomy.interventions.where import Where, together
+from jaxanatomy.ranges import is_numbers
 
 # The factors of AH section 3.5, and between and beyond them.
 PAPER_ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 ALPHAS = (*PAPER_ALPHAS, 0.8, 0.95, 1.05, 1.1)
 LEAST_ALPHAS = (0.5, 0.9)  # on least_1, least_2, ...
 RANKS = ("full", "half", 16, 64)
-# What is done to which sets: names of strategies, ranks in their place. The neighbour mean
-# is the map from which the sets are chosen; here it is a row like the others.
-LEAST = (
-    ("zero", None),
-    ("clone", None),
-    ("clone_high", None),
-    ("clone_with_norms", None),
-    ("blend_2", None),
-    ("blend_4", None),
-    ("predicted", None),
-    ("low_rank", "full"),
-    ("low_rank", "half"),
-    ("own_svd", "half"),
+# What is done to the main sets. The neighbour mean is the map from which sets are chosen; here
+# it is a row like the others.
+PLAIN = (
+    "neighbour_mean",
+    "zero",
+    "clone",
+    "clone_high",
+    "clone_with_norms",
+    "blend_2",
+    "blend_4",
+    "predicted",
 )
-# Those of which AH Table 4 has a row of two layers.
-PAIRS = (("zero", None), ("clone", None), ("blend_2", None), ("low_rank", "full"))
+# What is done to the others.
+LEAST = (*PLAIN[1:], "low_rank_full", "low_rank_half", "own_svd_half")
+PAIRS = ("zero", "clone", "blend_2", "low_rank_full")  # of which AH Table 4 has two layers
 
-NamedSetting = tuple[str, Mapping[str, Any]]
+
+def strategy_baseline(config: ModelConfig) -> Variant:
+    """The unedited model, with the labels of a set."""
+    labels = {"strategy": "none", "alpha": None, "rank": None, "set": None, "layers": []}
+    return Variant(BASELINE, baseline_steps(config.num_layers), labels=labels)
 
 
 def is_chosen_by_map(sets: Sequence[str]) -> bool:
@@ -66,15 +65,21 @@ def map_variants(config: ModelConfig) -> list[Variant]:
     Raises:
       InputError: A model of fewer than four layers, or of layers of several shapes.
     """
-    inner = [parse_set(config, f"layer_{layer}") for layer in range(1, config.num_layers - 1)]
+    if config.num_layers < MIN_LAYERS:
+        raise InputError(
+            f"sets that are chosen by a map need a model of {MIN_LAYERS} layers or more; got "
+            f"{config.num_layers}; take a deeper model"
+        )
     if not config.is_uniform:
         raise InputError(
             "'measured', 'least_K' and the grid are chosen by the means of neighbouring layers, "
             "which need layers of one shape; this model's layers differ; name sets by their layers "
-            "and strategies that read a layer alone, as in --config.sets=layer_1,layers_1_2 "
+            "and strategies that read a layer alone, as in --config.sets=1/3-5 "
             "--config.strategies=zero,scale_0.9"
         )
-    return [strategy_variant(config, "neighbour_mean", layer_set) for layer_set in inner]
+    mean = INTERVENTIONS["neighbour_mean"]
+    inner = range(1, config.num_layers - 1)
+    return [variant(config, mean, together(config.num_layers, layer)) for layer in inner]
 
 
 def manipulation_grid(
@@ -98,15 +103,16 @@ def manipulation_grid(
       left out; so are the paper's sets and their pairs for models of another depth than 30.
 
     Raises:
-      InputError: as `named_sets` and `strategy_variant`.
+      InputError: as `named_sets` and `intervention.apply_at`.
     """
-    sets = named_sets(config, degradation)
     variants = table4_variants(config, degradation, alphas=alphas, ranks=ranks)
-    for name, layer_set in sets.items():
+    least = [*map(choose_intervention, LEAST), *_scales(LEAST_ALPHAS)]
+    pairs = [*map(choose_intervention, PAIRS)]
+    for name, layers in named_sets(config.num_layers, degradation).items():
         if name.startswith("least_"):
-            variants += _variants(config, layer_set, [*_fixed(LEAST), *_scales(LEAST_ALPHAS)])
-        elif name.startswith("pair_"):
-            variants += _variants(config, layer_set, _fixed(PAIRS))
+            variants += _variants(config, layers, least)
+        elif is_numbers(name):
+            variants += _variants(config, layers, pairs)
     return variants
 
 
@@ -128,14 +134,10 @@ def table4_variants(
     Raises:
       InputError: as `manipulation_grid`.
     """
-    # Equal settings given twice are one variant: 1 and 1.0 have the same name.
-    settings = _every(config, alphas, ranks)
-    sets = named_sets(config, degradation)
+    every = _every(config, alphas, ranks)
+    sets = named_sets(config.num_layers, degradation)
     return [
-        variant
-        for name in MAIN_SETS
-        if name in sets
-        for variant in _variants(config, sets[name], settings)
+        each for name in MAIN_SETS if name in sets for each in _variants(config, sets[name], every)
     ]
 
 
@@ -165,56 +167,43 @@ def selected_variants(
         none of the sets.
     """
     if not sets:
-        known = named_sets(config, degradation)
+        known = named_sets(config.num_layers, degradation)
         sets = [name for name in MAIN_SETS if name in known]
-    chosen = parse_sets(config, sets, degradation)
-    settings = parse_strategies(strategies) or _every(config, alphas, ranks)
-    for name, _ in settings:
-        if not any(STRATEGIES[name].exists(config, layer_set) for layer_set in chosen):
+    chosen = parse_sets(config.num_layers, sets, degradation)
+    wanted = [choose_intervention(name) for name in strategies]
+    require_unique("strategies", [each.full_name for each in wanted])
+    for each in wanted:
+        if not any(each.exists(config, layers) for layers in chosen):
             raise InputError(
-                f"strategy {name!r} exists at none of the sets "
-                f"{', '.join(layer_set.name for layer_set in chosen)}: it needs "
-                f"{STRATEGIES[name].needs}; name another set or strategy"
+                f"strategy {each.set_name!r} exists at none of the sets "
+                f"{', '.join(layers.name for layers in chosen)}: it needs "
+                f"{each.sources.where}; name another set or strategy"
             )
-    return [variant for each in chosen for variant in _variants(config, each, settings)]
-
-
-def parse_strategies(names: Sequence[str]) -> list[NamedSetting]:
-    """Strategies with their settings, each once.
-
-    Raises:
-      InputError: as `parse_strategy`; a strategy that comes twice, however it is written.
-    """
-    require_unique("strategies", [canonical_name(name) for name in names])
-    return [parse_strategy(name) for name in names]
+    wanted = wanted or _every(config, alphas, ranks)
+    return [each for layers in chosen for each in _variants(config, layers, wanted)]
 
 
 def _every(
     config: ModelConfig, alphas: Sequence[float], ranks: Sequence[Rank] | None
-) -> list[NamedSetting]:
+) -> list[Intervention]:
     """Every strategy, at every factor or rank."""
     if ranks is None:
         ranks = [rank for rank in RANKS if isinstance(rank, str) or rank <= largest_rank(config)]
-    plain = [(name, {}) for name, strategy in STRATEGIES.items() if not strategy.takes]
-    ranked = [(name, {"rank": rank}) for name in ("low_rank", "own_svd") for rank in ranks]
-    return [*plain, *ranked, *_scales(alphas)]
+    plain = [INTERVENTIONS[name] for name in PLAIN]
+    return [*plain, *_settings(("low_rank", "own_svd"), ranks), *_scales(alphas)]
 
 
 def _variants(
-    config: ModelConfig, layer_set: LayerSet, settings: Iterable[NamedSetting]
+    config: ModelConfig, layers: Where, interventions: Iterable[Intervention]
 ) -> list[Variant]:
-    """One variant for each setting of a strategy that exists at the set, each name once."""
-    variants = [
-        strategy_variant(config, name, layer_set, **setting)
-        for name, setting in settings
-        if STRATEGIES[name].exists(config, layer_set)
-    ]
-    return list({variant.name: variant for variant in variants}.values())
+    """One variant for each that exists at the set; equal ones given twice are one."""
+    variants = [variant(config, i, layers) for i in interventions if i.exists(config, layers)]
+    return list({each.name: each for each in variants}.values())
 
 
-def _fixed(pairs: Iterable[tuple[str, Rank | None]]) -> list[NamedSetting]:
-    return [(name, {"rank": rank}) for name, rank in pairs]
+def _scales(alphas: Iterable[float]) -> list[Intervention]:
+    return _settings(("scale", "scale_output"), alphas)
 
 
-def _scales(alphas: Iterable[float]) -> list[NamedSetting]:
-    return [(name, {"alpha": alpha}) for name in ("scale", "scale_output") for alpha in alphas]
+def _settings(names: Sequence[str], settings: Iterable[Setting]) -> list[Intervention]:
+    return [INTERVENTIONS[name].with_setting(setting) for name in names for setting in settings]

@@ -3,9 +3,7 @@
 import numpy as np
 
 from jaxanatomy import tree
-from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import Edit, Step
 
 
 def matched_noise(own: tree.BlockParams, *, seed: int | tuple[int, ...]) -> tree.BlockParams:
@@ -74,22 +72,6 @@ def recovery_noise(own: tree.BlockParams, *, sigma: float, seed: int) -> tree.Bl
     return tree.replace(
         own, {name: add_noise(tree.get(own, name), sigma, generator) for name in tree.MATRICES}
     )
-
-
-def perturb_step(config: ModelConfig, layer: int, alpha: float, seed: int) -> Step:
-    """The step that applies a layer after `perturb`.
-
-    Raises:
-      InputError: No such layer, or a negative alpha or seed.
-    """
-    if not 0 <= layer < config.num_layers:
-        raise InputError(f"layers of this model are 0 to {config.num_layers - 1}; got {layer}")
-    if not (0 <= alpha < np.inf and seed >= 0):
-        raise InputError(
-            f"noise needs an alpha and a seed of 0 or above; got alpha {alpha} and seed {seed}"
-        )
-    arguments = (("alpha", float(alpha)), ("layer", layer), ("seed", seed))
-    return Step(layer, Edit("perturb", perturb, arguments=arguments, on_host=True))
 
 
 def generator_of(seed: int, layer: int, matrix: str) -> np.random.Generator:

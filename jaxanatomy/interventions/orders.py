@@ -1,54 +1,76 @@
-"""Layers left out or applied in another order (DG, depth use)."""
+"""Layers left out, applied again or in another order (DG, depth use)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import Step, Variant
+from jaxanatomy.interventions.intervention import Changes, Setting
+from jaxanatomy.interventions.variants import ALL, Step, Steps, damped
+from jaxanatomy.interventions.where import Where
 
 
-def skip(config: ModelConfig, start: int, size: int) -> Variant:
-    """Leaves out the `size` layers from `start` on."""
-    _require_span("skip", config, start, size, size)
-    layers = range(config.num_layers)
-    return _ordered("skip", size, start, [*layers[:start], *layers[start + size :]])
+def cut(config: ModelConfig, where: Where, setting: Setting = None) -> Changes:
+    """Leaves layers out."""
+    del config, setting
+    _require_whole("cut", where)
+    return {layer: () for layer in where.layers}
 
 
-def swap(config: ModelConfig, start: int, size: int) -> Variant:
-    """Exchanges the blocks of layers [start, start + size) and [start + size, start + 2 size)."""
-    _require_span("swap", config, start, size, 2 * size)
-    layers, middle, end = range(config.num_layers), start + size, start + 2 * size
-    order = [*layers[:start], *layers[middle:end], *layers[start:middle], *layers[end:]]
-    return _ordered("swap", size, start, order)
+def repeat(config: ModelConfig, where: Where, factor: Setting = None) -> Changes:
+    """Applies a run of layers twice: after its last one it begins again with the first.
+
+    With a factor the change that the second pass makes is added times the factor.
+    """
+    del config
+    once = _steps(_run("repeat", where))
+    return _at_once(where, once + (once if factor is None else (damped(once, factor),)))
 
 
-def reverse(config: ModelConfig, start: int, size: int) -> Variant:
-    """Applies the `size` layers from `start` on in reverse order."""
-    _require_span("reverse", config, start, size, size)
-    layers, end = range(config.num_layers), start + size
-    order = [*layers[:start], *reversed(layers[start:end]), *layers[end:]]
-    return _ordered("reverse", size, start, order)
+def reverse(config: ModelConfig, where: Where, setting: Setting = None) -> Changes:
+    """Applies a run of layers in reverse order."""
+    del config, setting
+    return _at_once(where, _steps(_run("reverse", where)[::-1]))
 
 
-def early_exit(config: ModelConfig, num_layers: int) -> Variant:
-    """Reads out after the first `num_layers` layers; with 0 the embedding itself."""
-    if not 0 <= num_layers <= config.num_layers:
+def swap(config: ModelConfig, where: Where, setting: Setting = None) -> Changes:
+    """Exchanges the first half of a run of layers with the second."""
+    del config, setting
+    layers = _run("swap", where)
+    half, rest = divmod(len(layers), 2)
+    if rest:
         raise InputError(
-            f"early_exit reads out after 0 to {config.num_layers} layers; got {num_layers}"
+            f"swap exchanges the halves of a span, of an even number of layers; got {where}"
         )
-    size = config.num_layers - num_layers
-    return _ordered("early_exit", size, num_layers, range(num_layers))
+    return _at_once(where, _steps(layers[half:] + layers[:half]))
 
 
-def _ordered(op: str, size: int, start: int, order: Sequence[int]) -> Variant:
-    name = f"{op}/{start}" if op == "early_exit" else f"{op}/{size}/{start}"
-    steps = tuple(Step(layer) for layer in order)
-    return Variant(name, steps, labels={"op": op, "size": size, "start": start})
+def early_exit(config: ModelConfig, where: Where, setting: Setting = None) -> Changes:
+    """Reads out after a layer: those behind it are left out."""
+    del setting
+    _require_whole("exit", where)
+    return {layer: () for layer in range(where.layers[-1] + 1, config.num_layers)}
 
 
-def _require_span(op: str, config: ModelConfig, start: int, size: int, span: int) -> None:
-    if size < 1 or start < 0 or start + span > config.num_layers:
+def _steps(layers: Iterable[int]) -> Steps:
+    return tuple(Step(layer) for layer in layers)
+
+
+def _at_once(where: Where, steps: Steps) -> Changes:
+    """The whole run stands at its first layer: its changes of order cannot be taken apart."""
+    first, *rest = where.layers
+    return {first: steps} | {layer: () for layer in rest}
+
+
+def _run(name: str, where: Where) -> list[int]:
+    _require_whole(name, where)
+    layers = list(where.layers)
+    if layers != list(range(layers[0], layers[-1] + 1)):
         raise InputError(
-            f"{op} needs size >= 1 and layers within 0 to {config.num_layers - 1}; "
-            f"got start {start} and size {size}, which reaches layer {start + span - 1}"
+            f"{name} needs layers that follow one another; got {where}; write them as a span"
         )
+    return layers
+
+
+def _require_whole(name: str, where: Where) -> None:
+    if where.scope != "layer" or where.positions != ALL:
+        raise InputError(f"{name} acts on whole layers at all positions; got {where}")

@@ -1,13 +1,14 @@
 """Variants with noise in one layer, in nested random sets of layers, and in all."""
 
-from collections.abc import Iterable, Sequence
-
-import numpy as np
+import dataclasses
+from collections.abc import Sequence
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.noise import perturb_step
-from jaxanatomy.interventions.variants import Step, Variant
+from jaxanatomy.interventions.intervention import variant
+from jaxanatomy.interventions.registry import INTERVENTIONS
+from jaxanatomy.interventions.sets import parse_set
+from jaxanatomy.interventions.variants import Variant
 
 ALPHAS = (0.01,)
 COUNTS = (1, 2, 4, 8, 16)
@@ -22,7 +23,7 @@ def perturbation_variants(
 ) -> list[Variant]:
     """Noise (`noise.perturb`) in more and more layers: does its effect compound?
 
-    The random sets of one seed are nested: the first layers of `layer_order`. Each layer is
+    The random sets of one seed are nested: the first layers of `sets.layer_order`. Each layer is
     perturbed alone, too. A layer gets the same noise in each set and alone.
 
     Args:
@@ -32,8 +33,8 @@ def perturbation_variants(
       seeds: Of the order and of the noise.
 
     Returns:
-      Variants without the baseline, named `perturb_0.01/random_8_s3` and
-      `perturb_0.01/layer_4_s3`, labelled with `strategy`, `alpha`, `rank` (None), `set`,
+      Variants without the baseline, named `perturb_0.01#3/set/random_8_s3` and
+      `perturb_0.01#3/set/4`, labelled with `strategy`, `alpha`, `rank` (None), `set`,
       `layers`, `seed` and `count`.
 
     Raises:
@@ -45,44 +46,24 @@ def perturbation_variants(
     for name, values in (("alphas", alphas), ("counts", counts), ("seeds", seeds)):
         if len(set(values)) < len(values):
             raise InputError(f"{name} must name each value once; got {list(values)}")
+    if min((*alphas, *seeds), default=0) < 0:
+        raise InputError(
+            f"noise needs alphas and seeds of 0 or above; got {list(alphas)} and {list(seeds)}"
+        )
     for count in counts:
         if not 1 <= count <= L:
             raise InputError(f"counts of perturbed layers are 1 to {L}; got {count}")
-    variants = []
-    for alpha in alphas:
-        for seed in seeds:
-            order = layer_order(L, seed)
-            for count in counts:
-                name = f"random_{count}_s{seed}"
-                variants.append(_variant(config, alpha, seed, name, name, order[:count]))
-            for layer in range(L):
-                name = f"layer_{layer}"
-                variants.append(_variant(config, alpha, seed, f"{name}_s{seed}", name, [layer]))
-    return variants
-
-
-def layer_order(num_layers: int, seed: int) -> list[int]:
-    """The order in which layers join the random sets: `default_rng(seed).permutation(L)`."""
-    if seed < 0:
-        raise InputError(f"an order of layers needs a seed of 0 or above; got {seed}")
-    return np.random.default_rng(seed).permutation(num_layers).tolist()
-
-
-def _variant(
-    config: ModelConfig, alpha: float, seed: int, name: str, set_name: str, layers: Iterable[int]
-) -> Variant:
-    layers = sorted(layers)
-    steps = tuple(
-        perturb_step(config, layer, alpha, seed) if layer in layers else Step(layer)
-        for layer in range(config.num_layers)
-    )
-    labels = {
-        "strategy": "perturb",
-        "alpha": float(alpha),
-        "rank": None,
-        "set": set_name,
-        "layers": layers,
-        "seed": seed,
-        "count": len(layers),
-    }
-    return Variant(f"perturb_{alpha:g}/{name}", steps, labels=labels)
+    names = [(f"random_{count}_s{{seed}}", count) for count in counts]
+    names += [(str(layer), 1) for layer in range(L)]
+    return [
+        variant(
+            config,
+            dataclasses.replace(INTERVENTIONS["perturb"].with_setting(alpha), draw=seed),
+            parse_set(config.num_layers, name.format(seed=seed)),
+            seed=seed,
+            count=count,
+        )
+        for alpha in alphas
+        for seed in seeds
+        for name, count in names
+    ]

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.interventions.intervention import Changes, Setting
 from jaxanatomy.interventions.scopes import head_index
 from jaxanatomy.interventions.variants import ALL, Edit, Positions, Step, Steps, closed
+from jaxanatomy.interventions.where import Where
 
 # What is off when one matrix is zero, with its bias. Without values, or without the projection
 # that writes them, attention adds W_o (sum of probabilities times 0) = 0. Without gate, up
@@ -34,13 +36,19 @@ def zeros(own: tree.BlockParams) -> tree.BlockParams:
     return jax.tree.map(jnp.zeros_like, own)
 
 
-def zero_steps(config: ModelConfig, layer: int, scope: str, positions: Positions = ALL) -> Steps:
-    """The steps that stand for a layer with zero weights in `scope` (AH section 3.5).
+def zero(config: ModelConfig, where: Where, setting: Setting = None) -> Changes:
+    """The steps that stand for layers with zero weights in a scope (AH section 3.5).
 
     Returns:
-      No step where the whole layer is zero at all positions, a gated step where the
-      scope can only silence a part of the layer, and an edited one for queries or keys.
+      For each layer no step where the whole layer is zero at all positions, a gated step where
+      the scope can only silence a part of the layer, and an edited one for queries or keys.
     """
+    del setting
+    scope, positions = where.scope, where.positions
+    return {layer: _steps(config, layer, scope, positions) for layer in where.layers}
+
+
+def _steps(config: ModelConfig, layer: int, scope: str, positions: Positions) -> Steps:
     if scope == "layer" and positions == ALL:
         return ()
     if scope in ("q_proj", "k_proj"):

@@ -1,7 +1,8 @@
-"""Greedy completions of prompts of different lengths."""
+"""Completions of prompts of different lengths."""
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from jaxanatomy import model, tree
@@ -17,15 +18,19 @@ def complete(
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     steps: int = STEPS,
+    temperature: float = 0.0,
+    key: jax.Array | None = None,
 ) -> list[str]:
     """What a model writes after each prompt, up to its end token.
 
     Args:
       config: The architecture.
       params: Parameters, layers stacked or not.
-      tokenizer: With an `eos_id`.
+      tokenizer: Its `eos_id`, if it has one, ends a completion.
       prompts: Texts; those of equal length go through the model together.
       steps: Most tokens to write.
+      temperature: 0 takes the likeliest token; otherwise one is drawn.
+      key: For the draws.
 
     Returns:
       The completions without the prompts, in their order.
@@ -35,7 +40,7 @@ def complete(
     for length in sorted({len(ids) for ids in encoded}):
         chosen = [index for index, ids in enumerate(encoded) if len(ids) == length]
         prompt_BT = np.array([encoded[index] for index in chosen], np.int32)
-        written_BN = np.asarray(model.generate(config, params, prompt_BT, steps))
+        written_BN = np.asarray(model.generate(config, params, prompt_BT, steps, temperature, key))
         for index, ids in zip(chosen, written_BN.tolist(), strict=True):
             end = ids.index(tokenizer.eos_id) if tokenizer.eos_id in ids else steps
             texts[index] = tokenizer.decode(ids[:end])

@@ -71,8 +71,8 @@ def compounding(rows: Iterable[Row], *, level: float = 0.95) -> list[dict[str, A
 
 def _of_alpha(rows: Sequence[Row], base: float, level: float) -> dict[str, Any]:
     seeds = sorted({row["seed"] for row in rows})
-    sets = [row for row in rows if not row["set"].startswith("layer_")]
-    singles = [row for row in rows if row["set"].startswith("layer_")]
+    sets = [row for row in rows if not row["set"].isdecimal()]
+    singles = [row for row in rows if row["set"].isdecimal()]
     by_count = {
         count: _by_seed([row for row in sets if row["count"] == count], seeds, base)
         for count in sorted({row["count"] for row in sets})

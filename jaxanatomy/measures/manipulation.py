@@ -38,7 +38,7 @@ def map_degradation(rows: Iterable[Row], text: str, num_layers: int) -> dict[int
         row["layers"][0]: math.inf if row["ppl"] is None else row["degradation_percent"]
         for row in sweep_rows(rows, text)
         if row["strategy"] == MAP
-        and row["set"].startswith("layer_")
+        and row["set"].isdecimal()
         and 0 < row["layers"][0] < num_layers - 1
     }
     if not found:

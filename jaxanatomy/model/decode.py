@@ -1,7 +1,8 @@
 """Greedy and sampled generation with a key-value cache.
 
-`generate` compiles two programs, whatever the number of steps: one that reads the
-prompt (prefill) and one that writes tokens (decode, a scan).
+`generate` compiles two programs: one that reads the prompt (prefill) and one that writes tokens
+(decode, a loop). Both are made for a power of two of tokens, so that a prompt that is a little
+longer, or a few steps more, compile nothing.
 """
 
 import functools
@@ -66,36 +67,43 @@ def generate(
             f"got temperature={temperature} and key={key}"
         )
     key = jax.random.key(0) if key is None else key
-    keys = jax.random.split(key, steps)
     stacks = transformer.stacks(config, params)
     params = tree.with_layers(params, stacks)
-    caches = _empty_caches(config, stacks, B, T + steps)
-    temperature = jnp.float32(temperature)
-    token_B, caches = _prefill(config, dtype, params, prompt_BT, caches, temperature, keys[0])
-    written_BN = _decode(config, dtype, params, token_B, T, caches, temperature, keys[1:])
-    return jnp.concatenate([token_B[:, None], written_BN], axis=1)
+    room = _power_of_two(T + steps, config.context_length)
+    # What stands behind the prompt is never seen: each place is written before it is visible.
+    padding = _power_of_two(T, room) - T
+    token_BT = jnp.pad(jnp.asarray(prompt_BT, jnp.int32), ((0, 0), (0, padding)))
+    caches = _empty_caches(config, stacks, B, room)
+    draw = jnp.float32(temperature), key
+    token_B, caches = _prefill(config, dtype, params, token_BT, jnp.int32(T), caches, draw)
+    written_BN = jnp.zeros((B, room), jnp.int32).at[:, 0].set(token_B)
+    return _decode(config, dtype, params, written_BN, (T, steps), caches, draw)[:, :steps]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
-def _prefill(config, dtype, params, prompt_BT, caches, temperature, key):
-    logits_BV, caches = _run(config, dtype, params, prompt_BT, jnp.int32(0), caches)
-    return _choose(logits_BV, temperature, key), caches
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+def _prefill(config, dtype, params, token_BT, length, caches, draw):
+    logits_BV, caches = _run(config, dtype, params, token_BT, jnp.int32(0), caches, length - 1)
+    return _choose(logits_BV, *draw, 0), caches
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _decode(config, dtype, params, token_B, start, caches, temperature, keys):
-    def step(carry, key):
-        token_B, index, caches = carry
-        logits_BV, caches = _run(config, dtype, params, token_B[:, None], index, caches)
-        token_B = _choose(logits_BV, temperature, key)
-        return (token_B, index + 1, caches), token_B
+def _decode(config, dtype, params, written_BN, start_and_steps, caches, draw):
+    start, steps = start_and_steps
 
-    _, written_NB = jax.lax.scan(step, (token_B, jnp.int32(start), caches), keys)
-    return written_NB.T
+    def step(index, carry):
+        written_BN, caches = carry
+        token_B1 = jax.lax.dynamic_slice_in_dim(written_BN, index - 1, 1, axis=1)
+        logits_BV, caches = _run(config, dtype, params, token_B1, start + index - 1, caches, 0)
+        token_B = _choose(logits_BV, *draw, index)
+        return written_BN.at[:, index].set(token_B), caches
+
+    return jax.lax.fori_loop(1, steps, step, (written_BN, caches))[0]
 
 
-def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tuple[Cache, ...]]:
-    """Logits after the last token, and the caches with these tokens written at `index`."""
+def _run(
+    config, dtype, params, token_BT, index, caches, last
+) -> tuple[jax.Array, tuple[Cache, ...]]:
+    """Logits after token `last`, and the caches with these tokens written at `index`."""
     T = token_BT.shape[1]
     S = caches[0][0].shape[2]
     position_T = index + jnp.arange(T)
@@ -116,7 +124,8 @@ def _run(config, dtype, params, token_BT, index, caches) -> tuple[jax.Array, tup
         x_BTD, cache = jax.lax.scan(step, x_BTD, (stacked, cache))
         new_caches.append(cache)
         layer += cache[0].shape[0]
-    return head.logits(config, params, x_BTD[:, -1:], dtype)[:, 0], tuple(new_caches)
+    x_B1D = jax.lax.dynamic_slice_in_dim(x_BTD, last, 1, axis=1)
+    return head.logits(config, params, x_B1D, dtype)[:, 0], tuple(new_caches)
 
 
 def _empty_caches(
@@ -132,8 +141,15 @@ def _empty_caches(
     return tuple(caches)
 
 
-def _choose(logits_BV: jax.Array, temperature: jax.Array, key: jax.Array) -> jax.Array:
-    """The likeliest token at temperature 0, else a draw."""
+def _power_of_two(size: int, largest: int) -> int:
+    """The next power of two, at most `largest`."""
+    return min(max(16, 1 << (size - 1).bit_length()), largest)
+
+
+def _choose(
+    logits_BV: jax.Array, temperature: jax.Array, key: jax.Array, step: jax.Array | int
+) -> jax.Array:
+    """The likeliest token at temperature 0, else a draw, another at each step."""
     safe = jnp.where(temperature > 0, temperature, 1.0)
-    drawn_B = jax.random.categorical(key, logits_BV / safe, axis=-1)
+    drawn_B = jax.random.categorical(jax.random.fold_in(key, step), logits_BV / safe, axis=-1)
     return jnp.where(temperature > 0, drawn_B, logits_BV.argmax(axis=-1)).astype(jnp.int32)

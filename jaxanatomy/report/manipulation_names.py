@@ -3,6 +3,7 @@
 import re
 
 from jaxanatomy.interventions.sets import MAIN_SETS
+from jaxanatomy.ranges import is_numbers
 from jaxanatomy.report.views import Row
 
 # In the order of tables and figures: what AH tested first.
@@ -24,7 +25,7 @@ STRATEGIES = {
 SCALES = ("scale", "scale_output")
 NOISE = "perturb"
 RANKS = ("full", "half")
-FAMILIES = ("layers", "least", "pair", "layer", "random")
+FAMILIES = ("least", "layers", "even", "last", "random")
 
 
 def dose_of(row: Row) -> float | str | None:
@@ -58,21 +59,17 @@ def set_order(name: str) -> tuple:
     """The main sets first, then the families of sets, each by its numbers."""
     if name in MAIN_SETS:
         return 0, MAIN_SETS.index(name), ()
-    head = name.split("_")[0]
-    return 1, [*FAMILIES, head].index(head), tuple(map(int, re.findall(r"\d+", name)))
+    family = "layers" if is_numbers(name) else name.split("_")[0]
+    return 1, [*FAMILIES, family].index(family), tuple(map(int, re.findall(r"\d+", name)))
 
 
 def set_name(name: str) -> str:
-    """A set as tables have it: "paper, inner", "least 4", "2, 7"."""
+    """A set as tables have it: "paper, inner", "least 4", "layer 2", "2, 7"."""
     if name == "paper_inner":
         return "paper, inner"
-    head, _, layers = name.partition("_")
-    return layers.replace("_", ", ") if head in ("layers", "pair") else name.replace("_", " ")
-
-
-def is_main(row: Row) -> bool:
-    """Whether a row is of a set that the tables show: a main one, or one named by its layers."""
-    return row["set"] in MAIN_SETS or row["set"].startswith("layers_")
+    if name.isdecimal():
+        return f"layer {name}"
+    return name.replace(",", ", ").replace("_", " ")
 
 
 def count_of(row: Row, family: str) -> int | None:

@@ -15,13 +15,13 @@ from jaxanatomy.measures.importance import categorise
 from jaxanatomy.measures.manipulation import ROUNDING_PERCENT
 from jaxanatomy.measures.statistics import Estimate, degradation_percent, paired_difference
 from jaxanatomy.papers import find, is_near
+from jaxanatomy.ranges import is_numbers
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.common import estimate, grouped, in_panels, interval, once, published
 from jaxanatomy.report.manipulation_names import (
     NOISE,
     SCALES,
     count_of,
-    is_main,
     method_of,
     method_order,
     set_name,
@@ -70,7 +70,16 @@ def table4(record: RunRecord) -> dict[tuple[str, float | None], float]:
 
 def on_main_sets(record: RunRecord) -> list[Row]:
     """Trials on the sets that the tables show: the measured, the paper's, those named by layers."""
-    return [row for row in trials(record) if is_main(row)]
+    shown = _main(record)
+    return [row for row in trials(record) if row["set"] in shown]
+
+
+def _main(record: RunRecord) -> set[str]:
+    """Names of sets; the grid's many pairs have a figure of their own."""
+    named = {row["set"] for row in trials(record) if row["strategy"] != NOISE}
+    if named & {*MAIN_SETS} and not record.config.get("sets"):
+        return {*MAIN_SETS}
+    return {*MAIN_SETS, *filter(is_numbers, named)}
 
 
 def chosen(record: RunRecord) -> list[Row]:
@@ -143,7 +152,8 @@ def outermost(record: RunRecord) -> list[Row]:
 
 def grid(record: RunRecord) -> list[Row]:
     """Every strategy on the main sets and on the least important layers; gaps are rows, too."""
-    rows = [row for row in trials(record) if is_main(row) or count_of(row, "least")]
+    shown = _main(record)
+    rows = [row for row in trials(record) if row["set"] in shown or count_of(row, "least")]
     found = []
     for (panel,), own in grouped(rows, "panel").items():
         cells = {(row["method"], row["set"]): row for row in own}
@@ -161,7 +171,7 @@ def pairs(record: RunRecord) -> list[Row]:
         | dict(zip(("first", "second"), sorted(row["layers"]), strict=True))
         | {"triangle": ", ".join(filter(None, (row["panel"], row["method"])))}
         for row in trials(record)
-        if re.fullmatch(r"pair_\d+_\d+", row["set"])
+        if re.fullmatch(r"\d+,\d+", row["set"])
     ]
 
 
@@ -234,7 +244,7 @@ def noise(record: RunRecord) -> list[Row]:
     rows = []
     own_rows = [row for row in trials(record) if row["strategy"] == NOISE]
     for (panel, alpha), own in grouped(own_rows, "panel", "alpha").items():
-        single = [_nats(row) for row in own if row["set"].startswith("layer_")]
+        single = [_nats(row) for row in own if row["set"].isdecimal()]
         counts: dict[int, list[float]] = {}
         for row in own:
             if count := count_of(row, "random"):

@@ -97,7 +97,7 @@ def first_token(
 def manipulation(rows: Rows, ax: Any = None) -> Drawn:
     """Change of perplexity against the factor that scales sets of layers (AH section 3.5).
 
-    Of rows of a manipulation run, or of `ja.sweep` on the variants of `ja.strategies`.
+    Of rows of a manipulation run, or of `ja.sweep` on sets of layers, "scale_0.9/set/3,5".
     """
     return _drawn(sets_page.DOSES, rows, ax)
 

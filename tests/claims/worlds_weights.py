@@ -6,7 +6,7 @@ from claims.worlds import DEPTH, NOISE, WORLDS, Maker, Worlds, percent, record
 
 from jaxanatomy.claims import manipulation, predictability, structure
 from jaxanatomy.forensics.prediction import READINGS, targets
-from jaxanatomy.interventions.predicted import prediction_sets
+from jaxanatomy.interventions.function_test import prediction_sets
 from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
 from jaxanatomy.measures.temperature import TEMPERATURES
@@ -64,7 +64,7 @@ for name_ in manipulation.SETS:
         1,
     )
 add_trials("scaling_collapses", "paper_inner", STRATEGIES[-5:], manipulation.COLLAPSED, 1)
-add_trials("prune_anti_layers", "pair_14_17", STRATEGIES[:1], 0.0, -1)
+add_trials("prune_anti_layers", "14,17", STRATEGIES[:1], 0.0, -1)
 WORLDS["gentle_scaling_cost"] = Worlds(
     trials(lambda reach: {GENTLE: percent(33)}, "paper"), trials(at([GENTLE], 19, 0), "paper")
 )
@@ -84,7 +84,8 @@ def all_pairs(near):
             rank = "full" if strategy == "low_rank" else None
             for place, each in enumerate(pairs(PAPER)):
                 effect = nats if near and not place else nats - math.log(NEAR)
-                labels = dict(strategy=strategy, rank=rank, set=each.name, layers=[*each.layers])
+                layers = [int(layer) for layer in each.split(",")]
+                labels = dict(strategy=strategy, rank=rank, set=each, layers=layers)
                 rows.append(maker.row(effect, **labels))
         return {"manipulation": record([maker.baseline(), *rows])}
 
@@ -148,7 +149,7 @@ def shaken(whole, excess):
                 maker.row(total, small, set=f"random_{DEPTH}_s{seed}", count=DEPTH, **labels)
             )
             for layer in range(DEPTH):
-                one = dict(set=f"layer_{layer}", layers=[layer], count=1)
+                one = dict(set=str(layer), layers=[layer], count=1)
                 rows.append(maker.row(alone, small, **one, **labels))
         return {"manipulation": record(rows)}
 
@@ -272,7 +273,9 @@ def predicted(sets, value, side, looks=1, zero=None, noise=NOISE, r2=None):
 
 SINGLE = [(layer,) for layer in targets(DEPTH)]
 NINE = [
-    layers for layers in prediction_sets(DEPTH, (9,)).values() if len(layers) >= predictability.NINE
+    where.layers
+    for where in prediction_sets(DEPTH, (9,))
+    if len(where.layers) >= predictability.NINE
 ]
 MOST = len(SINGLE) - len(SINGLE) // 2
 WORLDS["one_predicted_layer"] = Worlds(

@@ -13,7 +13,7 @@ import run_files
 import jaxanatomy
 from jaxanatomy import tree, weights
 from jaxanatomy.data.text import load_text
-from jaxanatomy.interventions.combine import combined_steps
+from jaxanatomy.interventions.changes import combined_steps
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.model import parameter_count
@@ -169,7 +169,14 @@ def test_a_dry_run_writes_nothing_and_says_the_size(tiny, command, tmp_path):
 def test_the_list_says_how_changes_are_written(command):
     done = command("export", "--list")
     assert done.status == 0
-    for name in ("INTERVENTION/SCOPE/LAYER", "copy_next", "head_I", "bfloat16", "file:PATH"):
+    for name in (
+        "zero/layer/14",
+        "repeat/span/9-15",
+        "copy_next",
+        "head_I",
+        "bfloat16",
+        "file:PATH",
+    ):
         assert f"\n  {name}" in done.out
 
 

@@ -75,7 +75,7 @@ def test_the_grid_is_measured_on_the_first_text_and_the_main_sets_on_the_other(f
     settings = {"alphas": (0.0, 0.5, 0.9, 1.1), "ranks": ("full", "half", 3)}
     grid = {variant.name for variant in manipulation_grid(DEEP, degradation, **settings)}
     main = {variant.name for variant in table4_variants(DEEP, degradation, **settings)}
-    means = {f"neighbour_mean/layer_{layer}" for layer in range(1, 6)}
+    means = {f"neighbour_mean/set/{layer}" for layer in range(1, 6)}
     noise = {name for name in sweep_rows(finished.rows, deep.jsonl) if name.startswith("perturb")}
     assert set(sweep_rows(finished.rows, deep.txt)) == main | means | {"baseline"}
     assert set(sweep_rows(finished.rows, deep.jsonl)) == grid | means | noise | {"baseline"}
@@ -99,13 +99,13 @@ def test_rows_are_those_of_a_naive_forward(finished, deep):
 
 def test_the_sets_are_chosen_by_the_map_of_the_first_text(finished, deep):
     rows = sweep_rows(finished.rows, deep.jsonl)
-    ranked = sorted(range(1, 6), key=lambda layer: rows[f"neighbour_mean/layer_{layer}"]["nll"])
+    ranked = sorted(range(1, 6), key=lambda layer: rows[f"neighbour_mean/set/{layer}"]["nll"])
     summary = run_files.read_summary(finished.workdir)
     assert summary["sets"]["least_2"] == sorted(ranked[:2])
-    assert rows["zero/least_2"]["layers"] == sorted(ranked[:2])
+    assert rows["zero/set/least_2"]["layers"] == sorted(ranked[:2])
     degradation = map_degradation(finished.rows, deep.jsonl, 7)
     assert degradation == {
-        layer: rows[f"neighbour_mean/layer_{layer}"]["degradation_percent"] for layer in range(1, 6)
+        layer: rows[f"neighbour_mean/set/{layer}"]["degradation_percent"] for layer in range(1, 6)
     }
     chosen = named_sets(DEEP, degradation)
     assert summary["sets"] == {name: list(each.layers) for name, each in chosen.items()}
@@ -238,23 +238,22 @@ def assert_same(found, expected):
 def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
     done = command(
         *flags(deep, tmp_path / "run"),
-        "--config.sets=layers_1_3,least_2",
+        "--config.sets=1,3,least_2",
         "--config.strategies=clone,scale_0.8",
         "--config.attention.alphas=[]",
     )
     assert (done.status, done.err) == (0, "")
     names = set(sweep_rows(rows_of(tmp_path / "run"), deep.txt))
     own = {name for name in names if not name.startswith(("neighbour_mean", "baseline"))}
-    sets, strategies = ("layers_1_3", "least_2"), ("clone", "scale_0.8")
+    sets, strategies = ("1,3", "least_2"), ("clone", "scale_0.8")
     assert own == {f"{strategy}/{name}" for strategy in strategies for name in sets}
 
 
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("sets=layers_1_9", r"layers of this model are 0 to 6; got 9 in 'layers_1_9'"),
-        ("sets=layers_1_1", r"set .layers_1_1. must hold layers .* each once; got 1, 1"),
-        ("sets=layers_0_1_2_3_4_5_6", r"nothing left to clone from"),
+        ("sets=1,9", r"layers of this model are 0 to 6; got 9"),
+        ("sets=1,1", r"each of layers may come once; repeated: 1"),
         ("sets=paper", r"a model of 30 layers; this one has 7"),
         ("sets=mesured", r"unknown layer set 'mesured'; did you mean 'measured'"),
         ("strategies=clon", r"unknown strategy 'clon'; did you mean 'clone'"),

@@ -11,8 +11,7 @@ from naive import naive_nll
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.data.text import load_text
-from jaxanatomy.interventions.sets import parse_set
-from jaxanatomy.interventions.strategies import parse_strategy, strategy_variant
+from jaxanatomy.interventions.changes import parse_variants
 from jaxanatomy.study import tokenise
 from jaxanatomy.weights.random_init import random_params
 
@@ -76,37 +75,31 @@ def test_layers_of_several_shapes_and_the_way_out_that_is_offered(mixed, command
 
 
 def test_a_clone_across_widths_is_refused_and_one_of_equal_width_is_not(mixed, command, tmp_path):
-    own = ["--config.sets=layers_2_3", "--config.strategies=clone"]
+    own = ["--config.sets=2,3", "--config.strategies=clone"]
     error = refused(command(*flags(mixed, tmp_path / "run", *own)), tmp_path / "run")
     assert "clone at layer 2 needs layers of one shape" in error
     assert "layer 1 has 2 heads, 1 KV heads and FFN width 24" in error
-    own[0] = "--config.sets=layers_1_2"  # made from 0 and 3
+    own[0] = "--config.sets=1,2"  # made from 0 and 3
     assert command(*flags(mixed, tmp_path / "run", *own, "--dry_run")).status == 0
 
 
 def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path):
     workdir = tmp_path / "run"
-    names = ["layer_2", "pair_1_4", "layers_1_2_3"]
-    own = [f"--config.sets={','.join(names)}", f"--config.strategies={','.join(STRATEGIES)}"]
+    names = ["2", "1,4", "1-3"]
+    own = [f"--config.sets={'/'.join(names)}", f"--config.strategies={','.join(STRATEGIES)}"]
     done = command(*flags(mixed, workdir, *own, f"--config.texts={mixed.jsonl}"))
     assert (done.status, done.err) == (0, "")
     table = done.out.split("All variants\n")[1].split("\n\n")[0].split("report: ")[0]
     printed = [re.split(r"  +", line)[:2] for line in table.strip().splitlines()]
-    assert {name for _, name in printed[1:]} == {"layer 2", "1, 4", "1, 2, 3"}
+    assert {name for _, name in printed[1:]} == {"layer 2", "1, 4", "1-3"}
     assert len(printed[1:]) == len(names) * len(STRATEGIES)
     rows = run_files.read_rows(workdir)
     sweep = {
         row["variant"]: row for row in rows if "kind" not in row and row["text"] == mixed.jsonl
     }
     variants = {
-        f"{strategy}/{name}": strategy_variant(
-            MIXED,
-            parse_strategy(strategy)[0],
-            parse_set(MIXED, name),
-            **parse_strategy(strategy)[1],
-        )
-        for strategy in STRATEGIES
-        for name in names
+        variant.name: variant
+        for variant in parse_variants(MIXED, [f"{s}/set/{n}" for s in STRATEGIES for n in names])
     }
     assert set(sweep) == {"baseline", *variants}
     model = weights.load(mixed.model)
@@ -115,7 +108,7 @@ def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path):
         expected = naive_nll(MIXED, model.params, variant.steps, batch).sum(dtype=np.float64)
         assert sweep[name]["nll"] == pytest.approx(expected, rel=1e-5)
     summary = run_files.read_summary(workdir)
-    assert summary["sets"] == {"layer_2": [2], "pair_1_4": [1, 4], "layers_1_2_3": [1, 2, 3]}
+    assert summary["sets"] == {"2": [2], "1,4": [1, 4], "1-3": [1, 2, 3]}
     found = summary["texts"][mixed.jsonl]["strategies"]
     assert {name: set(each) for name, each in found.items()} == {
         name: set(STRATEGIES) for name in names
@@ -126,12 +119,12 @@ def test_sets_of_ones_own_are_measured_without_a_map(mixed, command, tmp_path):
 @pytest.mark.parametrize(
     ("sets", "words"),
     [
-        ("layers_1,layer_1", "'layers_1' and 'layer_1' are the same layers; leave one out"),
-        ("pair_1_3,layers_3_1", "'pair_1_3' and 'layers_1_3' are the same layers"),
-        ("layers_1_3,layers_3_1", "got 'layers_1_3' twice; leave one out"),
+        ("1/1", "got '1' twice; leave one out"),
+        ("1,3/3,1", "got '1,3' twice; leave one out"),
+        ("1,3,3,1", "each of layers may come once; repeated: 1, 3"),
         ("measured,measured", "got 'measured' twice"),
         ("least_2,least_02", "got 'least_2' twice"),
-        ("7", "a set is a name or a list of whole numbers; got 7; write one layer as 'layer_3'"),
+        ("7", "layers of this model are 0 to 5; got 7"),
     ],
 )
 def test_a_set_that_comes_twice_is_refused(tiny, command, tmp_path, sets, words, deep_model):

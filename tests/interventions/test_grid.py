@@ -7,8 +7,10 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.changes import parse_variants
 from jaxanatomy.interventions.grid import (
     ALPHAS,
+    PLAIN,
     RANKS,
     is_chosen_by_map,
     manipulation_grid,
@@ -17,7 +19,6 @@ from jaxanatomy.interventions.grid import (
     table4_variants,
 )
 from jaxanatomy.interventions.sets import named_sets
-from jaxanatomy.interventions.strategies import STRATEGIES, parse_strategy, strategy_variant
 
 WIDE = {"hidden_size": 256, "head_dim": 64, "ffn_width": 256, "num_heads": 4, "num_kv_heads": 1}
 PAPER_DEPTH = CONFIG.uniform(30, vocab_size=11, context_length=16, **WIDE)
@@ -39,13 +40,13 @@ def names_of(variants, layer_set):
 def test_every_named_set_is_there_and_no_variant_twice(grid):
     assert len({variant.name for variant in grid}) == len(grid)
     assert len({variant.fingerprint() for variant in grid}) > 350
-    sets = named_sets(PAPER_DEPTH, DEGRADATION)
+    sets = named_sets(30, DEGRADATION)
     assert {variant.labels["set"] for variant in grid} == set(sets)
     counts = collections.Counter(variant.labels["set"] for variant in grid)
     settings = 8 + 2 * len(RANKS) + 2 * len(ALPHAS)
     assert counts["measured"] == counts["paper_inner"] == settings
     assert counts["paper"] == settings - 1  # layer 0 cannot be predicted
-    assert {counts[f"pair_{a}_{b}"] for a, b in ((0, 3), (17, 29))} == {4}
+    assert {counts[f"{a},{b}"] for a, b in ((0, 3), (17, 29))} == {4}
     assert {counts[f"least_{k}"] for k in range(1, 13)} == {14}
     assert len(grid) == 3 * settings - 1 + 36 * 4 + 12 * 14
 
@@ -53,7 +54,8 @@ def test_every_named_set_is_there_and_no_variant_twice(grid):
 def test_the_main_sets_have_every_strategy(grid):
     for layer_set in ("measured", "paper", "paper_inner"):
         found = {v.labels["strategy"] for v in grid if v.labels["set"] == layer_set}
-        assert found == set(STRATEGIES) - ({"predicted"} if layer_set == "paper" else set())
+        every = {*PLAIN, "low_rank", "own_svd", "scale", "scale_output"}
+        assert found == every - ({"predicted"} if layer_set == "paper" else set())
     names = names_of(grid, "paper_inner")
     assert [name for name in names if name.startswith("scale_")][:6] == [
         "scale_0", "scale_0.1", "scale_0.3", "scale_0.5", "scale_0.7", "scale_0.9",
@@ -65,7 +67,7 @@ def test_the_main_sets_have_every_strategy(grid):
 
 
 def test_the_other_sets_have_theirs(grid):
-    assert names_of(grid, "pair_3_5") == ["zero", "clone", "blend_2", "low_rank_full"]
+    assert names_of(grid, "3,5") == ["zero", "clone", "blend_2", "low_rank_full"]
     assert names_of(grid, "least_3") == [
         "zero", "clone", "clone_high", "clone_with_norms", "blend_2", "blend_4", "predicted",
         "low_rank_full", "low_rank_half", "own_svd_half",
@@ -74,11 +76,8 @@ def test_the_other_sets_have_theirs(grid):
 
 
 def test_each_variant_is_what_its_name_says(grid):
-    sets = named_sets(PAPER_DEPTH, DEGRADATION)
-    for variant in grid:
-        name, layer_set = variant.name.split("/")
-        strategy, settings = parse_strategy(name)
-        assert strategy_variant(PAPER_DEPTH, strategy, sets[layer_set], **settings) == variant
+    names = [variant.name for variant in grid]
+    assert parse_variants(PAPER_DEPTH, names, DEGRADATION) == grid
 
 
 def test_table_4_is_the_part_with_the_main_sets(grid):
@@ -91,8 +90,10 @@ def test_a_small_model_has_what_it_can_have():
     assert {v.labels["set"] for v in grid} == {"measured", "least_1", "least_2", "least_3"}
     names = {v.name for v in grid}
     # measured is 1, 2 and 3: only 0 and 4 are left, and no prediction of 1.
-    assert {"blend_2/measured", "clone/measured", "blend_4/least_1", "predicted/least_1"} <= names
-    assert not {"blend_4/measured", "predicted/measured", "blend_4/least_2"} & names
+    assert {"blend_2/set/measured", "clone/set/measured", "blend_4/set/least_1"} <= names
+    absent = {"blend_4/set/measured", "predicted/set/measured", "blend_4/set/least_2"}
+    assert "predicted/set/least_1" in names
+    assert not absent & names
     ranks = {v.labels["rank"] for v in grid}
     assert ranks == {None, "full", "half"}  # the shortest side is 8
 
@@ -102,8 +103,9 @@ def test_factors_and_ranks_can_be_chosen_and_come_once():
     names = [v.name for v in grid if v.labels["strategy"] in ("scale", "low_rank")]
     least = ("low_rank_full", "low_rank_half", "scale_0.5", "scale_0.9")
     assert names == [
-        "low_rank_8/measured", "low_rank_half/measured", "scale_1/measured", "scale_0.25/measured",
-        *(f"{name}/least_{k}" for k in (1, 2, 3) for name in least),
+        "low_rank_8/set/measured", "low_rank_half/set/measured",
+        "scale_1/set/measured", "scale_0.25/set/measured",
+        *(f"{name}/set/least_{k}" for k in (1, 2, 3) for name in least),
     ]  # fmt: skip
 
 
@@ -129,15 +131,15 @@ def test_models_with_layers_of_several_shapes_are_told():
 
 def test_the_map_is_the_neighbour_mean_of_each_inner_layer():
     found = [(variant.name, variant.labels["layers"]) for variant in map_variants(FIVE)]
-    assert found == [(f"neighbour_mean/layer_{layer}", [layer]) for layer in (1, 2, 3)]
+    assert found == [(f"neighbour_mean/set/{layer}", [layer]) for layer in (1, 2, 3)]
 
 
 def test_sets_that_name_their_layers_need_no_map():
-    assert not is_chosen_by_map(["layer_1", "paper", "random_2_s0"])
-    found = selected_variants(FIVE, None, ["layer_1", [2, 3]], ["zero", "scale_0.90"])
-    sets, strategies = ("layer_1", "layers_2_3"), ("zero", "scale_0.9")
-    assert [v.name for v in found] == [f"{name}/{each}" for each in sets for name in strategies]
-    for sets in ([], ["layer_1", "measured"], ["least_2"]):
+    assert not is_chosen_by_map(["1", "paper", "random_2_s0"])
+    found = selected_variants(FIVE, None, ["1", [2, 3]], ["zero", "scale_0.90"])
+    sets, names = ("1", "2,3"), ("zero", "scale_0.9")
+    assert [v.name for v in found] == [f"{name}/set/{each}" for each in sets for name in names]
+    for sets in ([], ["1", "measured"], ["least_2"]):
         assert is_chosen_by_map(sets)
         with pytest.raises(InputError, match=r"chosen by the degradation|degradation of inner"):
             selected_variants(FIVE, None, sets, ["zero"])
@@ -149,19 +151,19 @@ def test_sets_that_name_their_layers_need_no_map():
         (["zero", "zero"], "each of strategies may come once; repeated: zero; leave"),
         (["scale_0.9", "scale_0.90"], "repeated: scale_0.9;"),
         (["scale_1", "scale_1.0"], "repeated: scale_1;"),
-        ([3], "unknown strategy '3'"),
+        ([3], "unknown intervention '3'"),
     ],
 )
 def test_strategies_that_come_twice_or_are_none_are_refused(strategies, message):
     with pytest.raises(InputError, match=message):
-        selected_variants(FIVE, None, ["layer_1"], strategies)
+        selected_variants(FIVE, None, ["1"], strategies)
 
 
 @pytest.mark.parametrize(
     ("strategy", "sets", "message"),
     [
-        ("blend_4", ["layers_1_2"], "none of the sets layers_1_2: it needs 4 or more layers left"),
-        ("predicted", ["layer_1", [0, 2]], "layer_1, layers_0_2: it needs layers from 2 on"),
+        ("blend_4", ["1,2"], "none of the sets 1,2: it needs layers that leave 4 layers"),
+        ("predicted", ["1", [0, 2]], "sets 1, 0,2: it needs the layers from 2 on"),
     ],
 )
 def test_a_strategy_that_exists_at_no_set_says_what_it_needs(strategy, sets, message):

@@ -4,9 +4,9 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.cells import ablations
-from jaxanatomy.interventions.combine import combined_steps
+from jaxanatomy.interventions.changes import combined_steps
 from jaxanatomy.interventions.sets import parse_set, parse_sets
-from jaxanatomy.ranges import parse_layers, parse_ranges
+from jaxanatomy.ranges import parse_layers, parse_ranges, write_ranges
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,16 @@ def test_every_function_that_is_given_layers_takes_ranges(naive):
     by_hand = [variant.name for variant in ablations(config, ["zero"], layers=[0, 2, 3])]
     assert [variant.name for variant in ablations(config, ["zero"], layers="0,2-3")] == by_hand
     assert combined_steps(config, (), "0-1,3") == combined_steps(config, (), [0, 1, 3])
-    assert parse_set(config, "layers_0-2_4").name == "layers_0_1_2_4"
-    assert parse_sets(config, [["0-2", 4]])[0].layers == (0, 1, 2, 4)
-    with pytest.raises(InputError, match="set 'layers_3-1': a range goes from the lower"):
-        parse_set(config, "layers_3-1")
+    assert parse_set(5, "0-2,4").layers == (0, 1, 2, 4)
+    assert parse_sets(5, [["0-2", 4]])[0].layers == (0, 1, 2, 4)
+    with pytest.raises(InputError, match="a set: a range goes from the lower"):
+        parse_set(5, "3-1")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [([], ""), ([3], "3"), ([3, 4], "3,4"), ([3, 4, 5], "3-5"), ([0, 2, 3, 4, 9], "0,2-4,9")],
+)
+def test_lists_are_written_as_people_write_them(numbers, text):
+    assert write_ranges(numbers) == text
+    assert not numbers or parse_ranges(text) == numbers

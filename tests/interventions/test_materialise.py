@@ -9,8 +9,8 @@ from naive import CONFIG, MIXED_SHAPES, double, edited, naive_nll, random_params
 
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions import cells, orders
-from jaxanatomy.interventions.combine import combined_steps
+from jaxanatomy.interventions import cells
+from jaxanatomy.interventions.changes import combined_steps, parse_variants
 from jaxanatomy.interventions.materialise import materialise, materialised_config
 from jaxanatomy.interventions.variants import (
     FIRST,
@@ -39,8 +39,8 @@ def variants():
         *every,
         *boundary,
         *cells.ablations(CONFIG, ["scale_0.9", "scale_output_0.5"], layers=[LAYER])[1:],
-        orders.swap(CONFIG, 1, 1),
-        orders.early_exit(CONFIG, 3),
+        *parse_variants(CONFIG, ["swap/span/1-2", "repeat/span/1-3", "exit/layer/2"]),
+        *parse_variants(CONFIG, ["clone/set/1,3", "zero/mlp/set/0,4", "own_svd_half/set/2-3"]),
         Variant("several", combined_steps(CONFIG, SEVERAL)),
         Variant("damped", replaced(baseline_steps(5), Step(2, factors=DAMPED))),
         Variant("repeated", combined_steps(CONFIG, ["zero/head_1/3"], [0, 1, 3, 3, 4])),

@@ -7,15 +7,16 @@ import pytest
 import configs.manipulation
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.changes import parse_variants
 from jaxanatomy.interventions.noise import (
     add_noise,
     generator_of,
     noise_like,
     perturb,
-    perturb_step,
     recovery_noise,
 )
-from jaxanatomy.interventions.perturbations import layer_order, perturbation_variants
+from jaxanatomy.interventions.perturbations import perturbation_variants
+from jaxanatomy.interventions.sets import layer_order
 from jaxanatomy.interventions.variants import Step
 from jaxanatomy.measures.compounding import FEWEST_SEEDS
 
@@ -82,7 +83,8 @@ def test_noise_keeps_the_dtype():
 
 
 def test_a_step_runs_as_its_formula(naive):
-    step = perturb_step(naive.config, 3, 0.2, 5)
+    (variant,) = parse_variants(naive.config, ["perturb_0.2#5/layer/3"])
+    step = variant.steps[3]
     blocks = [*naive.blocks[:3], perturb(naive.blocks[3], alpha=0.2, layer=3, seed=5)]
     expected = naive.block(blocks[3], naive.x_TD)
     np.testing.assert_array_equal(naive.run([step], naive.blocks, naive.x_TD), expected)
@@ -95,10 +97,10 @@ def test_variants_are_nested_random_sets_all_layers_and_single_ones(naive):
     variants = perturbation_variants(naive.config, alphas=(0.01, 0.5), seeds=(3, 4))
     sets = [
         *(f"random_{count}_s{{}}" for count in (1, 2, 4, 5)),
-        *(f"layer_{i}_s{{}}" for i in range(L)),
+        *map(str, range(L)),
     ]
     assert [variant.name for variant in variants] == [
-        f"perturb_{alpha}/{name.format(seed)}"
+        f"perturb_{alpha}#{seed}/set/{name.format(seed)}"
         for alpha in ("0.01", "0.5")
         for seed in (3, 4)
         for name in sets
@@ -106,7 +108,7 @@ def test_variants_are_nested_random_sets_all_layers_and_single_ones(naive):
     by_name = {variant.name: variant for variant in variants}
     order = np.random.default_rng(4).permutation(L).tolist()
     assert layer_order(L, 4) == order
-    assert by_name["perturb_0.5/random_4_s4"].labels == {
+    assert by_name["perturb_0.5#4/set/random_4_s4"].labels == {
         "strategy": "perturb",
         "alpha": 0.5,
         "rank": None,
@@ -115,21 +117,25 @@ def test_variants_are_nested_random_sets_all_layers_and_single_ones(naive):
         "seed": 4,
         "count": 4,
     }
-    single = by_name["perturb_0.01/layer_2_s3"].labels
-    assert (single["set"], single["layers"], single["count"]) == ("layer_2", [2], 1)
+    single = by_name["perturb_0.01#3/set/2"].labels
+    assert (single["set"], single["layers"], single["count"]) == ("2", [2], 1)
     for variant in variants:
         for layer, step in enumerate(variant.steps):
             own = layer in variant.labels["layers"]
             alpha, seed = variant.labels["alpha"], variant.labels["seed"]
-            expected = perturb_step(naive.config, layer, alpha, seed) if own else Step(layer)
-            assert step == expected
+            if own:
+                arguments = {"alpha": alpha, "layer": layer, "seed": seed}
+                assert (step.layer, step.edit.function) == (layer, perturb)
+                assert dict(step.edit.arguments) == arguments
+            else:
+                assert step == Step(layer)
     assert len({variant.fingerprint() for variant in variants}) == len(variants) - 4  # random_1
 
 
 def test_counts_may_be_chosen(naive):
     variants = perturbation_variants(naive.config, alphas=(0.1,), counts=(5, 3), seeds=(0,))
-    names = ["random_5_s0", "random_3_s0", *(f"layer_{layer}_s0" for layer in range(5))]
-    assert [variant.name for variant in variants] == [f"perturb_0.1/{name}" for name in names]
+    names = ["random_5_s0", "random_3_s0", *map(str, range(5))]
+    assert [variant.name for variant in variants] == [f"perturb_0.1/set/{name}" for name in names]
 
 
 def test_seeds_are_enough_for_an_interval(naive):
@@ -143,19 +149,12 @@ def test_seeds_are_enough_for_an_interval(naive):
     [
         ({"counts": (6,)}, "counts of perturbed layers are 1 to 5; got 6"),
         ({"counts": (0,)}, "counts of perturbed layers are 1 to 5; got 0"),
-        ({"alphas": (-0.1,)}, "an alpha and a seed of 0 or above; got alpha -0.1 and seed 0"),
-        ({"alphas": (float("nan"),)}, "an alpha and a seed of 0 or above; got alpha nan"),
-        ({"seeds": (-1,)}, "an order of layers needs a seed of 0 or above; got -1"),
+        ({"alphas": (-0.1,)}, r"noise needs alphas and seeds of 0 or above; got \[-0.1\]"),
+        ({"alphas": (float("nan"),)}, "alpha must be a finite number, .*; got nan"),
+        ({"seeds": (-1,)}, r"alphas and seeds of 0 or above; got \[0.01\] and \[-1\]"),
         ({"seeds": (1, 1)}, r"seeds must name each value once; got \[1, 1\]"),
     ],
 )
 def test_bad_arguments(naive, arguments, message):
     with pytest.raises(InputError, match=message):
         perturbation_variants(naive.config, **arguments)
-
-
-def test_a_step_needs_a_layer_and_a_seed(naive):
-    with pytest.raises(InputError, match="layers of this model are 0 to 4; got 5"):
-        perturb_step(naive.config, 5, 0.1, 0)
-    with pytest.raises(InputError, match=r"of 0 or above; got alpha 0.1 and seed -1"):
-        perturb_step(naive.config, 4, 0.1, -1)

@@ -7,19 +7,20 @@ import pytest
 from jaxanatomy import tree
 from jaxanatomy.config import LayerShape
 from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.changes import parse_variants
+from jaxanatomy.interventions.function_test import prediction_sets, prediction_variants
 from jaxanatomy.interventions.materialise import materialise
-from jaxanatomy.interventions.predicted import (
-    predicted,
-    predicted_noise,
-    predicted_step,
-    prediction_sets,
-    prediction_variants,
-)
+from jaxanatomy.interventions.predicted import predicted, predicted_noise
 from jaxanatomy.interventions.variants import Step, Variant, baseline_steps
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 N = 5
+
+
+def changed_step(config, layer, name="predicted"):
+    (variant,) = parse_variants(config, [f"{name}/layer/{layer}"])
+    return variant.steps[layer]
 
 
 def regression(values, target):
@@ -73,10 +74,10 @@ def test_equal_layers_predict_themselves(naive):
 
 
 def test_a_step_reads_all_layers_before_and_replaces_the_matrices(naive):
-    step = predicted_step(naive.config, 3)
+    step = changed_step(naive.config, 3)
     assert (step.layer, step.edit.sources, step.edit.scope) == (3, (0, 1, 2), tree.MATRICES)
     fingerprints = {
-        Variant("x", (predicted_step(naive.config, layer),)).fingerprint() for layer in (2, 3, 4)
+        Variant("x", (changed_step(naive.config, layer),)).fingerprint() for layer in (2, 3, 4)
     }
     assert len(fingerprints) == 3
 
@@ -90,7 +91,7 @@ def test_the_sweep_runs_sets_of_them(dtype):
         Variant(
             name,
             sweep_naive.replaced(
-                baseline_steps(config.num_layers), *(predicted_step(config, t) for t in layers)
+                baseline_steps(config.num_layers), *(changed_step(config, t) for t in layers)
             ),
         )
         for name, layers in sets.items()
@@ -107,7 +108,7 @@ def test_the_sweep_runs_sets_of_them(dtype):
 
 def test_a_predicted_layer_can_be_written(naive):
     params = {"layers": tuple(naive.blocks)}
-    steps = (*baseline_steps(4), predicted_step(naive.config, 4))
+    steps = (*baseline_steps(4), changed_step(naive.config, 4))
     _, written = materialise(naive.config, params, steps)
     expected = predicted(naive.blocks[4], *naive.blocks[:4], num_layers=N)
     for name in tree.MATRICES:
@@ -116,21 +117,23 @@ def test_a_predicted_layer_can_be_written(naive):
         )
 
 
-@pytest.mark.parametrize("layer", [-1, 0, 1, 5])
+@pytest.mark.parametrize("layer", [0, 1])
 def test_layers_without_two_before_are_refused(naive, layer):
-    with pytest.raises(InputError, match=rf"layers 2 to 4.*got layer {layer}; name another"):
-        predicted_step(naive.config, layer)
+    with pytest.raises(
+        InputError, match=rf"the layers from 2 on of the 5; got layer/{layer}; name"
+    ):
+        changed_step(naive.config, layer)
 
 
 def test_earlier_layers_of_another_shape_are_refused(naive):
     layers = [LayerShape(4, 2, 6), LayerShape(4, 2, 8), *[LayerShape(4, 2, 6)] * 2]
-    with pytest.raises(InputError, match=r"layer 3 need .*FFN width 6\); layer 1 has .*width 8; "):
-        predicted_step(naive.config.with_layers(layers), 3)
+    with pytest.raises(InputError, match=r"layer 3 needs .*FFN width 6, layer 1 has .*width 8; "):
+        changed_step(naive.config.with_layers(layers), 3)
 
 
 def test_the_sets_are_written_down():
-    sets = prediction_sets(30, (2, 4, 9))
-    single = {f"layer_{layer}": (layer,) for layer in range(2, 30)}
+    sets = {where.name: where.layers for where in prediction_sets(30, (2, 4, 9))}
+    single = {str(layer): (layer,) for layer in range(2, 30)}
     assert sets == single | {
         "even_2": (9, 23),
         "last_2": (28, 29),
@@ -143,16 +146,9 @@ def test_the_sets_are_written_down():
 
 
 def test_a_shallow_model_has_the_sets_that_fit():
-    assert list(prediction_sets(5, (2, 3, 4))) == [
-        "layer_2",
-        "layer_3",
-        "layer_4",
-        "even_2",
-        "last_2",
-        "even_3",
-        "last_3",
-    ]
-    assert prediction_sets(5, (2,))["even_2"] == (2, 4)
+    names = [where.name for where in prediction_sets(5, (2, 3, 4))]
+    assert names == ["2", "3", "4", "even_2", "last_2", "even_3", "last_3"]
+    assert prediction_sets(5, (2,))[3].layers == (2, 4)
 
 
 def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
@@ -162,32 +158,25 @@ def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
     assert base.steps == baseline_steps(N)
     labels = {"reading": "function", "strategy": "none", "set": None, "layers": (), "draw": None}
     assert base.labels == labels
-    sets = prediction_sets(N, (2,))
+    labels |= {"alpha": None, "rank": None}
+    sets = {where.name: list(where.layers) for where in prediction_sets(N, (2,))}
     assert list(variants) == [
         "baseline",
-        *(f"{kind}/{name}" for name in sets for kind in kinds),
+        *(f"{kind}/set/{name}" for name in sets for kind in kinds),
     ]
     for name, layers in sets.items():
-        predicted_one, deleted = variants[f"predicted/{name}"], variants[f"zero/{name}"]
+        predicted_one, deleted = variants[f"predicted/set/{name}"], variants[f"zero/set/{name}"]
         assert [step.layer for step in deleted.steps] == [t for t in range(N) if t not in layers]
         assert all(step.edit is None for step in deleted.steps)
         assert predicted_one.steps == tuple(
-            predicted_step(naive.config, t) if t in layers else Step(t) for t in range(N)
+            changed_step(naive.config, t) if t in layers else Step(t) for t in range(N)
         )
         assert deleted.labels == labels | {"strategy": "zero", "set": name, "layers": layers}
         assert predicted_one.labels["strategy"] == "predicted"
         for draw, kind in enumerate(kinds[2:]):
-            noised = variants[f"{kind}/{name}"]
+            noised = variants[f"{kind}/set/{name}"]
             assert noised.steps == tuple(
-                predicted_step(naive.config, t, predicted_noise, seed=draw)
-                if t in layers
-                else Step(t)
-                for t in range(N)
+                changed_step(naive.config, t, kind) if t in layers else Step(t) for t in range(N)
             )
-            assert noised.labels == {
-                "reading": "function",
-                "strategy": "predicted_noise",
-                "set": name,
-                "layers": layers,
-                "draw": draw,
-            }
+            mine = {"strategy": "predicted_noise", "set": name, "layers": layers, "draw": draw}
+            assert noised.labels == labels | mine

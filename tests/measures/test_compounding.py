@@ -30,7 +30,7 @@ def rows_of(of_set, of_layer=None, alpha=0.01, seeds=SEEDS):
                 row(name, of_set(count, seed), set=name, layers=layers, count=count, **labels)
             )
         for layer in range(LAYERS if of_layer else 0):
-            name = f"layer_{layer}"
+            name = f"{layer}"
             delta = of_layer(layer, seed)
             rows.append(row(f"{name}_s{seed}", delta, set=name, layers=[layer], count=1, **labels))
     return rows
@@ -174,7 +174,7 @@ def test_each_alpha_by_itself_and_other_strategies_not_at_all():
         *rows_of(lambda k, s: 0.1 * k, alpha=0.3),
         BASELINE,
         *rows_of(lambda k, s: 0.01 * k**2),
-        row("zero/layer/1", 9.0, strategy="zero", set="layer_1", layers=[1]),
+        row("zero/layer/1", 9.0, strategy="zero", set="1", layers=[1]),
     ]
     small, large = compounding(rows)
     assert (small["alpha"], large["alpha"]) == (0.01, 0.3)

@@ -123,7 +123,7 @@ def test_the_summary_compares_predicted_with_deleted(rows):
     base = [20.0, 21, 22, 23, 24, 25]
     tested = [function_row("none", None, [], base)]
     # Measured in any order, listed by size.
-    shifts = {"layer_3": -4.0, "even_2": 9.0, "layer_2": 5.0, "layer_4": None}
+    shifts = {"3": -4.0, "even_2": 9.0, "2": 5.0, "4": None}
     for name, shift in shifts.items():
         layers = [2, 4] if name == "even_2" else [int(name[-1])]
         deleted = [value + 1 for value in base]
@@ -144,20 +144,20 @@ def test_the_summary_compares_predicted_with_deleted(rows):
     function = summary["function"]["a"]
     assert function["baseline_ppl"] == pytest.approx(np.exp(135 / 60))
     sets = function["sets"]
-    assert list(sets) == ["layer_2", "layer_3", "layer_4", "even_2"]
+    assert list(sets) == ["2", "3", "4", "even_2"]
     assert sets["even_2"]["layers"] == [2, 4]
-    assert sets["layer_2"]["difference"] == pytest.approx(0.5)
-    assert sets["layer_2"]["ci95"] == pytest.approx([0.5, 0.5])
-    assert sets["layer_3"]["difference"] == pytest.approx(-0.4)
-    assert (sets["layer_4"]["difference"], sets["layer_4"]["ci95"]) == (None, None)
-    assert sets["layer_4"]["predicted_ppl"] is None
-    assert sets["layer_2"]["noise_ppl"] == pytest.approx(np.exp(147 / 60))
-    assert sets["layer_2"]["noise_draws"] == 3
-    assert sets["layer_2"]["noise_difference"] == pytest.approx(0.3)
+    assert sets["2"]["difference"] == pytest.approx(0.5)
+    assert sets["2"]["ci95"] == pytest.approx([0.5, 0.5])
+    assert sets["3"]["difference"] == pytest.approx(-0.4)
+    assert (sets["4"]["difference"], sets["4"]["ci95"]) == (None, None)
+    assert sets["4"]["predicted_ppl"] is None
+    assert sets["2"]["noise_ppl"] == pytest.approx(np.exp(147 / 60))
+    assert sets["2"]["noise_draws"] == 3
+    assert sets["2"]["noise_difference"] == pytest.approx(0.3)
     # No spread over documents; over draws that of 1, 2 and 6 in ten tokens.
     half = stats.t.ppf(0.975, 2) * np.std([0.1, 0.2, 0.6], ddof=1) / np.sqrt(3)
-    assert sets["layer_3"]["noise_ci95"] == pytest.approx([-0.6 - half, -0.6 + half])
-    assert (sets["layer_4"]["noise_difference"], sets["layer_4"]["noise_ci95"]) == (None, None)
+    assert sets["3"]["noise_ci95"] == pytest.approx([-0.6 - half, -0.6 + half])
+    assert (sets["4"]["noise_difference"], sets["4"]["noise_ci95"]) == (None, None)
     assert "noise_ppl" not in sets["even_2"]
     assert function["single_layers"] == {
         "compared": 3,

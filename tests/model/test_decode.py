@@ -59,10 +59,10 @@ def test_bfloat16_too():
 
 
 def test_sampling_draws_from_the_logits_over_the_temperature():
-    params, keys = random_params(CONFIG), jax.random.split(KEY, STEPS)
+    params = random_params(CONFIG)
 
     def draw(logits_BV, step):
-        return jax.random.categorical(keys[step], logits_BV / 1.5)
+        return jax.random.categorical(jax.random.fold_in(KEY, step), logits_BV / 1.5)
 
     written_BN = model.generate(CONFIG, params, PROMPT_BT, STEPS, 1.5, KEY)
     expected = without_cache(CONFIG, params, PROMPT_BT, STEPS, draw)
@@ -124,6 +124,17 @@ def test_two_programs_are_traced_once_each_up_to_the_end_of_the_context(count_tr
     assert written_BN.shape == (2, steps)
 
 
+def test_longer_prompts_and_more_steps_compile_nothing(count_traces):
+    params, long_BT = random_params(CONFIG), np.tile(PROMPT_BT, (1, 3))
+    model.generate(CONFIG, params, PROMPT_BT, 4)
+    with count_traces() as traces:
+        for length, steps in ((1, 15), (3, 9), (15, 1), (9, 7)):
+            written_BN = model.generate(CONFIG, params, long_BT[:, :length], steps)
+            expected = without_cache(CONFIG, params, long_BT[:, :length], steps, likeliest)
+            np.testing.assert_array_equal(written_BN, expected)
+    assert (traces["_prefill"], traces["_decode"]) == (0, 0)
+
+
 def test_programs_do_not_grow_with_steps():
     params = random_params(CONFIG)
 
@@ -143,7 +154,13 @@ def test_cached_logits_are_those_of_the_whole_forward():
     expected = model.forward(CONFIG, params, token_BT)
     for start, stop in ((0, 3), (3, 4), (4, 7), (7, 8)):
         logits_BV, caches = run(
-            CONFIG, jnp.float32, stacked, token_BT[:, start:stop], np.int32(start), caches
+            CONFIG,
+            jnp.float32,
+            stacked,
+            token_BT[:, start:stop],
+            np.int32(start),
+            caches,
+            np.int32(stop - start - 1),
         )
         np.testing.assert_allclose(logits_BV, expected[:, stop - 1], rtol=0, atol=1e-5)
 

@@ -14,7 +14,7 @@ from tokenizers import models
 
 from jaxanatomy import cli, weights
 from jaxanatomy.data.text import load_text
-from jaxanatomy.interventions.combine import combined_steps
+from jaxanatomy.interventions.changes import combined_steps
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.study import tokenise

@@ -9,8 +9,7 @@ import pytest
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
-from jaxanatomy.interventions.sets import parse_set
-from jaxanatomy.interventions.strategies import parse_strategy, strategy_variant
+from jaxanatomy.interventions.changes import parse_variants
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
@@ -76,14 +75,14 @@ def predicted(old, layer, layers):
 
 
 CASES = {
-    "scale_0.9/paper": (PAPER, lambda old, layer, layers: 0.9 * old[layer]),
-    "zero/paper_inner": (INNER, lambda old, layer, layers: 0 * old[layer]),
-    "clone/paper_inner": (INNER, clone),
-    "blend_4/paper_inner": (INNER, blend_4),
-    "low_rank_full/paper_inner": (INNER, low_rank),
-    "own_svd_half/paper_inner": (INNER, own_svd_half),
-    "predicted/pair_14_17": ((14, 17), predicted),
-    "zero/pair_0_29": ((0, 29), lambda old, layer, layers: 0 * old[layer]),
+    "scale_0.9/set/paper": (PAPER, lambda old, layer, layers: 0.9 * old[layer]),
+    "zero/set/paper_inner": (INNER, lambda old, layer, layers: 0 * old[layer]),
+    "clone/set/paper_inner": (INNER, clone),
+    "blend_4/set/paper_inner": (INNER, blend_4),
+    "low_rank_full/set/paper_inner": (INNER, low_rank),
+    "own_svd_half/set/paper_inner": (INNER, own_svd_half),
+    "predicted/set/14,17": ((14, 17), predicted),
+    "zero/set/0,29": ((0, 29), lambda old, layer, layers: 0 * old[layer]),
 }
 
 
@@ -105,11 +104,7 @@ def llama(checkpoint, tmp_path_factory):
 def swept(checkpoint):
     """Perplexities of all cases in one sweep."""
     config = checkpoint.config
-    variants = []
-    for name in CASES:
-        strategy, settings = parse_strategy(name.partition("/")[0])
-        layer_set = parse_set(config, name.partition("/")[2])
-        variants.append(strategy_variant(config, strategy, layer_set, **settings))
+    variants = parse_variants(config, CASES)
     sweep = Sweep(config, variants, tokenise(checkpoint, load_text("sentences")), {"nll": nll})
     sweep.place(checkpoint.params)
     readings = sweep.run(0)

@@ -10,8 +10,8 @@ import pytest
 
 import jaxanatomy as ja
 from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.grid import PLAIN
 from jaxanatomy.interventions.sets import MAIN_SETS
-from jaxanatomy.interventions.strategies import STRATEGIES
 from jaxanatomy.measures.statistics import Estimate, paired_difference
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, manipulation_names, terminal, views
@@ -80,7 +80,8 @@ def by(found, *fields):
 
 
 def test_names_are_those_of_the_interventions():
-    assert {*STRATEGIES, manipulation_names.NOISE} == {*manipulation_names.STRATEGIES}
+    settings = {"scale", "scale_output", "low_rank", "own_svd", manipulation_names.NOISE}
+    assert {*PLAIN, *settings} == {*manipulation_names.STRATEGIES}
     assert tuple(made.SETS) == MAIN_SETS
 
 
@@ -116,10 +117,10 @@ def test_trials_are_every_variant_in_the_order_of_methods_and_sets(rows, record)
 
 
 def test_survival_holds_every_change_with_its_interval_and_the_category_that_is_sure(rows):
-    change(rows, "clone/paper", **NOT_FINITE)
-    change(rows, "zero/measured", ci95=[101.0, 400.0])
-    change(rows, "blend_2/measured", ci95=[99.0, 400.0])
-    change(rows, "blend_4/measured", ci95=[-9.0, -1.0])
+    change(rows, "clone/set/paper", **NOT_FINITE)
+    change(rows, "zero/set/measured", ci95=[101.0, 400.0])
+    change(rows, "blend_2/set/measured", ci95=[99.0, 400.0])
+    change(rows, "blend_4/set/measured", ci95=[-9.0, -1.0])
     found = by(tidy.survival(make_record(rows)), "method")
     measured = found["scale × 0.5",]["change.measured"]
     assert measured.value == values(rows, "scale", "measured")[0.5]
@@ -131,7 +132,7 @@ def test_survival_holds_every_change_with_its_interval_and_the_category_that_is_
     assert kinds == ["critical", "", "better"]
     assert ("scale × 1.1",) not in found, "a factor that AH does not use"
     assert not any("paper" in row for row in found.values())
-    own = [made.make_row("scale", "layers_2_4", [2, 4], 50.0, alpha) for alpha in (0.8, 0.95)]
+    own = [made.make_row("scale", "2,4", [2, 4], 50.0, alpha) for alpha in (0.8, 0.95)]
     found = tidy.survival(make_record(own))
     assert {views.value(row, "change.2, 4") for row in found} == {50.0}
 
@@ -149,7 +150,7 @@ def test_the_papers_figures_stand_beside_its_own_model_only(rows):
 
 def test_survivors_are_those_below_a_doubling(rows):
     for strategy, ppl in {"zero": 39.9, "clone": 40.0, "predicted": 40.1}.items():
-        with_ppl(rows, f"{strategy}/paper", ppl)  # of a baseline of 20
+        with_ppl(rows, f"{strategy}/set/paper", ppl)  # of a baseline of 20
     assert "; 1 of 18 strategies on sentences, set “paper”;" in page.survivors(make_record(rows))
 
 
@@ -163,7 +164,7 @@ class TestOutermost:
     def test_the_ratio_is_that_of_the_pairs_of_documents(self, rows, record):
         (row,) = [row for row in tidy.outermost(record) if row["alpha"] == 0.5]
         outer, inner = (
-            next(row for row in rows if row["variant"] == f"scale_0.5/{name}")
+            next(row for row in rows if row["variant"] == f"scale_0.5/set/{name}")
             for name in ("paper", "paper_inner")
         )
         assert row["times"] == paired_difference(outer, inner).map(math.exp)
@@ -171,15 +172,15 @@ class TestOutermost:
         assert "with layers 0 and 5 than without them at 2 of 2" in page.worse_with_ends(record)
 
     def test_a_factor_that_is_not_settled_does_not_count(self, rows):
-        inner = next(row for row in rows if row["variant"] == "scale_0.0/paper_inner")
+        inner = next(row for row in rows if row["variant"] == "scale_0.0/set/paper_inner")
         low, high = inner["unit_nll"]
-        change(rows, "scale_0.0/paper", unit_nll=[low - 1.0, high + 2.0])
+        change(rows, "scale_0.0/set/paper", unit_nll=[low - 1.0, high + 2.0])
         assert "at 1 of 2 factors" in page.worse_with_ends(make_record(rows))
 
     def test_what_is_not_finite_is_worse_than_what_is(self, rows):
-        change(rows, "scale_0.0/paper", **NOT_FINITE)
+        change(rows, "scale_0.0/set/paper", **NOT_FINITE)
         assert "at 2 of 2 factors" in page.worse_with_ends(make_record(rows))
-        change(rows, "scale_0.0/paper_inner", **NOT_FINITE)
+        change(rows, "scale_0.0/set/paper_inner", **NOT_FINITE)
         assert "at 1 of 2 factors" in page.worse_with_ends(make_record(rows))
 
 
@@ -193,7 +194,7 @@ def test_doses_are_the_rows_and_the_bands_their_intervals(rows, record):
 
 
 def test_the_grid_has_every_cell_and_its_gaps(rows):
-    less = [row for row in rows if row["variant"] != "scale_1.1/paper"]
+    less = [row for row in rows if row["variant"] != "scale_1.1/set/paper"]
     found = by(tidy.grid(make_record(less)), "method", "set")
     sets = [*made.SETS, *made.LEAST]
     assert list(dict.fromkeys(name for _, name in found)) == sets
@@ -203,13 +204,13 @@ def test_the_grid_has_every_cell_and_its_gaps(rows):
         == (values(rows, "own_svd", "paper", "rank")["half"])
     )
     assert not any(method.startswith("noise") for method, _ in found)
-    axes = ja.plot.manipulation_sets(change(less, "clone/paper", degradation_percent=None))
+    axes = ja.plot.manipulation_sets(change(less, "clone/set/paper", degradation_percent=None))
     assert [text.get_text() for text in axes.texts].count("n/f") == 1
 
 
 def test_pairs_have_a_triangle_for_each_strategy(rows, record):
     found = by(tidy.pairs(record), "strategy", "first", "second")
-    assert found["clone", 0, 5]["degradation_percent"] == values(rows, "clone", "pair_0_5")[None]
+    assert found["clone", 0, 5]["degradation_percent"] == values(rows, "clone", "0,5")[None]
     titles = [panel.get_title(loc="left") for panel in ja.plot.manipulation_pairs(rows)]
     assert titles == ["sentences, zero", "sentences, clone", "sentences, blend of 4"]
 
@@ -238,7 +239,7 @@ class TestPairRanges:
         assert of_thirty[1]["inner"].high == 60.0 * 41**2
 
     def test_what_is_not_finite_has_no_number(self, rows):
-        change(rows, "clone/pair_1_3", **NOT_FINITE)
+        change(rows, "clone/set/1,3", **NOT_FINITE)
         (row,) = [r for r in tidy.pair_ranges(make_record(rows)) if r["method"] == "clone"]
         (column,) = (each for each in page.RANGES.cells if each.field == "inner")
         assert column.text(row) == "not finite"
@@ -280,14 +281,14 @@ def test_noise_stands_beside_losses_that_add_up(rows, record):
     for alpha in (0.05, 0.01):
         own = [row for row in rows if row["strategy"] == "perturb" and row["alpha"] == alpha]
 
-        def mean(count, family, own=own):
-            chosen = [r for r in own if r["count"] == count and r["set"].startswith(family)]
+        def mean(count, alone=False, own=own):
+            chosen = [r for r in own if r["count"] == count and r["set"].isdecimal() == alone]
             return statistics.fmean(math.log(row["ppl"] / made.BASELINE_PPL) for row in chosen)
 
         shown = [row for row in tidy.noise(record) if row["method"] == f"{100 * alpha:g} %"]
         for what, expected in (
-            ("mean", lambda count, mean=mean: mean(count, "random")),
-            ("additive", lambda count, mean=mean: count * mean(1, "layer")),
+            ("mean", lambda count, mean=mean: mean(count)),
+            ("additive", lambda count, mean=mean: count * mean(1, alone=True)),
         ):
             means = {row["count"]: row["noised"] for row in shown if row["what"] == what}
             nats = {count: expected(count) for count in (1, 2, 4, 6)}
@@ -341,11 +342,11 @@ def test_attention_is_told_in_percent(rows):
 
 
 FIGURES = {
-    "manipulation": "scale_0.5/paper",
-    "manipulation_sets": "zero/least_1",
-    "manipulation_layers": "zero/least_1",
-    "compounding": "perturb_0.01/random_2_s0",
-    "manipulation_pairs": "zero/pair_0_1",
+    "manipulation": "scale_0.5/set/paper",
+    "manipulation_sets": "zero/set/least_1",
+    "manipulation_layers": "zero/set/least_1",
+    "compounding": "perturb_0.01/set/random_2_s0",
+    "manipulation_pairs": "zero/set/0,1",
 }
 
 
@@ -377,7 +378,7 @@ def test_a_data_frame_writes_null_as_nan(rows):
 
 
 def test_the_terminal_has_tables_for_each_text(rows):
-    change(rows, "zero/paper", **NOT_FINITE)
+    change(rows, "zero/set/paper", **NOT_FINITE)
     both = make_record([*rows, *made.make_text("paragraphs", pairs=False)])
     text = terminal.printed(page.PAGE, both)
     tables = text.split("\n\n")

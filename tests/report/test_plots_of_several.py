@@ -38,7 +38,7 @@ def importance_rows(model, text, shift=0.0):
 def manipulation_rows(model, text, shift=0.0):
     base = {"text": text, "model": model}
     rows = [{"variant": "baseline", "nll": 9.0, "ppl": 20.0, "degradation_percent": 0.0, **base}]
-    for name in ("layers_1_2", "least_1", "least_2", "pair_1_2", "random_1_s0", "random_2_s0"):
+    for name in ("1,2", "least_1", "least_2", "random_1_s0", "random_2_s0"):
         for strategy, alpha in (("scale", 0.5), ("scale", 0.9), ("perturb", 0.01)):
             rows.append(
                 {

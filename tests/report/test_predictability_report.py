@@ -54,10 +54,10 @@ def rows():
     for text in ("sentences", "paragraphs"):
         rows.append(function_row("none", None, [], 3.0, text))
         for layer in range(2, 8):
-            rows.append(function_row("predicted", f"layer_{layer}", [layer], 3 + layer / 4, text))
-            rows.append(function_row("zero", f"layer_{layer}", [layer], 3.5, text))
+            rows.append(function_row("predicted", f"{layer}", [layer], 3 + layer / 4, text))
+            rows.append(function_row("zero", f"{layer}", [layer], 3.5, text))
             for loss in (3.98, 4.0, 4.02):
-                rows.append(function_row("predicted_noise", f"layer_{layer}", [layer], loss, text))
+                rows.append(function_row("predicted_noise", f"{layer}", [layer], loss, text))
         rows.append(function_row("predicted", "even_2", [3, 6], math.nan, text))
         rows.append(function_row("zero", "even_2", [3, 6], 5.0, text))
     return rows
@@ -128,8 +128,8 @@ def test_perplexities_and_differences_have_their_intervals(record):
     assert row["zero"].ends == pytest.approx(ends)
     assert row["predicted"] is None
     assert "less_noise" not in row
-    summary = summarise(record.rows)["function"]["paragraphs"]["sets"]["layer_4"]
-    row = rows["paragraphs", "layer_4"]
+    summary = summarise(record.rows)["function"]["paragraphs"]["sets"]["4"]
+    row = rows["paragraphs", "4"]
     assert row["less_zero"] == Estimate(summary["difference"], *summary["ci95"])
     assert row["less_noise"] == Estimate(summary["noise_difference"], *summary["noise_ci95"])
     columns = {column.head: column.text(row) for column in page.DIFFERENCES.cells}

@@ -30,9 +30,9 @@ def test_rows_of_weights_have_theirs():
 
 
 def test_sets_of_ones_own_have_a_line_each():
-    rows = [make_row("zero", "pair_1_3", [1, 3], 12.5), make_row("zero", "layer_1", [1], None)]
+    rows = [make_row("zero", "1,3", [1, 3], 12.5), make_row("zero", "1", [1], None)]
     lines = summary_table(rows).splitlines()
     assert [line.split()[:3] for line in lines[-2:]] == [
-        ["zero/pair_1_3", "22.50", "+12.5"],
-        ["zero/layer_1", "not", "finite"],
+        ["zero/set/1,3", "22.50", "+12.5"],
+        ["zero/set/1", "not", "finite"],
     ]

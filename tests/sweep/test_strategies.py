@@ -5,10 +5,11 @@ import pytest
 from naive import CONFIG, naive_nll, random_params, text
 
 from jaxanatomy import tree
+from jaxanatomy.interventions.intervention import variant
 from jaxanatomy.interventions.materialise import materialise
-from jaxanatomy.interventions.sets import LayerSet
-from jaxanatomy.interventions.strategies import strategy_variant
+from jaxanatomy.interventions.registry import INTERVENTIONS
 from jaxanatomy.interventions.variants import baseline, baseline_steps
+from jaxanatomy.interventions.where import together
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
@@ -33,8 +34,9 @@ SETTINGS = {
 
 
 def variant_of(strategy, **settings):
-    layer_set = LayerSet("layers_2_3_6", LAYERS)
-    return strategy_variant(DEEP, strategy, layer_set, **(settings or SETTINGS.get(strategy, {})))
+    (setting,) = (settings or SETTINGS.get(strategy, {})).values() or [None]
+    chosen = INTERVENTIONS[strategy].with_setting(setting)
+    return variant(DEEP, chosen, together(L, LAYERS))
 
 
 def outside_of(layer, higher=False):
