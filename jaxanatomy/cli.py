@@ -18,6 +18,7 @@ import difflib
 import errno
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,6 +114,10 @@ def _status(command: Callable[[], None], interrupted: str, debug: bool) -> int:
     try:
         with _told_when_full(), progress.logging_to_stderr():
             command()
+            sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except InputError as error:
         if debug:

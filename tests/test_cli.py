@@ -254,6 +254,22 @@ def start(folder, *command, cwd=None, path=None):
     )
 
 
+def test_a_reader_that_stops_reading_is_no_failure(tmp_path):
+    make_clone(tmp_path)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.demo", "--list"],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_experiment_is_its_own_main_in_a_clone(tmp_path):
     clone = make_clone(tmp_path / "clone")
     run = ("-m", "experiments.demo")
