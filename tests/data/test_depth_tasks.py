@@ -1,0 +1,180 @@
+"""Tasks on which depth matters: labels against plain loops, levels of guessing, bad sizes."""
+
+import random
+
+import jax
+import numpy as np
+import pytest
+
+from jaxanatomy.data.chains import CHAINS, HOPS, LENGTH, SYMBOLS, hop_of
+from jaxanatomy.data.depth_tasks import Assignments, Automaton, KHop, guessing, latin_square
+from jaxanatomy.errors import InputError
+
+KEY = jax.random.key(3)
+TASKS = (
+    KHop(),
+    KHop(alphabet=3, seq_len=12, hops=5),
+    KHop(alphabet=7, seq_len=56, hops=12),
+    Automaton(),
+    Automaton(alphabet=2, seq_len=9, hops=7, own_rules=True),
+    Assignments(),
+    Assignments(names=6, values=2, hops=5, recent=1),
+)
+
+
+def made(task, batch_size=8, key=KEY):
+    return jax.tree.map(np.asarray, task.batch(key, batch_size))
+
+
+def hops_by_hand(task, tokens):
+    symbols = tokens[1:].tolist()
+    labels = [[-1] * task.hops]
+    for place in range(len(symbols)):
+        own, at = [], place
+        for _ in range(task.hops):
+            earlier = [i for i in range(at) if symbols[i] == symbols[at]] if at >= 0 else []
+            at = earlier[-1] + 1 if earlier else -1
+            own.append(symbols[at] if at >= 0 else -1)
+        labels.append(own)
+    return labels
+
+
+def cells_by_hand(task, tokens):
+    cells = tokens[1:].tolist()
+    labels = [[-1] * task.hops for _ in tokens]
+    for step in range(task.hops):
+        rule = latin_square(task.alphabet, task.rule_seed + (step if task.own_rules else 0))
+        cells = [int(rule[left, own]) for left, own in zip([0, *cells[:-1]], cells, strict=True)]
+        for place in range(step + 1, len(cells)):
+            labels[place + 1][step] = cells[place]
+    return labels
+
+
+def chains_by_hand(task, tokens):
+    lines = dict(zip(tokens[1::2].tolist(), tokens[2::2].tolist(), strict=True))
+    labels = [[-1] * task.hops]
+    for source in lines.values():
+        own = []
+        for _ in range(task.hops):
+            source = lines.get(source, -1)
+            own.append(source)
+        labels += [[-1] * task.hops, own]
+    return labels
+
+
+BY_HAND = {KHop: hops_by_hand, Automaton: cells_by_hand, Assignments: chains_by_hand}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_are_those_of_a_plain_loop(task):
+    token_BT, label_BTK = made(task)
+    assert token_BT.shape == (8, task.seq_len)
+    assert label_BTK.shape == (8, task.seq_len, task.hops)
+    assert token_BT.dtype == label_BTK.dtype == np.int32
+    assert (token_BT[:, 0] == task.alphabet).all()
+    assert 0 <= token_BT[:, 1:].min() <= token_BT[:, 1:].max() < task.alphabet
+    for tokens, labels in zip(token_BT, label_BTK, strict=True):
+        assert labels.tolist() == BY_HAND[type(task)](task, tokens)
+    # Every question has an answer somewhere.
+    assert (made(task, 512).label_BTK >= 0).any((0, 1)).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_batches_are_the_same_inside_a_jitted_step_and_come_from_the_key(task):
+    inside = jax.jit(lambda key: task.batch(key, 8))(KEY)
+    for one, other in zip(inside, made(task), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (made(task, key=jax.random.key(4)).token_BT != made(task).token_BT).any()
+    assert len(np.unique(made(task).token_BT, axis=0)) > 1
+
+
+def test_no_symbol_comes_twice_in_a_row_and_all_come_alike():
+    token_BT, _ = made(KHop(), 2000)
+    assert (token_BT[:, 1:-1] != token_BT[:, 2:]).all()
+    shares = np.bincount(token_BT[:, 1:].ravel()) / token_BT[:, 1:].size
+    np.testing.assert_allclose(shares, 1 / 4, atol=0.01)
+
+
+def test_assignments_set_each_name_once_to_what_stands_before():
+    task = Assignments(recent=2)
+    for tokens in made(task, 50).token_BT:
+        names, sources = tokens[1::2].tolist(), tokens[2::2].tolist()
+        assert sorted(names) == list(range(task.names))
+        for line, source in enumerate(sources):
+            assert source >= task.names or source in names[max(0, line - 2) : line]
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 9])
+def test_latin_squares_hold_each_symbol_once(size):
+    square = latin_square(size, 0)
+    for lines in (square, square.T):
+        assert (np.sort(lines, axis=1) == np.arange(size)).all()
+    assert (square == latin_square(size, 0)).all()
+    if size > 3:
+        assert (square != latin_square(size, 1)).any()
+
+
+def test_guessing_is_measured():
+    found = guessing(KHop(), KEY)
+    # At one hop the own symbol is no answer: one of three. Farther back all are alike.
+    assert found[0] == pytest.approx(1 / 3, abs=0.01)
+    assert (found > 0.24).all()
+    assert found[-1] < found[0]
+    np.testing.assert_allclose(guessing(Automaton(), KEY)[1:], 1 / 4, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: KHop(alphabet=1), "alphabet of KHop must be a whole number, 3 or above; got 1"),
+        (lambda: KHop(alphabet=2), "3 or above; got 2"),
+        (lambda: KHop(hops=0), "hops of KHop must be a whole number, 1 or above; got 0"),
+        (lambda: KHop(hops=38), "38 hops need 41 tokens or more, .*; got seq_len 40; make"),
+        (lambda: KHop(seq_len=2.5), "seq_len of KHop must be a whole number"),
+        (lambda: Automaton(alphabet=1), "alphabet of Automaton must be .*2 or above; got 1"),
+        (lambda: Automaton(hops=39), "39 steps need 41 tokens or more"),
+        (lambda: Assignments(hops=19), "19 hops need 20 names or more; got 19"),
+        (lambda: Assignments(values=1), "values of Assignments must be .*2 or above; got 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+def test_the_most_hops_that_fit_have_an_answer():
+    task = KHop(alphabet=3, seq_len=8, hops=5)
+    assert (made(task, 4000).label_BTK[..., -1] >= 0).any()
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_questions_in_words_have_their_answer(name):
+    rng = random.Random(7)
+    kind, depth = name.split("_")
+    for _ in range(20):
+        question = CHAINS[name](rng)
+        assert question.task == name
+        assert len(set(question.choices)) == 4
+        right = question.choices[question.answer].strip()
+        *lines, last = question.prompt.splitlines()
+        if kind == "hop":
+            words = last.removesuffix(" ->").split()
+            assert (len(words), len(set(words))) == (LENGTH, SYMBOLS)
+            assert hop_of(words, int(depth)) == right
+            continue
+        values = {}
+        for line in lines:
+            target, source = line.split(" = ")
+            values[target] = values.get(source, source)  # always set before
+            assert source in values or source.isdigit()
+        assert values[last.removesuffix(" ->")] == right
+        assert len(lines) == 4 * (int(depth) + 1)
+
+
+def test_hops_over_words_by_hand():
+    words = ["a", "b", "c", "a", "d", "b"]
+    # From b (5) back to b (1), then c (2); c came nowhere before.
+    assert hop_of(words, 1) == "c"
+    assert hop_of(words, 2) is None
+    assert hop_of(["a", "b", "a", "c", "b", "a", "c", "b"], 2) == "c"
+    assert max(HOPS) < LENGTH
