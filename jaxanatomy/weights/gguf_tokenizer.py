@@ -5,7 +5,7 @@ Every key under `tokenizer.` is understood, known to decide no token, or refused
 | key (`tokenizer.ggml.` before it) | |
 | --- | --- |
 | `tokens`, `merges`, `token_type` | used; all three must be there |
-| `model`, `pre` | used: gpt2 with smollm, gpt-2 or llama-bpe; others are refused |
+| `model`, `pre` | used: gpt2 with smollm, gpt-2, llama-bpe or qwen2; others are refused |
 | `bos_token_id`, `eos_token_id` | used |
 | `add_bos_token` | used (llama-bpe: by default) in the template; `packing.add_bos` decides |
 | `added_tokens` | checked: each must have a type that is matched as a whole |
@@ -25,11 +25,13 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.weights import tokenizer_files
 from jaxanatomy.weights.tokenizer import Tokenizer, begin_with_bos, call_library, check_merges
 
-# The split of Llama 3 before BPE (its tokenizer.json, `pre_tokenizer`).
-_LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+# The splits of Llama 3 and of Qwen2 before BPE (their tokenizer.json, `pre_tokenizer`): up to
+# three digits together, or each alone.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_SPLITS = {"llama-bpe": _SPLIT.replace("DIGITS", "{1,3}"), "qwen2": _SPLIT.replace("DIGITS", "")}
 # Token types of GGUF. Those of `_SPECIAL` and `_USER_DEFINED` are matched in a text before
 # it is split, as in llama.cpp; the others are reached by merges or not at all.
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
@@ -132,13 +134,13 @@ def _split(fields: Mapping[str, Any]) -> tuple[list[Any], bool]:
         return [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)], False
     if kind == "gpt-2":
         return [ByteLevel(add_prefix_space=False)], False
-    if kind == "llama-bpe":
-        words = Split(Regex(_LLAMA3_SPLIT), "isolated")
-        return [words, ByteLevel(add_prefix_space=False, use_regex=False)], True
+    if kind in _SPLITS:
+        words = Split(Regex(_SPLITS[kind]), "isolated")
+        return [words, ByteLevel(add_prefix_space=False, use_regex=False)], kind == "llama-bpe"
     given = "none" if kind is None else repr(kind)
     raise InputError(
-        "expected smollm, gpt-2 or llama-bpe as tokenizer.ggml.pre, which says how a text is "
-        f"split before BPE; the GGUF has {given}; {_OTHER_FORM}"
+        "expected smollm, gpt-2, llama-bpe or qwen2 as tokenizer.ggml.pre, which says how a text "
+        f"is split before BPE; the GGUF has {given}; {_OTHER_FORM}"
     )
 
 

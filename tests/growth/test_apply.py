@@ -11,11 +11,16 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES, random_params
 
 from jaxanatomy import model, tree
+from jaxanatomy.config import LayerShape
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import GrowthMap, growth_map
 
 FOUR = CONFIG.with_layers(CONFIG.layers[:4])
+OTHER = CONFIG.with_layers(
+    LayerShape(4, 2, 24, tree.MATRICES, qk_norm=True, window=window)
+    for window in (None, 3, 5, None)
+)
 LIDAS = growth_map("lidas", 4, 2)  # 0 1 2 1 2 3
 SOURCES = (0, 1, 2, 1, 2, 3)
 ZERO = growth_map("insert_zero", 4, 2)
@@ -51,8 +56,8 @@ def assert_layers(found, source, sources, scales=None):
     assert len(found) == len(sources)
     for at, origin in enumerate(sources):
         scale = 1.0 if scales is None else scales[at]
-        for name in tree.MATRICES + tree.NORMS:
-            expected = np.asarray(tree.get(source[origin], name)) * np.float32(scale)
+        for name, array in tree.components(source[origin]).items():
+            expected = np.asarray(array) * np.float32(scale)
             np.testing.assert_array_equal(tree.get(found[at], name), expected)
 
 
@@ -245,6 +250,30 @@ def test_zero_insertion_preserves_the_function_exactly_and_the_others_do_not(for
     for operator in ("midas", "lidas", "stack_top", "stack_last"):
         growth = growth_map(operator, 4, 2)
         assert change_of_logits(params, growth) > 1e-2
+
+
+@pytest.mark.parametrize("form", [lambda params: params, stacked])
+def test_blocks_with_biases_norms_and_windows_grow_whole(form):
+    """Of a silent layer the biases of what writes are zero too; their moments likewise."""
+    params = form(random_params(OTHER))
+    state = trained_state(optax.scale_by_adam(), params)
+    grown, found = grow(ZERO, params, state)
+    config = grown_config(OTHER, ZERO)
+    assert [shape.window for shape in config.layers] == [None, 3, 5, 3, 5, None]
+    after = model.forward(config, grown, TOKENS)
+    # Windows cut the stacks elsewhere: another program, which rounds otherwise.
+    np.testing.assert_allclose(after, model.forward(OTHER, params, TOKENS), rtol=0, atol=1e-5)
+    for name in ("mu", "nu"):
+        moments, source = getattr(found, name), getattr(state, name)
+        assert jax.tree.structure(moments) == jax.tree.structure(grown)
+        for at, origin in enumerate(ZERO.sources):
+            new = tree.components(blocks_of(moments)[at])
+            for component, array in tree.components(blocks_of(source)[origin]).items():
+                writes = component.split(".")[0] in ("o_proj", "down_proj")
+                expected = np.zeros_like(array) if writes and at in ZERO.zeroed else array
+                np.testing.assert_array_equal(new[component], expected)
+    copied, _ = grow(LIDAS, params)
+    assert_layers(copied, params, SOURCES)
 
 
 def test_a_silent_layer_learns_to_speak():

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from jaxanatomy import tree
-from jaxanatomy.config import ModelConfig
+from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth.clone import clone, co_magnitude, resize_ffn
 from jaxanatomy.model import attention_bias, block, init, rope
 
 CONFIG = ModelConfig.uniform(1, 2, 2, 6, vocab_size=7, hidden_size=8, head_dim=4)
 WIDER = ModelConfig.uniform(1, 2, 2, 17, vocab_size=7, hidden_size=8, head_dim=4)
 KEY = jax.random.key(3)
+
+
+BIASED = CONFIG.with_layers([LayerShape(2, 2, 6, tree.MATRICES)])
+BIASED_WIDER = CONFIG.with_layers([LayerShape(2, 2, 17, tree.MATRICES)])
 
 
 def layer(scale=20.0):
@@ -53,6 +57,29 @@ def test_widening_computes_the_same_with_copies_that_can_learn():
     np.testing.assert_allclose(apply(WIDER, found), apply(CONFIG, layer()), atol=1e-5, rtol=1e-5)
     gradient = jax.grad(lambda params: jnp.square(apply(WIDER, params)).sum())(found)
     assert all((jnp.abs(tree.get(gradient, name)).max(0) > 0).all() for name in tree.MLP)
+
+
+def test_biases_go_with_their_neurons():
+    rng, block = np.random.default_rng(0), init(BIASED, jax.random.key(0))["layers"][0]
+    leaves = tree.to_leaves(block).items()
+    given = tree.from_leaves(
+        {path: rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in leaves}
+    )
+    found = clone(given, 17, KEY)
+    np.testing.assert_allclose(
+        apply(BIASED_WIDER, found), apply(BIASED, given), rtol=1e-5, atol=1e-5
+    )
+    halved = clone(given, 6, KEY, ffn_scale=0.5)
+    np.testing.assert_array_equal(
+        tree.get(halved, "down_proj.bias"), 0.5 * tree.get(given, "down_proj.bias")
+    )
+    noised = clone(given, 6, KEY, noise=0.1)
+    changed = {
+        name
+        for name, array in tree.components(given).items()
+        if not np.array_equal(array, tree.get(noised, name))
+    }
+    assert changed == set(tree.MATRICES)
 
 
 def test_the_ffn_scale_halves_what_the_ffn_writes_and_nothing_else():

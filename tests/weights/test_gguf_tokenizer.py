@@ -24,6 +24,7 @@ def typed(**types):
         ("gpt-2", "1234", ["123", "4"]),
         ("llama-bpe", "1231234", ["123", "123", "4"]),
         ("llama-bpe", "hello w12", ["hello", "Ġw", "12"]),
+        ("qwen2", "hello w123", ["hello", "Ġw", "1", "2", "3"]),
         ("smollm", "<|im_start|>hell", ["<|im_start|>", "hell"]),
     ],
 )
@@ -81,7 +82,10 @@ def test_what_decides_no_token_is_passed_over():
             "SentencePiece tokenizer .* use the model's Hugging",
         ),
         ({"model": "rwkv"}, "expected tokenizer.ggml.model 'gpt2' in the GGUF; got 'rwkv'; use"),
-        ({"pre": "tekken"}, "smollm, gpt-2 or llama-bpe as tokenizer.ggml.pre.* has 'tekken'; use"),
+        (
+            {"pre": "tekken"},
+            "llama-bpe or qwen2 as tokenizer.ggml.pre, .* has 'tekken'; use",
+        ),
         ({"pre": None}, "tokenizer.ggml.pre, .*; the GGUF has none; use the model's Hugging Face"),
         (
             {"merges": ["h zz"]},
