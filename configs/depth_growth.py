@@ -39,22 +39,11 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.seeds = (0, 1, 2)  # of initial weights and of the order of the data
 
-    config.model = ConfigDict()
-    config.model.num_layers = 12
-    config.model.hidden_size = 128
-    config.model.num_heads = 4
-    config.model.num_kv_heads = 2
-    config.model.ffn_width = 384
-    config.model.context_length = 128
-    config.model.vocab_size = 4096  # that of the tokenizer
-    config.model.rope_theta = 10_000.0
-    config.model.norm_epsilon = 1e-5
-    config.model.tie_embeddings = True
-
+    config.model = _model()
     config.block = 2  # layers that a growth step adds, and of the first stage
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
     config.growth_fraction = 0.85  # share of the steps until the model has its depth
-    config.moments = "copy"  # "zero" or "rescale": of layers that are copies
+    config.moments = "copy"  # "zero", "rescale" or "restart"; see --list
 
     config.data = ConfigDict()
     config.data.tokenizer = "offline:4096"
@@ -72,29 +61,31 @@ def get_config(variant: str = "") -> ConfigDict:
     config.tuning_seeds = (100,)  # which none of the results is from
     config.warmup = 0.05  # share of the steps
     config.cooldown = 0.15
-    config.weight_decay = 0.01  # DG Table 2
-    config.beta2 = 0.95
+    config.optimiser = config_fields.optimiser(weight_decay=0.01, beta2=0.95)  # DG Table 2
+    del config.optimiser.learning_rate  # the plateau of the schedule, above
     config.eval_every = 100
 
-    config.train = _how_to_run()
+    # No scan: faster on a CPU; with one it is faster to compile, and remat saves memory.
+    config.train = config_fields.training(
+        scan_layers=False, steps_per_call=10, checkpoint_every=100
+    )
     config.distributed = config_fields.distributed()
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     return config
 
 
-def _how_to_run() -> ConfigDict:
-    """Decides no result beyond rounding."""
-    train = ConfigDict()
-    train.dtype = "float32"  # or "bfloat16"
-    train.remat = "none"  # "dots" or "full": less memory, more time; needs scan_layers
-    train.scan_layers = False  # True on a GPU: faster to compile; False: faster on a CPU
-    train.vmap_seeds = True  # train seeds together; False: one after the other, less memory
-    train.grad_accum_steps = 1  # parts of a batch, one after the other
-    train.steps_per_call = 10  # of one compiled call
-    train.checkpoint_every = 100
-    train.max_to_keep = 2  # checkpoints
-    train.devices = None  # None: all that there are; a number also for --dry_run
-    train.fsdp_shards = 1  # parts of the parameters (FSDP); divides the devices
-    train.peak_flops = 0.0  # of one device, FLOP/s, for MFU; 0: as published, if it is
-    return train
+def _model() -> ConfigDict:
+    """The architecture at its full depth."""
+    model = ConfigDict()
+    model.num_layers = 12
+    model.hidden_size = 128
+    model.num_heads = 4
+    model.num_kv_heads = 2
+    model.ffn_width = 384
+    model.context_length = 128
+    model.vocab_size = 4096  # that of the tokenizer
+    model.rope_theta = 10_000.0
+    model.norm_epsilon = 1e-5
+    model.tie_embeddings = True
+    return model

@@ -9,6 +9,8 @@ alone (52 TFLOP, 13 minutes), `:quick` one seed of them in 60 steps.
 
 from ml_collections import ConfigDict
 
+from jaxanatomy import config_fields
+
 VARIANTS = ("", "main", "quick")
 MAIN = ("uniform_100", "growth_50", "growth_100")
 CONTROLS = (
@@ -39,9 +41,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 8  # sentences of a step; 60 steps are an epoch
     config.warmup = 0.05  # share of the steps
     config.cooldown = 0.2
-    config.weight_decay = 0.01
+    config.optimiser = config_fields.optimiser(weight_decay=0.01)
+    del config.optimiser.learning_rate  # the plateau of the schedule, above
     config.eval_every = 32
     config.split_seed = 0  # which sentences are held out
+    config.train = config_fields.training(scan_layers=False, steps_per_call=32, devices=1)
     if variant in ("main", "quick"):
         config.arms = MAIN
     if variant == "quick":

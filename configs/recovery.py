@@ -19,6 +19,8 @@ Perplexities after 0 and 60 steps: layer 14 38.41 and 26.17, layer 17 32.64 and 
 
 from ml_collections import ConfigDict
 
+from jaxanatomy import config_fields
+
 VARIANTS = ("", "paper", "parity")
 
 
@@ -42,13 +44,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.thresholds = (2.0, 1.5, 1.1)  # of the undamaged model's perplexity
     config.importance = True  # measure the neighbour-mean map to compare with
 
-    config.optimiser = ConfigDict()
-    config.optimiser.learning_rate = 1e-4
-    config.optimiser.beta1 = 0.9
-    config.optimiser.beta2 = 0.999
-    config.optimiser.epsilon = 1e-8
-    config.optimiser.weight_decay = 0.01
-    config.optimiser.clip_norm = 1.0  # largest global norm of a layer's gradient
+    # AdamW; decay and clipping are those of one layer.
+    config.optimiser = config_fields.optimiser(learning_rate=1e-4)
 
     config.train = ConfigDict()  # how to run; decides no result beyond rounding
     config.train.dtype = "float32"  # or "bfloat16": operands of products, sums in float32

@@ -59,8 +59,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.warmup = 0.01  # 2,000 steps
     config.cooldown = 0.15  # 30,000 steps
     config.growth_fraction = 0.85  # 170,000 steps
-    config.weight_decay = 0.01
-    config.beta2 = 0.95  # the paper does not say; as SmolLM was trained
+    config.optimiser.weight_decay = 0.01
+    config.optimiser.beta2 = 0.95  # the paper does not say; as SmolLM was trained
     config.eval_every = 2000
 
     config.train.dtype = "bfloat16"

@@ -14,36 +14,42 @@ the core without anything grown on it, and a learning rate tuned for every arm.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, report, runs
+from jaxanatomy import cli, report, runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data import facts
-from jaxanatomy.data.facts import PAD, SPECIAL, Facts, batch_order
-from jaxanatomy.errors import InputError, require_each_once, require_positive, require_whole
-from jaxanatomy.growth.arms import ARMS, ArmSettings, arm_flops, arm_stages, core_steps, flops_at
-from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, Stage, growth_transformer
+from jaxanatomy.data.facts import Facts, batch_order
+from jaxanatomy.errors import InputError, require_each_once, require_whole
+from jaxanatomy.growth.arms import ARMS, ArmSettings, arm_stages, core_steps
+from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, growth_transformer
+from jaxanatomy.growth.stages import total_flops, total_steps
 from jaxanatomy.measures.completions import complete
-from jaxanatomy.measures.developmental import TUNED_BY, developmental_rows, summarise
-from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate, require_seeds
-from jaxanatomy.model import parameter_count
-from jaxanatomy.runs import Progress, Run
-from jaxanatomy.train.growing import (
-    PhaseReplica,
-    PhaseResult,
-    TokenSplits,
-    phase_point_places,
-    train_stages,
+from jaxanatomy.measures.developmental import (
+    TUNED_BY,
+    curve_fields,
+    final_fields,
+    note_lowest,
+    summarise,
 )
+from jaxanatomy.model import parameter_count
+from jaxanatomy.train import setup
+from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
+from jaxanatomy.train.evaluation import HeldOut, score
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.trials import ArmPlan, ArmTraining, Fields, Trial, check_trials, how_to_run
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = ("arms",)
+MAY_CHANGE_ON_RESUME = ("arms", *setup.MAY_CHANGE_ON_RESUME)
+_PAD = facts.SPECIAL.index(facts.PAD)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -56,9 +62,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
         data_sha256=plan.facts.sha256,
     )
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
-        with runs.Progress(plan.total_steps(), "training") as progress:
+        with runs.Progress(plan.total_steps, "training") as progress:
+            training = ArmTraining(plan, results, progress)
             for arm in plan.arms:
-                _train_arm(plan, arm, results, progress)
+                training.train(arm)
         results.write_summary(summarise(results.rows))
         report.conclude(results.folder)
 
@@ -66,19 +73,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def dry_run(config: ConfigDict) -> str:
     """The arms, their phases and what they would cost."""
     plan = _plan(config)
-    trained = len(plan.config.seeds) + len(plan.config.learning_rates) * len(
-        plan.config.tuning_seeds
-    )
+    trained = len(plan.tuning) + len(config.seeds)
     lines = [
         f"{parameter_count(plan.model):,} parameters; {len(plan.facts.train)} sentences to learn, "
         f"{len(plan.facts.validation)} to judge by"
     ]
     for arm, stages in plan.arms.items():
-        cost = arm_flops(plan.model, stages, plan.settings)
-        steps = sum(stage.steps for stage in stages)
+        cost = total_flops(stages, plan.train.packed_rows, plan.train.max_predictions)
         lines.append(
-            f"{arm}: {steps} steps, {core_steps(stages)} of the core, {cost / 1e12:.2f} TFLOP, "
-            f"trained {trained} times"
+            f"{arm}: {total_steps(stages)} steps, {core_steps(stages)} of the core, "
+            f"{cost / 1e12:.2f} TFLOP, trained {trained} times"
         )
         for stage in stages:
             layers = " ".join(map(str, stage.train))
@@ -94,187 +98,164 @@ def describe() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _Plan(ArmPlan):
     """Validated settings; nothing is trained.
 
     Attributes:
-      config: The config.
-      model: The architecture.
       facts: The sentences.
       tokenizer: Of their words.
-      corpus: The same as tokens.
-      settings: What all arms share.
-      arms: The stages of each arm.
+      train: Those to learn, as tokens, and how they are packed.
+      validation_NT: Those to judge by, as tokens.
+      orders: Which sentences each step reads, [steps, R] by seed.
     """
 
-    config: ConfigDict
-    model: ModelConfig
     facts: Facts
     tokenizer: Tokenizer
-    corpus: TokenSplits
-    settings: ArmSettings
-    arms: dict[str, tuple[Stage, ...]]
+    train: Documents
+    validation_NT: np.ndarray
+    orders: Mapping[int, np.ndarray]
 
-    def groups(self) -> dict[str, list[tuple[float | None, int]]]:
-        """Learning rate and seed of the replicas that train together, by purpose.
+    tuned_by = TUNED_BY
+    evaluates_by_stage = True
 
-        The rate None stands for the tuned one.
-        """
-        rates, seeds = self.config.learning_rates, self.config.tuning_seeds
-        return {
-            TUNING: [(rate, seed) for rate in rates for seed in seeds],
-            MAIN: [(None, seed) for seed in self.config.seeds],
-        }
+    @property
+    def tunes(self) -> bool:
+        """One rate is tried as several are: tuning rows say how it did on another seed."""
+        return True
 
-    def hash(self, arm: str, purpose: str, rate: float, seed: int, **more: Any) -> str:
+    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
         """The hash of a row."""
-        names = ("batch_size", "warmup", "cooldown", "weight_decay", "eval_every")
+        names = ("batch_size", "warmup", "cooldown", "eval_every")
         return runs.row_hash(
             code=runs.code_version("developmental"),
             architecture=self.model.to_dict(),
             data=self.facts.sha256,
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
             settings={name: self.config[name] for name in names},
+            optimiser=dataclasses.asdict(self.optimiser),
+            train=[self.config.train.dtype, self.config.train.grad_accum_steps],
             arm=arm,
-            purpose=purpose,
-            learning_rate=rate,
-            seed=seed,
+            trial=dataclasses.asdict(trial),
             **more,
         )
 
-    def total_steps(self) -> int:
-        """Calls of the progress bar's unit."""
-        return 2 * sum(stage.steps for stages in self.arms.values() for stage in stages)
+    def initial(self, arm: str) -> ModelConfig:
+        """The whole model, of which the first phase takes its layers."""
+        return self.model
+
+    def streams(self, arm: str, trials: Sequence[Trial]) -> list[DocumentBatches]:
+        """Each seed's sentences in an order of its own."""
+        return [DocumentBatches(self.train, self.orders[trial.seed]) for trial in trials]
+
+    def held_out(self, arm: str) -> Mapping[str, HeldOut]:
+        """The paraphrases."""
+        return {"validation": self._one_a_row(self.validation_NT)}
+
+    def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+        """Losses, and what they took; tokens are those that were predicted."""
+        return self._spent(trial, point) | curve_fields(point, at)
+
+    def note(self, point: Evaluation, memory: Fields) -> None:
+        """The lowest validation loss of each seed."""
+        note_lowest(point, memory)
+
+    def final_fields(
+        self,
+        arm: str,
+        trials: Sequence[Trial],
+        setup: setup.Setup,
+        point: Evaluation,
+        memory: Mapping[str, Any],
+        params: tree.Params,
+        results: runs.Run,
+    ) -> list[Fields]:
+        """Last and lowest loss, the training loss, and what is written after the prompts."""
+        end, rows = setup.stages[point.stage], []
+        told = score(setup, end, params, self._one_a_row(self.train.token_NT)).mean()
+        prompts, taught = zip(*self.facts.prompts, strict=True)
+        for at, trial in enumerate(trials):
+            own = setup.model_of(params, at)
+            written = complete(end.config, own, self.tokenizer, prompts)
+            exact = sum(text == rest for text, rest in zip(written, taught, strict=True))
+            rows.append(
+                {
+                    "stage": end.name,
+                    "step": point.step,
+                    **self._spent(trial, point),
+                    **final_fields(point, at, memory, told[at]),
+                    "completions": written,
+                    "exact_completions": exact,
+                    "core_steps": core_steps(self.arms[arm]),
+                }
+            )
+        return rows
+
+    def _spent(self, trial: Trial, point: Evaluation) -> Fields:
+        tokens = self.train.predicted(self.orders[trial.seed][: point.step])
+        return {"tokens": tokens, "flops": point.account.flops, "seconds": point.account.seconds}
+
+    def _one_a_row(self, token_NT: np.ndarray) -> HeldOut:
+        return one_a_row(token_NT, _PAD, self.placement.device_count)
 
 
 def _plan(config: ConfigDict) -> _Plan:
     _require_numbers(config)
+    schedule, *_ = (
+        WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
+    )
+    options, placement = how_to_run(config)
     model, told = growth_transformer(), facts.facts(config.split_seed)
     if config.batch_size > len(told.train):
         raise InputError(
             f"batch_size must be at most the {len(told.train)} sentences to learn; got "
             f"{config.batch_size}"
         )
+    options.check_batch_size(config.batch_size, placement)
     tokenizer = facts.word_tokenizer(told.train, model.vocab_size)
-    seq_len = facts.longest_row(told.train + told.validation)
-    train, validation = (
-        facts.rows(part, tokenizer, seq_len) for part in (told.train, told.validation)
+    length = facts.longest_row(told.train + told.validation)
+    token_NT, validation_NT = (
+        facts.rows(part, tokenizer, length) for part in (told.train, told.validation)
     )
-    corpus = TokenSplits(
-        train, validation, facts.SPECIAL.index(facts.PAD), _max_predictions(config, train)
-    )
+    steps, seeds = max(config.steps, config.growth_50_steps), (*config.seeds, *config.tuning_seeds)
+    orders = {seed: batch_order(len(told.train), config.batch_size, steps, seed) for seed in seeds}
+    packed_rows = placement.device_count * options.grad_accum_steps
+    train = Documents.fitting(token_NT, _PAD, packed_rows, orders.values())
     settings = ArmSettings(
         steps=config.steps,
         growth_50_steps=config.growth_50_steps,
         core=config.core,
         not_yet_grown=config.not_yet_grown,
         shuffle_seed=config.shuffle_seed,
-        batch_size=1,
-        seq_len=corpus.max_predictions,
+        batch_size=packed_rows,
+        seq_len=train.max_predictions,
     )
     return _Plan(
         config=config,
         model=model,
+        arms={name: arm_stages(name, model, settings) for name in config.arms},
+        schedule=schedule,
+        optimiser=Optimiser(**config.optimiser),
+        options=options,
+        placement=placement,
         facts=told,
         tokenizer=tokenizer,
-        corpus=corpus,
-        settings=settings,
-        arms={name: arm_stages(name, model, settings) for name in config.arms},
+        train=train,
+        validation_NT=validation_NT,
+        orders=orders,
     )
 
 
 def _require_numbers(config: ConfigDict) -> None:
-    for name in ("steps", "growth_50_steps", "batch_size", "eval_every"):
-        require_whole(name, config[name])
+    check_trials(config)
+    require_each_once("tuning_seeds", config.tuning_seeds)
+    least = {"steps": 1, "growth_50_steps": 1, "shuffle_seed": 0, "split_seed": 0}
+    for name in least:
+        require_whole(name, config[name], least[name])
     if "growth_50" in config.arms and config.growth_50_steps > config.steps:
         raise InputError(
             f"growth_50_steps must be at most the {config.steps} steps of the other arms; got "
             f"{config.growth_50_steps}"
         )
-    for name in ("arms", "seeds", "tuning_seeds", "learning_rates"):
-        require_each_once(name, config[name])
-    require_seeds(config.seeds, config.tuning_seeds)
-    for name in ("shuffle_seed", "split_seed"):
-        require_whole(name, config[name], least=0)
-    for rate in config.learning_rates:
-        WarmupStableDecay(rate, config.warmup, config.cooldown)
-    require_positive("weight_decay", config.weight_decay, or_zero=True)
-
-
-def _max_predictions(config: ConfigDict, train_NT: np.ndarray) -> int:
-    """Predictions of the largest batch of any seed, in eights."""
-    targets_N = (train_NT[:, 1:] != SPECIAL.index(PAD)).sum(axis=1)
-    steps = max(config.steps, config.growth_50_steps)
-    most = max(
-        targets_N[batch_order(len(train_NT), config.batch_size, steps, seed)].sum(axis=1).max()
-        for seed in (*config.seeds, *config.tuning_seeds)
-    )
-    return int(-(-most // 8) * 8)
-
-
-def _train_arm(plan: _Plan, arm: str, results: Run, progress: Progress) -> None:
-    """Tunes an arm's learning rate, then trains its seeds; each group together, and once."""
-    for purpose, replicas in plan.groups().items():
-        if purpose == MAIN:
-            rate = choose_rate(results.rows, arm, TUNED_BY)
-            if rate is None:
-                raise InputError(
-                    f"every learning rate of {plan.config.learning_rates} diverged in {arm}; "
-                    "set lower learning_rates"
-                )
-            replicas = [(rate, seed) for _, seed in replicas]
-        if all(_is_trained(plan, arm, purpose, each, results) for each in replicas):
-            progress.update(sum(stage.steps for stage in plan.arms[arm]))
-            continue
-        trained = _train(plan, arm, replicas, progress)
-        results.append(_rows(plan, arm, purpose, replicas, trained))
-
-
-def _is_trained(plan: _Plan, arm: str, purpose: str, replica: tuple, results: Run) -> bool:
-    """Whether the final row of a replica is there, and every point of its curve."""
-    places = phase_point_places(plan.arms[arm], plan.config.eval_every)
-    kinds = ["curve"] * len(places) + ["final"]
-    return all(
-        results.done(plan.hash(arm, purpose, *replica, kind=kind, stage=stage, step=step))
-        for kind, (stage, step) in zip(kinds, [*places, places[-1]], strict=True)
-    )
-
-
-def _train(plan: _Plan, arm: str, replicas: list, progress: Progress) -> PhaseResult:
-    config, stages = plan.config, plan.arms[arm]
-    steps, sentences = sum(stage.steps for stage in stages), len(plan.facts.train)
-    return train_stages(
-        plan.model,
-        stages,
-        plan.corpus,
-        [
-            PhaseReplica(
-                seed,
-                WarmupStableDecay(rate, config.warmup, config.cooldown),
-                batch_order(sentences, config.batch_size, steps, seed),
-            )
-            for rate, seed in replicas
-        ],
-        eval_every=config.eval_every,
-        weight_decay=config.weight_decay,
-        progress=progress.update,
-    )
-
-
-def _rows(plan: _Plan, arm: str, purpose: str, replicas: list, trained: PhaseResult) -> list[dict]:
-    """The curve of each replica, and its final row."""
-    prompts = [start for start, _ in plan.facts.prompts]
-    rows = []
-    for at, (rate, seed) in enumerate(replicas):
-        written = complete(trained.config, trained.params[at], plan.tokenizer, prompts)
-        labels = {"arm": arm, "purpose": purpose, "learning_rate": rate, "seed": seed}
-        for row in developmental_rows(trained, at, plan.facts.prompts, written):
-            which = {name: row[name] for name in ("kind", "stage", "step")}
-            flops = flops_at(plan.model, plan.arms[arm], plan.settings, row["step"])
-            hash = plan.hash(arm, purpose, rate, seed, **which)
-            rows.append({"hash": hash, **labels, **row, "flops": flops})
-        rows[-1]["core_steps"] = core_steps(plan.arms[arm])  # of the final row
-    return rows
 
 
 if __name__ == "__main__":

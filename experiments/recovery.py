@@ -44,10 +44,10 @@ from jaxanatomy.progress import format_duration
 from jaxanatomy.ranges import parse_layers
 from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
 from jaxanatomy.sweep import SweepOptions, cost
-from jaxanatomy.train.curves import StepPlan, noised_points, train_curves
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
+from jaxanatomy.train.recovery.curves import StepPlan, noised_points, train_curves
+from jaxanatomy.train.recovery.options import RecoveryOptions
 from jaxanatomy.weights import describe_model_ids, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -115,7 +115,7 @@ class _Plan:
     groups: list[list[Replica]]
     others: list[list[Replica]]
     steps: StepPlan
-    optimiser: AdamW
+    optimiser: Optimiser
     options: RecoveryOptions
     warnings: list[str]
 
@@ -153,7 +153,7 @@ def _plan(config: ConfigDict) -> _Plan:
     require_positive("sigma", config.sigma, or_zero=True, remedy="AH has 0.5")
     check_thresholds(config.thresholds)
     steps = StepPlan(config.steps, config.eval_every, config.checkpoint_every)
-    optimiser, options = AdamW(**config.optimiser), RecoveryOptions(**config.train)
+    optimiser, options = Optimiser(**config.optimiser), RecoveryOptions(**config.train)
     source, text = open_model(config.model), load_text(config.eval_text)
     upper_bound = config.train_text == "evaluation"
     train_text = text if upper_bound else load_text(config.train_text)

@@ -1,5 +1,8 @@
 """Fields that several configs share, with their defaults: one place to read what they mean."""
 
+import dataclasses
+from typing import Any
+
 from ml_collections import ConfigDict
 
 # Fields of `sweep` that decide no result beyond rounding: a run may go on with other values.
@@ -46,4 +49,26 @@ def distributed() -> ConfigDict:
     fields.coordinator_address = ""  # HOST:PORT of process 0; "auto" on Cloud TPU and Slurm
     fields.num_processes = 1
     fields.process_id = 0
+    return fields
+
+
+def optimiser(**changes: Any) -> ConfigDict:
+    """Fields of `jaxanatomy.train.optimiser.Optimiser`, which says what they mean."""
+    from jaxanatomy.train.optimiser import Optimiser
+
+    return ConfigDict(dataclasses.asdict(Optimiser()) | changes)
+
+
+def training(**changes: Any) -> ConfigDict:
+    """How training runs: fields of `jaxanatomy.train.setup.TrainOptions`, and where.
+
+    All but `dtype` and `grad_accum_steps` decide nothing, and those no more than rounding.
+    """
+    from jaxanatomy.train.setup import TrainOptions
+
+    fields = ConfigDict(dataclasses.asdict(TrainOptions()))
+    fields.vmap_seeds = True  # train seeds together; False: one after the other, less memory
+    fields.devices = None  # None: all that there are; a number also for --dry_run
+    fields.fsdp_shards = 1  # parts of the parameters (FSDP); divides the devices
+    fields.update(changes)
     return fields

@@ -1,6 +1,6 @@
 """A small developmental run: shared by tests and by the processes that they start and kill.
 
-python developmental_run.py update:3 FLAGS   dies at the third report of progress
+python developmental_run.py save:3 FLAGS     dies when a checkpoint was begun the third time
 python developmental_run.py append:2 FLAGS   dies when rows were appended the second time
 """
 
@@ -12,6 +12,7 @@ from experiments import developmental
 from jaxanatomy import cli, provenance, runs
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth import phases
+from jaxanatomy.train import snapshots
 
 SMALL = ModelConfig(
     vocab_size=494,
@@ -29,6 +30,8 @@ FLAGS = (
     "--config.seeds=0,1",
     "--config.learning_rates=1e-3,1e-2",
     "--config.tuning_seeds=7",
+    "--config.train.steps_per_call=10",
+    "--config.train.checkpoint_every=5",
 )
 
 
@@ -61,6 +64,6 @@ def dying(method, count):
 if __name__ == "__main__":
     make_small(setattr)
     name, count = sys.argv[1].split(":")
-    owner = {"update": runs.Progress, "append": runs.Run}[name]
+    owner = {"save": snapshots.Snapshots, "append": runs.Run}[name]
     setattr(owner, name, dying(getattr(owner, name), int(count)))
     sys.exit(cli.main(sys.argv[2:]))

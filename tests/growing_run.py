@@ -6,20 +6,26 @@ import signal
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
+from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.growth.depth_arms import DepthStage
 from jaxanatomy.growth.maps import GrowthMap
-from jaxanatomy.train.loop import adamw
+from jaxanatomy.growth.stages import Stage
+from jaxanatomy.train.callbacks import every
+from jaxanatomy.train.evaluation import HeldOut, evaluating
 from jaxanatomy.train.loss import batch_of
 from jaxanatomy.train.mesh import Placement
-from jaxanatomy.train.pretraining import Pretraining
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
+from jaxanatomy.train.setup import Setup, TrainOptions
+from jaxanatomy.train.trainer import Trainer
 
 VOCABULARY, ROWS, LENGTH = 61, 8, 12
-OPTIONS = PretrainOptions(steps_per_call=3, eval_every=4, checkpoint_every=2)
+EVAL_EVERY = 4
+OPTIONS = TrainOptions(steps_per_call=3, checkpoint_every=2)
 
 
 def config(num_layers):
@@ -29,8 +35,8 @@ def config(num_layers):
 
 
 STAGES = (
-    DepthStage(config(2), 5),
-    DepthStage(config(4), 6, GrowthMap((0, 1, 0, 1))),
+    Stage(config(2), 5),
+    Stage(config(4), 6, GrowthMap((0, 1, 0, 1))),
 )
 SHORT = tuple(dataclasses.replace(stage, steps=2) for stage in STAGES)
 SCHEDULE = WarmupStableDecay(0.01, warmup=0.2, cooldown=0.3)
@@ -68,7 +74,7 @@ def evaluation(part=slice(None)):
     return {"one": HeldOut(0.25, [first]), "other": HeldOut(0.75, [second])}
 
 
-def pretraining(
+def make(
     seeds=(0,),
     options=OPTIONS,
     placement=None,
@@ -76,14 +82,79 @@ def pretraining(
     part=slice(None),
     schedule=SCHEDULE,
     learning_rates=(),
+    streams=None,
+    **more,
 ):
     placement = placement or Placement.over(jax.devices()[:1])
-    setup = Setup(stages, adamw(), schedule, seeds, placement, options, learning_rates)
-    streams = [Counting(100 + seed, part) for seed in seeds]
-    return Pretraining(setup, streams, evaluation(part))
+    setup = Setup(stages, Optimiser(), schedule, seeds, placement, options, learning_rates, **more)
+    if streams is None:
+        streams = [Counting(100 + seed, part) for seed in seeds]
+    return Trainer(setup, streams)
 
 
-def train(folder, stop_after=None, **kwargs):
+def token_losses(config, params, batch):
+    scores = model.forward(config, params, batch.token_BT)
+    return -jnp.take_along_axis(
+        jax.nn.log_softmax(scores), jnp.asarray(batch.target_BT)[..., None], axis=-1
+    )
+
+
+def mean_loss(config, params, batch):
+    return token_losses(config, params, batch).mean()
+
+
+def is_model(node):
+    return isinstance(node, dict) and "layers" in node
+
+
+def gather(node, sources):
+    return tree.with_layers(node, [node["layers"][at] for at in sources])
+
+
+def plain_loop(seed):
+    """Losses before each step and NLL after each: optax, jax.grad, lists and a gather."""
+    total = sum(stage.steps for stage in STAGES)
+    rates = SCHEDULE.rates(total)
+    stream = Counting(100 + seed)
+    params = model.init(STAGES[0].config, jax.random.key(seed))
+    optimiser = optax.inject_hyperparams(
+        lambda learning_rate: optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adamw(learning_rate, weight_decay=0.01)
+        )
+    )(0.0)
+    moments, losses, scores, step = optimiser.init(params), [], [], 0
+    for stage in STAGES:
+        if stage.growth:
+            sources = stage.growth.sources
+            moments = jax.tree.map(
+                lambda node, sources=sources: gather(node, sources) if is_model(node) else node,
+                moments,
+                is_leaf=is_model,
+            )
+            params = gather(params, sources)
+        slope = jax.jit(jax.value_and_grad(mean_loss, argnums=1), static_argnums=0)
+        for _ in range(stage.steps):
+            loss, gradient = slope(stage.config, params, stream.next())
+            moments.hyperparams["learning_rate"] = jnp.asarray(rates[step])
+            update, moments = jax.jit(optimiser.update)(gradient, moments, params)
+            params = optax.apply_updates(params, update)
+            losses.append(float(loss))
+            sources = evaluation().values()
+            both = [mean_loss(stage.config, params, *each.batches) for each in sources]
+            scores.append(float(np.average(both, weights=[each.share for each in sources])))
+            step += 1
+    return losses, scores
+
+
+def watching(emit=lambda point: None, log=lambda steps: None, part=slice(None)):
+    """Callbacks of a run: each chunk's steps, and evaluations as points."""
+    return [
+        every(None, lambda state: log(state.steps)),
+        every(EVAL_EVERY, evaluating(evaluation(part), emit), at_ends=True),
+    ]
+
+
+def train(folder, stop_after=None, part=slice(None), **kwargs):
     """Points and losses of a run; `stop_after` kills the process at that step."""
     points, losses = [], []
 
@@ -92,6 +163,12 @@ def train(folder, stop_after=None, **kwargs):
         if stop_after is not None and losses[-1][0] + 1 >= stop_after:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    params = pretraining(**kwargs).train(Path(folder), points.append, log)
-    # Times differ from run to run.
-    return params, [dataclasses.replace(point, seconds=0.0) for point in points], losses
+    callbacks = watching(points.append, log, part)
+    params = make(part=part, **kwargs).train(Path(folder), callbacks)
+    return params, [without_times(point) for point in points], losses
+
+
+def without_times(point):
+    """A point as it is in every run."""
+    account = dataclasses.replace(point.account, seconds=0.0, wall_seconds=0.0)
+    return dataclasses.replace(point, account=account)

@@ -13,7 +13,11 @@ CONFIGS = sorted((ROOT / "configs").glob("[a-z]*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[a-z]*.py"))
 COMMAND = re.compile(r"python -m experiments\.(\w+) (?:\S+ )*--workdir=")
 # Modules that an experiment gives its whole config to.
-READERS = {"depth_growth": ("jaxanatomy/train/depth_plan.py",)}
+TRIALS = "jaxanatomy/train/trials.py"
+READERS = {
+    "depth_growth": ("jaxanatomy/train/depth_plan.py", TRIALS),
+    "developmental": (TRIALS,),
+}
 METHODS = ("to_dict", "items", "keys", "values", "get")
 
 

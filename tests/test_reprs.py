@@ -52,7 +52,7 @@ SHOWN = {
     "plan": (Plan(CONFIG, MAP, ["nll"]), "Plan(4 variants, 14 layer applications)"),
     "batch": (
         batch_of(np.ones((2, 9), np.int32), pad=0),
-        "Batch(token_BT=int32[2, 8], target_BT=int32[2, 8], weight_BT=float32[2, 8], "
+        "TokenBatch(token_BT=int32[2, 8], target_BT=int32[2, 8], weight_BT=float32[2, 8], "
         "position_BT=None, segment_BT=None)",
     ),
     "state": (

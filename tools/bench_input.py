@@ -19,11 +19,14 @@ import time
 
 from jaxanatomy import config_files, host
 from jaxanatomy.data.pipeline import THREADS, Pipeline
-from jaxanatomy.growth.depth_arms import BASELINE, DepthStage
+from jaxanatomy.growth.depth_arms import BASELINE
+from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.tuning import MAIN
-from jaxanatomy.train.depth_plan import Trial, depth_plan
-from jaxanatomy.train.pretraining import Pretraining
+from jaxanatomy.train.callbacks import every
+from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.setup import Setup
+from jaxanatomy.train.trainer import Trainer
+from jaxanatomy.train.trials import Trial
 
 MIXTURE, ONE_BATCH = "mixture", "one batch"
 
@@ -56,17 +59,16 @@ def measure(config, steps: int, repeats: int) -> dict:
     plan = depth_plan(config)
     trial = Trial(MAIN, config.learning_rates[0], seed=0)
     pipeline = plan.pipeline(0, steps)
-    options = dataclasses.replace(plan.options, eval_every=steps, checkpoint_every=steps)
+    options = dataclasses.replace(plan.options, checkpoint_every=steps)
     setup = dataclasses.replace(
-        plan.setup(BASELINE, [trial]), stages=(DepthStage(plan.model, steps),), options=options
+        plan.setup(BASELINE, [trial]), stages=(Stage(plan.model, steps),), options=options
     )
-    held_out = plan.held_out(pipeline)
     seconds: dict[str, list[float]] = {MIXTURE: [], ONE_BATCH: []}
     for _ in range(repeats):
         for kind, found in seconds.items():
             stream = pipeline.batches()
             stream = OneBatch(stream.next()) if kind == ONE_BATCH else stream
-            found.append(_step_seconds(setup, stream, held_out))
+            found.append(_step_seconds(setup, stream))
     return {
         "batch_size": config.batch_size,
         "seq_len": config.model.context_length,
@@ -112,12 +114,13 @@ def main(argv=None) -> None:
         given.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def _step_seconds(setup: Setup, stream, held_out) -> float:
+def _step_seconds(setup: Setup, stream) -> float:
     """The mean time of a step, waiting for its batch included."""
-    points = []
+    seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        Pretraining(setup, [stream], held_out).train(pathlib.Path(folder), points.append)
-    return points[-1].seconds / setup.steps
+        note = every(None, lambda state: seconds.append(state.account.seconds))
+        Trainer(setup, [stream]).train(pathlib.Path(folder), [note])
+    return seconds[-1] / setup.steps
 
 
 def _tokens_per_second(pipeline: Pipeline, steps: int) -> float:

@@ -33,21 +33,22 @@ TokenRow = dict[str, np.ndarray]
 
 
 class TokenBatch(NamedTuple):
-    """Rows of tokens on the host, with the fields of `train.loss.Batch`.
+    """Rows of tokens to learn from, or to score.
 
     Attributes:
       token_BT: int32 ids.
       target_BT: int32, the token to be predicted at each position.
       weight_BT: float32, 1 where the target is to be predicted and 0 elsewhere.
-      position_BT: int32, from 0 in each document of a row.
-      segment_BT: int32, which document of its row a token is of; -1 where padding.
+      position_BT: int32, from 0 in each document of a row; None: from 0 in each row.
+      segment_BT: int32, which document of its row a token is of, -1 where padding: attention stays
+        within equal ones; None: a row is one document.
     """
 
     token_BT: np.ndarray
     target_BT: np.ndarray
     weight_BT: np.ndarray
-    position_BT: np.ndarray
-    segment_BT: np.ndarray
+    position_BT: np.ndarray | None = None
+    segment_BT: np.ndarray | None = None
 
     __repr__ = repr_in_one_line
 

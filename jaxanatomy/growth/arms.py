@@ -10,7 +10,6 @@ from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.growth.phases import (
     CORE,
     Phase,
-    Stage,
     clone_init_phases,
     core_phases,
     developmental_phases,
@@ -19,6 +18,7 @@ from jaxanatomy.growth.phases import (
     stages,
     uniform_phases,
 )
+from jaxanatomy.growth.stages import Stage, total_flops
 
 ARMS = {
     "uniform_100": "every layer at every step, in all the steps: the paper's baseline",
@@ -98,8 +98,9 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
         # Layers outside of it are absent, however those that are not grown yet are treated.
         return stages(config, core_phases(), settings.steps, whole=False)
     if name == "equal_flops":
-        spent = arm_flops(config, arm_stages("growth_100", config, settings), settings)
-        each = step_flops(config, settings.batch_size, settings.seq_len)
+        shape = settings.batch_size, settings.seq_len
+        spent = total_flops(arm_stages("growth_100", config, settings), *shape)
+        each = step_flops(config, *shape)
         steps = max(1, round(spent / each))
     return stages(config, phases, steps, settings.not_yet_grown)
 
@@ -107,28 +108,6 @@ def arm_stages(name: str, config: ModelConfig, settings: ArmSettings) -> tuple[S
 def core_steps(plan: tuple[Stage, ...]) -> int:
     """The core's exposure: steps in which it trains."""
     return sum(stage.steps for stage in plan if set(CORE) <= set(stage.train))
-
-
-def stage_flops(config: ModelConfig, stage: Stage, settings: ArmSettings) -> int:
-    """FLOPs of one step of a stage."""
-    return step_flops(
-        config, settings.batch_size, settings.seq_len, stage.layers, stage.train, stage.embedding
-    )
-
-
-def arm_flops(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings) -> int:
-    """FLOPs of all steps of all stages."""
-    return flops_at(config, plan, settings, sum(stage.steps for stage in plan))
-
-
-def flops_at(config: ModelConfig, plan: tuple[Stage, ...], settings: ArmSettings, step: int) -> int:
-    """FLOPs of the first `step` steps."""
-    total = 0
-    for stage in plan:
-        steps = min(stage.steps, step)
-        total += steps * stage_flops(config, stage, settings)
-        step -= steps
-    return total
 
 
 def random_order(count: int, seed: int) -> tuple[int, ...]:

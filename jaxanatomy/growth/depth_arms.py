@@ -6,8 +6,8 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.apply import grown_config
 from jaxanatomy.growth.flops import growth_flops, step_flops
-from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
-from jaxanatomy.growth.stages import depth_stages
+from jaxanatomy.growth.maps import OPERATORS, growth_map
+from jaxanatomy.growth.stages import MOMENTS, Stage, depth_stages
 
 BASELINE = "baseline"
 LN_SCALING = "ln_scaling"
@@ -24,21 +24,6 @@ ARMS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class DepthStage:
-    """A part of a run in which the model keeps its depth.
-
-    Attributes:
-      config: The architecture.
-      steps: How long it lasts.
-      growth: Where its layers come from in the stage before; None in the first stage.
-    """
-
-    config: ModelConfig
-    steps: int
-    growth: GrowthMap | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class DepthArmSettings:
     """What all arms share.
 
@@ -50,6 +35,7 @@ class DepthArmSettings:
       alpha: Of PROP-alpha.
       batch_size: Sequences of a batch.
       seq_len: Tokens of each.
+      moments: What becomes of the moments when a model grows, one of `stages.MOMENTS`.
     """
 
     steps: int
@@ -58,8 +44,10 @@ class DepthArmSettings:
     alpha: float = 1.0
     batch_size: int = 8
     seq_len: int = 256
+    moments: str = "copy"
 
     def __post_init__(self):
+        choose("policy for moments", self.moments, MOMENTS)
         if not 0 < self.growth_fraction <= 1:
             raise InputError(
                 f"growth_fraction must be above 0 and 1 at most; got {self.growth_fraction}; the "
@@ -73,7 +61,7 @@ def arm_names() -> tuple[str, ...]:
     return (*ARMS, *(name + EQUAL_FLOPS for name in grown))
 
 
-def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tuple[DepthStage, ...]:
+def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tuple[Stage, ...]:
     """The stages of an arm.
 
     Args:
@@ -91,23 +79,16 @@ def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tup
     config = dataclasses.replace(config, ln_scaling=base.startswith(LN_SCALING))
     if not operator:
         depth = _constant_depth(base, config, settings)
-        return (DepthStage(config.with_layers(config.layers[:depth]), settings.steps),)
+        return (Stage(config.with_layers(config.layers[:depth]), settings.steps),)
     steps = settings.steps if name == base else _steps_of_equal_flops(config, settings)
     first, *rest = _depths(config, settings, steps)
-    stages = [DepthStage(config.with_layers(config.layers[: first.num_layers]), first.steps)]
+    stages = [Stage(config.with_layers(config.layers[: first.num_layers]), first.steps)]
     for depth in rest:
         before = stages[-1].config
         growth = growth_map(operator, before.num_layers, settings.block)
-        stages.append(DepthStage(grown_config(before, growth), depth.steps, growth))
+        config = grown_config(before, growth)
+        stages.append(Stage(config, depth.steps, growth, moments=settings.moments))
     return tuple(stages)
-
-
-def depth_arm_flops(stages: tuple[DepthStage, ...], settings: DepthArmSettings) -> int:
-    """FLOPs of all steps of an arm, of one seed."""
-    return sum(
-        stage.steps * step_flops(stage.config, settings.batch_size, settings.seq_len)
-        for stage in stages
-    )
 
 
 def grows(name: str) -> bool:

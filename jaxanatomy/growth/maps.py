@@ -25,22 +25,32 @@ class GrowthMap:
       sources: For each layer of the new model the layer of the old one.
       zero: Whether the new layers start without writing to the residual stream: their
         o_proj and down_proj are zero, so that the grown model computes the same.
+      depth: Layers of the old model, some of which may be left out; None: each is there.
+      new: The layers of the new model that are new; None: where a source stands again.
     """
 
     sources: Sources
     zero: bool = False
+    depth: int | None = None
+    new: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        if not self.sources or sorted(set(self.sources)) != list(range(max(self.sources) + 1)):
+        if self.depth is None:
+            if not self.sources or sorted(set(self.sources)) != list(range(self.num_sources)):
+                raise InputError(
+                    "a growth map must hold each layer of the old model, 0 to the last, at least "
+                    f"once; got {self.sources}"
+                )
+        elif not self.sources or not set(self.sources) <= set(range(self.depth)):
             raise InputError(
-                "a growth map must hold each layer of the old model, 0 to the last, at least "
-                f"once; got {self.sources}"
+                f"a growth map of a model of {self.depth} layers must hold some of them; got "
+                f"{self.sources}"
             )
 
     @property
     def num_sources(self) -> int:
         """Layers of the old model."""
-        return max(self.sources) + 1
+        return max(self.sources) + 1 if self.depth is None else self.depth
 
     @property
     def num_layers(self) -> int:
@@ -49,7 +59,9 @@ class GrowthMap:
 
     @property
     def inserted(self) -> tuple[int, ...]:
-        """The layers of the new model that are new: a source that stood before."""
+        """The layers of the new model that are new: where nothing else is said, copies."""
+        if self.new is not None:
+            return self.new
         return tuple(at for at, each in enumerate(self.sources) if each in self.sources[:at])
 
     @property

@@ -6,12 +6,12 @@ model, which of them train, and for how many steps.
 """
 
 import dataclasses
-import math
-from collections.abc import Collection, Iterable, Sequence
-from fractions import Fraction
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.growth.maps import GrowthMap
+from jaxanatomy.growth.stages import Stage, split_steps
 
 # AH Table 6: width of the FFN of each layer, in multiples of the residual width.
 MULTIPLIERS = (1, 4, 4, 1, 4, 4, 1, 2, 4, 4, 2, 1)
@@ -51,31 +51,6 @@ class Phase:
     noise: float = 0.0
     ffn_scale: float = 1.0
     embedding: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A phase as it is carried out.
-
-    Attributes:
-      name: Of the phase.
-      steps: How long it takes.
-      layers: Layers that are in the model, ascending.
-      train: Those of them that train, ascending.
-      embedding: Whether the embedding and the final norm train.
-      clone: Pairs (layer, source), done before the first step.
-      noise: See `Phase`.
-      ffn_scale: See `Phase`.
-    """
-
-    name: str
-    steps: int
-    layers: tuple[int, ...]
-    train: tuple[int, ...]
-    embedding: bool
-    clone: tuple[tuple[int, int], ...] = ()
-    noise: float = 0.0
-    ffn_scale: float = 1.0
 
 
 def growth_transformer(vocab_size: int = 494, context_length: int = 32) -> ModelConfig:
@@ -199,28 +174,6 @@ def nearest_layer(layer: int, others: Collection[int]) -> int:
     return min(others, key=lambda other: (abs(other - layer), other))
 
 
-def split_steps(total: int, shares: Sequence[int | Fraction]) -> tuple[int, ...]:
-    """Divides steps in proportion to shares, by largest remainder; ties go to the earlier.
-
-    Raises:
-      InputError: Shares are negative or all zero, or a share above 0 would get no step.
-    """
-    if not shares or min(shares) < 0 or sum(shares) == 0:
-        raise InputError(f"shares of steps must be 0 or above and not all 0; got {tuple(shares)}")
-    exact = [Fraction(total) * Fraction(share) / Fraction(sum(shares)) for share in shares]
-    steps = [math.floor(each) for each in exact]
-    by_remainder = sorted(range(len(shares)), key=lambda at: (steps[at] - exact[at], at))
-    for at in by_remainder[: total - sum(steps)]:
-        steps[at] += 1
-    if any(share and not count for share, count in zip(shares, steps, strict=True)):
-        phases = sum(1 for share in shares if share)
-        raise InputError(
-            f"{total} steps are too few for {phases} phases of shares {tuple(shares)}: one would "
-            "get none; raise the steps"
-        )
-    return tuple(steps)
-
-
 def stages(
     config: ModelConfig,
     phases: Sequence[Phase],
@@ -246,29 +199,47 @@ def stages(
     counts = split_steps(steps, [phase.epochs for phase in phases])
     everything = tuple(range(config.num_layers))
     present: set[int] = set()
-    found = []
+    before, found = everything, []  # the initial model has every layer
     for phase, count in zip(phases, counts, strict=True):
         _require_layers(config, phase)
         _require_clones(config, phase, present)
         present |= set(phase.train) | {layer for layer, _ in phase.clone}
+        layers = tuple(sorted(present)) if not_yet_grown == "absent" else everything
+        fresh = tuple(layer for layer in layers if layer not in {*before, *dict(phase.clone)})
         found.append(
             Stage(
-                name=phase.name,
+                config=config.with_layers(config.layers[layer] for layer in layers),
                 steps=count,
-                layers=tuple(sorted(present)) if not_yet_grown == "absent" else everything,
+                growth=_growth(before, layers, dict(phase.clone), fresh),
+                layers=layers,
                 train=tuple(sorted(phase.train)),
-                embedding=phase.embedding,
-                clone=phase.clone,
+                train_ends=phase.embedding,
                 noise=phase.noise,
                 ffn_scale=phase.ffn_scale,
+                fresh=fresh,
+                moments="restart",
+                name=phase.name,
             )
         )
+        before = layers
     missing = sorted(set(everything) - present)
     if missing and whole:
         raise InputError(
             f"the phases must grow every layer; {_names(missing)} never enters; name it in a phase"
         )
     return tuple(found)
+
+
+def _growth(
+    before: Sequence[int], layers: Sequence[int], clone: Mapping[int, int], fresh: Collection[int]
+) -> GrowthMap:
+    """The map from the layers of one stage to those of the next."""
+    sources = [before[0] if layer in fresh else clone.get(layer, layer) for layer in layers]
+    return GrowthMap(
+        tuple(map(before.index, sources)),
+        depth=len(before),
+        new=tuple(at for at, layer in enumerate(layers) if layer in clone or layer in fresh),
+    )
 
 
 def _require_layers(config: ModelConfig, phase: Phase) -> None:

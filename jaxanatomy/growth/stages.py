@@ -1,18 +1,124 @@
-"""How long a model that grows in depth stays at each depth (DG appendix A)."""
+"""A training run as stages, and how long each lasts.
 
+A stage says which architecture is trained for how many steps, where its layers come from, which
+of them train, and what becomes of the optimiser's moments when it begins. A run of constant
+depth is one stage; depth growth has one for each depth (DG section 3), developmental training
+one for each phase (AH section 4.6).
+"""
+
+import dataclasses
 import math
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from jaxanatomy.errors import InputError
-from jaxanatomy.growth.maps import depths
-from jaxanatomy.growth.phases import split_steps
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError, choose
+from jaxanatomy.growth.apply import MOMENTS as GROWN_MOMENTS
+from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.growth.maps import GrowthMap, depths
 
+# What becomes of the optimiser's moments where a stage begins.
+MOMENTS = {
+    **GROWN_MOMENTS,
+    "restart": "the optimiser starts anew, its count of steps too (AH section 4.6)",
+}
 _LARGEST_EXACT = 64  # alpha; beyond it exact fractions grow long, and the last stage has all
 
 
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a run in which the architecture and what trains stay the same.
+
+    Attributes:
+      config: The architecture.
+      steps: How long it lasts; with 0 it only changes the model.
+      growth: Where its layers come from: from the stage before, in the first stage from the
+        initial model. None: they stay.
+      layers: The number of each layer, by which its noise is drawn and its initial weights are
+        found; empty: 0, 1, ...
+      train: The layers that train, by number; None: all.
+      train_ends: Whether embedding, head and final norm train.
+      noise: Standard deviation of Gaussian noise on the matrices of layers that are new, as a
+        share of each matrix's own.
+      ffn_scale: Factor on what the FFN of a new layer writes.
+      fresh: New layers, by number, that have their initial weights instead of their source's.
+      moments: What becomes of the optimiser's moments, one of `MOMENTS`.
+      name: As reports have it.
+    """
+
+    config: ModelConfig
+    steps: int
+    growth: GrowthMap | None = None
+    layers: tuple[int, ...] = ()
+    train: tuple[int, ...] | None = None
+    train_ends: bool = True
+    noise: float = 0.0
+    ffn_scale: float = 1.0
+    fresh: tuple[int, ...] = ()
+    moments: str = "copy"
+    name: str = ""
+
+    def __post_init__(self):
+        choose("policy for moments", self.moments, MOMENTS)
+        if not self.layers:
+            object.__setattr__(self, "layers", tuple(range(self.config.num_layers)))
+        if self.train is None:
+            object.__setattr__(self, "train", self.layers)
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether every parameter trains."""
+        return self.train_ends and set(self.train) == set(self.layers)
+
+    @property
+    def changes_new(self) -> bool:
+        """Whether its new layers are more than what the growth map gathers."""
+        if self.growth is None or not self.growth.inserted:
+            return False
+        edited = self.noise or self.ffn_scale != 1 or self.fresh
+        return bool(edited) or not self.config.is_uniform
+
+    def step_flops(self, batch_size: int, seq_len: int) -> int:
+        """FLOPs of one step of one model; see `flops.step_flops`."""
+        train = [place for place, layer in enumerate(self.layers) if layer in self.train]
+        return step_flops(self.config, batch_size, seq_len, train=train, embedding=self.train_ends)
+
+
+def total_steps(stages: Iterable[Stage]) -> int:
+    """Steps of all stages."""
+    return sum(stage.steps for stage in stages)
+
+
+def total_flops(stages: Iterable[Stage], batch_size: int, seq_len: int) -> int:
+    """FLOPs of all steps of all stages, of one model."""
+    return sum(stage.steps * stage.step_flops(batch_size, seq_len) for stage in stages)
+
+
+def split_steps(total: int, shares: Sequence[int | Fraction]) -> tuple[int, ...]:
+    """Divides steps in proportion to shares, by largest remainder; ties go to the earlier.
+
+    Raises:
+      InputError: Shares are negative or all zero, or a share above 0 would get no step.
+    """
+    if not shares or min(shares) < 0 or sum(shares) == 0:
+        raise InputError(f"shares of steps must be 0 or above and not all 0; got {tuple(shares)}")
+    exact = [Fraction(total) * Fraction(share) / Fraction(sum(shares)) for share in shares]
+    steps = [math.floor(each) for each in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda at: (steps[at] - exact[at], at))
+    for at in by_remainder[: total - sum(steps)]:
+        steps[at] += 1
+    if any(share and not count for share, count in zip(shares, steps, strict=True)):
+        phases = sum(1 for share in shares if share)
+        raise InputError(
+            f"{total} steps are too few for {phases} phases of shares {tuple(shares)}: one would "
+            "get none; raise the steps"
+        )
+    return tuple(steps)
+
+
 class DepthSteps(NamedTuple):
-    """A stage of growth.
+    """A depth, and how long a model has it.
 
     Attributes:
       num_layers: Depth of the model.

@@ -81,9 +81,7 @@ def point_fields(point: Any, at: int) -> dict[str, Any]:
     """
     by_source = {name: finite(values[at]) for name, values in point.by_source.items()}
     return {
-        "tokens": point.tokens,
-        "flops": point.flops,
-        "seconds": point.seconds,
+        **{name: getattr(point.account, name) for name in ("tokens", "flops", "seconds")},
         "loss": finite(point.loss[at]),
         "eval_nll": finite(point.eval_nll[at]),
         "eval_nll_by_source": by_source,
@@ -105,7 +103,7 @@ def final_fields(point: Any, at: int) -> dict[str, Any]:
       where the peak is not known.
     """
     found = {name: value for name, value in point_fields(point, at).items() if name != "loss"}
-    found |= {"tokens_per_second": point.tokens / point.seconds, "mfu": point.mfu}
+    found |= {"tokens_per_second": found["tokens"] / found["seconds"], "mfu": point.account.mfu}
     weights = {name: rows.share / sum(rows.tokens) for name, rows in point.units.items()}
     found["unit_nll"] = [
         weights[name] * nll for name, rows in point.units.items() for nll in rows.nll[at]

@@ -1,6 +1,6 @@
 """Rows and summary of the developmental experiment (AH section 4.6.3, Tables 8 and 9)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval
-from jaxanatomy.measures.tuning import CURVE, FINAL, losses_by_rate, of_purpose, rate_at_edge
+from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
 
 BASELINE = "uniform_100"
@@ -17,73 +17,61 @@ TUNED_BY = "final_nll"
 UNITS = {"final_nll": "unit_nll", "min_nll": "min_unit_nll"}
 
 
-def developmental_rows(
-    trained: Any,
-    replica: int,
-    prompts: Sequence[tuple[str, str]],
-    completions: Sequence[str],
-) -> list[dict[str, Any]]:
-    """The curve of a replica and its final row.
+def curve_fields(point: Any, at: int) -> dict[str, Any]:
+    """What a curve row has of one seed's losses; None where they are not finite.
 
     Args:
-      trained: A `train.growing.PhaseResult`.
-      replica: Which of its replicas.
-      prompts: Pairs (beginning, the rest that was taught).
-      completions: What the replica wrote after each beginning.
+      point: A `train.points.Evaluation`.
+      at: Which of its seeds.
+    """
+    return {"loss": finite(point.loss[at]), "eval_nll": finite(point.eval_nll[at])}
+
+
+def note_lowest(point: Any, memory: dict[str, Any]) -> None:
+    """Keeps the lowest validation loss of each seed, and where it was, by number of the seed."""
+    (rows,) = point.units.values()
+    for at, nll in enumerate(point.eval_nll):
+        best = memory.get(str(at))
+        if finite(nll) is not None and (best is None or nll < best["min_nll"]):
+            units = {"min_nll": nll, "min_step": point.step, "min_unit_nll": rows.nll[at]}
+            memory[str(at)] = units
+
+
+def final_fields(
+    point: Any, at: int, memory: Mapping[str, Any], train_nll: float
+) -> dict[str, Any]:
+    """What a final row has of one seed's losses.
+
+    Args:
+      point: The last `train.points.Evaluation`.
+      at: Which of its seeds.
+      memory: Of `note_lowest`.
+      train_nll: Loss on the whole training split at the end.
 
     Returns:
-      Rows `kind: curve` with `stage`, `step`, `tokens`, `seconds`, `loss` (mean training
-      loss since the row before; None at the start of a stage) and `eval_nll`; then a row
-      `kind: final` with the last of them as `final_nll`, the lowest as `min_nll` at
-      `min_step`, both also by validation sentence, summed (`unit_nll`, `min_unit_nll`, with
-      the predictions of each in `unit_tokens`), `train_nll`, `completions`,
-      `exact_completions` and `wall_seconds` of all replicas together. A loss that is not
-      finite is None, and a final row says why; a replica whose last validation loss is not
+      The last losses, the validation loss as `final_nll`, the lowest as `min_nll` at `min_step`,
+      both also by validation sentence, summed (`unit_nll`, `min_unit_nll`, with the predictions
+      of each in `unit_tokens`), `train_nll` and `wall_seconds` of all seeds together. A loss that
+      is not finite is None, and `reason` says why; a seed whose last validation loss is not
       finite has diverged, too.
     """
-    rows = _curve(trained, replica)
-    diverged = trained.diverged[replica]
-    if diverged is None and rows[-1]["eval_nll"] is None:
-        diverged = rows[-1]["step"]
+    (rows,) = point.units.values()
+    losses, diverged = curve_fields(point, at), point.stopped[at]
+    if diverged is None and losses["eval_nll"] is None:
+        diverged = point.step
     finished = diverged is None
-    reached = [row for row in rows if row["eval_nll"] is not None]
-    best = min(reached, key=lambda row: row["eval_nll"]) if finished else {}
-    lowest = trained.points[rows.index(best)] if finished else None
-    exact = sum(text == rest for text, (_, rest) in zip(completions, prompts, strict=True))
-    last = {name: rows[-1][name] for name in ("stage", "step", "tokens", "seconds", "loss")}
-    final = {
-        "kind": FINAL,
-        **last,
-        "eval_nll": rows[-1]["eval_nll"],
-        "final_nll": rows[-1]["eval_nll"] if finished else None,
-        "min_nll": best.get("eval_nll"),
-        "min_step": best.get("step"),
-        "unit_nll": list(trained.points[-1].unit_nll[replica]) if finished else None,
-        "min_unit_nll": list(lowest.unit_nll[replica]) if lowest else None,
-        "unit_tokens": list(trained.unit_tokens),
-        "train_nll": finite(trained.train_nll[replica]) if finished else None,
-        "completions": list(completions),
-        "exact_completions": exact,
+    lowest = memory.get(str(at), {}) if finished else {}
+    return {
+        **losses,
+        "final_nll": losses["eval_nll"] if finished else None,
+        "unit_nll": list(rows.nll[at]) if finished else None,
+        **{name: lowest.get(name) for name in ("min_nll", "min_step", "min_unit_nll")},
+        "unit_tokens": list(rows.tokens),
+        "train_nll": finite(train_nll) if finished else None,
         "diverged_step": diverged,
         "reason": None if finished else f"the loss was not finite at step {diverged}",
-        "wall_seconds": trained.wall_seconds,
+        "wall_seconds": point.account.wall_seconds,
     }
-    return [*rows, final]
-
-
-def _curve(trained: Any, replica: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": CURVE,
-            "stage": point.stage,
-            "step": point.step,
-            "tokens": point.tokens[replica],
-            "seconds": point.seconds,
-            "loss": finite(point.loss[replica]),
-            "eval_nll": finite(point.eval_nll[replica]),
-        }
-        for point in trained.points
-    ]
 
 
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:

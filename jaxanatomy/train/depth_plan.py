@@ -2,122 +2,75 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from jaxanatomy import runs
+from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
 from jaxanatomy.data.corpora import GENERATED
 from jaxanatomy.data.mixture import MixtureSchedule, parse_mixture
-from jaxanatomy.data.pipeline import Pipeline
+from jaxanatomy.data.pipeline import Batches, Pipeline
 from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
-from jaxanatomy.errors import InputError, require_each_once, require_positive, require_whole
-from jaxanatomy.growth.depth_arms import DepthArmSettings, DepthStage, depth_arm
-from jaxanatomy.measures.depth_growth import TUNED_BY
-from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate, require_seeds
+from jaxanatomy.errors import InputError, require_whole
+from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
+from jaxanatomy.growth.stages import total_steps
+from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
+from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.progress import announced
-from jaxanatomy.train.loop import adamw
-from jaxanatomy.train.mesh import Placement, training_devices
+from jaxanatomy.train import scoring
+from jaxanatomy.train.evaluation import HeldOut
 from jaxanatomy.train.metrics import require_tensorboard
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import HeldOut, PretrainOptions, Setup
+from jaxanatomy.train.setup import Setup
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
+from jaxanatomy.weights.checkpoint import Checkpoint
+from jaxanatomy.weights.export import export_hf
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """One model that an arm trains.
-
-    Attributes:
-      purpose: `measures.tuning.TUNING` or `MAIN`.
-      learning_rate: Of the plateau.
-      seed: Of initial weights and of the order of the data.
-    """
-
-    purpose: str
-    learning_rate: float
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True)
-class DepthPlan:
+class DepthPlan(ArmPlan):
     """Validated settings of a run of depth growth.
 
     Attributes:
-      config: Of `experiments.depth_growth`.
-      model: The architecture at the end.
       settings: What all arms share.
-      schedule: The learning rate's course; each trial has a plateau of its own.
-      arms: The stages of each arm.
-      options: How to run.
-      placement: Over all devices.
       tokenizer: Of all text; a plan on paper has none that would have to be fetched.
       tokenizer_sha256: Its hash.
       asked: Questions of the reasoning primitives.
       scoring: The same, packed.
     """
 
-    config: ConfigDict
-    model: ModelConfig
     settings: DepthArmSettings
-    schedule: WarmupStableDecay
-    arms: Mapping[str, tuple[DepthStage, ...]]
-    options: PretrainOptions
-    placement: Placement
     tokenizer: Tokenizer | None = None
     tokenizer_sha256: str = ""
     asked: Sequence[Question] = ()
     scoring: Scoring | None = None
 
-    def steps(self, arm: str) -> int:
-        """Of all stages of an arm."""
-        return sum(stage.steps for stage in self.arms[arm])
+    tuned_by = TUNED_BY
 
-    @property
-    def tuning(self) -> list[Trial]:
-        """What chooses the learning rate of an arm; nothing where there is one rate."""
-        rates = self.config.learning_rates
-        seeds = self.config.tuning_seeds if len(rates) > 1 else ()
-        return [Trial(TUNING, rate, seed) for rate in rates for seed in seeds]
-
-    def main(self, rate: float) -> list[Trial]:
-        """What gives the results of an arm, at its rate."""
-        return [Trial(MAIN, rate, seed) for seed in self.config.seeds]
-
-    def learning_rate(self, arm: str, rows: Iterable[Mapping[str, Any]]) -> float:
-        """The rate of an arm's results, by the rows of its tuning.
-
-        Raises:
-          InputError: All rates diverged.
-        """
-        if not self.tuning:
-            return self.config.learning_rates[0]
-        rate = choose_rate(rows, arm, TUNED_BY)
-        if rate is None:
-            raise InputError(
-                f"every learning rate of {self.config.learning_rates} diverged in {arm}; set lower "
-                "learning_rates"
-            )
-        return rate
-
-    def setup(self, arm: str, trials: Sequence[Trial]) -> Setup:
-        """What is trained together."""
-        config = self.config
-        return Setup(
-            stages=self.arms[arm],
-            optimiser=adamw(config.weight_decay, betas=(0.9, config.beta2)),
-            schedule=self.schedule,
-            seeds=[trial.seed for trial in trials],
-            placement=self.placement,
-            options=self.options,
-            learning_rates=[trial.learning_rate for trial in trials],
+    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
+        """The hash of a row."""
+        return runs.row_hash(
+            code=runs.code_version("depth_growth"),
+            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
+            data=[self.config.data.to_dict(), self.data],
+            settings={name: self.config[name] for name in ("warmup", "cooldown", "eval_every")},
+            optimiser=dataclasses.asdict(self.optimiser),
+            train=[self.config.train.dtype, self.config.train.grad_accum_steps],
+            arm=arm,
+            trial=dataclasses.asdict(trial),
+            **more,
         )
 
     def pipeline(self, seed: int, steps: int) -> Pipeline:
@@ -132,10 +85,19 @@ class DepthPlan:
             process_count=jax.process_count(),
         )
 
-    def held_out(self, pipeline: Pipeline) -> dict[str, HeldOut]:
-        """What a run is evaluated on, by source; the same for every seed."""
-        config = self.config
-        found = pipeline.held_out(config.data.held_out_sequences)
+    def streams(self, arm: str, trials: Sequence[Trial]) -> list[Batches]:
+        """The data of each trial; a seed reads the same in every arm of as many steps."""
+        steps = total_steps(self.arms[arm])
+        return [self.pipeline(trial.seed, steps).batches() for trial in trials]
+
+    def held_out(self, arm: str) -> Mapping[str, HeldOut]:
+        """What a trial is evaluated on, by source; the same for every seed and arm."""
+        return self._held_out
+
+    @functools.cached_property
+    def _held_out(self) -> dict[str, HeldOut]:
+        pipeline = self.pipeline(0, self.config.steps)
+        found = pipeline.held_out(self.config.data.held_out_sequences)
         return {name: HeldOut(pipeline.shares[name], found[name]) for name in found}
 
     @functools.cached_property
@@ -144,19 +106,47 @@ class DepthPlan:
         with announced("reading and encoding the text"):
             return self.pipeline(0, self.config.steps).settings(self.config.steps)
 
-    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
-        """The hash of a row."""
-        names = ("warmup", "cooldown", "weight_decay", "beta2", "moments")
-        return runs.row_hash(
-            code=runs.code_version("depth_growth"),
-            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
-            data=[self.config.data.to_dict(), self.data],
-            settings={name: self.config[name] for name in (*names, "eval_every", "batch_size")},
-            train=[self.config.train.dtype, self.config.train.grad_accum_steps],
-            arm=arm,
-            trial=dataclasses.asdict(trial),
-            **more,
-        )
+    def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+        """Layers, and what is known of the seed."""
+        return {"layers": self._layers(arm, point), **point_fields(point, at)}
+
+    def final_fields(
+        self,
+        arm: str,
+        trials: Sequence[Trial],
+        setup: Setup,
+        point: Evaluation,
+        memory: Mapping[str, Any],
+        params: tree.Params,
+        results: runs.Run,
+    ) -> list[Fields]:
+        """The last losses; what each seed of the results answers; their models become folders."""
+        place = {"layers": self._layers(arm, point), "step": point.step}
+        found = [{**place, **final_fields(point, at)} for at in range(len(trials))]
+        if trials[0].purpose != MAIN:
+            return found
+        # Where all seeds have diverged, that may be before the last stage.
+        end = setup.stages[point.stage].config
+        right_MQ = scoring.answers(setup, end, params, self.scoring)
+        if self.config.save_models:
+            whole = self.placement.fetch(params)
+            for at, reason in enumerate(point.reason):
+                if jax.process_index() == 0 and not reason:
+                    folder = results.path("models") / f"{arm}_{setup.seeds[at]}"
+                    self._save(end, setup.model_of(whole, at), folder)
+        return [
+            fields | answer_fields(self.asked, right_Q, not reason)
+            for fields, right_Q, reason in zip(found, right_MQ, point.reason, strict=True)
+        ]
+
+    def _save(self, config: ModelConfig, params: tree.Params, folder: Path) -> None:
+        """Writes a Hugging Face folder; what lies there of an earlier start goes."""
+        params = tree.with_layers(params, tree.unstack(params["layers"]))
+        shutil.rmtree(folder, ignore_errors=True)
+        export_hf(Checkpoint(config, params, self.tokenizer, folder.name, ""), folder)
+
+    def _layers(self, arm: str, point: Evaluation) -> int:
+        return self.arms[arm][point.stage].config.num_layers
 
 
 def depth_plan(config: ConfigDict, dry_run: bool = False) -> DepthPlan:
@@ -178,17 +168,23 @@ def depth_plan(config: ConfigDict, dry_run: bool = False) -> DepthPlan:
         alpha=config.alpha,
         batch_size=config.batch_size,
         seq_len=config.model.context_length,
+        moments=config.moments,
     )
     arms = {name: depth_arm(name, model, settings) for name in config.arms}
     schedule, *_ = (
         WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
     )
     for stages in arms.values():
-        mixtures(config, sum(stage.steps for stage in stages))
-    options, placement = _how_to_run(config, dry_run)
+        mixtures(config, total_steps(stages))
+    optimiser = Optimiser(**config.optimiser)
+    options, placement = how_to_run(config, dry_run)
+    options.check_batch_size(config.batch_size, placement)
+    if config.tensorboard:
+        require_tensorboard()
     there = not (dry_run and config.data.tokenizer.startswith("hf:"))
     text = _text(config) if there else {}
-    return DepthPlan(config, model, settings, schedule, arms, options, placement, **text)
+    common = config, model, arms, schedule, optimiser, options, placement
+    return DepthPlan(*common, settings, **text)
 
 
 def mixtures(config: ConfigDict, steps: int) -> MixtureSchedule:
@@ -198,21 +194,6 @@ def mixtures(config: ConfigDict, steps: int) -> MixtureSchedule:
         first = steps - round(config.cooldown * steps)
         found.append((first, parse_mixture(config.data.cooldown_mixture)))
     return MixtureSchedule(tuple(found))
-
-
-def _how_to_run(config: ConfigDict, dry_run: bool) -> tuple[PretrainOptions, Placement]:
-    fields = config.train.to_dict()
-    devices, shards, _ = (fields.pop(name) for name in ("devices", "fsdp_shards", "vmap_seeds"))
-    if dry_run:
-        count = jax.device_count() if devices is None else devices
-        placement = Placement.abstract(count, shards)
-    else:
-        placement = Placement.over(training_devices(devices), shards)
-    options = PretrainOptions(eval_every=config.eval_every, moments=config.moments, **fields)
-    options.check_batch_size(config.batch_size, placement)
-    if config.tensorboard:
-        require_tensorboard()
-    return options, placement
 
 
 def _text(config: ConfigDict) -> dict[str, Any]:
@@ -233,17 +214,10 @@ def _text(config: ConfigDict) -> dict[str, Any]:
 
 
 def _check_numbers(config: ConfigDict) -> None:
-    tunes = ("tuning_seeds",) if len(config.learning_rates) > 1 else ()
-    for name in ("arms", "seeds", "learning_rates", *tunes):
-        require_each_once(name, config[name])
-    require_seeds(config.seeds, config.tuning_seeds)
-    for name in ("steps", "batch_size", "eval_every"):
-        require_whole(name, config[name])
+    check_trials(config)
+    require_whole("steps", config.steps)
     for name, least in (("held_out_sequences", 1), ("questions", 1), ("num_fewshot", 0)):
         require_whole(f"data.{name}", config.data[name], least)
-    require_positive("weight_decay", config.weight_decay, or_zero=True)
-    if not 0 <= config.beta2 < 1:
-        raise InputError(f"beta2 must be at least 0 and below 1; got {config.beta2}")
     if config.model.context_length < 2:
         raise InputError(
             "model.context_length must be at least 2, a token and the one to be predicted; got "

@@ -18,12 +18,14 @@ def describe_runs(setups: Sequence[Setup], batch_size: int, seq_len: int, lower:
       lower: Whether to lower what the arms compile, for `lowering.PLATFORMS`; a few seconds.
     """
     deepest = max(
-        (stage.config for each in setups for stage in each.stages),
-        key=lambda config: config.num_layers,
+        (stage for each in setups for stage in each.stages),
+        key=lambda stage: stage.config.num_layers,
     )
     memory = step_memory(setups[0], deepest, batch_size, seq_len)
     count = setups[0].placement.device_count
-    lines = [f"memory of each of {count} devices, {deepest.num_layers} layers: {_figures(memory)}"]
+    lines = [
+        f"memory of each of {count} devices, {deepest.config.num_layers} layers: {_figures(memory)}"
+    ]
     if lower:
         # Arms that differ in their growth map alone have the same steps.
         by_stages = {tuple(stage.config for stage in each.stages): each for each in setups}

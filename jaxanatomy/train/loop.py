@@ -1,10 +1,9 @@
 """The training loop: compiled steps on a state that is donated.
 
-    optimiser = adamw(weight_decay=0.01)
+    optimiser = make(Optimiser(), trained)
     state = start(optimiser, trained)
     for batches, rates in chunks:
         state, trace = run_steps(loss, optimiser, state, frozen, batches, rates, count)
-    losses = evaluate(loss, state.params, frozen, batch)
 
 A call runs a chunk of steps in one program. Learning rates come as numbers, one for each
 step, so one program serves every schedule; `count` says how many of the chunk's steps are
@@ -61,53 +60,13 @@ class Trace(NamedTuple):
     __repr__ = repr_in_one_line
 
 
-@functools.cache
-def adamw(
-    weight_decay: float = 0.01,
-    clip_norm: float = 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    epsilon: float = 1e-8,
-) -> optax.GradientTransformation:
-    """AdamW after clipping by the global norm, without the learning rate.
-
-    The loop multiplies by the rate, decay included, as torch and optax do. Equal arguments
-    give the same object, so that programs compiled for it are found again.
-
-    Args:
-      weight_decay: Decoupled; on all parameters.
-      clip_norm: Largest global norm of a gradient.
-      betas: Decay of the two moments.
-      epsilon: Added to the root of the second moment.
-    """
-    return optax.chain(
-        _clip_by_global_norm(clip_norm),
-        optax.scale_by_adam(*betas, eps=epsilon),
-        optax.add_decayed_weights(weight_decay),
-    )
-
-
-def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
-    """optax's, with one factor for all leaves.
-
-    What optax divides is written to memory before the moments read it; a product is not.
-    """
-
-    def update(
-        gradient: PyTree, state: PyTree, params: PyTree | None = None
-    ) -> tuple[PyTree, PyTree]:
-        factor = jnp.minimum(1.0, clip_norm / optax.tree.norm(gradient))
-        return jax.tree.map(lambda leaf: factor * leaf, gradient), state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
-
-
 def start(
     optimiser: optax.GradientTransformation, params: PyTree, replicas: bool = False
 ) -> TrainState:
     """A state before its first step.
 
     Args:
-      optimiser: Of `adamw`.
+      optimiser: Of `optimiser.make`.
       params: The parameters that train. They are donated to the first call of `run_steps`.
       replicas: Whether leaves have a leading axis of replicas.
     """
@@ -118,7 +77,7 @@ def start(
     return jax.jit(jax.vmap(one) if replicas else one)(params)
 
 
-_STATIC = ("loss", "optimiser", "replicas", "grad_accum_steps", "place")
+_STATIC = ("loss", "optimiser", "replicas", "grad_accum_steps", "place", "make_batch")
 
 
 @functools.partial(jax.jit, static_argnames=_STATIC, donate_argnames=("state",))
@@ -133,6 +92,7 @@ def run_steps(
     replicas: bool = False,
     grad_accum_steps: int = 1,
     place: Callable[[PyTree], PyTree] | None = None,
+    make_batch: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[TrainState, Trace]:
     """Runs the first `count` steps of a chunk of E.
 
@@ -148,6 +108,8 @@ def run_steps(
       grad_accum_steps: Parts that a batch's rows are cut into; their gradients are summed, so
         that only one part's activations are alive. `loss.weight(batch)` weighs the parts.
       place: Keeps a tree where it is on the devices of a mesh; see `train.mesh`. Hashable.
+      make_batch: Makes the batch of a step from what `batches` has of it: data made by rule,
+        inside of the program. Hashable; None: it is the batch.
 
     Returns:
       (state, trace), the trace's arrays of the shape of `rates`.
@@ -159,6 +121,8 @@ def run_steps(
     def body(at: jax.Array, carry: tuple[TrainState, Trace]) -> tuple[TrainState, Trace]:
         state, trace = carry
         batch = jax.tree.map(lambda leaf: leaf[at], batches)
+        if make_batch is not None:
+            batch = (jax.vmap(make_batch) if replicas else make_batch)(batch)
         state, found = step(state, frozen, batch, rates[at])
         trace = jax.tree.map(lambda all_E, one: all_E.at[at].set(one), trace, found)
         return (state, trace) if place is None else place((state, trace))
@@ -213,13 +177,3 @@ def _gradient(
     nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, params))
     sums, _ = jax.lax.scan(add, nothing, (parts, share_A))
     return sums
-
-
-@functools.partial(jax.jit, static_argnames=("loss", "replicas"))
-def evaluate(
-    loss: Loss, trained: PyTree, frozen: PyTree, batch: PyTree, replicas: bool = False
-) -> jax.Array:
-    """The loss on a batch, without training; of each replica, [M], on the same batch."""
-    if replicas:
-        return jax.vmap(lambda *params: loss(*params, batch))(trained, frozen)
-    return loss(trained, frozen, batch)

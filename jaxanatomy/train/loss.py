@@ -7,8 +7,8 @@ and no backward at all below the lowest layer that trains.
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,27 +16,7 @@ import numpy as np
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.reprs import repr_in_one_line
-
-
-class Batch(NamedTuple):
-    """Tokens to learn from, or to score.
-
-    Attributes:
-      token_BT: Token ids.
-      target_BT: The token to be predicted at each position.
-      weight_BT: Weight of each prediction; 0 where there is none.
-      position_BT: Position in its document; None: 0 .. T-1.
-      segment_BT: Attention stays within equal segments; None: all equal.
-    """
-
-    token_BT: jax.Array
-    target_BT: jax.Array
-    weight_BT: jax.Array
-    position_BT: jax.Array | None = None
-    segment_BT: jax.Array | None = None
-
-    __repr__ = repr_in_one_line
+from jaxanatomy.data.sequences import TokenBatch as Batch
 
 
 def batch_of(token_BT: jax.Array, pad: int) -> Batch:
@@ -52,7 +32,7 @@ def batch_of(token_BT: jax.Array, pad: int) -> Batch:
 
 
 def packed_batch(token_BRT: np.ndarray, pad: int, max_predictions: int) -> Batch:
-    """The same predictions as of `batch_of`, R documents after one another in each row.
+    """The predictions of `batch_of`, R documents after one another in each row; on the host.
 
     Padding costs as much as tokens do, and short documents are padded a lot.
 
@@ -74,10 +54,10 @@ def packed_batch(token_BRT: np.ndarray, pad: int, max_predictions: int) -> Batch
     b, r, t = np.nonzero(there_BRT)
     place = np.arange(len(b)) - (counts_B.cumsum() - counts_B)[b]
 
-    def put(values: np.ndarray | float, empty: float, dtype: type = np.int32) -> jax.Array:
+    def put(values: np.ndarray | float, empty: float, dtype: type = np.int32) -> np.ndarray:
         row_BT = np.full((B, max_predictions), empty, dtype)
         row_BT[b, place] = values
-        return jnp.asarray(row_BT)
+        return row_BT
 
     return Batch(
         token_BT=put(token_BRT[b, r, t], pad),
@@ -139,48 +119,39 @@ class LanguageModelLoss:
         return nll_P.reshape(batch.target_BT.shape)
 
 
-def partition(
-    blocks: Mapping[int, tree.BlockParams],
-    ends: tree.Params,
-    train: Collection[int],
-    train_ends: bool,
+def split(
+    params: tree.Params, layers: Sequence[bool], ends: bool
 ) -> tuple[tree.Params, tree.Params]:
-    """Splits a model by what trains, its layers as `model.hidden` takes them.
+    """Splits a model by what trains.
 
     Args:
-      blocks: The layers that are in the model, by number.
-      ends: The parameters that are no layers: embedding, head and final norm.
-      train: The layers that train.
-      train_ends: Whether the ends do.
+      params: Parameters, layers stacked; or anything of their form.
+      layers: Whether each stack trains.
+      ends: Whether the parameters do that are no layers: embedding, head and final norm.
 
     Returns:
       (trained, frozen): two trees of parameters, each with None for what the other has.
-      Every layer is a stack of one: a loop over a stack of few copies their weights and
-      gradients in and out, which costs a third of a step on a CPU.
     """
-    trained, frozen = [], []
-    for layer in sorted(blocks):
-        (stack,) = tree.stack_each([blocks[layer]])
-        trained.append(stack if layer in train else None)
-        frozen.append(None if layer in train else stack)
-    nothing = dict.fromkeys(ends)
-    return (
-        {**(ends if train_ends else nothing), "layers": tuple(trained)},
-        {**(nothing if train_ends else ends), "layers": tuple(frozen)},
-    )
+
+    def half(wanted: bool) -> tree.Params:
+        own = {name: part if ends is wanted else None for name, part in params.items()}
+        stacks = zip(params["layers"], layers, strict=True)
+        own["layers"] = tuple(stack if on is wanted else None for stack, on in stacks)
+        return own
+
+    return half(True), half(False)
 
 
 def nothing_frozen(params: tree.Params) -> tree.Params:
     """The frozen half of a model of which everything trains, its layers stacked."""
-    return dict.fromkeys(params) | {"layers": (None,) * len(params["layers"])}
+    return split(params, [True] * len(params["layers"]), True)[1]
 
 
 def merge(trained: tree.Params, frozen: tree.Params) -> tree.Params:
-    """The inverse of `partition`: one tree of parameters, its layers stacked."""
-    layers = map(_either, trained["layers"], frozen["layers"])
-    ends = {name: _either(trained[name], frozen[name]) for name in trained if name != "layers"}
-    return {**ends, "layers": tuple(layers)}
+    """The inverse of `split`: one tree of parameters, its layers stacked."""
 
+    def either(one: Any, other: Any) -> Any:
+        return other if one is None else one
 
-def _either(one: tree.Params | None, other: tree.Params | None) -> tree.Params:
-    return other if one is None else one
+    whole = {name: either(trained[name], frozen[name]) for name in trained}
+    return whole | {"layers": tuple(map(either, trained["layers"], frozen["layers"]))}

@@ -1,7 +1,7 @@
 """The programs of a training run, traced and lowered for devices that are not here.
 
-    setup = Setup(stages, adamw(), schedule, (0,), Placement.abstract(64, fsdp_shards=8), options)
-    exported = export_step(setup, setup.stages[-1].config, batch_size=512, seq_len=2048)
+    setup = Setup(stages, Optimiser(), schedule, (0,), Placement.abstract(64, 8), options)
+    exported = export_step(setup, setup.stages[-1], batch_size=512, seq_len=2048)
     exported.nr_devices, exported.platforms == 64, ("tpu", "cuda")
 
 Arrays are shapes alone: no parameter is made and no device is asked, so that the step of a
@@ -16,25 +16,28 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from jaxanatomy.config import ModelConfig
-from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.growth.stages import Stage
+from jaxanatomy.train.evaluation import row_sums
 from jaxanatomy.train.loop import TrainState, run_steps
-from jaxanatomy.train.loss import Batch, nothing_frozen
-from jaxanatomy.train.scoring import row_sums, target_nll
+from jaxanatomy.train.loss import Batch
+from jaxanatomy.train.scoring import target_nll
 from jaxanatomy.train.setup import Setup
+from jaxanatomy.tree import Params
 
 PLATFORMS = ("tpu", "cuda")
 
 
-def abstract_state(setup: Setup, config: ModelConfig) -> TrainState:
-    """Shapes of parameters and moments, and where they lie, with an axis M for several seeds.
+def abstract_params(setup: Setup, stage: Stage) -> Params:
+    """Shapes of all parameters of a stage, and where they lie, with an axis M for several seeds."""
+    return setup.placement.abstract_of(setup.like(stage)[0])
 
-    Args:
-      setup: What is trained.
-      config: The architecture of a stage.
-    """
-    state = jax.eval_shape(lambda: setup.initial_state(config))
-    return jax.tree.map(lambda leaf: _placed(leaf, setup.placement.sharding(leaf)), state)
+
+def abstract_state(setup: Setup, stage: Stage) -> tuple[TrainState, Params]:
+    """The same of the state of what trains, and of the parameters that do not."""
+    params, state = setup.like(stage)
+    return setup.placement.abstract_of(state), setup.placement.abstract_of(
+        setup.split(stage, params)[1]
+    )
 
 
 def abstract_batch(setup: Setup, lead: Sequence[int], batch_size: int, seq_len: int) -> Batch:
@@ -59,23 +62,23 @@ def abstract_chunk(setup: Setup, batch_size: int, seq_len: int) -> Batch:
 
 
 def step_arguments(
-    setup: Setup, config: ModelConfig, batch_size: int, seq_len: int
+    setup: Setup, stage: Stage, batch_size: int, seq_len: int
 ) -> tuple[tuple, dict[str, Any]]:
     """Arguments of `run_steps` as a run passes them, shapes in the place of arrays."""
-    state = abstract_state(setup, config)
+    state, frozen = abstract_state(setup, stage)
     chunk = abstract_chunk(setup, batch_size, seq_len)
     lead = chunk.token_BT.shape[:-2]
     rates = jax.ShapeDtypeStruct(lead, jnp.float32, sharding=setup.placement.whole)
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    arguments = (setup.loss(config), setup.optimiser, state, nothing_frozen(state.params))
+    arguments = (setup.loss(stage.config), setup.transformation(stage), state, frozen)
     options = {"replicas": setup.replicas, "grad_accum_steps": setup.options.grad_accum_steps}
-    options["place"] = setup.placement.constrain
+    options |= {"place": setup.placement.constrain, "make_batch": setup.make_batch}
     return (*arguments, chunk, rates, count), options
 
 
 def export_step(
     setup: Setup,
-    config: ModelConfig,
+    stage: Stage,
     batch_size: int,
     seq_len: int,
     platforms: Sequence[str] = PLATFORMS,
@@ -84,27 +87,27 @@ def export_step(
 
     Args:
       setup: What is trained; its placement may be one of `Placement.abstract`.
-      config: The architecture of the stage.
+      stage: Of the run.
       batch_size: Rows B of a batch, of all processes together.
       seq_len: Tokens T of a row.
       platforms: Names that JAX has for them.
     """
-    arguments, options = step_arguments(setup, config, batch_size, seq_len)
+    arguments, options = step_arguments(setup, stage, batch_size, seq_len)
     with setup.precision():
         return jax.export.export(run_steps, platforms=platforms)(*arguments, **options)
 
 
 def export_evaluation(
     setup: Setup,
-    config: ModelConfig,
+    stage: Stage,
     batch_size: int,
     seq_len: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> jax.export.Exported:
     """The evaluation of a stage, lowered; arguments as `export_step`."""
-    params = abstract_state(setup, config).params
+    params = abstract_params(setup, stage)
     batch = abstract_batch(setup, [], batch_size, seq_len)
-    arguments = (setup.loss(config), params, batch, setup.placement.whole)
+    arguments = (setup.loss(stage.config), params, batch, setup.placement.whole)
     export = jax.export.export(row_sums, platforms=platforms)
     with setup.precision():
         return export(*arguments, replicas=setup.replicas)
@@ -112,26 +115,29 @@ def export_evaluation(
 
 def export_scoring(
     setup: Setup,
-    config: ModelConfig,
+    stage: Stage,
     batch_size: int,
     seq_len: int,
     platforms: Sequence[str] = PLATFORMS,
 ) -> jax.export.Exported:
     """The scoring of questions at the end, lowered; arguments as `export_step`."""
-    params = abstract_state(setup, config).params
+    params = abstract_params(setup, stage)
     part = abstract_batch(setup, [], batch_size // setup.options.grad_accum_steps, seq_len)
     export = jax.export.export(target_nll, platforms=platforms)
     with setup.precision():
-        return export(setup.loss(config), params, part, setup.placement.whole, setup.replicas)
+        return export(setup.loss(stage.config), params, part, setup.placement.whole, setup.replicas)
 
 
 def export_growth(
-    setup: Setup, before: DepthStage, after: DepthStage, platforms: Sequence[str] = PLATFORMS
+    setup: Setup, at: int, platforms: Sequence[str] = PLATFORMS
 ) -> jax.export.Exported:
-    """The gather that makes the model of one stage out of that of the stage before, lowered."""
-    state = abstract_state(setup, before.config)
-    program = setup.placement.maker(setup.growth(after), state.params, state.moments)
-    return jax.export.export(program, platforms=platforms)(state.params, state.moments)
+    """The program that makes the model of stage `at` out of that of the stage before, lowered."""
+    state, _ = abstract_state(setup, setup.stages[at - 1])
+    params = abstract_params(setup, setup.stages[at - 1])
+    seeds = jax.ShapeDtypeStruct(jnp.shape(setup.seed_array), jnp.uint32)
+    arguments = (params, state.moments, seeds)
+    program = setup.placement.maker(setup.entering(at), *arguments)
+    return jax.export.export(program, platforms=platforms)(*arguments)
 
 
 def export_run(
@@ -144,18 +150,11 @@ def export_run(
     stages = setup.stages
     found = {}
     for at in sorted({0, len(stages) // 2, len(stages) - 1}):
-        config = stages[at].config
-        name = f"{config.num_layers} layers"
-        found[f"step, {name}"] = export_step(setup, config, batch_size, seq_len, platforms)
-        found[f"evaluation, {name}"] = export_evaluation(
-            setup, config, batch_size, seq_len, platforms
-        )
+        arguments = (setup, stages[at], batch_size, seq_len, platforms)
+        name = f"{stages[at].config.num_layers} layers"
+        found[f"step, {name}"] = export_step(*arguments)
+        found[f"evaluation, {name}"] = export_evaluation(*arguments)
         if at:
-            gather = export_growth(setup, stages[at - 1], stages[at], platforms)
-            found[f"growth to {name}"] = gather
-    found[f"scoring, {name}"] = export_scoring(setup, config, batch_size, seq_len, platforms)
+            found[f"growth to {name}"] = export_growth(setup, at, platforms)
+    found[f"scoring, {name}"] = export_scoring(*arguments)
     return found
-
-
-def _placed(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -1,6 +1,6 @@
 """Memory of a training step on one device, on paper.
 
-    memory = step_memory(setup, stage.config, batch_size=512, seq_len=2048)
+    memory = step_memory(setup, stage, batch_size=512, seq_len=2048)
     memory.total                               # bytes; nothing was allocated
 
 What a device holds for the length of a run is the sum of the parts of its arrays. What it
@@ -19,8 +19,9 @@ import jax
 
 from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.loss import Batch, nothing_frozen
-from jaxanatomy.train.lowering import abstract_chunk, abstract_state
+from jaxanatomy.train.lowering import abstract_chunk, abstract_params, abstract_state
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.tree import PyTree
 
@@ -72,31 +73,32 @@ class StepMemory:
         return self.held + max(self.temporary, forward)
 
 
-def step_memory(setup: Setup, config: ModelConfig, batch_size: int, seq_len: int) -> StepMemory:
+def step_memory(setup: Setup, stage: Stage, batch_size: int, seq_len: int) -> StepMemory:
     """Memory of the steps of a stage.
 
     Args:
       setup: What is trained; its placement may be one of `Placement.abstract`.
-      config: The architecture of the stage.
+      stage: Of the run.
       batch_size: Rows B of a batch, of all processes together.
       seq_len: Tokens T of a row.
     """
-    state = abstract_state(setup, config)
-    parameters, seeds = _bytes_here(state.params), len(setup.seeds)
+    state, _ = abstract_state(setup, stage)
+    parameters, seeds = _bytes_here(abstract_params(setup, stage)), len(setup.seeds)
+    trained, config = _bytes_here(state.params), stage.config
     own_rows = batch_size // setup.placement.device_count
     cut = setup.placement.gather is not None
-    kept = _Kept(setup, config, own_rows // setup.options.grad_accum_steps, seq_len)
+    kept = _Kept(setup, stage, own_rows // setup.options.grad_accum_steps, seq_len)
     layers, one_layer = kept.by_layers(config.num_layers), kept.by_layers(1, "none")
     return StepMemory(
         parameters=parameters,
         moments=_bytes_here(state.moments),
         batches=_bytes_here(abstract_chunk(setup, batch_size, seq_len)),
-        gradients=parameters * (1 if setup.options.grad_accum_steps == 1 else 2),
+        gradients=trained * (1 if setup.options.grad_accum_steps == 1 else 2),
         gathered=2 * _largest_gather(config) if cut else 0,
         layers=seeds * layers,
         head=seeds * (kept.by_all() - layers),
         recomputed=seeds * (one_layer - kept.by_layers(1)),
-        evaluation=seeds * _Kept(setup, config, own_rows, seq_len).by_layers(1, "none"),
+        evaluation=seeds * _Kept(setup, stage, own_rows, seq_len).by_layers(1, "none"),
         scoring=seeds * one_layer,
     )
 
@@ -104,8 +106,8 @@ def step_memory(setup: Setup, config: ModelConfig, batch_size: int, seq_len: int
 class _Kept:
     """Bytes that the loss of one model keeps for its gradient, by part."""
 
-    def __init__(self, setup: Setup, config: ModelConfig, batch_size: int, seq_len: int):
-        self._setup, self._loss = setup, setup.loss(config)
+    def __init__(self, setup: Setup, stage: Stage, batch_size: int, seq_len: int):
+        self._setup, self._loss = setup, setup.loss(stage.config)
         ids = jax.ShapeDtypeStruct((batch_size, seq_len), "int32")
         self._batch = Batch(ids, ids, jax.ShapeDtypeStruct(ids.shape, "float32"), ids, ids)
 
@@ -135,7 +137,7 @@ class _Kept:
         return _kept_bytes(hidden, self._params(config), self._batch)
 
     def _params(self, config: ModelConfig) -> PyTree:
-        return jax.eval_shape(lambda: self._setup.initial_params(config, 0))
+        return jax.eval_shape(lambda: self._setup.initial_params(Stage(config, 1), 0))
 
 
 def _kept_bytes(function: Callable, params: PyTree, batch: Batch) -> int:

@@ -115,6 +115,13 @@ class Placement:
         """`sharding` of every leaf."""
         return jax.tree.map(self.sharding, tree)
 
+    def abstract_of(self, tree: PyTree) -> PyTree:
+        """Shapes of parameters or moments, and where each is to lie."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.sharding(leaf)),
+            tree,
+        )
+
     def constrain(self, tree: PyTree) -> PyTree:
         """Inside a compiled function: keeps parameters and moments where they belong."""
         return jax.lax.with_sharding_constraint(tree, self.shardings(tree))

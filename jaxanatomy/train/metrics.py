@@ -1,20 +1,21 @@
 """What every training step did: lines of `metrics.jsonl`, and TensorBoard's files beside them.
 
     with Metrics(run.folder, "midas", seeds=[0, 1], tensorboard=True) as metrics:
-        training.train(folder, emit, metrics.write)
+        trainer.train(folder, [every(None, metrics.log)])
 
     lines = read_metrics(run.folder)
 
 A line has `arm`, `seed`, `stage`, `step` (steps done, this one included), `learning_rate`,
 `loss` and `gradient_norm` (before the step, and before clipping), `tokens`, `flops` and
 `seconds` (so far, as in the rows of a run), `tokens_per_second` and `mfu` of the call that
-the step was in, and `reason`, which says why something is null.
+the step was in, and `reason`, which says why something is null; after the last step of a call
+also what callbacks before this one had to log.
 
 A run that was killed resumes from a checkpoint before its last lines. The first lines of the
 new start take their place, so that every step is there once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,23 @@ class Metrics:
         for writer in self._writers:
             writer.close()
 
-    def write(self, steps: StepMetrics) -> None:
-        """Appends a line for each step and seed, in one system call, and syncs."""
+    def log(self, state: Any) -> None:
+        """A callback: writes the steps of the call that has ended; see `callbacks.RunState`."""
+        self.write(state.steps, state.log)
+
+    def write(self, steps: StepMetrics, more: Mapping[str, Any] | None = None) -> None:
+        """Appends a line for each step and seed, in one system call, and syncs.
+
+        Args:
+          steps: Of a call.
+          more: Fields of the last step's lines, each a value or one for each seed.
+        """
         self._begin(steps.first)
-        lines = [line for at in range(len(self._seeds)) for line in self._lines(steps, at)]
+        lines = []
+        for at in range(len(self._seeds)):
+            lines += self._lines(steps, at)
+            for name, value in (more or {}).items():
+                lines[-1][name] = value if np.ndim(value) == 0 else value[at]
         append_bytes(self._path, "".join(to_json(line) + "\n" for line in lines).encode())
         for writer, seed in zip(self._writers, self._seeds, strict=False):
             for line in lines:
@@ -116,9 +130,9 @@ class Metrics:
                 "learning_rate": float(steps.rate_EM[index, at]),
                 "loss": loss,
                 "gradient_norm": norm,
-                "tokens": steps.tokens - before * steps.step_tokens,
-                "flops": steps.flops - before * steps.step_flops,
-                "seconds": steps.seconds - before * steps.step_seconds,
+                "tokens": steps.account.tokens - before * steps.step_tokens,
+                "flops": steps.account.flops - before * steps.step_flops,
+                "seconds": steps.account.seconds - before * steps.step_seconds,
                 "tokens_per_second": steps.step_tokens / steps.step_seconds,
                 "mfu": steps.mfu,
                 "reason": "; ".join(reasons),

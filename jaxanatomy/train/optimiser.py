@@ -1,33 +1,73 @@
-"""The optimiser of the protocols: AdamW after clipping by the global norm."""
+"""The one optimiser: a direction of optax after clipping, decay and rates by pattern.
+
+    settings = Optimiser(beta2=0.95, decay_norms_and_embeddings=False)
+    settings = Optimiser(rate_factors=(("layers/[01]/.*", 0.1),))
+    optimiser = make(settings, params)
+
+It has no learning rate: the loop multiplies by that of each step, decay included, as torch and
+optax do. Parameters are named by their path, each layer by its number, "embed/embedding",
+"layers/3/attention/q_proj/kernel"; a pattern is a regular expression of a whole name. Of the
+patterns the first that fits counts, as in big_vision's `wd_mults`.
+"""
 
 import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Callable
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxanatomy.errors import InputError, require_positive
+from jaxanatomy.errors import InputError, choose, require_positive
+from jaxanatomy.tree import PyTree
+
+Factors = tuple[tuple[str, float], ...]
+
+# How the clipped gradient becomes a direction; their moments have the shapes of the parameters.
+DIRECTIONS: dict[str, Callable[["Optimiser"], optax.GradientTransformation]] = {
+    "adamw": lambda own: optax.scale_by_adam(own.beta1, own.beta2, eps=own.epsilon),
+    "nadamw": lambda own: optax.scale_by_adam(own.beta1, own.beta2, eps=own.epsilon, nesterov=True),
+    "radam": lambda own: optax.scale_by_radam(own.beta1, own.beta2, eps=own.epsilon),
+    "lion": lambda own: optax.scale_by_lion(own.beta1, own.beta2),
+    "sgd": lambda own: optax.trace(own.beta1),
+}
+_NOT_DECAYED: Factors = ((r"(.*/)?(\w*norm/.*|bias)", 0.0), (r"(un)?embed/.*", 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW:
-    """Settings of AdamW (AH section 3.6; what it leaves open is PyTorch's default).
+class Optimiser:
+    """Settings (AH section 3.6; what it leaves open is PyTorch's default).
 
     Attributes:
-      learning_rate: Constant over the steps.
-      beta1: Decay of the first moment.
+      name: One of `DIRECTIONS`.
+      learning_rate: Of training at one rate; where there is a schedule, that counts.
+      beta1: Decay of the first moment; the momentum of "sgd".
       beta2: Decay of the second moment.
       epsilon: Added to the root of the second moment.
-      weight_decay: Decoupled; times the learning rate. Matrices and norms decay alike.
+      weight_decay: Decoupled; times the learning rate.
+      decay_norms_and_embeddings: Whether norms, biases, embedding and head decay as matrices do.
+      decay_factors: Pairs (pattern, factor on the decay of what it fits), or "PATTERN=FACTOR".
+      rate_factors: The same for the learning rate.
       clip_norm: Largest global norm of the gradient of all that is trained together.
     """
 
+    name: str = "adamw"
     learning_rate: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
+    decay_norms_and_embeddings: bool = True
+    decay_factors: Factors = ()
+    rate_factors: Factors = ()
     clip_norm: float = 1.0
 
     def __post_init__(self):
+        choose("optimiser", self.name, DIRECTIONS)
         for name in ("learning_rate", "epsilon", "clip_norm"):
             require_positive(f"optimiser.{name}", getattr(self, name))
         require_positive("optimiser.weight_decay", self.weight_decay, or_zero=True)
@@ -36,16 +76,137 @@ class AdamW:
                 raise InputError(
                     f"optimiser.{name} must be at least 0 and below 1; got {getattr(self, name)}"
                 )
+        for name in ("decay_factors", "rate_factors"):
+            parsed = tuple(_parse_factor(name, each) for each in getattr(self, name))
+            object.__setattr__(self, name, parsed)
 
-    def transformation(self) -> optax.GradientTransformation:
-        """The optimiser as optax has it."""
-        return optax.chain(
-            optax.clip_by_global_norm(self.clip_norm),
-            optax.adamw(
-                self.learning_rate,
-                b1=self.beta1,
-                b2=self.beta2,
-                eps=self.epsilon,
-                weight_decay=self.weight_decay,
-            ),
-        )
+
+def make(settings: Optimiser, params: PyTree) -> optax.GradientTransformation:
+    """The optimiser of a model, without learning rate.
+
+    Equal settings give the same object for models whose layers are numbered alike, so that
+    programs compiled for it are found again.
+
+    Args:
+      settings: What to make.
+      params: Parameters, or their shapes, layers stacked; or those of one layer.
+
+    Raises:
+      InputError: A pattern fits no parameter.
+    """
+    patterns = [pattern for pattern, _ in (*settings.decay_factors, *settings.rate_factors)]
+    if not patterns and settings.decay_norms_and_embeddings:
+        return _chain(settings, ())
+    names = parameter_names(params)
+    for pattern in patterns:
+        if not any(re.fullmatch(pattern, name) for name in names):
+            raise InputError(
+                f"expected a pattern of the optimiser to fit a parameter; {pattern!r} fits none; "
+                f"names are like {names[0]} and {names[-1]}"
+            )
+    return _chain(settings, _first_layers(params))
+
+
+def parameter_names(params: PyTree) -> list[str]:
+    """The names of all parameters, one for each layer of a stack."""
+    first = _first_layers(params)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [name for path, leaf in leaves for name in _names(path, leaf, first)]
+
+
+@functools.cache
+def _chain(settings: Optimiser, first_layers: tuple[int, ...]) -> optax.GradientTransformation:
+    exempt = () if settings.decay_norms_and_embeddings else _NOT_DECAYED
+    decays = (*settings.decay_factors, *exempt)
+    parts = [
+        _clip_by_global_norm(settings.clip_norm),
+        DIRECTIONS[settings.name](settings),
+        _decayed(settings.weight_decay, decays, first_layers),
+    ]
+    if settings.rate_factors:
+        parts.append(_scaled(settings.rate_factors, first_layers))
+    return optax.chain(*parts)
+
+
+def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
+    """optax's, with one factor for all leaves.
+
+    What optax divides is written to memory before the moments read it; a product is not.
+    """
+
+    def update(
+        gradient: PyTree, state: PyTree, params: PyTree | None = None
+    ) -> tuple[PyTree, PyTree]:
+        factor = jnp.minimum(1.0, clip_norm / optax.tree.norm(gradient))
+        return jax.tree.map(lambda leaf: factor * leaf, gradient), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _decayed(
+    weight_decay: float, factors: Factors, first_layers: tuple[int, ...]
+) -> optax.GradientTransformation:
+    if not factors:
+        return optax.add_decayed_weights(weight_decay)
+
+    def add(path: tuple, update: jax.Array, leaf: jax.Array) -> jax.Array:
+        return update + weight_decay * _factor(path, leaf, factors, first_layers) * leaf
+
+    return optax.stateless(lambda updates, params: _map_with_path(add, updates, params))
+
+
+def _scaled(factors: Factors, first_layers: tuple[int, ...]) -> optax.GradientTransformation:
+    def scale(path: tuple, update: jax.Array) -> jax.Array:
+        return _factor(path, update, factors, first_layers) * update
+
+    return optax.stateless(lambda updates, params: _map_with_path(scale, updates))
+
+
+def _factor(
+    path: tuple, leaf: jax.Array, factors: Factors, first_layers: tuple[int, ...]
+) -> np.ndarray:
+    """What the leaf at a path is multiplied by: a number, or one for each layer of a stack."""
+    names = _names(path, leaf, first_layers)
+    found = np.array([_first_fit(name, factors) for name in names], leaf.dtype)
+    return found[0] if len(found) == 1 else found.reshape(-1, *[1] * (leaf.ndim - 1))
+
+
+def _first_fit(name: str, factors: Factors) -> float:
+    return next((factor for pattern, factor in factors if re.fullmatch(pattern, name)), 1.0)
+
+
+def _first_layers(params: PyTree) -> tuple[int, ...]:
+    """The number of the first layer of each stack; nothing for what has no layers."""
+    layers = params.get("layers", ()) if isinstance(params, dict) else ()
+    counts = [jax.tree.leaves(stack)[0].shape[0] for stack in layers]
+    return tuple(itertools.accumulate(counts, initial=0))[:-1]
+
+
+def _names(path: tuple, leaf: Any, first_layers: tuple[int, ...]) -> list[str]:
+    """The name of a leaf; of a stack that of each of its layers."""
+    keys = [str(getattr(key, "key", getattr(key, "idx", key))) for key in path]
+    if keys[0] != "layers" or not first_layers:
+        return ["/".join(keys)]
+    first = first_layers[int(keys[1])]
+    rest = "/".join(keys[2:])
+    return [f"layers/{layer}/{rest}" for layer in range(first, first + leaf.shape[0])]
+
+
+def _map_with_path(function: Callable, *trees: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(function, *trees)
+
+
+def _parse_factor(field: str, given: str | tuple[str, float]) -> tuple[str, float]:
+    """A pattern and its factor, each checked."""
+    pattern, factor = given.rpartition("=")[::2] if isinstance(given, str) else given
+    try:
+        re.compile(pattern)
+        factor = float(factor)
+    except re.error as error:
+        raise InputError(
+            f"optimiser.{field} must hold regular expressions; {pattern!r}: {error}"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"optimiser.{field} must be PATTERN=FACTOR; got {given!r}") from error
+    require_positive(f"optimiser.{field} of {pattern!r}", factor, or_zero=True)
+    return pattern, factor

@@ -1,16 +1,14 @@
-"""What a model loses on rows of text, and which questions of a multiple-choice test it answers."""
+"""Which questions of a multiple-choice test a model answers."""
 
 import functools
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring
-from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.train.loss import Batch, LanguageModelLoss
 from jaxanatomy.train.setup import Setup
 
@@ -44,7 +42,7 @@ def answers(setup: Setup, config: ModelConfig, params: tree.Params, scoring: Sco
 def target_nll(
     loss: LanguageModelLoss,
     params: tree.Params,
-    batch: TokenBatch,
+    batch: Batch,
     whole: jax.sharding.Sharding,
     replicas: bool = False,
 ) -> jax.Array:
@@ -61,48 +59,7 @@ def target_nll(
     return jax.lax.with_sharding_constraint(nll(params, batch), whole)
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "whole", "replicas"))
-def row_sums(
-    loss: LanguageModelLoss,
-    params: tree.Params,
-    batch: Batch,
-    whole: jax.sharding.Sharding,
-    replicas: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-    """(summed loss, predictions) of each row, [B] or [M, B], and [B]; arguments as `target_nll`."""
-
-    def nll(params: tree.Params) -> jax.Array:
-        return (loss.nll(params, batch) * batch.weight_BT).sum(-1)
-
-    sums = (jax.vmap(nll) if replicas else nll)(params), batch.weight_BT.sum(-1)
-    return jax.lax.with_sharding_constraint(sums, whole)
-
-
-@functools.partial(jax.jit, static_argnames=("loss", "documents"))
-def document_sums(
-    loss: LanguageModelLoss, params: tree.Params, batch: Batch, documents: int
-) -> jax.Array:
-    """Summed loss of each document of packed rows, [M, U].
-
-    Args:
-      loss: Of the architecture.
-      params: Parameters, with an axis M of replicas.
-      batch: Of `packed_batch`: R documents in each row, U in all, in their order.
-      documents: How many R are.
-    """
-    rows = jnp.arange(len(batch.segment_BT))[:, None]
-    document_BT = rows * (documents + 1) + batch.segment_BT  # padding is of segment R
-
-    def nll(params: tree.Params) -> jax.Array:
-        nll_BT = loss.nll(params, batch) * batch.weight_BT
-        count = len(rows) * (documents + 1)
-        sums = jax.ops.segment_sum(nll_BT.reshape(-1), document_BT.reshape(-1), count)
-        return sums.reshape(-1, documents + 1)[:, :documents].reshape(-1)
-
-    return jax.vmap(nll)(params)
-
-
-def _parts(setup: Setup, batch: TokenBatch) -> Iterator[TokenBatch]:
+def _parts(setup: Setup, batch: Batch) -> Iterator[Batch]:
     """Parts of a batch's rows, shared out over the devices."""
     lies = setup.placement.row_sharding()
 
@@ -112,4 +69,4 @@ def _parts(setup: Setup, batch: TokenBatch) -> Iterator[TokenBatch]:
     for part in zip(
         *(np.split(leaf, setup.options.grad_accum_steps) for leaf in batch), strict=True
     ):
-        yield TokenBatch(*map(put, part))
+        yield Batch(*map(put, part))

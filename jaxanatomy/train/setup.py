@@ -1,9 +1,10 @@
-"""What is trained from scratch, and how: stages of growing depth, schedule, options."""
+"""What is trained from scratch, and how: stages, objective, optimiser, schedule, options."""
 
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -14,19 +15,34 @@ import optax
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose, require_whole
-from jaxanatomy.growth.apply import MOMENTS, grow
-from jaxanatomy.growth.depth_arms import DepthStage
-from jaxanatomy.train.loop import TrainState, start
-from jaxanatomy.train.loss import Batch, LanguageModelLoss
+from jaxanatomy.growth.apply import grow, grown_config
+from jaxanatomy.growth.clone import clone
+from jaxanatomy.growth.stages import Stage, total_steps
+from jaxanatomy.train.loop import TrainState
+from jaxanatomy.train.loss import LanguageModelLoss, merge, split
 from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.optimiser import Optimiser, make
 from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.tree import PyTree
+
+# Fields of `train` in a config with which a run may go on that was begun with others.
+MAY_CHANGE_ON_RESUME = (
+    "train.remat",
+    "train.vmap_seeds",
+    "train.steps_per_call",
+    "train.checkpoint_every",
+    "train.max_to_keep",
+    "train.devices",
+    "train.fsdp_shards",
+    "train.peak_flops",
+)
 
 
 class BatchStream(Protocol):
     """Batches without end, of one shape; every process has its own rows."""
 
-    def next(self) -> Batch:
-        """The next batch, arrays [B, T] on the host."""
+    def next(self) -> PyTree:
+        """The next batch, arrays [B, ...] on the host: a `loss.Batch`, or what makes one."""
 
     def state(self) -> dict[str, Any]:
         """Where it stands, JSON-ready."""
@@ -35,25 +51,9 @@ class BatchStream(Protocol):
         """Resumes from there."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class HeldOut:
-    """What a run is scored on, of one source.
-
-    Attributes:
-      share: What its loss counts in the mean over sources; all sum to 1.
-      batches: Of one shape.
-    """
-
-    share: float
-    batches: Sequence[Batch]
-
-    def __repr__(self) -> str:
-        return f"HeldOut(share={self.share:.3g}, {len(self.batches)} batches)"
-
-
 @dataclasses.dataclass(frozen=True)
-class PretrainOptions:
-    """How to run; rounding apart, only `moments` decides a result.
+class TrainOptions:
+    """How to run; nothing here decides a result beyond rounding.
 
     Attributes:
       dtype: Of the operands of products, "float32" or "bfloat16". float32 is that on every
@@ -63,10 +63,8 @@ class PretrainOptions:
         and out of the stack, a tenth of a step; without the scan compilation takes longer.
       grad_accum_steps: Parts of a batch; see `loop.run_steps`.
       steps_per_call: Steps in one call, at most.
-      eval_every: Steps between evaluations, also made at both ends of a stage.
       checkpoint_every: Steps between checkpoints.
       max_to_keep: Checkpoints that stay.
-      moments: What becomes of the moments when the model grows, one of `growth.apply.MOMENTS`.
       peak_flops: What one device can do at most, FLOP/s, for MFU; 0: as published.
     """
 
@@ -75,28 +73,19 @@ class PretrainOptions:
     scan_layers: bool = True
     grad_accum_steps: int = 1
     steps_per_call: int = 16
-    eval_every: int = 100
     checkpoint_every: int = 200
     max_to_keep: int = 2
-    moments: str = "copy"
     peak_flops: float = 0.0
 
     def __post_init__(self):
         choose("dtype", self.dtype, ("float32", "bfloat16"))
         choose("remat", self.remat, model.REMAT)
-        choose("policy for moments", self.moments, MOMENTS)
         if not self.scan_layers and self.remat != "none":
             raise InputError(
                 f"remat needs scan_layers; got scan_layers=false and remat={self.remat!r}; set "
                 "scan_layers=true"
             )
-        for name in (
-            "grad_accum_steps",
-            "steps_per_call",
-            "eval_every",
-            "checkpoint_every",
-            "max_to_keep",
-        ):
+        for name in ("grad_accum_steps", "steps_per_call", "checkpoint_every", "max_to_keep"):
             require_whole(name, getattr(self, name))
         if not 0 <= self.peak_flops < float("inf"):
             raise InputError(
@@ -128,28 +117,39 @@ class Setup:
 
     Attributes:
       stages: In order.
-      optimiser: Of `loop.adamw`.
+      optimiser: Its settings.
       schedule: Of the learning rate, over all stages.
       seeds: Of the initial weights; several train side by side. A seed may stand there several
         times, with other learning rates.
-      learning_rates: The rate of each seed's plateau; empty: the schedule's.
       placement: Where arrays lie.
       options: How to run.
+      learning_rates: The rate of each seed's plateau; empty: the schedule's.
+      initial: The architecture of the model whose layers the first stage takes, and with whose
+        initial weights layers are fresh; None: of the first stage.
+      objective: Makes the loss, as `loss.LanguageModelLoss`: of (config, dtype, remat, gather).
+      make_batch: Makes a batch of what the streams give, inside of the compiled step; None: they
+        give batches.
     """
 
-    stages: Sequence[DepthStage]
-    optimiser: optax.GradientTransformation
+    stages: Sequence[Stage]
+    optimiser: Optimiser
     schedule: WarmupStableDecay
     seeds: Sequence[int] = (0,)
     placement: Placement = dataclasses.field(default_factory=Placement.over)
-    options: PretrainOptions = dataclasses.field(default_factory=PretrainOptions)
+    options: TrainOptions = dataclasses.field(default_factory=TrainOptions)
     learning_rates: Sequence[float] = ()
+    initial: ModelConfig | None = None
+    objective: Callable[..., Any] = LanguageModelLoss
+    make_batch: Callable[[PyTree], PyTree] | None = None
 
     def __post_init__(self):
         if self.learning_rates and len(self.learning_rates) != len(self.seeds):
             raise ValueError(
                 f"{len(self.learning_rates)} learning rates for {len(self.seeds)} seeds"
             )
+        if self.initial is None:
+            object.__setattr__(self, "initial", self.stages[0].config)
+        _require_fitting(self.initial, self.stages)
 
     def rates(self) -> np.ndarray:
         """The learning rate of each step and seed, float32 [steps, M]."""
@@ -160,40 +160,172 @@ class Setup:
     @property
     def steps(self) -> int:
         """Of all stages."""
-        return sum(stage.steps for stage in self.stages)
+        return total_steps(self.stages)
+
+    @property
+    def ends(self) -> list[int]:
+        """Steps done at the end of each stage."""
+        return list(itertools.accumulate(stage.steps for stage in self.stages))
 
     @property
     def replicas(self) -> bool:
         """Whether arrays have a leading axis M of seeds."""
         return len(self.seeds) > 1
 
-    def initial_params(self, config: ModelConfig, seed: jax.Array) -> tree.Params:
-        """Of one seed, layers stacked as they are trained."""
-        params = model.init(config, jax.random.key(seed))
-        stack = tree.stack if self.options.scan_layers else tree.stack_each
-        return tree.with_layers(params, stack(params["layers"]))
-
-    def initial_state(self, config: ModelConfig) -> TrainState:
-        """Before the first step, if the first stage had this architecture; traced, or run."""
-
-        def one(seed: jax.Array) -> TrainState:
-            return start(self.optimiser, self.initial_params(config, seed))
-
+    @property
+    def seed_array(self) -> jax.Array:
+        """The seeds; without an axis M if there is one."""
         seeds_M = jnp.asarray(self.seeds, jnp.uint32)
-        return jax.vmap(one)(seeds_M) if self.replicas else one(seeds_M[0])
+        return seeds_M if self.replicas else seeds_M[0]
 
-    def growth(self, stage: DepthStage) -> Callable[..., tuple[tree.Params, Any]]:
-        """A function that takes parameters and moments from the stage before to this one."""
-        moments, scan_layers = self.options.moments, self.options.scan_layers
-        apply = functools.partial(grow, stage.growth, moments=moments, scan_layers=scan_layers)
-        return jax.vmap(apply) if self.replicas else apply
+    def model_of(self, params: tree.Params, at: int) -> tree.Params:
+        """The parameters of one seed of those that train side by side."""
+        return jax.tree.map(lambda leaf: leaf[at], params) if self.replicas else params
 
     def precision(self) -> contextlib.AbstractContextManager:
         """A context in which products are as exact as `dtype` says; programs are traced in it."""
         exact = self.options.dtype == "float32"
         return jax.default_matmul_precision("highest" if exact else "default")
 
-    def loss(self, config: ModelConfig) -> LanguageModelLoss:
-        """The loss of a stage with this architecture."""
-        dtype, remat = jnp.dtype(self.options.dtype), self.options.remat
-        return LanguageModelLoss(config, dtype, remat, self.placement.gather)
+    def loss(self, config: ModelConfig) -> Any:
+        """The objective of a stage with this architecture."""
+        dtype = jnp.dtype(self.options.dtype)
+        return self.objective(config, dtype, self.options.remat, self.placement.gather)
+
+    def transformation(self, stage: Stage) -> optax.GradientTransformation:
+        """The optimiser of a stage."""
+        return make(self.optimiser, jax.eval_shape(lambda: self.initial_params(stage, 0)))
+
+    def initial_params(self, stage: Stage, seed: jax.Array | int) -> tree.Params:
+        """What a model of one seed would be if its run began with a stage, layers stacked."""
+        params = model.init(stage.config, jax.random.key(seed))
+        return self._stacked(stage, params, params["layers"])
+
+    def like(self, stage: Stage) -> tuple[tree.Params, TrainState]:
+        """Shapes of all parameters, and of the state of what trains; with an axis M if there is."""
+
+        def one(seed: jax.Array) -> tuple[tree.Params, TrainState]:
+            params = self.initial_params(stage, seed)
+            trained, _ = self.split(stage, params)
+            moments = self.transformation(stage).init(trained)
+            return params, TrainState(trained, moments, jnp.bool_(True))
+
+        return jax.eval_shape(jax.vmap(one) if self.replicas else one, self.seed_array)
+
+    def split(self, stage: Stage, params: PyTree) -> tuple[PyTree, PyTree]:
+        """Parameters of a stage, or moments of all of them, as (what trains, what does not)."""
+        if stage.trains_all:
+            return split(params, [True] * len(params["layers"]), True)
+        like = jax.eval_shape(lambda: self.initial_params(stage, 0))
+        counts = [jax.tree.leaves(stack)[0].shape[0] for stack in like["layers"]]
+        first = itertools.accumulate(counts[:-1], initial=0)
+        return split(params, [stage.layers[at] in stage.train for at in first], stage.train_ends)
+
+    def begin(self, seed: jax.Array) -> tuple[tree.Params, PyTree]:
+        """(parameters, moments) before the first step, of `seed_array`; traced, or run."""
+        stage = self.stages[0]
+
+        def one(seed: jax.Array) -> tuple[tree.Params, PyTree]:
+            params = model.init(self.initial, jax.random.key(seed))
+            if stage.growth is not None:
+                params, _ = grow(stage.growth, params)
+            blocks = self._renewed(stage, params["layers"], seed)
+            params = self._stacked(stage, params, blocks)
+            return params, self.transformation(stage).init(self.split(stage, params)[0])
+
+        return jax.vmap(one)(seed) if self.replicas else one(seed)
+
+    def entering(self, at: int) -> Callable[..., tuple[tree.Params, PyTree]]:
+        """A function of (params, moments, `seed_array`) from the stage before into a stage."""
+        before, stage = self.stages[at - 1], self.stages[at]
+
+        restart = stage.moments == "restart"
+        scan, policy = self.options.scan_layers, "copy" if restart else stage.moments
+
+        def one(params: tree.Params, moments: PyTree, seed: jax.Array) -> tuple:
+            # Layers that did not train have moments of zero.
+            nothing = jax.tree.map(jnp.zeros_like, self.split(before, params)[1])
+            fill = lambda node: merge(node, nothing)  # noqa: E731
+            moments = None if restart else map_moments(fill, moments, params)
+            if stage.growth is not None:
+                params, moments = grow(stage.growth, params, moments, policy, scan_layers=scan)
+            if stage.changes_new:
+                blocks = self._renewed(stage, tree.unstack(params["layers"]), seed)
+                params = self._stacked(stage, params, blocks)
+            if stage.changes_new or not (before.trains_all and stage.trains_all):
+                restack = functools.partial(self._restacked, stage)
+                params, moments = restack(params), map_moments(restack, moments, params)
+            trained = lambda node: self.split(stage, node)[0]  # noqa: E731
+            if restart:
+                return params, self.transformation(stage).init(trained(params))
+            return params, map_moments(trained, moments, params)
+
+        return jax.vmap(one) if self.replicas else one
+
+    def _renewed(
+        self, stage: Stage, blocks: Sequence[tree.BlockParams], seed: jax.Array
+    ) -> Sequence[tree.BlockParams]:
+        """The layers with which a stage begins, from those that its map has put in their places."""
+        if not stage.changes_new:
+            return blocks
+        key, blocks = jax.random.key(seed), list(blocks)
+        initial = model.init(self.initial, key)["layers"] if stage.fresh else ()
+        for place in stage.growth.inserted:
+            layer, width = stage.layers[place], stage.config.layers[place].ffn_width
+            if layer in stage.fresh:
+                blocks[place] = initial[layer]
+            else:
+                drawn = jax.random.fold_in(key, layer)
+                blocks[place] = clone(blocks[place], width, drawn, stage.noise, stage.ffn_scale)
+        return blocks
+
+    def _restacked(self, stage: Stage, params: tree.Params) -> tree.Params:
+        return self._stacked(stage, params, tree.unstack(params["layers"]))
+
+    def _stacked(
+        self, stage: Stage, params: tree.Params, blocks: Sequence[tree.BlockParams]
+    ) -> tree.Params:
+        """A model, its layers stacked as a stage trains them: what trains and what does not apart.
+
+        Stacks of one where layers are not scanned: a loop over a stack of few copies weights and
+        gradients in and out, which costs a third of a step on a CPU.
+        """
+        if not self.options.scan_layers:
+            return tree.with_layers(params, tree.stack_each(blocks))
+        numbered = zip(stage.layers, blocks, strict=True)
+        runs = itertools.groupby(numbered, key=lambda pair: pair[0] in stage.train)
+        stacks = [tree.stack([block for _, block in run]) for _, run in runs]
+        return tree.with_layers(params, itertools.chain(*stacks))
+
+
+def map_moments(function: Callable[[PyTree], PyTree], state: PyTree, params: PyTree) -> PyTree:
+    """An optax state with a function applied to each tree that has the form of the parameters."""
+
+    def is_moments(node: Any) -> bool:
+        return isinstance(node, Mapping) and node.keys() == params.keys()
+
+    return jax.tree.map(
+        lambda node: function(node) if is_moments(node) else node, state, is_leaf=is_moments
+    )
+
+
+def _require_fitting(config: ModelConfig, stages: Sequence[Stage]) -> None:
+    """Refuses stages of which one does not begin with what the one before leaves."""
+    for at, stage in enumerate(stages):
+        shapes, new = config.layers, ()
+        if stage.growth is not None:
+            shapes, new = grown_config(config, stage.growth).layers, stage.growth.inserted
+        # A new layer may have another width than its source, but then not its moments.
+        free = new if stage.moments == "restart" or at == 0 else ()
+        wrong = len(shapes) != stage.config.num_layers or any(
+            shapes[place] != stage.config.layers[place]
+            for place in range(len(shapes))
+            if place not in free
+        )
+        if wrong:
+            raise InputError(
+                f"stage {at} must have the layers that its growth map makes of the stage before, "
+                f"{len(shapes)} of the same shapes; got {stage.config.num_layers} layers; other "
+                "FFN widths are for new layers where moments restart"
+            )
+        config = stage.config

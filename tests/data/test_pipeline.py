@@ -9,7 +9,6 @@ from jaxanatomy.data.files import read_documents
 from jaxanatomy.data.mixture import Mixture, MixtureSchedule
 from jaxanatomy.data.pipeline import Pipeline
 from jaxanatomy.data.questions import document
-from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.data.tfds_builder import prepare
 from jaxanatomy.errors import InputError
 
@@ -272,12 +271,6 @@ def test_a_stream_can_be_taken_back(make):
     assert_equal([batches.next() for _ in range(4)], expected)
     batches.close()
     assert_equal(take(batches, 1), take(make().batches(batches.state() | {"step": 4}), 1))
-
-
-def test_batches_have_the_fields_of_the_training_loops():
-    from jaxanatomy.train.loss import Batch
-
-    assert TokenBatch._fields == Batch._fields
 
 
 def documents_in(batch, tokenizer):

@@ -9,7 +9,7 @@ import pytest
 import run_files
 from depth_growth_run import GROWS_AT, STEPS, flags, rows_of, without_times
 
-from jaxanatomy.train import metrics, pretraining, snapshots
+from jaxanatomy.train import metrics, snapshots, trainer
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
@@ -162,9 +162,9 @@ def test_a_finished_run_trains_nothing_and_another_arm_is_added(
 ):
     workdir = finished[0]
     before, lines = rows_of(workdir), read_metrics(workdir)
-    train, trained = pretraining.Pretraining.train, []
+    train, trained = trainer.Trainer.train, []
     monkeypatch.setattr(
-        pretraining.Pretraining,
+        trainer.Trainer,
         "train",
         lambda self, *rest: trained.append(self) or train(self, *rest),
     )

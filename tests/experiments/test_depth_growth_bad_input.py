@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from depth_growth_run import flags, rows_of, without_times
 
-from jaxanatomy.train import depth_plan, metrics, pretraining
+from jaxanatomy.train import depth_plan, metrics, trainer
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
@@ -129,10 +129,10 @@ EARLY = {
         ["seeds and tuning_seeds must have none in common; got (0, 1) and (1,)"],
     ),
     "negative decay": (
-        {"weight_decay": -1.0},
-        ["weight_decay must be finite and 0 or above", "got -1.0"],
+        {"optimiser.weight_decay": -1.0},
+        ["optimiser.weight_decay must be finite and 0 or above", "got -1.0"],
     ),
-    "a beta2 of 1": ({"beta2": 1.0}, ["beta2 must be at least 0 and below 1; got 1.0"]),
+    "a beta2 of 1": ({"optimiser.beta2": 1.0}, ["beta2 must be at least 0 and below 1; got 1.0"]),
     "a negative peak": ({"train.peak_flops": -1.0}, ["peak_flops must be the FLOP/s", "got -1.0"]),
     "parts that do not divide": (
         {"train.grad_accum_steps": 3},
@@ -239,14 +239,14 @@ class KilledError(Exception):
 
 def stop_at(patch, step):
     """Raises once a checkpoint of this step has been begun."""
-    save = pretraining.Snapshots.save
+    save = trainer.Snapshots.save
 
     def saving(self, snapshot):
         save(self, snapshot)
         if snapshot.step >= step:
             raise KilledError
 
-    patch.setattr(pretraining.Snapshots, "save", saving)
+    patch.setattr(trainer.Snapshots, "save", saving)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_the_papers_settings(name):
     config, made = load(name), plan(name)
     assert made.model == MODELS[name].config
     assert config.batch_size == MODELS[name].batch_size
-    assert (config.block, config.alpha, config.weight_decay) == (4, 1.0, 0.01)
+    assert (config.block, config.alpha, config.optimiser.weight_decay) == (4, 1.0, 0.01)
     assert config.learning_rates == {"smollm_360m": (3e-3,), "smollm_1p7b": (5e-4,)}[name]
     assert made.tuning == []
     rates = made.setup("midas", made.main(config.learning_rates[0])).rates()[:, 0]
@@ -108,7 +108,7 @@ def test_the_papers_mixtures(name):
 
 def test_memory_of_a_pod():
     made = plan("smollm_360m")
-    memory = step_memory(made.setup("midas", made.main(1e-3)), made.model, 512, 2048)
+    memory = step_memory(made.setup("midas", made.main(1e-3)), made.arms["midas"][-1], 512, 2048)
     assert memory.parameters == 4 * 361_821_120
     assert memory.moments == 8 * 361_821_120 + 4
     assert memory.gradients == 8 * 361_821_120
@@ -122,7 +122,7 @@ def test_memory_of_a_pod():
 
 def test_memory_where_parameters_are_cut():
     made = plan("smollm_1p7b")
-    memory = step_memory(made.setup("midas", made.main(1e-3)), made.model, 1024, 2048)
+    memory = step_memory(made.setup("midas", made.main(1e-3)), made.arms["midas"][-1], 1024, 2048)
     matrices = 24 * (4 * 2048 * 2048 + 3 * 2048 * 8192) + 49_152 * 2048
     norms, final = 24 * 2 * 2048, 2048
     # A stack of norms has 49,152 elements, below the smallest that is cut.

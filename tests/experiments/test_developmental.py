@@ -10,8 +10,9 @@ import pytest
 import run_files
 from developmental_run import ARMS, SMALL, flags, make_small
 
-from experiments import developmental
 from jaxanatomy.model import parameter_count
+from jaxanatomy.train import trainer
+from jaxanatomy.train.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,9 @@ def without_times(rows):
 def test_the_files_and_rows_are_those_of_the_design(finished):
     workdir, out = finished
     names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
-    assert names == {"config.json", "rows.jsonl", "summary.json", "figures", "report.html"}
+    files = {"config.json", "rows.jsonl", "metrics.jsonl", "summary.json", "report.html"}
+    assert names == {*files, "figures", "checkpoints"}
+    assert not any((workdir / "checkpoints").iterdir())
     rows = rows_of(workdir)
     assert len({row["hash"] for row in rows}) == len(rows)
     curves = [row for row in rows if row["kind"] == "curve"]
@@ -111,13 +114,13 @@ def test_each_arm_takes_the_rate_that_did_best_in_tuning(finished):
 def test_a_finished_run_trains_nothing_and_another_arm_is_added(finished, command, monkeypatch):
     workdir = finished[0]
     before = rows_of(workdir)
-    calls, train = [], developmental.train_stages
+    calls, train = [], trainer.Trainer.train
 
     def counted(*arguments, **settings):
         calls.append(arguments)
         return train(*arguments, **settings)
 
-    monkeypatch.setattr(developmental, "train_stages", counted)
+    monkeypatch.setattr(trainer.Trainer, "train", counted)
     assert command(*flags(workdir, arms=ARMS[:2])).status == 0
     assert (calls, rows_of(workdir)) == ([], before)
     assert command(*flags(workdir, arms=ARMS)).status == 0
@@ -127,24 +130,43 @@ def test_a_finished_run_trains_nothing_and_another_arm_is_added(finished, comman
     assert {row["arm"] for row in after[len(before) :]} == {"equal_flops"}
 
 
-@pytest.mark.parametrize(("death", "groups"), [("update:3", 1), ("append:2", 2)])
-def test_a_killed_run_goes_on_to_the_same_rows(
-    finished, command, run_python, tmp_path, death, groups
-):
-    """Within the seeds of the first arm, and between the arms."""
-    workdir = tmp_path / "run"
+def test_runs_that_are_killed_go_on_to_the_same_rows(finished, command, run_python, tmp_path):
+    """Between points, between a checkpoint and its rows, at an arm's end; to the bit."""
+    workdir, argv = tmp_path / "run", flags(tmp_path / "run", arms=ARMS[:2])
     script = Path(__file__).parent.parent / "developmental_run.py"
-    killed = run_python(script, death, *flags(workdir, arms=ARMS[:2]), devices=1, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert "still running" not in killed.stderr
-    # A group is two replicas, each with three points and a final row.
-    before = rows_of(workdir)
-    assert len(before) == groups * 2 * 4
-    assert command(*flags(workdir, arms=ARMS[:2])).status == 0
+    before = []
+    for death in ("save:1", "append:2", "save:2", "append:3"):
+        killed = run_python(script, death, *argv, devices=1, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        rows = rows_of(workdir)
+        assert rows[: len(before)] == before
+        before = rows
+    assert any((workdir / "checkpoints").rglob("params"))
+    assert command(*argv).status == 0
     after = rows_of(workdir)
-    assert after[: len(before)] == before
-    arms = [row for row in rows_of(finished[0]) if row["arm"] in ARMS[:2]]
-    assert without_times(after) == without_times(arms)
+    assert without_times(after) == without_times(rows_of(finished[0]))
+    lines = [read_metrics(each) for each in (workdir, finished[0])]
+    losses = [
+        {(line["arm"], line["seed"], line["step"]): line["loss"] for line in each} for each in lines
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == len(lines[0]) == 2 * 2 * 20
+
+
+def test_a_growing_arm_that_is_killed_within_its_phases_goes_on_to_the_same_rows(
+    small, command, run_python, tmp_path
+):
+    """Across clones with noise, parts that do not train, and optimisers that start anew."""
+    rates = ("--config.learning_rates=1e-3", "--config.seeds=0")
+    script = Path(__file__).parent.parent / "developmental_run.py"
+    argv = flags(tmp_path / "killed", *rates, arms=("growth_100",))
+    for death in ("save:4", "save:3"):
+        killed = run_python(script, death, *argv, devices=1, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert command(*argv).status == 0
+    assert command(*flags(tmp_path / "whole", *rates, arms=("growth_100",))).status == 0
+    found, expected = (without_times(rows_of(tmp_path / name)) for name in ("killed", "whole"))
+    assert found == expected
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +283,7 @@ def test_the_summary_and_report_have_every_arm(finished):
         ("--config.seeds=4294967296", "below 2^32"),
         ("--config.eval_every=0", "eval_every must be a whole number, 1 or above; got 0"),
         ("--config.warmup=0.9", "at most together; got 0.9 and 0.2"),
-        ("--config.weight_decay=-1", "weight_decay must be finite and 0 or above; got -1"),
+        ("--config.optimiser.weight_decay=-1", "weight_decay must be finite and 0 or above"),
         ("--config.core=tabel", "did you mean 'table'"),
         ("--config.not_yet_grown=gone", "did you mean 'frozen'"),
     ],

@@ -6,9 +6,9 @@ import pytest
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
+from jaxanatomy.train.recovery.options import RecoveryOptions
 
 pytestmark = pytest.mark.real
 
@@ -20,7 +20,7 @@ def trainer():
     model = weights.load(weights.DEFAULT_MODEL)
     texts = [tokenise(model, load_text(name)) for name in ("recovery_training", "sentences")]
     options = RecoveryOptions(group_size=3, tokens_per_call=1)
-    trainer = RecoveryTrainer(model.config, [11, 14, 17], *texts, AdamW(), options)
+    trainer = RecoveryTrainer(model.config, [11, 14, 17], *texts, Optimiser(), options)
     trainer.compile()
     trainer.place(model.params)
     return trainer

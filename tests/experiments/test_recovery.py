@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 import run_files
 
@@ -195,12 +197,12 @@ def test_sigkill_between_rows_and_checkpoint(finished, tiny, tmp_path):
     code = (
         "import os, signal, sys\n"
         "from jaxanatomy import cli\n"
-        "from jaxanatomy.train import checkpoints\n"
-        "save = checkpoints.Checkpoints.save\n"
+        "from jaxanatomy.train import snapshots\n"
+        "save = snapshots.Snapshots.save\n"
         "def killing(self, saved):\n"
         "    if saved.step == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    save(self, saved)\n"
-        "checkpoints.Checkpoints.save = killing\n"
+        "snapshots.Snapshots.save = killing\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", code, *map(str, flags(tiny, workdir))]
@@ -222,9 +224,10 @@ def test_a_replica_that_diverges_stops_and_the_others_go_on(
         losses = step(self, group, number)
         index = [(each.layer, each.seed) for each in group.replicas]
         if number == 2 and (1, 1) in index:
-            leaves = self.export_state(group)
-            leaves[index.index((1, 1))][0] = leaves[index.index((1, 1))][0] * math.nan
-            self.import_state(group, leaves)
+            states = self.export_state(group)
+            params, moments = states[at := index.index((1, 1))]
+            states[at] = jax.tree.map(lambda leaf: leaf * np.float32("nan"), params), moments
+            self.import_state(group, states)
         return losses
 
     monkeypatch.setattr(recovery.RecoveryTrainer, "step", poisoned)

@@ -6,6 +6,8 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth import arms, phases
+from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.growth.stages import total_flops
 
 CONFIG = phases.growth_transformer()
 SETTINGS = arms.ArmSettings(656, 416, "text", "absent", 0, 8, 12)
@@ -22,21 +24,16 @@ def test_the_paper_s_arms_have_its_steps():
 
 
 def test_equal_flops_are_equal_within_half_a_step():
-    growth = arms.arm_flops(CONFIG, plan("growth_100"), SETTINGS)
-    uniform = arms.arm_flops(CONFIG, plan("equal_flops"), SETTINGS)
-    each = arms.stage_flops(CONFIG, plan("uniform_100")[0], SETTINGS)
+    growth, uniform = (total_flops(plan(name), 8, 12) for name in ("growth_100", "equal_flops"))
+    each = plan("uniform_100")[0].step_flops(8, 12)
     assert abs(growth - uniform) <= each / 2
     assert sum(stage.steps for stage in plan("equal_flops")) < 656
 
 
-def test_flops_add_up_step_by_step():
-    growth = plan("growth_100")
-    each = [arms.stage_flops(CONFIG, stage, SETTINGS) for stage in growth]
-    assert arms.flops_at(CONFIG, growth, SETTINGS, 0) == 0
-    assert arms.flops_at(CONFIG, growth, SETTINGS, 191 + 5) == 191 * each[0] + 5 * each[1]
-    assert arms.flops_at(CONFIG, growth, SETTINGS, 656) == sum(
-        stage.steps * cost for stage, cost in zip(growth, each, strict=True)
-    )
+def test_flops_of_a_stage_are_those_of_its_layers_in_the_whole_model():
+    for stage in plan("growth_100"):
+        expected = step_flops(CONFIG, 8, 12, stage.layers, stage.train, stage.train_ends)
+        assert stage.step_flops(8, 12) == expected
 
 
 def test_shuffled_phases_have_the_shares_of_the_phases_in_another_order():
@@ -61,7 +58,7 @@ def test_orders_of_the_phases_differ_and_two_of_them_give_the_core_the_steps_of_
     assert arms.core_steps(given) == 191 + 127 + 127 + 96 == 541
     assert core["core_first_phases"] == core["core_third_phases"] == 541
     assert core["reversed_phases"] == 191 + 96
-    assert [stage.embedding for stage in orders["core_first_phases"]] == [
+    assert [stage.train_ends for stage in orders["core_first_phases"]] == [
         True,
         False,
         False,
@@ -79,18 +76,18 @@ def test_uniform_training_that_starts_anew_does_so_where_the_grown_one_does():
     everything = tuple(range(12))
     for stage in restarted:
         assert (stage.layers, stage.train) == (everything, everything)
-        assert (stage.embedding, stage.clone) == (True, ())
+        assert (stage.train_ends, stage.growth.inserted) == (True, ())
+        assert stage.moments == "restart"
     assert arms.core_steps(restarted) == arms.core_steps(plan("uniform_100")) == 656
 
 
 def test_the_core_alone_trains_at_every_step_and_nothing_grows():
     for settings in (SETTINGS, dataclasses.replace(SETTINGS, not_yet_grown="frozen")):
         (only,) = plan("core_alone", settings)
-        assert (only.layers, only.train, only.embedding, only.steps) == ((4, 5), (4, 5), True, 656)
-        assert only.clone == ()
-    first = plan("growth_100")[0]
-    each = arms.stage_flops(CONFIG, first, SETTINGS)
-    assert arms.arm_flops(CONFIG, (only,), SETTINGS) == 656 * each
+        assert (only.layers, only.train, only.train_ends, only.steps) == ((4, 5), (4, 5), True, 656)
+        assert only.growth.sources == (4, 5)
+    each = plan("growth_100")[0].step_flops(8, 12)
+    assert total_flops((only,), 8, 12) == 656 * each
 
 
 def test_an_unknown_arm_is_refused():

@@ -4,8 +4,9 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm, depth_arm_flops
+from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm
 from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.growth.stages import total_flops
 
 CONFIG = ModelConfig.uniform(6, 2, 1, 32, vocab_size=61, hidden_size=16, head_dim=8)
 SETTINGS = DepthArmSettings(steps=120, block=2, growth_fraction=0.9, batch_size=4, seq_len=16)
@@ -26,9 +27,9 @@ def test_controls_have_a_constant_depth():
     (mean,) = depth_arm("mean_depth", CONFIG, SETTINGS)
     # (2 * 18 + 4 * 36 + 6 * 66) / 120 = 4.8 layers
     assert (mean.config.num_layers, mean.steps) == (5, 120)
-    spent = depth_arm_flops(depth_arm("midas", CONFIG, SETTINGS), SETTINGS)
+    spent = total_flops(depth_arm("midas", CONFIG, SETTINGS), 4, 16)
     layer = step_flops(CONFIG, 4, 16) - step_flops(CONFIG, 4, 16, layers=range(5))
-    assert abs(depth_arm_flops((mean,), SETTINGS) - spent) <= 120 * layer / 2
+    assert abs(total_flops((mean,), 4, 16) - spent) <= 120 * layer / 2
 
 
 def test_growing_arms_spread_their_share_by_prop_1_and_end_deep():
@@ -51,12 +52,12 @@ def test_ln_scaling_goes_with_growth_and_without():
 
 @pytest.mark.parametrize("name", ["midas", "ln_scaling_lidas"])
 def test_equal_flops_takes_more_steps_for_the_same_work(name):
-    baseline = depth_arm_flops(depth_arm("baseline", CONFIG, SETTINGS), SETTINGS)
-    grown = depth_arm_flops(depth_arm(name, CONFIG, SETTINGS), SETTINGS)
+    baseline = total_flops(depth_arm("baseline", CONFIG, SETTINGS), 4, 16)
+    grown = total_flops(depth_arm(name, CONFIG, SETTINGS), 4, 16)
     equal = depth_arm(name + "_equal_flops", CONFIG, SETTINGS)
     step = step_flops(CONFIG, SETTINGS.batch_size, SETTINGS.seq_len)
     assert grown < baseline - 10 * step
-    assert abs(depth_arm_flops(equal, SETTINGS) - baseline) <= step
+    assert abs(total_flops(equal, 4, 16) - baseline) <= step
     shares = [steps / sum(n for _, n in sizes(equal)) for _, steps in sizes(equal)]
     assert shares == pytest.approx([18 / 120, 36 / 120, 66 / 120], abs=0.02)
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import pytest
 from jax.extend.core import jaxprs_in_params
 
-from jaxanatomy import model
+from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.growth import flops, phases
 from jaxanatomy.growth.smollm import MODELS
 from jaxanatomy.growth.stages import depth_stages
-from jaxanatomy.train.loss import Batch, LanguageModelLoss, partition
+from jaxanatomy.train.loss import Batch, LanguageModelLoss, split
 
 SHAPES = (LayerShape(4, 2, 24), LayerShape(4, 2, 8), LayerShape(4, 2, 8), LayerShape(4, 4, 16))
 CONFIG = ModelConfig(vocab_size=19, hidden_size=16, head_dim=8, layers=SHAPES)
@@ -36,13 +36,13 @@ def products(jaxpr):
 def program_flops(layers, train, embedding):
     config = CONFIG.with_layers(SHAPES[layer] for layer in layers)
     params = model.init(CONFIG, jax.random.key(0))
-    blocks = {layer: params["layers"][layer] for layer in layers}
-    ends = {name: leaf for name, leaf in params.items() if name != "layers"}
-    split = partition(blocks, ends, train, embedding)
+    blocks = [params["layers"][layer] for layer in layers]
+    params = tree.with_layers(params, tree.stack_each(blocks))
+    halves = split(params, [layer in train for layer in layers], embedding)
     token_BT = jnp.zeros((ROWS, LENGTH), jnp.int32)
     batch = Batch(token_BT, token_BT, jnp.ones((ROWS, LENGTH)))
     loss = LanguageModelLoss(config)
-    return products(jax.make_jaxpr(jax.value_and_grad(loss))(*split, batch).jaxpr)
+    return products(jax.make_jaxpr(jax.value_and_grad(loss))(*halves, batch).jaxpr)
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,7 @@ def test_the_growth_transformer_is_literal():
 def test_frozen_layers_cost_less():
     config = phases.growth_transformer()
     stages = phases.stages(config, phases.developmental_phases(), 656)
-    costs = [
-        flops.step_flops(config, 8, 12, stage.layers, stage.train, stage.embedding)
-        for stage in stages
-    ]
+    costs = [stage.step_flops(8, 12) for stage in stages]
     assert costs[-1] == flops.step_flops(config, 8, 12)
     assert max(costs[:-1]) < costs[-1]
     # In the phase `growth` nothing below L7 has a backward.

@@ -1,14 +1,12 @@
 """The Growth Transformer's architecture, and phases as data."""
 
-import dataclasses
-
 import jax
 import pytest
 
 from jaxanatomy import model
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.growth import phases
+from jaxanatomy.growth import phases, stages
 from jaxanatomy.growth.phases import Phase
 from jaxanatomy.model import layer_parameter_count, parameter_count
 
@@ -69,12 +67,12 @@ def test_the_table_reading_trains_the_core_in_the_first_and_last_phase_only():
 )
 def test_steps_are_split_by_largest_remainder(total, expected):
     shares = (30, 20, 20, 12, 6, 15)
-    assert phases.split_steps(total, shares) == (expected or shares)
+    assert stages.split_steps(total, shares) == (expected or shares)
 
 
 def test_ties_of_remainders_go_to_the_earlier_and_shares_of_zero_get_none():
-    assert phases.split_steps(3, (1, 1)) == (2, 1)
-    assert phases.split_steps(5, (0, 1, 0, 1)) == (0, 3, 0, 2)
+    assert stages.split_steps(3, (1, 1)) == (2, 1)
+    assert stages.split_steps(5, (0, 1, 0, 1)) == (0, 3, 0, 2)
 
 
 def test_stages_of_absent_layers_grow_the_model():
@@ -89,8 +87,13 @@ def test_stages_of_absent_layers_grow_the_model():
     ]
     assert [stage.steps for stage in found] == [191, 127, 127, 77, 38, 96]
     assert found[2].train == (4, 5, 8, 9)
+    # Of the initial model its fourth and fifth layer; then clones of both before them.
+    assert [stage.growth.sources for stage in found[:2]] == [(4, 5), (0, 1, 0, 1)]
+    assert [stage.growth.inserted for stage in found[:2]] == [(), (0, 1)]
     frozen = phases.stages(CONFIG, phases.developmental_phases(), 656, "frozen")
     assert {stage.layers for stage in frozen} == {ALL}
+    assert frozen[1].growth.sources == (0, 4, 5, *range(3, 12))
+    assert frozen[1].growth.inserted == (1, 2)
     assert [stage.train for stage in frozen] == [stage.train for stage in found]
 
 
@@ -99,7 +102,10 @@ def test_controls_are_phases_too():
     assert (uniform.layers, uniform.train, uniform.steps) == (ALL, ALL, 656)
     cloned = phases.stages(CONFIG, phases.clone_init_phases(phases.developmental_phases()), 656)
     assert [stage.steps for stage in cloned] == [0, 0, 0, 0, 0, 656]
-    assert dict(cloned[4].clone) == {0: 1, 3: 2, 6: 5, 11: 10}
+    before, growth = cloned[3].layers, cloned[4].growth
+    sources = {layer: before[growth.sources[layer]] for layer in growth.inserted}
+    assert sources == {0: 1, 3: 2, 6: 5, 11: 10}
+    assert (cloned[4].noise, cloned[4].ffn_scale) == (0.01, 0.5)
 
 
 def test_reordered_phases_clone_from_what_is_there():
@@ -147,7 +153,7 @@ def bad(*given, **changes):
         (bad((1, 2), steps=4, not_yet_grown="frosen"), "did you mean 'frozen'"),
         (lambda: phases.developmental_phases("tabel"), "did you mean 'table'"),
         (lambda: phases.reordered_phases(phases.developmental_phases(), (0, 1)), "each of 0 .. 4"),
-        (lambda: phases.split_steps(5, (0, 0)), "not all 0"),
+        (lambda: stages.split_steps(5, (0, 0)), "not all 0"),
     ],
 )
 def test_bad_phases_are_refused(call, words):
@@ -160,5 +166,6 @@ def test_bad_phases_are_refused(call, words):
 def test_layers_of_other_ffn_width_may_be_cloned():
     first = Phase("one", 1, (0, 1))
     (_, stage) = phases.stages(TINY, [first, Phase("two", 1, (2,), ((2, 0),))], 4)
-    assert stage == phases.Stage("two", 2, (0, 1, 2), (2,), False, ((2, 0),))
-    assert dataclasses.is_dataclass(stage)
+    assert (stage.name, stage.steps, stage.layers, stage.train) == ("two", 2, (0, 1, 2), (2,))
+    assert (stage.config, stage.train_ends) == (TINY, False)
+    assert (stage.growth.sources, stage.growth.inserted) == ((0, 1, 0), (2,))

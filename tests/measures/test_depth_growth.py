@@ -18,7 +18,7 @@ from jaxanatomy.measures.depth_growth import (
     stopped,
     summarise,
 )
-from jaxanatomy.train.points import Evaluation, HeldOutRows
+from jaxanatomy.train.points import Account, Evaluation, HeldOutRows
 
 
 @dataclasses.dataclass
@@ -227,7 +227,8 @@ def test_a_seed_that_has_diverged_counts_in_no_mean_of_its_arm():
 
 
 def point(**changes):
-    values = {"stage": 1, "step": 9, "tokens": 90, "flops": 900, "seconds": 4.5, "mfu": 0.25}
+    values = {"stage": 1, "step": 9, "stopped": [None, 4]}
+    values["account"] = Account(90, 900, 4.5, 9.0, 3600.0)
     values |= {"loss": [2.0, None], "eval_nll": [1.5, np.nan], "reason": ["", "diverged"]}
     units = {
         "code": HeldOutRows(0.25, [1, 3], [[2.0, 2.0], [1.0, 1.0]]),

@@ -1,74 +1,66 @@
 """Rows and summary of the developmental experiment, by literal numbers."""
 
+import json
 import math
 import types
 
 import pytest
 
 from jaxanatomy.measures import developmental
-from jaxanatomy.measures.developmental import developmental_rows
 from jaxanatomy.measures.statistics import seeds_interval
+from jaxanatomy.train.points import Account, HeldOutRows
 
-PROMPTS = (("a", "b c"), ("d", "e"))
 
-
-def trained(losses, diverged=None):
-    points = [
+def points(losses, stopped=None):
+    """Evaluations of one seed at four places."""
+    return [
         types.SimpleNamespace(
-            stage="one" if step < 8 else "two",
             step=step,
-            tokens=[10 * step],
-            seconds=0.5 * step,
-            loss=[math.nan if step == 0 else 2.0],
+            loss=[None if step == 0 else 2.0],
             eval_nll=[loss],
-            unit_nll=[[3 * loss, 2 * loss]],
+            units={"validation": HeldOutRows(1.0, [3, 2], [[3 * loss, 2 * loss]])},
+            stopped=[stopped],
+            account=Account(wall_seconds=9.0),
         )
-        for step, loss in zip((0, 4, 8, 8), losses, strict=True)
+        for step, loss in zip((0, 4, 8, 12), losses, strict=True)
     ]
-    return types.SimpleNamespace(
-        points=points,
-        unit_tokens=[3, 2],
-        train_nll=[0.25],
-        diverged=[diverged],
-        wall_seconds=9.0,
-    )
 
 
-def test_rows_are_the_curve_and_a_final_row():
-    *curve, final = developmental_rows(trained([6.0, 1.5, 2.0, 3.0]), 0, PROMPTS, ["b c", "x"])
-    assert curve[0] == {
-        "kind": "curve",
-        "stage": "one",
-        "step": 0,
-        "tokens": 0,
-        "seconds": 0.0,
-        "loss": None,
-        "eval_nll": 6.0,
-    }
-    assert [row["eval_nll"] for row in curve] == [6.0, 1.5, 2.0, 3.0]
-    assert (final["kind"], final["stage"], final["step"]) == ("final", "two", 8)
-    assert (final["final_nll"], final["min_nll"], final["min_step"]) == (3.0, 1.5, 4)
-    assert (final["train_nll"], final["tokens"], final["seconds"]) == (0.25, 80, 4.0)
-    assert (final["completions"], final["exact_completions"]) == (["b c", "x"], 1)
-    assert (final["diverged_step"], final["reason"]) == (None, None)
-    assert (final["unit_nll"], final["min_unit_nll"]) == ([9.0, 6.0], [4.5, 3.0])
-    assert final["unit_tokens"] == [3, 2]
+def final(losses, stopped=None):
+    memory = {}
+    for point in (*points(losses, stopped), points(losses, stopped)[-1]):  # the last one twice
+        developmental.note_lowest(point, memory)
+    memory = json.loads(json.dumps(memory))  # as a checkpoint keeps it
+    return developmental.final_fields(point, 0, memory, 0.25)
 
 
-def test_a_replica_that_stopped_has_no_losses_but_a_reason():
-    losses = [6.0, 1.5, math.nan, math.nan]
-    *curve, final = developmental_rows(trained(losses, diverged=5), 0, PROMPTS, ["", ""])
-    assert [row["eval_nll"] for row in curve] == [6.0, 1.5, None, None]
+def test_a_final_row_has_the_last_and_the_lowest_loss():
+    found = final([6.0, 1.5, 2.0, 3.0])
+    assert (found["loss"], found["eval_nll"], found["final_nll"]) == (2.0, 3.0, 3.0)
+    assert (found["min_nll"], found["min_step"], found["train_nll"]) == (1.5, 4, 0.25)
+    assert (found["diverged_step"], found["reason"], found["wall_seconds"]) == (None, None, 9.0)
+    assert (found["unit_nll"], found["min_unit_nll"]) == ([9.0, 6.0], [4.5, 3.0])
+    assert found["unit_tokens"] == [3, 2]
+
+
+def test_a_curve_row_has_losses_or_nothing():
+    first, *_, last = points([6.0, 1.5, 2.0, math.nan])
+    assert developmental.curve_fields(first, 0) == {"loss": None, "eval_nll": 6.0}
+    assert developmental.curve_fields(last, 0) == {"loss": 2.0, "eval_nll": None}
+
+
+def test_a_seed_that_stopped_has_no_losses_but_a_reason():
+    found = final([6.0, 1.5, math.nan, math.nan], stopped=5)
     names = ("final_nll", "min_nll", "min_step", "train_nll", "unit_nll", "min_unit_nll")
-    assert [final[name] for name in names] == [None] * 6
-    assert final["reason"] == "the loss was not finite at step 5"
+    assert [found[name] for name in names] == [None] * 6
+    assert found["reason"] == "the loss was not finite at step 5"
 
 
-def test_a_replica_whose_last_validation_loss_is_not_finite_has_diverged():
-    *_, final = developmental_rows(trained([6.0, 1.5, 2.0, math.inf]), 0, PROMPTS, ["", ""])
-    assert (final["final_nll"], final["min_nll"], final["diverged_step"]) == (None, None, 8)
-    *_, final = developmental_rows(trained([6.0, math.inf, 2.0, 3.0]), 0, PROMPTS, ["", ""])
-    assert (final["final_nll"], final["min_nll"], final["diverged_step"]) == (3.0, 2.0, None)
+def test_a_seed_whose_last_validation_loss_is_not_finite_has_diverged():
+    found = final([6.0, 1.5, 2.0, math.inf])
+    assert (found["final_nll"], found["min_nll"], found["diverged_step"]) == (None, None, 12)
+    found = final([6.0, math.inf, 2.0, 3.0])
+    assert (found["final_nll"], found["min_nll"], found["diverged_step"]) == (3.0, 2.0, None)
 
 
 def final_row(arm, seed, final, low=None, rate=1e-3, purpose="main", units=(1, 1)):

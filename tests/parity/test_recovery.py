@@ -14,9 +14,9 @@ import pytest
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
+from jaxanatomy.train.recovery.options import RecoveryOptions
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
 pytestmark = [
@@ -74,7 +74,7 @@ def ours(checkpoint):
             tokenise(checkpoint, load_text(name)) for name in ("recovery_training", "sentences")
         ]
         options = RecoveryOptions(group_size=len(layers))
-        trainer = RecoveryTrainer(checkpoint.config, layers, *texts, AdamW(), options)
+        trainer = RecoveryTrainer(checkpoint.config, layers, *texts, Optimiser(), options)
         trainer.compile()
         trainer.place(checkpoint.params)
         return trainer, trainer.start([Replica(layer, layer) for layer in layers], SIGMA)

@@ -16,9 +16,9 @@ from naive import CONFIG, random_params, text
 from train_oracle import first_moments
 
 from jaxanatomy.sweep.devices import Lanes
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
+from jaxanatomy.train.recovery.options import RecoveryOptions
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 REPLICAS = [Replica(layer, seed) for layer in range(4) for seed in (-1, 0, 1)][:-1]  # 11
@@ -31,7 +31,7 @@ def train(devices, backend):
         group_size=len(REPLICAS), tokens_per_call=32, devices=devices, backend=backend
     )
     layers = {replica.layer for replica in REPLICAS}
-    adamw = AdamW(learning_rate=3e-3, clip_norm=0.5)
+    adamw = Optimiser(learning_rate=3e-3, clip_norm=0.5)
     trainer = RecoveryTrainer(CONFIG, layers, batches, [text(seed=2)], adamw, options)
     trainer.compile()
     trainer.place(params)

@@ -12,9 +12,12 @@ import jax
 import numpy as np
 
 from jaxanatomy import model, tree
-from jaxanatomy.train.loop import adamw, run_steps, start
+from jaxanatomy.train.loop import run_steps, start
 from jaxanatomy.train.loss import LanguageModelLoss, nothing_frozen
 from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.optimiser import Optimiser, make
+
+ADAMW = make(Optimiser(), {})
 
 
 def main():
@@ -23,7 +26,7 @@ def main():
 
     def initial():
         params = model.init(config, jax.random.key(0))
-        return start(adamw(), tree.with_layers(params, tree.stack(params["layers"])))
+        return start(ADAMW, tree.with_layers(params, tree.stack(params["layers"])))
 
     state = place.make(initial)
     batch = growing_run.Counting(0).next()
@@ -32,7 +35,7 @@ def main():
     rates = place.replicate(np.ones(1, np.float32))
     steps = run_steps.lower(
         loss,
-        adamw(),
+        ADAMW,
         state,
         nothing_frozen(state.params),
         batches,

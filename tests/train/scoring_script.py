@@ -18,9 +18,9 @@ from jaxanatomy import model, tree
 from jaxanatomy.data.choices import pack_choices
 from jaxanatomy.data.questions import Question
 from jaxanatomy.train import scoring
-from jaxanatomy.train.loop import adamw
 from jaxanatomy.train.mesh import Placement
-from jaxanatomy.train.setup import PretrainOptions, Setup
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.setup import Setup, TrainOptions
 
 ROWS, LENGTH, ACCUMULATE = 16, 24, 2
 CONFIG = growing_run.config(2)
@@ -35,9 +35,9 @@ class Letters:
 
 def scored(placement, params):
     """The answers, and the programs that gave them."""
-    options = PretrainOptions(grad_accum_steps=ACCUMULATE)
+    options = TrainOptions(grad_accum_steps=ACCUMULATE)
     stages, schedule = growing_run.STAGES[:1], growing_run.SCHEDULE
-    setup = Setup(stages, adamw(), schedule, placement=placement, options=options)
+    setup = Setup(stages, Optimiser(), schedule, placement=placement, options=options)
     asked = [Question("task", f"{at} is", (" odd", " even"), at % 2) for at in range(20)]
     packed = pack_choices(asked, Letters(), ROWS, LENGTH)
     program, texts = scoring.target_nll, set()

@@ -9,8 +9,11 @@ import pytest
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.train.loop import adamw, run_steps, start
+from jaxanatomy.train.loop import run_steps, start
 from jaxanatomy.train.loss import LanguageModelLoss, batch_of
+from jaxanatomy.train.optimiser import Optimiser, make
+
+ADAMW = make(Optimiser(), {})
 
 CONFIG = ModelConfig.uniform(
     3, 2, 1, 24, vocab_size=19, hidden_size=16, head_dim=8, context_length=8
@@ -36,9 +39,16 @@ def train(batches, grad_accum_steps=1, remat="none"):
     loss = LanguageModelLoss(CONFIG, remat=remat)
     frozen = {name: None for name in params} | {"layers": (None,)}
     rates = jnp.full(STEPS, 0.01)
-    state = start(adamw(), params)
+    state = start(ADAMW, params)
     return run_steps(
-        loss, adamw(), state, frozen, batches, rates, STEPS, grad_accum_steps=grad_accum_steps
+        loss,
+        ADAMW,
+        state,
+        frozen,
+        batches,
+        rates,
+        STEPS,
+        grad_accum_steps=grad_accum_steps,
     )
 
 

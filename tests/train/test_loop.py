@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxanatomy.train.loop import adamw, evaluate, run_steps, start
+from jaxanatomy.train.loop import run_steps, start
+from jaxanatomy.train.optimiser import Optimiser, make
+
+ADAMW = make(Optimiser(), {})
 
 TARGET = {"a": np.array([1.0, -2.0, 0.5], np.float32), "b": np.array([[3.0]], np.float32)}
 STEPS = 7
@@ -47,12 +50,12 @@ def literal(rates, scales, decay=0.01, clip=1.0, b1=0.9, b2=0.999, eps=1e-8):
 
 
 def run(rates=RATES, scales=SCALES, counts=(STEPS,), loss=squares):
-    state, found, at = start(adamw(), begin()), [], 0
+    state, found, at = start(ADAMW, begin()), [], 0
     for count in counts:
         chunk = slice(at, at + STEPS)
         batches = {"scale": jnp.asarray(np.resize(scales[chunk], STEPS))}
         padded = jnp.asarray(np.resize(rates[chunk], STEPS))
-        state, trace = run_steps(loss, adamw(), state, FROZEN, batches, padded, count)
+        state, trace = run_steps(loss, ADAMW, state, FROZEN, batches, padded, count)
         seen_E2 = np.stack(trace, axis=1)
         assert np.isnan(seen_E2[count:]).all()
         found.extend(map(tuple, seen_E2[:count].tolist()))
@@ -99,35 +102,37 @@ def replicas(rates_EM, scales_EM):
     M = rates_EM.shape[1]
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * M), begin())
     frozen = {"offset": jnp.full((M,), 2.0)}
-    state = start(adamw(), params, replicas=True)
+    state = start(ADAMW, params, replicas=True)
     batches = {"scale": jnp.asarray(scales_EM)}
     state, trace = run_steps(
-        squares, adamw(), state, frozen, batches, jnp.asarray(rates_EM), STEPS, replicas=True
+        squares,
+        ADAMW,
+        state,
+        frozen,
+        batches,
+        jnp.asarray(rates_EM),
+        STEPS,
+        replicas=True,
     )
-    return state, np.stack(trace, axis=-1), frozen
+    return state, np.stack(trace, axis=-1)
 
 
 def test_replicas_are_runs_of_their_own():
     rates = np.stack([RATES, 3 * RATES], axis=1)
     scales = np.stack([SCALES, SCALES[::-1]], axis=1)
-    state, seen_EM2, frozen = replicas(rates, scales)
+    state, seen_EM2 = replicas(rates, scales)
     for replica in range(2):
         alone, expected = run(rates[:, replica], scales[:, replica])
         np.testing.assert_allclose(seen_EM2[:, replica], expected, rtol=1e-5)
         for name, leaf in alone.params.items():
             np.testing.assert_allclose(state.params[name][replica], leaf, rtol=1e-5, atol=1e-6)
-    scored = evaluate(squares, state.params, frozen, {"scale": jnp.float32(1)}, replicas=True)
-    for replica in range(2):
-        params = jax.tree.map(lambda leaf, at=replica: leaf[at], state.params)
-        one = evaluate(squares, params, FROZEN, {"scale": jnp.float32(1)})
-        np.testing.assert_allclose(scored[replica], one, rtol=1e-5)
 
 
 def test_a_replica_whose_loss_is_not_finite_stops_and_the_others_go_on():
     rates = np.stack([RATES, RATES], axis=1)
     scales = np.stack([SCALES, SCALES], axis=1)
     scales[4, 1] = np.nan
-    state, seen_EM2, _ = replicas(rates, scales)
+    state, seen_EM2 = replicas(rates, scales)
     assert state.alive.tolist() == [True, False]
     healthy, expected = run()
     np.testing.assert_allclose(seen_EM2[:, 0], expected, rtol=1e-5)
@@ -143,9 +148,9 @@ def test_gradients_that_are_not_finite_stop_a_run_whose_loss_is():
     def root(trained, frozen, batch):
         return jnp.sqrt(jnp.square(trained["a"]).sum()) + frozen["offset"] * batch["scale"]
 
-    state = start(adamw(), {"a": jnp.zeros(3)})
+    state = start(ADAMW, {"a": jnp.zeros(3)})
     batches, rates = {"scale": jnp.ones(STEPS)}, jnp.asarray(RATES)
-    state, trace = run_steps(root, adamw(), state, FROZEN, batches, rates, STEPS)
+    state, trace = run_steps(root, ADAMW, state, FROZEN, batches, rates, STEPS)
     assert not state.alive
     assert trace.loss[0] == 2.0
     assert np.isnan(trace.gradient_norm[0])

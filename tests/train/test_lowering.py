@@ -6,10 +6,11 @@ import re
 import jax
 import numpy as np
 import pytest
-from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting, evaluation
+from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting, watching
 
-from jaxanatomy.train import pretraining
-from jaxanatomy.train.loop import Trace, adamw, run_steps
+from jaxanatomy.train import evaluation as evaluation_module
+from jaxanatomy.train import trainer
+from jaxanatomy.train.loop import Trace, run_steps
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.lowering import (
     abstract_state,
@@ -21,6 +22,7 @@ from jaxanatomy.train.lowering import (
     step_arguments,
 )
 from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.setup import Setup
 
 
@@ -36,7 +38,7 @@ class Packed(Counting):
 def setup(placement=None, seeds=(0,), **changes):
     placement = placement or Placement.over(jax.devices()[:1])
     options = dataclasses.replace(OPTIONS, **changes)
-    return Setup(STAGES, adamw(), SCHEDULE, seeds, placement, options)
+    return Setup(STAGES, Optimiser(), SCHEDULE, seeds, placement, options)
 
 
 def described(tree):
@@ -61,14 +63,14 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
         assert jax.config.jax_default_matmul_precision == "highest"
         return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 2)
 
-    monkeypatch.setattr(pretraining, "run_steps", spy)
+    monkeypatch.setattr(trainer, "run_steps", spy)
     sums = np.zeros((len(seeds), ROWS)), np.ones(ROWS)
-    monkeypatch.setattr(pretraining, "row_sums", lambda *_: sums)
+    monkeypatch.setattr(evaluation_module, "row_sums", lambda *_: sums)
     made = setup(seeds=seeds, checkpoint_every=100)
     streams = [Packed(100 + seed) for seed in seeds]
-    pretraining.Pretraining(made, streams, evaluation()).train(tmp_path, lambda point: None)
+    trainer.Trainer(made, streams).train(tmp_path, watching())
     for called, stage in ((calls[0], STAGES[0]), (calls[-1], STAGES[1])):
-        arguments, options = step_arguments(made, stage.config, ROWS, LENGTH)
+        arguments, options = step_arguments(made, stage, ROWS, LENGTH)
         assert arguments[:2] == called[0][:2]
         assert options == called[1]
         for found, expected in zip(arguments[2:-1], called[2:], strict=True):
@@ -79,9 +81,9 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
 
 def test_a_lowered_step_computes_the_same():
     made = setup()
-    config = STAGES[0].config
-    arguments, options = step_arguments(made, config, ROWS, LENGTH)
-    exported = export_step(made, config, ROWS, LENGTH, platforms=["cpu"])
+    stage = STAGES[0]
+    arguments, options = step_arguments(made, stage, ROWS, LENGTH)
+    exported = export_step(made, stage, ROWS, LENGTH, platforms=["cpu"])
     rng = np.random.default_rng(0)
 
     def value(leaf):
@@ -99,9 +101,9 @@ def test_a_lowered_step_computes_the_same():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_of_float32_keep_all_bits_on_accelerators(dtype):
-    made, config = setup(dtype=dtype), STAGES[0].config
+    made, stage = setup(dtype=dtype), STAGES[0]
     for export in (export_step, export_evaluation, export_scoring):
-        text = export(made, config, ROWS, LENGTH, platforms=["tpu"]).mlir_module()
+        text = export(made, stage, ROWS, LENGTH, platforms=["tpu"]).mlir_module()
         products = re.findall(r"stablehlo\.dot_general.*", text)
         exact = ["precision = [HIGHEST, HIGHEST]" in product for product in products]
         assert set(exact) == {dtype == "float32"}
@@ -117,7 +119,7 @@ def test_programs_for_devices_that_are_not_here():
     for program in found.values():
         assert program.platforms == ("tpu", "cuda")
         assert program.nr_devices == 8
-    state = abstract_state(made, STAGES[1].config)
+    state, _ = abstract_state(made, STAGES[1])
     leaves = jax.tree.leaves((state.params, state.moments))
     grown = found["growth to 4 layers"]
     assert [aval.shape for aval in grown.out_avals] == [leaf.shape for leaf in leaves]
@@ -129,10 +131,9 @@ def test_programs_for_devices_that_are_not_here():
 
 def test_seeds_side_by_side_are_lowered_too():
     made = setup(Placement.abstract(1), seeds=(0, 1))
-    config = STAGES[1].config
-    step = export_step(made, config, ROWS, LENGTH, platforms=["cuda"])
+    step = export_step(made, STAGES[1], ROWS, LENGTH, platforms=["cuda"])
     assert step.out_avals[-1].shape == (OPTIONS.steps_per_call, 2)
-    score = export_evaluation(made, config, ROWS, LENGTH, platforms=["cuda"])
+    score = export_evaluation(made, STAGES[1], ROWS, LENGTH, platforms=["cuda"])
     assert [aval.shape for aval in score.out_avals] == [(2, ROWS), (ROWS,)]
-    grown = export_growth(made, *STAGES, platforms=["cuda"])
+    grown = export_growth(made, 1, platforms=["cuda"])
     assert grown.out_avals[0].shape[0] == 2

@@ -6,27 +6,29 @@ import jax
 import pytest
 
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.growth.depth_arms import DepthStage
+from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.dry_run import describe_runs
-from jaxanatomy.train.loop import adamw, run_steps
+from jaxanatomy.train.loop import run_steps
 from jaxanatomy.train.lowering import step_arguments
 from jaxanatomy.train.memory import step_memory
 from jaxanatomy.train.mesh import Placement
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.setup import PretrainOptions, Setup
+from jaxanatomy.train.setup import Setup, TrainOptions
 
 ROWS, LENGTH, CHUNK = 8, 64, 3
 CONFIG = ModelConfig.uniform(
     4, 4, 2, 256, vocab_size=512, hidden_size=64, head_dim=16, context_length=LENGTH
 )
+STAGE = Stage(CONFIG, 1)
 MATRICES = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 256  # of a layer
 NORMS = 2 * 64
 
 
 def setup(placement, seeds=(0,), **options):
-    stages = (DepthStage(CONFIG, 1),)
-    options = PretrainOptions(steps_per_call=CHUNK, **options)
-    return Setup(stages, adamw(), WarmupStableDecay(1e-3), seeds, placement, options)
+    stages = (STAGE,)
+    options = TrainOptions(steps_per_call=CHUNK, **options)
+    return Setup(stages, Optimiser(), WarmupStableDecay(1e-3), seeds, placement, options)
 
 
 def here():
@@ -47,8 +49,8 @@ def test_against_the_compiler(remat, grad_accum_steps, seeds, scan_layers):
     made = setup(
         here(), seeds, remat=remat, grad_accum_steps=grad_accum_steps, scan_layers=scan_layers
     )
-    memory = step_memory(made, CONFIG, ROWS, LENGTH)
-    arguments, options = step_arguments(made, CONFIG, ROWS, LENGTH)
+    memory = step_memory(made, STAGE, ROWS, LENGTH)
+    arguments, options = step_arguments(made, STAGE, ROWS, LENGTH)
     compiled = run_steps.trace(*arguments, **options).lower().compile().memory_analysis()
     alive, rates, count = len(seeds), 4 * CHUNK * len(seeds), 4
     assert compiled.argument_size_in_bytes == memory.held + alive + rates + count
@@ -64,7 +66,7 @@ def test_against_the_compiler(remat, grad_accum_steps, seeds, scan_layers):
 
 def test_cut_arrays_count_by_their_parts():
     whole = 4 * (MATRICES + NORMS) + 512 * 64 + 64
-    cut = step_memory(setup(Placement.abstract(8, 4, 64 * 32 + 1)), CONFIG, 32, LENGTH)
+    cut = step_memory(setup(Placement.abstract(8, 4, 64 * 32 + 1)), STAGE, 32, LENGTH)
     # Stacks of 4 layers are cut where they have more than 64 * 32 elements: all but norms.
     part = MATRICES + 512 * 64 // 4 + 4 * NORMS + 64
     assert cut.parameters == 4 * part
@@ -72,15 +74,15 @@ def test_cut_arrays_count_by_their_parts():
     assert cut.gradients == 4 * part
     assert cut.gathered == 2 * 4 * (MATRICES + NORMS + 512 * 64 + 64)
     assert cut.batches == CHUNK * 5 * 4 * LENGTH * 32 // 8
-    alone = step_memory(setup(Placement.abstract(8)), CONFIG, 32, LENGTH)
+    alone = step_memory(setup(Placement.abstract(8)), STAGE, 32, LENGTH)
     assert alone.parameters == 4 * whole
     assert alone.gathered == 0
-    assert alone.layers == step_memory(setup(here()), CONFIG, 4, LENGTH).layers
+    assert alone.layers == step_memory(setup(here()), STAGE, 4, LENGTH).layers
 
 
 def test_a_layer_that_is_computed_again_keeps_its_input_alone():
-    memory = step_memory(setup(here(), remat="full"), CONFIG, ROWS, LENGTH)
-    shallow = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
+    memory = step_memory(setup(here(), remat="full"), STAGE, ROWS, LENGTH)
+    shallow = Stage(dataclasses.replace(CONFIG, layers=CONFIG.layers[:1]), 1)
     one = step_memory(setup(here(), remat="full"), shallow, ROWS, LENGTH)
     stream = 4 * ROWS * LENGTH * 64
     scales = 4 * NORMS  # of every layer, which the rule of LN-scaling may have changed
@@ -88,27 +90,27 @@ def test_a_layer_that_is_computed_again_keeps_its_input_alone():
 
 
 def test_parts_of_a_batch_and_seeds():
-    memory = step_memory(setup(here()), CONFIG, ROWS, LENGTH)
-    parts = step_memory(setup(here(), grad_accum_steps=4), CONFIG, ROWS, LENGTH)
+    memory = step_memory(setup(here()), STAGE, ROWS, LENGTH)
+    parts = step_memory(setup(here(), grad_accum_steps=4), STAGE, ROWS, LENGTH)
     assert parts.gradients == 2 * memory.gradients
     assert parts.layers * 3 < memory.layers < parts.layers * 5
     assert parts.evaluation == memory.evaluation > parts.layers / 4
     assert memory.scoring == memory.evaluation
     assert parts.scoring * 3 < memory.scoring < parts.scoring * 5
-    both = step_memory(setup(here(), seeds=(0, 1)), CONFIG, ROWS, LENGTH)
+    both = step_memory(setup(here(), seeds=(0, 1)), STAGE, ROWS, LENGTH)
     assert both.total == pytest.approx(2 * memory.total, rel=1e-6)
 
 
 def test_whole_copies_of_cut_parameters_are_not_kept():
     """Whatever is cut is gathered again on the way back: it would be whole on every device."""
-    cut = step_memory(setup(Placement.abstract(4, 4, 1)), CONFIG, 4, LENGTH)
-    alone = step_memory(setup(Placement.abstract(4)), CONFIG, 4, LENGTH)
+    cut = step_memory(setup(Placement.abstract(4, 4, 1)), STAGE, 4, LENGTH)
+    alone = step_memory(setup(Placement.abstract(4)), STAGE, 4, LENGTH)
     assert cut.layers <= 1.2 * alone.layers
 
 
 def test_in_words():
     setups = [setup(Placement.abstract(4, 2, 1)), setup(Placement.abstract(4, 2, 1), remat="full")]
-    memory = step_memory(setups[0], CONFIG, 64, LENGTH)
+    memory = step_memory(setups[0], STAGE, 64, LENGTH)
     (line,) = describe_runs(setups, 64, LENGTH, lower=False)
     assert line.startswith(
         f"memory of each of 4 devices, 4 layers: {memory.total / 1e9:.2f} GB on paper (GB: "
@@ -117,7 +119,7 @@ def test_in_words():
     assert "recomputed" not in line
     # The deepest stage of any arm counts.
     shallow = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
-    first = dataclasses.replace(setups[0], stages=(DepthStage(shallow, 1),))
+    first = dataclasses.replace(setups[0], stages=(Stage(shallow, 1),))
     assert describe_runs([first, *setups], 64, LENGTH, lower=False) == [line]
     # Both have the same stage: a step, an evaluation and the scoring of questions.
     assert describe_runs(setups, 64, LENGTH, lower=True) == [

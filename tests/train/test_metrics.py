@@ -9,7 +9,7 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.train.metrics import NO_PEAK, Metrics, read_metrics
-from jaxanatomy.train.points import DIVERGED, Evaluation, StepMetrics
+from jaxanatomy.train.points import DIVERGED, Account, Evaluation, StepMetrics
 
 
 def steps(first, losses_EM, **changes):
@@ -20,13 +20,13 @@ def steps(first, losses_EM, **changes):
     rate_EM = 0.1 * np.arange(first, done)[:, None] * np.arange(1, loss_EM.shape[1] + 1)
     values = {"stage": 0, "first": first, "rate_EM": rate_EM}
     values |= {"loss_EM": loss_EM, "norm_EM": 2 * loss_EM, "mfu": 0.5, "step_seconds": 0.5}
-    values |= {"tokens": 10 * done, "flops": 7 * done, "seconds": 0.5 * done}
+    values["account"] = Account(10 * done, 7 * done, 0.5 * done)
     return StepMetrics(**{**values, "step_tokens": 10, "step_flops": 7, **changes})
 
 
 def point(step):
-    values = {"stage": 0, "step": step, "tokens": 10 * step, "flops": 7 * step, "mfu": None}
-    values |= {"seconds": 0.5 * step, "loss": [None, None], "reason": ["", ""]}
+    values = {"stage": 0, "step": step, "account": Account(10 * step, 7 * step, 0.5 * step)}
+    values |= {"stopped": [None] * 2, "loss": [None, None], "reason": ["", ""]}
     return Evaluation(
         **values, eval_nll=[3.0, float("nan")], by_source={"code": [2.0, 4.0]}, units={}
     )

@@ -11,9 +11,9 @@ from train_oracle import arrays, first_moments, flat, naive_loss, naive_training
 
 from jaxanatomy import tree
 from jaxanatomy.interventions.noise import recovery_noise
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica
+from jaxanatomy.train.recovery.options import RecoveryOptions
 
 STEPS, SIGMA = 10, 0.5
 CLIP = 3.0  # between the norms of two replicas' gradients
@@ -54,7 +54,7 @@ def test_the_first_moments_are_gradients_after_clipping():
     config = CONFIG.with_layers(CONFIG.layers[:3])
     params, batch, replicas = random_params(config), padded(text()), (Replica(0, 7), Replica(1))
     options = RecoveryOptions(group_size=2, tokens_per_call=32)  # widths 2, 1
-    trainer = RecoveryTrainer(config, [0, 1], [batch], [batch], AdamW(clip_norm=CLIP), options)
+    trainer = RecoveryTrainer(config, [0, 1], [batch], [batch], Optimiser(clip_norm=CLIP), options)
     trainer.compile()
     trainer.place(params)
     group = trainer.start(replicas, SIGMA)
@@ -85,7 +85,7 @@ def test_losses_are_those_of_training_each_replica_alone(
     params = random_params(config)
     batches = [text(rows=rows, seed=seed) for seed in (0, 1, 2)]
     evaluation = text(rows=rows, seed=9)
-    adamw = AdamW(learning_rate=3e-3, clip_norm=clip_norm, epsilon=epsilon)
+    adamw = Optimiser(learning_rate=3e-3, clip_norm=clip_norm, epsilon=epsilon)
     options = RecoveryOptions(tokens_per_call=48)  # widths 3, 2, 1 or, in two rows, 2, 1
     losses, final = trained(config, params, batches, evaluation, replicas, adamw, options)
     for index, replica in enumerate(replicas):
@@ -111,7 +111,7 @@ def test_layers_with_ln_scaling_train_as_they_act():
     scaled = dataclasses.replace(CONFIG.with_layers(CONFIG.layers[:2]), ln_scaling=True)
     params, batch = random_params(scaled), text()
     losses = [
-        trained(*model, [batch], batch, (Replica(1, 7),), AdamW())[0]
+        trained(*model, [batch], batch, (Replica(1, 7),), Optimiser())[0]
         for model in ((scaled, params), tree.fold_norms(scaled, params))
     ]
     np.testing.assert_array_equal(*losses)

@@ -8,8 +8,8 @@ from naive import CONFIG, random_params, text
 
 from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import text_inputs
-from jaxanatomy.train.streams import reversible_block
-from jaxanatomy.train.tape import TapeCall, in_widths, tape_calls
+from jaxanatomy.train.recovery.programs import reversible_block
+from jaxanatomy.train.recovery.tape import TapeCall, in_widths, tape_calls
 
 
 def test_streams_join_above_their_layers():

@@ -25,8 +25,9 @@ from jaxanatomy.interventions.cells import main_map
 from jaxanatomy.measures.nll import nll
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep, SweepOptions
-from jaxanatomy.train.loop import adamw, run_steps, start
+from jaxanatomy.train.loop import run_steps, start
 from jaxanatomy.train.loss import LanguageModelLoss, nothing_frozen
+from jaxanatomy.train.optimiser import Optimiser, make
 from jaxanatomy.train.peak import peak_flops
 from jaxanatomy.weights.checkpoint import Checkpoint
 from jaxanatomy.weights.random_init import random_params
@@ -116,11 +117,12 @@ def training(options):
     token_BT = np.random.default_rng(0).integers(config.vocab_size, size=(batch_size, seq_len))
     loss = LanguageModelLoss(config, jnp.bfloat16, remat="full")
     frozen, rates, batch = nothing_frozen(params), jnp.full(1, 1e-4), jax_training.batch(token_BT)
-    state = [start(adamw(), params)]
+    optimiser = make(Optimiser(), params)
+    state = [start(optimiser, params)]
     del params
 
     def step():
-        state[0], trace = run_steps(loss, adamw(), state[0], frozen, batch, rates, 1)
+        state[0], trace = run_steps(loss, optimiser, state[0], frozen, batch, rates, 1)
         losses.append(float(np.asarray(trace.loss)[0]))
 
     losses = []

@@ -10,9 +10,9 @@ from jaxanatomy import host, weights
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
+from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
+from jaxanatomy.train.recovery.options import RecoveryOptions
 
 TASK, BATCH = "training.json", "batch_{}.npz"
 SIGMA = 0.5
@@ -47,7 +47,7 @@ def open_trainer(folder):
     checkpoint = weights.load(f"file:{folder / 'model'}")
     options = RecoveryOptions(group_size=len(task["layers"]))
     trainer = RecoveryTrainer(
-        checkpoint.config, task["layers"], batches, batches[:1], AdamW(), options
+        checkpoint.config, task["layers"], batches, batches[:1], Optimiser(), options
     )
     trainer.compile()
     trainer.place(checkpoint.params)

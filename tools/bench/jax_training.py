@@ -10,8 +10,9 @@ from bench import jax_sweep
 from jaxanatomy import host, tree, weights
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.flops import step_flops
-from jaxanatomy.train.loop import adamw, run_steps, start
+from jaxanatomy.train.loop import run_steps, start
 from jaxanatomy.train.loss import Batch, LanguageModelLoss, nothing_frozen
+from jaxanatomy.train.optimiser import Optimiser, make
 from jaxanatomy.weights.checkpoint import Checkpoint
 from jaxanatomy.weights.random_init import random_params
 
@@ -57,12 +58,13 @@ def open_trainer(folder):
     config, params = _load(folder)
     loss = LanguageModelLoss(config, remat=task["remat"])
     frozen, rates = nothing_frozen(params), jnp.full(1, task["learning_rate"])
-    state = [start(adamw(), params)]
+    optimiser = make(Optimiser(), params)
+    state = [start(optimiser, params)]
     del params
 
     def step(number):
         batch = batches[number % len(batches)]
-        state[0], trace = run_steps(loss, adamw(), state[0], frozen, batch, rates, 1)
+        state[0], trace = run_steps(loss, optimiser, state[0], frozen, batch, rates, 1)
         return np.asarray(trace.loss).tolist()
 
     return {

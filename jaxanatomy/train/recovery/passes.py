@@ -18,10 +18,9 @@ from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import ProgramKey, text_inputs
 from jaxanatomy.sweep.devices import Lanes
-from jaxanatomy.train import streams
-from jaxanatomy.train.compilation import StreamCompiler
-from jaxanatomy.train.options import RecoveryOptions
-from jaxanatomy.train.tape import PADDING, TapeCall, in_widths, tape_calls
+from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.programs import StreamPrograms, prediction_weights
+from jaxanatomy.train.recovery.tape import PADDING, TapeCall, in_widths, tape_calls
 
 ReplicaState = tuple[tree.BlockParams, Any]
 TrainedLayers = Sequence[Sequence[int | None]]  # by lane and slot; None in an empty slot
@@ -63,7 +62,7 @@ class Passes:
         widths = options.widths_for(tokens, platform)
         # No call is wider than there are streams, rounded up.
         self._widths = tuple(w for w in widths if w < 2 * slots)
-        self._compiler = StreamCompiler(
+        self._compiler = StreamPrograms(
             config, options, lanes, batches[0], self._trained[-1] + 1, slots, optimiser
         )
         self._programs: dict[ProgramKey, Callable] = {}
@@ -147,7 +146,7 @@ class Passes:
             program = self._programs["advance", self._config.layers[layer], 0]
             index = self._lanes.replicate(np.int32(layer))
             clean = program(self._layers[layer], clean, index, text)
-        weight = self._lanes.replicate(streams.prediction_weights(self.batches[batch]))
+        weight = self._lanes.replicate(prediction_weights(self.batches[batch]))
         if len(self._prepared) < self._kept_batches:
             self._prepared[batch] = clean, text, weight
         return clean, text, weight

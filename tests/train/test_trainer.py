@@ -9,71 +9,26 @@ from pathlib import Path
 
 import growing_run
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting
+from growing_run import (
+    LENGTH,
+    OPTIONS,
+    ROWS,
+    SCHEDULE,
+    STAGES,
+    Counting,
+    watching,
+    without_times,
+)
 
-from jaxanatomy import model, tree
+from jaxanatomy import tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.flops import step_flops
+from jaxanatomy.growth.maps import GrowthMap
+from jaxanatomy.train.callbacks import every
+from jaxanatomy.train.evaluation import HeldOut, evaluating
 from jaxanatomy.train.loop import run_steps
-from jaxanatomy.train.setup import HeldOut
-
-
-def token_losses(config, params, batch):
-    scores = model.forward(config, params, batch.token_BT)
-    return -jnp.take_along_axis(
-        jax.nn.log_softmax(scores), jnp.asarray(batch.target_BT)[..., None], axis=-1
-    )
-
-
-def mean_loss(config, params, batch):
-    return token_losses(config, params, batch).mean()
-
-
-def is_model(node):
-    return isinstance(node, dict) and "layers" in node
-
-
-def gather(node, sources):
-    return tree.with_layers(node, [node["layers"][at] for at in sources])
-
-
-def plain_loop(seed):
-    """Losses before each step and NLL after each: optax, jax.grad, lists and a gather."""
-    total = sum(stage.steps for stage in STAGES)
-    rates = SCHEDULE.rates(total)
-    stream = Counting(100 + seed)
-    params = model.init(STAGES[0].config, jax.random.key(seed))
-    optimiser = optax.inject_hyperparams(
-        lambda learning_rate: optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adamw(learning_rate, weight_decay=0.01)
-        )
-    )(0.0)
-    moments, losses, scores, step = optimiser.init(params), [], [], 0
-    for stage in STAGES:
-        if stage.growth:
-            sources = stage.growth.sources
-            moments = jax.tree.map(
-                lambda node, sources=sources: gather(node, sources) if is_model(node) else node,
-                moments,
-                is_leaf=is_model,
-            )
-            params = gather(params, sources)
-        slope = jax.jit(jax.value_and_grad(mean_loss, argnums=1), static_argnums=0)
-        for _ in range(stage.steps):
-            loss, gradient = slope(stage.config, params, stream.next())
-            moments.hyperparams["learning_rate"] = jnp.asarray(rates[step])
-            update, moments = jax.jit(optimiser.update)(gradient, moments, params)
-            params = optax.apply_updates(params, update)
-            losses.append(float(loss))
-            sources = growing_run.evaluation().values()
-            both = [mean_loss(stage.config, params, *each.batches) for each in sources]
-            scores.append(float(np.average(both, weights=[each.share for each in sources])))
-            step += 1
-    return losses, scores
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +38,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def oracle():
-    return plain_loop(0)
+    return growing_run.plain_loop(0)
 
 
 def test_losses_and_scores_are_those_of_a_plain_loop(whole, oracle):
@@ -116,8 +71,8 @@ def test_points_stand_at_both_ends_of_a_stage_and_every_few_steps(whole, oracle)
     np.testing.assert_allclose(points[2].loss[0], losses[4], rtol=1e-5)
     np.testing.assert_allclose(points[5].loss[0], np.mean(losses[8:]), rtol=1e-5)
     shallow, deep = (step_flops(stage.config, ROWS, LENGTH) for stage in STAGES)
-    assert points[-1].flops == 5 * shallow + 6 * deep
-    assert points[-1].tokens == 11 * ROWS * LENGTH
+    assert points[-1].account.flops == 5 * shallow + 6 * deep
+    assert points[-1].account.tokens == 11 * ROWS * LENGTH
 
 
 @pytest.mark.slow
@@ -125,7 +80,7 @@ def test_seeds_side_by_side_are_runs_of_their_own(whole, tmp_path):
     _, points, losses = whole
     _, both, found = growing_run.train(tmp_path, seeds=(0, 3))
     np.testing.assert_allclose([row[1] for row in found], [row[1] for row in losses], rtol=1e-4)
-    expected, scores = plain_loop(3)
+    expected, scores = growing_run.plain_loop(3)
     np.testing.assert_allclose([row[2] for row in found], expected, rtol=1e-4)
     np.testing.assert_allclose(both[-1].eval_nll, [points[-1].eval_nll[0], scores[-1]], rtol=1e-3)
 
@@ -135,16 +90,16 @@ def test_held_out_rows_have_their_own_losses_and_rows_of_padding_are_left_out(tm
     (batch,) = given.batches
     weight_BT = batch.weight_BT.copy()
     weight_BT[2], weight_BT[3, 4:] = 0, 0
-    run = growing_run.pretraining(seeds=(0, 3))
-    run._evaluation = {"one": HeldOut(1.0, [batch, batch._replace(weight_BT=weight_BT)])}
+    held_out = {"one": HeldOut(1.0, [batch, batch._replace(weight_BT=weight_BT)])}
     points = []
-    params = run.train(tmp_path, points.append)
+    evaluate = every(4, evaluating(held_out, points.append), at_ends=True)
+    params = growing_run.make(seeds=(0, 3)).train(tmp_path, [evaluate])
     found = points[-1].units["one"]
     assert found.tokens == [LENGTH] * ROWS + [LENGTH] * 2 + [4] + [LENGTH] * (ROWS - 4)
     for at in range(2):
         own = jax.tree.map(lambda leaf, at=at: leaf[at], params)
         own = tree.with_layers(own, tree.unstack(own["layers"]))
-        nll_BT = np.asarray(token_losses(STAGES[1].config, own, batch))[..., 0]
+        nll_BT = np.asarray(growing_run.token_losses(STAGES[1].config, own, batch))[..., 0]
         second = (nll_BT * weight_BT).sum(1)[[0, 1, *range(3, ROWS)]]
         np.testing.assert_allclose(found.nll[at], [*nll_BT.sum(1), *second], rtol=1e-5)
         mean = sum(found.nll[at]) / sum(found.tokens)
@@ -154,15 +109,15 @@ def test_held_out_rows_have_their_own_losses_and_rows_of_padding_are_left_out(tm
 def test_one_seed_at_two_rates_is_two_runs_of_it(whole, tmp_path):
     """The plateau of the second is four times as high, the shape of its schedule the same."""
     found = []
-    run = growing_run.pretraining(seeds=(0, 0), learning_rates=(SCHEDULE.peak, 4 * SCHEDULE.peak))
-    run.train(tmp_path, lambda point: None, found.append)
+    run = growing_run.make(seeds=(0, 0), learning_rates=(SCHEDULE.peak, 4 * SCHEDULE.peak))
+    run.train(tmp_path, watching(log=found.append))
     rate_EM = np.concatenate([each.rate_EM for each in found])
     np.testing.assert_allclose(rate_EM, SCHEDULE.rates(11)[:, None] * [1, 4], rtol=1e-6)
     loss_EM = np.concatenate([each.loss_EM for each in found])
     np.testing.assert_allclose(loss_EM[:, 0], [loss for _, loss in whole[2]], rtol=1e-4)
-    high = growing_run.pretraining(schedule=dataclasses.replace(SCHEDULE, peak=4 * SCHEDULE.peak))
+    high = growing_run.make(schedule=dataclasses.replace(SCHEDULE, peak=4 * SCHEDULE.peak))
     alone = []
-    high.train(tmp_path / "high", lambda point: None, alone.append)
+    high.train(tmp_path / "high", watching(log=alone.append))
     alone_E = np.concatenate([each.loss_EM[:, 0] for each in alone])
     np.testing.assert_allclose(loss_EM[:, 1], alone_E, rtol=1e-4)
     assert abs(loss_EM[-1, 1] - loss_EM[-1, 0]) > 0.01
@@ -182,10 +137,8 @@ class Broken(Counting):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_the_last_checkpoint(tmp_path):
-    run = growing_run.pretraining()
-    run._streams = [Broken(100)]
     points = []
-    run.train(tmp_path, points.append)
+    growing_run.make(streams=[Broken(100)]).train(tmp_path, watching(points.append))
     assert points[-1].reason == ["diverged: the loss or its gradient is not finite"]
     assert np.isfinite(points[-1].eval_nll[0])  # of the parameters before that step
     assert max(int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()) == 6
@@ -196,9 +149,8 @@ def test_a_seed_that_diverges_beside_another_leaves_its_last_checkpoint(tmp_path
     """However many come after it, and whether or not the run was stopped meanwhile."""
 
     def train(log):
-        run = growing_run.pretraining(seeds=(0, 3))
-        run._streams = [Counting(100), Broken(103)]
-        return run.train(tmp_path, lambda point: None, log)
+        run = growing_run.make(seeds=(0, 3), streams=[Counting(100), Broken(103)])
+        return run.train(tmp_path, watching(log=log))
 
     def stop(done):
         if stops and done.first >= 10:
@@ -212,9 +164,9 @@ def test_a_seed_that_diverges_beside_another_leaves_its_last_checkpoint(tmp_path
     for name in ("8", "10", "11"):
         shutil.rmtree(tmp_path / name, ignore_errors=True)
     # From there on both go on, with other data for the one that had diverged.
-    run = growing_run.pretraining(seeds=(0, 3))
+    run = growing_run.make(seeds=(0, 3))
     points = []
-    params = run.train(tmp_path, points.append)
+    params = run.train(tmp_path, watching(points.append))
     assert points[-1].reason == ["", ""]
     assert np.isfinite(points[-1].eval_nll).all()
     jax.tree.map(lambda one, other: np.testing.assert_array_equal(one[0], other[0]), params, last)
@@ -233,7 +185,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_numbers(whole, tmp_path, steps):
 
     losses, points = [], []
     with pytest.raises(KilledError):
-        growing_run.pretraining().train(tmp_path, points.append, stop)
+        growing_run.make().train(tmp_path, watching(points.append, stop))
     params, rest, found = growing_run.train(tmp_path)
     _, expected_points, expected = whole
     assert dict(losses + found) == dict(expected)
@@ -250,7 +202,7 @@ def test_a_run_that_goes_on_compiles_its_steps_once(tmp_path, count_compilations
             raise KilledError
 
     with pytest.raises(KilledError):
-        growing_run.pretraining().train(tmp_path, lambda point: None, stop)
+        growing_run.make().train(tmp_path, watching(log=stop))
     run_steps.clear_cache()
     with count_compilations() as compiled:
         growing_run.train(tmp_path)
@@ -265,7 +217,7 @@ def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):
 
     options = dataclasses.replace(OPTIONS, scan_layers=False)
     with pytest.raises(KilledError):
-        growing_run.pretraining(options=options).train(tmp_path, lambda point: None, stop)
+        growing_run.make(options=options).train(tmp_path, watching(log=stop))
     params, points, losses = growing_run.train(tmp_path, options=options)
     expected, scores = oracle
     assert losses[0][0] == 6
@@ -276,13 +228,13 @@ def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):
 
 def points_before(points, rest):
     """The points of the first start that the second did not make again."""
-    points = [dataclasses.replace(point, seconds=0.0) for point in points]
+    points = list(map(without_times, points))
     return [point for point in points if point not in rest]
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_numbers(tmp_path, run_python):
-    script = Path(__file__).parent / "pretraining_script.py"
+    script = Path(__file__).parent / "trainer_script.py"
     whole = json.loads(run_python(script, str(tmp_path / "whole")))
     for stop in (4, 5, 8):
         killed = run_python(script, str(tmp_path / "broken"), str(stop), check=False)
@@ -315,15 +267,16 @@ def test_two_processes_of_four_devices_train_the_same_as_one(run_python, tmp_pat
 
 def test_refusals(tmp_path):
     with pytest.raises(InputError, match="grad_accum_steps must divide batch_size; got 3 and 8"):
-        growing_run.pretraining(options=dataclasses.replace(OPTIONS, grad_accum_steps=3))
+        growing_run.make(options=dataclasses.replace(OPTIONS, grad_accum_steps=3))
     with pytest.raises(InputError, match="peak_flops must be the FLOP/s of one device, or 0"):
         dataclasses.replace(OPTIONS, peak_flops=-1.0)
     growing_run.train(tmp_path)
-    other = (STAGES[0], dataclasses.replace(STAGES[1], config=growing_run.config(5)))
+    more = {"config": growing_run.config(6), "growth": GrowthMap((0, 1) * 3), "layers": ()}
+    other = (STAGES[0], dataclasses.replace(STAGES[1], **more, train=None))
     with pytest.raises(
         InputError,
         match=r"at step 11 has 4 layers \(2 heads, 1 of keys, FFN 32\) of width 16, 61 entries and "
-        r"context 2048; the config says 5 layers \(2 heads, 1 of keys, FFN 32\) of width 16",
+        r"context 2048; the config says 6 layers \(2 heads, 1 of keys, FFN 32\) of width 16",
     ):
         growing_run.train(tmp_path, stages=other)
     with pytest.raises(InputError, match="is of step 11; the config ends at step 5; choose"):
@@ -335,16 +288,14 @@ def test_refusals(tmp_path):
 def test_a_run_at_its_end_tells_its_last_point_again(whole, tmp_path):
     _, points, _ = growing_run.train(tmp_path)
     params, again, none = growing_run.train(tmp_path)
-    (point,) = again
-    assert dataclasses.replace(point, loss=points[-1].loss) == points[-1]
-    assert (point.loss, none) == ([None], [])
+    assert (again, none) == (points[-1:], [])
     jax.tree.map(np.testing.assert_array_equal, params, whole[0])
 
 
 def test_steps_add_up_to_the_points_and_tell_the_share_of_the_peak(tmp_path):
     found, points = [], []
     options = dataclasses.replace(OPTIONS, peak_flops=1e9)
-    growing_run.pretraining(options=options).train(tmp_path, points.append, found.append)
+    growing_run.make(options=options).train(tmp_path, watching(points.append, found.append))
     last = points[-1]
     assert [(each.stage, each.first, len(each.rate_EM)) for each in found] == [
         (0, 0, 2),
@@ -362,11 +313,25 @@ def test_steps_add_up_to_the_points_and_tell_the_share_of_the_peak(tmp_path):
         assert each.step_tokens == ROWS * LENGTH
         assert each.step_flops == step_flops(STAGES[each.stage].config, ROWS, LENGTH)
         assert each.mfu == pytest.approx(each.step_flops / each.step_seconds / 1e9)
-    assert (found[-1].tokens, found[-1].flops) == (last.tokens, last.flops)
+    wall = last.account.wall_seconds
+    assert dataclasses.replace(found[-1].account, wall_seconds=wall) == last.account
+    assert wall > last.account.seconds
     total = sum(each.step_seconds * len(each.rate_EM) for each in found)
-    assert last.seconds == found[-1].seconds == pytest.approx(total)
-    assert last.mfu == pytest.approx(last.flops / last.seconds / 1e9)
-    assert points[0].mfu is None
+    assert last.account.seconds == pytest.approx(total)
+    assert last.account.mfu == pytest.approx(last.account.flops / total / 1e9)
+    assert points[0].account.mfu is None
     # A CPU has no published peak.
-    growing_run.pretraining().train(tmp_path / "unknown", points.append, found.append)
-    assert (points[-1].mfu, found[-1].mfu) == (None, None)
+    growing_run.make().train(tmp_path / "unknown", watching(points.append, found.append))
+    assert (points[-1].account.mfu, found[-1].mfu) == (None, None)
+
+
+def test_stages_that_do_not_follow_one_another_are_refused():
+    deep = dataclasses.replace(STAGES[1], growth=None)
+    with pytest.raises(InputError, match="2 of the same shapes; got 4 layers"):
+        growing_run.make(stages=(STAGES[0], deep))
+    wide = dataclasses.replace(growing_run.config(4).layers[0], ffn_width=64)
+    layers = (*growing_run.config(2).layers, wide, wide)
+    other = dataclasses.replace(STAGES[1], config=STAGES[1].config.with_layers(layers))
+    with pytest.raises(InputError, match="FFN widths are for new layers where moments restart"):
+        growing_run.make(stages=(STAGES[0], other))
+    growing_run.make(stages=(STAGES[0], dataclasses.replace(other, moments="restart")))

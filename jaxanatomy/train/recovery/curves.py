@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from jaxanatomy.errors import InputError, require_whole
-from jaxanatomy.train.checkpoints import Checkpoints, Saved
-from jaxanatomy.train.recovery import Group, RecoveryTrainer, Replica
+from jaxanatomy.train.recovery.trainer import Group, RecoveryTrainer, Replica
+from jaxanatomy.train.snapshots import Snapshot, Snapshots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +98,10 @@ def train_curves(
         to the checkpoint are not, the group is trained anew.
     """
     group = trainer.start(replicas, sigma)
-    with Checkpoints(folder) as checkpoints:
-        if checkpoints.latest is not None and not has_points(checkpoints.latest):
-            checkpoints.clear()
-        done = _resume(trainer, group, checkpoints)
+    with Snapshots(folder, max_to_keep=1) as snapshots:
+        if snapshots.latest is not None and not has_points(snapshots.latest):
+            snapshots.clear()
+        done = _resume(trainer, group, snapshots)
         progress(done)
         if done == 0:
             emit(_points(trainer, group, 0, []))
@@ -115,7 +116,7 @@ def train_curves(
                 emit(_points(trainer, group, step, losses))
                 losses = []
             if step % steps.checkpoint_every == 0 and step < steps.total:
-                checkpoints.save(Saved(step, group.active, trainer.export_state(group)))
+                snapshots.save(_snapshot(trainer, group, step))
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -126,14 +127,27 @@ def noised_points(
     return _points(trainer, trainer.start(replicas, sigma), 0, [])
 
 
-def _resume(trainer: RecoveryTrainer, group: Group, checkpoints: Checkpoints) -> int:
+def _resume(trainer: RecoveryTrainer, group: Group, snapshots: Snapshots) -> int:
     """Steps that the checkpoint has done, now those of the group."""
-    saved = checkpoints.restore(trainer.export_state(group))
-    if saved is None:
+    found = snapshots.read_meta()
+    if found is None:
         return 0
-    trainer.import_state(group, saved.leaves)
-    group.active[:] = saved.active
-    return saved.step
+    _, meta = found
+    like = _snapshot(trainer, group, 0)
+    params, moments = snapshots.restore(like.params, like.moments)
+    states = [(params[name], moments[name]) for name in sorted(params)]
+    trainer.import_state(group, jax.tree.map(np.asarray, states))
+    group.active[:] = meta["active"]
+    return snapshots.latest
+
+
+def _snapshot(trainer: RecoveryTrainer, group: Group, step: int) -> Snapshot:
+    """A group at a step; its replicas by number."""
+    params, moments = (
+        {f"{number:04d}": part for number, part in enumerate(parts)}
+        for parts in zip(*trainer.export_state(group), strict=True)
+    )
+    return Snapshot(step, trainer.config, params, moments, {"active": list(group.active)})
 
 
 def _points(

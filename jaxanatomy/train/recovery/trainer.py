@@ -1,6 +1,6 @@
 """Many replicas of a model, each healing one layer, trained at once (AH section 3.6).
 
-trainer = RecoveryTrainer(config, [11, 14], train_batches, eval_batches, AdamW())
+trainer = RecoveryTrainer(config, [11, 14], train_batches, eval_batches, Optimiser())
 trainer.compile()            # needs no weights: may run while they load
 trainer.place(params)
 group = trainer.start([Replica(11, seed=11), Replica(14, seed=14)], sigma=0.5)
@@ -18,7 +18,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
@@ -27,11 +29,11 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.noise import recovery_noise
 from jaxanatomy.progress import announced
 from jaxanatomy.ranges import parse_layers
-from jaxanatomy.sweep.compilation import cast
+from jaxanatomy.sweep.compilation import abstract_block, cast
 from jaxanatomy.sweep.devices import Lanes, choose_devices
-from jaxanatomy.train.optimiser import AdamW
-from jaxanatomy.train.options import RecoveryOptions
-from jaxanatomy.train.passes import Passes, ReplicaState
+from jaxanatomy.train.optimiser import Optimiser, make
+from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.passes import Passes, ReplicaState
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -85,7 +87,7 @@ class RecoveryTrainer:
         layers: Iterable[int],
         train: Sequence[TextBatch],
         evaluation: Sequence[TextBatch],
-        optimiser: AdamW,
+        optimiser: Optimiser,
         options: RecoveryOptions | None = None,
     ):
         """Plans; no array is made.
@@ -112,7 +114,9 @@ class RecoveryTrainer:
             )
         self.lanes = Lanes(devices, options.backend)
         self.slots = -(-options.group_size // self.lanes.count)
-        self._options, self._optimiser = options, optimiser.transformation()
+        block = abstract_block(config, layers[0], jnp.dtype(jnp.float32))
+        rate = optax.scale_by_learning_rate(optimiser.learning_rate)
+        self._options, self._optimiser = options, optax.chain(make(optimiser, block), rate)
         common = (config, options, self.lanes)
         self._train = Passes(*common, train, layers, self.slots, self._optimiser)
         self._evaluation = Passes(*common, evaluation, layers, self.slots)
@@ -191,23 +195,15 @@ class RecoveryTrainer:
             for values in zip(*by_batch, strict=True)
         ]
 
-    def export_state(self, group: Group) -> list[list[np.ndarray]]:
-        """For each replica the leaves of its parameters and moments, on the host."""
-        lanes = [self.lanes.fetch(state) for state in group.states]
-        return [
-            jax.tree.leaves(lanes[index // self.lanes.count][index % self.lanes.count])
-            for index in range(len(group.replicas))
-        ]
+    def export_state(self, group: Group) -> list[ReplicaState]:
+        """(parameters, moments) of each replica, on the host."""
+        return self._by_replica(group, list(zip(*map(self.lanes.fetch, group.states), strict=True)))
 
-    def import_state(self, group: Group, leaves: Sequence[Sequence[np.ndarray]]) -> None:
+    def import_state(self, group: Group, states: Sequence[ReplicaState]) -> None:
         """Puts back what `export_state` gave, on however many devices there are now."""
         lanes = self.lanes.count
-        for slot, state in enumerate(group.states):
-            structure = jax.tree.structure(state)
-            own = [
-                jax.tree.unflatten(structure, each)
-                for each in leaves[slot * lanes : (slot + 1) * lanes]
-            ]
+        for slot in range(len(group.states)):
+            own = list(states[slot * lanes : (slot + 1) * lanes])
             group.states[slot] = self.lanes.put(own + [own[0]] * (lanes - len(own)))
 
     def _initial(self, replica: Replica, sigma: float) -> ReplicaState:

@@ -1,0 +1,314 @@
+"""The arms of an experiment, trained: each tuned on seeds of its own, then for its results.
+
+What is there is not trained again, and what was begun goes on from its last checkpoint. Rows of
+kind "curve" are appended as they are measured, a row of kind "final" for each trial at its end;
+`metrics.jsonl` has every step of the results.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+from ml_collections import ConfigDict
+
+from jaxanatomy import tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.errors import InputError, require_each_once, require_whole
+from jaxanatomy.growth.stages import Stage, total_steps
+from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING, choose_rate, require_seeds
+from jaxanatomy.progress import Progress
+from jaxanatomy.runs import Run
+from jaxanatomy.train.callbacks import Every, every
+from jaxanatomy.train.evaluation import HeldOut, evaluating
+from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
+from jaxanatomy.train.mesh import Placement, training_devices
+from jaxanatomy.train.metrics import Metrics
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.points import Evaluation
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.setup import BatchStream, Setup, TrainOptions
+from jaxanatomy.train.trainer import Trainer
+
+Fields = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One model that an arm trains.
+
+    Attributes:
+      purpose: `measures.tuning.TUNING` or `MAIN`.
+      learning_rate: Of the plateau.
+      seed: Of initial weights and of the order of the data.
+    """
+
+    purpose: str
+    learning_rate: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmPlan(abc.ABC):
+    """What arms are trained, and how; an experiment says what its data and its rows are.
+
+    Attributes:
+      config: Of the experiment.
+      model: The architecture at the end.
+      arms: The stages of each arm.
+      schedule: The learning rate's course; each trial has a plateau of its own.
+      optimiser: Of every trial.
+      options: How to run.
+      placement: Over all devices.
+    """
+
+    config: ConfigDict
+    model: ModelConfig
+    arms: Mapping[str, tuple[Stage, ...]]
+    schedule: WarmupStableDecay
+    optimiser: Optimiser
+    options: TrainOptions
+    placement: Placement
+
+    tuned_by: ClassVar[str]  # field of the final rows by which a rate is chosen
+    evaluates_by_stage: ClassVar[bool] = False  # whether eval_every counts from a stage's start
+
+    @abc.abstractmethod
+    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
+        """The hash of a row."""
+
+    @abc.abstractmethod
+    def streams(self, arm: str, trials: Sequence[Trial]) -> list[BatchStream]:
+        """The data of each trial."""
+
+    @abc.abstractmethod
+    def held_out(self, arm: str) -> Mapping[str, HeldOut]:
+        """What every trial is evaluated on."""
+
+    @abc.abstractmethod
+    def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+        """What a curve row has of trial number `at` of those that train together."""
+
+    @abc.abstractmethod
+    def final_fields(
+        self,
+        arm: str,
+        trials: Sequence[Trial],
+        setup: Setup,
+        point: Evaluation,
+        memory: Mapping[str, Any],
+        params: tree.Params,
+        results: Run,
+    ) -> list[Fields]:
+        """What each final row has, from the last point, what was noted, and the models."""
+
+    def note(self, point: Evaluation, memory: Fields) -> None:  # noqa: B027 (nothing by default)
+        """Notes what the final rows need of a point; JSON-ready."""
+
+    @property
+    def tuning(self) -> list[Trial]:
+        """What chooses the learning rate of an arm; nothing where there is one rate."""
+        rates = self.config.learning_rates
+        seeds = self.config.tuning_seeds if self.tunes else ()
+        return [Trial(TUNING, rate, seed) for rate in rates for seed in seeds]
+
+    @property
+    def tunes(self) -> bool:
+        """Whether arms are tuned."""
+        return len(self.config.learning_rates) > 1
+
+    def main(self, rate: float) -> list[Trial]:
+        """What gives the results of an arm, at its rate."""
+        return [Trial(MAIN, rate, seed) for seed in self.config.seeds]
+
+    @property
+    def total_steps(self) -> int:
+        """Of all trials of all arms."""
+        trials = len(self.tuning) + len(self.config.seeds)
+        return trials * sum(map(total_steps, self.arms.values()))
+
+    def learning_rate(self, arm: str, rows: Iterable[Mapping[str, Any]]) -> float:
+        """The rate of an arm's results, by the rows of its tuning.
+
+        Raises:
+          InputError: All rates diverged.
+        """
+        if not self.tuning:
+            return self.config.learning_rates[0]
+        rate = choose_rate(rows, arm, self.tuned_by)
+        if rate is None:
+            raise InputError(
+                f"every learning rate of {self.config.learning_rates} diverged in {arm}; set lower "
+                "learning_rates"
+            )
+        return rate
+
+    def setup(self, arm: str, trials: Sequence[Trial]) -> Setup:
+        """What is trained together."""
+        return Setup(
+            stages=self.arms[arm],
+            optimiser=self.optimiser,
+            schedule=self.schedule,
+            seeds=[trial.seed for trial in trials],
+            placement=self.placement,
+            options=self.options,
+            learning_rates=[trial.learning_rate for trial in trials],
+            initial=self.initial(arm),
+        )
+
+    def initial(self, arm: str) -> ModelConfig:
+        """The architecture whose layers the first stage takes; see `Setup`."""
+        return self.arms[arm][0].config
+
+    def evaluation(self, call: Any = None, memory: Fields | None = None) -> Every:
+        """When trials are evaluated."""
+        by_stage = self.evaluates_by_stage
+        return every(self.config.eval_every, call, at_ends=True, of_stage=by_stage, memory=memory)
+
+
+def check_trials(config: ConfigDict) -> None:
+    """Refuses arms, seeds and rates that cannot be, and what every training needs.
+
+    Raises:
+      InputError: Something in the config does not fit; the message says what.
+    """
+    tunes = ("tuning_seeds",) if len(config.learning_rates) > 1 else ()
+    for name in ("arms", "seeds", "learning_rates", *tunes):
+        require_each_once(name, config[name])
+    require_seeds(config.seeds, config.tuning_seeds)
+    require_whole("batch_size", config.batch_size)
+    require_whole("eval_every", config.eval_every)
+
+
+def how_to_run(config: ConfigDict, dry_run: bool = False) -> tuple[TrainOptions, Placement]:
+    """The options and the devices of a config; on paper the devices need not be here.
+
+    Raises:
+      InputError: Options that do not fit; more devices than there are.
+    """
+    fields = config.train.to_dict()
+    devices, shards, _ = (fields.pop(name) for name in ("devices", "fsdp_shards", "vmap_seeds"))
+    options = TrainOptions(**fields)
+    if not dry_run:
+        return options, Placement.over(training_devices(devices), shards)
+    return options, Placement.abstract(jax.device_count() if devices is None else devices, shards)
+
+
+class ArmTraining:
+    """Trains the arms of a plan and appends their rows to a run."""
+
+    def __init__(self, plan: ArmPlan, results: Run, progress: Progress):
+        self._plan, self._results, self._progress = plan, results, progress
+        self._writes = jax.process_index() == 0  # every process knows the same
+
+    def train(self, arm: str) -> None:
+        """Tunes the learning rate of an arm, then trains its seeds; what is trained is left."""
+        plan, folder = self._plan, self._results.path("checkpoints") / arm
+        rows = self._train(arm, dict(enumerate(plan.tuning)), folder / TUNING)
+        if self._writes:  # it has written the last rows
+            clear_groups(folder / TUNING, ())
+        # Every process knows its own rows, also where another one writes them.
+        known = {row["hash"]: row for row in (*self._results.rows, *rows)}
+        trials = plan.main(plan.learning_rate(arm, known.values()))
+        self._train(arm, {trial.seed: trial for trial in trials}, folder)
+        if self._writes:
+            finals = (self._final(arm, trial) for trial in trials)
+            clear_groups(folder, {row["seed"] for row in finals if row and row["reason"]})
+
+    def _train(self, arm: str, trials: dict[int, Trial], folder: Path) -> list[Fields]:
+        """Trains the trials that are not trained yet, named as in `folder`; their final rows."""
+        left = [name for name, trial in trials.items() if not self._is_trained(arm, trial)]
+        done = len(trials) - len(left)
+        self._progress.update(total_steps(self._plan.arms[arm]) * done)
+        rows = []
+        for group in plan_groups(folder, left, self._plan.config.train.vmap_seeds):
+            rows += self._train_group(
+                arm, [trials[name] for name in group], group_folder(folder, group)
+            )
+        return rows
+
+    def _train_group(self, arm: str, trials: list[Trial], folder: Path) -> list[Fields]:
+        """Trains trials side by side, all of one purpose."""
+        plan, results = self._plan, self._results
+        setup, memory, points = plan.setup(arm, trials), {}, []
+        writes_steps = self._writes and trials[0].purpose == MAIN
+        board = plan.config.get("tensorboard", False)
+
+        with Metrics(results.folder, arm, setup.seeds, board) as metrics:
+
+            def emit(point: Evaluation) -> None:
+                plan.note(point, memory)
+                points.append(point)
+                if self._writes:
+                    results.append(self._curve_rows(arm, trials, point))
+                if writes_steps:
+                    metrics.write_point(point)
+
+            evaluate = evaluating(plan.held_out(arm), emit)
+            callbacks = [every(None, metrics.log)] if writes_steps else []
+            callbacks.append(plan.evaluation(evaluate, memory))
+            params = Trainer(setup, plan.streams(arm, trials)).train(
+                folder,
+                callbacks,
+                progress=lambda steps: self._progress.update(steps * len(trials)),
+                is_kept=lambda stage, step: all(
+                    self._has_points(arm, trial, stage, step) for trial in trials
+                ),
+            )
+        found = plan.final_fields(arm, trials, setup, points[-1], memory, params, results)
+        rows = [
+            {**self._labels(arm, trial, kind=FINAL), **fields}
+            for trial, fields in zip(trials, found, strict=True)
+        ]
+        if self._writes:
+            results.append(rows)
+        return rows
+
+    def _curve_rows(self, arm: str, trials: Sequence[Trial], point: Evaluation) -> list[Fields]:
+        place = {"kind": CURVE, "stage": self._stage(arm, point.stage), "step": point.step}
+        return [
+            {**self._labels(arm, trial, **place), **self._plan.curve_fields(arm, trial, point, at)}
+            for at, trial in enumerate(trials)
+        ]
+
+    def _labels(self, arm: str, trial: Trial, **place: Any) -> Fields:
+        """Which trial a row is of, and where on its way; `place` is what tells it from others."""
+        return {
+            "hash": self._plan.hash(arm, trial, **place),
+            "arm": arm,
+            **dataclasses.asdict(trial),
+            **place,
+        }
+
+    def _stage(self, arm: str, at: int) -> int | str:
+        """A stage's name, or its number."""
+        return self._plan.arms[arm][at].name or at
+
+    def _final(self, arm: str, trial: Trial) -> Fields | None:
+        hash = self._plan.hash(arm, trial, kind=FINAL)
+        return next((row for row in self._results.rows if row["hash"] == hash), None)
+
+    def _is_trained(self, arm: str, trial: Trial) -> bool:
+        """Whether the final row of a trial is there, and every point of its curve."""
+        final = self._final(arm, trial)
+        if final is None:
+            return False
+        # Where all have diverged, the end may be at any step.
+        stages = range(len(self._plan.arms[arm]))
+        ends = (self._has_point(arm, trial, stage, final["step"]) for stage in stages)
+        return any(ends) and self._has_points(arm, trial, stages[-1], final["step"] - 1)
+
+    def _has_points(self, arm: str, trial: Trial, stage: int, step: int) -> bool:
+        """Whether a trial has every point up to a step, those of stages beyond `stage` apart."""
+        places = self._plan.evaluation().places(self._plan.arms[arm])
+        return all(
+            self._has_point(arm, trial, *place)
+            for place in places
+            if place[1] < step or (place[1] == step and place[0] <= stage)
+        )
+
+    def _has_point(self, arm: str, trial: Trial, stage: int, step: int) -> bool:
+        place = {"kind": CURVE, "stage": self._stage(arm, stage), "step": step}
+        return self._results.done(self._plan.hash(arm, trial, **place))
