@@ -8,7 +8,7 @@ for step in range(200):
     losses = trainer.step(group, step)
 nll = trainer.evaluate(group)
 
-A replica owns the nine arrays of its layer and their Adam moments; everything else is
+A replica owns the arrays of its layer and their Adam moments; everything else is
 shared and frozen. So the clean streams below the trained layers are computed once for
 each batch, and above them replicas go through the frozen layers together.
 """
