@@ -15,10 +15,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from jaxanatomy.data import library_text
-from jaxanatomy.data.arithmetic import ARITHMETIC
-from jaxanatomy.data.primitives import PRIMITIVES
-from jaxanatomy.data.questions import document
+from jaxanatomy.data import arithmetic, library_text, primitives, questions
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache
 from jaxanatomy.weights.folder_tokenizer import from_folder
@@ -29,6 +26,7 @@ END = "<|endoftext|>"
 SMALLEST = 256 + 1  # the bytes and END
 LARGEST = 2**20  # more than any model has; room for all is taken before training
 _QUESTIONS = 4000  # documents of each kind of question that it is trained on
+_MADE_BY = tuple(Path(module.__file__) for module in (primitives, arithmetic, questions))
 
 
 def offline_tokenizer(vocab_size: int = DEFAULT_SIZE) -> Tokenizer:
@@ -104,15 +102,13 @@ def _training_text() -> Iterator[str]:
 
 
 def _questions() -> Iterator[str]:
-    for tasks in (PRIMITIVES, ARITHMETIC):
+    for tasks in (primitives.PRIMITIVES, arithmetic.ARITHMETIC):
         for index in range(_QUESTIONS):
-            yield document(tasks, 0, index)
+            yield questions.document(tasks, 0, index)
 
 
 @functools.cache
 def _questions_sha256() -> str:
-    """Of the texts themselves: the rules that make them are code."""
-    digest = hashlib.sha256()
-    for text in _questions():
-        digest.update(f"{len(text)}\0{text}".encode())
-    return digest.hexdigest()
+    """Of the code that makes them: to make them all takes seconds."""
+    parts = [f"{_QUESTIONS}".encode(), *(path.read_bytes() for path in _MADE_BY)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

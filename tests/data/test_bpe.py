@@ -75,15 +75,18 @@ def test_another_library_makes_another_tokenizer(small, monkeypatch):
     assert bpe.tokenizer_folder(280) != one
 
 
-def test_other_questions_make_another_tokenizer(small, monkeypatch):
+def test_other_questions_make_another_tokenizer(small, monkeypatch, tmp_path):
     monkeypatch.setattr(bpe, "_QUESTIONS", 2)
+    changed = tmp_path / "primitives.py"
+    changed.write_bytes(bpe._MADE_BY[0].read_bytes() + b"# another rule")
     found = set()
-    for tasks in (bpe.ARITHMETIC, bpe.PRIMITIVES):
-        monkeypatch.setattr(bpe, "ARITHMETIC", tasks)
+    for count, sources in ((2, bpe._MADE_BY), (3, bpe._MADE_BY), (2, (changed, *bpe._MADE_BY[1:]))):
+        monkeypatch.setattr(bpe, "_QUESTIONS", count)
+        monkeypatch.setattr(bpe, "_MADE_BY", sources)
         bpe._questions_sha256.cache_clear()
         found.add(bpe.tokenizer_folder(280))
     bpe._questions_sha256.cache_clear()
-    assert len(found) == 2
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize(
