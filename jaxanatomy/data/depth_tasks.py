@@ -6,9 +6,9 @@ layer more adds some. An automaton of one dimension gains about one step a layer
 chains of variables that are set to each other, all of them asked.
 
     task = KHop(alphabet=4, seq_len=40, hops=8)
-    batch = task.batch(jax.random.key(0), batch_size=32)
+    batch = make_batch(task, jax.random.split(jax.random.key(0), 32))
 
-Batches are made by integer arithmetic from a key: inside a jitted step and outside it they are
+A sequence is made by integer arithmetic from a key: inside a jitted step and outside it, it is
 the same. Letters here: K questions of a position, Q symbols.
 """
 
@@ -49,8 +49,13 @@ class DepthTask(Protocol):
     seq_len: int
     hops: int
 
-    def batch(self, key: jax.Array, batch_size: int) -> LabelledBatch:
-        """Fresh sequences."""
+    def sequence(self, key: jax.Array) -> LabelledBatch:
+        """One fresh sequence, without the axis B."""
+
+
+def make_batch(task: DepthTask, key_B: jax.Array) -> LabelledBatch:
+    """A fresh sequence of each key."""
+    return jax.vmap(task.sequence)(key_B)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,23 +84,23 @@ class KHop:
                 f"seq_len {self.seq_len}; make the sequence longer or ask fewer hops"
             )
 
-    def batch(self, key: jax.Array, batch_size: int) -> LabelledBatch:
-        """Fresh sequences."""
+    def sequence(self, key: jax.Array) -> LabelledBatch:
+        """One fresh sequence."""
         first_key, rest_key = jax.random.split(key)
         N = self.seq_len - 1
-        step_BN = jax.random.randint(rest_key, (batch_size, N), 1, self.alphabet)
-        first_B = jax.random.randint(first_key, (batch_size,), 0, self.alphabet)
-        symbol_BN = jnp.cumsum(step_BN.at[:, 0].set(first_B), axis=1) % self.alphabet
+        step_N = jax.random.randint(rest_key, (N,), 1, self.alphabet)
+        first = jax.random.randint(first_key, (), 0, self.alphabet)
+        symbol_N = jnp.cumsum(step_N.at[0].set(first)) % self.alphabet
         place_N = jnp.arange(N)
-        same_BNN = symbol_BN[:, :, None] == symbol_BN[:, None, :]
-        before_BNN = same_BNN & (place_N[None, None, :] < place_N[None, :, None])
-        previous_BN = jnp.max(jnp.where(before_BNN, place_N[None, None], NO_ANSWER), axis=-1)
-        next_BN = jnp.where(previous_BN >= 0, previous_BN + 1, NO_ANSWER)
-        at_BN, labels = jnp.broadcast_to(place_N[None], (batch_size, N)), []
+        same_NN = symbol_N[:, None] == symbol_N[None, :]
+        before_NN = same_NN & (place_N[None, :] < place_N[:, None])
+        previous_N = jnp.max(jnp.where(before_NN, place_N[None, :], NO_ANSWER), axis=-1)
+        next_N = jnp.where(previous_N >= 0, previous_N + 1, NO_ANSWER)
+        at_N, labels = place_N, []
         for _ in range(self.hops):
-            at_BN = _look_up(next_BN, at_BN)
-            labels.append(_look_up(symbol_BN, at_BN))
-        return _with_start(symbol_BN, jnp.stack(labels, axis=-1), self.alphabet)
+            at_N = _look_up(next_N, at_N)
+            labels.append(_look_up(symbol_N, at_N))
+        return _with_start(symbol_N, jnp.stack(labels, axis=-1), self.alphabet)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,18 +132,16 @@ class Automaton:
                 f"seq_len {self.seq_len}; make the sequence longer or ask fewer steps"
             )
 
-    def batch(self, key: jax.Array, batch_size: int) -> LabelledBatch:
-        """Fresh sequences."""
+    def sequence(self, key: jax.Array) -> LabelledBatch:
+        """One fresh sequence."""
         N = self.seq_len - 1
-        symbol_BN = jax.random.randint(key, (batch_size, N), 0, self.alphabet)
-        cell_BN, labels = symbol_BN, []
+        symbol_N = jax.random.randint(key, (N,), 0, self.alphabet)
+        cell_N, labels = symbol_N, []
         for step in range(self.hops):
             rule_QQ = latin_square(self.alphabet, self.rule_seed + step * self.own_rules)
-            left_BN = jnp.pad(cell_BN[:, :-1], ((0, 0), (1, 0)))
-            cell_BN = jnp.asarray(rule_QQ)[left_BN, cell_BN]
-            is_known_1N = jnp.arange(N)[None] > step
-            labels.append(jnp.where(is_known_1N, cell_BN, NO_ANSWER))
-        return _with_start(symbol_BN, jnp.stack(labels, axis=-1), self.alphabet)
+            cell_N = jnp.asarray(rule_QQ)[jnp.pad(cell_N[:-1], (1, 0)), cell_N]
+            labels.append(jnp.where(jnp.arange(N) > step, cell_N, NO_ANSWER))
+        return _with_start(symbol_N, jnp.stack(labels, axis=-1), self.alphabet)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,25 +180,25 @@ class Assignments:
     def seq_len(self) -> int:
         return 1 + 2 * self.names
 
-    def batch(self, key: jax.Array, batch_size: int) -> LabelledBatch:
-        """Fresh sequences."""
+    def sequence(self, key: jax.Array) -> LabelledBatch:
+        """One fresh sequence."""
         name_key, parent_key, value_key = jax.random.split(key, 3)
-        M, shape = self.names, (batch_size, self.names)
-        name_BM = jnp.argsort(jax.random.uniform(name_key, shape), axis=1)
-        value_BM = M + jax.random.randint(value_key, shape, 0, self.values)
-        back_BM = jax.random.randint(parent_key, shape, 0, self.recent + 1)
-        parent_BM = jnp.where(back_BM > 0, jnp.arange(M)[None] - back_BM, NO_ANSWER)
-        parent_BM = jnp.maximum(parent_BM, NO_ANSWER)  # -1: the line has a value
-        source_BM = jnp.where(parent_BM >= 0, _look_up(name_BM, parent_BM), value_BM)
-        line_BM, labels = parent_BM, []
-        for _ in range(self.hops):
-            labels.append(_look_up(source_BM, line_BM))
-            line_BM = _look_up(parent_BM, line_BM)
-        label_BMK = jnp.stack(labels, axis=-1)
-        pairs_BN = jnp.stack([name_BM, source_BM], axis=-1).reshape(batch_size, 2 * M)
-        asked_BMPK = jnp.stack([jnp.full_like(label_BMK, NO_ANSWER), label_BMK], axis=2)
-        label_BNK = asked_BMPK.reshape(batch_size, 2 * M, self.hops)
-        return _with_start(pairs_BN, label_BNK, self.alphabet)
+        M, K = self.names, self.hops
+        name_M = jax.random.permutation(name_key, M)
+        value_M = M + jax.random.randint(value_key, (M,), 0, self.values)
+        back_M = jax.random.randint(parent_key, (M,), 0, self.recent + 1)
+        parent_M = jnp.where(back_M > 0, jnp.arange(M) - back_M, NO_ANSWER)
+        parent_M = jnp.maximum(parent_M, NO_ANSWER)  # -1: the line has a value
+        source_M = jnp.where(parent_M >= 0, _look_up(name_M, parent_M), value_M)
+        line_M, labels = parent_M, []
+        for _ in range(K):
+            labels.append(_look_up(source_M, line_M))
+            line_M = _look_up(parent_M, line_M)
+        label_MK = jnp.stack(labels, axis=-1)
+        # Nothing is asked where the name of a line stands.
+        label_NK = jnp.stack([jnp.full_like(label_MK, NO_ANSWER), label_MK], axis=1)
+        symbol_N = jnp.stack([name_M, source_M], axis=1).reshape(2 * M)
+        return _with_start(symbol_N, label_NK.reshape(2 * M, K), self.alphabet)
 
 
 def latin_square(size: int, seed: int) -> np.ndarray:
@@ -232,7 +235,8 @@ def guessing(task: DepthTask, key: jax.Array, batch_size: int = 4096) -> np.ndar
     induction it lies above 1 / Q: no symbol follows itself.
     """
     (token_BT, label_BTK), (other_BT, tried_BTK) = (
-        jax.tree.map(np.asarray, task.batch(each, batch_size)) for each in jax.random.split(key)
+        jax.tree.map(np.asarray, make_batch(task, jax.random.split(each, batch_size)))
+        for each in jax.random.split(key)
     )
     counts_KSQ = np.zeros((task.hops, task.alphabet + 1, task.alphabet))
     for hop, counts_SQ in enumerate(counts_KSQ):
@@ -244,16 +248,15 @@ def guessing(task: DepthTask, key: jax.Array, batch_size: int = 4096) -> np.ndar
     return ((guess_BTK == tried_BTK) & answered).sum((0, 1)) / answered.sum((0, 1))
 
 
-def _look_up(value_BN: jax.Array, at_BN: jax.Array) -> jax.Array:
+def _look_up(value_N: jax.Array, at_N: jax.Array) -> jax.Array:
     """Values at places; -1 where the place is."""
-    found_BN = jnp.take_along_axis(value_BN, jnp.maximum(at_BN, 0), axis=1)
-    return jnp.where(at_BN >= 0, found_BN, NO_ANSWER)
+    return jnp.where(at_N >= 0, value_N[jnp.maximum(at_N, 0)], NO_ANSWER)
 
 
-def _with_start(symbol_BN: jax.Array, label_BNK: jax.Array, start: int) -> LabelledBatch:
-    token_BT = jnp.pad(symbol_BN, ((0, 0), (1, 0)), constant_values=start)
-    label_BTK = jnp.pad(label_BNK, ((0, 0), (1, 0), (0, 0)), constant_values=NO_ANSWER)
-    return LabelledBatch(token_BT.astype(jnp.int32), label_BTK.astype(jnp.int32))
+def _with_start(symbol_N: jax.Array, label_NK: jax.Array, start: int) -> LabelledBatch:
+    token_T = jnp.pad(symbol_N, (1, 0), constant_values=start)
+    label_TK = jnp.pad(label_NK, ((1, 0), (0, 0)), constant_values=NO_ANSWER)
+    return LabelledBatch(token_T.astype(jnp.int32), label_TK.astype(jnp.int32))
 
 
 def _require_sizes(task: DepthTask, fewest_symbols: int) -> None:

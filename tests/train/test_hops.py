@@ -1,0 +1,121 @@
+"""The objective of K questions, its data and its scores."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxanatomy import model, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.depth_tasks import Automaton, KHop
+from jaxanatomy.errors import InputError
+from jaxanatomy.growth.maps import GrowthMap
+from jaxanatomy.growth.stages import Stage
+from jaxanatomy.train.hops import HopLoss, NumberStream, batch_of_numbers, score_hops
+from jaxanatomy.train.loss import merge, nothing_frozen, split
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.setup import Setup, TrainOptions
+from jaxanatomy.train.trainer import Trainer
+
+TASK = KHop(alphabet=3, seq_len=10, hops=4)
+CONFIG = ModelConfig.uniform(
+    2, 2, 2, 24, vocab_size=13, hidden_size=16, context_length=16, tie_embeddings=False
+)
+PARAMS = model.init(CONFIG, jax.random.key(0))
+PARAMS = tree.with_layers(PARAMS, tree.stack(PARAMS["layers"]))
+LOSS = HopLoss(TASK, CONFIG)
+
+
+def batch(step=0, seed=5, rows=6):
+    stream = NumberStream(seed, rows)
+    stream.restore({"step": step})
+    return batch_of_numbers(TASK, stream.next())
+
+
+def by_hand(params, found):
+    """Cross-entropies and hits, position by position, from the logits of a plain forward."""
+    logits_BTV = np.asarray(model.forward(CONFIG, params, found.token_BT), np.float64)
+    nll, right, answered = (np.zeros(TASK.hops) for _ in range(3))
+    for (b, t, k), label in np.ndenumerate(np.asarray(found.label_BTK)):
+        if label < 0:
+            continue
+        slice_Q = logits_BTV[b, t, 3 * k : 3 * k + 3]
+        nll[k] += np.log(np.exp(slice_Q).sum()) - slice_Q[label]
+        right[k] += slice_Q.argmax() == label
+        answered[k] += 1
+    return nll, right, answered
+
+
+def test_loss_is_the_mean_over_questions_of_means_over_positions():
+    found = batch()
+    nll_K, _, answered_K = by_hand(PARAMS, found)
+    value = LOSS(PARAMS, nothing_frozen(PARAMS), found)
+    np.testing.assert_allclose(value, (nll_K / answered_K).mean(), rtol=1e-5)
+    assert answered_K.min() > 0
+    assert len(set(answered_K)) > 1  # another weighting would give another loss
+
+
+def test_scores_are_sums_over_batches():
+    stream = NumberStream(9, 6)
+    numbers = [stream.next(), stream.next()]
+    scores = score_hops(LOSS, PARAMS, numbers)
+    parts = [by_hand(PARAMS, batch_of_numbers(TASK, each)) for each in numbers]
+    expected = [sum(part) for part in zip(*parts, strict=True)]
+    np.testing.assert_allclose(scores.nll_K, expected[0], rtol=1e-5)
+    np.testing.assert_array_equal(scores.right_K, expected[1])
+    np.testing.assert_array_equal(scores.answered_K, expected[2])
+
+
+def test_rows_that_no_question_reads_have_no_gradient():
+    trained, frozen = split(PARAMS, [True], True)
+    gradient = jax.grad(lambda part: LOSS(part, frozen, batch()))(trained)
+    unembedding = np.asarray(tree.unembedding(merge(gradient, frozen)))
+    assert not unembedding[12:].any()
+    assert all(row.any() for row in unembedding[:12])
+
+
+def test_a_sequence_depends_on_its_seed_step_and_row_alone():
+    whole = batch(step=3, rows=6)
+    part = batch_of_numbers(TASK, NumberStream(5, 2, first_row=4).next())
+    later = NumberStream(5, 2, first_row=4)
+    later.restore({"step": 3})
+    np.testing.assert_array_equal(batch_of_numbers(TASK, later.next()).token_BT, whole.token_BT[4:])
+    assert (part.token_BT != whole.token_BT[4:]).any()
+    assert (batch(step=3, seed=6).token_BT != whole.token_BT).any()
+
+
+def setup(seeds, **changes):
+    wide = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
+    stages = (Stage(wide, 30), Stage(CONFIG, 30, GrowthMap((0, 0))))
+    fields = {"objective": functools.partial(HopLoss, TASK), "seeds": seeds}
+    fields["make_batch"] = functools.partial(batch_of_numbers, TASK)
+    fields["options"] = TrainOptions(steps_per_call=10, checkpoint_every=20)
+    schedule = WarmupStableDecay(0.02, warmup=0.1, cooldown=0.2)
+    return Setup(stages, Optimiser(), schedule, **fields | changes)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_the_trainer_learns_it_across_growth(tmp_path, seeds):
+    run = setup(seeds)
+    params = Trainer(run, [NumberStream(seed, 16) for seed in seeds]).train(tmp_path)
+    numbers = [NumberStream(99, 64).next()]
+    for at in range(len(seeds)):
+        own = run.model_of(params, at)
+        before, after = (score_hops(LOSS, each, numbers) for each in (PARAMS, own))
+        assert after.nll_K.sum() < 0.8 * before.nll_K.sum()
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        (KHop(hops=5, alphabet=3), {}, "5 questions with 3 symbols must have 15 rows or more; got"),
+        (Automaton(alphabet=13, hops=1, seq_len=9), {}, "must have 14 rows or more; got vocab"),
+        (KHop(hops=4, alphabet=3, seq_len=17), {}, "sequences of 17 tokens must fit the context"),
+    ],
+)
+def test_an_output_that_is_too_small_is_refused(task, changes, message):
+    with pytest.raises(InputError, match=message):
+        HopLoss(task, dataclasses.replace(CONFIG, **changes))
