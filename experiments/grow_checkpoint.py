@@ -29,7 +29,7 @@ from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
 from jaxanatomy.growth.variants import NULLS, growth_variants
 from jaxanatomy.measures.growth import summarise
 from jaxanatomy.measures.losses import loss_rows
-from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model

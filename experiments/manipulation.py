@@ -13,7 +13,6 @@ over layers, and whether it redirects attention.
 "attention"; `report.html` shows them.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -35,13 +34,19 @@ from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.sets import FORMS, MAIN_SETS, named_sets, parse_sets, split_sets
 from jaxanatomy.measures import manipulation as digest
 from jaxanatomy.measures import temperature
-from jaxanatomy.measures.attention import COMPONENTS, AttentionNoise, attention_shifts
+from jaxanatomy.measures.attention import (
+    COMPONENTS,
+    SHIFTS,
+    AttentionNoise,
+    attention_rows,
+    attention_variants,
+)
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.manipulation import improved, map_degradation
-from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.measures.temperature import checked_temperatures
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.sweep import Reading, SweepOptions, distributed
 from jaxanatomy.weights import open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -71,8 +76,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
             return
         results.merge_parts(study.row_order())
         study.add(_calibration_parts(config, study.config, variants, results.rows))
+        study.add(_attention_parts(config, study))
         study.measure(results)
-        _measure_attention(config, study, results)
         results.write_summary(_summary(config, study.config, results.rows))
         report.conclude(results.folder)
 
@@ -208,7 +213,7 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
         StudyPart(
             text,
             [baseline, *(known[name] for name in known if name in wanted[text.name])],
-            measures={temperature.MEASURE: temperature.nll_at_temperatures(grid)},
+            readings={temperature.MEASURE: Reading(temperature.nll_at_temperatures(grid))},
             settings={"temperatures": grid},
             everywhere=True,  # only process 0 is left
             rows=functools.partial(temperature.temperature_rows, temperatures=grid),
@@ -217,36 +222,27 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
     ]
 
 
-def _measure_attention(config: ConfigDict, study, results) -> None:
+def _attention_parts(config: ConfigDict, study: Study):
     """How far noise on queries or keys moves the attention, on the first text."""
-    if not config.attention.alphas:
-        return
-    text, rows_of_each = load_text(config.texts[0]), 2 * study.config.num_layers
     settings = [  # None: noise alone, the other end of the scale
         AttentionNoise(component, alpha, seed)
         for component in COMPONENTS
         for alpha in (*config.attention.alphas, None)
         for seed in config.attention.seeds
     ]
-    hashes = {
-        setting: [
-            study.row_hash(text, attention=dataclasses.asdict(setting), index=index)
-            for index in range(rows_of_each)
-        ]
-        for setting in settings
-    }
-    todo = [each for each in settings if not all(map(results.done, hashes[each]))]
-    if not todo:
-        return
-    params, batches = study.load().params, study.batches(text)
-    work = len(todo) * len(batches)
-    with runs.Progress(work, "attention") as progress:
-        found = attention_shifts(study.config, params, batches, todo, progress.update)
-        for setting, rows in zip(todo, found, strict=True):
-            results.append(
-                {"hash": row_hash, "model": config.model, **row, "text": text.name}
-                for row_hash, row in zip(hashes[setting], rows, strict=True)
-            )
+    if not config.attention.alphas:
+        return []
+    text = load_text(config.texts[0])
+    return [
+        StudyPart(
+            text,
+            attention_variants(study.config, settings),
+            readings=SHIFTS,
+            rows=functools.partial(attention_rows, batches=study.batches(text)),
+            baseline=False,
+            everywhere=True,  # only process 0 is left
+        )
+    ]
 
 
 def _summary(config: ConfigDict, model, rows):

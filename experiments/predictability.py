@@ -25,7 +25,7 @@ from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.function_test import prediction_variants
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.predictability import component_rows, summarise
-from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import open_model

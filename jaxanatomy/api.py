@@ -27,29 +27,47 @@ from jaxanatomy.interventions.intervention import Intervention, custom
 from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.variants import (
     BASELINE,
+    Combination,
     Edit,
     Positions,
     Step,
     Variant,
     baseline,
     baseline_steps,
+    closed,
+    damped,
 )
+from jaxanatomy.measures import readings
 from jaxanatomy.measures.completions import complete
 from jaxanatomy.measures.nll import LOSSES
-from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.measures.structure import component_structure, structure_rows
 from jaxanatomy.records import Row
 from jaxanatomy.report import plot, summary_table
 from jaxanatomy.runs import read_run
 from jaxanatomy.study import required_tokenizer, tokenise
-from jaxanatomy.sweep import Measure, Sweep, SweepOptions
+from jaxanatomy.sweep import (
+    Beside,
+    Measure,
+    Measured,
+    Reading,
+    Reduction,
+    Sweep,
+    SweepOptions,
+    maximum,
+    mean,
+)
 from jaxanatomy.weights import Checkpoint, export_hf, load
 
 __all__ = [
+    "Beside",
     "Checkpoint",
+    "Combination",
     "Edit",
     "Intervention",
     "Positions",
+    "Reading",
+    "Reduction",
     "Row",
     "Step",
     "Sweep",
@@ -60,12 +78,18 @@ __all__ = [
     "apply",
     "baseline",
     "baseline_steps",
+    "closed",
     "custom",
+    "damped",
     "export_hf",
     "generate",
     "load",
+    "maximum",
+    "mean",
     "plot",
+    "read",
     "read_run",
+    "readings",
     "structure",
     "summary_table",
     "sweep",
@@ -223,7 +247,7 @@ def sweep(
     model: Checkpoint,
     variants: Sequence[Variant],
     text: Text,
-    measures: Mapping[str, Measure] | None = None,
+    measures: Mapping[str, Measure | Reading] | None = None,
     options: SweepOptions | None = None,
     packing: Mapping[str, Any] | None = None,
 ) -> list[Row]:
@@ -234,8 +258,8 @@ def sweep(
       variants: What to measure; the baseline is added if it is not among them.
       text: What to measure on.
       measures: Functions of your own by name, read beside the loss: each takes the
-        streams ([C, R, T, D],) and a `sweep.Context` and returns [C] or [C, P]; the mean
-        over predicted positions goes into the row.
+        streams ([C, R, T, D],) and a `sweep.Context` and returns [C], [C, P] or [C, R, T]; the
+        mean over predicted positions goes into the row. Or a `Reading` that gives one number.
       options: How to run; see `SweepOptions`.
       packing: How the text is cut into windows, as `{"add_bos": "window", "window": 256}`; see
         `jaxanatomy.data.packing.pack`.
@@ -245,28 +269,70 @@ def sweep(
       several sweeps may be put together: figures have a panel for each model and text.
 
     Raises:
-      InputError: A model without a tokenizer, a text it cannot read, a bad variant.
+      InputError: A model without a tokenizer, a text it cannot read, a bad variant or reading.
     """
-    taken = {"nll", "kl", *LOSSES} & {*(measures or {})}
+    taken = {*LOSSES} & {*(measures or {})}
     if taken:
         raise InputError(f"{min(taken)!r} is measured always; give your own measure another name")
-    batches = tokenise(model, text, **(packing or {}))
     named = [variant for variant in variants if variant.name == BASELINE]
     anchor = named[0] if named else baseline(model.config.num_layers)
     others = [variant for variant in variants if variant.name != BASELINE]
-    functions = {**LOSSES, **(measures or {})}
-    engine = Sweep(model.config, others, batches, functions, options, anchor=anchor)
+    own = {
+        name: each if isinstance(each, Reading) else Reading(each, reduction=mean("predicted"))
+        for name, each in (measures or {}).items()
+    }
+    batches = tokenise(model, text, **(packing or {}))
+    engine = Sweep(model.config, others, batches, {**LOSSES, **own}, options, anchor=anchor)
+    _prepare(engine, model)
+    rows = []
+    for index, chunk in enumerate(engine.chunks):
+        reported = chunk if index == 0 else chunk[1:]
+        rows += rows_of_readings(engine.run(index), reported, text=text.name)
+    return [{"model": model.id, **row} for row in rows]
+
+
+def read(
+    model: Checkpoint,
+    variants: Variant | Sequence[Variant] | None,
+    text: Text,
+    readings: Reading | Mapping[str, Reading | Measure],
+    options: SweepOptions | None = None,
+    packing: Mapping[str, Any] | None = None,
+) -> Measured | dict[str, Measured]:
+    """Reads arrays of variants on a text, inside layers or at their ends.
+
+    x = ja.read(model, None, text, ja.readings.residual()).values  # [variant, layer, position, D]
+
+    Args:
+      model: A loaded checkpoint.
+      variants: What to read; None: the model as it is.
+      text: What to read it on.
+      readings: One, or several by name; `ja.readings` has ready ones, and `ja.Reading` makes one
+        of your own function.
+      options: How to run; see `SweepOptions`.
+      packing: How the text is cut into windows; see `jaxanatomy.data.packing.pack`.
+
+    Returns:
+      For each reading its array with the names of its axes, variants in the order given.
+
+    Raises:
+      InputError: as `sweep`; a reading that does not fit the model or the text.
+    """
+    if variants is None:
+        variants = [baseline(model.config.num_layers)]
+    variants = [variants] if isinstance(variants, Variant) else list(variants)
+    named = readings if isinstance(readings, Mapping) else {"reading": readings}
+    batches = tokenise(model, text, **(packing or {}))
+    engine = Sweep(model.config, variants, batches, named, options)
+    _prepare(engine, model)
+    parts = [engine.run(chunk) for chunk in range(len(engine.chunks))]
+    found = {name: Measured.joined([part[name] for part in parts]) for name in named}
+    return found if isinstance(readings, Mapping) else found["reading"]
+
+
+def _prepare(engine: Sweep, model: Checkpoint) -> None:
+    """Compiles while the weights are placed."""
     with ThreadPoolExecutor(1) as pool:
         compiling = pool.submit(engine.compile)
         engine.place(model.params)
         compiling.result()
-    rows = []
-    for index, chunk in enumerate(engine.chunks):
-        readings = engine.run(index)
-        rows += rows_of_readings(
-            readings,
-            chunk if index == 0 else chunk[1:],
-            batches,
-            text=text.name,
-        )
-    return [{"model": model.id, **row} for row in rows]

@@ -23,9 +23,9 @@ from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
 from jaxanatomy.measures.nll import LOSSES
-from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.records import Row
-from jaxanatomy.sweep import Measure, Sweep, SweepOptions, cost
+from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions, cost
 from jaxanatomy.weights import Checkpoint, Source
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -37,18 +37,20 @@ class StudyPart:
     Attributes:
       text: The text.
       variants: The variants; a baseline among them gives its labels to the baseline's row.
-      measures: What is read at the end of each, by name.
-      settings: What decides the rows besides the measures' names; goes into their hashes.
-      rows: Makes rows of what was read; called as `readings.rows_of_readings`.
+      readings: What is read of each, by name.
+      settings: What decides the rows besides the readings' names; goes into their hashes.
+      rows: Makes rows of what was read, one for each variant; called as `rows.rows_of_readings`.
+      baseline: Whether the baseline is measured in every chunk and has a row.
       everywhere: Each of several processes measures all of it, because the parts that are
         added later are chosen by its rows.
     """
 
     text: Text
     variants: Sequence[Variant]
-    measures: Mapping[str, Measure] = dataclasses.field(default_factory=lambda: LOSSES)
+    readings: Mapping[str, Reading] = dataclasses.field(default_factory=lambda: LOSSES)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Callable[..., list[Row]] = rows_of_readings
+    baseline: bool = True
     everywhere: bool = False
 
     def __repr__(self) -> str:
@@ -90,7 +92,6 @@ class Study:
         """
         self._source, self._settings = source, settings
         self._parts: list[StudyPart] = []
-        self._batches: list[tuple[TextBatch, ...]] = []
         self.sweeps: list[Sweep] = []
         self.hashes: list[dict[str, str]] = []
         self._placed: list[Sweep] = []
@@ -108,18 +109,17 @@ class Study:
           InputError: as the constructor.
         """
         for part in parts:
-            batches = self.batches(part.text)
             named = [variant for variant in part.variants if variant.name == BASELINE]
+            anchor = named[0] if named else baseline(self.config.num_layers)
             sweep = Sweep(
                 self.config,
                 sort_by_shared_prefix(part.variants),
-                batches,
-                part.measures,
+                self.batches(part.text),
+                part.readings,
                 self._settings.options,
-                anchor=named[0] if named else baseline(self.config.num_layers),
+                anchor=anchor if part.baseline else None,
             )
             self._parts.append(part)
-            self._batches.append(batches)
             self.sweeps.append(sweep)
             self.hashes.append(
                 {
@@ -208,8 +208,8 @@ class Study:
             total = sum(len(self._reported(part, chunk)) for chunk in chunks)
             with runs.Progress(total, name, unit="variants", work=work) as progress:
                 for chunk in chunks:
-                    readings = sweep.run(chunk, progress.update)
-                    run.append(self._rows(part, chunk, readings))
+                    measured = sweep.run(chunk, progress.update)
+                    run.append(self._rows(part, chunk, measured))
 
     def _prepare(self, sweeps: Sequence[Sweep]) -> None:
         """Compiles, while the weights load unless they are there, and places the weights."""
@@ -237,18 +237,16 @@ class Study:
     def _reported(self, part: int, chunk: int) -> Sequence[Variant]:
         """The variants whose rows a chunk gives: the baseline's comes from the first."""
         variants = self.sweeps[part].chunks[chunk]
-        return variants if chunk == 0 else variants[1:]
+        return variants if chunk == 0 or not self._parts[part].baseline else variants[1:]
 
-    def _rows(self, part: int, chunk: int, readings: Any) -> list[dict[str, Any]]:
-        rows = self._parts[part].rows(
-            readings,
-            self._reported(part, chunk),
-            self._batches[part],
-            text=self._parts[part].text.name,
-        )
-        hashes = self.hashes[part]
-        model = self._source.id
-        return [{"hash": hashes[row["variant"]], "model": model, **row} for row in rows]
+    def _rows(self, part: int, chunk: int, measured: Mapping[str, Measured]) -> list[Row]:
+        variants, text = self._reported(part, chunk), self._parts[part].text.name
+        rows = self._parts[part].rows(measured, variants, text=text)
+        hashes, model = self.hashes[part], self._source.id
+        return [
+            {"hash": hashes[variant.name], "model": model, **row}
+            for variant, row in zip(variants, rows, strict=True)
+        ]
 
     def _tokens_of(self, text: Text) -> str:
         """A hash of a text as the model sees it: another tokenizer gives other rows."""
@@ -265,7 +263,7 @@ class Study:
             part.text,
             variant=variant.name,
             steps=variant.fingerprint(),
-            measures=sorted(part.measures),
+            readings=sorted(part.readings),
             part=dict(part.settings),
         )
 

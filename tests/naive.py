@@ -9,6 +9,7 @@ from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.interventions.variants import Combination, Edit, Step
 from jaxanatomy.model import rope
+from jaxanatomy.sweep.reading import Probe, as_reading, probes_of
 
 CONFIG = ModelConfig.uniform(
     num_layers=5,
@@ -49,8 +50,11 @@ def random_params(config: ModelConfig, seed: int = 0) -> tree.Params:
     return params if config.tie_embeddings else {**params, "unembed": {"embedding": draw(shape_VD)}}
 
 
-def text(documents: int = 3, rows: int = 1, seed: int = 0) -> TextBatch:
-    """Rows of 3 documents each, 4 to 6 tokens long, one of padding at the end of each row."""
+def text(documents: int = 3, rows: int = 1, seed: int = 0, start: int = 0) -> TextBatch:
+    """Rows of 3 documents each, 4 to 6 tokens long, one of padding at the end of each row.
+
+    Documents are numbered from `start`.
+    """
     rng = np.random.default_rng(seed)
     lengths = [4, 6, 5][:documents]
     T = sum(lengths) + 1
@@ -58,7 +62,7 @@ def text(documents: int = 3, rows: int = 1, seed: int = 0) -> TextBatch:
     position_RT = np.tile(np.concatenate([*map(np.arange, lengths), [0]]), (rows, 1))
     segment_T = np.concatenate([np.repeat(np.arange(documents), lengths), [-1]])
     segment_RT = np.where(
-        segment_T < 0, -1, segment_T + documents * np.arange(rows)[:, None]
+        segment_T < 0, -1, segment_T + documents * np.arange(rows)[:, None] + start
     ).astype(np.int32)
     flat = segment_RT.reshape(-1)
     predict_P = np.flatnonzero((flat[1:] == flat[:-1]) & (flat[1:] >= 0)).astype(np.int32)
@@ -71,6 +75,12 @@ def text(documents: int = 3, rows: int = 1, seed: int = 0) -> TextBatch:
         document_P=flat[predict_P],
         first_P=position_RT.reshape(-1)[predict_P] == 0,
     )
+
+
+def probes(**readings) -> tuple[Probe, ...]:
+    """What a plan computes for some readings."""
+    named = {name: as_reading(name, each) for name, each in readings.items()}
+    return probes_of(CONFIG, named)[0]
 
 
 def double(own, *others):

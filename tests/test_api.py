@@ -167,10 +167,13 @@ def test_a_measure_of_another_shape_is_refused():
     def whole(streams, context):
         return streams[0]
 
-    count = len(BATCH.predict_P)
-    message = rf"measure 'whole' must return \[C\] or \[C, P\].* of its {count} predicted"
+    message = r"row holds one number of each reading; 'whole' gives one for each .*feature; reduce"
     with pytest.raises(InputError, match=message):
         ja.sweep(MODEL, [], TEXT, {"whole": whole}, OPTIONS)
+    P, R = len(BATCH.predict_P), len(BATCH.token_RT)
+    message = rf"'rows' must return \[C\], \[C, {P}, ...\] .* got \[C, {R}\]"
+    with pytest.raises(InputError, match=message):
+        ja.sweep(MODEL, [], TEXT, {"rows": lambda s, c: s[0].sum(axis=(2, 3))}, OPTIONS)
 
 
 @pytest.mark.parametrize("name", ["nll", "ppl", "text"])

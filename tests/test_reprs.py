@@ -5,7 +5,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from naive import CONFIG, random_params, text
+from naive import CONFIG, probes, random_params, text
 
 from jaxanatomy import reprs
 from jaxanatomy.data.packing import PackedText
@@ -49,7 +49,7 @@ SHOWN = {
     ),
     "variant": (MAP[1], "Variant('neighbour_mean/layer/1', 5 steps)"),
     "part": (StudyPart(LETTERS, MAP), "StudyPart('letters', 4 variants)"),
-    "plan": (Plan(CONFIG, MAP, ["nll"]), "Plan(4 variants, 14 layer applications)"),
+    "plan": (Plan(CONFIG, MAP, probes(**LOSSES)), "Plan(4 variants, 14 layer applications)"),
     "batch": (
         batch_of(np.ones((2, 9), np.int32), pad=0),
         "TokenBatch(token_BT=int32[2, 8], target_BT=int32[2, 8], weight_BT=float32[2, 8], "

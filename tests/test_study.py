@@ -15,10 +15,10 @@ from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.variants import Step, Variant, baseline, baseline_steps, closed
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.nll import nll
-from jaxanatomy.measures.readings import rows_of_readings
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.measures.statistics import sampling_units
 from jaxanatomy.study import Study, StudyPart, StudySettings, sort_by_shared_prefix, tokenise
-from jaxanatomy.sweep import SweepOptions
+from jaxanatomy.sweep import Reading, SweepOptions
 from jaxanatomy.weights import Checkpoint, Source
 
 PARAMS = random_params(CONFIG)
@@ -163,12 +163,12 @@ def test_a_part_that_later_ones_are_chosen_by_is_measured_by_every_process(tmp_p
 
 
 def test_measures_make_rows_of_their_own(tmp_path):
-    def rows(readings, variants, batches, *, text):
+    def rows(measured, variants, *, text):
         return [
             {
                 "variant": variant.name,
                 "text": text,
-                "worst": float(readings[variant.name]["top"][0]),
+                "worst": float(measured["top"][variant.name][0]),
             }
             for variant in variants
         ]
@@ -177,7 +177,7 @@ def test_measures_make_rows_of_their_own(tmp_path):
         return nll(streams, context).max(axis=-1)
 
     plain = StudyPart(TEXT, cells.main_map(CONFIG))
-    other = StudyPart(TEXT, cells.main_map(CONFIG), measures={"top": top}, rows=rows)
+    other = StudyPart(TEXT, cells.main_map(CONFIG), readings={"top": Reading(top)}, rows=rows)
     both = Study(source(), [plain, other], StudySettings())
     assert not set(both.hashes[0].values()) & set(both.hashes[1].values())
     set_otherwise = dataclasses.replace(other, settings={"temperature": 2.0})

@@ -26,6 +26,9 @@ amounts to.
 The result counts only if the machine was quiet: when the peak of the second half of the
 rounds is more than 10 % from that of the first, the run ends with status 3 and no figures.
 It ends with status 1 when any perplexity differs between contenders by more than 1e-3.
+
+`--inside` times, instead, what is read at every layer of the unedited model (the logit lens's
+KL, the norms of contributions) against the map of 31 variants, both on `paragraphs`.
 """
 
 import argparse
@@ -59,9 +62,12 @@ def main(argv=None):
     parser.add_argument("--cold", type=int, default=0, help="time so many cold processes as well")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures here too")
+    parser.add_argument("--inside", action="store_true", help="time readings inside layers")
     options = parser.parse_args(argv)
     if options.repeats < 2:
         parser.error("--repeats must be at least 2: drift is measured between two halves")
+    if options.inside:
+        return inside(options)
     names = ["jaxanatomy", *(name for name in options.contenders if name != "jaxanatomy")]
     _require_modules(parser, names)
     try:
@@ -72,6 +78,37 @@ def main(argv=None):
     except WorkerError as error:
         sys.exit(f"error: {error}")
     print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def inside(options):
+    """Times readings at every layer against the map, in turn, in one process."""
+    seconds = {"map": [], "inside": []}
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        say("exporting the model")
+        with Worker(EXPORT, folder, options.threads) as exporter:
+            exporter.ask("export", options.model)
+        with Worker("inside", folder, options.threads) as worker:
+            for name in seconds:
+                worker.ask(name)
+            for _ in range(options.repeats):
+                before = worker.ask("product")["value"]
+                for name, times in seconds.items():
+                    answer = worker.ask(name)
+                    times.append(answer["seconds"])
+                    say(f"{name}: {answer['seconds']:.2f} s")
+                peaks.append([before, worker.ask("product")["value"]])
+            memory = answer["peak_bytes"]
+    results = {"seconds": seconds, "product_rates": peaks, "peak_bytes": memory}
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    require_quiet(results)
+    print(
+        f"at every layer: {medians['inside']:.2f} s, the map {medians['map']:.2f} s: "
+        f"{medians['inside'] / medians['map']:.3f} of it; {memory / 1e9:.2f} GB"
+    )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxanatomy import model, tree
-from jaxanatomy.sweep.programs import BesideClean, Context
+from jaxanatomy.sweep import Beside, Context, Reading
 
 
 def nll(streams: tuple[jax.Array, ...], context: Context) -> jax.Array:
@@ -68,8 +68,9 @@ def nll_and_kl(streams: tuple[jax.Array, Clean], context: Context) -> dict[str, 
     return {"nll": nll_CP, "kl": jnp.where(equal_CP, 0.0, kl_CP)}
 
 
+_BOTH = Beside(nll_and_kl, clean)
 # What every sweep of variants reads.
-LOSSES = {"losses": BesideClean(nll_and_kl, clean)}
+LOSSES = {"nll": Reading(_BOTH, part="nll"), "kl": Reading(_BOTH, part="kl")}
 
 
 def predictions(streams: tuple[jax.Array, ...], context: Context) -> tuple[jax.Array, jax.Array]:

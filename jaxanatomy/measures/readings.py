@@ -1,104 +1,115 @@
-"""From what a sweep read to rows."""
+"""Readings that are ready to use: `ja.read(model, None, text, ja.readings.residual())`.
 
-from collections.abc import Callable, Sequence
-from typing import Any
+Each is a function of a few lines over a measure: what to write for a reading of one's own.
+"""
 
-import numpy as np
+from collections.abc import Iterable, Sequence
 
-from jaxanatomy.data.packing import TextBatch, gather_predictions
-from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import BASELINE, Variant
-from jaxanatomy.measures.importance import importance_rows
-from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import Estimate, ratio_intervals, sampling_units
-from jaxanatomy.records import Row
-from jaxanatomy.sweep import Readings
+import jax
+import jax.numpy as jnp
+
+from jaxanatomy import model
+from jaxanatomy.measures.nll import clean, nll, nll_and_kl
+from jaxanatomy.sweep import EVERYTHING, Beside, Context, Reading, Reduction, mean
+from jaxanatomy.sweep.reading import END, themselves
+
+Layers = str | int | Iterable[int | str] | None
+OVER_ALL, OVER_PREDICTED = mean(), mean("predicted")
 
 
-def rows_of_readings(
-    readings: Readings,
-    variants: Sequence[Variant],
-    batches: Sequence[TextBatch],
-    *,
-    text: str,
-    make: Callable[..., list[Row]] = importance_rows,
-) -> list[Row]:
-    """Rows of the variants of one chunk.
+def residual(
+    point: str = "block_out", layers: Layers = None, reduction: Reduction = EVERYTHING
+) -> Reading:
+    """What stands at a point of the residual stream, or is written into it: [..., feature].
 
     Args:
-      readings: What `Sweep.run` returned, with the baseline among it.
-      variants: The variants to report.
-      batches: The text that was swept.
-      text: Its name.
-      make: What makes rows of losses: `importance_rows`, or `losses.loss_rows` for the
-        fields that all experiments share.
-
-    Returns:
-      Rows, with the fields of `kl_fields` where the KL was read. Readings other than `nll`
-      and `kl` stand in them under their own names, averaged over the predictions of the text.
+      point: "block_in", "attention_out", "mlp_out", "block_out", or "end".
+      layers: Which layers; None: all.
+      reduction: What is kept.
     """
-    nll, kl = {}, {}
-    for name in dict.fromkeys([BASELINE, *(variant.name for variant in variants)]):
-        nll[name], document_P, first_P = gather_predictions(batches, readings[name]["nll"])
-        if "kl" in readings[name]:
-            kl[name], _, _ = gather_predictions(batches, readings[name]["kl"])
-    rows = make(
-        nll,
-        variants,
-        baseline_P=nll[BASELINE],
-        document_P=document_P,
-        first_P=first_P,
-        text=text,
-    )
-    unit_P = sampling_units(document_P)
-    for row, variant in zip(rows, variants, strict=True):
-        if variant.name in kl:
-            row |= kl_fields(kl[variant.name], unit_P)
-            if row["kl"] is None:
-                row.setdefault("reason", "the KL to the unchanged model is not finite")
-        for name, values in readings[variant.name].items():
-            if name in ("nll", "kl"):
-                continue
-            if name in row:
-                raise InputError(f"a measure may not be called {name!r}, a field of every row")
-            row[name] = _average(name, values, batches)
-    return rows
+    return Reading(themselves, point, reduction, layers, axes=("feature",))
 
 
-def kl_fields(kl_P: np.ndarray, unit_P: np.ndarray) -> Row:
-    """The second reading of a variant: how far its predictions are from the unchanged model's.
+def logits() -> Reading:
+    """Scores of the whole vocabulary at every position: [variant, position, vocabulary]."""
+    return Reading(_logits, END, axes=("vocabulary",))
 
-    A KL is 0 only for the unchanged model and rises with any change, whether or not the text
-    happens to like it.
 
-    Args:
-      kl_P: KL(unchanged model || variant) at each predicted token, in nats.
-      unit_P: The unit of each; see `sampling_units`.
+def attention(layers: Layers = None) -> Reading:
+    """Attention weights: [variant, layer, position, head, key].
 
-    Returns:
-      `kl`, the mean over tokens; `kl_ci95`, its 95 % interval over units
-      (`ratio_intervals`), cut at 0; `unit_kl`, the sum of each unit. What is not finite is None.
+    Keys count from the start of the query's window, as positions do; no window sees another.
     """
-    sums_U = np.bincount(unit_P, weights=kl_P.astype(np.float64))
-    (found,) = ratio_intervals(sums_U[None], np.bincount(unit_P))
-    mean = Estimate(*map(float, found)).map(lambda value: np.maximum(value, 0.0))
+    return Reading(_attention, "attention", EVERYTHING, layers, axes=("head", "key"))
+
+
+def losses() -> Reading:
+    """The loss of every prediction in nats: [variant, prediction]."""
+    return Reading(nll, END)
+
+
+def lens_kl(layers: Layers = None, reduction: Reduction = OVER_PREDICTED) -> Reading:
+    """The logit lens: KL(final distribution || what the head makes of a layer's stream), in nats.
+
+    The final distribution is the unedited model's; the lens has the model's own final norm
+    (nostalgebraist 2020; DG section 4). Read at the predicted positions.
+    """
+    return Reading(Beside(nll_and_kl, clean, at=END), "block_out", reduction, layers, part="kl")
+
+
+def contributions(layers: Layers = None, reduction: Reduction = OVER_ALL) -> dict[str, Reading]:
+    """How large each sublayer's writing is, and which way it points (DG section 4).
+
+    With h the stream before the layer, a what attention writes and m what the MLP writes:
+
+    | name | what |
+    | --- | --- |
+    | `attention_norm`, `attention_cosine` | |a| / |h|, and the cosine of a and h |
+    | `mlp_norm`, `mlp_cosine` | the same of m and h |
+    | `mlp_norm_after_attention`, `mlp_cosine_after_attention` | the same of m and h + a |
+    """
+    points = ("block_in", "attention_out", "mlp_out")
     return {
-        "kl": finite(mean.value),
-        "kl_ci95": mean.ends,
-        "unit_kl": [finite(value) for value in sums_U],
+        name: Reading(_contributions, points, reduction, layers, part=name)
+        for name in _CONTRIBUTIONS
     }
 
 
-def _average(name: str, values: Sequence[Any], batches: Sequence[TextBatch]) -> float:
-    """The mean over predictions of a user's measure: one number each, or one a batch."""
-    arrays = [np.asarray(value, np.float64) for value in values]
-    if all(array.ndim == 0 for array in arrays):
-        weights = [np.count_nonzero(batch.document_P >= 0) for batch in batches]
-        return float(np.average(arrays, weights=weights))
-    expected = [batch.predict_P.shape for batch in batches]
-    if [array.shape for array in arrays] != expected:
-        raise InputError(
-            f"measure {name!r} must return [C] or [C, P], a number for each stream or for each "
-            f"of its {expected[0][0]} predicted positions; got [C, *{arrays[0].shape}]"
-        )
-    return float(gather_predictions(batches, arrays)[0].mean())
+_CONTRIBUTIONS = (
+    "attention_norm",
+    "attention_cosine",
+    "mlp_norm",
+    "mlp_cosine",
+    "mlp_norm_after_attention",
+    "mlp_cosine_after_attention",
+)
+
+
+def _contributions(streams: Sequence[jax.Array], context: Context) -> dict[str, jax.Array]:
+    h_CRTD, a_CRTD, m_CRTD = streams
+    pairs = ((a_CRTD, h_CRTD), (m_CRTD, h_CRTD), (m_CRTD, h_CRTD + a_CRTD))
+    found = [value for part, whole in pairs for value in _relative(part, whole)]
+    return dict(zip(_CONTRIBUTIONS, found, strict=True))
+
+
+def _relative(part_CRTD: jax.Array, whole_CRTD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Norm against norm, and cosine, [C, R, T]; 0 where there is nothing to compare with."""
+    part, whole = (jnp.linalg.norm(x, axis=-1) for x in (part_CRTD, whole_CRTD))
+    inner = (part_CRTD * whole_CRTD).sum(axis=-1)
+    return part / whole, inner / jnp.maximum(part * whole, 1e-30)
+
+
+def _logits(streams: Sequence[jax.Array], context: Context) -> jax.Array:
+    return model.logits(context.config, context.head, streams[0], context.dtype)
+
+
+def _attention(streams: Sequence[jax.Array], context: Context) -> jax.Array:
+    """Weights [C, R, T, H, S] with the keys counted from the start of each query's window."""
+    weight_CRHTS = streams[0]
+    T = weight_CRHTS.shape[-1]
+    position_RT1, key_11S = context.text.position_RT[..., None], jnp.arange(T)[None, None]
+    start_1T1 = jnp.arange(T)[None, :, None] - position_RT1
+    index_RTS = jnp.clip(start_1T1 + key_11S, 0, T - 1)
+    found = jnp.take_along_axis(weight_CRHTS, index_RTS[None, :, None], axis=-1)
+    seen_RTS = key_11S <= position_RT1
+    return jnp.where(seen_RTS[None, :, None], found, 0.0).transpose(0, 1, 3, 2, 4)

@@ -8,22 +8,21 @@ temperature: see `jaxanatomy.measures.calibration`.
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxanatomy import model, tree
-from jaxanatomy.data.packing import TextBatch, gather_predictions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.nll import predictions
 from jaxanatomy.measures.statistics import sampling_units
 from jaxanatomy.records import Row
-from jaxanatomy.sweep import Measure, Readings
-from jaxanatomy.sweep.programs import Context
+from jaxanatomy.sweep import Context, Measured
+from jaxanatomy.sweep.reading import MeasureFunction
 
 MEASURE = "nll_at_temperatures"
 
@@ -32,14 +31,14 @@ TEMPERATURES = tuple(2 ** (step / 4) for step in range(-3, 7))
 FEWEST = 4
 
 
-def nll_at_temperatures(temperatures: Sequence[float] = TEMPERATURES) -> Measure:
+def nll_at_temperatures(temperatures: Sequence[float] = TEMPERATURES) -> MeasureFunction:
     """A measure of the sweep: the loss at each predicted position and temperature.
 
     Args:
       temperatures: Ascending and positive, at least four, 1 among them.
 
     Returns:
-      A function of streams and context that gives nll_CQP in nats, float32; the same
+      A function of streams and context that gives nll_CPQ in nats, float32; the same
       function for equal temperatures, so that it is compiled once.
 
     Raises:
@@ -49,9 +48,8 @@ def nll_at_temperatures(temperatures: Sequence[float] = TEMPERATURES) -> Measure
 
 
 def temperature_rows(
-    readings: Readings,
+    measured: Mapping[str, Measured],
     variants: Sequence[Variant],
-    batches: Sequence[TextBatch],
     *,
     text: str,
     temperatures: Sequence[float] = TEMPERATURES,
@@ -59,9 +57,8 @@ def temperature_rows(
     """Rows of kind "temperature": the summed loss of each document at each temperature.
 
     Args:
-      readings: What `Sweep.run` returned, with `nll_at_temperatures` among the measures.
+      measured: What `Sweep.run` returned, with `nll_at_temperatures` read.
       variants: The variants to report.
-      batches: The text that was swept.
       text: Its name.
       temperatures: Those that the measure was made with.
 
@@ -73,15 +70,14 @@ def temperature_rows(
       InputError: The measure was made with another number of temperatures.
     """
     temperatures = checked_temperatures(temperatures)
-    rows = []
+    rows, unit_P = [], sampling_units(measured[MEASURE].documents)
     for variant in variants:
-        nll_QP, document_P, _ = gather_predictions(batches, readings[variant.name][MEASURE])
+        nll_QP = measured[MEASURE][variant.name].T
         if len(nll_QP) != len(temperatures):
             raise InputError(
                 f"the loss was read at {len(nll_QP)} temperatures; got {len(temperatures)} for its "
                 "rows; give both the same"
             )
-        unit_P = sampling_units(document_P)
         sums_QU = [np.bincount(unit_P, weights=nll_P) for nll_P in nll_QP.astype(np.float64)]
         all_finite = bool(np.isfinite(sums_QU).all())
         row = {
@@ -114,13 +110,13 @@ def checked_temperatures(temperatures: Sequence[float]) -> tuple[float, ...]:
 
 
 @functools.cache
-def _measure(temperatures: tuple[float, ...]) -> Measure:
+def _measure(temperatures: tuple[float, ...]) -> MeasureFunction:
     def nll_at_temperatures(streams: tuple[jax.Array, ...], context: Context) -> jax.Array:
         h_PD, target_P = predictions(streams, context)
         inverse_Q = 1 / jnp.asarray(temperatures, jnp.float32)
         matrix_VD = tree.unembedding(context.head)
         nll_QP = model.token_nll_at(h_PD, matrix_VD, target_P, inverse_Q, context.dtype)
         C, Q = len(streams[0]), len(temperatures)
-        return nll_QP.reshape(Q, C, -1).transpose(1, 0, 2)
+        return nll_QP.reshape(Q, C, -1).transpose(1, 2, 0)
 
     return nll_at_temperatures

@@ -1,20 +1,35 @@
 """The sweep engine: plan, schedule, execute; each distinct layer application once."""
 
-from jaxanatomy.sweep.engine import Readings, Sweep
+from jaxanatomy.sweep.engine import Sweep
 from jaxanatomy.sweep.options import SweepOptions
 from jaxanatomy.sweep.plan import Plan
-from jaxanatomy.sweep.programs import BesideClean, Context, Measure, TextArrays
+from jaxanatomy.sweep.programs import Context, TextArrays
+from jaxanatomy.sweep.reading import (
+    EVERYTHING,
+    Beside,
+    Measure,
+    Measured,
+    Reading,
+    Reduction,
+    maximum,
+    mean,
+)
 from jaxanatomy.sweep.schedule import Schedule, schedule
 
 __all__ = [
-    "BesideClean",
+    "EVERYTHING",
+    "Beside",
     "Context",
     "Measure",
+    "Measured",
     "Plan",
-    "Readings",
+    "Reading",
+    "Reduction",
     "Schedule",
     "Sweep",
     "SweepOptions",
     "TextArrays",
+    "maximum",
+    "mean",
     "schedule",
 ]

@@ -74,6 +74,13 @@ class Lanes:
             return wrapped  # there pmap lowers concrete arrays only: it compiles when called
         return wrapped.lower(*self.abstract(arguments)).compile()
 
+    def shapes(self, program: Any) -> Any:
+        """Shapes of what a compiled program gives on one lane; None where it is not compiled."""
+        shapes = getattr(program, "out_info", None)
+        if shapes is None or self.count == 1:
+            return shapes
+        return jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:], sharding=None), shapes)
+
     def abstract(self, tree: Any) -> Any:
         """Shapes of one lane's arrays as those of the placed arrays."""
 

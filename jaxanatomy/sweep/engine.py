@@ -1,12 +1,15 @@
 """Runs variants over text, computing each distinct layer application once.
 
-sweep = Sweep(config, variants, batches, {"nll": nll})
+sweep = Sweep(config, variants, batches, {"nll": Reading(nll)})
 sweep.compile()          # needs no weights: may run while they load
 sweep.place(params)
 for chunk in range(len(sweep.chunks)):
-    readings = sweep.run(chunk)
+    nll_VP = sweep.run(chunk)["nll"].values
 """
 
+import collections
+import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,15 +23,19 @@ from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.progress import announced
+from jaxanatomy.ranges import parse_layers
 from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import PREPARE, Compiler, Sizes, cast, text_inputs
 from jaxanatomy.sweep.devices import Lanes, choose_devices
 from jaxanatomy.sweep.edits import Editor
+from jaxanatomy.sweep.inside import Inside, program_keys
+from jaxanatomy.sweep.kept import Kept
 from jaxanatomy.sweep.options import SweepOptions
 from jaxanatomy.sweep.plan import Plan
+from jaxanatomy.sweep.reading import Measure, Measured, Reading, as_reading, probes_of
 from jaxanatomy.sweep.schedule import Call, LaneWork, schedule
 
-Readings = dict[str, dict[str, list[Any]]]
+READS_UNDER_WAY = 2  # calls of reads whose results are not fetched yet
 STREAMS_PER_DEVICE, DOCUMENTS_PER_DEVICE = 50, 4
 SYNC_SECONDS = 0.5
 
@@ -48,7 +55,7 @@ class Sweep:
         config: ModelConfig,
         variants: Sequence[Variant],
         batches: Sequence[TextBatch],
-        measures: Mapping[str, programs.Measure],
+        readings: Mapping[str, Reading | Measure],
         options: SweepOptions | None = None,
         anchor: Variant | None = None,
     ):
@@ -58,14 +65,16 @@ class Sweep:
           config: The architecture.
           variants: What to run; names are unique.
           batches: The text, all batches of equal shapes.
-          measures: Read at the end of every variant, by name.
+          readings: What is read of every variant, by name; a measure alone is the reading of
+            all that it gives at the ends.
           options: How to run.
           anchor: A variant that runs in every chunk, so that its readings are at hand to
             compare with whichever chunks run; usually the baseline.
 
         Raises:
-          InputError: Nothing to run, layers out of range, names given twice, or more
-            devices wanted than there are.
+          InputError: Nothing to run or to read, layers out of range, names given twice, no
+            token at the positions of a reading, a layer twice in a variant that is read by
+            layer, or more devices wanted than there are.
         """
         if not (variants or anchor) or not batches:
             raise InputError("a sweep needs at least one variant and some text; got none")
@@ -78,28 +87,23 @@ class Sweep:
         first = () if anchor is None else (anchor,)
         starts = range(0, len(variants) or 1, size)  # the anchor alone is a chunk as well
         self.chunks = [(*first, *variants[i : i + size]) for i in starts]
-        beside = [n for n, each in measures.items() if isinstance(each, programs.BesideClean)]
+        self.readings = {name: as_reading(name, given) for name, given in readings.items()}
+        if not self.readings:
+            raise InputError("a sweep needs at least one reading; got none")
+        probes, self._probe_of = probes_of(config, self.readings)
+        self._kept = {name: Kept(name, each, batches) for name, each in self.readings.items()}
         self.plans = [
-            [Plan(config, part, tuple(measures), beside) for part in self._parts(chunk)]
-            for chunk in self.chunks
+            [Plan(config, part, probes) for part in self._parts(chunk)] for chunk in self.chunks
         ]
+        every_plan = [plan for plans in self.plans for plan in plans]
+        self._require_each_layer_once(every_plan)
         tokens = batches[0].token_RT.size
         widths = self.options.widths_for(tokens, devices[0].platform)
         slots = self.options.pool_megabytes * 2**20 // (tokens * config.hidden_size * 4)
         slots = max(slots, widths[0] + 2)
         self.schedules = [schedule(plans, widths, slots) for plans in self.plans]
-        every_plan = [plan for plans in self.plans for plan in plans]
-        self._sizes = Sizes(
-            slots=max(schedule.slots for schedule in self.schedules),
-            gates=max(len(plan.gates) for plan in every_plan),
-            mixtures=max(len(plan.mixtures) for plan in every_plan),
-            terms=max(
-                (len(m.coefficients) for plan in every_plan for m in plan.mixtures), default=0
-            ),
-        )
-        self._compiler = Compiler(
-            config, self.options, self.lanes, batches[0], self._sizes, measures
-        )
+        self._sizes = Sizes.of(every_plan, self.schedules)
+        self._compiler = Compiler(config, self.options, self.lanes, batches[0], self._sizes, probes)
         self._programs: dict[tuple, Callable] = {}
 
     def __repr__(self) -> str:
@@ -141,8 +145,15 @@ class Sweep:
         """Compiles every program that the schedules call, in threads."""
         calls = [call for schedule in self.schedules for call in schedule.calls]
         keys = dict.fromkeys((call.kind, call.variety, call.width) for call in calls)
+        for plans, made in zip(self.plans, self.schedules, strict=True):
+            keys |= program_keys(plans, made)
         with announced(f"compiling {len(keys)} programs of the sweep"):
             self._programs = self._compiler.compile(keys)
+        for name, kept in self._kept.items():
+            for kind, variety, width in keys:
+                number = variety[0] if kind == "inside" else variety
+                if kind in ("read", "inside") and number == self._probe_of[name]:
+                    kept.check(self.lanes.shapes(self._programs[kind, variety, width]))
 
     def place(self, params: tree.Params) -> None:
         """Puts weights on the devices: matrices in the compute dtype, norms in float32.
@@ -170,7 +181,7 @@ class Sweep:
             raise ValueError("weights can be shared by sweeps on the same devices and dtype only")
         self._head, self._layers, self._editor = other._head, other._layers, other._editor
 
-    def run(self, chunk: int, progress: Callable[[int], None] | None = None) -> Readings:
+    def run(self, chunk: int, progress: Callable[[int], None] | None = None) -> dict[str, Measured]:
         """Runs one chunk over the whole text, compiling first if that was not done.
 
         Args:
@@ -178,24 +189,16 @@ class Sweep:
           progress: Called now and then with the number of applications just finished.
 
         Returns:
-          For each variant its readings by name, each a list with one value for each batch. A
-          measure that gives a dict is a reading for each of its keys.
+          What each reading gave, with all variants of the chunk.
         """
         if not self._programs:
             self.compile()
-        readings: Readings = {variant.name: {} for variant in self.chunks[chunk]}
         for start in range(0, len(self._batches), self._batches_at_once):
-            group = self._batches[start : start + self._batches_at_once]
-            values = self._run_batches(chunk, group, progress or (lambda done: None))
-            lanes = self.lanes.count if self._by_streams else len(group)
-            for plan, reads in zip(self.plans[chunk][:lanes], values[:lanes], strict=True):
-                for name, outputs in plan.outputs.items():
-                    for reading, index in outputs.items():
-                        value = reads[index]
-                        named = value if isinstance(value, dict) else {reading: value}
-                        for key, array in named.items():
-                            readings[name].setdefault(key, []).append(array)
-        return readings
+            self._run_batches(chunk, start, progress or (lambda done: None))
+        found = {name: self._measured(chunk, name) for name in self.readings}
+        for kept in self._kept.values():
+            kept.clear()
+        return found
 
     @property
     def _by_streams(self) -> bool:
@@ -210,13 +213,18 @@ class Sweep:
         count = self.lanes.count
         return [chunk[lane::count] if self._by_streams else chunk for lane in range(count)]
 
-    def _run_batches(
-        self, chunk: int, batches: Sequence[TextBatch], progress: Callable[[int], None]
-    ) -> list[dict[int, Any]]:
-        """Each lane's reads by index, for one batch (or, split by rows, one for each lane)."""
+    def _run_batches(self, chunk: int, start: int, progress: Callable[[int], None]) -> None:
+        """Reads one batch (or, split by rows, one for each lane) from `start` on."""
+        batches = self._batches[start : start + self._batches_at_once]
         pool, text, gates, mixtures = self._prepare(chunk, batches)
-        reads, pending, synced = [], 0, time.monotonic()
-        summaries = {name: self._zeros(shapes) for name, shapes in self._compiler.summaries.items()}
+        keep = functools.partial(self._keep, chunk, start)
+        shared = (self._head, text, mixtures[1])
+        inside = Inside(self.plans[chunk], self._programs, self.lanes, shared, keep)
+        summaries = {
+            probe: self._zeros(shapes) for probe, shapes in self._compiler.summaries.items()
+        }
+        reads: collections.deque = collections.deque()
+        pending, synced = 0, time.monotonic()
         current, params = None, None
         for call in self.schedules[chunk].calls:
             program = self._programs[call.kind, call.variety, call.width]
@@ -225,24 +233,81 @@ class Sweep:
                 weights = tuple(work.weights for work in call.lanes)
                 if weights != current:
                     current, params = weights, self._weights(weights)
-                pool = program(params, pool, index, gates, text)
+                pool, points = program(params, pool, index, gates, text)
                 pending += sum(len(work.rows) for work in call.lanes)
+                if points:
+                    inside.applied(call, points)
             elif call.kind == "combine":
                 pool = program(pool, index, *mixtures)
             elif call.kind == "summarise":
                 before = summaries[call.variety]
                 summaries[call.variety] = program(self._head, pool, index, text, before)
+                inside.summarised(call.variety, summaries[call.variety])
             else:
-                name, _, shared = call.variety
-                summary = (summaries[name],) if shared else ()
+                summary = [summaries[call.variety]] if call.variety in summaries else []
                 reads.append((call, program(self._head, pool, index, text, *summary)))
+                if len(reads) > READS_UNDER_WAY:
+                    self._collect(*reads.popleft(), keep)
             if time.monotonic() - synced > SYNC_SECONDS:
                 jax.block_until_ready(pool)
                 progress(pending)
                 pending, synced = 0, time.monotonic()
-        values = self._collect(reads)
+        for each in reads:
+            self._collect(*each, keep)
         progress(pending)
-        return values
+
+    def _collect(self, call: Call, outputs: Any, keep: Callable[[int, int, Any], None]) -> None:
+        """Keeps what a call of reads gave."""
+        for lane, output in enumerate(self.lanes.fetch(outputs)):
+            for row, read in enumerate(call.lanes[lane].rows):
+                keep(lane, read, jax.tree.map(lambda leaf, row=row: leaf[row], output))
+
+    def _keep(self, chunk: int, start: int, lane: int, read: int, values: Any) -> None:
+        """Gives what a probe gave for one stream and batch to the readings of that probe."""
+        batch = start if self._by_streams else start + lane
+        if batch >= len(self._batches):
+            return  # a lane that pads
+        probe = self.plans[chunk][lane].reads[read].probe
+        for name, number in self._probe_of.items():
+            if number == probe:
+                self._kept[name].add((lane if self._by_streams else 0, read), batch, values)
+
+    def _measured(self, chunk: int, name: str) -> Measured:
+        """What a reading gave, once all batches have run."""
+        reading, probe, rows = self.readings[name], self._probe_of[name], []
+        variants = [variant.name for variant in self.chunks[chunk]]
+        for number, variant in enumerate(variants):
+            lane = number % self.lanes.count if self._by_streams else 0
+            plan = self.plans[chunk][lane]
+            rows.append(
+                [(plan.reads[read].layer, (lane, read)) for read in plan.outputs[variant][probe]]
+            )
+        if reading.at_end:
+            return self._kept[name].measured(variants, [row[0][1] for row in rows])
+        if reading.by == "step":
+            longest = self._most_steps
+            rows = [row + [(-1, None)] * (longest - len(row)) for row in rows]
+            layers = np.array([[layer for layer, _ in row] for row in rows], np.int32)
+        else:
+            layers = np.array(parse_layers(reading.layers, self.config.num_layers), np.int32)
+            rows = [[(layer, dict(row).get(layer)) for layer in layers.tolist()] for row in rows]
+        keys = [[key for _, key in row] for row in rows]
+        return self._kept[name].measured(variants, keys, layers=layers)
+
+    def _require_each_layer_once(self, every_plan: Sequence[Plan]) -> None:
+        """Of readings by layer; finds the most layers that any variant applies."""
+        by_layer = [n for n, r in self.readings.items() if not r.at_end and r.by == "layer"]
+        self._most_steps = 0
+        for plan in every_plan:
+            counts = [len(reads) for outputs in plan.outputs.values() for reads in outputs]
+            self._most_steps = max(self._most_steps, *counts, 0)
+            for name, (variant, outputs) in itertools.product(by_layer, plan.outputs.items()):
+                layers = [plan.reads[read].layer for read in outputs[self._probe_of[name]]]
+                if len(set(layers)) < len(layers):
+                    raise InputError(
+                        f"reading {name!r} has one place for each layer, and variant {variant!r} "
+                        "applies one twice; read it with by='step'"
+                    )
 
     def _prepare(self, chunk: int, batches: Sequence[TextBatch]) -> tuple:
         """The pool with the embedded text, the text arrays, the gates, both mixture tables."""
@@ -273,30 +338,20 @@ class Sweep:
         return self._editor.blocks(weights)
 
     def _index(self, call: Call, work: LaneWork) -> np.ndarray:
-        """Slots and table rows of one lane, int32 [rows, width]; see `programs`."""
-        if call.kind == "read":
-            table = np.zeros((call.variety[1], call.width), np.int32)
-            rows = work.sources
-        elif call.kind == "summarise":
-            table = np.full((1, 1), self._sizes.slots, np.int32)  # beyond the pool: a lane pads
-            rows = work.sources
-        else:
-            streams = 1 if call.kind == "apply" else call.variety
-            table = np.zeros((streams + 2, call.width), np.int32)
-            table[-2] = self._sizes.slots  # beyond the pool: what padding writes is dropped
-            rows = (*work.sources, work.destinations, work.rows) if work.rows else ()
+        """Slots and table rows of one lane, int32 [width] or [rows, width]; see `programs`."""
+        beyond = self._sizes.slots  # what padding writes is dropped
+        if call.kind in ("read", "summarise"):
+            index = np.full(call.width, 0 if call.kind == "read" else beyond, np.int32)
+            for slots in work.sources:
+                index[: len(slots)] = slots
+            return index
+        streams = 1 if call.kind == "apply" else call.variety
+        table = np.zeros((streams + 2, call.width), np.int32)
+        table[-2] = beyond
+        rows = (*work.sources, work.destinations, work.rows) if work.rows else ()
         for row, values in zip(table, rows, strict=False):
             row[: len(values)] = values
         return table
-
-    def _collect(self, reads: Sequence[tuple[Call, Any]]) -> list[dict[int, Any]]:
-        """Host values of reads, by lane and index of the read."""
-        values: list[dict[int, Any]] = [{} for _ in range(self.lanes.count)]
-        for call, outputs in reads:
-            for lane, output in enumerate(self.lanes.fetch(outputs)):
-                for row, index in enumerate(call.lanes[lane].rows):
-                    values[lane][index] = jax.tree.map(lambda leaf, row=row: leaf[row], output)
-        return values
 
 
 def _split(split: str, num_variants: int, batches: Sequence[TextBatch]) -> tuple[str, int]:

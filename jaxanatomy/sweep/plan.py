@@ -36,6 +36,7 @@ from jaxanatomy.interventions.variants import (
     Variant,
     baseline_steps,
 )
+from jaxanatomy.sweep.reading import Probe
 
 ROOT = 0
 
@@ -97,20 +98,21 @@ class Mixture:
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-    """One evaluation of a measure on the streams of some nodes.
+    """One evaluation of a probe.
 
     Attributes:
-      measure: Its name.
-      nodes: The streams that are its own.
-      shared: The streams that it has in common with all other reads of the measure.
+      probe: Index into `Plan.probes`.
+      node: The node whose stream is read, or the layer that leads to it.
+      layer: That layer; None at the end of a variant.
     """
 
-    measure: str
-    nodes: tuple[int, ...]
-    shared: tuple[int, ...] = ()
+    probe: int
+    node: int
+    layer: int | None = None
 
 
 OPEN = Gate((), 1.0, 1.0, ALL)
+Path = list[tuple[int, int]]
 
 
 class Plan:
@@ -120,45 +122,54 @@ class Plan:
       nodes: Node i is computed from nodes below i; `nodes[ROOT]` is None.
       gates: Distinct gates; the first is `OPEN`.
       mixtures: Distinct ways to combine streams.
-      reads: Distinct evaluations of measures.
-      outputs: For each variant's name, the index into `reads` of each of its readings:
-        measures at its end under their own names.
+      probes: What is computed of streams.
+      reads: Distinct evaluations of probes.
+      outputs: For each variant's name and each probe the reads in order, as indices into `reads`:
+        one at its end, or one for each layer that it applies and the probe reads.
+      others: For each probe that reads another variant beside, the node of that one's end
+        (under None), or the nodes that lead out of its layers.
+      inside: For each probe and node the read of what stands inside the layer that leads to it.
+      references: For each node the probes and layers that are read beside what stands there.
+      halves: For each application the combinations that it is a half of (those of an edit at
+        some positions) and inside which something is read.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        variants: Iterable[Variant],
-        measures: Sequence[str],
-        beside_clean: Sequence[str] = (),
-    ):
-        """Plans variants, each read by all `measures` at its end.
-
-        Measures in `beside_clean` read the end of the unedited model as well.
+    def __init__(self, config: ModelConfig, variants: Iterable[Variant], probes: Sequence[Probe]):
+        """Plans variants, each read by all probes.
 
         Raises:
           InputError: A layer out of range, a factor of an unknown part, coefficients that are
-            not finite, or a name given twice.
+            not finite, a name given twice, or nothing to be read beside.
         """
-        self.config = config
-        self.outputs: dict[str, dict[str, int]] = {}
+        self.config, self.probes = config, tuple(probes)
         self._nodes, self._gates = _Table([None]), _Table([OPEN])
         self._mixtures, self._reads = _Table(), _Table()
-        self._measures = tuple(measures)
-        clean = (self._stream(baseline_steps(config.num_layers)),) if beside_clean else ()
-        shared = {name: clean if name in beside_clean else () for name in measures}
+        self.outputs: dict[str, list[list[int]]] = {}
+        self.others = {
+            number: self._other(probe) for number, probe in enumerate(probes) if probe.beside
+        }
         for variant in variants:
             if variant.name in self.outputs:
                 raise InputError(f"variant names must be unique; {variant.name!r} came twice")
-            end = self._stream(variant.steps)
-            outputs = {
-                name: self._reads.index(Read(name, (end,), shared[name])) for name in measures
-            }
-            self.outputs[variant.name] = outputs
+            self.outputs[variant.name] = self._outputs(variant.steps)
         self.nodes: list[Apply | Combine | None] = list(self._nodes)
         self.gates: list[Gate] = list(self._gates)
         self.mixtures: list[Mixture] = list(self._mixtures)
         self.reads: list[Read] = list(self._reads)
+        self.inside = {
+            (read.probe, read.node): index
+            for index, read in enumerate(self.reads)
+            if read.layer is not None
+        }
+        self.references: dict[int, list[tuple[int, int]]] = {}
+        for probe, nodes in self.others.items():
+            for layer, node in nodes.items():
+                if layer is not None:
+                    self.references.setdefault(node, []).append((probe, layer))
+        self.halves: dict[int, list[int]] = {}
+        for node in dict.fromkeys([*(node for _, node in self.inside), *self.references]):
+            for half in self.nodes[node].nodes if isinstance(self.nodes[node], Combine) else ():
+                self.halves.setdefault(half, []).append(node)
 
     def __repr__(self) -> str:
         return f"Plan({len(self.outputs)} variants, {self.applications:,} layer applications)"
@@ -173,7 +184,7 @@ class Plan:
 
         Counts the seven matrices of each distinct application and the head of each
         distinct read at an end; not the attention products (a few per cent), no elementwise
-        work, and not the head of clean streams that measures read beside the others.
+        work, nothing that is read inside layers, and not the head of what is read beside.
         """
         D = self.config.hidden_size
         layers = sum(
@@ -181,15 +192,62 @@ class Plan:
             for node in self.nodes
             if isinstance(node, Apply)
         )
-        heads = sum(read.measure in self._measures for read in self.reads)
+        heads = sum(read.layer is None for read in self.reads)
         return layers + heads * 2 * predictions * D * self.config.vocab_size
 
-    def _stream(self, steps: Steps, node: int = ROOT) -> int:
-        """The node of the stream that `steps` lead to from that of `node`."""
+    def points(self, layer: int) -> tuple[str, ...]:
+        """The points inside a layer that probes read."""
+        wanted = {point for p in self.probes if layer in p.layers for point in p.points}
+        return tuple(point for point in model.POINTS if point in wanted)
+
+    def _outputs(self, steps: Steps) -> list[list[int]]:
+        """The reads of each probe."""
+        if all(probe.layers for probe in self.probes):
+            # Nothing is read at the end, so nothing is computed beyond the last layer read.
+            steps = _up_to(steps, {layer for probe in self.probes for layer in probe.layers})
+        end, path = self._stream(steps)
+        return [
+            [
+                self._reads.index(Read(number, node, layer))
+                for layer, node in path
+                if layer in probe.layers
+            ]
+            if probe.layers
+            else [self._reads.index(Read(number, end))]
+            for number, probe in enumerate(self.probes)
+        ]
+
+    def _other(self, probe: Probe) -> dict[int | None, int]:
+        """The nodes of the variant that a probe reads beside, by layer; its end under None."""
+        steps = probe.beside.steps
+        steps = baseline_steps(self.config.num_layers) if steps is None else steps
+        if probe.beside_end:
+            return {None: self._stream(steps)[0]}
+        _, path = self._stream(_up_to(steps, set(probe.layers)))
+        applied = [layer for layer, _ in path]
+        for layer in probe.layers:
+            if applied.count(layer) != 1:
+                raise InputError(
+                    "what is read beside at the same layers must apply each of them once; got "
+                    f"layer {layer} {applied.count(layer)} times; choose other layers, or its end"
+                )
+        return {layer: node for layer, node in path if layer in probe.layers}
+
+    def _stream(self, steps: Steps, node: int = ROOT) -> tuple[int, Path]:
+        """Where `steps` lead to from the stream of `node`.
+
+        Returns:
+          The node of that stream, and for each step that applies a layer (layer, node).
+        """
+        path = []
         for step in steps:
-            combined = isinstance(step, Combination)
-            node = self._combination(node, step) if combined else self._step(node, step)
-        return node
+            if isinstance(step, Combination):
+                node = self._combination(node, step)
+                continue
+            parent, node = node, self._step(node, step)
+            if node != parent:
+                path.append((step.layer, node))
+        return node, path
 
     def _step(self, parent: int, step: Step) -> int:
         num_layers = self.config.num_layers
@@ -213,7 +271,7 @@ class Plan:
                 "a combination of streams needs at least one term, and finite coefficients; got "
                 f"{list(coefficients)}"
             )
-        nodes = tuple(self._stream(steps, parent) for _, steps in combination.terms)
+        nodes = tuple(self._stream(steps, parent)[0] for _, steps in combination.terms)
         return self._combine(nodes, coefficients, combination.positions)
 
     def _apply(
@@ -236,6 +294,12 @@ class Plan:
     ) -> int:
         mixture = self._mixtures.index(Mixture(coefficients, positions))
         return self._nodes.index(Combine(nodes, mixture))
+
+
+def _up_to(steps: Steps, layers: set[int]) -> Steps:
+    """The steps up to the last that applies one of some layers."""
+    deepest = [i for i, step in enumerate(steps) if getattr(step, "layer", None) in layers]
+    return steps[: deepest[-1] + 1] if deepest else ()
 
 
 class _Table(dict):

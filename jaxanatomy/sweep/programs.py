@@ -8,8 +8,7 @@ Text arrays are arguments of every program, never constants that a program close
 that one compiled program serves all batches of a text.
 """
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +19,9 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.model import rope
 from jaxanatomy.sweep.plan import Gate, Mixture
+from jaxanatomy.sweep.reading import MeasureFunction
+
+Points = dict[str, jax.Array]  # by name, [C, R, T, D], attention [C, R, H, T, S]
 
 
 class TextArrays(NamedTuple):
@@ -50,32 +52,6 @@ class Context(NamedTuple):
     text: TextArrays
 
 
-MeasureFunction = Callable[[tuple[Any, ...], Context], Any]
-
-
-def whole_stream(streams: tuple[jax.Array, ...], context: Context) -> jax.Array:
-    """The summary of a stream that is the stream, [1, R, T, D]."""
-    return streams[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class BesideClean:
-    """A measure of the end of each variant beside the end of the unedited model.
-
-    Attributes:
-      function: Takes `(x_CRTD, summary)`: the end of C variants, and what `summarise` returned.
-      summarise: Takes `(clean_1RTD,)`, the end of the unedited model; runs once for each batch
-        of text, whatever the number of variants. By default the stream itself.
-    """
-
-    function: MeasureFunction
-    summarise: MeasureFunction = whole_stream
-
-
-# What a measure gives has leaves [C, ...]; the entries of a dict are readings of their own.
-Measure = MeasureFunction | BesideClean
-
-
 def prepare(
     config: ModelConfig,
     slots: int,
@@ -104,8 +80,9 @@ def apply_layer(
     index_3C: jax.Array,
     gates: jax.Array,
     text: TextArrays,
-) -> jax.Array:
-    """Takes C streams through one layer.
+    points: Sequence[str] = (),
+) -> tuple[jax.Array, Points]:
+    """Takes C streams through one layer; also gives what stands at some of its points.
 
     Args:
       config: The architecture.
@@ -119,8 +96,10 @@ def apply_layer(
     """
     source_C, destination_C, gate_C = index_3C
     gate_CRTA = _head_columns(gates[gate_C], shape.num_heads)
-    y_CRTD = apply_block(config, shape, dtype, params, pool_XRTD[source_C], text, gate_CRTA)
-    return pool_XRTD.at[destination_C].set(y_CRTD, mode="drop")
+    y_CRTD, found = _apply(
+        config, shape, dtype, params, pool_XRTD[source_C], text, gate_CRTA, points
+    )
+    return pool_XRTD.at[destination_C].set(y_CRTD, mode="drop"), found
 
 
 def apply_block(
@@ -133,13 +112,18 @@ def apply_block(
     gate_CRTA: jax.Array | None = None,
 ) -> jax.Array:
     """C streams after one layer, [C, R, T, D]; arguments as `apply_layer`."""
+    return _apply(config, shape, dtype, params, x_CRTD, text, gate_CRTA, ())[0]
+
+
+def _apply(config, shape, dtype, params, x_CRTD, text, gate_CRTA, points):
     C, R, T, D = x_CRTD.shape
     gate_BTA = None if gate_CRTA is None else gate_CRTA.reshape(C * R, T, -1)
     cos, sin, bias = (_for_streams(a, C) for a in (text.cos_RTd, text.sin_RTd, text.bias_RTS))
     block = model.Block(shape, config.head_dim, config.norm_epsilon, dtype)
-    x_BTD = x_CRTD.reshape(C * R, T, D)
-    y_BTD, _ = block.apply({"params": params}, x_BTD, (cos, sin), bias, gate_BTA)
-    return y_BTD.reshape(C, R, T, D)
+    inputs = (x_CRTD.reshape(C * R, T, D), (cos, sin), bias, gate_BTA)
+    y_BTD, found = model.apply_with_points(block, params, *inputs, points=points)
+    found = {name: value.reshape(C, R, *value.shape[1:]) for name, value in found.items()}
+    return y_BTD.reshape(C, R, T, D), found
 
 
 def combine(
@@ -173,16 +157,29 @@ def read(
     measure: MeasureFunction,
     head: tree.Params,
     pool_XRTD: jax.Array,
-    index_KC: jax.Array,
+    source_C: jax.Array,
     text: TextArrays,
     *summary: Any,
 ) -> Any:
-    """A measure of C tuples of K streams; each leaf of the result is [C, ...].
+    """A measure of C streams; each leaf of the result is [C, ...].
 
-    What `summarise` returned, if the measure has it, comes after the streams, once for all C.
+    What the other variant's `summarise` returned, if the measure has it, comes after the
+    streams, once for all C.
     """
-    streams = tuple(pool_XRTD[source_C] for source_C in index_KC)
-    return measure((*streams, *summary), Context(config, dtype, head, text))
+    return measure((pool_XRTD[source_C], *summary), Context(config, dtype, head, text))
+
+
+def read_inside(
+    config: ModelConfig,
+    dtype: jnp.dtype,
+    measure: MeasureFunction,
+    head: tree.Params,
+    points: tuple[jax.Array, ...],
+    text: TextArrays,
+    *summary: Any,
+) -> Any:
+    """A measure of what stands at some points inside a layer for C streams; else as `read`."""
+    return measure((*points, *summary), Context(config, dtype, head, text))
 
 
 def summarise(
@@ -191,14 +188,35 @@ def summarise(
     function: MeasureFunction,
     head: tree.Params,
     pool_XRTD: jax.Array,
-    index_11: jax.Array,
+    source_1: jax.Array,
     text: TextArrays,
     before: Any,
 ) -> Any:
-    """What a measure needs of the clean stream; where this lane only pads, `before`."""
-    summary = read(config, dtype, function, head, pool_XRTD, index_11, text)
-    runs = index_11[0, 0] < len(pool_XRTD)
+    """What a measure needs of another variant's end; where this lane only pads, `before`."""
+    summary = read(config, dtype, function, head, pool_XRTD, source_1, text)
+    runs = source_1[0] < len(pool_XRTD)
     return jax.tree.map(lambda new, old: jnp.where(runs, new, old), summary, before)
+
+
+def pick(points: Points, row: jax.Array) -> Points:
+    """One stream of C, [1, ...]."""
+    return {name: jax.lax.dynamic_slice_in_dim(x, row, 1) for name, x in points.items()}
+
+
+def mix_points(clean: Points, edited: Points, mixture: jax.Array, masks: jax.Array) -> Points:
+    """The points of an edit at some positions: the edited layer's there, the unedited's elsewhere.
+
+    Args:
+      clean: Of one stream, [1, ...].
+      edited: Of one stream.
+      mixture: The row of `masks`.
+      masks: Selected positions, bool [mixtures, R, T].
+    """
+    mask_1RT1 = masks[mixture][None, ..., None]
+    masks_of = {"attention": mask_1RT1[:, :, None]}
+    return {
+        name: jnp.where(masks_of.get(name, mask_1RT1), edited[name], clean[name]) for name in clean
+    }
 
 
 def gate_table(gates: list[Gate], count: int, columns: int, position_RT: np.ndarray) -> np.ndarray:

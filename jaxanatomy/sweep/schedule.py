@@ -10,6 +10,9 @@ streams pass a layer together. When the pool is nearly full, steps that would
 keep their parent alive wait until the live streams have run to their ends. That bounds
 the memory whatever the number of variants.
 
+Where what stands inside layers is compared with another stream, that one runs first, alone: what
+is to be compared with it is then at hand, and nothing else has to wait in memory.
+
 Several lanes (devices) run the same calls in lockstep, each on its own plan: clean
 layers are the same weights on all lanes, edited ones are each lane's own.
 """
@@ -37,12 +40,14 @@ class LaneWork:
       sources: For each input stream, the slots it is read from.
       destinations: The slots written to; empty for a read and a summary.
       rows: For each stream the gate (apply), the mixture (combine) or the read's index.
+      nodes: For each stream the node that it becomes; empty for a read and a summary.
     """
 
     weights: Weights | None = None
     sources: tuple[tuple[int, ...], ...] = ()
     destinations: tuple[int, ...] = ()
     rows: tuple[int, ...] = ()
+    nodes: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +55,10 @@ class Call:
     """One call of a compiled program.
 
     Attributes:
-      kind: "apply", "combine", "read", or "summarise": of the stream that a measure's reads share,
-        before the first of them.
-      variety: Which program of the kind: a `LayerShape`; the number of streams that are combined;
-        (measure, number of streams that each read has for itself, number of those that all of
-        them share); the measure.
+      kind: "apply", "combine", "read", or "summarise": of the end that a probe reads beside,
+        before the first of its reads.
+      variety: Which program of the kind: a `LayerShape` and the points that it gives; the number
+        of streams that are combined; the number of the probe.
       width: Streams that the program takes.
       lanes: The work of each lane, at most `width` streams each.
     """
@@ -110,7 +114,6 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
         most = max(len(nodes) for _, nodes in chosen)
         # Far above the widest there is nothing to weigh.
         width = widths[0] if most > 2 * widths[0] else split(most, widths)[0]
-        calls += _summary(lead, [lane.summarise(*c) for lane, c in zip(lanes, chosen, strict=True)])
         work = tuple(
             lane.run(key, nodes[:width]) if nodes else LaneWork()
             for lane, (key, nodes) in zip(lanes, chosen, strict=True)
@@ -132,6 +135,15 @@ class _Key:
         return self.weights is not None and self.weights[1] is not None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """What happens to the stream of a node besides going on."""
+
+    kind: str
+    probe: int
+    index: int
+
+
 class _Lane:
     """The state of one lane while its plan is ordered."""
 
@@ -144,23 +156,29 @@ class _Lane:
             for parent in set(parents(node)):
                 self.children[parent].append(index)
         for index, read in enumerate(plan.reads):
-            for node in {*read.nodes, *read.shared}:
-                self.readers[node].append(index)
+            if read.layer is None:
+                self.readers[read.node].append(_Task("read", read.probe, index))
+        self.summaries = {p: each[None] for p, each in plan.others.items() if None in each}
+        for probe, node in self.summaries.items():
+            self.readers[node].append(_Task("summarise", probe, probe))
         self.height = [0] * len(nodes)
         for index in reversed(range(len(nodes))):
             self.height[index] = max((self.height[c] + 1 for c in self.children[index]), default=0)
         self.uses = [len(c) + len(r) for c, r in zip(self.children, self.readers, strict=True)]
         self.waiting = [len(set(parents(node))) for node in nodes]
-        self.reads_waiting = [len({*read.nodes, *read.shared}) for read in plan.reads]
-        self.awaited = _ancestors(plan, (node for read in plan.reads for node in read.shared))
+        self.awaited = _ancestors(plan, self.summaries.values())
+        inside = [others for p, others in plan.others.items() if plan.probes[p].layers]
+        self.first = set(_ancestors(plan, (node for others in inside for node in others.values())))
         self.ready: dict[_Key, list[int]] = collections.defaultdict(list)
         self.slot, self.free, self.top = {ROOT: 0}, [], 1
         self.frozen = False
-        self.summarised: set[str] = set()
+        self.held: dict[int, list[int]] = {probe: [] for probe in self.summaries}
         self._finish(ROOT)
 
     def candidates(self) -> dict[_Key, list[int]]:
-        """What may run now: all that is ready, less what has to wait for slots."""
+        """What may run now: all that is ready, less what has to wait for slots or summaries."""
+        if self.first:
+            return self._of_first()
         self.frozen = self.frozen or self.top - len(self.free) > self.budget
         if not self.frozen:
             return self.ready
@@ -175,8 +193,8 @@ class _Lane:
         return self.ready
 
     def priority(self, key: _Key, nodes: list[int]) -> tuple[int, int]:
-        """Most steps left first, then most streams; combinations before all, reads after."""
-        if key.kind == "combine":
+        """Most steps left first, then most streams; summaries and sums first, reads last."""
+        if key.kind in ("combine", "summarise"):
             return len(self.height), len(nodes)
         if key.kind == "read":
             return -1, len(nodes)
@@ -189,8 +207,14 @@ class _Lane:
             self.ready[key] = left
         else:
             del self.ready[key]
+        if key.kind == "summarise":
+            return self._summarise(key.variety)
         if key.kind == "read":
-            return self._run_reads(batch)
+            nodes = [self.plan.reads[index].node for index in batch]
+            sources = (tuple(self.slot[node] for node in nodes),)
+            for node in nodes:
+                self._release([node])
+            return LaneWork(None, sources, (), tuple(batch))
         inputs = [parents(self.plan.nodes[node]) for node in batch]
         sources = tuple(tuple(self.slot[n] for n in column) for column in zip(*inputs, strict=True))
         for ancestors in inputs:
@@ -199,23 +223,30 @@ class _Lane:
         rows = tuple(_row(self.plan.nodes[node]) for node in batch)
         for node in batch:
             self._finish(node)
-        return LaneWork(key.weights, sources, destinations, rows)
+        return LaneWork(key.weights, sources, destinations, rows, tuple(batch))
 
-    def summarise(self, key: _Key, batch: list[int]) -> LaneWork:
-        """The stream that reads share, if none of their measure has run on this lane."""
-        shared = self.plan.reads[batch[0]].shared if key.kind == "read" and batch else ()
-        if not shared or key.variety[0] in self.summarised:
-            return LaneWork()
-        self.summarised.add(key.variety[0])
-        return LaneWork(sources=tuple((self.slot[node],) for node in shared))
+    def _of_first(self) -> dict[_Key, list[int]]:
+        """What is ready of the streams that run first."""
+        probes = {p for p in self.summaries if self.plan.probes[p].layers}
+        allowed = {}
+        for key, nodes in self.ready.items():
+            if key.kind == "summarise":
+                kept = [probe for probe in nodes if probe in probes]
+            else:
+                kept = [node for node in nodes if key.kind != "read" and node in self.first]
+            if kept:
+                allowed[key] = kept
+        return allowed
 
-    def _run_reads(self, batch: list[int]) -> LaneWork:
-        reads = [self.plan.reads[index] for index in batch]
-        columns = zip(*(read.nodes for read in reads), strict=True)
-        sources = tuple(tuple(self.slot[node] for node in column) for column in columns)
-        for read in reads:
-            self._release((*read.nodes, *read.shared))
-        return LaneWork(None, sources, (), tuple(batch))
+    def _summarise(self, probe: int) -> LaneWork:
+        """The end that a probe reads beside; what has waited for it may be read now."""
+        node = self.summaries[probe]
+        work = LaneWork(sources=((self.slot[node],),))
+        self._release([node])
+        key, waiting = _Key("read", probe), self.held.pop(probe)
+        if waiting:
+            self.ready[key] += waiting
+        return work
 
     def _release(self, nodes: Sequence[int]) -> None:
         for node in set(nodes):
@@ -239,23 +270,26 @@ class _Lane:
         return node not in self.awaited and self.uses[self.plan.nodes[node].parent] > 1
 
     def _finish(self, node: int) -> None:
+        self.first.discard(node)
         for child in self.children[node]:
             self.waiting[child] -= 1
             if self.waiting[child] == 0:
                 self.ready[self._key(child)].append(child)
-        for index in self.readers[node]:
-            self.reads_waiting[index] -= 1
-            if self.reads_waiting[index] == 0:
-                read = self.plan.reads[index]
-                variety = (read.measure, len(read.nodes), len(read.shared))
-                self.ready[_Key("read", variety)].append(index)
+        for task in self.readers[node]:
+            if task.kind == "read" and task.probe in self.held:
+                self.held[task.probe].append(task.index)
+            else:
+                self.ready[_Key(task.kind, task.probe)].append(task.index)
+        if not self.uses[node]:  # what stands inside its layer is all that is read of it
+            self.free.append(self.slot.pop(node))
 
     def _key(self, index: int) -> _Key:
         node = self.plan.nodes[index]
         if isinstance(node, Combine):
             return _Key("combine", len(node.nodes))
         shape: LayerShape = self.plan.config.layers[node.layer]
-        return _Key("apply", shape, (node.layer, node.edit))
+        variety = (shape, self.plan.points(node.layer))
+        return _Key("apply", variety, (node.layer, node.edit))
 
 
 def _choose(lanes: Sequence[_Lane], full: int) -> tuple[_Key, list[tuple[_Key, list[int]]]]:
@@ -279,13 +313,6 @@ def _choose(lanes: Sequence[_Lane], full: int) -> tuple[_Key, list[tuple[_Key, l
         key = max(fitting, key=functools.partial(rank, index), default=lead)
         chosen.append((key, offer.get(key, [])))
     return lead, chosen
-
-
-def _summary(lead: _Key, lanes: Sequence[LaneWork]) -> list[Call]:
-    """The call that summarises what reads share, if any lane needs it."""
-    if not any(work.sources for work in lanes):
-        return []
-    return [Call("summarise", lead.variety[0], 1, tuple(lanes))]
 
 
 def _edited_like(lead: _Key, key: _Key) -> bool:

@@ -53,7 +53,7 @@ def swept(tiny, variants, layers):
     sweep = Sweep(model.config, every, [batch], {"nll": nll})
     sweep.place(model.params)
     readings = sweep.run(0)
-    return [np.asarray(readings[name]["nll"][0], np.float64) for name in ("before", "variant")]
+    return [np.asarray(readings["nll"][name], np.float64) for name in ("before", "variant")]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -115,7 +115,7 @@ def test_rows_are_those_of_a_sweep_by_hand(finished, tiny):
     rows = {row["variant"]: row for row in rows_of(finished[0]) if row["text"] == tiny.jsonl}
     base = rows["baseline"]["ppl"]
     for variant in variants:
-        losses = np.asarray(readings[variant.name]["nll"][0], np.float64)
+        losses = np.asarray(readings["nll"][variant.name], np.float64)
         row = rows[variant.name]
         assert row["tokens"] == len(losses) == sum(map(len, text.documents)) - 6
         assert row["nll"] == pytest.approx(losses.sum(), rel=1e-6)

@@ -20,12 +20,12 @@ def test_a_sweep_of_maps_equals_grown_parameters():
     sweep = Sweep(CONFIG, variants, [batch], {"nll": nll})
     sweep.place(params)
     readings = sweep.run(0)
-    unchanged = readings["baseline"]["nll"][0]
+    unchanged = readings["nll"]["baseline"]
     for name in ("midas", "lidas", "stack_top", "stack_last", "insert_zero"):
         growth = growth_map(name, 5, 1, 7)
         config, (grown, _) = grown_config(CONFIG, growth), grow(growth, params)
         expected = naive_nll(config, grown, baseline(7).steps, batch)
-        found = readings[f"grow/{name}"]["nll"][0]
+        found = readings["nll"][f"grow/{name}"]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         assert np.array_equal(found, unchanged) == (name == "insert_zero")
 

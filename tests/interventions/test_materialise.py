@@ -55,7 +55,7 @@ def swept():
     """Losses by variant, from one sweep."""
     sweep = Sweep(CONFIG, list(VARIANTS.values()), [text()], {"nll": nll}, SweepOptions())
     sweep.place(PARAMS)
-    return {name: np.asarray(reads["nll"][0]) for name, reads in sweep.run(0).items()}
+    return sweep.run(0)["nll"]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -93,7 +93,7 @@ def test_biases_get_the_factors_of_their_sublayer_and_heads_leave_them(factors):
     params, steps = random_params(config), replaced(baseline_steps(5), Step(2, factors=factors))
     sweep = Sweep(config, [Variant("v", steps)], [text()], {"nll": nll}, SweepOptions())
     sweep.place(params)
-    (found,) = sweep.run(0)["v"]["nll"]
+    found = sweep.run(0)["nll"]["v"]
     new_config, new = materialise(config, params, steps)
     expected = naive_nll(new_config, new, baseline_steps(5), text())
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

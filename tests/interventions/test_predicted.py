@@ -102,7 +102,7 @@ def test_the_sweep_runs_sets_of_them(dtype):
     tolerance = 1e-5 if dtype == "float32" else 0.05  # bfloat16 has 8 bits
     for variant in variants:
         expected = sweep_naive.naive_nll(config, params, variant.steps, batch)
-        found = np.asarray(readings[variant.name]["nll"][0])
+        found = np.asarray(readings["nll"][variant.name])
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 

@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from naive import CONFIG, MIXED_SHAPES
+from naive import CONFIG, MIXED_SHAPES, probes
 
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
@@ -21,6 +21,7 @@ from jaxanatomy.interventions.sets import PAPER
 from jaxanatomy.interventions.sources import Outside
 from jaxanatomy.interventions.variants import Step, baseline, baseline_steps
 from jaxanatomy.interventions.where import together
+from jaxanatomy.measures.nll import nll
 from jaxanatomy.sweep.plan import Plan
 
 DEEP = CONFIG.with_layers(CONFIG.layers[:1] * 8)
@@ -138,7 +139,7 @@ def test_the_sweep_computes_each_distinct_beginning_once():
         return [changed(name, layers) for layers in sets for name in [*EVERY, "zero", "scale_0.25"]]
 
     def applications(listed):
-        return Plan(DEEP, [baseline(8), *listed], ["nll"]).applications
+        return Plan(DEEP, [baseline(8), *listed], probes(nll=nll)).applications
 
     listed = variants((3, 6), (2, 3), SET)
     beginnings = {

@@ -5,18 +5,23 @@ import functools
 import itertools
 import json
 
-import jax
 import numpy as np
 import pytest
-from naive import CONFIG, MIXED_SHAPES, naive_stream, random_params, text
+from naive import CONFIG, MIXED_SHAPES, naive_attention, naive_stream, random_params, text
 
-from jaxanatomy import model, tree, weights
+from jaxanatomy import tree, weights
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.data.text import load_text
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Edit, Step
-from jaxanatomy.measures.attention import AttentionNoise, attention_run, attention_shifts
+from jaxanatomy.measures.attention import (
+    SHIFTS,
+    AttentionNoise,
+    attention_rows,
+    attention_variants,
+)
 from jaxanatomy.study import tokenise
+from jaxanatomy.sweep import Sweep, SweepOptions
 
 BATCH = text(rows=2)
 PARAMS = random_params(CONFIG)
@@ -25,40 +30,15 @@ COUNTED_T = [t for t in range(15) if t not in (0, 4, 10)]
 PLACE = {"q_proj": 0, "k_proj": 1}
 
 
+def shifts(config, params, batches, settings):
+    variants = attention_variants(config, settings)
+    sweep = Sweep(config, variants, batches, SHIFTS, SweepOptions(widths=(3, 1)))
+    sweep.place(params)
+    return attention_rows(sweep.run(0), variants, text="tiny", batches=batches)
+
+
 def shift(config, params, batches, *noise):
-    (rows,) = attention_shifts(config, params, batches, [AttentionNoise(*noise)])
-    return rows
-
-
-def rotated(x_d, position):
-    half = len(x_d) // 2
-    turned = (x_d[:half] + 1j * x_d[half:]) * np.exp(
-        1j * position * 10_000.0 ** (-np.arange(half) / half)
-    )
-    return np.concatenate([turned.real, turned.imag])
-
-
-def naive_attention(config, layer, block, x_RTD):
-    """Distributions by (row, head, query), each a list over the keys of its document."""
-    w = {name: array.astype(np.float64) for name, array in tree.components(block).items()}
-    shape, d = config.layers[layer], config.head_dim
-    found = {}
-    for r, x_TD in enumerate(np.asarray(x_RTD, np.float64)):
-        norm = np.sqrt((x_TD**2).mean(axis=1, keepdims=True) + config.norm_epsilon)
-        h_TD = x_TD / norm * w["attention_norm"]
-        for head in range(shape.num_heads):
-            group = head // (shape.num_heads // shape.num_kv_heads)
-            q = h_TD @ w["q_proj"][:, head * d : (head + 1) * d]
-            k = h_TD @ w["k_proj"][:, group * d : (group + 1) * d]
-            for t in COUNTED_T:
-                keys = [s for s in range(t + 1) if BATCH.segment_RT[r, s] == BATCH.segment_RT[r, t]]
-                query = rotated(q[t], BATCH.position_RT[r, t])
-                score = np.array(
-                    [query @ rotated(k[s], BATCH.position_RT[r, s]) / np.sqrt(d) for s in keys]
-                )
-                weight = np.exp(score - score.max())
-                found[r, head, t] = weight / weight.sum()
-    return found
+    return shifts(config, params, batches, [AttentionNoise(*noise)])
 
 
 def noisy(block, component, alpha, layer, seed):
@@ -85,14 +65,15 @@ def expected_rows(config, params, component, alpha, seed):
             for each in range(layer)
         ]
         moved_x = naive_stream(config, params, steps, BATCH)
-        before = naive_attention(config, layer, own, clean_x)
+        before = naive_attention(config, own, layer, clean_x, BATCH)
         for spread, x_RTD in (("local", clean_x), ("propagated", moved_x)):
-            after = naive_attention(config, layer, block, x_RTD)
+            after = naive_attention(config, block, layer, x_RTD, BATCH)
             num_heads = config.layers[layer].num_heads
             variation, changed = ([[] for _ in range(num_heads)] for _ in range(2))
-            for (r, head, t), p in before.items():
-                variation[head].append(abs(p - after[r, head, t]).sum() / 2)
-                changed[head].append(p.argmax() != after[r, head, t].argmax())
+            for r, head, t in itertools.product(range(2), range(num_heads), COUNTED_T):
+                p, q = before[r, head, t], after[r, head, t]
+                variation[head].append(abs(p - q).sum() / 2)
+                changed[head].append(p.argmax() != q.argmax())
             rows[layer, spread] = {
                 "total_variation": np.mean(variation),
                 "max_total_variation": np.max(variation),
@@ -130,6 +111,7 @@ def test_rows_are_what_loops_give(config, component, alpha):
             "spread": row["spread"],
             "tokens": 30,
             "queries": 2 * len(COUNTED_T),
+            "text": "tiny",
         }
     json.dumps(rows, allow_nan=False)
 
@@ -151,7 +133,7 @@ def test_more_noise_moves_more_and_local_leaves_the_first_layer_as_propagated():
         for alpha in (0.01, 0.1, None)
         for seed in (0, 1)
     ]
-    rows = list(itertools.chain(*attention_shifts(CONFIG, PARAMS, [BATCH], settings)))
+    rows = shifts(CONFIG, PARAMS, [BATCH], settings)
     assert len(rows) == 2 * 3 * 2 * 2 * CONFIG.num_layers
     means = [
         np.mean([row["total_variation"] for row in rows if row["alpha"] == alpha])
@@ -162,42 +144,11 @@ def test_more_noise_moves_more_and_local_leaves_the_first_layer_as_propagated():
     for local, propagated in zip(first[::2], first[1::2], strict=True):
         assert local | {"spread": ""} == propagated | {"spread": ""}
     alone = shift(CONFIG, PARAMS, [BATCH], "k_proj", 0.1, 1)
-    assert [
-        row for row in rows if (row["component"], row["alpha"], row["seed"]) == ("k_proj", 0.1, 1)
-    ] == alone
-
-
-def test_attention_is_distributions_over_the_past_of_a_document():
-    run = attention_run(CONFIG, PARAMS, BATCH)
-    allowed_RTS = np.asarray(model.attention_bias(BATCH.segment_RT)) == 0
-    assert run.counted_RT.sum() == 2 * len(COUNTED_T)
-    for attention_RHTS in run.attention:
-        assert attention_RHTS.shape == (2, CONFIG.max_heads, 16, 16)
-        np.testing.assert_allclose(attention_RHTS.sum(axis=-1), 1, atol=1e-6)
-        np.testing.assert_array_equal((np.asarray(attention_RHTS) > 0).any(axis=1), allowed_RTS)
-
-
-def test_layers_of_one_shape_are_traced_once(count_traces):
-    config = CONFIG.with_layers(CONFIG.layers)
-    batch = text(documents=2)
-    with count_traces() as traces:
-        shift(config, PARAMS, [batch, batch], "q_proj", 0.1, 0)
-    assert (traces["_attend"], traces["_advance"], traces["_compare"]) == (1, 1, 1)
-
-
-def test_the_plain_forward_sows_nothing():
-    x_RTD = model.embed(PARAMS, BATCH.token_RT)
-    run = attention_run(CONFIG, PARAMS, BATCH)
-    apply = functools.partial(
-        model.block(CONFIG, 0).apply, {"params": PARAMS["layers"][0]}, x_RTD, run.tables
-    )
-    y_RTD, _ = apply(run.bias_RTS)
-    assert y_RTD.shape == x_RTD.shape
-
-    def divisions(**kwargs):
-        return str(jax.make_jaxpr(functools.partial(apply, **kwargs))(run.bias_RTS)).count(" div ")
-
-    assert divisions(mutable=["attention"]) == divisions() + 1
+    setting = ("k_proj", 0.1, 1)
+    found = [row for row in rows if (row["component"], row["alpha"], row["seed"]) == setting]
+    for row, expected in zip(found, alone, strict=True):
+        assert (row["layer"], row["spread"]) == (expected["layer"], expected["spread"])
+        assert row["total_variation"] == pytest.approx(expected["total_variation"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -219,30 +170,32 @@ def batch_of_single_tokens():
 
 
 def test_a_text_of_single_tokens_is_refused():
-    with pytest.raises(InputError, match="documents of at least two tokens"):
+    with pytest.raises(InputError, match="no token of the text is at positions 'others'"):
         shift(CONFIG, PARAMS, [batch_of_single_tokens()], "q_proj", 0.1, 0)
+
+
+def only_row(batch, row):
+    """One row of a batch as a batch."""
+    T = batch.token_RT.shape[1]
+    own_P = batch.predict_P // T == row
+    arrays = {
+        name: array[row : row + 1] if name.endswith("_RT") else array[own_P]
+        for name, array in vars(batch).items()
+    }
+    return TextBatch(**arrays | {"predict_P": arrays["predict_P"] - row * T})
 
 
 @pytest.mark.parametrize("alpha", [0.3, None])
 def test_rows_speak_for_all_batches_of_a_text(alpha):
     """Two rows in one batch, or in two batches of which one has padding only, are one text."""
-    parts = [
-        TextBatch(**{
-            name: array[row : row + 1] if name.endswith("_RT") else array
-            for name, array in vars(BATCH).items()
-        })
-        for row in (0, 1)
-    ]  # fmt: skip
-    padding = dataclasses.replace(parts[0], segment_RT=np.full_like(parts[0].segment_RT, -1))
+    parts = [only_row(BATCH, row) for row in (0, 1)]
+    nothing = np.full_like(parts[0].segment_RT, -1)
+    padding = dataclasses.replace(
+        parts[0], segment_RT=nothing, document_P=np.full_like(parts[0].document_P, -1)
+    )
     whole = shift(CONFIG, PARAMS, [BATCH], "k_proj", alpha, 3)
     first = shift(CONFIG, PARAMS, parts[:1], "k_proj", alpha, 3)
-    counted = []
-    settings = [AttentionNoise("k_proj", alpha, seed) for seed in (3, 4)]
-    several, other = attention_shifts(
-        CONFIG, PARAMS, [parts[0], padding, parts[1]], settings, counted.append
-    )
-    assert counted == [1] * 6
-    assert {row["seed"] for row in other} == {4}
+    several = shift(CONFIG, PARAMS, [parts[0], padding, parts[1]], "k_proj", alpha, 3)
     for row, expected, alone in zip(several, whole, first, strict=True):
         assert row.keys() == expected.keys()
         for name, value in expected.items():
@@ -260,9 +213,9 @@ def test_one_percent_moves_little_of_the_default_models_attention():
     checkpoint = weights.load(weights.DEFAULT_MODEL)
     batches = tokenise(checkpoint, load_text("sentences"))
     for component in ("q_proj", "k_proj"):
-        settings = [AttentionNoise(component, alpha, 0) for alpha in (0.0, 0.01, None)]
-        nothing, little, noise = attention_shifts(
-            checkpoint.config, checkpoint.params, batches, settings
+        nothing, little, noise = (
+            shift(checkpoint.config, checkpoint.params, batches, component, alpha, 0)
+            for alpha in (0.0, 0.01, None)
         )
         assert len(nothing) == 2 * 30
         assert max(row["max_total_variation"] for row in nothing) == 0

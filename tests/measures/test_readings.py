@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxanatomy.measures.readings import kl_fields
+from jaxanatomy.measures.rows import kl_fields
 from jaxanatomy.measures.statistics import ratio_intervals
 
 UNIT_P = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2])

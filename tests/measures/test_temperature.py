@@ -1,5 +1,6 @@
 """Losses at several temperatures against log-softmaxes of whole logits, and their rows."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -22,7 +23,7 @@ DOUBLED = Variant(
 )
 VARIANTS = [baseline(CONFIG.num_layers), DOUBLED]
 PARAMS = random_params(CONFIG)
-BATCHES = [text(rows=2), text(rows=2, seed=1)]
+BATCHES = [text(rows=2), text(rows=2, seed=1, start=6)]
 DOCUMENTS = 6
 
 
@@ -44,29 +45,21 @@ def naive_nll(steps, batch):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_each_temperature_divides_the_scores(readings, variant):
-    for nll_QP, batch in zip(readings[variant.name][MEASURE], BATCHES, strict=True):
-        expected = naive_nll(variant.steps, batch)
-        assert nll_QP.shape == expected.shape
-        np.testing.assert_allclose(nll_QP, expected, rtol=1e-6, atol=1e-5)
+    expected_QP = np.concatenate([naive_nll(variant.steps, batch) for batch in BATCHES], axis=1)
+    nll_PQ = readings[MEASURE][variant.name]
+    assert nll_PQ.shape == expected_QP.T.shape
+    np.testing.assert_allclose(nll_PQ, expected_QP.T, rtol=1e-6, atol=1e-5)
 
 
 def test_rows_sum_each_document_at_each_temperature(readings):
-    # Documents of the second batch follow those of the first.
-    second = BATCHES[1].__dict__ | {
-        "segment_RT": np.where(BATCHES[1].segment_RT < 0, -1, BATCHES[1].segment_RT + DOCUMENTS),
-        "document_P": BATCHES[1].document_P + DOCUMENTS,
-    }
-    batches = [BATCHES[0], type(BATCHES[1])(**second)]
-    row = temperature_rows(
-        readings, VARIANTS, batches, text="tiny", temperatures=list(TEMPERATURES)
-    )[1]
+    row = temperature_rows(readings, VARIANTS, text="tiny", temperatures=list(TEMPERATURES))[1]
     sums = [[0.0] * 2 * DOCUMENTS for _ in TEMPERATURES]
     tokens = [0] * 2 * DOCUMENTS
-    for nll_QP, batch in zip(readings["double/2"][MEASURE], batches, strict=True):
-        for p, document in enumerate(batch.document_P):
-            tokens[document] += 1
-            for q in range(len(TEMPERATURES)):
-                sums[q][document] += float(nll_QP[q, p])
+    document_P = np.concatenate([batch.document_P for batch in BATCHES])
+    for nll_Q, document in zip(readings[MEASURE]["double/2"], document_P, strict=True):
+        tokens[document] += 1
+        for q in range(len(TEMPERATURES)):
+            sums[q][document] += float(nll_Q[q])
     np.testing.assert_allclose(row.pop("unit_nll"), sums, rtol=1e-12)
     assert row == {
         "kind": "temperature",
@@ -80,14 +73,15 @@ def test_rows_sum_each_document_at_each_temperature(readings):
 
 
 def test_a_loss_that_is_not_finite_is_null_with_a_reason(readings):
-    broken = [np.array(nll_QP) for nll_QP in readings["double/2"][MEASURE]]
-    broken[0][3, 0] = math.nan
+    values = readings[MEASURE].values.copy()
+    values[1, 0, 3] = math.nan
+    broken = dataclasses.replace(readings[MEASURE], values=values)
     rows = functools.partial(temperature_rows, text="tiny", temperatures=TEMPERATURES)
-    (row,) = rows({"double/2": {MEASURE: broken}}, [DOUBLED], BATCHES)
-    (other,) = rows(readings, [DOUBLED], BATCHES)
+    (row,) = rows({MEASURE: broken}, [DOUBLED])
+    (other,) = rows(readings, [DOUBLED])
     assert row["reason"] == "a summed NLL is not finite"
     assert "reason" not in other
-    assert [nll is None for nll in row["unit_nll"][3]] == [True] + [False] * 5
+    assert [nll is None for nll in row["unit_nll"][3]] == [True] + [False] * 11
     assert row["unit_nll"][:3] == other["unit_nll"][:3]
     json.dumps(row, allow_nan=False)
 
@@ -113,4 +107,4 @@ def test_bad_temperatures(temperatures):
 
 def test_rows_at_other_temperatures_than_were_read_are_refused(readings):
     with pytest.raises(InputError, match="read at 4 temperatures; got 5 for its rows"):
-        temperature_rows(readings, VARIANTS, BATCHES, text="t", temperatures=[*TEMPERATURES, 8.0])
+        temperature_rows(readings, VARIANTS, text="t", temperatures=[*TEMPERATURES, 8.0])

@@ -106,12 +106,12 @@ def test_a_sweep_takes_the_layers_as_they_act():
     folded = tree.fold_norms(SCALED, params)
     for variant in variants:
         expected = naive_nll(*folded, variant.steps, batch)
-        np.testing.assert_allclose(readings[variant.name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(readings["nll"][variant.name], expected, rtol=1e-5, atol=1e-5)
     scores = jax.nn.log_softmax(
         model.forward(SCALED, params, batch.token_RT, batch.position_RT, batch.segment_RT)
     ).reshape(-1, CONFIG.vocab_size)
     np.testing.assert_allclose(
-        readings["baseline"]["nll"][0],
+        readings["nll"]["baseline"],
         -scores[batch.predict_P, batch.target_P],
         rtol=1e-5,
         atol=1e-5,

@@ -73,7 +73,7 @@ def swept_perplexity(model_id, text, variants, layers):
     batches = tokenise(model, load_text(text))
     sweep = Sweep(model.config, [variant], batches, {"nll": nll})
     sweep.place(model.params)
-    (losses,) = sweep.run(0)["variant"]["nll"]
+    losses = sweep.run(0)["nll"]["variant"]
     return np.exp(np.mean(losses, dtype=np.float64))
 
 

@@ -108,7 +108,7 @@ def swept(checkpoint):
     sweep = Sweep(config, variants, tokenise(checkpoint, load_text("sentences")), {"nll": nll})
     sweep.place(checkpoint.params)
     readings = sweep.run(0)
-    return {name: np.exp(np.mean(readings[name]["nll"][0], dtype=np.float64)) for name in CASES}
+    return {name: np.exp(np.mean(readings["nll"][name], dtype=np.float64)) for name in CASES}
 
 
 def their_perplexity(llama, tokenizer):

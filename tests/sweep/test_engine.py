@@ -36,7 +36,7 @@ from jaxanatomy.interventions.variants import (
     up_to,
 )
 from jaxanatomy.measures.nll import LOSSES, nll
-from jaxanatomy.sweep import BesideClean, Sweep, SweepOptions
+from jaxanatomy.sweep import Beside, Measured, Sweep, SweepOptions
 
 L = CONFIG.num_layers
 BASE = baseline_steps(L)
@@ -102,10 +102,8 @@ VARIANTS = {
 def run(config, params, variants, batches, options=None, measures=None, **kwargs):
     sweep = Sweep(config, variants, batches, measures or {"nll": nll}, options, **kwargs)
     sweep.place(params)
-    readings = {}
-    for chunk in range(len(sweep.chunks)):
-        readings |= sweep.run(chunk)
-    return sweep, readings
+    parts = [sweep.run(chunk) for chunk in range(len(sweep.chunks))]
+    return sweep, {name: Measured.joined([part[name] for part in parts]) for name in parts[0]}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +116,7 @@ def all_at_once():
 def test_sweep_equals_naive_loop(all_at_once, name):
     _, readings = all_at_once
     expected = naive_nll(CONFIG, PARAMS, VARIANTS[name], TEXT)
-    np.testing.assert_allclose(readings[name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(readings["nll"][name], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -130,20 +128,20 @@ def beside_clean():
 @pytest.mark.parametrize("name", VARIANTS)
 def test_kl_to_the_unchanged_model_equals_that_of_whole_logits(all_at_once, beside_clean, name):
     _, readings = beside_clean
-    assert set(readings[name]) == {"nll", "kl"}
+    assert set(readings) == {"nll", "kl"}
     expected = naive_kl(CONFIG, PARAMS, VARIANTS[name], TEXT)
-    np.testing.assert_allclose(readings[name]["kl"][0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(readings["kl"][name], expected, rtol=1e-5, atol=1e-6)
     assert (expected.max() > 1e-3) == (name != "baseline")
-    alone = all_at_once[1][name]["nll"][0]
-    np.testing.assert_allclose(readings[name]["nll"][0], alone, rtol=1e-6, atol=1e-6)
+    alone = all_at_once[1]["nll"][name]
+    np.testing.assert_allclose(readings["nll"][name], alone, rtol=1e-6, atol=1e-6)
 
 
 def test_what_does_not_change_the_model_has_no_kl_at_all(beside_clean):
-    assert np.array_equal(beside_clean[1]["baseline"]["kl"][0], np.zeros(len(TEXT.predict_P)))
+    assert np.array_equal(beside_clean[1]["kl"]["baseline"], np.zeros(len(TEXT.predict_P)))
     variants = [Variant("neutral", replaced(BASE, edited(2, lambda own: own, ())))]
     for widths in ((1,), (3, 1)):
         _, readings = run(CONFIG, PARAMS, variants, [TEXT], SweepOptions(widths=widths), LOSSES)
-        assert np.array_equal(readings["neutral"]["kl"][0], np.zeros(len(TEXT.predict_P)))
+        assert np.array_equal(readings["kl"]["neutral"], np.zeros(len(TEXT.predict_P)))
 
 
 def test_a_measure_beside_the_clean_stream_gets_it_whole():
@@ -153,11 +151,11 @@ def test_a_measure_beside_the_clean_stream_gets_it_whole():
 
     variants = [Variant(name, VARIANTS[name]) for name in ("skip", "baseline", "early exit")]
     options = SweepOptions(widths=(2, 1))
-    measures = {"change": BesideClean(change)}
+    measures = {"change": Beside(change)}
     _, readings = run(CONFIG, PARAMS, variants, [TEXT], options, measures)
     clean = naive_stream(CONFIG, PARAMS, BASE, TEXT)
     for variant in variants:
-        (got,) = readings[variant.name]["change"]
+        got = readings["change"][variant.name]
         expected = jnp.abs(naive_stream(CONFIG, PARAMS, variant.steps, TEXT) - clean).max()
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
@@ -168,20 +166,21 @@ def test_the_clean_stream_is_no_work_where_it_runs_anyway(beside_clean, all_at_o
 
 @pytest.mark.slow
 def test_kl_does_not_depend_on_chunks_slots_and_rows():
-    batches = [text(rows=3, seed=1), text(rows=3, seed=2)]
+    batches = [text(rows=3, seed=1), text(rows=3, seed=2, start=9)]
     names = ["skip", "early exit", "edit at first", "edit and gate", "reverse"]
     variants = [Variant(name, VARIANTS[name]) for name in names]
     for options in (SweepOptions(widths=(2, 1), chunk_size=2), SweepOptions(widths=(1,))):
         _, readings = run(CONFIG, PARAMS, variants, batches, options, LOSSES)
         for name in names:
-            for batch, kl_P in zip(batches, readings[name]["kl"], strict=True):
-                expected = naive_kl(CONFIG, PARAMS, VARIANTS[name], batch)
-                np.testing.assert_allclose(kl_P, expected, rtol=1e-5, atol=1e-6)
+            kl = [naive_kl(CONFIG, PARAMS, VARIANTS[name], batch) for batch in batches]
+            np.testing.assert_allclose(
+                readings["kl"][name], np.concatenate(kl), rtol=1e-5, atol=1e-6
+            )
 
 
 def test_no_two_kinds_of_variant_agree_by_accident(all_at_once):
     _, readings = all_at_once
-    totals = [float(values["nll"][0].sum()) for values in readings.values()]
+    totals = readings["nll"].values.sum(axis=1).tolist()
     assert len({round(total, 4) for total in totals}) == len(VARIANTS)
 
 
@@ -213,7 +212,7 @@ def test_neutral_edit_is_equal_to_the_bit():
 
     variants = [baseline(L), Variant("neutral", replaced(BASE, edited(2, neutral, ())))]
     _, readings = run(CONFIG, PARAMS, variants, [TEXT])
-    assert np.array_equal(readings["baseline"]["nll"][0], readings["neutral"]["nll"][0])
+    assert np.array_equal(readings["nll"]["baseline"], readings["nll"]["neutral"])
 
 
 def test_widths_chunks_and_slots_do_not_change_results():
@@ -226,20 +225,20 @@ def test_widths_chunks_and_slots_do_not_change_results():
         SweepOptions(widths=(1,), pool_megabytes=1),
     ):
         _, readings = run(CONFIG, PARAMS, variants, [TEXT], options)
-        assert list(readings) == names
+        assert list(readings["nll"].variants) == names
         for name in names:
-            got = readings[name]["nll"][0]
-            np.testing.assert_allclose(got, expected[name]["nll"][0], rtol=1e-5, atol=1e-5)
+            got = readings["nll"][name]
+            np.testing.assert_allclose(got, expected["nll"][name], rtol=1e-5, atol=1e-5)
 
 
 def test_several_rows_and_batches():
-    batches = [text(rows=3, seed=1), text(rows=3, seed=2)]
+    batches = [text(rows=3, seed=1), text(rows=3, seed=2, start=9)]
     variants = [Variant(name, VARIANTS[name]) for name in ("baseline", "edit at first", "skip")]
     _, readings = run(CONFIG, PARAMS, variants, batches, SweepOptions(widths=(2, 1)))
     for variant in variants:
-        for batch, values in zip(batches, readings[variant.name]["nll"], strict=True):
-            expected = naive_nll(CONFIG, PARAMS, variant.steps, batch)
-            np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+        expected = [naive_nll(CONFIG, PARAMS, variant.steps, batch) for batch in batches]
+        found = readings["nll"][variant.name]
+        np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5, atol=1e-5)
 
 
 def test_layers_may_differ_in_heads_and_widths():
@@ -260,7 +259,7 @@ def test_layers_may_differ_in_heads_and_widths():
     _, readings = run(MIXED_SHAPES, params, variants, [TEXT], SweepOptions(widths=(2, 1)))
     for variant in variants:
         expected = naive_nll(MIXED_SHAPES, params, variant.steps, TEXT)
-        np.testing.assert_allclose(readings[variant.name]["nll"][0], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(readings["nll"][variant.name], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_padding_is_never_read():
@@ -271,8 +270,8 @@ def test_padding_is_never_read():
     _, readings = run(
         CONFIG, PARAMS, variants, [TEXT.__class__(**{**vars(TEXT), "token_RT": poisoned})]
     )
-    for name in expected:
-        assert np.array_equal(readings[name]["nll"][0], expected[name]["nll"][0])
+    for name in ("baseline", "edit"):
+        assert np.array_equal(readings["nll"][name], expected["nll"][name])
 
 
 def test_an_intervention_that_changes_shapes_is_refused():
@@ -287,7 +286,7 @@ def test_an_intervention_that_changes_shapes_is_refused():
 def test_bfloat16_is_close_and_sums_in_float32():
     _, exact = run(CONFIG, PARAMS, [baseline(L)], [TEXT])
     _, rough = run(CONFIG, PARAMS, [baseline(L)], [TEXT], SweepOptions(dtype="bfloat16"))
-    exact, rough = exact["baseline"]["nll"][0], rough["baseline"]["nll"][0]
+    exact, rough = exact["nll"]["baseline"], rough["nll"]["baseline"]
     assert rough.dtype == np.float32
     assert 0 < np.abs(rough - exact).max() < 0.05 * np.abs(exact).max()
 
@@ -305,11 +304,11 @@ def test_edits_see_float32_weights_whatever_the_compute_dtype(host):
     _, readings = run(CONFIG, PARAMS, [baseline(L), Variant("v", steps)], [TEXT], options)
     assert seen == [np.float32]
     expected = naive_nll(CONFIG, PARAMS, replaced(BASE, edited(2, double, ())), TEXT)
-    assert np.abs(readings["v"]["nll"][0] - expected).max() < 0.05 * np.abs(expected).max()
+    assert np.abs(readings["nll"]["v"] - expected).max() < 0.05 * np.abs(expected).max()
 
 
 def test_progress_ends_at_the_announced_number_of_applications():
-    batches = [text(rows=2, seed=seed) for seed in range(3)]
+    batches = [text(rows=2, seed=seed, start=6 * seed) for seed in range(3)]
     variants = [Variant(name, steps) for name, steps in VARIANTS.items()]
     sweep = Sweep(CONFIG, variants, batches, {"nll": nll}, SweepOptions(widths=(1,), chunk_size=12))
     sweep.place(PARAMS)
@@ -333,4 +332,4 @@ def test_the_anchor_alone_is_a_chunk():
     sweep = Sweep(CONFIG, [], [TEXT], {"nll": nll}, anchor=baseline(L))
     sweep.place(PARAMS)
     _, expected = run(CONFIG, PARAMS, [baseline(L)], [TEXT])
-    assert np.array_equal(sweep.run(0)["baseline"]["nll"][0], expected["baseline"]["nll"][0])
+    assert np.array_equal(sweep.run(0)["nll"]["baseline"], expected["nll"]["baseline"])

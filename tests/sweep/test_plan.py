@@ -1,7 +1,7 @@
 """The plan interns steps: shared prefixes, equal gates, equal reads."""
 
 import pytest
-from naive import CONFIG, average, double, edited, replaced
+from naive import CONFIG, average, double, edited, probes, replaced
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import (
@@ -17,6 +17,7 @@ from jaxanatomy.interventions.variants import (
     damped,
     up_to,
 )
+from jaxanatomy.measures.nll import LOSSES, nll
 from jaxanatomy.sweep.plan import OPEN, Apply, Combine, Mixture, Plan
 
 L = CONFIG.num_layers
@@ -24,7 +25,7 @@ BASE = baseline_steps(L)
 
 
 def plan(*variants: Variant) -> Plan:
-    return Plan(CONFIG, variants, ["nll"])
+    return Plan(CONFIG, variants, probes(nll=nll))
 
 
 def test_one_edit_per_layer_needs_a_triangle_of_applications():
@@ -38,7 +39,7 @@ def test_equal_variants_share_everything_and_are_read_once():
     shared = plan(Variant("a", BASE), Variant("b", BASE))
     assert shared.applications == L
     assert len(shared.reads) == 1
-    assert shared.outputs == {"a": {"nll": 0}, "b": {"nll": 0}}
+    assert shared.outputs == {"a": [[0]], "b": [[0]]}
 
 
 def test_edit_at_some_positions_mixes_two_streams_of_the_same_input():
@@ -118,12 +119,13 @@ def test_combinations_are_part_of_the_fingerprint():
 
 def test_a_measure_beside_the_clean_stream_shares_one_end():
     variants = [Variant(f"v/{i}", replaced(BASE, edited(i, double, ()))) for i in range(L)]
-    alone, beside = (Plan(CONFIG, variants, ["nll"], names) for names in ([], ["nll"]))
-    assert {read.shared for read in alone.reads} == {()}
-    ((clean,),) = {read.shared for read in beside.reads}
+    alone, beside = (Plan(CONFIG, variants, probes(**each)) for each in ({"nll": nll}, LOSSES))
+    assert alone.others == {}
+    ((clean,),) = (nodes.values() for nodes in beside.others.values())
     assert beside.nodes[clean].edit is None
     assert beside.nodes[clean].layer == L - 1
     assert beside.applications == alone.applications + 1  # the clean model's last layer
+    assert len(beside.reads) == L  # nll and kl are one evaluation
 
 
 def test_flops_are_those_of_the_products_counted_by_hand():

@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from naive import CONFIG, average, double, edited, replaced
+from naive import CONFIG, average, double, edited, probes, replaced
 
 from jaxanatomy.interventions.variants import (
     FIRST,
@@ -15,7 +15,9 @@ from jaxanatomy.interventions.variants import (
     baseline_steps,
     closed,
 )
-from jaxanatomy.sweep.plan import Apply, Combine, Plan
+from jaxanatomy.measures.nll import LOSSES, nll
+from jaxanatomy.sweep import Beside, Reading
+from jaxanatomy.sweep.plan import Apply, Combine, Plan, Read
 from jaxanatomy.sweep.schedule import schedule, split
 
 L = CONFIG.num_layers
@@ -50,51 +52,92 @@ def replay(plan: Plan, calls, lane: int) -> tuple[set[int], list[int]]:
     pool, done, reads, summaries = {0: 0}, set(), [], {}
     for call in calls:
         work = call.lanes[lane]
-        assert len(work.rows) <= call.width
-        columns = zip(*work.sources, strict=True)
-        inputs = [tuple(pool[slot] for slot in column) for column in columns]
+        assert max(len(work.rows), len(work.nodes)) <= call.width
+        inputs = [tuple(pool[s] for s in column) for column in zip(*work.sources, strict=True)]
         if call.kind == "summarise":
             assert call.variety not in summaries or not inputs, "a summary was made twice"
-            for nodes in inputs:
-                summaries[call.variety] = nodes
+            for (node,) in inputs:
+                summaries[call.variety] = node
             continue
         if call.kind == "read":
-            for nodes, index in zip(inputs, work.rows, strict=True):
-                read = plan.reads[index]
-                assert call.variety == (read.measure, len(nodes), len(read.shared))
-                shared = summaries[read.measure] if read.shared else ()
-                assert (read.nodes, read.shared) == (nodes, shared)
+            for (node,), index in zip(inputs, work.rows, strict=True):
+                assert plan.reads[index] == Read(call.variety, node)
+                others = plan.others.get(call.variety, {})
+                assert others.get(None) == summaries.get(call.variety)
                 reads.append(index)
             continue
-        outputs = []
-        for nodes, row in zip(inputs, work.rows, strict=True):
+        for nodes, row, output in zip(inputs, work.rows, work.nodes, strict=True):
             applies = call.kind == "apply"
             node = Apply(*nodes, *work.weights, row) if applies else Combine(nodes, row)
-            assert applies or call.variety == len(nodes)
-            outputs.append(plan.nodes.index(node))
+            assert plan.nodes[output] == node
+            expected = (CONFIG.layers[0], plan.points(node.layer)) if applies else len(nodes)
+            assert call.variety == expected
+        outputs = list(work.nodes)
         assert not done & set(outputs), "a node ran twice"
         done |= set(outputs)
         pool |= dict(zip(work.destinations, outputs, strict=True))
     return done, reads
 
 
+def nothing(streams, context):
+    """A measure that is never called."""
+
+
+READINGS = {
+    "ends": {"nll": nll},
+    "beside": {"nll": nll, **LOSSES},
+    "inside": {"inner": Reading(nothing, ("block_in", "mlp_out"), layers=(1, 3))},
+    "beside inside": {
+        **LOSSES,
+        "same": Reading(Beside(nothing), "mlp_out"),
+        "end": Reading(Beside(nothing, at="end"), "block_out", layers="0-2"),
+    },
+}
+
+
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("slots", [4, 8, 10**6])
 @pytest.mark.parametrize("lanes", [1, 3])
-@pytest.mark.parametrize("beside", [[], ["losses"]])
-def test_every_node_and_read_runs_exactly_once(widths, slots, lanes, beside):
-    variants = random_variants(24, seed=slots + lanes)
-    names = ["nll", *beside]
-    plans = [Plan(CONFIG, variants[lane::lanes], names, beside) for lane in range(lanes)]
+@pytest.mark.parametrize("readings", READINGS)
+def test_every_node_and_read_runs_exactly_once(widths, slots, lanes, readings):
+    variants, computed = random_variants(24, seed=slots + lanes), probes(**READINGS[readings])
+    plans = [Plan(CONFIG, variants[lane::lanes], computed) for lane in range(lanes)]
     result = schedule(plans, widths, slots)
     for lane, plan in enumerate(plans):
         done, reads = replay(plan, result.calls, lane)
         assert done == set(range(1, len(plan.nodes)))
-        assert sorted(reads) == list(range(len(plan.reads)))
+        ends = [index for index, read in enumerate(plan.reads) if read.layer is None]
+        assert sorted(reads) == ends
+        assert set(plan.inside.values()) == set(range(len(plan.reads))) - set(ends)
     assert result.distinct == sum(plan.applications for plan in plans)
     applied = [call for call in result.calls if call.kind == "apply"]
     assert result.executed == sum(call.width * lanes for call in applied)
     assert all(call.width in widths for call in result.calls)
+
+
+def test_what_others_are_read_beside_inside_layers_runs_first_and_alone():
+    variants = [Variant(f"v{i}", replaced(BASE, edited(i, double, ()))) for i in range(L)]
+    plan = Plan(CONFIG, variants, probes(end=READINGS["beside inside"]["end"]))
+    calls = schedule([plan], (4, 1), 10**6).calls
+    assert [call.kind for call in calls[: L + 1]] == ["apply"] * L + ["summarise"]
+    assert [call.lanes[0].nodes for call in calls[:L]] == [(node,) for node in range(1, L + 1)]
+
+
+def test_slots_do_not_grow_with_what_is_read_inside():
+    variants = [
+        Variant(f"v{i}{j}", replaced(BASE, edited(i, double, ()), edited(j)))
+        for i, j in itertools.combinations(range(L), 2)
+    ]
+
+    def slots(**readings):
+        return schedule([Plan(CONFIG, variants, probes(**readings))], (2, 1), 6).slots
+
+    inner = {
+        point: Reading(nothing, point)
+        for point in ("block_in", "attention", "mlp_out", "block_out")
+    }
+    assert slots(nll=nll, **inner) == slots(nll=nll)
+    assert slots(**inner) <= slots(nll=nll)
 
 
 def test_few_slots_bound_the_memory_of_many_variants():
@@ -102,7 +145,7 @@ def test_few_slots_bound_the_memory_of_many_variants():
         Variant(f"v{i}{j}", replaced(BASE, edited(i, double, ()), edited(j)))
         for i, j in itertools.combinations(range(L), 2)
     ]
-    plan = Plan(CONFIG, variants, ["nll"])
+    plan = Plan(CONFIG, variants, probes(nll=nll))
     unbounded = schedule([plan], (2, 1), 10**6)
     bounded = schedule([plan], (2, 1), 6)
     assert unbounded.slots > 8
@@ -116,7 +159,7 @@ def test_what_reads_wait_for_goes_ahead_when_slots_are_few():
         for i in range(L)
         for k in range(6)
     ]
-    plan = Plan(CONFIG, variants, ["losses"], ["losses"])
+    plan = Plan(CONFIG, variants, probes(**LOSSES))
     assert schedule([plan], (2, 1), 10**6).slots > 16
     # The clean path, L + 1 nodes, and what else there is room for.
     assert schedule([plan], (2, 1), 6).slots <= 6 + 2 + L
@@ -124,7 +167,7 @@ def test_what_reads_wait_for_goes_ahead_when_slots_are_few():
 
 def test_streams_that_need_the_same_clean_layer_go_together():
     variants = [Variant(f"v{i}", replaced(BASE, edited(i, double, ()))) for i in range(L)]
-    plan = Plan(CONFIG, [baseline(L), *variants], ["nll"])
+    plan = Plan(CONFIG, [baseline(L), *variants], probes(nll=nll))
     calls = schedule([plan], (L + 1, 1), 10**6).calls
     last = [c for c in calls if c.kind == "apply" and c.lanes[0].weights == (L - 1, None)]
     assert [len(call.lanes[0].rows) for call in last] == [L]
@@ -139,11 +182,11 @@ def test_split_weighs_padding_against_calls(count, expected):
 
 def test_a_wide_layer_of_many_streams_is_scheduled_without_recursion():
     steps = [replaced(BASE, edited(0, double, (i,))) for i in range(1100)]
-    plan = Plan(CONFIG, [Variant(f"v{i}", s) for i, s in enumerate(steps)], ["nll"])
+    plan = Plan(CONFIG, [Variant(f"v{i}", s) for i, s in enumerate(steps)], probes(nll=nll))
     result = schedule([plan], (1,), 10**6)
     assert result.distinct == result.executed == plan.applications == 1100 * L
 
 
 def test_widths_without_one_are_refused():
     with pytest.raises(ValueError, match="must include 1"):
-        schedule([Plan(CONFIG, [baseline(L)], ["nll"])], (4, 2), 10)
+        schedule([Plan(CONFIG, [baseline(L)], probes(nll=nll))], (4, 2), 10)

@@ -102,8 +102,8 @@ def swept():
     ]
     sweep = Sweep(DEEP, [baseline(L), *variants], [TEXT], {"nll": nll}, SweepOptions(widths=(1,)))
     sweep.place(PARAMS)
-    readings = sweep.run(0)
-    return {name.split("/")[0]: np.asarray(reads["nll"][0]) for name, reads in readings.items()}
+    found = sweep.run(0)["nll"]
+    return {name.split("/")[0]: found[name] for name in found.variants}
 
 
 @pytest.mark.parametrize("strategy", SETTINGS)

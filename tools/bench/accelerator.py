@@ -172,17 +172,13 @@ def _map(model, dtype):
     sweep = Sweep(model.config, variants, batches, {"nll": nll}, SweepOptions(dtype=dtype))
     sweep.compile()
     sweep.place(model.params)
-    keep = np.concatenate([batch.document_P >= 0 for batch in batches])
 
     def perplexities():
-        readings = {}
-        for chunk in range(len(sweep.chunks)):
-            readings |= sweep.run(chunk)
+        chunks = [sweep.run(chunk)["nll"] for chunk in range(len(sweep.chunks))]
         return {
-            variant.name: math.exp(
-                np.concatenate(readings[variant.name]["nll"])[keep].mean(dtype=np.float64)
-            )
-            for variant in variants
+            name: math.exp(each[name].mean(dtype=np.float64))
+            for each in chunks
+            for name in each.variants
         }
 
     return sweep, perplexities

@@ -12,7 +12,9 @@ from bench import tokens
 from jaxanatomy import host, weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.cells import main_map
+from jaxanatomy.interventions.variants import baseline
 from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.measures.readings import contributions, lens_kl
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
@@ -34,29 +36,53 @@ def open_sweep(folder):
     """The warm sweep: planned, compiled and placed once; its work; the product peak."""
     host.keep_freed_memory()  # as the command line does
     checkpoint = weights.load(f"file:{folder / 'model'}")
-    sweep, batches = _plan(checkpoint)
+    sweep = _plan(checkpoint)
     sweep.compile()
     sweep.place(checkpoint.params)
     return {
-        "map": lambda: jaxanatomy_map(sweep, batches),
+        "map": lambda: jaxanatomy_map(sweep),
         "work": lambda: sweep.flops(),
         "product": open_product(),
     }
 
 
-def jaxanatomy_map(sweep, batches):
+def open_inside(folder):
+    """The map on `paragraphs`, with all 31 variants, and what is read at every layer of the model.
+
+    That is the KL of the logit lens at every predicted position, and norms and cosines of what
+    attention and MLP write at every position.
+    """
+    host.keep_freed_memory()
+    checkpoint = weights.load(f"file:{folder / 'model'}")
+    config, batches = checkpoint.config, tokenise(checkpoint, load_text("paragraphs"))
+    whole = Sweep(config, main_map(config, boundary=True), batches, LOSSES)
+    readings = {"lens": lens_kl(), **contributions()}
+    inside = Sweep(config, [baseline(config.num_layers)], batches, readings)
+    whole.place(checkpoint.params)
+    inside.share_weights(whole)
+    whole.compile()
+    inside.compile()
+
+    def lens():
+        (found,) = (inside.run(chunk)["lens"] for chunk in range(len(inside.chunks)))
+        return found["baseline"].tolist()
+
+    return {
+        "map": lambda: jaxanatomy_map(whole),
+        "inside": lens,
+        "product": open_product(),
+    }
+
+
+def jaxanatomy_map(sweep):
     """Perplexity of each variant, the baseline first; the KLs are read as well, as in a run."""
-    (readings,) = (sweep.run(chunk) for chunk in range(len(sweep.chunks)))
-    keep = np.concatenate([batch.document_P >= 0 for batch in batches])
-    return [
-        math.exp(np.concatenate(reading["nll"])[keep].mean(dtype=np.float64))
-        for reading in readings.values()
-    ]
+    (measured,) = (sweep.run(chunk)["nll"] for chunk in range(len(sweep.chunks)))
+    return [math.exp(nll_P.mean(dtype=np.float64)) for nll_P in measured.values]
 
 
 def _plan(checkpoint):
     batches = tokenise(checkpoint, load_text("sentences"))
-    return Sweep(checkpoint.config, main_map(checkpoint.config), batches, LOSSES), batches
+    return Sweep(checkpoint.config, main_map(checkpoint.config), batches, LOSSES)
 
 
 def open_product():

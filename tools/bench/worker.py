@@ -23,6 +23,8 @@ CONTENDERS = {
     "transformer_lens": ("lens_loop", "open_loop", {"layout": "padded"}),
     "transformer_lens_packed": ("lens_loop", "open_loop", {"layout": "packed"}),
 }
+# Of tools/bench_sweep.py --inside.
+READERS = {"inside": ("jax_sweep", "open_inside", {})}
 # Contenders of tools/bench_recovery.py.
 TRAINERS = {
     "recovery": ("jax_recovery", "open_trainer", {}),
@@ -91,7 +93,7 @@ def _open(contender, folder, threads):
         }
     # The model lies in the folder: nothing may reach for the network from here on.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    name, function, arguments = (CONTENDERS | TRAINERS | PRETRAINERS)[contender]
+    name, function, arguments = (CONTENDERS | READERS | TRAINERS | PRETRAINERS)[contender]
     if not name.startswith("jax_"):
         import torch
 
