@@ -115,29 +115,19 @@ class _Plan(ArmPlan):
     validation_NT: np.ndarray
     orders: Mapping[int, np.ndarray]
 
+    experiment = "developmental"
     tuned_by = TUNED_BY
     evaluates_by_stage = True
+
+    @property
+    def identity(self) -> Any:
+        """The sentences."""
+        return self.facts.sha256
 
     @property
     def tunes(self) -> bool:
         """One rate is tried as several are: tuning rows say how it did on another seed."""
         return True
-
-    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
-        """The hash of a row."""
-        names = ("batch_size", "warmup", "cooldown", "eval_every")
-        return runs.row_hash(
-            code=runs.code_version("developmental"),
-            architecture=self.model.to_dict(),
-            data=self.facts.sha256,
-            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
-            settings={name: self.config[name] for name in names},
-            optimiser=dataclasses.asdict(self.optimiser),
-            train=[self.config.train.dtype, self.config.train.grad_accum_steps],
-            arm=arm,
-            trial=dataclasses.asdict(trial),
-            **more,
-        )
 
     def initial(self, arm: str) -> ModelConfig:
         """The whole model, of which the first phase takes its layers."""

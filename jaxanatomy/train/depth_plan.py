@@ -26,8 +26,7 @@ from jaxanatomy.growth.stages import total_steps
 from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.progress import announced
-from jaxanatomy.train import scoring
-from jaxanatomy.train.evaluation import HeldOut
+from jaxanatomy.train.evaluation import HeldOut, answers
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
@@ -57,21 +56,13 @@ class DepthPlan(ArmPlan):
     asked: Sequence[Question] = ()
     scoring: Scoring | None = None
 
+    experiment = "depth_growth"
     tuned_by = TUNED_BY
 
-    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
-        """The hash of a row."""
-        return runs.row_hash(
-            code=runs.code_version("depth_growth"),
-            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
-            data=[self.config.data.to_dict(), self.data],
-            settings={name: self.config[name] for name in ("warmup", "cooldown", "eval_every")},
-            optimiser=dataclasses.asdict(self.optimiser),
-            train=[self.config.train.dtype, self.config.train.grad_accum_steps],
-            arm=arm,
-            trial=dataclasses.asdict(trial),
-            **more,
-        )
+    @property
+    def identity(self) -> Any:
+        """The mixture, and the text."""
+        return [self.config.data.to_dict(), self.data]
 
     def pipeline(self, seed: int, steps: int) -> Pipeline:
         """The data of a seed in an arm of so many steps; reads and encodes the text."""
@@ -126,14 +117,14 @@ class DepthPlan(ArmPlan):
         if trials[0].purpose != MAIN:
             return found
         # Where all seeds have diverged, that may be before the last stage.
-        end = setup.stages[point.stage].config
-        right_MQ = scoring.answers(setup, end, params, self.scoring)
+        end = setup.stages[point.stage]
+        right_MQ = answers(setup, end, params, self.scoring)
         if self.config.save_models:
             whole = self.placement.fetch(params)
             for at, reason in enumerate(point.reason):
                 if jax.process_index() == 0 and not reason:
                     folder = results.path("models") / f"{arm}_{setup.seeds[at]}"
-                    self._save(end, setup.model_of(whole, at), folder)
+                    self._save(end.config, setup.model_of(whole, at), folder)
         return [
             fields | answer_fields(self.asked, right_Q, not reason)
             for fields, right_Q, reason in zip(found, right_MQ, point.reason, strict=True)

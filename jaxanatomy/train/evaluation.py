@@ -1,4 +1,4 @@
-"""What a model loses on text that it does not learn from: a callback of training, and its parts.
+"""What a model loses on text that it does not learn from, and which questions it answers.
 
 points = []
 trainer.train(folder, [every(100, evaluating(held_out, points.append), at_ends=True)])
@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxanatomy import tree
+from jaxanatomy.data.choices import Scoring
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.callbacks import RunState
 from jaxanatomy.train.loss import Batch
@@ -77,44 +78,74 @@ def score(setup: Setup, stage: Stage, params: tree.Params, held_out: HeldOut) ->
       params: Parameters, layers stacked, with an axis M if there are several seeds.
       held_out: The source.
     """
-    loss, place = setup.loss(stage.config), setup.placement
     nlls, tokens = [], []
-    with setup.precision():
-        for batch in held_out.batches:
-            found = row_sums(loss, params, place.rows(batch), place.whole, setup.replicas)
-            nll, tokens_B = map(np.asarray, found)  # one program at a time: they exchange
-            nlls.append(nll)
-            tokens.append(tokens_B)
-    tokens_B = np.concatenate(tokens)
-    nll_MB = np.concatenate(nlls, axis=-1, dtype=np.float64)
+    for batch in held_out.batches:
+        nll_MBT, weight_BT = _target_nll(setup, stage, params, setup.placement.rows(batch))
+        nlls.append((nll_MBT * weight_BT).sum(axis=-1, dtype=np.float64))
+        tokens.append(weight_BT.sum(axis=-1))
+    nll_MB, tokens_B = np.concatenate(nlls, axis=-1), np.concatenate(tokens)
     there = tokens_B > 0
     return HeldOutRows(
-        held_out.share,
-        tokens_B[there].astype(int).tolist(),
-        nll_MB.reshape(-1, len(there))[:, there].tolist(),
+        held_out.share, tokens_B[there].astype(int).tolist(), nll_MB[:, there].tolist()
     )
 
 
+def answers(setup: Setup, stage: Stage, params: tree.Params, scoring: Scoring) -> np.ndarray:
+    """Whether each question is answered, by the choice of the highest summed log-probability.
+
+    The rows of a batch are scored in as many parts as they are trained in, each device its own.
+
+    Args:
+      setup: What was trained.
+      stage: The one at whose end.
+      params: Parameters, with an axis M if there are several seeds.
+      scoring: The questions with their choices, all of them in every process.
+
+    Returns:
+      right_MQ, bool.
+    """
+    lies = setup.placement.row_sharding()
+
+    def put(leaf: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(leaf.shape, lies, lambda index: leaf[index])
+
+    found = [
+        _target_nll(setup, stage, params, Batch(*map(put, part)))[0]
+        for batch in scoring.batches
+        for part in zip(
+            *(np.split(leaf, setup.options.grad_accum_steps) for leaf in batch), strict=True
+        )
+    ]
+    nll_MNBT = np.concatenate(found, axis=-2).reshape(len(setup.seeds), *scoring.item_NBT.shape)
+    return np.stack([scoring.right(nll_NBT) for nll_NBT in nll_MNBT])
+
+
 @functools.partial(jax.jit, static_argnames=("loss", "whole", "replicas"))
-def row_sums(
+def target_nll(
     loss: Any,
     params: tree.Params,
     batch: Batch,
     whole: jax.sharding.Sharding,
     replicas: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """(summed loss, predictions) of each row, [B] or [M, B], and [B].
+    """(loss of each target, its weight), [B, T] or [M, B, T], and [B, T].
 
     Args:
-      loss: The objective, of which `nll` gives the loss of each target.
+      loss: The objective.
       params: Parameters, with an axis M if there are replicas.
       batch: Rows that all replicas are scored on.
       whole: Where the result lies: on every device, so that every process can read it.
       replicas: Whether there are.
     """
+    nll = jax.vmap(loss.nll, in_axes=(0, None)) if replicas else loss.nll
+    return jax.lax.with_sharding_constraint((nll(params, batch), batch.weight_BT), whole)
 
-    def nll(params: tree.Params) -> jax.Array:
-        return (loss.nll(params, batch) * batch.weight_BT).sum(-1)
 
-    sums = (jax.vmap(nll) if replicas else nll)(params), batch.weight_BT.sum(-1)
-    return jax.lax.with_sharding_constraint(sums, whole)
+def _target_nll(
+    setup: Setup, stage: Stage, params: tree.Params, batch: Batch
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same on the host, [M, B, T] and [B, T]; one program at a time, as they exchange."""
+    arguments = setup.loss(stage.config), params, batch, setup.placement.whole, setup.replicas
+    with setup.precision():
+        nll, weight_BT = map(np.asarray, target_nll(*arguments))
+    return nll.reshape(-1, *weight_BT.shape), weight_BT

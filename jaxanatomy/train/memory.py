@@ -21,7 +21,7 @@ from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.loss import Batch, nothing_frozen
-from jaxanatomy.train.lowering import abstract_chunk, abstract_params, abstract_state
+from jaxanatomy.train.lowering import abstract_chunk
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.tree import PyTree
 
@@ -82,8 +82,8 @@ def step_memory(setup: Setup, stage: Stage, batch_size: int, seq_len: int) -> St
       batch_size: Rows B of a batch, of all processes together.
       seq_len: Tokens T of a row.
     """
-    state, _ = abstract_state(setup, stage)
-    parameters, seeds = _bytes_here(abstract_params(setup, stage)), len(setup.seeds)
+    params, state, _ = setup.like(stage)
+    parameters, seeds = _bytes_here(params), len(setup.seeds)
     trained, config = _bytes_here(state.params), stage.config
     own_rows = batch_size // setup.placement.device_count
     cut = setup.placement.gather is not None

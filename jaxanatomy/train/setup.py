@@ -201,16 +201,17 @@ class Setup:
         params = model.init(stage.config, jax.random.key(seed))
         return self._stacked(stage, params, params["layers"])
 
-    def like(self, stage: Stage) -> tuple[tree.Params, TrainState]:
-        """Shapes of all parameters, and of the state of what trains; with an axis M if there is."""
+    def like(self, stage: Stage) -> tuple[tree.Params, TrainState, tree.Params]:
+        """Shapes of all parameters, of the state of what trains and of what does not; placed."""
 
-        def one(seed: jax.Array) -> tuple[tree.Params, TrainState]:
+        def one(seed: jax.Array) -> tuple[tree.Params, TrainState, tree.Params]:
             params = self.initial_params(stage, seed)
-            trained, _ = self.split(stage, params)
+            trained, frozen = self.split(stage, params)
             moments = self.transformation(stage).init(trained)
-            return params, TrainState(trained, moments, jnp.bool_(True))
+            return params, TrainState(trained, moments, jnp.bool_(True)), frozen
 
-        return jax.eval_shape(jax.vmap(one) if self.replicas else one, self.seed_array)
+        begin = jax.vmap(one) if self.replicas else one
+        return self.placement.abstract_of(jax.eval_shape(begin, self.seed_array))
 
     def split(self, stage: Stage, params: PyTree) -> tuple[PyTree, PyTree]:
         """Parameters of a stage, or moments of all of them, as (what trains, what does not)."""

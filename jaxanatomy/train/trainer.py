@@ -140,9 +140,8 @@ class Trainer:
             each.memory.update(memory)
         for stream, state in zip(self._streams, meta["streams"], strict=True):
             stream.restore(state)
-        params, like = self._setup.like(self._setup.stages[self._at])
-        like = map(self._place.abstract_of, (params, like.moments))
-        return self._split(*self._snapshots.restore(*like))
+        params, like, _ = self._setup.like(self._setup.stages[self._at])
+        return self._split(*self._snapshots.restore(params, like.moments))
 
     def _refuse_other(self, config: ModelConfig, step: int, meta: Mapping[str, Any]) -> None:
         """Raises InputError where a checkpoint is of another model, or of other seeds."""

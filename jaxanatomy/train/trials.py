@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 import jax
 from ml_collections import ConfigDict
 
-from jaxanatomy import tree
+from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, require_each_once, require_whole
 from jaxanatomy.growth.stages import Stage, total_steps
 from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING, choose_rate, require_seeds
 from jaxanatomy.progress import Progress
-from jaxanatomy.runs import Run
 from jaxanatomy.train.callbacks import Every, every
 from jaxanatomy.train.evaluation import HeldOut, evaluating
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
@@ -72,12 +71,14 @@ class ArmPlan(abc.ABC):
     options: TrainOptions
     placement: Placement
 
+    experiment: ClassVar[str]
     tuned_by: ClassVar[str]  # field of the final rows by which a rate is chosen
     evaluates_by_stage: ClassVar[bool] = False  # whether eval_every counts from a stage's start
 
+    @property
     @abc.abstractmethod
-    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
-        """The hash of a row."""
+    def identity(self) -> Any:
+        """What all batches depend on, JSON-ready."""
 
     @abc.abstractmethod
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[BatchStream]:
@@ -100,12 +101,27 @@ class ArmPlan(abc.ABC):
         point: Evaluation,
         memory: Mapping[str, Any],
         params: tree.Params,
-        results: Run,
+        results: runs.Run,
     ) -> list[Fields]:
         """What each final row has, from the last point, what was noted, and the models."""
 
     def note(self, point: Evaluation, memory: Fields) -> None:  # noqa: B027 (nothing by default)
         """Notes what the final rows need of a point; JSON-ready."""
+
+    def hash(self, arm: str, trial: Trial, **more: Any) -> str:
+        """The hash of a row."""
+        config = self.config
+        return runs.row_hash(
+            code=runs.code_version(self.experiment),
+            stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
+            data=[self.identity, config.batch_size],
+            settings=[config.warmup, config.cooldown, config.eval_every],
+            optimiser=dataclasses.asdict(self.optimiser),
+            train=[config.train.dtype, config.train.grad_accum_steps],
+            arm=arm,
+            trial=dataclasses.asdict(trial),
+            **more,
+        )
 
     @property
     def tuning(self) -> list[Trial]:
@@ -199,7 +215,7 @@ def how_to_run(config: ConfigDict, dry_run: bool = False) -> tuple[TrainOptions,
 class ArmTraining:
     """Trains the arms of a plan and appends their rows to a run."""
 
-    def __init__(self, plan: ArmPlan, results: Run, progress: Progress):
+    def __init__(self, plan: ArmPlan, results: runs.Run, progress: Progress):
         self._plan, self._results, self._progress = plan, results, progress
         self._writes = jax.process_index() == 0  # every process knows the same
 

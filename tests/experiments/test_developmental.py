@@ -79,7 +79,7 @@ def test_the_files_and_rows_are_those_of_the_design(finished):
         assert row["core_steps"] == 20
     # Two arms, of each two learning rates and two seeds; points at 0, 10 and 20 steps.
     assert (len(curves), len(finals)) == (2 * 4 * 3, 2 * 4)
-    assert [row["step"] for row in curves[:3]] == [0, 10, 20]
+    assert [row["step"] for row in curves[:6]] == [0, 0, 10, 10, 20, 20]
     assert {row["arm"] for row in finals} == set(ARMS[:2])
     assert all(len(row["completions"]) == 12 for row in finals)
     assert f"report: {workdir / 'report.html'}" in out

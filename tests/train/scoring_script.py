@@ -17,7 +17,7 @@ import numpy as np
 from jaxanatomy import model, tree
 from jaxanatomy.data.choices import pack_choices
 from jaxanatomy.data.questions import Question
-from jaxanatomy.train import scoring
+from jaxanatomy.train import evaluation
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.setup import Setup, TrainOptions
@@ -40,15 +40,15 @@ def scored(placement, params):
     setup = Setup(stages, Optimiser(), schedule, placement=placement, options=options)
     asked = [Question("task", f"{at} is", (" odd", " even"), at % 2) for at in range(20)]
     packed = pack_choices(asked, Letters(), ROWS, LENGTH)
-    program, texts = scoring.target_nll, set()
+    program, texts = evaluation.target_nll, set()
 
     def spied(*arguments):
         texts.add(program.lower(*arguments).compile().as_text())
         return program(*arguments)
 
-    scoring.target_nll = spied
-    right_MQ = scoring.answers(setup, CONFIG, placement.put(params), packed)
-    scoring.target_nll = program
+    evaluation.target_nll = spied
+    right_MQ = evaluation.answers(setup, stages[0], placement.put(params), packed)
+    evaluation.target_nll = program
     return right_MQ.tolist(), texts
 
 

@@ -8,17 +8,13 @@ import numpy as np
 import pytest
 from growing_run import LENGTH, OPTIONS, ROWS, SCHEDULE, STAGES, Counting, watching
 
-from jaxanatomy.train import evaluation as evaluation_module
-from jaxanatomy.train import trainer
+from jaxanatomy.train import evaluation, trainer
 from jaxanatomy.train.loop import Trace, run_steps
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.lowering import (
-    abstract_state,
-    export_evaluation,
     export_growth,
     export_run,
-    export_scoring,
-    export_step,
+    export_stage,
     step_arguments,
 )
 from jaxanatomy.train.mesh import Placement
@@ -64,8 +60,8 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
         return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 2)
 
     monkeypatch.setattr(trainer, "run_steps", spy)
-    sums = np.zeros((len(seeds), ROWS)), np.ones(ROWS)
-    monkeypatch.setattr(evaluation_module, "row_sums", lambda *_: sums)
+    scored = np.zeros((len(seeds), ROWS, LENGTH)), np.ones((ROWS, LENGTH))
+    monkeypatch.setattr(evaluation, "target_nll", lambda *_: scored)
     made = setup(seeds=seeds, checkpoint_every=100)
     streams = [Packed(100 + seed) for seed in seeds]
     trainer.Trainer(made, streams).train(tmp_path, watching())
@@ -83,7 +79,7 @@ def test_a_lowered_step_computes_the_same():
     made = setup()
     stage = STAGES[0]
     arguments, options = step_arguments(made, stage, ROWS, LENGTH)
-    exported = export_step(made, stage, ROWS, LENGTH, platforms=["cpu"])
+    exported = export_stage(made, stage, ROWS, LENGTH, platforms=["cpu"])["step"]
     rng = np.random.default_rng(0)
 
     def value(leaf):
@@ -102,8 +98,8 @@ def test_a_lowered_step_computes_the_same():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_of_float32_keep_all_bits_on_accelerators(dtype):
     made, stage = setup(dtype=dtype), STAGES[0]
-    for export in (export_step, export_evaluation, export_scoring):
-        text = export(made, stage, ROWS, LENGTH, platforms=["tpu"]).mlir_module()
+    for program in export_stage(made, stage, ROWS, LENGTH, platforms=["tpu"]).values():
+        text = program.mlir_module()
         products = re.findall(r"stablehlo\.dot_general.*", text)
         exact = ["precision = [HIGHEST, HIGHEST]" in product for product in products]
         assert set(exact) == {dtype == "float32"}
@@ -119,7 +115,7 @@ def test_programs_for_devices_that_are_not_here():
     for program in found.values():
         assert program.platforms == ("tpu", "cuda")
         assert program.nr_devices == 8
-    state, _ = abstract_state(made, STAGES[1])
+    _, state, _ = made.like(STAGES[1])
     leaves = jax.tree.leaves((state.params, state.moments))
     grown = found["growth to 4 layers"]
     assert [aval.shape for aval in grown.out_avals] == [leaf.shape for leaf in leaves]
@@ -131,9 +127,8 @@ def test_programs_for_devices_that_are_not_here():
 
 def test_seeds_side_by_side_are_lowered_too():
     made = setup(Placement.abstract(1), seeds=(0, 1))
-    step = export_step(made, STAGES[1], ROWS, LENGTH, platforms=["cuda"])
-    assert step.out_avals[-1].shape == (OPTIONS.steps_per_call, 2)
-    score = export_evaluation(made, STAGES[1], ROWS, LENGTH, platforms=["cuda"])
-    assert [aval.shape for aval in score.out_avals] == [(2, ROWS), (ROWS,)]
+    found = export_stage(made, STAGES[1], ROWS, LENGTH, platforms=["cuda"])
+    assert found["step"].out_avals[-1].shape == (OPTIONS.steps_per_call, 2)
+    assert found["evaluation"].out_avals[0].shape == (2, ROWS, LENGTH)
     grown = export_growth(made, 1, platforms=["cuda"])
     assert grown.out_avals[0].shape[0] == 2
