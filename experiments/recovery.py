@@ -45,9 +45,9 @@ from jaxanatomy.ranges import parse_layers
 from jaxanatomy.study import Study, StudyPart, StudySettings, tokenise
 from jaxanatomy.sweep import SweepOptions, cost
 from jaxanatomy.train.optimiser import Optimiser
-from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
 from jaxanatomy.train.recovery.curves import StepPlan, noised_points, train_curves
 from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica, recovery_step_flops
 from jaxanatomy.weights import describe_model_ids, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.

@@ -111,7 +111,7 @@ def dying(method, is_reached):
 def die_at(place, arm, step):
     """Kills this process when a step of an arm has been written, or its checkpoint begun."""
 
-    def written(log, steps):
+    def written(log, steps, more):
         return log._arm == arm and steps.first + len(steps.rate_EM) >= step
 
     def begun(saved, snapshot):

@@ -14,7 +14,7 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.callbacks import every
+from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.evaluation import HeldOut, evaluating
 from jaxanatomy.train.loss import batch_of
 from jaxanatomy.train.mesh import Placement
@@ -149,8 +149,8 @@ def plain_loop(seed):
 def watching(emit=lambda point: None, log=lambda steps: None, part=slice(None)):
     """Callbacks of a run: each chunk's steps, and evaluations as points."""
     return [
-        every(None, lambda state: log(state.steps)),
-        every(EVAL_EVERY, evaluating(evaluation(part), emit), at_ends=True),
+        Every(None, lambda state: log(state.steps)),
+        Every(EVAL_EVERY, evaluating(evaluation(part), emit), at_ends=True),
     ]
 
 

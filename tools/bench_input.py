@@ -22,7 +22,7 @@ from jaxanatomy.data.pipeline import THREADS, Pipeline
 from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.tuning import MAIN
-from jaxanatomy.train.callbacks import every
+from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.train.trainer import Trainer
@@ -118,7 +118,7 @@ def _step_seconds(setup: Setup, stream) -> float:
     """The mean time of a step, waiting for its batch included."""
     seconds = []
     with tempfile.TemporaryDirectory() as folder:
-        note = every(None, lambda state: seconds.append(state.account.seconds))
+        note = Every(None, lambda state: seconds.append(state.account.seconds))
         Trainer(setup, [stream]).train(pathlib.Path(folder), [note])
     return seconds[-1] / setup.steps
 

@@ -73,13 +73,9 @@ def steps_to(
     Returns:
       {"2": 10, "1.1": None}: None where the curve never gets there.
     """
-    points = [(row["step"], row["ppl"]) for row in curve if row["ppl"] is not None]
-    return {
-        f"{threshold:g}": next(
-            (step for step, ppl in points if ppl <= threshold * baseline_ppl), None
-        )
-        for threshold in thresholds
-    }
+    curve = list(curve)
+    level = {row["step"]: baseline_ppl for row in curve}
+    return _first_steps(curve, level, thresholds)
 
 
 def steps_to_control(
@@ -97,11 +93,18 @@ def steps_to_control(
     """
     if control is None:
         return None
-    other = {row["step"]: row["ppl"] for row in control if row["ppl"] is not None}
+    level = {row["step"]: row["ppl"] for row in control if row["ppl"] is not None}
+    return _first_steps(curve, level, thresholds)
+
+
+def _first_steps(
+    curve: Iterable[Row], level: Mapping[int, float], thresholds: Sequence[float]
+) -> dict[str, int | None]:
+    """The first step at which a curve is within each threshold of the level of that step."""
     points = [
-        (row["step"], row["ppl"] / other[row["step"]])
+        (row["step"], row["ppl"] / level[row["step"]])
         for row in curve
-        if row["ppl"] is not None and row["step"] in other
+        if row["ppl"] is not None and row["step"] in level
     ]
     return {
         f"{threshold:g}": next((step for step, ratio in points if ratio <= threshold), None)

@@ -4,7 +4,7 @@
         mu = optax.tree.get(state.moments, "mu")
         return Response(log={"moment_norm": float(optax.tree.norm(mu))})
 
-    trainer.train(folder, [every(100, norms)])
+    trainer.train(folder, [Every(100, norms)])
 
 Steps run in chunks of one compiled call. A chunk ends where the next callback is due, so that a
 callback sees the run exactly after the steps that it asked for. Scoring, checkpoints and logging
@@ -85,19 +85,18 @@ class Every:
     """When a function of the state is called.
 
     Attributes:
-      call: The function.
       steps: Steps between calls; None: wherever a call of the program ends.
-      at_start: Whether also where a stage begins, before its first step.
-      at_end: Whether also where a stage ends, or all seeds have stopped.
+      call: The function.
+      at_ends: Whether also before the first step of each stage, and where a stage ends or all
+        seeds have stopped.
       of_stage: Whether steps are counted from the stage's first one, not from the run's.
       memory: What the function remembers, JSON-ready: checkpoints keep it, and it is filled again
         before a run goes on.
     """
 
-    call: Callable[[RunState], Response | None]
     steps: int | None
-    at_start: bool = False
-    at_end: bool = False
+    call: Callable[[RunState], Response | None]
+    at_ends: bool = False
     of_stage: bool = False
     memory: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -110,7 +109,7 @@ class Every:
 
     def due(self, step: int, start: int, ends: bool) -> bool:
         """Whether it is called after a step; `ends`: the stage does."""
-        if self.steps is None or (ends and self.at_end):
+        if self.steps is None or (ends and self.at_ends):
             return True
         return self.next(step - 1, start) == step
 
@@ -124,25 +123,12 @@ class Every:
         """(stage, steps done) of every call of a run in which no seed stops."""
         start = 0
         for at, end in enumerate(itertools.accumulate(stage.steps for stage in stages)):
-            if self.at_start and start < end:
+            if self.at_ends and start < end:
                 yield at, start
             step = self.next(start, start)
             while step < end:
                 yield at, step
                 step += self.steps
-            if start < end and (self.at_end or step == end):
+            if start < end and (self.at_ends or step == end):
                 yield at, end
             start = end
-
-
-def every(
-    steps: int | None,
-    call: Callable[[RunState], Response | None],
-    *,
-    at_ends: bool = False,
-    of_stage: bool = False,
-    memory: dict[str, Any] | None = None,
-) -> Every:
-    """A callback every so many steps; `at_ends`: at both ends of each stage, too."""
-    memory = {} if memory is None else memory
-    return Every(call, steps, at_start=at_ends, at_end=at_ends, of_stage=of_stage, memory=memory)

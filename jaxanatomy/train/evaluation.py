@@ -1,7 +1,7 @@
 """What a model loses on text that it does not learn from, and which questions it answers.
 
 points = []
-trainer.train(folder, [every(100, evaluating(held_out, points.append), at_ends=True)])
+trainer.train(folder, [Every(100, evaluating(held_out, points.append), at_ends=True)])
 """
 
 import dataclasses

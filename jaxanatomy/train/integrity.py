@@ -1,7 +1,5 @@
-"""Whether a checkpoint is read as it was written: checksums of arrays and of what stands beside."""
+"""Whether a checkpoint is read as it was written: checksums of its arrays."""
 
-import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,28 +27,6 @@ def require_checksums(found: Mapping[str, int], saved: Mapping[str, int]) -> Non
     for path in found:
         if found[path] != saved.get(path):
             raise ValueError(f"the values of {path} are not those that were saved")
-
-
-def seal_meta(meta: Mapping[str, Any]) -> dict[str, str]:
-    """JSON-ready fields as a text with its checksum; unlike in rows, a loss may be NaN."""
-    text = json.dumps(meta)
-    return {"text": text, "checksum": _text_checksum(text)}
-
-
-def unseal_meta(sealed: Mapping[str, Any]) -> dict[str, Any]:
-    """What `seal_meta` was given.
-
-    Raises:
-      ValueError: The text is not the one that was sealed.
-    """
-    text = sealed.get("text")
-    if not isinstance(text, str) or _text_checksum(text) != sealed.get("checksum"):
-        raise ValueError("its checksum is not that of what it says")
-    return json.loads(text)
-
-
-def _text_checksum(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):08x}"
 
 
 @jax.jit

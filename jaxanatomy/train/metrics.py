@@ -1,7 +1,7 @@
 """What every training step did: lines of `metrics.jsonl`, and TensorBoard's files beside them.
 
     with Metrics(run.folder, "midas", seeds=[0, 1], tensorboard=True) as metrics:
-        trainer.train(folder, [every(None, metrics.log)])
+        trainer.train(folder, [Every(None, metrics.log)])
 
     lines = read_metrics(run.folder)
 

@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.reprs import describe_arrays
-from jaxanatomy.train.integrity import array_checksums, require_checksums, seal_meta, unseal_meta
+from jaxanatomy.train.integrity import array_checksums, require_checksums
 from jaxanatomy.tree import PyTree
 
 
@@ -132,7 +133,7 @@ class Snapshots:
         meta["pinned"] = sorted(self._pinned.steps)
         meta["checksums"] = array_checksums([snapshot.params, snapshot.moments])
         items = ocp.args.Composite(
-            meta=ocp.args.JsonSave(seal_meta(meta)),
+            meta=ocp.args.JsonSave(seal(meta)),
             params=ocp.args.StandardSave(snapshot.params),
             moments=ocp.args.StandardSave(snapshot.moments),
         )
@@ -162,7 +163,7 @@ class Snapshots:
             return None
         try:
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            meta = unseal_meta(self._manager.restore(self.latest, args=items)["meta"])
+            meta = unseal(self._manager.restore(self.latest, args=items)["meta"])
             self._pinned.steps.update(meta.pop("pinned"))
             self._checksums = meta.pop("checksums")
             return ModelConfig.from_dict(meta.pop("config")), meta

@@ -1,7 +1,7 @@
 """The one trainer: stages one after another, watched by callbacks, surviving a kill.
 
     trainer = Trainer(setup, streams)
-    params = trainer.train(folder, [every(100, evaluating(held_out, emit), at_ends=True)])
+    params = trainer.train(folder, [Every(100, evaluating(held_out, emit), at_ends=True)])
 
 Where a stage begins, layers are gathered by its index map and what is new is made; unless the
 stage says otherwise the moments go with them, and step count, learning rate and data go on as if
@@ -28,6 +28,7 @@ import numpy as np
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.progress import announced
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.loop import Trace, TrainState, run_steps
@@ -103,7 +104,7 @@ class Trainer:
             state, frozen = self._begin()
             progress(self._step)
             if self._step == self._setup.steps:
-                state, frozen = self._call(state, frozen, lambda each: each.at_end, None)
+                state, frozen = self._call(state, frozen, lambda each: each.at_ends, None)
             while self._step < self._setup.steps and any(self._alive):
                 state, frozen = self._stage(state, frozen, progress)
             return merge(state.params, frozen)
@@ -185,7 +186,7 @@ class Trainer:
         with announced(f"compiling {stage.name or f'{stage.config.num_layers} layers'}"):
             state, _ = run(state, frozen, *self._empty_chunk(), 0)
         if self._step == start:
-            state, frozen = self._call(state, frozen, lambda each: each.at_start, None)
+            state, frozen = self._call(state, frozen, lambda each: each.at_ends, None)
         while self._step < end and any(self._alive):
             began = time.perf_counter()
             chunk, rates_EM, count, streams = reading.result()
@@ -220,7 +221,7 @@ class Trainer:
         log: dict[str, Any] = {}
         for each in self._callbacks:
             # One before may have stopped the last seed.
-            if not due(each) and (any(self._alive) or not each.at_end):
+            if not due(each) and (any(self._alive) or not each.at_ends):
                 continue
             since = min(self._step - each.before(self._step, start), len(self._losses))
             seen = RunState(
@@ -338,7 +339,7 @@ class Trainer:
         meta = {
             "stage": self._at,
             "account": dataclasses.asdict(self._account),
-            "losses": [each.tolist() for each in self._losses],
+            "losses": [list(map(finite, each.tolist())) for each in self._losses],
             "reasons": self._reasons,
             "stopped": self._stopped,
             "seeds": list(self._setup.seeds),

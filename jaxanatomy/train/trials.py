@@ -20,7 +20,7 @@ from jaxanatomy.errors import InputError, require_each_once, require_whole
 from jaxanatomy.growth.stages import Stage, total_steps
 from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING, choose_rate, require_seeds
 from jaxanatomy.progress import Progress
-from jaxanatomy.train.callbacks import Every, every
+from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.evaluation import HeldOut, evaluating
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
 from jaxanatomy.train.mesh import Placement, training_devices
@@ -108,6 +108,10 @@ class ArmPlan(abc.ABC):
     def note(self, point: Evaluation, memory: Fields) -> None:  # noqa: B027 (nothing by default)
         """Notes what the final rows need of a point; JSON-ready."""
 
+    def callbacks(self, arm: str, trials: Sequence[Trial]) -> list[Every]:
+        """What else watches the trials that train together; called before they are evaluated."""
+        return []
+
     def hash(self, arm: str, trial: Trial, **more: Any) -> str:
         """The hash of a row."""
         config = self.config
@@ -180,8 +184,8 @@ class ArmPlan(abc.ABC):
 
     def evaluation(self, call: Any = None, memory: Fields | None = None) -> Every:
         """When trials are evaluated."""
-        by_stage = self.evaluates_by_stage
-        return every(self.config.eval_every, call, at_ends=True, of_stage=by_stage, memory=memory)
+        memory = {} if memory is None else memory
+        return Every(self.config.eval_every, call, True, self.evaluates_by_stage, memory)
 
 
 def check_trials(config: ConfigDict) -> None:
@@ -263,7 +267,9 @@ class ArmTraining:
                     metrics.write_point(point)
 
             evaluate = evaluating(plan.held_out(arm), emit)
-            callbacks = [every(None, metrics.log)] if writes_steps else []
+            # Steps before points: the first line of a new start takes away those beyond it.
+            log_steps = [Every(None, metrics.log)] if writes_steps else []
+            callbacks = [*plan.callbacks(arm, trials), *log_steps]
             callbacks.append(plan.evaluation(evaluate, memory))
             params = Trainer(setup, plan.streams(arm, trials)).train(
                 folder,

@@ -7,8 +7,8 @@ from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
 from jaxanatomy.train.optimiser import Optimiser
-from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica
 
 pytestmark = pytest.mark.real
 

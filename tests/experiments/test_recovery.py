@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import run_files
 
-from jaxanatomy.train import recovery
+from jaxanatomy.train.recovery import trainer as recovery
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP_FIELDS = {

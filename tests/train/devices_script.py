@@ -17,8 +17,8 @@ from train_oracle import first_moments
 
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.train.optimiser import Optimiser
-from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 REPLICAS = [Replica(layer, seed) for layer in range(4) for seed in (-1, 0, 1)][:-1]  # 11

@@ -10,7 +10,7 @@ from growing_run import LENGTH, ROWS, VOCABULARY, Counting, watching
 
 from jaxanatomy import tree
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.callbacks import Every, Response, every
+from jaxanatomy.train.callbacks import Every, Response
 from jaxanatomy.train.loss import batch_of
 
 
@@ -38,7 +38,7 @@ def test_a_callback_sees_parameters_and_moments_after_the_steps_it_asked_for(tmp
     def note(state):
         logs[state.step] = dict(state.log)
 
-    callbacks = [every(3, watch), every(None, note), *watching(points.append)]
+    callbacks = [Every(3, watch), Every(None, note), *watching(points.append)]
     growing_run.make().train(tmp_path, callbacks)
     assert seen == [(3, 0, 3), (6, 1, 6), (9, 1, 9)]
     assert {step: log for step, log in logs.items() if log} == {
@@ -58,7 +58,7 @@ def test_one_seed_is_stopped_and_changed_and_the_other_goes_on(tmp_path):
         return None
 
     steps = []
-    callbacks = [every(4, interfere), *watching(log=steps.append)]
+    callbacks = [Every(4, interfere), *watching(log=steps.append)]
     growing_run.make(seeds=(0, 3)).train(tmp_path, callbacks)
     loss_EM = np.concatenate([each.loss_EM for each in steps])
     assert np.isnan(loss_EM[4:, 0]).all()
@@ -72,7 +72,7 @@ def test_what_a_callback_remembers_is_there_when_a_run_goes_on(tmp_path):
             memory["steps"] = [*memory.get("steps", []), state.step]
 
         memory = {}
-        growing_run.make().train(tmp_path, [every(2, count, memory=memory), *watching(log=log)])
+        growing_run.make().train(tmp_path, [Every(2, count, memory=memory), *watching(log=log)])
         return memory
 
     def stop(steps):
@@ -119,20 +119,19 @@ def test_places_are_where_a_run_calls():
     """Against a walk step by step."""
     stages = [Stage(growing_run.config(1), steps) for steps in (5, 0, 7, 4)]
     for steps in (1, 2, 3, 4, 100):
-        for at_start in (False, True):
-            for at_end in (False, True):
-                for of_stage in (False, True):
-                    one = Every(print, steps, at_start, at_end, of_stage)
-                    places, start = [], 0
-                    for at, stage in enumerate(stages):
-                        end = start + stage.steps
-                        places += [(at, start)] if at_start and stage.steps else []
-                        for step in range(start + 1, end + 1):
-                            counted = step - start if of_stage else step
-                            if counted % steps == 0 or (at_end and step == end):
-                                places.append((at, step))
-                                assert one.due(step, start, step == end)
-                            else:
-                                assert not one.due(step, start, step == end)
-                        start = end
-                    assert list(one.places(stages)) == places
+        for at_ends in (False, True):
+            for of_stage in (False, True):
+                one = Every(steps, print, at_ends, of_stage)
+                places, start = [], 0
+                for at, stage in enumerate(stages):
+                    end = start + stage.steps
+                    places += [(at, start)] if at_ends and stage.steps else []
+                    for step in range(start + 1, end + 1):
+                        counted = step - start if of_stage else step
+                        if counted % steps == 0 or (at_ends and step == end):
+                            places.append((at, step))
+                            assert one.due(step, start, step == end)
+                        else:
+                            assert not one.due(step, start, step == end)
+                    start = end
+                assert list(one.places(stages)) == places

@@ -12,7 +12,7 @@ from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.growth.phases import Phase, stages
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.callbacks import every
+from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
 from jaxanatomy.train.evaluation import evaluating
 from jaxanatomy.train.mesh import Placement
@@ -53,7 +53,7 @@ def train(folder, plan, seeds, rates=(), scan_layers=False, callbacks=(), emit=l
     setup = Setup(plan, Optimiser(), SCHEDULE, seeds, place, options, rates, initial=CONFIG)
     streams = [DocumentBatches(DOCUMENTS, order(seed)) for seed in seeds]
     held_out = {"validation": one_a_row(VALIDATION, 0)}
-    evaluate = every(3, evaluating(held_out, emit), at_ends=True, of_stage=True)
+    evaluate = Every(3, evaluating(held_out, emit), at_ends=True, of_stage=True)
     return Trainer(setup, streams).train(folder, [*callbacks, evaluate])
 
 
@@ -196,7 +196,7 @@ def test_layers_that_do_not_train_do_not_change(tmp_path):
         if state.steps is None:
             assert all(not np.any(leaf) for leaf in jax.tree.leaves(state.moments))
 
-    train(tmp_path, PLANS["frozen"], (3,), callbacks=[every(100, keep, at_ends=True)])
+    train(tmp_path, PLANS["frozen"], (3,), callbacks=[Every(100, keep, at_ends=True)])
     for at, ((blocks, embedding), (after, embedding_after)) in ends.items():
         stage = PLANS["frozen"][at]
         for layer in range(3):
@@ -220,7 +220,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_bits(grown, tmp_path, death):
 
     run = (tmp_path, PLANS["absent"], (3, 3, 4), (0.02, 1e38, 0.02))
     with pytest.raises(KilledError):
-        train(*run, callbacks=[every(None, die)])
+        train(*run, callbacks=[Every(None, die)])
     points = []
     params = train(*run, emit=points.append)
     jax.tree.map(np.testing.assert_array_equal, params, grown[0])
@@ -250,7 +250,7 @@ def test_moments_go_with_layers_that_train_and_are_zero_for_those_that_did_not(t
     config = CONFIG.with_layers(SHAPES[1:])
     first = Stage(config, 4, GrowthMap((1, 2), depth=3), layers=(1, 2), train=(1,))
     second = Stage(config, 4, layers=(1, 2))
-    keep = every(100, lambda state: kept.append(jax.device_get(state.moments)), at_ends=True)
+    keep = Every(100, lambda state: kept.append(jax.device_get(state.moments)), at_ends=True)
     train(tmp_path, (first, second), (5,), callbacks=[keep])
     _, before, after, _ = (optax.tree.get(each, "mu") for each in kept)
     assert before["layers"][1] is None

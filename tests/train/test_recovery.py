@@ -12,8 +12,8 @@ from train_oracle import arrays, first_moments, flat, naive_loss, naive_training
 from jaxanatomy import tree
 from jaxanatomy.interventions.noise import recovery_noise
 from jaxanatomy.train.optimiser import Optimiser
-from jaxanatomy.train.recovery import RecoveryTrainer, Replica
 from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica
 
 STEPS, SIGMA = 10, 0.5
 CLIP = 3.0  # between the norms of two replicas' gradients

@@ -11,8 +11,8 @@ from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.data.text import load_text
 from jaxanatomy.study import tokenise
 from jaxanatomy.train.optimiser import Optimiser
-from jaxanatomy.train.recovery import RecoveryTrainer, Replica, recovery_step_flops
 from jaxanatomy.train.recovery.options import RecoveryOptions
+from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica, recovery_step_flops
 
 TASK, BATCH = "training.json", "batch_{}.npz"
 SIGMA = 0.5
