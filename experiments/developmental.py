@@ -10,7 +10,9 @@ the core without anything grown on it, and a learning rate tuned for every arm.
 
     python -m experiments.developmental --workdir=runs/developmental
 
-`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each.
+`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each;
+`metrics.jsonl` has every step. A run that was killed resumes from its last checkpoint, within a
+phase, too.
 """
 
 import dataclasses
@@ -129,7 +131,8 @@ class _Plan(ArmPlan):
         """One rate is tried as several are: tuning rows say how it did on another seed."""
         return True
 
-    def initial(self, arm: str) -> ModelConfig:
+    @property
+    def initial(self) -> ModelConfig:
         """The whole model, of which the first phase takes its layers."""
         return self.model
 

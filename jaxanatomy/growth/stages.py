@@ -63,6 +63,8 @@ class Stage:
         choose("policy for moments", self.moments, MOMENTS)
         if not self.layers:
             object.__setattr__(self, "layers", tuple(range(self.config.num_layers)))
+        if len(self.layers) != self.config.num_layers:
+            raise ValueError(f"{len(self.layers)} numbers for {self.config.num_layers} layers")
         if self.train is None:
             object.__setattr__(self, "train", self.layers)
 

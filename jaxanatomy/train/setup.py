@@ -147,9 +147,12 @@ class Setup:
             raise ValueError(
                 f"{len(self.learning_rates)} learning rates for {len(self.seeds)} seeds"
             )
-        if self.initial is None:
-            object.__setattr__(self, "initial", self.stages[0].config)
-        _require_fitting(self.initial, self.stages)
+        _require_fitting(self.initial_config, self.stages)
+
+    @property
+    def initial_config(self) -> ModelConfig:
+        """The architecture of the initial model."""
+        return self.stages[0].config if self.initial is None else self.initial
 
     def rates(self) -> np.ndarray:
         """The learning rate of each step and seed, float32 [steps, M]."""
@@ -227,7 +230,7 @@ class Setup:
         stage = self.stages[0]
 
         def one(seed: jax.Array) -> tuple[tree.Params, PyTree]:
-            params = model.init(self.initial, jax.random.key(seed))
+            params = model.init(self.initial_config, jax.random.key(seed))
             if stage.growth is not None:
                 params, _ = grow(stage.growth, params)
             blocks = self._renewed(stage, params["layers"], seed)
@@ -270,7 +273,7 @@ class Setup:
         if not stage.changes_new:
             return blocks
         key, blocks = jax.random.key(seed), list(blocks)
-        initial = model.init(self.initial, key)["layers"] if stage.fresh else ()
+        initial = model.init(self.initial_config, key)["layers"] if stage.fresh else ()
         for place in stage.growth.inserted:
             layer, width = stage.layers[place], stage.config.layers[place].ffn_width
             if layer in stage.fresh:

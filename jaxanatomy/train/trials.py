@@ -175,12 +175,13 @@ class ArmPlan(abc.ABC):
             placement=self.placement,
             options=self.options,
             learning_rates=[trial.learning_rate for trial in trials],
-            initial=self.initial(arm),
+            initial=self.initial,
         )
 
-    def initial(self, arm: str) -> ModelConfig:
-        """The architecture whose layers the first stage takes; see `Setup`."""
-        return self.arms[arm][0].config
+    @property
+    def initial(self) -> ModelConfig | None:
+        """The architecture whose layers the first stages take; see `Setup`."""
+        return None
 
     def evaluation(self, call: Any = None, memory: Fields | None = None) -> Every:
         """When trials are evaluated."""
