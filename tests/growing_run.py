@@ -24,7 +24,7 @@ from jaxanatomy.train.setup import Setup, TrainOptions
 from jaxanatomy.train.trainer import Trainer
 
 VOCABULARY, ROWS, LENGTH = 61, 8, 12
-EVAL_EVERY = 4
+EVAL_EVERY, ADAMW = 4, Optimiser()
 OPTIONS = TrainOptions(steps_per_call=3, checkpoint_every=2)
 
 
@@ -83,10 +83,11 @@ def make(
     schedule=SCHEDULE,
     learning_rates=(),
     streams=None,
+    optimiser=ADAMW,
     **more,
 ):
     placement = placement or Placement.over(jax.devices()[:1])
-    setup = Setup(stages, Optimiser(), schedule, seeds, placement, options, learning_rates, **more)
+    setup = Setup(stages, optimiser, schedule, seeds, placement, options, learning_rates, **more)
     if streams is None:
         streams = [Counting(100 + seed, part) for seed in seeds]
     return Trainer(setup, streams)

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -80,8 +80,20 @@ class Optimiser:
             parsed = tuple(_parse_factor(name, each) for each in getattr(self, name))
             object.__setattr__(self, name, parsed)
 
+    @property
+    def by_name(self) -> bool:
+        """Whether parameters are told apart by their names."""
+        return bool(self.patterns) or not self.decay_norms_and_embeddings
 
-def make(settings: Optimiser, params: PyTree) -> optax.GradientTransformation:
+    @property
+    def patterns(self) -> list[str]:
+        """Those of all factors."""
+        return [pattern for pattern, _ in (*self.decay_factors, *self.rate_factors)]
+
+
+def make(
+    settings: Optimiser, params: PyTree, names: Iterable[str] | None = None
+) -> optax.GradientTransformation:
     """The optimiser of a model, without learning rate.
 
     Equal settings give the same object for models whose layers are numbered alike, so that
@@ -90,15 +102,15 @@ def make(settings: Optimiser, params: PyTree) -> optax.GradientTransformation:
     Args:
       settings: What to make.
       params: Parameters, or their shapes, layers stacked; or those of one layer.
+      names: All that patterns may fit, where a model has only some of them now.
 
     Raises:
       InputError: A pattern fits no parameter.
     """
-    patterns = [pattern for pattern, _ in (*settings.decay_factors, *settings.rate_factors)]
-    if not patterns and settings.decay_norms_and_embeddings:
+    if not settings.by_name:
         return _chain(settings, ())
-    names = parameter_names(params)
-    for pattern in patterns:
+    names = parameter_names(params) if names is None else list(names)
+    for pattern in settings.patterns:
         if not any(re.fullmatch(pattern, name) for name in names):
             raise InputError(
                 f"expected a pattern of the optimiser to fit a parameter; {pattern!r} fits none; "

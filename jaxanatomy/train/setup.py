@@ -21,7 +21,7 @@ from jaxanatomy.growth.stages import Stage, total_steps
 from jaxanatomy.train.loop import TrainState
 from jaxanatomy.train.loss import LanguageModelLoss, merge, split
 from jaxanatomy.train.mesh import Placement
-from jaxanatomy.train.optimiser import Optimiser, make
+from jaxanatomy.train.optimiser import Optimiser, make, parameter_names
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.tree import PyTree
 
@@ -148,6 +148,7 @@ class Setup:
                 f"{len(self.learning_rates)} learning rates for {len(self.seeds)} seeds"
             )
         _require_fitting(self.initial_config, self.stages)
+        self.transformation(self.stages[-1])  # refuses patterns that fit nothing
 
     @property
     def initial_config(self) -> ModelConfig:
@@ -197,12 +198,20 @@ class Setup:
 
     def transformation(self, stage: Stage) -> optax.GradientTransformation:
         """The optimiser of a stage."""
-        return make(self.optimiser, jax.eval_shape(lambda: self.initial_params(stage, 0)))
+        if not self.optimiser.by_name:
+            return make(self.optimiser, {})
+        # A pattern may be for layers that other stages have.
+        names = (parameter_names(self._shapes(each)) for each in self.stages)
+        return make(self.optimiser, self._shapes(stage), itertools.chain(*names))
 
     def initial_params(self, stage: Stage, seed: jax.Array | int) -> tree.Params:
         """What a model of one seed would be if its run began with a stage, layers stacked."""
         params = model.init(stage.config, jax.random.key(seed))
         return self._stacked(stage, params, params["layers"])
+
+    def _shapes(self, stage: Stage) -> tree.Params:
+        """Of the parameters of one seed."""
+        return jax.eval_shape(lambda: self.initial_params(stage, 0))
 
     def like(self, stage: Stage) -> tuple[tree.Params, TrainState, tree.Params]:
         """Shapes of all parameters, of the state of what trains and of what does not; placed."""
@@ -220,7 +229,7 @@ class Setup:
         """Parameters of a stage, or moments of all of them, as (what trains, what does not)."""
         if stage.trains_all:
             return split(params, [True] * len(params["layers"]), True)
-        like = jax.eval_shape(lambda: self.initial_params(stage, 0))
+        like = self._shapes(stage)
         counts = [jax.tree.leaves(stack)[0].shape[0] for stack in like["layers"]]
         first = itertools.accumulate(counts[:-1], initial=0)
         return split(params, [stage.layers[at] in stage.train for at in first], stage.train_ends)

@@ -75,6 +75,10 @@ class ArmPlan(abc.ABC):
     tuned_by: ClassVar[str]  # field of the final rows by which a rate is chosen
     evaluates_by_stage: ClassVar[bool] = False  # whether eval_every counts from a stage's start
 
+    def __post_init__(self):
+        for arm in self.arms:  # stages and patterns that do not fit are refused before any work
+            self.setup(arm, self.main(self.config.learning_rates[0]))
+
     @property
     @abc.abstractmethod
     def identity(self) -> Any:

@@ -1,5 +1,6 @@
 """The optimiser: decay and rates by pattern against literal factors, other directions of optax."""
 
+import growing_run
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,3 +130,13 @@ def test_what_cannot_be_is_refused_in_one_line(fields, words):
         make(Optimiser(**fields), whole())
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_pattern_may_be_for_layers_that_a_later_stage_has():
+    """And one that no stage has is refused before anything is trained."""
+    settings = Optimiser(rate_factors=(("layers/3/.*", 0.0),))
+    setup = growing_run.make(optimiser=settings)._setup
+    for stage in setup.stages:
+        setup.transformation(stage)
+    with pytest.raises(InputError, match=r"'layers/4/\.\*' fits none"):
+        growing_run.make(optimiser=Optimiser(rate_factors=(("layers/4/.*", 0.0),)))
