@@ -1,15 +1,13 @@
 """Hugging Face folders: config.json, safetensors in one or several files, tokenizer."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
 
-from jaxanatomy import tree
-from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.storage import read_json_object
 from jaxanatomy.weights import cache, companions, folder_tokenizer, hf_config, tensors
@@ -44,7 +42,9 @@ def open_folder(folder: Path, model_id: str) -> Source:
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(folder_tokenizer.from_folder, folder),
-        read_params=functools.partial(_read_params, stored, config, folder),
+        read_params=functools.partial(
+            tensors.read_params, stored, hf_config.names(config), config, where=str(folder)
+        ),
         read_sha256=functools.partial(cache.files_sha256, paths),
         companions=companions.of_folder(folder, fields),
     )
@@ -110,16 +110,6 @@ def _indexed_files(index: Path) -> list[Path]:
             f"{tensors.shorten(missing)}; fetch it again"
         )
     return sorted(folder / name for name in names)
-
-
-def _read_params(
-    stored: Mapping[str, tensors.StoredTensor],
-    config: ModelConfig,
-    folder: Path,
-    dtype: np.dtype,
-) -> tree.Params:
-    names = hf_config.names(config)
-    return tensors.read_params(stored, names, config, dtype, where=str(folder))
 
 
 def _stored_tensors(paths: list[Path]) -> dict[str, tensors.StoredTensor]:

@@ -11,8 +11,6 @@ from typing import Any
 import gguf
 import numpy as np
 
-from jaxanatomy import tree
-from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import cache, companions, gguf_config, gguf_tokenizer, tensors
 from jaxanatomy.weights.checkpoint import Source
@@ -87,7 +85,14 @@ def open_gguf(path: Path, model_id: str, pin: str | None = None) -> Source:
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(gguf_tokenizer.from_gguf, fields),
-        read_params=functools.partial(_read_params, stored, config, path),
+        read_params=functools.partial(
+            tensors.read_params,
+            stored,
+            gguf_config.names(config),
+            config,
+            where=str(path),
+            row_orders=gguf_config.row_orders(config),
+        ),
         read_sha256=read_sha256,
         companions=companions.of_gguf(fields),
     )
@@ -167,22 +172,6 @@ def _pinned_sha256(data: np.ndarray, path: Path, pin: str, model_id: str) -> str
     found = hashlib.sha256(data).hexdigest()
     cache.check_sha256(found, pin, model_id, f"delete {path.parent} and run again")
     return found
-
-
-def _read_params(
-    stored: Mapping[str, tensors.StoredTensor],
-    config: ModelConfig,
-    path: Path,
-    dtype: np.dtype,
-) -> tree.Params:
-    return tensors.read_params(
-        stored,
-        gguf_config.names(config),
-        config,
-        dtype,
-        where=str(path),
-        row_orders=gguf_config.row_orders(config),
-    )
 
 
 def _stored(tensor: gguf.ReaderTensor, path: Path) -> tensors.StoredTensor:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxanatomy.config import LayerShape, Llama3RopeScaling, ModelConfig, require_depth
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import families
+from jaxanatomy.weights.attributes import integer
 from jaxanatomy.weights.family import tensor_names
 from jaxanatomy.weights.tensors import StoredTensor, leaf_shapes, shorten
 
@@ -68,7 +69,7 @@ def from_metadata(
     prefix = f"{family.gguf}."
     own = {key.removeprefix(prefix): fields[key] for key in fields if key.startswith(prefix)}
     _check_keys(prefix, own, family.gguf_keys)
-    num_layers, D = (_integer(own[name], name) for name in ("block_count", "embedding_length"))
+    num_layers, D = (integer(own[name], name) for name in ("block_count", "embedding_length"))
     require_depth(num_layers)
     heads = _per_layer(own["attention.head_count"], num_layers, "head_count")
     kv_heads = own.get("attention.head_count_kv")
@@ -88,7 +89,7 @@ def from_metadata(
         rope_theta=theta,
         rope_scaling=_rope_scaling(stored.get(_ROPE_FREQUENCIES), theta, d),
         norm_epsilon=_shortest(own["attention.layer_norm_rms_epsilon"], "layer_norm_rms_epsilon"),
-        context_length=_integer(own["context_length"], "context_length"),
+        context_length=integer(own["context_length"], "context_length"),
         tie_embeddings="output.weight" not in stored,
         family=family.name,
     )
@@ -175,7 +176,7 @@ def _rope_scaling(
 
 def _vocab_size(prefix: str, own: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> int:
     if "vocab_size" in own:
-        return _integer(own["vocab_size"], "vocab_size")
+        return integer(own["vocab_size"], "vocab_size")
     if "token_embd.weight" not in stored:
         raise InputError(
             f"the GGUF has neither {prefix}vocab_size nor token_embd.weight; fetch it again"
@@ -194,7 +195,7 @@ def _head_dim(own: Mapping[str, Any], hidden_size: int, num_heads: int) -> int:
             f"expected one width for keys, values and RoPE; got {given!s:.200}; not supported"
         )
     if given:
-        return _integer(next(iter(given.values())), "head width")
+        return integer(next(iter(given.values())), "head width")
     if hidden_size % num_heads:
         raise InputError(
             f"embedding_length must be a multiple of head_count; got {hidden_size} and {num_heads}"
@@ -207,13 +208,7 @@ def _per_layer(value: Any, num_layers: int, name: str) -> tuple[int, ...]:
     values = value if isinstance(value, list | tuple) else [value] * num_layers
     if len(values) != num_layers:
         raise InputError(f"{name} of the GGUF must have {num_layers} values; got {len(values)}")
-    return tuple(_integer(number, name) for number in values)
-
-
-def _integer(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} of the GGUF must be a positive integer; got {value!r:.50}")
-    return value
+    return tuple(integer(number, name) for number in values)
 
 
 def _shortest(value: Any, name: str) -> float:

@@ -134,7 +134,7 @@ def _split(fields: Mapping[str, Any]) -> tuple[list[Any], bool]:
         return [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)], False
     if kind == "gpt-2":
         return [ByteLevel(add_prefix_space=False)], False
-    if kind in _SPLITS:
+    if isinstance(kind, str) and kind in _SPLITS:
         words = Split(Regex(_SPLITS[kind]), "isolated")
         return [words, ByteLevel(add_prefix_space=False, use_regex=False)], kind == "llama-bpe"
     given = "none" if kind is None else repr(kind)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -11,7 +12,7 @@ from fuzz import bounded, damaged_json, reads_or_refuses
 from hypothesis import given
 from transformers import AutoConfig
 
-from jaxanatomy import model, weights
+from jaxanatomy import model, tree, weights
 from jaxanatomy.config import ATTENTION, LayerShape, ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights import families, gguf_config, hf_config
@@ -304,6 +305,21 @@ def test_gguf_files_that_are_refused(architecture, more, message):
     with pytest.raises(InputError) as caught:
         from_gguf(architecture, **more)
     assert message in str(caught.value)
+
+
+def test_the_null_model_has_norms_of_one_and_biases_of_zero():
+    config = ModelConfig.uniform(
+        2, 4, 2, 24, vocab_size=40, hidden_size=32, biases=("q_proj", "down_proj"), qk_norm=True
+    )
+    leaves = tree.to_leaves(random_params(config, np.dtype(np.float32)))
+    drawn = model.init(config, jax.random.key(0))
+    for path, array in leaves.items():
+        kind = path.split("/")[-1]
+        if kind in ("scale", "bias"):
+            assert set(array.tolist()) == {1.0 if kind == "scale" else 0.0}
+            np.testing.assert_array_equal(tree.to_leaves(drawn)[path], array)
+        else:
+            assert 0.015 < array.std() < 0.025
 
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

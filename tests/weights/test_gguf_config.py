@@ -69,7 +69,7 @@ def test_names_are_those_of_llama_cpp():
     [
         ({"llama.logit_scale": 2.0}, "keys that are not understood: llama.logit_scale"),
         ({"llama.block_count": None}, "the GGUF must have llama.block_count"),
-        ({"llama.block_count": 0}, "block_count of the GGUF must be a positive integer; got 0"),
+        ({"llama.block_count": 0}, "block_count of the model must be a positive integer; got 0"),
         ({"llama.expert_count": 8}, "expected llama.expert_count=0; got 8"),
         ({"llama.rope.scaling.type": "yarn"}, "expected llama.rope.scaling.type='none'"),
         ({"llama.rope.dimension_count": 4, "llama.attention.key_length": 8}, "one width for keys"),
