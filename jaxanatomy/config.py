@@ -60,6 +60,15 @@ class LayerShape:
         """What decides the shapes of the weights: layers of one such can be exchanged."""
         return dataclasses.replace(self, window=None)
 
+    @property
+    def summary(self) -> str:
+        """Heads, widths and options in words, for messages."""
+        options = f", biases of {', '.join(self.biases)}" if self.biases else ""
+        options += ", a norm of queries and keys" if self.qk_norm else ""
+        options += f", a window of {self.window}" if self.window else ""
+        heads = f"{self.num_heads} heads, {self.num_kv_heads} KV heads"
+        return f"{heads} and FFN width {self.ffn_width}{options}"
+
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "LayerShape":
         """The inverse of `dataclasses.asdict`, from JSON."""

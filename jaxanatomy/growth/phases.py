@@ -270,11 +270,11 @@ def _require_clones(config: ModelConfig, phase: Phase, present: Collection[int])
                 f"phase {phase.name!r} clones L{layer}, which is there already; take it out"
             )
         own, other = config.layers[layer], config.layers[source]
-        if (own.num_heads, own.num_kv_heads) != (other.num_heads, other.num_kv_heads):
+        resized = dataclasses.replace(other, ffn_width=own.ffn_width)
+        if own.weight_shape != resized.weight_shape:
             raise InputError(
                 f"phase {phase.name!r} clones L{layer} from L{source}, whose attention has another "
-                f"shape: {other.num_heads} heads in {other.num_kv_heads} groups, not "
-                f"{own.num_heads} in {own.num_kv_heads}; clone a layer of the same attention"
+                f"shape: {other.summary}, not {own.summary}; clone a layer of the same attention"
             )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from jaxanatomy import tree
-from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.low_rank import Rank, check_rank
 from jaxanatomy.interventions.scopes import head_index, scope_components
@@ -295,7 +295,7 @@ def require_same_shape(name: str, config: ModelConfig, layer: int, source: int) 
     if config.layers[layer].weight_shape != config.layers[source].weight_shape:
         raise InputError(
             f"{name} at layer {layer} needs layers of one shape; layer {layer} has "
-            f"{_words(config.layers[layer])}, layer {source} has {_words(config.layers[source])}; "
+            f"{config.layers[layer].summary}, layer {source} has {config.layers[source].summary}; "
             "name other layers, or a change that reads the layer alone (zero, scale_0.9)"
         )
 
@@ -333,10 +333,3 @@ def _check_alpha(config: ModelConfig, alpha: Any) -> float:
     if not is_number or not math.isfinite(alpha):
         raise InputError(f"alpha must be a finite number, for example 0.9; got {alpha!r}")
     return float(alpha)
-
-
-def _words(shape: LayerShape) -> str:
-    options = f", biases of {', '.join(shape.biases)}" if shape.biases else ""
-    options += ", a norm of queries and keys" if shape.qk_norm else ""
-    widths = f"{shape.num_heads} heads, {shape.num_kv_heads} KV heads and FFN width"
-    return f"{widths} {shape.ffn_width}{options}"

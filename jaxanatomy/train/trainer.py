@@ -361,10 +361,7 @@ def _first_batch(stream: BatchStream) -> PyTree:
 
 def _describe(config: ModelConfig) -> str:
     shapes = dict.fromkeys(config.layers)
-    heads = " or ".join(
-        f"{shape.num_heads} heads, {shape.num_kv_heads} of keys, FFN {shape.ffn_width}"
-        for shape in shapes
-    )
+    heads = " or ".join(shape.summary for shape in shapes)
     scaling = ", LN-scaling" if config.ln_scaling else ""
     return (
         f"{config.num_layers} layers ({heads}{scaling}) of width {config.hidden_size}, "

@@ -266,8 +266,8 @@ def test_a_checkpoint_of_another_architecture_is_refused_and_both_are_shown(
     before = rows_of(tmp_path / "one")
     refused(
         command(*one),
-        "at step 4 has 4 layers (2 heads, 1 of keys, FFN 48) of width 16",
-        "the config says 4 layers (2 heads, 1 of keys, FFN 32) of width 16",
+        "at step 4 has 4 layers (2 heads, 1 KV heads and FFN width 48) of width 16",
+        "the config says 4 layers (2 heads, 1 KV heads and FFN width 32) of width 16",
         "choose another workdir",
     )
     assert rows_of(tmp_path / "one") == before

@@ -143,7 +143,7 @@ def bad(*given, **changes):
     ("call", "words"),
     [
         (bad((1, 2), ((2, 1),), steps=4), "L1, which does not exist yet; grown so far: L0"),
-        (bad((1, 2), ((1, 0),), steps=4), "another shape: 2 heads in 2 groups, not 2 in 1"),
+        (bad((1, 2), ((1, 0),), steps=4), "another shape: 2 heads, 2 KV heads and FFN width"),
         (bad((1, 2, 0), ((0, 0),), steps=4), "L0, which is there already"),
         (bad((1, 3), steps=4), "names L3; the model has layers 0 to 2"),
         (bad((), steps=4), "must train at least one layer"),
@@ -169,3 +169,10 @@ def test_layers_of_other_ffn_width_may_be_cloned():
     assert (stage.name, stage.steps, stage.layers, stage.train) == ("two", 2, (0, 1, 2), (2,))
     assert (stage.config, stage.train_ends) == (TINY, False)
     assert (stage.growth.sources, stage.growth.inserted) == ((0, 1, 0), (2,))
+
+
+def test_a_layer_with_a_bias_is_no_clone_of_one_without():
+    shapes = [LayerShape(2, 2, 8), LayerShape(2, 2, 16, ("o_proj",)), LayerShape(2, 2, 24)]
+    given = [Phase("one", 1, (0,)), Phase("two", 1, (1, 2), ((2, 0), (1, 0)))]
+    with pytest.raises(InputError, match=r"L1 from L0, .* not .*width 16, biases of o_proj;"):
+        phases.stages(TINY.with_layers(shapes), given, steps=4)

@@ -275,8 +275,8 @@ def test_refusals(tmp_path):
     other = (STAGES[0], dataclasses.replace(STAGES[1], **more, train=None))
     with pytest.raises(
         InputError,
-        match=r"at step 11 has 4 layers \(2 heads, 1 of keys, FFN 32\) of width 16, 61 entries and "
-        r"context 2048; the config says 6 layers \(2 heads, 1 of keys, FFN 32\) of width 16",
+        match=r"at step 11 has 4 layers \(2 heads, 1 KV heads and FFN width 32\) of width 16, 61 "
+        r"entries and context 2048; the config says 6 layers \(2 heads, 1 KV heads and FFN width ",
     ):
         growing_run.train(tmp_path, stages=other)
     with pytest.raises(InputError, match="is of step 11; the config ends at step 5; choose"):
