@@ -142,12 +142,6 @@ def answer_fields(asked: Sequence[Question], right_Q: np.ndarray, alive: bool) -
     return found | {"accuracy": None, "accuracy_by_task": by_task, "unit_right": None}
 
 
-def diverged(rows: Iterable[Row], arm: str) -> set[int]:
-    """The seeds of an arm's results that ended because a loss or a gradient was not finite."""
-    finals = (row for row in of_purpose(rows, FINAL) if row["arm"] == arm)
-    return {row["seed"] for row in finals if row["reason"]}
-
-
 def stopped(rows: Iterable[Row]) -> set[tuple[str, int]]:
     """Arm and seed of all results that have diverged so far.
 

@@ -31,6 +31,12 @@ def of_purpose(rows: Iterable[Row], kind: str, purpose: str = MAIN) -> list[Row]
     return [row for row in rows if row.get("kind") == kind and row.get("purpose") == purpose]
 
 
+def diverged(rows: Iterable[Row], arm: str) -> set[int]:
+    """The seeds of an arm's results that ended because a loss or a gradient was not finite."""
+    finals = (row for row in of_purpose(rows, FINAL) if row["arm"] == arm)
+    return {row["seed"] for row in finals if row["reason"]}
+
+
 def losses_by_rate(rows: Iterable[Row], measure: str) -> dict[str, dict[float, float | None]]:
     """The loss that each learning rate came to, by arm and rate, ascending.
 

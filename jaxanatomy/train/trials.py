@@ -18,7 +18,15 @@ from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, require_each_once, require_whole
 from jaxanatomy.growth.stages import Stage, total_steps
-from jaxanatomy.measures.tuning import CURVE, FINAL, MAIN, TUNING, choose_rate, require_seeds
+from jaxanatomy.measures.tuning import (
+    CURVE,
+    FINAL,
+    MAIN,
+    TUNING,
+    choose_rate,
+    diverged,
+    require_seeds,
+)
 from jaxanatomy.progress import Progress
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.evaluation import HeldOut, evaluating
@@ -239,8 +247,7 @@ class ArmTraining:
         trials = plan.main(plan.learning_rate(arm, known.values()))
         self._train(arm, {trial.seed: trial for trial in trials}, folder)
         if self._writes:
-            finals = (self._final(arm, trial) for trial in trials)
-            clear_groups(folder, {row["seed"] for row in finals if row and row["reason"]})
+            clear_groups(folder, diverged(self._results.rows, arm))
 
     def _train(self, arm: str, trials: dict[int, Trial], folder: Path) -> list[Fields]:
         """Trains the trials that are not trained yet, named as in `folder`; their final rows."""
