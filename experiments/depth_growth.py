@@ -31,7 +31,7 @@ from jaxanatomy.model import parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.depth_plan import depth_plan
-from jaxanatomy.train.dry_run import describe_runs
+from jaxanatomy.train.memory import describe_runs
 from jaxanatomy.train.trials import ArmTraining
 
 # Fields of the config that decide no result: a run may go on with other values.

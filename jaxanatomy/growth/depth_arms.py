@@ -82,12 +82,13 @@ def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tup
         return (Stage(config.with_layers(config.layers[:depth]), settings.steps),)
     steps = settings.steps if name == base else _steps_of_equal_flops(config, settings)
     first, *rest = _depths(config, settings, steps)
-    stages = [Stage(config.with_layers(config.layers[: first.num_layers]), first.steps)]
-    for depth in rest:
+    depth, count = first
+    stages = [Stage(config.with_layers(config.layers[:depth]), count)]
+    for _, count in rest:
         before = stages[-1].config
         growth = growth_map(operator, before.num_layers, settings.block)
         config = grown_config(before, growth)
-        stages.append(Stage(config, depth.steps, growth, moments=settings.moments))
+        stages.append(Stage(config, count, growth, moments=settings.moments))
     return tuple(stages)
 
 

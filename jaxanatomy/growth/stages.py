@@ -10,7 +10,6 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
@@ -119,18 +118,6 @@ def split_steps(total: int, shares: Sequence[int | Fraction]) -> tuple[int, ...]
     return tuple(steps)
 
 
-class DepthSteps(NamedTuple):
-    """A depth, and how long a model has it.
-
-    Attributes:
-      num_layers: Depth of the model.
-      steps: How many steps it has it.
-    """
-
-    num_layers: int
-    steps: int
-
-
 def prop_alpha(steps: int, stages: int, alpha: float = 1.0) -> tuple[int, ...]:
     """PROP-alpha: stage i of k takes i^alpha / sum_j j^alpha of the steps.
 
@@ -182,8 +169,10 @@ def prop_alpha_shares(stages: int, alpha: float) -> tuple[Fraction, ...]:
 
 def depth_stages(
     initial: int, target: int, block: int, growing_steps: int, steps: int, alpha: float = 1.0
-) -> tuple[DepthSteps, ...]:
-    """The stages of a run that grows from one depth to another, then goes on at the last.
+) -> tuple[tuple[int, int], ...]:
+    """(layers, steps) of each stage of a run that grows from one depth to another.
+
+    It goes on at the last one.
 
     The paper grows in the first 170,000 of 200,000 steps, from b layers on, so that the
     model has its final depth when the cooldown starts.
@@ -208,4 +197,4 @@ def depth_stages(
         )
     lengths = list(prop_alpha(growing_steps, len(found), alpha))
     lengths[-1] += steps - growing_steps
-    return tuple(map(DepthSteps, found, lengths))
+    return tuple(zip(found, lengths, strict=True))

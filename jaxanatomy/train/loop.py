@@ -60,21 +60,9 @@ class Trace(NamedTuple):
     __repr__ = repr_in_one_line
 
 
-def start(
-    optimiser: optax.GradientTransformation, params: PyTree, replicas: bool = False
-) -> TrainState:
-    """A state before its first step.
-
-    Args:
-      optimiser: Of `optimiser.make`.
-      params: The parameters that train. They are donated to the first call of `run_steps`.
-      replicas: Whether leaves have a leading axis of replicas.
-    """
-
-    def one(params: PyTree) -> TrainState:
-        return TrainState(params, optimiser.init(params), jnp.bool_(True))
-
-    return jax.jit(jax.vmap(one) if replicas else one)(params)
+def start(optimiser: optax.GradientTransformation, params: PyTree) -> TrainState:
+    """A state before its first step; `run_steps` is given the memory of the parameters."""
+    return TrainState(params, jax.jit(optimiser.init)(params), jnp.bool_(True))
 
 
 _STATIC = ("loss", "optimiser", "replicas", "grad_accum_steps", "place", "make_batch")

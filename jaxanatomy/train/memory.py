@@ -13,7 +13,7 @@ temporary is 0.9 to 1.4 of this one, and 0.7 or more without `scan_layers`
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
@@ -21,7 +21,7 @@ from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.loss import Batch, nothing_frozen
-from jaxanatomy.train.lowering import abstract_chunk
+from jaxanatomy.train.lowering import PLATFORMS, abstract_chunk, export_run
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.tree import PyTree
 
@@ -103,6 +103,33 @@ def step_memory(setup: Setup, stage: Stage, batch_size: int, seq_len: int) -> St
     )
 
 
+def describe_runs(setups: Sequence[Setup], batch_size: int, seq_len: int, lower: bool) -> list[str]:
+    """Memory of one device at the deepest stage; and that the programs can be lowered.
+
+    Args:
+      setups: Of each arm, all on the same devices.
+      batch_size: Rows B of a batch, of all processes together.
+      seq_len: Tokens T of a row.
+      lower: Whether to lower what the arms compile, for `lowering.PLATFORMS`; a few seconds.
+    """
+    deepest = max(
+        (stage for each in setups for stage in each.stages),
+        key=lambda stage: stage.config.num_layers,
+    )
+    memory = step_memory(setups[0], deepest, batch_size, seq_len)
+    count = setups[0].placement.device_count
+    lines = [
+        f"memory of each of {count} devices, {deepest.config.num_layers} layers: {_figures(memory)}"
+    ]
+    if lower:
+        # Arms that differ in their growth map alone have the same steps.
+        by_stages = {tuple(stage.config for stage in each.stages): each for each in setups}
+        found = [export_run(each, batch_size, seq_len) for each in by_stages.values()]
+        names = " and ".join(PLATFORMS)
+        lines.append(f"lowered for {count} devices of {names}: {sum(map(len, found))} programs")
+    return lines
+
+
 class _Kept:
     """Bytes that the loss of one model keeps for its gradient, by part."""
 
@@ -165,3 +192,9 @@ def _largest_gather(config: ModelConfig) -> int:
     """Bytes of the ends of a model and of its largest layer, whole, float32."""
     layers = [model.layer_parameter_count(config, layer) for layer in range(config.num_layers)]
     return 4 * (model.parameter_count(config) - sum(layers) + max(layers))
+
+
+def _figures(memory: StepMemory) -> str:
+    parts = dataclasses.asdict(memory).items()
+    listed = ", ".join(f"{name} {size / 1e9:,.2f}" for name, size in parts if size)
+    return f"{memory.total / 1e9:,.2f} GB on paper (GB: {listed})"

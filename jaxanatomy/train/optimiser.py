@@ -164,14 +164,14 @@ def _decayed(
     def add(path: tuple, update: jax.Array, leaf: jax.Array) -> jax.Array:
         return update + weight_decay * _factor(path, leaf, factors, first_layers) * leaf
 
-    return optax.stateless(lambda updates, params: _map_with_path(add, updates, params))
+    return optax.stateless(lambda updates, params: jax.tree.map_with_path(add, updates, params))
 
 
 def _scaled(factors: Factors, first_layers: tuple[int, ...]) -> optax.GradientTransformation:
     def scale(path: tuple, update: jax.Array) -> jax.Array:
         return _factor(path, update, factors, first_layers) * update
 
-    return optax.stateless(lambda updates, params: _map_with_path(scale, updates))
+    return optax.stateless(lambda updates, params: jax.tree.map_with_path(scale, updates))
 
 
 def _factor(
@@ -202,10 +202,6 @@ def _names(path: tuple, leaf: Any, first_layers: tuple[int, ...]) -> list[str]:
     first = first_layers[int(keys[1])]
     rest = "/".join(keys[2:])
     return [f"layers/{layer}/{rest}" for layer in range(first, first + leaf.shape[0])]
-
-
-def _map_with_path(function: Callable, *trees: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(function, *trees)
 
 
 def _parse_factor(field: str, given: str | tuple[str, float]) -> tuple[str, float]:

@@ -18,7 +18,7 @@ from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.clone import clone
 from jaxanatomy.growth.stages import Stage, total_steps
-from jaxanatomy.train.loop import TrainState
+from jaxanatomy.train.loop import TrainState, start
 from jaxanatomy.train.loss import LanguageModelLoss, merge, split
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.optimiser import Optimiser, make, parameter_names
@@ -219,8 +219,7 @@ class Setup:
         def one(seed: jax.Array) -> tuple[tree.Params, TrainState, tree.Params]:
             params = self.initial_params(stage, seed)
             trained, frozen = self.split(stage, params)
-            moments = self.transformation(stage).init(trained)
-            return params, TrainState(trained, moments, jnp.bool_(True)), frozen
+            return params, start(self.transformation(stage), trained), frozen
 
         begin = jax.vmap(one) if self.replicas else one
         return self.placement.abstract_of(jax.eval_shape(begin, self.seed_array))

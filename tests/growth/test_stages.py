@@ -46,10 +46,9 @@ def test_the_sum_is_exact_and_no_stage_is_off_by_a_step(alpha):
 
 def test_a_run_grows_and_then_keeps_its_depth():
     stages = depth_stages(4, 32, 4, 170_000, 200_000)
-    assert [stage.num_layers for stage in stages] == [4, 8, 12, 16, 20, 24, 28, 32]
-    assert stages[0].steps == 4722
-    assert stages[-1].steps == 37_778 + 30_000
-    assert sum(stage.steps for stage in stages) == 200_000
+    layers, steps = zip(*stages, strict=True)
+    assert layers == (4, 8, 12, 16, 20, 24, 28, 32)
+    assert (steps[0], steps[-1], sum(steps)) == (4722, 37_778 + 30_000, 200_000)
     assert depth_stages(2, 6, 2, 6, 6) == ((2, 1), (4, 2), (6, 3))
     assert depth_stages(4, 6, 2, 3, 10, alpha=1) == ((4, 1), (6, 9))
 

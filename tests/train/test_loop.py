@@ -1,5 +1,7 @@
 """The training loop against AdamW written out, replicas, chunks and losses that are not finite."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,7 +104,7 @@ def replicas(rates_EM, scales_EM):
     M = rates_EM.shape[1]
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * M), begin())
     frozen = {"offset": jnp.full((M,), 2.0)}
-    state = start(ADAMW, params, replicas=True)
+    state = jax.vmap(functools.partial(start, ADAMW))(params)
     batches = {"scale": jnp.asarray(scales_EM)}
     state, trace = run_steps(
         squares,

@@ -7,10 +7,9 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.dry_run import describe_runs
 from jaxanatomy.train.loop import run_steps
 from jaxanatomy.train.lowering import step_arguments
-from jaxanatomy.train.memory import step_memory
+from jaxanatomy.train.memory import describe_runs, step_memory
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
