@@ -122,7 +122,7 @@ class _Model:
         other = [
             name
             for name, value in dataclasses.asdict(self.settings).items()
-            if value != papers[name]
+            if papers.get(name, value) != value  # what becomes of moments costs nothing
         ]
         reason = f"not with the paper's {', '.join(other)}"
         return (None, reason) if other else (printed, "")
