@@ -119,17 +119,13 @@ class _Plan(ArmPlan):
 
     experiment = "developmental"
     tuned_by = TUNED_BY
+    always_tunes = True
     evaluates_by_stage = True
 
     @property
     def identity(self) -> Any:
         """The sentences."""
         return self.facts.sha256
-
-    @property
-    def tunes(self) -> bool:
-        """One rate is tried as several are: tuning rows say how it did on another seed."""
-        return True
 
     @property
     def initial(self) -> ModelConfig:

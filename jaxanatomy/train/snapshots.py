@@ -10,19 +10,22 @@ removed only after it. Besides the last ones those stay that were pinned.
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.reprs import describe_arrays
-from jaxanatomy.train.integrity import array_checksums, require_checksums
 from jaxanatomy.tree import PyTree
+
+_WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +190,7 @@ class Snapshots:
         try:
             found = self._manager.restore(self.latest, args=items)
             # Buffers of the runtime's own: arrays that are donated must not lie on Orbax's.
-            arrays = [jax.tree.map(jax.numpy.copy, found[name]) for name in ("params", "moments")]
+            arrays = [jax.tree.map(jnp.copy, found[name]) for name in ("params", "moments")]
             require_checksums(array_checksums(arrays), self._checksums)
         except Exception as error:  # as above
             raise self._damaged(error) from error
@@ -209,6 +212,41 @@ class Snapshots:
             f"expected to write a checkpoint to {self._folder}; {_first_line(error)}; {last}; make "
             "room and start again, and the run goes on from there"
         )
+
+
+def array_checksums(tree: Any) -> dict[str, int]:
+    """A checksum of each array, by its path; the same on however many devices it lies.
+
+    Computed where the arrays are, in one pass over them.
+    """
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    sums = jax.device_get([_checksum(leaf) for _, leaf in paths])
+    return {
+        jax.tree_util.keystr(path): int(each) for (path, _), each in zip(paths, sums, strict=True)
+    }
+
+
+def require_checksums(found: Mapping[str, int], saved: Mapping[str, int]) -> None:
+    """Raises ValueError where checksums differ, with the path of the first array."""
+    for path in found:
+        if found[path] != saved.get(path):
+            raise ValueError(f"the values of {path} are not those that were saved")
+
+
+@jax.jit
+def _checksum(leaf: jax.Array) -> jax.Array:
+    """The sum of the array's words modulo 2^32, each times an odd number that its place decides.
+
+    Every flipped bit changes it, and so does an exchange of two values. Integer sums are exact
+    in any order, so that it does not depend on how the array is cut.
+    """
+    words = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
+    words = jax.lax.bitcast_convert_type(words, _WORDS[words.dtype.itemsize]).astype(jnp.uint32)
+    place = jnp.zeros(words.shape, jnp.uint32)
+    for axis in range(words.ndim):
+        stride = int(np.prod(words.shape[axis + 1 :], dtype=np.int64)) % 2**32
+        place += jnp.uint32(stride) * jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    return jnp.sum(words * (2 * place + 1) * jnp.uint32(0x9E3779B1), dtype=jnp.uint32)
 
 
 @contextlib.contextmanager

@@ -81,6 +81,7 @@ class ArmPlan(abc.ABC):
 
     experiment: ClassVar[str]
     tuned_by: ClassVar[str]  # field of the final rows by which a rate is chosen
+    always_tunes: ClassVar[bool] = False  # also where there is one rate to choose from
     evaluates_by_stage: ClassVar[bool] = False  # whether eval_every counts from a stage's start
 
     def __post_init__(self):
@@ -143,13 +144,8 @@ class ArmPlan(abc.ABC):
     def tuning(self) -> list[Trial]:
         """What chooses the learning rate of an arm; nothing where there is one rate."""
         rates = self.config.learning_rates
-        seeds = self.config.tuning_seeds if self.tunes else ()
+        seeds = self.config.tuning_seeds if self.always_tunes or len(rates) > 1 else ()
         return [Trial(TUNING, rate, seed) for rate in rates for seed in seeds]
-
-    @property
-    def tunes(self) -> bool:
-        """Whether arms are tuned."""
-        return len(self.config.learning_rates) > 1
 
     def main(self, rate: float) -> list[Trial]:
         """What gives the results of an arm, at its rate."""

@@ -166,7 +166,7 @@ def test_a_finished_run_trains_nothing_and_another_arm_is_added(
     monkeypatch.setattr(
         trainer.Trainer,
         "train",
-        lambda self, *rest: trained.append(self) or train(self, *rest),
+        lambda self, *rest, **more: trained.append(self) or train(self, *rest, **more),
     )
     assert command(*flags(workdir, tokenizer)).status == 0
     assert (trained, rows_of(workdir), read_metrics(workdir)) == ([], before, lines)
