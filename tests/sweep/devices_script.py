@@ -53,6 +53,7 @@ def weights(streams, context):
     return streams[0].swapaxes(2, 3)
 
 
+INSIDE = ("double", "first", "skip")
 READINGS = {
     **LOSSES,
     "same": Reading(Beside(distance), "mlp_out"),
@@ -93,7 +94,7 @@ def main():
     batches = [text(rows=2, seed=seed, start=6 * seed) for seed in range(5)]
     listed = list(variants(CONFIG.num_layers))
     one = {"devices": 1, "widths": (2, 1), "split": "streams", "chunk_size": 20}
-    _, expected = run(CONFIG, listed, batches, SweepOptions(**one), READINGS)
+    _, expected = run(CONFIG, listed, batches, SweepOptions(**one))
     for split, backend, devices in [
         ("streams", "shard_map", 8),
         ("streams", "pmap", 8),
@@ -102,7 +103,7 @@ def main():
         ("rows", "pmap", 2),  # lanes that do not divide the batches
     ]:
         options = {**one, "split": split, "backend": backend, "devices": devices}
-        sweep, readings = run(CONFIG, listed, batches, SweepOptions(**options), READINGS)
+        sweep, readings = run(CONFIG, listed, batches, SweepOptions(**options))
         report[f"{split} {backend} {devices}"] = {
             "lanes": sweep.lanes.count,
             "deviation": deviation(readings, expected),
@@ -122,6 +123,15 @@ def main():
     options = SweepOptions(**{**one, "devices": 4})
     _, readings = run(MIXED_SHAPES, listed, batches[:1], options)
     report["mixed shapes"] = {"lanes": 4, "deviation": deviation(readings, expected)}
+    # What stands inside layers: lanes at edits of different layers, halves that wait, padding.
+    listed = [v for v in variants(CONFIG.num_layers) if v.name.split("/")[0] in INSIDE]
+    one = {**one, "widths": (1,), "split": "streams"}
+    _, expected = run(CONFIG, listed, batches[:3], SweepOptions(**one), READINGS)
+    for split, devices in (("streams", 8), ("rows", 2)):
+        options = SweepOptions(**{**one, "split": split, "devices": devices})
+        sweep, readings = run(CONFIG, listed, batches[:3], options, READINGS)
+        found = {"lanes": sweep.lanes.count, "deviation": deviation(readings, expected)}
+        report[f"inside layers, {split}"] = found
     print(json.dumps(report))
 
 

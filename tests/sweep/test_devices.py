@@ -29,11 +29,11 @@ def report(run_python, with_tests_on_path):
 @pytest.mark.slow
 def test_lanes_equal_one_device(report):
     assert report.pop("devices") == 8
-    assert len(report) == 7
+    assert len(report) == 9
     for name, result in report.items():
         assert result["deviation"] < 1e-5, name
     lanes = [result["lanes"] for result in report.values()]
-    assert lanes == [8, 8, 3, 8, 2, 8, 4]
+    assert lanes == [8, 8, 3, 8, 2, 8, 4, 8, 2]
     # Both backends run the same plans; lanes that split streams repeat shared prefixes.
     assert report["streams shard_map 8"]["distinct"] == report["streams pmap 8"]["distinct"]
 
