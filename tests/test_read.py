@@ -116,3 +116,21 @@ def test_a_reading_of_one_number_goes_into_the_row():
     (row,) = ja.sweep(MODEL, [], TEXT, {"largest": largest}, OPTIONS)
     x_RTD = naive_stream(CONFIG, MODEL.params, BASE, BATCH)
     assert row["largest"] == pytest.approx(np.abs(x_RTD)[BATCH.segment_RT >= 0].max(), rel=1e-5)
+
+
+def test_a_token_of_several_windows_is_read_where_its_context_is_longest():
+    text = ja.Text("long", ("abcdefghijklmnopqrst", "xyz"))
+    packing = {"window": 8, "stride": 4}
+    x = ja.read(MODEL, None, text, ja.readings.residual("block_in", layers=0), packing=packing)
+    # Windows start at tokens 0, 4, 8 and 12; what the one before has predicted is context.
+    windows = [0] * 8 + [1] * 4 + [2] * 4 + [3] * 4
+    expected = [token - 4 * window for token, window in enumerate(windows)]
+    assert x.positions.tolist() == [*expected, 0, 1, 2]
+    assert x.documents.tolist() == [0] * 20 + [1] * 3
+    tokens = [
+        ord(character) % CONFIG.vocab_size for document in text.documents for character in document
+    ]
+    embedded = np.asarray(MODEL.params["embed"]["embedding"])[tokens]
+    np.testing.assert_array_equal(x["baseline"][0], embedded)
+    losses = ja.read(MODEL, None, text, ja.readings.losses(), packing=packing)
+    assert losses.positions.tolist() == [p - 1 for p in expected[1:]] + [0, 1]
