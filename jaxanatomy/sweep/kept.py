@@ -83,13 +83,8 @@ class Kept:
         self._found_places: dict[str, list[Places]] = {}
         self._kind: str | None = None
         self._axes: tuple[str, ...] = ()
-        if not any(len(each.index_N) for each in self._places(TOKENS)):
-            longest = 1 + max(int(batch.position_RT.max()) for batch in batches)
-            raise InputError(
-                f"reading {name!r}: no token of the text is at positions "
-                f"{reading.reduction.place!r}; its longest window has {longest} tokens; choose "
-                "earlier ones"
-            )
+        self._rest: tuple[int, ...] = ()
+        self._require_places(TOKENS)
 
     def check(self, shapes: Any) -> None:
         """Finds out what values stand for.
@@ -123,14 +118,18 @@ class Kept:
                 f"measure {self._name!r} gives one number for a text, which has no positions or "
                 "documents; reduce over all positions of the text, or return [C, R, T]"
             )
-        rest, axes = len(shape) - AXES[self._kind], self._reading.axes
-        if axes and len(axes) != rest:
+        if self._kind == PREDICTIONS:
+            self._require_places(PREDICTIONS)
+        rest, axes = shape[AXES[self._kind] :], self._reading.axes
+        if axes and len(axes) != len(rest):
             raise InputError(
                 f"reading {self._name!r} names {len(axes)} axes beyond those of the text "
-                f"({', '.join(axes)}); its measure has {rest}; name each"
+                f"({', '.join(axes)}); its measure has {len(rest)}; name each"
             )
-        unnamed = ("feature",) if rest == 1 else tuple(f"axis_{i}" for i in range(rest))
-        self._axes = axes or unnamed
+        unnamed = tuple(f"axis_{i}" for i in range(len(rest)))
+        self._axes = axes or (("feature",) if len(rest) == 1 else unnamed)
+        # Layers may differ in heads.
+        self._rest = tuple(map(max, rest, self._rest or rest))
 
     def add(self, key: Hashable, batch: int, values: Any) -> None:
         """Takes what the measure gave for one stream and batch; keeps the reduction."""
@@ -192,13 +191,16 @@ class Kept:
         rows = rows if inner else [[key] for key in rows]
         keys = dict.fromkeys(key for row in rows for key in row if key is not None)
         found = {key: self.result(key) for key in keys}
-        shapes = {value.shape for value in found.values()} or {()}
-        dtypes = {value.dtype for value in found.values()} or {np.dtype(np.float32)}
-        missing = len(shapes) > 1 or any(None in row for row in rows)
+        if self._kind is None:
+            raise InputError(
+                f"reading {self._name!r} reads layers that no variant applies; choose others"
+            )
+        whole, own = self._shape(), {value.shape for value in found.values()}
+        dtypes = {value.dtype for value in found.values()}
         # Where a layer is not applied, or has fewer heads than another one.
-        dtypes |= {np.dtype(np.float32)} if missing else set()
-        sizes = [max(column) for column in zip(*shapes, strict=True)]
-        shape = (len(rows), len(rows[0]) if rows else 0, *sizes)
+        missing = bool(own - {whole}) or any(None in row for row in rows)
+        dtypes |= {np.dtype(np.float32)} if missing or not dtypes else set()
+        shape = (len(rows), len(rows[0]) if rows else 0, *whole)
         values = np.full(shape, np.nan if missing else 0, np.result_type(*dtypes))
         for row, own in zip(values, rows, strict=True):
             for place, key in enumerate(own):
@@ -206,6 +208,15 @@ class Kept:
                     row[(place, *map(slice, found[key].shape))] = found[key]
         values = values if inner else values[:, 0]
         return Measured(values, self._dims(inner), tuple(variants), **along, **self._along())
+
+    def _shape(self) -> tuple[int, ...]:
+        """Of what is kept of one stream."""
+        reduction = self._reading.reduction
+        if reduction.how == "everything":
+            batches = len(self._batches)
+            places = batches if self._kind == BATCHES else len(self._order)
+            return places, *self._rest
+        return (self._num_documents, *self._rest) if reduction.per == "document" else self._rest
 
     def _dims(self, inner: bool) -> tuple[str, ...]:
         reduction = self._reading.reduction
@@ -225,6 +236,16 @@ class Kept:
         if reduction.how != "everything" and reduction.per == "document":
             return {"documents": np.arange(self._num_documents)}
         return {}
+
+    def _require_places(self, kind: str) -> None:
+        if not any(len(each.index_N) for each in self._places(kind)):
+            longest = 1 + max(int(batch.position_RT.max()) for batch in self._batches)
+            what = "token" if kind == TOKENS else "prediction"
+            raise InputError(
+                f"reading {self._name!r}: no {what} of the text is at positions "
+                f"{self._reading.reduction.place!r}; its longest window has {longest} tokens; "
+                "choose earlier ones"
+            )
 
     def _places(self, kind: str) -> list[Places]:
         if kind not in self._found_places:

@@ -16,7 +16,7 @@ from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.grid import manipulation_grid, table4_variants
 from jaxanatomy.interventions.sets import named_sets
 from jaxanatomy.measures.manipulation import map_degradation
-from jaxanatomy.study import tokenise
+from jaxanatomy.study import Study, StudySettings, tokenise
 
 DEEP = ModelConfig.uniform(
     num_layers=7,
@@ -107,7 +107,7 @@ def test_the_sets_are_chosen_by_the_map_of_the_first_text(finished, deep):
     assert degradation == {
         layer: rows[f"neighbour_mean/set/{layer}"]["degradation_percent"] for layer in range(1, 6)
     }
-    chosen = named_sets(DEEP, degradation)
+    chosen = named_sets(DEEP.num_layers, degradation)
     assert summary["sets"] == {name: list(each.layers) for name, each in chosen.items()}
 
 
@@ -153,9 +153,9 @@ def test_attention_is_read_on_the_whole_of_a_long_text(deep, tmp_path):
     config = configs.manipulation.get_config()
     config.model, config.texts = deep.model, (f"{path}#lines",)
     config.attention.alphas, config.attention.seeds = (0.5,), (0,)
-    study, rows = experiments.manipulation._study(config), []
-    results = types.SimpleNamespace(done=lambda _: False, append=rows.extend)
-    experiments.manipulation._measure_attention(config, study, results)
+    study, rows = Study(weights.open_model(deep.model), [], StudySettings("manipulation")), []
+    study.add(experiments.manipulation._attention_parts(config, study))
+    study.measure(types.SimpleNamespace(done=lambda _: False, append=rows.extend))
     batches = study.batches(load_text(config.texts[0]))
     assert len(batches) > 1
     assert len({row["hash"] for row in rows}) == len(rows) == 2 * 2 * 2 * 7
@@ -256,7 +256,7 @@ def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
         ("sets=1,1", r"each of layers may come once; repeated: 1"),
         ("sets=paper", r"a model of 30 layers; this one has 7"),
         ("sets=mesured", r"unknown layer set 'mesured'; did you mean 'measured'"),
-        ("strategies=clon", r"unknown strategy 'clon'; did you mean 'clone'"),
+        ("strategies=clon", r"unknown intervention 'clon'; did you mean 'clone'"),
         ("strategies=clone,clone", r"strategies may come once; repeated: clone"),
         ("alphas=nan", r"alphas. expects finite numbers; got .nan."),
         ("strategies=scale_inf", r"alpha must be a finite number"),
@@ -290,6 +290,6 @@ def test_the_dry_run_says_what_it_would_cost(deep, command, tmp_path):
     done = command(*flags(deep, tmp_path / "run"), "--dry_run")
     assert (done.status, done.err) == (0, "")
     assert "First the neighbour means" in done.out
-    assert re.search(r"^  clone +\w+(, \w+){4} and 1 more$", done.out, re.MULTILINE)
+    assert re.search(r"^  clone/set +\S+( \S+){4} and 1 more$", done.out, re.MULTILINE)
     assert re.search(r"^  baseline$", done.out, re.MULTILINE)
     assert not (tmp_path / "run").exists()

@@ -1,11 +1,19 @@
 """Readings that cannot be had are refused in one line."""
 
+import numpy as np
 import pytest
 from naive import CONFIG, random_params, text
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.interventions.variants import Positions, after, baseline, baseline_steps
-from jaxanatomy.sweep import Beside, Reading, Reduction, Sweep, SweepOptions, mean
+from jaxanatomy.interventions.variants import (
+    Positions,
+    Variant,
+    after,
+    baseline,
+    baseline_steps,
+)
+from jaxanatomy.measures.nll import nll
+from jaxanatomy.sweep import Beside, Measured, Reading, Reduction, Sweep, SweepOptions, mean
 
 BASE = baseline_steps(CONFIG.num_layers)
 
@@ -82,6 +90,32 @@ def test_what_is_no_reading_is_refused(make, message):
 def test_readings_that_do_not_fit_are_refused(reading, message):
     with pytest.raises(InputError, match=message):
         run({"r": reading})
+
+
+def test_positions_without_a_prediction_and_layers_that_nothing_applies_are_refused():
+    # The last token of the longest document predicts nothing.
+    with pytest.raises(InputError, match="no prediction of the text is at positions 'after_4'"):
+        run({"r": Reading(nll, reduction=mean(after(4)))})
+    sweep = Sweep(
+        CONFIG,
+        [Variant("v", BASE[:2])],
+        [text()],
+        {"r": Reading(same, "mlp_out", layers=3), "nll": Reading(nll)},
+    )
+    sweep.place(random_params(CONFIG))
+    with pytest.raises(InputError, match="'r' reads layers that no variant applies"):
+        sweep.run(0)
+
+
+def test_chunks_of_which_one_applies_no_layer_that_is_read_are_joined():
+    variants = [Variant("exit", BASE[:2]), Variant("whole", BASE)]
+    readings = {"r": Reading(same, "mlp_out", layers=3)}
+    sweep = Sweep(CONFIG, variants, [text()], readings, SweepOptions(chunk_size=1, widths=(1,)))
+    sweep.place(random_params(CONFIG))
+    joined = Measured.joined([sweep.run(chunk)["r"] for chunk in (0, 1)])
+    assert joined.values.shape == (2, 1, 15, CONFIG.hidden_size)
+    assert np.isnan(joined["exit"]).all()
+    assert np.isfinite(joined["whole"]).all()
 
 
 def test_nothing_to_read_is_refused():
