@@ -75,7 +75,7 @@ def ablations(
         if not found:
             raise InputError(
                 f"{intervention.set_name} of {', '.join(scope_names)} must exist at one layer or "
-                f"more; it exists at {intervention.sources.where}; got layers "
+                f"more; {intervention.set_name} exists at {intervention.sources.where}; got layers "
                 f"{', '.join(map(str, numbers))}; name other layers"
             )
         variants += found

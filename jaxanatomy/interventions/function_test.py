@@ -1,5 +1,6 @@
 """The variants of the function test of predictability: predicted, deleted, with as much noise."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from jaxanatomy.config import ModelConfig
@@ -54,4 +55,6 @@ def prediction_variants(
 
 def _variant(config: ModelConfig, change: Intervention, layers: Where) -> Variant:
     draw = change.draw if change.is_random else None
-    return variant(config, change, layers, reading="function", draw=draw)
+    made = variant(config, change, layers, reading="function", draw=draw)
+    labels = {name: value for name, value in made.labels.items() if name not in ("alpha", "rank")}
+    return dataclasses.replace(made, labels=labels)  # what predicts takes neither

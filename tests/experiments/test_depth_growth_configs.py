@@ -148,7 +148,7 @@ def test_the_papers_models_are_lowered_for_pods(name):
         f"growth to {middle} layers",
         *(
             f"{part} {made.model.num_layers} layers"
-            for part in ("step,", "evaluation,", "growth to", "scoring,")
+            for part in ("step,", "evaluation,", "scoring,", "growth to")
         ),
     ]
     for program in found.values():

@@ -11,7 +11,7 @@ from naive import block_of
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape
 from jaxanatomy.forensics.prediction import READINGS, ridge_weights
-from jaxanatomy.interventions.predicted import prediction_sets
+from jaxanatomy.interventions.function_test import prediction_sets
 from jaxanatomy.measures.predictability import component_rows
 from jaxanatomy.weights import tensors
 
@@ -121,7 +121,8 @@ def test_rows_of_both_kinds_have_the_fields_of_the_design(finished, tiny):
     keys = [(row["component"], row["reading"], row["target"]) for row in by_kind[False]]
     cells = [(name, t) for name in READINGS for t in (None, 2, 3, 4, 5)]
     assert keys == [(component, *cell) for component in tree.MATRICES for cell in cells]
-    sets = {None: (), **prediction_sets(LAYERS, (2, 4, 9))}
+    sets = {where.name: where.layers for where in prediction_sets(LAYERS, (2, 4, 9))}
+    sets = {None: (), **sets}
     assert "even_4" in sets
     assert "even_9" not in sets
     expected = {(text, "none", None) for text in (tiny.jsonl, tiny.txt)} | {

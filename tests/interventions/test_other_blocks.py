@@ -56,7 +56,7 @@ def edited(intervention, scope="layer"):
 def swept():
     sweep = Sweep(OTHER, list(VARIANTS.values()), [text()], {"nll": nll}, SweepOptions())
     sweep.place(PARAMS)
-    return {name: np.asarray(reads["nll"][0]) for name, reads in sweep.run(0).items()}
+    return sweep.run(0)["nll"]
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -158,7 +158,6 @@ def test_the_function_test_predicts_and_deletes_the_same_layers(naive):
     assert base.steps == baseline_steps(N)
     labels = {"reading": "function", "strategy": "none", "set": None, "layers": (), "draw": None}
     assert base.labels == labels
-    labels |= {"alpha": None, "rank": None}
     sets = {where.name: list(where.layers) for where in prediction_sets(N, (2,))}
     assert list(variants) == [
         "baseline",

@@ -21,6 +21,8 @@ from jaxanatomy.sweep import distributed
 def work():
     distributed.start(sys.argv[2], 2, int(sys.argv[1]))
     print("up", flush=True)
+    if sys.argv[3] == "fails":  # not before the other one is up as well
+        distributed.wait_for_all("both are up")
     if sys.argv[3] == "collective":
         if sys.argv[1] == "1":
             time.sleep(600)

@@ -33,9 +33,9 @@ def bench(monkeypatch, tmp_path):
 def test_figures_of_both_kinds_and_their_ratio(bench, capsys, tmp_path, monkeypatch):
     read = []
 
-    def step_seconds(setup, stream, held_out, original=bench._step_seconds):
+    def step_seconds(setup, stream, original=bench._step_seconds):
         read.append([np.asarray(stream.next().token_BT) for _ in range(2)])
-        original(setup, stream, held_out)
+        original(setup, stream)
         return 0.25 if isinstance(stream, bench.OneBatch) else 0.5
 
     monkeypatch.setattr(bench, "_step_seconds", step_seconds)

@@ -1,6 +1,7 @@
 """Checkpoints of a run: whole or not there, also where the disk is full."""
 
 import errno
+import gc
 import logging
 import shutil
 
@@ -156,6 +157,8 @@ def test_one_flipped_bit_is_refused_or_changes_nothing(tmp_path):
         np.testing.assert_array_equal(params["w"], values, err_msg=str(path))
         np.testing.assert_array_equal(moments["mu"], 2 * values, err_msg=str(path))
     assert refused >= 8
+    read()  # takes the place of what the last failed one left behind
+    gc.collect()
 
 
 def test_arrays_that_are_not_those_that_were_saved_are_named_with_the_remedy(tmp_path, monkeypatch):
