@@ -246,7 +246,7 @@ def test_sets_and_strategies_of_ones_own(deep, command, tmp_path):
     names = set(sweep_rows(rows_of(tmp_path / "run"), deep.txt))
     own = {name for name in names if not name.startswith(("neighbour_mean", "baseline"))}
     sets, strategies = ("1,3", "least_2"), ("clone", "scale_0.8")
-    assert own == {f"{strategy}/{name}" for strategy in strategies for name in sets}
+    assert own == {f"{strategy}/set/{name}" for strategy in strategies for name in sets}
 
 
 @pytest.mark.parametrize(
