@@ -211,6 +211,8 @@ def _items(name: str, text: str, old: Any) -> list[Any]:
         value = [_literal(word.strip()) for word in text.strip("()[] ").split(",") if word.strip()]
     items = list(value) if isinstance(value, list | tuple) else [value]
     kinds = {type(item) for item in old or ()}
+    if kinds == {str} and not text.lstrip().startswith(("(", "[", "'", '"')):
+        return [word.strip() for word in text.split(",") if word.strip()]  # 5 is a word as well
     if kinds <= {int}:
         items = [number for item in items for number in _expanded(name, item)]
     if kinds <= {int, float} and float in kinds:
