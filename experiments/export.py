@@ -22,10 +22,10 @@ from jaxanatomy import api, cli, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import Text, load_text
 from jaxanatomy.interventions.changes import combined_steps, split_names
-from jaxanatomy.interventions.materialise import materialise, materialised_config, remaining_steps
+from jaxanatomy.interventions.materialise import materialised_config, remaining_steps
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.scopes import SCOPES
-from jaxanatomy.interventions.variants import Steps
+from jaxanatomy.interventions.variants import Steps, Variant
 from jaxanatomy.model import parameter_count
 from jaxanatomy.study import tokenise
 from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
@@ -128,8 +128,7 @@ def _write(plan: _Plan, original: Checkpoint, folder: Path) -> None:
     """Changes the weights and writes them in the dtype that is asked for."""
     for stale in folder.parent.glob(f".{FOLDER}.part-*"):
         shutil.rmtree(stale)  # of a killed run: this one holds the lock
-    config, params = materialise(original.config, original.params, plan.steps)
-    changed = dataclasses.replace(original, config=config, params=params)
+    changed = api.apply(original, Variant("changed", plan.steps))
     export_hf(as_dtype(changed, plan.dtype), folder)
 
 

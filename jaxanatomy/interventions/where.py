@@ -9,20 +9,14 @@ from jaxanatomy.interventions.scopes import choose_scope
 from jaxanatomy.interventions.variants import ALL, POSITIONS, Positions
 from jaxanatomy.ranges import parse_layers, parse_ranges, write_ranges
 
-# What stands between the slashes besides the name of a scope.
-KINDS = {
-    "layer": "one layer: of several, each is a variant of its own",
-    "set": "layers that are changed together",
-    "span": "layers from one to another, changed together",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Where:
     """A place in the model. Its text is the second part of a variant's name.
 
     Attributes:
-      kind: "layer", "set" or "span".
+      kind: "layer", one layer; "set", layers that are changed together; "span", those from one
+        to another.
       layers: One or more in ascending order; those of a span follow one another.
       scope: The part of each layer; see `scopes`.
       positions: Where in the text.

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy import model, tree
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import DepthTask, LabelledBatch, make_batch
 from jaxanatomy.errors import InputError
-from jaxanatomy.train.loss import merge
+from jaxanatomy.train.loss import before_head, merge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +82,11 @@ class HopLoss:
 
     def logits(self, params: tree.Params, token_BT: jax.Array) -> jax.Array:
         """The answers, [B, T, K, Q]."""
-        if self.gather is not None:
-            ends = {name: part for name, part in params.items() if name != "layers"}
-            params = {**self.gather(ends), "layers": params["layers"]}
-        x_BTD = model.hidden(
-            self.config,
-            params,
-            token_BT,
-            dtype=self.dtype,
-            remat=self.remat,
-            gather=self.gather,
-        )
-        h_BTD = model.final_norm(self.config, params, x_BTD)
+        h_BTD, unembedding_VD = before_head(self, params, token_BT)
         K, Q = self.task.hops, self.task.alphabet
-        row_RD = tree.unembedding(params)[: K * Q]
         flat_BTR = jnp.matmul(
             h_BTD.astype(self.dtype),
-            row_RD.T.astype(self.dtype),
+            unembedding_VD[: K * Q].T.astype(self.dtype),
             preferred_element_type=jnp.float32,
         )
         return flat_BTR.reshape(*token_BT.shape, K, Q)

@@ -96,27 +96,47 @@ class LanguageModelLoss:
 
     def nll(self, params: tree.Params, batch: Batch) -> jax.Array:
         """Negative log-likelihood of each target, [B, T]."""
-        if self.gather is not None:
-            ends = {name: part for name, part in params.items() if name != "layers"}
-            params = {**self.gather(ends), "layers": params["layers"]}
-        x_BTD = model.hidden(
-            self.config,
-            params,
-            batch.token_BT,
-            batch.position_BT,
-            batch.segment_BT,
-            dtype=self.dtype,
-            remat=self.remat,
-            gather=self.gather,
-        )
-        h_BTD = model.final_norm(self.config, params, x_BTD)
+        places = batch.position_BT, batch.segment_BT
+        h_BTD, unembedding_VD = before_head(self, params, batch.token_BT, *places)
         nll_P = model.token_nll(
             h_BTD.reshape(-1, self.config.hidden_size),
-            tree.unembedding(params),
+            unembedding_VD,
             batch.target_BT.reshape(-1),
             self.dtype,
         )
         return nll_P.reshape(batch.target_BT.shape)
+
+
+def before_head(
+    objective: Any,
+    params: tree.Params,
+    token_BT: jax.Array,
+    position_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """What the head of a model gets, [B, T, D], and its matrix, [V, D].
+
+    Args:
+      objective: With `config`, `dtype`, `remat` and `gather`, as `LanguageModelLoss` has them.
+      params: The parameters.
+      token_BT: See `model.hidden`, and so the others.
+      position_BT: Likewise.
+      segment_BT: Likewise.
+    """
+    if objective.gather is not None:
+        ends = {name: part for name, part in params.items() if name != "layers"}
+        params = {**objective.gather(ends), "layers": params["layers"]}
+    x_BTD = model.hidden(
+        objective.config,
+        params,
+        token_BT,
+        position_BT,
+        segment_BT,
+        dtype=objective.dtype,
+        remat=objective.remat,
+        gather=objective.gather,
+    )
+    return model.final_norm(objective.config, params, x_BTD), tree.unembedding(params)
 
 
 def split(
