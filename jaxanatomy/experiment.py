@@ -81,6 +81,7 @@ EXPERIMENTS = {
         Experiment(
             "depth_growth", "Does growing in depth beat constant depth?", _OF_ARM, trains=True
         ),
+        Experiment("khop_growth", "Does growing pay where depth matters?", _OF_ARM, trains=True),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
         Experiment(
             "grow_checkpoint",

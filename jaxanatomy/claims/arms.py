@@ -8,6 +8,7 @@ from jaxanatomy.claims.core import Criterion
 from jaxanatomy.claims.quantities import Quantity, certain
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import Rule
+from jaxanatomy.measures.arms import log_ratio_sums
 from jaxanatomy.measures.statistics import Estimate, draws_interval, seeds_interval
 from jaxanatomy.measures.tuning import of_purpose
 from jaxanatomy.words import COUNT, NATS, PERCENT, PLAIN, POINTS
@@ -100,11 +101,7 @@ def loss_ratio(other: str) -> Quantity:
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
         tokens_U = np.asarray(own[0]["unit_tokens"])
-        own_SU, its_SU = array_of(own, "unit_nll"), array_of(its, "unit_nll")
-        own_S, its_S = (
-            each.sum(axis=1, keepdims=True) / tokens_U.sum() for each in (own_SU, its_SU)
-        )
-        sums_SU = its_SU / its_S - own_SU / own_S + np.log(its_S / own_S) * tokens_U
+        sums_SU = log_ratio_sums(array_of(its, "unit_nll"), array_of(own, "unit_nll"), tokens_U)
         return draws_interval(sums_SU, tokens_U, level).map(np.exp)
 
     return against(other, "the final held-out loss of {other} over the arm's", COUNT, of)

@@ -6,14 +6,19 @@ other units; each moves all losses that share it, so an interval over seeds alon
 text for all text.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxanatomy.measures import ratio
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import Estimate, draws_interval
+from jaxanatomy.measures.statistics import Estimate, draws_interval, student_quantile
+from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
+
+Spread = tuple[float, int]  # a variance, and its degrees of freedom
 
 
 def family_level(comparisons: int, level: float = 0.95) -> float:
@@ -46,15 +51,22 @@ def difference(
       (mean difference, number of seeds); NaN where there is none, and without ends for fewer
       than two seeds.
     """
-    pairs = [
-        (own[seed], other[seed])
-        for seed in own
-        if seed in other and None not in (own[seed][values], other[seed][values])
-    ]
+    pairs = living_pairs(own, other, values)
     if not pairs:
-        return Estimate(float("nan")), 0
+        return Estimate(math.nan), 0
     sums_SU = [np.subtract(one[values], two[values]) for one, two in pairs]
     return draws_interval(np.array(sums_SU), np.asarray(pairs[0][0][sizes]), level), len(pairs)
+
+
+def living_pairs(
+    own: Mapping[int, Row], other: Mapping[int, Row], field: str = "unit_nll"
+) -> list[tuple[Row, Row]]:
+    """The rows of two arms on the same seed, where neither lacks a field."""
+    return [
+        (own[seed], other[seed])
+        for seed in own
+        if seed in other and None not in (own[seed][field], other[seed][field])
+    ]
 
 
 def difference_fields(found: tuple[Estimate, int]) -> dict[str, Any]:
@@ -62,3 +74,149 @@ def difference_fields(found: tuple[Estimate, int]) -> dict[str, Any]:
     estimate, seeds = found
     ends = {name: finite(getattr(estimate, name)) for name in ("low", "high")}
     return {"mean": finite(estimate.value), **ends, "seeds": seeds}
+
+
+def stopped(rows: Iterable[Row]) -> set[tuple[str, int]]:
+    """Arm and seed of all results that have diverged so far.
+
+    Beside seeds that go on, one that has stopped has rows to the end, with the finite losses of
+    parameters that no longer change: they say nothing about its arm.
+    """
+    rows = list(rows)
+    results = (*of_purpose(rows, CURVE), *of_purpose(rows, FINAL))
+    return {(row["arm"], row["seed"]) for row in results if row["reason"]}
+
+
+def account(rows: Iterable[Row], arm: str, seeds: Mapping[int, Row], measure: str) -> dict:
+    """What an arm took, of its final rows by seed.
+
+    Args:
+      rows: Of the run.
+      arm: Its name.
+      seeds: Its final rows.
+      measure: Field by which its learning rate was chosen.
+
+    Returns:
+      `seeds`, `diverged`, `learning_rate` and whether it is `rate_at_edge` of those that were
+      tried, `steps`, `tokens`, `flops`, of one seed; means over the seeds of `seconds`,
+      `tokens_per_second` and `mfu`, None where unknown. A seed that has diverged counts in no
+      mean; where all have, they count.
+    """
+    first = max(seeds.values(), key=lambda row: row["step"])
+    return {
+        "seeds": sorted(seeds),
+        "diverged": sorted(seed for seed, row in seeds.items() if row["reason"]),
+        "learning_rate": first["learning_rate"],
+        "rate_at_edge": rate_at_edge(rows, arm, measure),
+        "steps": first["step"],
+        "tokens": first["tokens"],
+        "flops": first["flops"],
+        **{field: _mean(field, seeds) for field in ("seconds", "tokens_per_second", "mfu")},
+    }
+
+
+def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
+    # One that stops early has taken less time than those whose steps stand beside it.
+    living = [row for row in seeds.values() if not row["reason"]]
+    values = [row[field] for row in living or seeds.values()]
+    return None if None in values else float(np.mean(values))
+
+
+def pooled_spread(values_AS: Sequence[Sequence[float]], of_difference: bool) -> Spread:
+    """The variance that seeds give to an arm, pooled over arms.
+
+    Args:
+      values_AS: One of each arm and seed.
+      of_difference: Whether it is that of the difference of two arms on one seed. What a seed
+        does to all arms alike (its data, its first weights) falls out then: the residual of a
+        two-way layout, twice.
+
+    Returns:
+      The variance with its degrees of freedom, (A - 1)(S - 1) or A (S - 1).
+    """
+    values_AS = np.asarray(values_AS, np.float64)
+    arms, seeds = values_AS.shape
+    residual_AS = values_AS - values_AS.mean(axis=1, keepdims=True)
+    if of_difference:
+        residual_AS = residual_AS - residual_AS.mean(axis=0)
+    freedom = (arms - of_difference) * (seeds - 1)
+    squares = float((residual_AS**2).sum())
+    return ((1 + of_difference) * squares / freedom if freedom else math.nan), freedom
+
+
+def pooled_interval(
+    values_S: np.ndarray, spread: Spread, level: float = 0.95, more: float = 0.0
+) -> Estimate:
+    """The mean over seeds; its interval from a variance that is pooled over arms.
+
+    With three seeds Student's interval has two degrees of freedom: among a dozen comparisons it
+    is wider than a factor of ten in a loss. Arms of one run are alike, so their variances are
+    pooled, but not equal: the logarithm of a loss of 0.003 varies far more than that of 1.0. So
+    the larger of the pooled variance and the values' own counts, with the degrees of freedom of
+    the pooled one.
+
+    Args:
+      values_S: One of each seed.
+      spread: From `pooled_spread`.
+      level: Coverage.
+      more: What adds to the squared half-width.
+    """
+    mean, seeds = float(np.mean(values_S)), len(values_S)
+    variance, freedom = spread
+    if seeds < 2 or not math.isfinite(mean + variance):
+        return Estimate(mean)
+    variance = max(variance, float(np.var(values_S, ddof=1)))
+    half = math.hypot(student_quantile(level, freedom) * math.sqrt(variance / seeds), more)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarray) -> np.ndarray:
+    """The log of the ratio of two mean losses, linearised in the units: sums by seed and unit.
+
+    Args:
+      own_SU: Summed losses of an arm.
+      other_SU: Of the other, on the same seeds and units.
+      tokens_U: What they are divided by.
+
+    Returns:
+      [S, U]; summed over units, and divided by all tokens, they are log(own) - log(other).
+    """
+    own_S1, other_S1 = (
+        each.sum(axis=1, keepdims=True) / np.sum(tokens_U) for each in (own_SU, other_SU)
+    )
+    return own_SU / own_S1 - other_SU / other_S1 + np.log(own_S1 / other_S1) * tokens_U
+
+
+def log_ratio(
+    own: Mapping[int, Row], other: Mapping[int, Row], spread: Spread, level: float = 0.95
+) -> tuple[Estimate, int]:
+    """The log of how many times an arm's loss another's is, over seeds and units.
+
+    The interval is that of `pooled_interval` over seeds. Held-out units add what they make of
+    the difference in all seeds alike; what seed and unit make together stands in the seeds'
+    spread already.
+
+    Args:
+      own: Final rows of the arm, by seed, with `unit_nll` and `unit_tokens`.
+      other: Of the other.
+      spread: From `pooled_spread` of the log losses, `of_difference`.
+      level: Coverage.
+
+    Returns:
+      (log ratio, number of seeds that did not diverge in either); NaN where there is none.
+    """
+    pairs = living_pairs(own, other)
+    if not pairs:
+        return Estimate(math.nan), 0
+    nll_2SU = np.array([[row["unit_nll"] for row in side] for side in zip(*pairs, strict=True)])
+    tokens_U = np.asarray(pairs[0][0]["unit_tokens"], np.float64)
+    sums_SU = log_ratio_sums(*nll_2SU, tokens_U)
+    seeds, units = sums_SU.shape
+    more = 0.0
+    if min(seeds, units) > 1:
+        _, (error,), _ = ratio.linearise(sums_SU.mean(axis=0)[None], tokens_U)
+        _, together_S, _ = ratio.linearise(sums_SU - sums_SU.mean(axis=0), tokens_U)
+        alone = error**2 - float((together_S**2).sum()) / (seeds * (seeds - 1))
+        more = student_quantile(level, units - 1) * math.sqrt(max(alone, 0.0))
+    values_S = sums_SU.sum(axis=1) / tokens_U.sum()
+    return pooled_interval(values_S, spread, level, more), seeds

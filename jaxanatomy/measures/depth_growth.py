@@ -8,10 +8,16 @@ import numpy as np
 from jaxanatomy.data.primitives import REPEATED, SEQUENCE
 from jaxanatomy.data.questions import Question
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, SHALLOW, grows
-from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
+from jaxanatomy.measures.arms import (
+    account,
+    by_seed,
+    difference,
+    difference_fields,
+    family_level,
+)
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
-from jaxanatomy.measures.tuning import CURVE, FINAL, losses_by_rate, of_purpose, rate_at_edge
+from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose
 from jaxanatomy.records import Row
 
 # Measures of a final row, and the fields with the same by held-out row or question.
@@ -142,30 +148,16 @@ def answer_fields(asked: Sequence[Question], right_Q: np.ndarray, alive: bool) -
     return found | {"accuracy": None, "accuracy_by_task": by_task, "unit_right": None}
 
 
-def stopped(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Arm and seed of all results that have diverged so far.
-
-    Beside seeds that go on, one that has stopped has rows to the end, with the finite losses of
-    parameters that no longer change: they say nothing about its arm.
-    """
-    rows = list(rows)
-    results = (*of_purpose(rows, CURVE), *of_purpose(rows, FINAL))
-    return {(row["arm"], row["seed"]) for row in results if row["reason"]}
-
-
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
     Returns:
-      `arms`: for each arm `seeds`, `diverged`, `learning_rate` and whether it is
-      `rate_at_edge` of those that were tried, `steps`, `tokens`, `flops`, of one seed; means over
-      the seeds of `seconds`, `tokens_per_second` and `mfu`; for `eval_nll` and `accuracy` a
-      dict of `mean`, `ci95` over seeds, and the differences `less_baseline` and `less_shallow`,
-      each of `mean`, `low`, `high` and `seeds`, over seeds and held-out rows (or questions)
-      together; the second of arms that grow, at equal steps, else None; and
+      `arms`: for each arm what `arms.account` has; for `eval_nll` and `accuracy` a dict of
+      `mean`, `ci95` over seeds, and the differences `less_baseline` and `less_shallow`, each of
+      `mean`, `low`, `high` and `seeds`, over seeds and held-out rows (or questions) together; the
+      second of arms that grow, at equal steps, else None; and
       `accuracy_by_task`, of each primitive `mean` over seeds, its `ci95` over questions (see
-      `_answered`), `chance` and number of `questions`. What cannot be had is None. A seed that
-      has diverged counts in no mean; where all have, they count in the three of speed.
+      `_answered`), `chance` and number of `questions`. What cannot be had is None.
       `level`: of the intervals of differences, so that those of one measure hold all at once
       with 95 %. `tuning`: held-out loss by arm and learning rate, in pairs.
     """
@@ -175,16 +167,9 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     level = family_level(len(comparisons(by_arm)))
     arms = {}
     for arm, seeds in by_arm.items():
-        first = max(seeds.values(), key=lambda row: row["step"])
+        first = next(iter(seeds.values()))
         arms[arm] = {
-            "seeds": sorted(seeds),
-            "diverged": sorted(seed for seed, row in seeds.items() if row["reason"]),
-            "learning_rate": first["learning_rate"],
-            "rate_at_edge": rate_at_edge(rows, arm, TUNED_BY),
-            "steps": first["step"],
-            "tokens": first["tokens"],
-            "flops": first["flops"],
-            **{field: _mean(field, seeds) for field in ("seconds", "tokens_per_second", "mfu")},
+            **account(rows, arm, seeds, TUNED_BY),
             "chance": first["chance"],
             **{field: _compared(field, arm, by_arm, level) for field in UNITS},
             "accuracy_by_task": {
@@ -238,10 +223,3 @@ def _answered(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "chance": found[0]["chance"],
         "questions": questions,
     }
-
-
-def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
-    # One that stops early has taken less time than those whose steps stand beside it.
-    living = [row for row in seeds.values() if not row["reason"]]
-    values = [row[field] for row in living or seeds.values()]
-    return None if None in values else float(np.mean(values))

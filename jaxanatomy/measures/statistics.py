@@ -123,7 +123,7 @@ def ratio_intervals(sums_VU: np.ndarray, tokens_U: np.ndarray, level: float = 0.
     """
     mean_V, error_V, residual_VU = ratio.linearise(sums_VU, tokens_U)
     units = len(tokens_U)
-    quantile = _t_quantile(level, units - 1) if units > 1 else math.nan
+    quantile = student_quantile(level, units - 1) if units > 1 else math.nan
     skewness_V = ratio.skewness(residual_VU)
     ends_V2 = ratio.ends(mean_V, error_V, skewness_V, skewness_V, units, quantile)
     return np.concatenate([mean_V[:, None], ends_V2], axis=1)
@@ -191,7 +191,7 @@ def seeds_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
     mean, count = float(values.mean()), len(values)
     if count < 2:
         return Estimate(mean)
-    half = float(_t_quantile(level, count - 1) * values.std(ddof=1) / math.sqrt(count))
+    half = float(student_quantile(level, count - 1) * values.std(ddof=1) / math.sqrt(count))
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -232,7 +232,7 @@ def draws_interval(
         return Estimate(float(mean))
     variance, freedom = max(found)
     parts = ((math.sqrt(variance / draws), freedom), (error, units - 1))
-    half = math.hypot(*(_t_quantile(level, own) * part for part, own in parts))
+    half = math.hypot(*(student_quantile(level, own) * part for part, own in parts))
     return Estimate(float(mean), float(mean) - half, float(mean) + half)
 
 
@@ -302,7 +302,7 @@ def z_score(value: float, null_sample: np.ndarray) -> float:
 
 
 @functools.cache
-def _t_quantile(level: float, freedom: int) -> float:
+def student_quantile(level: float, freedom: int) -> float:
     """Student's quantile of an interval of that coverage."""
     from scipy.special import stdtrit
 

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest, ttest_rel
 
 from jaxanatomy.data.primitives import PRIMITIVES, REPEATED, SEQUENCE
+from jaxanatomy.measures.arms import stopped
 from jaxanatomy.measures.depth_growth import (
     accuracies,
     answer_fields,
@@ -15,7 +16,6 @@ from jaxanatomy.measures.depth_growth import (
     final_fields,
     guessing,
     point_fields,
-    stopped,
     summarise,
 )
 from jaxanatomy.train.points import Account, Evaluation, HeldOutRows

@@ -19,8 +19,8 @@ from report.depth_growth_rows import (
 from jaxanatomy.growth.depth_arms import arm_names
 from jaxanatomy.measures.depth_growth import summarise
 from jaxanatomy.records import RunRecord, read_run
+from jaxanatomy.report import arms, html, terminal, views, write_report
 from jaxanatomy.report import depth_growth as page
-from jaxanatomy.report import html, terminal, views, write_report
 from jaxanatomy.report.depth_growth import rows as tidy
 from jaxanatomy.report.depth_growth import words
 from jaxanatomy.report.views import Table
@@ -74,7 +74,7 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
         "Held-out loss at the end: midas: better than the baseline; "
         "ln_scaling_lidas_equal_flops: not told apart from the baseline."
     )
-    assert words.diverged(record) == (
+    assert arms.diverged(record) == (
         "Diverged and left out: ln_scaling_lidas_equal_flops, seed 1. "
         "Their last checkpoints are kept in checkpoints/."
     )
@@ -259,7 +259,7 @@ def points(rows, arm, *fields):
 
 
 def test_curves_are_means_and_marks_stand_where_a_model_has_grown(folder):
-    rows = tidy.curves(read_run(folder))
+    rows = arms.curves(read_run(folder))
     curve, marks = points(rows, "midas", "step", "loss")
     np.testing.assert_allclose(curve, [[0, 5], [4, 3.8], [4, 3.8], [8, 2.6]])
     np.testing.assert_allclose(marks, [[4, 3.8]])
@@ -270,7 +270,7 @@ def test_curves_are_means_and_marks_stand_where_a_model_has_grown(folder):
 
 def test_a_seed_that_diverged_beside_living_ones_is_in_no_curve(folder):
     curve, marks = points(
-        tidy.curves(read_run(folder)), LOST[0], "step", "loss", "loss_low", "loss_high"
+        arms.curves(read_run(folder)), LOST[0], "step", "loss", "loss_low", "loss_high"
     )
     # Of the first and the last seed; the other has losses of 4.5 and 1.5.
     np.testing.assert_allclose(
@@ -286,13 +286,13 @@ def test_a_seed_that_diverged_does_not_hide_those_that_train_after_it(folder):
     reached = [row for row in record.rows if (row["arm"], row["seed"]) == LOST]
     others = [row for row in record.rows if row["arm"] == LOST[0] and row["step"] < 8]
     others = [row for row in others if row["seed"] == 2]
-    rows = tidy.curves(RunRecord.of_rows([*reached, *others]))
+    rows = arms.curves(RunRecord.of_rows([*reached, *others]))
     np.testing.assert_allclose(points(rows, LOST[0], "step", "loss")[0][-1], [4, 4.075])
 
 
 def test_an_arm_whose_seeds_all_diverged_has_no_line(folder):
     rows = [row | {"reason": DIVERGED} for row in curve_rows() if row["step"] == 8]
-    assert tidy.curves(RunRecord.of_rows(rows)) == []
+    assert arms.curves(RunRecord.of_rows(rows)) == []
     write_lines(folder / "metrics.jsonl", [each | {"gradient_norm": None} for each in lines()])
     assert tidy.training(read_run(folder)) == []
 
@@ -340,14 +340,14 @@ def test_points_of_primitives_tell_arms_apart(folder):
         look = (dot.get_marker(), dot.get_color(), dot.get_markerfacecolor() == "none")
         counts[look] = counts.get(look, 0) + 1
     assert counts == {
-        ("o", page.COLOURS["baseline"], False): 6,
-        ("o", page.COLOURS["midas"], False): 6,
-        ("D", page.COLOURS["lidas"], True): 4,
+        ("o", arms.COLOURS["baseline"], False): 6,
+        ("o", arms.COLOURS["midas"], False): 6,
+        ("D", arms.COLOURS["lidas"], True): 4,
     }
     assert len({dot.get_ydata()[0] for dot in dots}) == 6
 
 
 def test_no_two_arms_look_alike():
-    looks = {(row["operator"], row["look"]) for row in map(tidy.looks, arm_names())}
+    looks = {(row["operator"], row["look"]) for row in map(arms.looks, arm_names())}
     assert len(looks) == len(arm_names())
-    assert {row["operator"] for row in map(tidy.looks, arm_names())} == set(page.COLOURS)
+    assert {row["operator"] for row in map(arms.looks, arm_names())} == set(arms.COLOURS)

@@ -1,40 +1,30 @@
 """The page of depth growth: which arm ends better, and which is cheaper."""
 
 from jaxanatomy.data.primitives import PRIMITIVES
-from jaxanatomy.growth.depth_arms import BASELINE, MEAN_DEPTH, SHALLOW
+from jaxanatomy.growth.depth_arms import SHALLOW
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
+from jaxanatomy.report.arms import (
+    BOTH,
+    EQUAL,
+    FROM_ZERO,
+    GROWN,
+    LOOKS,
+    MEANING,
+    OPERATORS,
+    PLACES,
+    PLAIN,
+    SCALED,
+    STEPS,
+    costs_table,
+    curves,
+    diverged,
+)
 from jaxanatomy.report.common import ARM, EDGE, RATES
 from jaxanatomy.report.depth_growth import rows, words
-from jaxanatomy.report.depth_growth.rows import BOTH, EQUAL, PLAIN, SCALED
 from jaxanatomy.report.sections import Page, Section
 
-COLOURS = {
-    BASELINE: "#1B2026",
-    SHALLOW: "#9AA3AD",
-    MEAN_DEPTH: "#C2855A",
-    "midas": "#AE2320",
-    "lidas": "#1F5FA8",
-    "stack_top": "#5B8C5A",
-    "stack_last": "#8A6FB0",
-    "insert_zero": "#F0A23B",
-}
-
-
-def teraflops(flops: float) -> str:
-    """A cost in TFLOP, small ones to two digits."""
-    size = flops / 1e12
-    return f"{size:,.2f}" if size >= 1 else f"{size:.2g}"
-
-
-OPERATORS = v.Palette("operator", COLOURS)
-LOOKS = v.Dashes(
-    "look", {SCALED: "--", EQUAL: ":", BOTH: "-."}, {SCALED: SCALED, EQUAL: EQUAL, BOTH: BOTH}
-)
 TRAINED = (3.1, 3.4)
-GROWN = "has just grown"
-FROM_ZERO = (0, None)
-STEPS = v.Axis("step", "steps", limits=FROM_ZERO)
 LEVEL = v.Column("level of differences", "level", ".2%")
 DIFFERENCES = v.Strip(
     "differences",
@@ -71,35 +61,6 @@ ARMS = v.Table(
     ),
     printed=True,
 )
-COSTS = v.Table(
-    "costs",
-    rows.arms,
-    "What each arm costs, of one seed",
-    cells=(
-        ARM,
-        v.Column("steps", "steps", ","),
-        v.Column("tokens", "tokens", ","),
-        v.Column("TFLOP", "flops", teraflops),
-        v.Column("seconds", "seconds", ",.1f"),
-        v.Column("tokens per second", "tokens_per_second", ",.0f"),
-        v.Column("MFU", "mfu", ".1%"),
-    ),
-    note=(
-        "FLOPs are those of matrix products, three times the forward. Seconds are means over "
-        "seeds, leave out compilation and evaluation, and depend on the machine. MFU: the FLOPs "
-        "in these seconds as a share of what the devices can do at most, as published for "
-        "bfloat16 products or as train.peak_flops says."
-    ),
-    printed=True,
-)
-MEANING = v.Table(
-    "meaning",
-    rows.meaning,
-    "What each arm is",
-    cells=(ARM, v.Column("what", "what")),
-    folded=True,
-    prose=True,
-)
 BESIDE_SHALLOW = v.Table(
     "beside_shallow",
     rows.beside_shallow,
@@ -114,13 +75,8 @@ BESIDE_SHALLOW = v.Table(
 )
 CURVES = v.Curves(
     "curves",
-    rows.curves,
-    x=(
-        STEPS,
-        v.Axis("tokens", "million tokens", unit=1e6, limits=FROM_ZERO),
-        v.Axis("flops", "TFLOP of matrix products", unit=1e12, limits=FROM_ZERO),
-        v.Axis("seconds", "seconds for one seed", limits=FROM_ZERO),
-    ),
+    curves,
+    x=PLACES,
     y=v.Axis("loss", "held-out loss (nats per token)", holds=0.92),
     series=OPERATORS,
     dashes=LOOKS,
@@ -220,11 +176,11 @@ PAGE = Page(
         "controls (shallow, mean_depth) have the same architecture at the end. At equal steps an "
         "arm that grows has read as many tokens with fewer FLOPs; arms of equal FLOPs train longer "
         "on more tokens.",
-        words.diverged,
+        diverged,
         words.unmeasured,
         DIFFERENCES,
         ARMS,
-        COSTS,
+        costs_table(rows.arms),
         MEANING,
     ),
     Section(

@@ -1,42 +1,21 @@
 """The tidy rows of depth growth: what its tables and figures are made of."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.data.primitives import PRIMITIVES
-from jaxanatomy.growth.depth_arms import ARMS, BASELINE, EQUAL_FLOPS, LN_SCALING
-from jaxanatomy.measures.depth_growth import TUNED_BY, guessing, stopped, summarise
+from jaxanatomy.measures.depth_growth import TUNED_BY, guessing, summarise
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
+from jaxanatomy.measures.tuning import FINAL, of_purpose
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.common import (
-    complete,
-    estimate,
-    estimate_of,
-    flat,
-    known,
-    once,
-    over_seeds,
-    tuned,
-)
+from jaxanatomy.report.arms import arm_order, cost_fields, looks
+from jaxanatomy.report.common import complete, estimate, estimate_of, flat, known, once, tuned
 from jaxanatomy.report.views import Row
 from jaxanatomy.train.metrics import read_metrics
 
-COSTS = (
-    "learning_rate",
-    "steps",
-    "tokens",
-    "flops",
-    "seconds",
-    "tokens_per_second",
-    "mfu",
-    "chance",
-)
 TRAINING = ("loss", "gradient_norm", "learning_rate", "tokens_per_second")
-PLACES = ("step", "tokens", "flops", "seconds")
-PLAIN, SCALED, EQUAL, BOTH = "plain", "LN-scaling", "equal FLOPs", "LN-scaling, equal FLOPs"
 
 
 @once
@@ -45,21 +24,12 @@ def summary(record: RunRecord) -> dict[str, Any]:
     return summarise(record.rows)
 
 
-def looks(arm: str) -> Row:
-    """What tells an arm's lines and points from others': its colour, and its line style."""
-    kinds = {(False, False): PLAIN, (True, False): SCALED, (False, True): EQUAL, (True, True): BOTH}
-    look = kinds[arm.startswith(LN_SCALING), arm.endswith(EQUAL_FLOPS)]
-    operator = arm.removesuffix(EQUAL_FLOPS).removeprefix(LN_SCALING).removeprefix("_")
-    return {"arm": arm, "operator": operator or BASELINE, "look": look}
-
-
 def arms(record: RunRecord) -> list[Row]:
     """What each arm comes to: means over seeds, differences from the baseline, costs."""
     rows = []
     for name, arm in summary(record)["arms"].items():
-        row = {"arm": name, "level": summary(record)["level"], "mfu": "not known"}
-        row |= known({field: arm[field] for field in COSTS})
-        row |= {"kept": len(arm["seeds"]) - len(arm["diverged"])}
+        row = {**cost_fields(name, arm), "level": summary(record)["level"]}
+        row |= {"chance": arm["chance"]}
         loss, accuracy = arm["eval_nll"], arm["accuracy"]
         found = {
             "loss": estimate(loss["mean"], loss["ci95"]),
@@ -82,31 +52,6 @@ def _less(arm: Row, other: str) -> Row:
     """Differences from another arm; none for what is compared with itself."""
     measures = {"loss_less": "eval_nll", "accuracy_less": "accuracy"}
     return {name: estimate_of(arm[measure][other]) for name, measure in measures.items()}
-
-
-def meaning(record: RunRecord) -> list[Row]:
-    """What each arm is."""
-    more = "; as many steps as the baseline's FLOPs buy"
-    return [
-        {"arm": arm, "what": ARMS[base] + (more if base != arm else "")}
-        for arm in arm_order(of_purpose(record.rows, CURVE))
-        for base in [arm.removesuffix(EQUAL_FLOPS)]
-    ]
-
-
-def curves(record: RunRecord) -> list[Row]:
-    """The held-out loss of each arm along its way: means and ranges over living seeds."""
-    lost = stopped(record.rows)
-    rows = of_purpose(record.rows, CURVE)
-    rows = [row for row in rows if (row["arm"], row["seed"]) not in lost]
-    found = []
-    for arm in arm_order(rows):
-        points = over_seeds((row for row in rows if row["arm"] == arm), "eval_nll", PLACES)
-        stages = [point["stage"] for point in points]
-        for at, point in enumerate(points):
-            grown = at > 0 and stages[at] != stages[at - 1]
-            found.append({**point, **looks(arm), "grown": grown})
-    return found
 
 
 def training(record: RunRecord) -> list[Row]:
@@ -194,11 +139,6 @@ def sources(record: RunRecord) -> list[Row]:
 def rates(record: RunRecord) -> list[Row]:
     """The loss of each learning rate that was tried."""
     return tuned(record.rows, TUNED_BY, summary(record)["arms"])
-
-
-def arm_order(rows: Iterable[Row]) -> list[str]:
-    """The arms of some rows, in their order."""
-    return list(dict.fromkeys(row["arm"] for row in rows))
 
 
 def _mean(rows: Collection[Row], field: str) -> float:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, grows
-from jaxanatomy.measures.depth_growth import stopped
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
 from jaxanatomy.records import RunRecord
+from jaxanatomy.report.arms import arm_order
 from jaxanatomy.report.common import estimate_of, grouped, interval, told
-from jaxanatomy.report.depth_growth.rows import arm_order, summary
+from jaxanatomy.report.depth_growth.rows import summary
 
 
 def lead(record: RunRecord) -> str:
@@ -44,19 +44,6 @@ def unmeasured(record: RunRecord) -> str:
     if SHALLOW in found or not any(map(grows, found)):
         return ""
     return f"Whether depth is needed was not measured: the arms of this run lack {SHALLOW}."
-
-
-def diverged(record: RunRecord) -> str:
-    """Which seeds have diverged, in the order of the arms."""
-    lost = stopped(record.rows)
-    names = [
-        f"{arm}, seed {seed}"
-        for arm in arm_order(of_purpose(record.rows, CURVE))
-        for own, seed in sorted(lost)
-        if own == arm
-    ]
-    words = "Diverged and left out: {}. Their last checkpoints are kept in checkpoints/."
-    return words.format("; ".join(names)) if names else ""
 
 
 def _differences(arms: Mapping[str, Any], other: str) -> dict[str, Estimate | None]:

@@ -1,0 +1,3 @@
+"""Growth where depth matters: what the papers claim of it."""
+
+CLAIMS = ()

@@ -1,0 +1,202 @@
+"""The page of growth where depth matters: does it pay, where, and against what."""
+
+import dataclasses
+
+from jaxanatomy.measures.khop_growth import SATURATED
+from jaxanatomy.report import style
+from jaxanatomy.report import views as v
+from jaxanatomy.report.arms import (
+    COLOURS,
+    GROWN,
+    LOOKS,
+    MEANING,
+    OPERATORS,
+    PLACES,
+    costs_table,
+    diverged,
+)
+from jaxanatomy.report.common import ARM, EDGE, RATES
+from jaxanatomy.report.khop_growth import rows, words
+from jaxanatomy.report.sections import Page, Section
+
+SHARE = (-0.02, 1.02)
+RATIO = "times the other's held-out loss"
+LOOKS = v.Dashes("look", {**LOOKS.styles, rows.GUESSING: (0, (1, 2))}, LOOKS.names)
+ARMS_AND_GUESSING = v.Palette("operator", {**COLOURS, rows.GUESSING: style.MUTED})
+RATIOS = v.Strip(
+    "ratios",
+    rows.ratios,
+    place=v.Axis("arm", scale="names"),
+    measure=v.Axis("ratio", RATIO, "log"),
+    marks=(
+        v.Mark("ratio"),
+        v.Mark("saturated", "both arms are saturated: nothing is claimed", hollow=True),
+    ),
+    spans=(v.Span("interval"),),
+    levels=(
+        v.Level(1.0),
+        v.Level("shown", "the smallest difference that this run can show", style.MUTED, True),
+        v.Level("least", "", style.MUTED, True),
+    ),
+    caption=(
+        "Left of 1 the arm has less loss than the one it is compared with. Intervals are over "
+        "seeds and held-out sequences, and hold with 95 % for all pairs of this figure at once."
+    ),
+)
+ARMS = v.Table(
+    "arms",
+    rows.arms,
+    "What each arm comes to, mean over seeds",
+    cells=(
+        ARM,
+        v.Column("layers", "layers"),
+        v.Column("seeds", "kept"),
+        v.Column("rate", "learning_rate", "g"),
+        v.Column("held-out loss", "loss", ".3g"),
+        v.Column("times the baseline's", "ratio", ".3g"),
+        v.Column("right at the last hop", "last", ".3f"),
+        v.Column("saturated", "saturated"),
+        v.Column("rate at the edge", "edge"),
+    ),
+    note=(
+        "Loss in nats, the mean over hops, with the lowest and highest seed; of the ratio the mean "
+        "is geometric, and its interval that of the figure. Saturated: more than "
+        f"{SATURATED:.0%} right at the last hop. Two such arms differ in how sure they are, not in "
+        "what they can do, and nothing is claimed of them."
+    ),
+    printed=True,
+)
+BY_HOP = v.Curves(
+    "accuracy_by_hop",
+    rows.by_hop,
+    x=v.Axis("hop", "hop"),
+    y=v.Axis("accuracy", "share of answers that are right", limits=SHARE),
+    series=ARMS_AND_GUESSING,
+    dashes=LOOKS,
+    band="accuracy",
+    columns=2,
+    size=(4.6, 3.2),
+    caption=(
+        "Means over seeds; bands are Wilson's 95 % for as many answers as one seed was asked for, "
+        "which all arms were: they are of these seeds, and take the answers of a sequence for "
+        "independent. Guessing: the best guess from the symbol alone, measured."
+    ),
+)
+BY_COST = v.Curves(
+    "accuracy_by_cost",
+    rows.by_cost,
+    x=(
+        v.Axis("layers", "layers at the end"),
+        v.Axis("flops", "TFLOP of matrix products", unit=1e12),
+    ),
+    y=v.Axis("accuracy", "share of answers that are right", limits=SHARE),
+    series=v.Palette("series", {**COLOURS, rows.FLAT: style.INK}),
+    dashes=v.Dashes("points", {True: ""}),
+    band="accuracy",
+    point="always",
+    levels=(v.Level("guessing", rows.GUESSING, style.MUTED, True),),
+    size=(3.9, 2.5),
+    caption=(
+        "The line joins the arms of constant depth at equal steps. A point left of it has the "
+        "answers of a deeper model for the FLOPs of a shallower one."
+    ),
+)
+LOSS = v.Axis("loss", "held-out loss (nats)", "log")
+CURVES = v.Curves(
+    "curves",
+    rows.curves,
+    x=PLACES,
+    y=LOSS,
+    series=OPERATORS,
+    dashes=LOOKS,
+    band="loss",
+    point="grown",
+    point_label=GROWN,
+    size=(3.1, 3.0),
+    caption="Means over seeds and their ranges. A seed that has diverged is in no line.",
+)
+BESIDE_FLAT = v.Curves(
+    "beside_flat",
+    rows.beside_flat,
+    x=PLACES[0],
+    y=LOSS,
+    series=v.Palette("depth", {rows.ITS: style.CROSS}),
+    band="loss",
+    point="grown",
+    point_label=GROWN,
+    columns=3,
+    size=(3.4, 2.7),
+    caption=(
+        "Where a growing model meets the line of its new depth, it has lost nothing by having been "
+        "shallow. Lines of those of its depths that the run has a constant arm of."
+    ),
+)
+LOOPS = v.Strip(
+    "loops",
+    rows.loops,
+    place=v.Axis("arm", scale="names"),
+    measure=v.Axis("once", "times the loss without", "log"),
+    marks=(
+        v.Mark("once", "once more", "o", style.PAPER, -0.2),
+        v.Mark("twice", "twice more", "s", style.CROSS),
+        v.Mark("damped", "once more, at half strength", "D", style.MUTED, 0.2),
+    ),
+    spans=(
+        v.Span("once", "", style.PAPER, shift=-0.2),
+        v.Span("twice", "", style.CROSS),
+        v.Span("damped", "", style.MUTED, shift=0.2),
+    ),
+    levels=(v.Level(1.0),),
+    caption=(
+        "Left of 1 the model is better with its middle block applied again. Intervals are over "
+        "seeds, and hold for all of this figure at once."
+    ),
+)
+TUNING = v.Table(
+    "rates",
+    rows.rates,
+    "Held-out loss of the tuning seeds at the end by learning rate",
+    cells=tuple(
+        dataclasses.replace(each, write=".3g") if each.field == "loss.*" else each for each in RATES
+    ),
+    note=EDGE,
+)
+
+PAGE = Page(
+    "Growth where depth matters",
+    words.lead,
+    Section(
+        "Does growing pay?",
+        words.verdict,
+        words.smallest,
+        words.saturated,
+        words.edges,
+        diverged,
+        RATIOS,
+        ARMS,
+        MEANING,
+    ),
+    Section(
+        "Where the advantage lies",
+        "A hop asks for the answer to the one before, so that each layer that learns to follow "
+        "another pointer moves the edge at which accuracy falls. An arm that gains at the last "
+        "hops has gained depth; one that gains at all alike has learnt faster.",
+        BY_HOP,
+        BY_COST,
+    ),
+    Section("Curves", CURVES, BESIDE_FLAT),
+    Section(
+        "The middle block applied again",
+        "Nothing is trained for it. A model whose layers were copied from each other might take "
+        "one more pass as one more layer (arXiv 2602.16490); what flat models make of it is the "
+        "control.",
+        LOOPS,
+    ),
+    Section(
+        "Learning rates",
+        "Each arm's seeds take the rate of its lowest loss, tuned on seeds of their own.",
+        TUNING,
+    ),
+    Section("Costs", costs_table(rows.arms)),
+    title="Growing in depth where depth matters",
+)

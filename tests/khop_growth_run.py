@@ -1,0 +1,145 @@
+"""Rows of runs of growth on k-hop tasks, made by rule: for tests."""
+
+import math
+
+import numpy as np
+
+HOPS, UNITS, ANSWERED = 4, 24, 400
+RATES = (0.002, 0.004, 0.008)
+# Layers by stage; other arms have all of theirs from the start.
+STAGES = {"midas": (2, 4, 6), "lidas": (2, 4, 6), "expand_2_at_70": (2, 6)}
+DEPTHS = {"shallow": 2, "flat_1": 1, "flat_2": 2, "flat_3": 3, "flat_4": 4}
+LOOPS = (("once", 1, 1.0), ("twice", 2, 1.0), ("damped", 1, 0.5))
+
+
+def layers_of(arm):
+    """Layers by stage."""
+    base = arm.removesuffix("_equal_flops").removesuffix("_equal_seconds")
+    return STAGES.get(base) or (DEPTHS.get(base, 6),)
+
+
+def accuracies(loss):
+    """By hop: the later, the worse."""
+    return [math.exp(-loss * (hop + 1) / 4) for hop in range(HOPS)]
+
+
+def curve_rows(arm, seed, loss, reason=""):
+    """Four points of a curve, and two at each growth step."""
+    layers = layers_of(arm)
+    places = [(0, 0, 1.3)]
+    for stage in range(len(layers)):
+        step = 80 * (stage + 1) // len(layers)
+        value = loss + (1.3 - loss) * (1 - step / 80)
+        places += [(stage, step, value)]
+        places += [(stage + 1, step, value + 0.1)] if stage + 1 < len(layers) else []
+    for stage, step, value in places:
+        yield {
+            "hash": f"{arm} {seed} {stage} {step}",
+            "kind": "curve",
+            "arm": arm,
+            "purpose": "main",
+            "learning_rate": RATES[1],
+            "seed": seed,
+            "stage": stage,
+            "step": step,
+            "layers": layers[stage],
+            "tokens": 100 * step,
+            "flops": 10**9 * step * layers[stage],
+            "seconds": 0.1 * step,
+            "loss": value if step else None,
+            "eval_nll": value,
+            "nll_by_hop": [value] * HOPS,
+            "accuracy_by_hop": accuracies(value),
+            "reason": reason if step == 80 else "",
+        }
+
+
+def final_row(arm, seed, unit_U, looped=(), reason="", purpose="main", rate=RATES[1]):
+    """A final row of the mean losses of the held-out sequences.
+
+    Args:
+      looped: How many times the loss is what it is without, of each of `LOOPS`.
+    """
+    loss = float(np.mean(unit_U))
+    right = [round(ANSWERED * share) for share in accuracies(loss)]
+    row = {
+        "hash": f"{arm} {seed} {purpose} {rate}",
+        "kind": "final",
+        "arm": arm,
+        "purpose": purpose,
+        "learning_rate": rate,
+        "seed": seed,
+        "step": 80,
+        "layers": layers_of(arm)[-1],
+        "tokens": 8000,
+        "flops": 10**9 * 80 * float(np.mean(layers_of(arm))),
+        "seconds": 8.0,
+        "tokens_per_second": 1000.0,
+        "mfu": None,
+        "eval_nll": loss,
+        "nll_by_hop": [loss] * HOPS,
+        "accuracy": sum(right) / HOPS / ANSWERED,
+        "accuracy_by_hop": [each / ANSWERED for each in right],
+        "right_by_hop": right,
+        "answered_by_hop": [ANSWERED] * HOPS,
+        "guessing_by_hop": [0.3] * HOPS,
+        "unit_nll": (2.0 * np.asarray(unit_U)).tolist(),
+        "unit_tokens": [2.0] * len(unit_U),
+        "reason": reason,
+    }
+    if reason:
+        lost = ("eval_nll", "nll_by_hop", "accuracy", "accuracy_by_hop", "right_by_hop", "unit_nll")
+        row |= dict.fromkeys(lost)
+    if purpose == "main":
+        row["looped"] = (
+            None
+            if reason
+            else [
+                {"name": name, "layers": [2, 3], "passes": passes, "factor": factor}
+                | {"eval_nll": loss * times, "accuracy_by_hop": accuracies(loss * times)}
+                for (name, passes, factor), times in zip(LOOPS, looped, strict=False)
+            ]
+        )
+    return row
+
+
+def tuning_rows(arm, best=RATES[1]):
+    """One seed for each rate."""
+    for rate in RATES:
+        loss = 0.5 + abs(math.log(rate / best))
+        yield final_row(arm, 100, np.full(UNITS, loss), purpose="tuning", rate=rate)
+
+
+def losses(generator, arms, seeds=3, of_seed=0.1, of_unit=0.0, together=0.1, units=UNITS):
+    """Mean losses [S, U] of each arm.
+
+    Args:
+      generator: Of the noise.
+      arms: The log of each arm's mean loss.
+      seeds: How many.
+      of_seed: Spread of the log of an arm's loss over seeds; or one for each arm.
+      of_unit: Likewise of what an arm makes of a sequence in all seeds.
+      together: Likewise of what arm, seed and sequence make together.
+      units: Held-out sequences.
+    """
+    base_U = generator.gamma(4, 0.25, units)
+    found = {}
+    for arm, log in arms.items():
+        own = of_seed[arm] if isinstance(of_seed, dict) else of_seed
+        noise_SU = (
+            own * generator.normal(size=(seeds, 1))
+            + of_unit * generator.normal(size=units)
+            + together * generator.normal(size=(seeds, units))
+        )
+        found[arm] = math.exp(log) * base_U * np.exp(noise_SU)
+    return found
+
+
+def run_rows(found, looped=None, curves=True):
+    """All rows of a run, from losses [S, U] of each arm."""
+    for arm, loss_SU in found.items():
+        yield from tuning_rows(arm)
+        for seed, unit_U in enumerate(loss_SU):
+            if curves:
+                yield from curve_rows(arm, seed, float(unit_U.mean()))
+            yield final_row(arm, seed, unit_U, (looped or {}).get(arm, (1.1, 1.5, 1.0)))
