@@ -12,12 +12,14 @@ that the failure of one is a line of the table and not the end:
 | exactness | the importance map in float32 against independent reference values, or that CPU |
 | map_float32, map_bfloat16 | the warm map: seconds, model FLOP/s as a share of the product peak |
 | training | a step at 360M parameters in bfloat16: tokens a second, MFU |
-| growth | legs of `configs/growth_gpu.py`, as far as the minutes go |
+| growth | `configs/growth_gpu.py`, a leg for each of its arms, as far as the minutes go |
 
 The weights of the map are `--model`, else the default model where it is in the cache, else
 random ones in its shape; the table says which. A part that does not fit into what is left is
 skipped. `--out` holds `results.json` and `table.txt`; started again with the same `--out`, only
-what is missing runs, and growth goes on from its last checkpoint.
+what is missing runs, and growth goes on where it was: within a leg from its last checkpoint in
+growth/checkpoints, between legs from the rows alone, so that growth/*.json* is all that a bare
+machine needs of the legs before.
 """
 
 import argparse
@@ -43,6 +45,7 @@ PARTS = {
 TINY_SECONDS = 5
 LEAST_LEG = 60  # seconds: a shorter leg of growth would only compile
 GRACE = 5  # seconds for a process to end
+RESULT = ("final", "main")  # kind and purpose of the rows that end an arm
 
 
 def main(argv=None):
@@ -108,26 +111,28 @@ def measure(part, options, end):
 
 
 def grow(options, end):
-    """A leg of growth in what is left; it goes on in the next call."""
+    """Legs of growth in what is left; the last one goes on in the next call."""
     left, workdir = end - time.monotonic() - 2 * GRACE, options.out / "growth"
     least = TINY_SECONDS if options.tiny else LEAST_LEG
     if (workdir / "summary.json").exists():
-        return {"done": True, "rows": _rows(workdir)}
+        return {"done": True, **_legs(workdir)}
     if left < least:
-        return {"skipped": f"needs {least} s or more, {max(left, 0):.0f} s were left"}
+        reason = f"needs {least} s or more, {max(left, 0):.0f} s were left"
+        return {"skipped": reason, **_legs(workdir)}
     command = ["-m", "experiments.depth_growth", "--config=configs/growth_gpu.py"]
     command += [f"--workdir={workdir.resolve()}", *(TINY_GROWTH if options.tiny else ())]
-    say(f"growth: a leg of {left:.0f} s")
-    log = options.out / "growth.log"
+    say(f"growth: at most {left:.0f} s")
+    log, began = options.out / "growth.log", time.monotonic()
     status = start(command, left, log)
     if status not in (0, None):
         lines = log.read_text(errors="replace").strip().splitlines()
-        return {"error": f"status {status}: {(lines or ['no message'])[-1][:200]}; see {log}"}
-    return {"done": status == 0, "rows": _rows(workdir), "leg_seconds": round(left)}
+        error = f"status {status}: {(lines or ['no message'])[-1][:200]}; see {log}"
+        return {"error": error, **_legs(workdir)}
+    return {"done": status == 0, "seconds": round(time.monotonic() - began), **_legs(workdir)}
 
 
+# All arms, as the legs are.
 TINY_GROWTH = (
-    "--config.arms=baseline",
     "--config.seeds=0",
     "--config.steps=8",
     "--config.batch_size=2",
@@ -193,7 +198,9 @@ def _words(part, found, peaks):
             f"{found['against']}; {found['weights']}"
         )
     if part == "growth":
-        return f"{found['rows']} rows; " + ("done" if found["done"] else "more to do: run again")
+        ended, left = found["ended"], found["left"]
+        legs = f"{len(ended)} of {len(ended + left)} legs done" if ended + left else "not begun"
+        return legs if found["done"] else f"{legs}; left: {', '.join([*left, 'report'])}: run again"
     rate = found["flops_per_second"]
     dtype = "float32" if part == "map_float32" else "bfloat16"
     share = f", {rate / peaks[dtype]:.0%} of the product peak" if dtype in peaks else ""
@@ -217,9 +224,20 @@ def _device(results):
     return next((each["device"] for name, each in results.items() if "device" in each), "unknown")
 
 
-def _rows(workdir):
-    path = workdir / "rows.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def _legs(workdir):
+    """The arms of growth that have all their results, and those that are left."""
+    config, path = workdir / "config.json", workdir / "rows.jsonl"
+    if not config.exists():
+        return {"ended": [], "left": []}
+    config = json.loads(config.read_text())["config"]
+    # A process that was killed may have left part of a line.
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    rows = [row for row in map(json.loads, lines) if (row["kind"], row["purpose"]) == RESULT]
+    seeds = [{row["seed"] for row in rows if row["arm"] == arm} for arm in config["arms"]]
+    ended = [
+        arm for arm, own in zip(config["arms"], seeds, strict=True) if own == {*config["seeds"]}
+    ]
+    return {"ended": ended, "left": [arm for arm in config["arms"] if arm not in ended]}
 
 
 def _write(path, text):

@@ -18,7 +18,7 @@ from jaxanatomy.claims.rules import ALL
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
 from jaxanatomy.growth.maps import depths, lidas, midas
-from jaxanatomy.measures.depth_growth import guessing
+from jaxanatomy.measures.guessing import guessing
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.words import COUNT

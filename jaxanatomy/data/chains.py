@@ -22,8 +22,8 @@ DISTRACTORS = 3  # chains beside the one that is asked
 def hop(hops: int, rng: random.Random) -> Question:
     """k-hop induction over words; no word comes twice in a row.
 
-    The answer is never the word that is asked from at one hop, so that guessing is right more
-    often than one in `SYMBOLS`.
+    No word follows itself and hops lead back by a few places each, so that guessing is right more
+    often than one in `SYMBOLS`: `measures.guessing` measures it.
     """
     words = rng.sample(WORDS, SYMBOLS)
     while True:
@@ -34,7 +34,7 @@ def hop(hops: int, rng: random.Random) -> Question:
         if right is not None:
             break
     wrong = [f" {word}" for word in words if word != right]
-    prompt = f"{hops} hops:\n{' '.join(shown)} ->"
+    prompt = f"{hops} {'hop' if hops == 1 else 'hops'}:\n{' '.join(shown)} ->"
     return shuffled(f"hop_{hops}", prompt, f" {right}", wrong, rng)
 
 

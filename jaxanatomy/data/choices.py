@@ -124,6 +124,6 @@ def _tokens(
     if len(token) > seq_len + 1:
         raise InputError(
             f"a {question.task} question needs rows of {len(token) - 1} tokens; got {seq_len}; "
-            "raise the sequence length or ask with a lower num_fewshot"
+            "raise the sequence length, ask with a lower num_fewshot or leave its source out"
         )
     return np.asarray(token, np.int32), len(prompt)

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ import huggingface_hub
 
 from jaxanatomy.data import files, library_text, sources
 from jaxanatomy.data.arithmetic import ARITHMETIC
+from jaxanatomy.data.chains import CHAINS
 from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Split, Task
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_each_once
 from jaxanatomy.weights import cache
 
 # One document in so many is held out, by the hash of its text.
@@ -30,12 +31,15 @@ RECIPE = "3"  # to be raised when the same sources give other documents, or anot
 GENERATED: dict[str, dict[str, Task]] = {
     "primitives": dict(PRIMITIVES),
     "arithmetic": dict(ARITHMETIC),
+    "chains": dict(CHAINS),
 }
+TASKS = {name: task for tasks in GENERATED.values() for name, task in tasks.items()}
 
 # The forms of a source of training text, for help and lists.
 SOURCES: dict[str, str] = {
     "primitives": "copying and variable assignment, made by rule, without end",
     "arithmetic": "arithmetic word problems, made by rule, without end",
+    "chains": "k-hop induction and chains of variables, which need depth, by rule, without end",
     "library_english": "docstrings and manual of the running Python, about 2 MB",
     "library_code": "source of the running Python's library, about 7 MB",
     "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt is cut into pieces, "
@@ -44,6 +48,22 @@ SOURCES: dict[str, str] = {
     sources.HF_FORM: "data sets of the Hugging Face hub; FILE may hold *; a commit as REVISION "
     "makes it the same text for ever",
 }
+
+
+def tasks_of(sources: Collection[str], field: str = "sources") -> dict[str, Task]:
+    """The tasks of sources made by rule, by name, in their order.
+
+    Args:
+      sources: Keys of `GENERATED`.
+      field: What names them, for the message.
+
+    Raises:
+      InputError: None is named, one twice, or one that is not made by rule.
+    """
+    require_each_once(field, sources)
+    for source in sources:
+        choose(f"source of questions in {field}", source, GENERATED)
+    return {name: task for source in sources for name, task in GENERATED[source].items()}
 
 
 # Reads some of the documents of a source.

@@ -89,7 +89,7 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
     Args:
       given: A name in `MIXTURES`, or texts such as "0.7 library_code", one for each source,
         in one text with commas between them or in several; the weight may be left out where
-        there is only one.
+        there is only one. A source may be a name in `MIXTURES`, too: "0.8 offline, 0.2 chains".
 
     Raises:
       InputError: It is malformed (of a misspelt name the message has the closest), or as
@@ -105,17 +105,26 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
         given = given.split(",")
     if len(given) == 1 and " " not in given[0].strip():
         return Mixture((given[0].strip(),), (1.0,))
-    sources, weights = [], []
+    shares: list[tuple[str, float]] = []
     for part in given:
-        weight, _, source = part.strip().partition(" ")
+        number, _, source = part.strip().partition(" ")
         try:
-            weights.append(float(weight))
+            weight = float(number)
         except ValueError:
             raise InputError(
                 f"a part of a mixture is written 'WEIGHT SOURCE', like '0.7 library_code'; got "
                 f"{part!r}; mend it"
             ) from None
-        sources.append(source.strip())
+        source = source.strip()
+        if source in MIXTURES:
+            inner = parse_mixture(source)
+            shares += [
+                (name, weight * share)
+                for name, share in zip(inner.sources, inner.weights, strict=True)
+            ]
+        else:
+            shares.append((source, weight))
+    sources, weights = zip(*shares, strict=True) if shares else ((), ())
     return Mixture(tuple(sources), tuple(weights))
 
 

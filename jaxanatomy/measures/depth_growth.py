@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.data.primitives import REPEATED, SEQUENCE
 from jaxanatomy.data.questions import Question
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, SHALLOW, grows
 from jaxanatomy.measures.arms import (
@@ -26,8 +25,6 @@ UNITS = {
     "accuracy": ("unit_right", "unit_questions"),
 }
 TUNED_BY = "eval_nll"
-# A word of the second half that is not among those repeated; by where the repetition starts.
-_COPYING = float(np.mean([1 / (SEQUENCE - REPEATED - at) for at in range(SEQUENCE - REPEATED)]))
 
 
 def accuracies(asked: Sequence[Question], right_Q: np.ndarray) -> dict[str, Any]:
@@ -57,25 +54,6 @@ def accuracies(asked: Sequence[Question], right_Q: np.ndarray) -> dict[str, Any]
         "chance": float(np.mean([each["chance"] for each in by_task.values()])),
         "accuracy_by_task": by_task,
     }
-
-
-def guessing(task: str, chance: float) -> float:
-    """The share of a primitive's questions that guessing answers at best.
-
-    In copying (`data.primitives`) ten words are followed by five of them, from word `start` on,
-    which is uniform in 0 to 4; word `start` + 5 is asked for. So the answer always stands in the
-    second half, and is never repeated. A guesser that goes by these two alone, and not by the
-    order of the words, chooses among the 5 - `start` words of the second half that are not
-    repeated. It answers (1/5 + 1/4 + 1/3 + 1/2 + 1) / 5 = 45.7 % without copying anything,
-    where chance among all choices is 10 %.
-
-    The values of an assignment are in an order of their own: there guessing reaches chance.
-
-    Args:
-      task: Name of the primitive.
-      chance: Of guessing among all choices.
-    """
-    return max(chance, _COPYING) if task.startswith("copying") else chance
 
 
 def point_fields(point: Any, at: int) -> dict[str, Any]:
@@ -156,7 +134,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       `mean`, `ci95` over seeds, and the differences `less_baseline` and `less_shallow`, each of
       `mean`, `low`, `high` and `seeds`, over seeds and held-out rows (or questions) together; the
       second of arms that grow, at equal steps, else None; and
-      `accuracy_by_task`, of each primitive `mean` over seeds, its `ci95` over questions (see
+      `accuracy_by_task`, of each task `mean` over seeds, its `ci95` over questions (see
       `_answered`), `chance` and number of `questions`. What cannot be had is None.
       `level`: of the intervals of differences, so that those of one measure hold all at once
       with 95 %. `tuning`: held-out loss by arm and learning rate, in pairs.
@@ -207,7 +185,7 @@ def _compared(
 
 
 def _answered(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What an arm answers of one primitive, from the accuracies of its seeds.
+    """What an arm answers of one task, from the accuracies of its seeds.
 
     The interval is Wilson's at the mean over seeds, for as many questions as one seed was asked.
     All seeds are asked the same ones, and seeds that guess by the same habit are right in the

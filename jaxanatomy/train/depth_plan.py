@@ -13,10 +13,9 @@ from ml_collections import ConfigDict
 from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
-from jaxanatomy.data.corpora import GENERATED
+from jaxanatomy.data.corpora import GENERATED, tasks_of
 from jaxanatomy.data.mixture import MixtureSchedule, parse_mixture
 from jaxanatomy.data.pipeline import Batches, Pipeline
-from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
@@ -46,7 +45,7 @@ class DepthPlan(ArmPlan):
       settings: What all arms share.
       tokenizer: Of all text; a plan on paper has none that would have to be fetched.
       tokenizer_sha256: Its hash.
-      asked: Questions of the reasoning primitives.
+      asked: Held-out questions of `data.tasks`.
       scoring: The same, packed.
     """
 
@@ -191,7 +190,8 @@ def _text(config: ConfigDict) -> dict[str, Any]:
     """The tokenizer, and what is asked at the end: fields of `DepthPlan`."""
     tokenizer = load_tokenizer(config.data.tokenizer)
     check_vocabulary(tokenizer, config.model.vocab_size)
-    asked = questions(PRIMITIVES, config.data.questions, num_fewshot=config.data.num_fewshot)
+    tasks = tasks_of(config.data.tasks)
+    asked = questions(tasks, config.data.questions, num_fewshot=config.data.num_fewshot)
     seq_len = config.model.context_length
     for _, mixture in mixtures(config, config.steps).mixtures:
         for source in GENERATED.keys() & set(mixture.sources):
@@ -209,6 +209,7 @@ def _check_numbers(config: ConfigDict) -> None:
     require_whole("steps", config.steps)
     for name, least in (("held_out_sequences", 1), ("questions", 1), ("num_fewshot", 0)):
         require_whole(f"data.{name}", config.data[name], least)
+    tasks_of(config.data.tasks, "data.tasks")
     if config.model.context_length < 2:
         raise InputError(
             "model.context_length must be at least 2, a token and the one to be predicted; got "

@@ -1,12 +1,9 @@
 """Tasks on which depth matters: labels against plain loops, levels of guessing, bad sizes."""
 
-import random
-
 import jax
 import numpy as np
 import pytest
 
-from jaxanatomy.data.chains import CHAINS, HOPS, LENGTH, SYMBOLS, hop_of
 from jaxanatomy.data.depth_tasks import (
     Assignments,
     Automaton,
@@ -152,36 +149,3 @@ def test_sizes_that_do_not_fit_are_refused(make, message):
 def test_the_most_hops_that_fit_have_an_answer():
     task = KHop(alphabet=3, seq_len=8, hops=5)
     assert (made(task, 4000).label_BTK[..., -1] >= 0).any()
-
-
-@pytest.mark.parametrize("name", CHAINS)
-def test_questions_in_words_have_their_answer(name):
-    rng = random.Random(7)
-    kind, depth = name.split("_")
-    for _ in range(20):
-        question = CHAINS[name](rng)
-        assert question.task == name
-        assert len(set(question.choices)) == 4
-        right = question.choices[question.answer].strip()
-        *lines, last = question.prompt.splitlines()
-        if kind == "hop":
-            words = last.removesuffix(" ->").split()
-            assert (len(words), len(set(words))) == (LENGTH, SYMBOLS)
-            assert hop_of(words, int(depth)) == right
-            continue
-        values = {}
-        for line in lines:
-            target, source = line.split(" = ")
-            values[target] = values.get(source, source)  # always set before
-            assert source in values or source.isdigit()
-        assert values[last.removesuffix(" ->")] == right
-        assert len(lines) == 4 * (int(depth) + 1)
-
-
-def test_hops_over_words_by_hand():
-    words = ["a", "b", "c", "a", "d", "b"]
-    # From b (5) back to b (1), then c (2); c came nowhere before.
-    assert hop_of(words, 1) == "c"
-    assert hop_of(words, 2) is None
-    assert hop_of(["a", "b", "a", "c", "b", "a", "c", "b"], 2) == "c"
-    assert max(HOPS) < LENGTH

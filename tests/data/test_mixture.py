@@ -150,6 +150,17 @@ def test_a_mixture_as_a_config_writes_it():
         parse_mixture(("0.5 a", "b"))
 
 
+def test_a_named_mixture_is_part_of_another():
+    mixture = parse_mixture("0.25 chains, 0.75 offline_math")
+    assert mixture.sources == ("chains", "primitives", "arithmetic")
+    assert mixture.weights == pytest.approx((0.25, 0.3, 0.45))
+    assert parse_mixture("1 offline") == parse_mixture("offline")
+    with pytest.raises(InputError, match="must name 'primitives' once"):
+        parse_mixture("0.5 offline, 0.5 primitives")
+    with pytest.raises(InputError, match=r"must sum to 1; .* = 0\.7"):
+        parse_mixture("0.5 offline, 0.2 chains")
+
+
 @pytest.mark.parametrize(
     "source",
     [

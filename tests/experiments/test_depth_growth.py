@@ -151,9 +151,7 @@ def test_arms_share_seeds_and_data_and_differ_in_cost(finished):
     assert "Every step" in page
     assert "not known" in page  # MFU, on a CPU
     figures = {path.name for path in (finished[0] / "figures").iterdir()}
-    assert figures == {
-        f"{name}.png" for name in ("differences", "curves", "training", "primitives")
-    }
+    assert figures == {f"{name}.png" for name in ("differences", "curves", "training", "answers")}
 
 
 @pytest.mark.slow

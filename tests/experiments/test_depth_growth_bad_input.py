@@ -106,6 +106,27 @@ EARLY = {
         {MIXED: "1 primitives", "model.context_length": 93},
         ["of the mixture needs rows of 94 tokens; got 93", "leave its source out"],
     ),
+    "a context too short for a chain of the mixture": (
+        {MIXED: "1 chains", "model.context_length": 50, "data.questions": 1},
+        ["hop question of the mixture needs rows of", "got 50; raise the sequence length"],
+    ),
+    "a context too short for a chain that is asked": (
+        {"data.tasks": "chains", "data.num_fewshot": 3},
+        ["a hop_1 question needs rows of", "got 96; raise", "num_fewshot or leave its source out"],
+    ),
+    "questions of no source": (
+        {"data.tasks": ""},
+        ["data.tasks must name at least one, each once"],
+    ),
+    "questions of a source twice": ({"data.tasks": "chains,chains"}, ["each once; got ('chains'"]),
+    "questions of a text": (
+        {"data.tasks": "primitives,library_code"},
+        ["unknown source of questions in data.tasks 'library_code'"],
+    ),
+    "questions of an unknown source": (
+        {"data.tasks": "chain"},
+        ["in data.tasks 'chain'; did you mean 'chains'"],
+    ),
     "no steps": ({"steps": 0}, ["steps must be a whole number, 1 or above; got 0"]),
     "fewer steps than stages": (
         {"steps": 2, "model.num_layers": 8},

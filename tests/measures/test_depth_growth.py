@@ -1,20 +1,17 @@
 """Summary of depth growth against literal numbers."""
 
 import dataclasses
-import random
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
-from jaxanatomy.data.primitives import PRIMITIVES, REPEATED, SEQUENCE
 from jaxanatomy.measures.arms import stopped
 from jaxanatomy.measures.depth_growth import (
     accuracies,
     answer_fields,
     comparisons,
     final_fields,
-    guessing,
     point_fields,
     summarise,
 )
@@ -172,26 +169,6 @@ def test_who_stopped_is_known_before_its_arm_has_ended():
     assert stopped(rows) == {("midas", 1), ("lidas", 0)}
     assert stopped(rows[:1]) == set()
     assert stopped([final("midas", 9, None, None, "diverged", purpose="tuning")]) == set()
-
-
-@pytest.mark.parametrize("task", ["copying_random", "copying_real"])
-def test_guessing_copies_nothing_and_is_right_where_one_word_is_left(task):
-    """A guesser that reads prompts: words of the second half that are not among those repeated."""
-    rng = random.Random(0)
-    found = []
-    for _ in range(4000):
-        question = PRIMITIVES[task](rng)
-        words = question.prompt.removeprefix("Fill in the blank:\n").split(" ____")[0].split()
-        second, repeated = words[REPEATED:SEQUENCE], words[SEQUENCE:]
-        left = [word for word in second if word not in repeated]
-        right = question.choices[question.answer].strip()
-        found.append((right in left) / len(left))
-    assert guessing(task, 0.1) == pytest.approx(np.mean(found), abs=0.02)
-    assert guessing(task, 0.1) == pytest.approx((1 / 5 + 1 / 4 + 1 / 3 + 1 / 2 + 1) / 5)
-
-
-def test_guessing_reaches_chance_in_assignments():
-    assert guessing("assignment_basic_0", 0.2) == 0.2
 
 
 def test_one_seed_has_no_interval_and_a_diverged_one_no_mean():

@@ -67,7 +67,7 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
         "Does growth win?",
         "Curves",
         "Every step",
-        "Reasoning primitives",
+        "Questions",
         "Loss by source",
     ]
     assert words.verdict(record) == (
@@ -193,7 +193,7 @@ def test_a_table_says_which_primitives_leave_chance():
     record = RunRecord.of_rows(rows)
     # Wilson's for 40 questions, however many seeds were asked them. Two levels for copying.
     assert cells("answered", record, "copying_real") == {
-        "primitive": "copying_real",
+        "task": "copying_real",
         "questions": "40",
         "chance": "0.20",
         "guessing": "0.46",
@@ -202,7 +202,7 @@ def test_a_table_says_which_primitives_leave_chance():
         LOST[0]: "0.70 [0.55, 0.82]",
     }
     assert cells("answered", record, "assignment_basic_0") == {
-        "primitive": "assignment_basic_0",
+        "task": "assignment_basic_0",
         "questions": "40",
         "chance": "0.20",
         "guessing": "0.20",
@@ -210,14 +210,14 @@ def test_a_table_says_which_primitives_leave_chance():
         "midas": "0.40 [0.26, 0.55]",
         LOST[0]: "0.10 [0.04, 0.23]",
     }
-    sides = {row["task"]: [row[f"above.{arm}"] for arm in ARMS] for row in tidy.primitives(record)}
+    sides = {row["task"]: [row[f"above.{arm}"] for arm in ARMS] for row in tidy.answered(record)}
     assert sides == {TASKS[0]: ["", "minor", "better"], TASKS[1]: ["", "better", ""]}
 
 
 def test_an_arm_without_a_living_seed_has_no_share():
     rows = [*ended("baseline", 3.0, None), *ended("midas", None, None)]
     rows[0]["accuracy_by_task"]["copying_real"]["accuracy"] = 0.5
-    (row,) = tidy.primitives(RunRecord.of_rows(rows))
+    (row,) = tidy.answered(RunRecord.of_rows(rows))
     assert (row["mean.baseline"].value, "mean.midas" in row) == (0.5, False)
 
 
@@ -226,7 +226,7 @@ def test_a_run_whose_seeds_all_diverged_has_a_page():
     rows += [*ended("baseline", None, None), *ended("midas", None, None)]
     rows = [row | {"eval_nll_by_source": {"code": None}} for row in rows]
     record = RunRecord.of_rows(rows)
-    assert titles(record) == ["Does growth win?", "Reasoning primitives", "Loss by source"]
+    assert titles(record) == ["Does growth win?", "Questions", "Loss by source"]
     assert cells("arms", record, "midas")["seeds"] == "0"
 
 
@@ -332,7 +332,7 @@ def test_many_steps_are_a_hundred_means(folder):
 
 
 def test_points_of_primitives_tell_arms_apart(folder):
-    (view,) = (view for view in VIEWS if view.name == "primitives")
+    (view,) = (view for view in VIEWS if view.name == "answers")
     ax = views.draw(view, view.rows(read_run(folder)))
     dots = [line for line in ax.lines if line.get_marker() in ("o", "D")]
     counts = {}

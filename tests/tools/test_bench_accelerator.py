@@ -64,7 +64,7 @@ def test_the_table_says_what_was_measured_as_shares_of_the_peak(bench, scripted,
         "map_bfloat16  29 variants in 0.100 s, 400.00 TFLOP/s, 50% of the product peak; random",
         "training      361.8M parameters, 0.200 s a step, 80,000 tokens/s, 200.00 TFLOP/s, 25% of "
         "the product peak, MFU 20%; peak memory 16.0 GiB",
-        "growth        0 rows; done",
+        "growth        not begun",
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_part_that_fails_is_a_line_and_is_tried_again(bench, scripted, tmp_pat
     results, lines = call(bench, tmp_path)
     assert results["training"]["error"].startswith("status 1: MemoryError: no room; see ")
     assert lines[5].startswith("training      failed: status 1: MemoryError: no room")
-    assert lines[6] == "growth        0 rows; done"
+    assert lines[6] == "growth        not begun"
     scripted.clear()
     for part in ("product", "exactness"):
         scripted[part] = "raise AssertionError('measured again')"
@@ -91,19 +91,48 @@ def test_what_hangs_is_ended_and_what_does_not_fit_is_skipped(bench, scripted, t
     assert results["growth"]["skipped"].endswith("0 s were left")
 
 
+ARMS = ["baseline", "midas", "lidas"]
+GROWN = ["baseline", "midas", "lidas", "midas_equal_flops", "lidas_equal_flops", "shallow"]
+
+
+def leave(folder, *results, torn=""):
+    """What a run of growth leaves behind: its config, and final rows (arm, seed, purpose)."""
+    folder.mkdir(exist_ok=True)
+    config = {"config": {"arms": ARMS, "seeds": [0, 1]}}
+    (folder / "config.json").write_text(json.dumps(config))
+    rows = [{"kind": "curve", "purpose": "main", "arm": arm, "seed": 0} for arm in ARMS]
+    names = ("arm", "seed", "purpose")
+    rows += [{"kind": "final"} | dict(zip(names, each, strict=True)) for each in results]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text(lines + torn)
+
+
+def test_the_table_says_how_many_legs_are_done(bench, scripted, tmp_path):
+    main = [(arm, seed, "main") for arm in ARMS for seed in (0, 1)]
+    # The seeds of a rate are no results; of LIDAS a seed is missing, and a line was torn.
+    leave(tmp_path / "growth", *main[:-1], ("lidas", 1, "tuning"), torn='{"kind": "fin')
+    scripted["growth"] = "raise SystemExit('no memory')"
+    results, lines = call(bench, tmp_path)
+    assert lines[-1].startswith("growth        failed: status 1: no memory; see ")
+    assert results["growth"]["left"] == ["lidas"]
+    assert bench.table({"growth": results["growth"] | {"error": None, "done": False}}) == (
+        "device: unknown\ngrowth        2 of 3 legs done; left: lidas, report: run again"
+    )
+    leave(tmp_path / "growth", *main)
+    (tmp_path / "growth" / "summary.json").write_text("{}")
+    _, lines = call(bench, tmp_path)
+    assert lines[-1] == "growth        3 of 3 legs done"
+
+
 @pytest.mark.slow
 def test_growth_goes_on_in_the_next_call(bench, scripted, tmp_path):
     scripted["growth"] = "import time; time.sleep(600)"
     results, lines = call(bench, tmp_path, minutes=0.3)
-    assert (results["growth"]["done"], lines[-1]) == (
-        False,
-        "growth        0 rows; more to do: run again",
-    )
-    (tmp_path / "growth").mkdir()
-    (tmp_path / "growth" / "summary.json").write_text("{}")
-    (tmp_path / "growth" / "rows.jsonl").write_text("{}\n{}\n")
-    _, lines = call(bench, tmp_path)
-    assert lines[-1] == "growth        2 rows; done"
+    assert not results["growth"]["done"]
+    assert lines[-1] == "growth        not begun; left: report: run again"
+    leave(tmp_path / "growth", ("baseline", 0, "main"), ("baseline", 1, "main"))
+    _, lines = call(bench, tmp_path, minutes=0.3)
+    assert lines[-1] == "growth        1 of 3 legs done; left: midas, lidas, report: run again"
 
 
 @pytest.mark.slow
@@ -112,5 +141,5 @@ def test_every_part_runs_on_a_cpu_with_tiny_sizes(bench, tmp_path, monkeypatch):
     results, lines = call(bench, tmp_path, minutes=9)
     assert not [line for line in lines if "failed" in line or "skipped" in line], lines
     assert results["exactness"]["worst"] < 1e-5
-    assert results["growth"]["rows"] > 0
+    assert (results["growth"]["ended"], results["growth"]["left"]) == (GROWN, [])
     assert sys.modules.get("bench.accelerator") is None  # the driver itself loads no JAX

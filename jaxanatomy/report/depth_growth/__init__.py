@@ -1,6 +1,5 @@
 """The page of depth growth: which arm ends better, and which is cheaper."""
 
-from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.growth.depth_arms import SHALLOW
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
@@ -56,7 +55,7 @@ ARMS = v.Table(
     ),
     note=(
         "Loss in nats per token, the mean over the sources of the mixture by their shares; "
-        "accuracy is the mean of the primitives. Intervals of means are Student's over seeds; "
+        "accuracy is the mean of the tasks. Intervals of means are Student's over seeds; "
         "those of differences are at the level given, so that all hold at once with 95 %."
     ),
     printed=True,
@@ -119,11 +118,11 @@ TUNING = v.Table(
     note=EDGE,
 )
 ANSWERS = v.Strip(
-    "primitives",
+    "answers",
     rows.answers,
     place=v.Axis("task", scale="names"),
     spread="spread",
-    size=(9.6, 1.3 + 0.8 * len(PRIMITIVES)),
+    per_place=0.8,
     measure=v.Axis(PLAIN, "share of questions answered", limits=(-0.03, 1.03)),
     marks=(
         v.Mark(PLAIN, "a seed", "o", ""),
@@ -140,10 +139,10 @@ ANSWERS = v.Strip(
 )
 ANSWERED = v.Table(
     "answered",
-    rows.primitives,
+    rows.answered,
     "Share of questions answered, mean over seeds with its 95 % interval",
     cells=(
-        v.Column("primitive", "task"),
+        v.Column("task", "task"),
         v.Column("questions", "questions"),
         v.Column("chance", "chance", ".2f"),
         v.Column("guessing", "guessing", ".2f"),
@@ -201,12 +200,12 @@ PAGE = Page(
     ),
     Section("Every step", TRAINING),
     Section(
-        "Reasoning primitives",
+        "Questions",
         "Held-out questions of each kind; the choice with the highest summed log-probability "
-        "counts. Chance is guessing among all choices. In copying the answer stands in the second "
-        "half of the ten words and is never among those repeated; who guesses among the words that "
-        "are left so, one to five of them, is right in (1/5 + 1/4 + 1/3 + 1/2 + 1) / 5 = 45.7 % "
-        "without copying.",
+        "counts. Chance is guessing among all choices. Guessing at best is measured on questions "
+        "that no model was asked: who knows a clue of each choice, such as where a word stands, "
+        "and how often choices with that clue are right, takes the likeliest. In copying that is "
+        "whether a word stands in the second half and is not repeated: 46 % without copying.",
         ANSWERS,
         ANSWERED,
     ),

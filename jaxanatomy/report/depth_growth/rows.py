@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.data.primitives import PRIMITIVES
-from jaxanatomy.measures.depth_growth import TUNED_BY, guessing, summarise
+from jaxanatomy.data.corpora import TASKS
+from jaxanatomy.measures.depth_growth import TUNED_BY, summarise
+from jaxanatomy.measures.guessing import guessing
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import FINAL, of_purpose
 from jaxanatomy.records import RunRecord
@@ -81,7 +82,7 @@ def training(record: RunRecord) -> list[Row]:
 
 
 def answers(record: RunRecord) -> list[Row]:
-    """Chance and guessing at each primitive, and what each seed answers, in a field for its look.
+    """Chance and guessing at each task, and what each seed answers, in a field for its look.
 
     Points of an arm stand off their place by `spread`, in parts of a row.
     """
@@ -91,7 +92,7 @@ def answers(record: RunRecord) -> list[Row]:
         {"task": row["task"]}
         # A stroke across the row: no interval, a level of its own.
         | {name: Estimate(row[name], row[name], row[name]) for name in ("chance", "guessing")}
-        for row in primitives(record)
+        for row in answered(record)
     ]
     for row in finals:
         look = looks(row["arm"])
@@ -103,8 +104,8 @@ def answers(record: RunRecord) -> list[Row]:
     return found
 
 
-def primitives(record: RunRecord) -> list[Row]:
-    """How well each arm answers each primitive, beside chance and what guessing reaches.
+def answered(record: RunRecord) -> list[Row]:
+    """How well each arm answers each task, beside chance and what guessing reaches.
 
     By arm `mean.ARM` with its interval; `above.ARM` is "better" where the whole interval lies
     above guessing, "minor" where it lies above chance alone.
@@ -120,7 +121,7 @@ def primitives(record: RunRecord) -> list[Row]:
                 side = "better" if low > guessed else "minor" if low > chance else ""
                 found = estimate(own["mean"], own["ci95"])
                 row |= {f"mean.{name}": found, f"above.{name}": side}
-    order = {task: at for at, task in enumerate(PRIMITIVES)}
+    order = {task: at for at, task in enumerate(TASKS)}
     return sorted(rows.values(), key=lambda row: order.get(row["task"], len(order)))
 
 

@@ -48,6 +48,7 @@ class _Categories(View):
       beside: Field with words for the far edge of each place.
       write: Field with words over each bar or point; empty for none.
       size: Width and height of a panel in inches; None: by the number of places.
+      per_place: Inches for each of them where a panel lies.
       share: Whether panels share the scale of values.
     """
 
@@ -61,6 +62,7 @@ class _Categories(View):
     beside: str = ""
     write: str = ""
     size: tuple[float, float] | None = None
+    per_place: float = 0.4
     share: bool = True
 
     upright = True
@@ -113,7 +115,7 @@ class _Categories(View):
     def panel_size(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Inches of one panel."""
         count = len(places(rows, self.place))
-        lying = 9.6, 1.3 + 0.4 * count
+        lying = 9.6, 1.3 + self.per_place * count
         return self.size or ((max(style.layers_width(count), 7.5), 3.6) if self.upright else lying)
 
     def _extent(self, rows: Sequence[Row]) -> list[float]:

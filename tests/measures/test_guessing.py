@@ -1,0 +1,88 @@
+"""Levels of guessing: measured, against closed forms and guessers written by hand."""
+
+import random
+
+import numpy as np
+import pytest
+
+from jaxanatomy.data.corpora import TASKS
+from jaxanatomy.data.questions import Question
+from jaxanatomy.measures.guessing import answered, guessing
+
+MADE = 3000
+ERROR = 0.03  # of a share of so many questions and of those of the measure, three times over
+
+
+def share(task, guess):
+    """How often a guess, a function of a prompt and its choices, is right."""
+    rng = random.Random(5)
+    made = [TASKS[task](rng) for _ in range(MADE)]
+    return np.mean([guess(each.prompt, each.choices) == each.choices[each.answer] for each in made])
+
+
+@pytest.mark.parametrize("task", ["copying_random", "copying_real"])
+def test_copying_is_guessed_among_the_words_that_are_left(task):
+    assert guessing(task, 0.1) == pytest.approx((1 / 5 + 1 / 4 + 1 / 3 + 1 / 2 + 1) / 5, abs=ERROR)
+
+
+@pytest.mark.parametrize("task", ["assignment_basic_0", "assignment_code_2", "another", "hop_7"])
+def test_without_a_clue_there_is_chance(task):
+    assert guessing(task, 0.2) == 0.2
+
+
+def test_one_hop_is_guessed_by_the_word_before_the_last():
+    by_hand = share("hop_1", lambda prompt, choices: f" {prompt.split()[-3]}")
+    assert by_hand > 0.4  # where chance is 0.25, and 1/3 knows that no word follows itself
+    assert guessing("hop_1", 0.25) == pytest.approx(by_hand, abs=ERROR)
+
+
+def test_two_hops_are_guessed_no_worse_than_by_the_last_word():
+    by_hand = share("hop_2", lambda prompt, choices: f" {prompt.split()[-2]}")
+    assert guessing("hop_2", 0.25) > by_hand - ERROR > 0.3
+
+
+@pytest.mark.parametrize("task", ["add", "multiply_add", "divide"])
+def test_arithmetic_is_guessed_by_the_middle_of_the_choices(task):
+    middle = share(task, lambda prompt, choices: sorted(choices, key=int)[2])
+    assert guessing(task, 0.2) > middle - ERROR > 0.25
+
+
+def test_the_chain_that_begins_first_ends_first():
+    found = [guessing(f"chain_{depth}", 0.25) for depth in (1, 2, 8)]
+    assert all(0.25 < each < 0.5 for each in found)
+
+
+def test_no_clue_is_below_chance():
+    assert all(guessing(name, 0.99) == 0.99 for name in ("hop_8", "chain_8"))
+
+
+def world(clue_is_right, count, seed):
+    """Questions whose choices A to D have a number each; 0 to the right one in a share of them."""
+    rng = random.Random(seed)
+    for at in range(count):
+        answer, numbers = rng.randrange(4), rng.sample(range(4), 4)
+        if rng.random() < clue_is_right:
+            other = numbers.index(0)
+            numbers[answer], numbers[other] = numbers[other], numbers[answer]
+        yield Question("x", f"{at} {seed}:{numbers}", ("A", "B", "C", "D"), answer)
+
+
+def number(question):
+    return eval(question.prompt.partition(":")[2])
+
+
+@pytest.mark.parametrize("clue_is_right", [0.0, 0.5, 1.0])
+def test_a_clue_is_worth_how_often_it_is_right(clue_is_right):
+    learnt, tried = (list(world(clue_is_right, 4000, seed)) for seed in (0, 1))
+    expected = clue_is_right + (1 - clue_is_right) / 4
+    assert answered(number, learnt, tried) == pytest.approx(expected, abs=ERROR)
+
+
+def test_what_tells_questions_apart_says_nothing_of_others():
+    learnt, tried = (list(world(1.0, 200, seed)) for seed in (0, 1))
+
+    def by_heart(question):
+        return [(question.prompt, choice) for choice in question.choices]
+
+    assert answered(by_heart, learnt, learnt) == 1.0
+    assert answered(by_heart, learnt, tried) == 0.25
