@@ -170,6 +170,8 @@ def test_rates_are_tabled_beside_the_one_taken(folder):
         "0.2": "diverged",
         "taken": "0.1",
     }
+    (line,) = (line for line in terminal.printed(page.PAGE, record).splitlines() if "3.250" in line)
+    assert line.split() == ["baseline", "3.500", "3.250", "diverged", "0.1"]
     assert words.lead(record) == "3 arms, 3 seeds."
     # A run that is still tuning has nothing else to show.
     tuning = [row | {"kind": "curve", "purpose": "tuning"} for row in rows[:1]]

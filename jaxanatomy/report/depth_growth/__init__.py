@@ -116,6 +116,7 @@ TUNING = v.Table(
     "Held-out loss of the tuning seeds at the end by learning rate",
     cells=RATES,
     note=EDGE,
+    printed=True,
 )
 ANSWERS = v.Strip(
     "answers",
