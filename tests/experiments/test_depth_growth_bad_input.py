@@ -108,7 +108,7 @@ EARLY = {
     ),
     "a context too short for a chain of the mixture": (
         {MIXED: "1 chains", "model.context_length": 50, "data.questions": 1},
-        ["hop question of the mixture needs rows of", "got 50; raise the sequence length"],
+        ["a hop_1 question of the mixture needs rows of", "got 50; raise the sequence length"],
     ),
     "a context too short for a chain that is asked": (
         {"data.tasks": "chains", "data.num_fewshot": 3},
