@@ -24,15 +24,15 @@ from jaxanatomy import cli, report, runs
 from jaxanatomy.data.corpora import SOURCES
 from jaxanatomy.data.mixture import MIXTURES
 from jaxanatomy.data.vocabulary import TOKENIZERS
-from jaxanatomy.growth.depth_arms import ARMS
-from jaxanatomy.growth.stages import MOMENTS, total_flops, total_steps
+from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
+from jaxanatomy.growth.stages import MOMENTS
 from jaxanatomy.measures.depth_growth import summarise
 from jaxanatomy.model import parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.memory import describe_runs
-from jaxanatomy.train.trials import ArmTraining
+from jaxanatomy.train.trials import ArmTraining, describe_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -79,29 +79,21 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def dry_run(config: ConfigDict) -> str:
     """The arms, their stages, what they would cost, and memory of the devices they are for."""
     plan = depth_plan(config, dry_run=True)
+    shape = config.batch_size, config.model.context_length
     main = plan.main(config.learning_rates[0])
-    lines = [f"{parameter_count(plan.model):,} parameters, {len(main)} seeds"]
-    if plan.tuning:
-        rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
-        lines.append(f"learning rates {rates}: {len(plan.tuning)} more seeds of each arm tune it")
-    for arm, stages in plan.arms.items():
-        cost = total_flops(stages, config.batch_size, config.model.context_length)
-        size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
-        steps = total_steps(stages)
-        depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
-        lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
     side_by_side = max(plan.tuning, main, key=len) if config.train.vmap_seeds else main[:1]
     setups = [plan.setup(arm, side_by_side) for arm in plan.arms]
-    lower = config.train.devices is not None
-    lines += describe_runs(setups, config.batch_size, config.model.context_length, lower)
-    return "\n".join(lines)
+    memory = describe_runs(setups, *shape, config.train.devices is not None)
+    return "\n".join([*describe_arms(plan, *shape), *memory])
 
 
 def describe() -> str:
     """Arms, mixtures, what they may be made of, and policies, a line each."""
     mixtures = {name: ", ".join(parts) for name, parts in MIXTURES.items()}
     data = {"mixtures": mixtures, "sources": SOURCES, "tokenizers": TOKENIZERS}
-    return cli.format_sections({"arms": ARMS, **data, "moments": MOMENTS})
+    return cli.format_sections(
+        {"arms": ARMS, "after the name": OPTIONS, **data, "moments": MOMENTS}
+    )
 
 
 if __name__ == "__main__":

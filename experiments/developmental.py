@@ -24,7 +24,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, report, runs, tree
-from jaxanatomy.config import ModelConfig
 from jaxanatomy.data import facts
 from jaxanatomy.data.facts import Facts, batch_order
 from jaxanatomy.errors import InputError, require_each_once, require_whole
@@ -42,7 +41,7 @@ from jaxanatomy.measures.developmental import (
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
-from jaxanatomy.train.evaluation import HeldOut, score
+from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text, score
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -127,18 +126,14 @@ class _Plan(ArmPlan):
         """The sentences."""
         return self.facts.sha256
 
-    @property
-    def initial(self) -> ModelConfig:
-        """The whole model, of which the first phase takes its layers."""
-        return self.model
-
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[DocumentBatches]:
         """Each seed's sentences in an order of its own."""
         return [DocumentBatches(self.train, self.orders[trial.seed]) for trial in trials]
 
-    def held_out(self, arm: str) -> Mapping[str, HeldOut]:
+    @property
+    def scorer(self) -> Scorer:
         """The paraphrases."""
-        return {"validation": self._one_a_row(self.validation_NT)}
+        return on_text({"validation": self._one_a_row(self.validation_NT)})
 
     def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
         """Losses, and what they took; tokens are those that were predicted."""

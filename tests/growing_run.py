@@ -15,7 +15,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.callbacks import Every
-from jaxanatomy.train.evaluation import HeldOut, evaluating
+from jaxanatomy.train.evaluation import HeldOut, evaluating, on_text
 from jaxanatomy.train.loss import batch_of
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.optimiser import Optimiser
@@ -151,7 +151,7 @@ def watching(emit=lambda point: None, log=lambda steps: None, part=slice(None)):
     """Callbacks of a run: each chunk's steps, and evaluations as points."""
     return [
         Every(None, lambda state: log(state.steps)),
-        Every(EVAL_EVERY, evaluating(evaluation(part), emit), at_ends=True),
+        Every(EVAL_EVERY, evaluating(on_text(evaluation(part)), emit), at_ends=True),
     ]
 
 

@@ -201,6 +201,9 @@ class Assignments:
         return _with_start(symbol_N, label_NK.reshape(2 * M, K), self.alphabet)
 
 
+TASKS = {"khop": KHop, "automaton": Automaton, "assignments": Assignments}
+
+
 def latin_square(size: int, seed: int) -> np.ndarray:
     """A square in which each row and each column holds every symbol once, int32 [Q, Q].
 

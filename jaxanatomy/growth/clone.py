@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxanatomy import tree
+from jaxanatomy.forensics.alignment import align, apply_alignment
 
 
 def co_magnitude(block: tree.BlockParams) -> jax.Array:
@@ -73,3 +75,25 @@ def clone(
         block = tree.replace(block, noised)
     written = tree.components(block, ["down_proj"])
     return tree.replace(block, {name: ffn_scale * array for name, array in written.items()})
+
+
+def matched_mean(
+    block: tree.BlockParams, other: tree.BlockParams, head_dim: int
+) -> tree.BlockParams:
+    """The mean of two layers, the other's neurons and heads matched to those of the first.
+
+    Inside of a program the matching runs on the host.
+
+    Args:
+      block: A layer.
+      other: One of the same shapes.
+      head_dim: Features of a head.
+    """
+
+    def mean(block: tree.BlockParams, other: tree.BlockParams) -> tree.BlockParams:
+        block, other = jax.tree.map(np.asarray, (block, other))
+        matched = apply_alignment(other, align(other, block, head_dim), head_dim)
+        return jax.tree.map(lambda a, b: ((a + b) / 2).astype(a.dtype), block, matched)
+
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), block)
+    return jax.pure_callback(mean, like, block, other, vmap_method="sequential")

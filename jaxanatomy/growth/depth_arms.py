@@ -1,26 +1,64 @@
-"""The arms of the depth growth experiment: baseline, growth, LN-scaling (DG section 3.2)."""
+"""The arms of depth growth: constant depths, growth, LN-scaling, controls (DG section 3.2).
+
+An arm is a name of `ARMS`, after it what differs from the settings of all arms:
+
+    lidas   lidas_b1   midas_prop2   lidas_zero_moments   ln_scaling_lidas_equal_flops
+    flat_3  flat_3_equal_flops   expand_1_at_50
+"""
 
 import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.growth.apply import grown_config
-from jaxanatomy.growth.flops import growth_flops, step_flops
-from jaxanatomy.growth.maps import OPERATORS, growth_map
-from jaxanatomy.growth.stages import MOMENTS, Stage, depth_stages
+from jaxanatomy.growth.flops import growth_flops
+from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
+from jaxanatomy.growth.stages import MOMENTS, Stage, depth_stages, total_flops
 
 BASELINE = "baseline"
 LN_SCALING = "ln_scaling"
-EQUAL_FLOPS = "_equal_flops"
-SHALLOW, MEAN_DEPTH = "shallow", "mean_depth"
+EQUAL_FLOPS, EQUAL_SECONDS = "_equal_flops", "_equal_seconds"
+SHALLOW, MEAN_DEPTH, FLAT, EXPAND = "shallow", "mean_depth", "flat_D", "expand_D_at_P"
+ALIGNED, RANDOM, FRESH = "aligned", "random_copies", "fresh_layers"
+# Arms that insert layers where LIDAS does.
+_AS_LIDAS = {
+    ALIGNED: "as lidas, but a new layer is the mean of its source and of the layer that follows "
+    "it, neurons and heads matched first",
+    RANDOM: "control: in the places of the new layers of lidas, copies of any layers",
+    FRESH: "control: in the places of the new layers of lidas, layers with initial weights",
+}
+_GROWING = {name: operator.help for name, operator in OPERATORS.items()} | _AS_LIDAS
 ARMS = {
     BASELINE: "all layers from the first step on",
     SHALLOW: "control: never more layers than a growing model starts with",
     MEAN_DEPTH: "control: the constant depth that takes a growing model's FLOPs in as many steps",
+    FLAT: "D layers from the first step to the last",
     LN_SCALING: "the same, the outputs of the norms of layer l divided by sqrt(l)",
-    **{name: operator.help for name, operator in OPERATORS.items()},
+    **_GROWING,
+    EXPAND: "D layers for P % of the steps, then all at once, each copied to the places above it "
+    "(one-step expansion, arXiv 2511.04981)",
     **{f"{LN_SCALING}_{name}": f"both: LN-scaling, and {name}" for name in OPERATORS},
 }
+OPTIONS = {
+    "_bN": "N layers a growth step",
+    "_propA": "the steps of a stage by PROP-A",
+    **{f"_{name}_moments": what for name, what in MOMENTS.items()},
+    EQUAL_FLOPS: "as many steps as the baseline's FLOPs buy",
+    EQUAL_SECONDS: "as many steps as the baseline's time buys, where a step takes as long as its "
+    "layers and step_overhead more",
+}
+_PATTERN = re.compile(
+    rf"(?P<base>flat_(?P<depth>\d+)|expand_(?P<first>\d+)_at_(?P<share>\d+)"
+    rf"|{'|'.join(sorted((name for name in ARMS if name.islower()), key=len, reverse=True))})"
+    r"(?:_b(?P<block>\d+))?(?:_prop(?P<alpha>\d+(?:\.\d+)?))?"
+    rf"(?:_(?P<moments>{'|'.join(MOMENTS)})_moments)?(?:_equal_(?P<equal>flops|seconds))?"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +74,7 @@ class DepthArmSettings:
       batch_size: Sequences of a batch.
       seq_len: Tokens of each.
       moments: What becomes of the moments when a model grows, one of `stages.MOMENTS`.
+      step_overhead: The time of a step beside its layers, in layers.
     """
 
     steps: int
@@ -45,6 +84,7 @@ class DepthArmSettings:
     batch_size: int = 8
     seq_len: int = 256
     moments: str = "copy"
+    step_overhead: float = 0.0
 
     def __post_init__(self):
         choose("policy for moments", self.moments, MOMENTS)
@@ -53,61 +93,187 @@ class DepthArmSettings:
                 f"growth_fraction must be above 0 and 1 at most; got {self.growth_fraction}; the "
                 "paper's is 0.85"
             )
+        if not 0 <= self.step_overhead < float("inf"):
+            raise InputError(
+                f"step_overhead must be a number of layers, 0 or above; got {self.step_overhead}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What the name of an arm says.
+
+    Attributes:
+      base: One of `ARMS`, without LN-scaling.
+      ln_scaling: Whether with it.
+      depth: D of `flat_D` and `expand_D_at_P`.
+      share: P / 100.
+      changes: Fields of the settings that it has of its own.
+      equal: "flops", "seconds", or nothing: equal steps.
+    """
+
+    base: str
+    ln_scaling: bool = False
+    depth: int = 0
+    share: float = 0.0
+    changes: tuple[tuple[str, Any], ...] = ()
+    equal: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> "Arm":
+        """Reads a name.
+
+        Raises:
+          InputError: It is none.
+        """
+        found = _PATTERN.fullmatch(name)
+        if found is None:
+            choose("arm", name, (*ARMS, *(arm + EQUAL_FLOPS for arm in _GROWING)))
+            raise InputError(f"{name!r} has letters for numbers; write {name} with numbers")
+        scaled = found["base"].startswith(LN_SCALING)
+        base = found["base"].removeprefix(LN_SCALING).removeprefix("_") or BASELINE
+        base = FLAT if found["depth"] else EXPAND if found["first"] else base
+        read = {"block": int, "alpha": float, "moments": str}
+        changes = tuple((key, kind(found[key])) for key, kind in read.items() if found[key])
+        arm = cls(
+            base,
+            scaled,
+            int(found["depth"] or found["first"] or 0),
+            int(found["share"] or 0) / 100,
+            changes,
+            found["equal"] or "",
+        )
+        if changes and not arm.grows:
+            raise InputError(f"arm {name!r} does not grow; leave {changes[0][0]} out of its name")
+        if arm.equal and base == BASELINE:
+            raise InputError(f"arm {name!r} is what others are made equal to; leave 'equal' out")
+        if base == EXPAND and not 0 < arm.share < 1:
+            raise InputError(f"arm {name!r} must expand at 1 to 99 % of its steps")
+        return arm
+
+    @property
+    def grows(self) -> bool:
+        """Whether its model gains layers while it trains."""
+        return self.base == EXPAND or self.base in _GROWING
 
 
 def arm_names() -> tuple[str, ...]:
-    """Every arm that there is; those that grow have a twin of equal FLOPs."""
-    grown = (name for name in ARMS if _operator(name))
-    return (*ARMS, *(name + EQUAL_FLOPS for name in grown))
-
-
-def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tuple[Stage, ...]:
-    """The stages of an arm.
-
-    Args:
-      name: One of `arm_names()`. With `_equal_flops` a growing arm takes as many steps as
-        the FLOPs of the baseline buy it.
-      config: The architecture at the end, without LN-scaling; layers of one shape.
-      settings: What all arms share.
-
-    Raises:
-      InputError: No such arm; the depth is not reached in steps of b; fewer steps than stages.
-    """
-    choose("arm", name, arm_names())
-    base = name.removesuffix(EQUAL_FLOPS)
-    operator = _operator(base)
-    config = dataclasses.replace(config, ln_scaling=base.startswith(LN_SCALING))
-    if not operator:
-        depth = _constant_depth(base, config, settings)
-        return (Stage(config.with_layers(config.layers[:depth]), settings.steps),)
-    steps = settings.steps if name == base else _steps_of_equal_flops(config, settings)
-    first, *rest = _depths(config, settings, steps)
-    depth, count = first
-    stages = [Stage(config.with_layers(config.layers[:depth]), count)]
-    for _, count in rest:
-        before = stages[-1].config
-        growth = growth_map(operator, before.num_layers, settings.block)
-        config = grown_config(before, growth)
-        stages.append(Stage(config, count, growth, moments=settings.moments))
-    return tuple(stages)
+    """Arms without numbers in their names; those that grow have a twin of equal FLOPs."""
+    plain = tuple(name for name in ARMS if name.islower())
+    return (*plain, *(name + EQUAL_FLOPS for name in plain if grows(name)))
 
 
 def grows(name: str) -> bool:
     """Whether an arm's model gains layers while it trains."""
-    return bool(_operator(name.removesuffix(EQUAL_FLOPS)))
+    return Arm.parse(name).grows
 
 
-def _operator(name: str) -> str:
-    """The growth operator of an arm; empty where the depth is constant."""
-    found = name.removeprefix(f"{LN_SCALING}_")
-    return found if found in OPERATORS else ""
+def describe(name: str) -> str:
+    """What an arm is, in words."""
+    arm = Arm.parse(name)
+    words = [ARMS[f"{LN_SCALING}_{arm.base}" if arm.ln_scaling and arm.grows else arm.base]]
+    if arm.ln_scaling and not arm.grows:
+        words = [ARMS[LN_SCALING]]
+    options = {"block": "_bN", "alpha": "_propA"}
+    words += [
+        OPTIONS[options.get(key, f"_{value}_moments")]
+        .replace("N", str(value))
+        .replace("PROP-A", f"PROP-{value}")
+        for key, value in arm.changes
+    ]
+    return "; ".join([*words, *([OPTIONS[f"_equal_{arm.equal}"]] if arm.equal else [])])
 
 
-def _constant_depth(name: str, config: ModelConfig, settings: DepthArmSettings) -> int:
+def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tuple[Stage, ...]:
+    """The stages of an arm; the first takes its layers from a model of full depth.
+
+    Args:
+      name: As above.
+      config: The architecture at the end, without LN-scaling; layers of one shape.
+      settings: What all arms share.
+
+    Raises:
+      InputError: No such arm; its depth is not reached; fewer steps than stages.
+    """
+    arm = Arm.parse(name)
+    config = dataclasses.replace(config, ln_scaling=arm.ln_scaling)
+    settings = dataclasses.replace(settings, **dict(arm.changes))
+    if arm.depth > config.num_layers - (arm.base == EXPAND):
+        raise InputError(
+            f"arm {name!r} has {arm.depth} layers of a model of {config.num_layers}; "
+            f"{'fewer' if arm.base == EXPAND else 'as many or fewer'} are needed"
+        )
+    if arm.base in (FLAT, EXPAND) and arm.depth < 1:
+        raise InputError(f"arm {name!r} needs a layer or more")
+    make = functools.partial(_stages, arm, config, settings)
+    if not arm.equal:
+        return make(settings.steps)
+    cost = functools.partial(_flops if arm.equal == "flops" else _seconds, settings)
+    return _nearest(make, cost, cost((Stage(config, settings.steps),)), settings.steps)
+
+
+def _stages(
+    arm: Arm, config: ModelConfig, settings: DepthArmSettings, steps: int
+) -> tuple[Stage, ...]:
+    """The stages of an arm in so many steps."""
+    if not arm.grows:
+        return (_first(config, _constant_depth(arm, config, settings), steps),)
+    if arm.base == EXPAND:
+        first, depth = round(arm.share * steps), config.num_layers
+        if not 0 < first < steps:
+            raise InputError(f"{steps} steps are too few to expand within; raise the steps")
+        growth = GrowthMap(tuple(place * arm.depth // depth for place in range(depth)))
+        grown = Stage(config, steps - first, growth, moments=settings.moments)
+        return (_first(config, arm.depth, first), grown)
+    (depth, count), *rest = _depths(config, settings, steps)
+    stages = [_first(config, depth, count)]
+    for _, count in rest:
+        stages.append(_grown(arm, stages[-1], count, settings))
+    return tuple(stages)
+
+
+def _first(config: ModelConfig, depth: int, steps: int) -> Stage:
+    """A first stage of the first layers of the whole model."""
+    if depth == config.num_layers:
+        return Stage(config, steps)
+    layers = tuple(range(depth))
+    taken = GrowthMap(layers, depth=config.num_layers, new=())
+    return Stage(config.with_layers(config.layers[:depth]), steps, taken)
+
+
+def _grown(arm: Arm, before: Stage, steps: int, settings: DepthArmSettings) -> Stage:
+    """The stage after a growth step."""
+    depth = before.config.num_layers
+    growth = growth_map("lidas" if arm.base in _AS_LIDAS else arm.base, depth, settings.block)
+    if arm.base == RANDOM:
+        growth = _random_copies(growth)
+    config = grown_config(before.config, growth)
+    if arm.base == FRESH:
+        # Numbers that no layer has yet: their initial weights are those of the whole model.
+        numbers = [before.layers[source] for source in growth.sources]
+        fresh = tuple(range(depth, depth + len(growth.inserted)))
+        for place, number in zip(growth.inserted, fresh, strict=True):
+            numbers[place] = number
+        return Stage(config, steps, growth, tuple(numbers), fresh=fresh, moments="zero")
+    return Stage(config, steps, growth, aligned=arm.base == ALIGNED, moments=settings.moments)
+
+
+def _random_copies(growth: GrowthMap) -> GrowthMap:
+    """The same places, other sources; drawn by the depth, so the same in every seed."""
+    drawn = np.random.default_rng(growth.num_sources)
+    sources = list(growth.sources)
+    for place in growth.inserted:
+        sources[place] = int(drawn.integers(growth.num_sources))
+    return GrowthMap(tuple(sources), depth=growth.num_sources, new=growth.inserted)
+
+
+def _constant_depth(arm: Arm, config: ModelConfig, settings: DepthArmSettings) -> int:
     """Layers of an arm that does not grow."""
-    if name == SHALLOW:
+    if arm.base == FLAT:
+        return arm.depth
+    if arm.base == SHALLOW:
         return min(settings.block, config.num_layers)
-    if name != MEAN_DEPTH:
+    if arm.base != MEAN_DEPTH:
         return config.num_layers
     shape = settings.batch_size, settings.seq_len
     spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
@@ -124,16 +290,23 @@ def _depths(config: ModelConfig, settings: DepthArmSettings, steps: int):
     )
 
 
-def _steps_of_equal_flops(config: ModelConfig, settings: DepthArmSettings) -> int:
-    """Steps whose FLOPs come nearest to the baseline's; the stages share them in proportion."""
-    shape = settings.batch_size, settings.seq_len
-    budget = settings.steps * step_flops(config, *shape)
-    spent = growth_flops(config, _depths(config, settings, settings.steps), *shape)
-    guess = round(settings.steps * budget / spent)
+def _flops(settings: DepthArmSettings, stages: Sequence[Stage]) -> float:
+    return total_flops(stages, settings.batch_size, settings.seq_len)
+
+
+def _seconds(settings: DepthArmSettings, stages: Sequence[Stage]) -> float:
+    """Time, in that of a layer and step."""
+    return sum(stage.steps * (stage.config.num_layers + settings.step_overhead) for stage in stages)
+
+
+def _nearest(
+    make: Callable[[int], tuple[Stage, ...]],
+    cost: Callable[[Sequence[Stage]], float],
+    budget: float,
+    least: int,
+) -> tuple[Stage, ...]:
+    """Stages that cost what comes nearest to a budget, in `least` steps or more."""
+    guess = round(least * budget / cost(make(least)))
     # Stages are rounded to whole steps: the best of the neighbours that suffice for them.
-    return min(
-        range(max(settings.steps, guess - 3), max(settings.steps, guess + 3) + 1),
-        key=lambda steps: abs(
-            growth_flops(config, _depths(config, settings, steps), *shape) - budget
-        ),
-    )
+    tried = range(max(least, guess - 3), max(least, guess + 3) + 1)
+    return min(map(make, tried), key=lambda stages: abs(cost(stages) - budget))

@@ -42,6 +42,8 @@ class Stage:
         share of each matrix's own.
       ffn_scale: Factor on what the FFN of a new layer writes.
       fresh: New layers, by number, that have their initial weights instead of their source's.
+      aligned: Whether a new layer is the mean of its source and of the layer that follows it,
+        matched to it first (`forensics.alignment`); its moments are its source's.
       moments: What becomes of the optimiser's moments, one of `MOMENTS`.
       name: As reports have it.
     """
@@ -55,6 +57,7 @@ class Stage:
     noise: float = 0.0
     ffn_scale: float = 1.0
     fresh: tuple[int, ...] = ()
+    aligned: bool = False
     moments: str = "copy"
     name: str = ""
 
@@ -77,7 +80,7 @@ class Stage:
         """Whether its new layers are more than what the growth map gathers."""
         if self.growth is None or not self.growth.inserted:
             return False
-        edited = self.noise or self.ffn_scale != 1 or self.fresh
+        edited = self.noise or self.ffn_scale != 1 or self.fresh or self.aligned
         return bool(edited) or not self.config.is_uniform
 
     def step_flops(self, batch_size: int, seq_len: int) -> int:

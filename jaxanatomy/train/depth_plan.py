@@ -25,7 +25,7 @@ from jaxanatomy.growth.stages import total_steps
 from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.progress import announced
-from jaxanatomy.train.evaluation import HeldOut, answers
+from jaxanatomy.train.evaluation import HeldOut, Scorer, answers, on_text
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
@@ -80,15 +80,12 @@ class DepthPlan(ArmPlan):
         steps = total_steps(self.arms[arm])
         return [self.pipeline(trial.seed, steps).batches() for trial in trials]
 
-    def held_out(self, arm: str) -> Mapping[str, HeldOut]:
-        """What a trial is evaluated on, by source; the same for every seed and arm."""
-        return self._held_out
-
     @functools.cached_property
-    def _held_out(self) -> dict[str, HeldOut]:
+    def scorer(self) -> Scorer:
+        """Held-out text of each source, the same for every seed and arm."""
         pipeline = self.pipeline(0, self.config.steps)
         found = pipeline.held_out(self.config.data.held_out_sequences)
-        return {name: HeldOut(pipeline.shares[name], found[name]) for name in found}
+        return on_text({name: HeldOut(pipeline.shares[name], found[name]) for name in found})
 
     @functools.cached_property
     def data(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a model loses on text that it does not learn from, and which questions it answers.
 
 points = []
-trainer.train(folder, [Every(100, evaluating(held_out, points.append), at_ends=True)])
+trainer.train(folder, [Every(100, evaluating(on_text(held_out), points.append), at_ends=True)])
 """
 
 import dataclasses
@@ -37,16 +37,24 @@ class HeldOut:
         return f"HeldOut(share={self.share:.3g}, {len(self.batches)} batches)"
 
 
-def evaluating(
-    held_out: Mapping[str, HeldOut], emit: Callable[[Evaluation], Any]
-) -> Callable[[RunState], None]:
+# Scores a model at a stage: of each source the held-out rows. Parameters as `score` has them.
+Scorer = Callable[[Setup, Stage, tree.Params], Mapping[str, HeldOutRows]]
+
+
+def on_text(held_out: Mapping[str, HeldOut]) -> Scorer:
+    """Scores the next-token losses of some sources."""
+
+    def score_sources(setup: Setup, stage: Stage, params: tree.Params) -> dict[str, HeldOutRows]:
+        return {name: score(setup, stage, params, each) for name, each in held_out.items()}
+
+    return score_sources
+
+
+def evaluating(scorer: Scorer, emit: Callable[[Evaluation], Any]) -> Callable[[RunState], None]:
     """A callback that scores a model on each source and emits an `Evaluation`."""
 
     def evaluate(state: RunState) -> None:
-        units = {
-            name: score(state.setup, state.stage, state.params, each)
-            for name, each in held_out.items()
-        }
+        units = scorer(state.setup, state.stage, state.params)
         nll = {name: np.array(each.mean()) for name, each in units.items()}
         mean_M = sum(each.share * nll[name] for name, each in units.items())
         # Every process has the same numbers; losses are those of whole batches.

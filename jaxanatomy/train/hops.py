@@ -10,8 +10,9 @@ of a position, Q symbols that may answer.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,12 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import DepthTask, LabelledBatch, make_batch
 from jaxanatomy.errors import InputError
+from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.loss import before_head, merge
+from jaxanatomy.train.points import HeldOutRows
+from jaxanatomy.train.setup import Setup
+
+HELD_OUT_STEP = 2**31  # no run is so long: nothing is trained on what is made from here on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +81,7 @@ class HopLoss:
 
     def nll(self, params: tree.Params, batch: LabelledBatch) -> jax.Array:
         """Of each answer, [B, T, K]; 0 where there is none."""
-        log_BTKQ = jax.nn.log_softmax(self.logits(params, batch.token_BT), axis=-1)
-        label_BTK1 = jnp.maximum(batch.label_BTK, 0)[..., None]
-        nll_BTK = -jnp.take_along_axis(log_BTKQ, label_BTK1, axis=-1)[..., 0]
-        return jnp.where(batch.label_BTK >= 0, nll_BTK, 0.0)
+        return answer_scores(self.logits(params, batch.token_BT), batch.label_BTK)[0]
 
     def logits(self, params: tree.Params, token_BT: jax.Array) -> jax.Array:
         """The answers, [B, T, K, Q]."""
@@ -131,40 +134,90 @@ def batch_of_numbers(task: DepthTask, number_B3: jax.Array) -> LabelledBatch:
     return make_batch(task, jax.vmap(key)(number_B3))
 
 
-class HopScores(NamedTuple):
-    """Held-out scores by question, summed over sequences; float64 and int64 [K].
+@dataclasses.dataclass(frozen=True)
+class HopScorer:
+    """An `evaluation.Scorer` by questions, of sequences that nothing is trained on.
 
     Attributes:
-      nll_K: Of all answers.
-      right_K: Answers that the model finds the likeliest.
-      answered_K: Positions with an answer.
+      task: What is asked.
+      sequences: How many.
+      batch_size: Sequences that are scored at once; divides them.
+      seed: Of the sequences.
     """
 
-    nll_K: np.ndarray
-    right_K: np.ndarray
-    answered_K: np.ndarray
+    task: DepthTask
+    sequences: int
+    batch_size: int
+    seed: int = 0
+
+    def numbers(self, process: int = 0, processes: int = 1) -> list[np.ndarray]:
+        """Of all sequences, a batch after the other; of each the rows of one process."""
+        rows = self.batch_size // processes
+        stream = NumberStream(self.seed, rows, process * rows)
+        stream.restore({"step": HELD_OUT_STEP})
+        return [stream.next() for _ in range(self.sequences // self.batch_size)]
+
+    def __call__(self, setup: Setup, stage: Stage, params: tree.Params) -> dict[str, HeldOutRows]:
+        """The rows of each question, `hop_1` to `hop_K`."""
+        place, found = setup.placement, []
+        with setup.precision():
+            for number_B3 in self.numbers(jax.process_index(), jax.process_count()):
+                arguments = setup.loss(stage.config), params, place.rows(number_B3), place.whole
+                sums = hop_sums(*arguments, replicas=setup.replicas)
+                found.append([np.asarray(part, np.float64) for part in sums])
+        nll_MNK, right_MNK, answered_NK = (
+            np.concatenate(parts, axis=-2) for parts in zip(*found, strict=True)
+        )
+        if not setup.replicas:
+            nll_MNK, right_MNK = nll_MNK[None], right_MNK[None]
+        K = self.task.hops
+        return {
+            f"hop_{hop + 1}": HeldOutRows(
+                1 / K,
+                answered_NK[:, hop].astype(int).tolist(),
+                nll_MNK[..., hop].tolist(),
+                right_MNK[..., hop].astype(int).tolist(),
+            )
+            for hop in range(K)
+        }
 
 
-def score_hops(loss: HopLoss, params: tree.Params, numbers: Sequence[np.ndarray]) -> HopScores:
-    """Scores a model.
+@functools.partial(jax.jit, static_argnames=("loss", "whole", "replicas"))
+def hop_sums(
+    loss: HopLoss,
+    params: tree.Params,
+    number_B3: jax.Array,
+    whole: jax.sharding.Sharding,
+    replicas: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sums over the positions of each sequence: NLL, right answers, answers.
 
     Args:
-      loss: Its objective.
-      params: Its parameters.
-      numbers: Batches of a `NumberStream` of a seed that nothing is trained on.
+      loss: The objective.
+      params: Parameters, with an axis M if there are replicas.
+      number_B3: Of a `NumberStream`.
+      whole: Where the result lies: on every device, so that every process can read it.
+      replicas: Whether there are.
+
+    Returns:
+      [B, K] each, the first two with an axis M if there are replicas.
     """
+    batch = batch_of_numbers(loss.task, number_B3)
 
-    @jax.jit
-    def score(params: tree.Params, number_B3: jax.Array) -> tuple:
-        batch = batch_of_numbers(loss.task, number_B3)
-        answered_BTK = batch.label_BTK >= 0
-        likeliest_BTK = loss.logits(params, batch.token_BT).argmax(-1)
-        right_BTK = answered_BTK & (likeliest_BTK == batch.label_BTK)
-        parts = loss.nll(params, batch), right_BTK, answered_BTK
-        return tuple(part.sum((0, 1)) for part in parts)
+    def one(params: tree.Params) -> tuple[jax.Array, jax.Array]:
+        scores = loss.logits(params, batch.token_BT)
+        nll_BTK, right_BTK = answer_scores(scores, batch.label_BTK)
+        return nll_BTK.sum(1), right_BTK.sum(1)
 
-    found = [jax.tree.map(np.asarray, score(params, each)) for each in numbers]
-    nll_K, right_K, answered_K = (
-        np.stack(part).sum(0, dtype=np.float64) for part in zip(*found, strict=True)
-    )
-    return HopScores(nll_K, right_K.astype(int), answered_K.astype(int))
+    found = (jax.vmap(one) if replicas else one)(params)
+    parts = (*found, (batch.label_BTK >= 0).sum(1))
+    return jax.lax.with_sharding_constraint(parts, whole)
+
+
+def answer_scores(logit_BTKQ: jax.Array, label_BTK: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """NLL of each answer, and whether it is the likeliest, [B, T, K]; 0 where there is none."""
+    log_BTKQ = jax.nn.log_softmax(logit_BTKQ, axis=-1)
+    there_BTK = label_BTK >= 0
+    picked_BTK1 = jnp.take_along_axis(log_BTKQ, jnp.maximum(label_BTK, 0)[..., None], axis=-1)
+    right_BTK = (log_BTKQ.argmax(-1) == label_BTK) & there_BTK
+    return jnp.where(there_BTK, -picked_BTK1[..., 0], 0.0), right_BTK

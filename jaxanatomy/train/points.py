@@ -72,11 +72,13 @@ class HeldOutRows:
       share: Of the source in the mean over sources.
       tokens: Predictions of each row; rows of padding alone are left out.
       nll: Summed NLL of each row, a list for each seed, nats.
+      right: Right answers of each row, likewise; empty where nothing is asked.
     """
 
     share: float
     tokens: list[int]
     nll: list[list[float]]
+    right: list[list[int]] = dataclasses.field(default_factory=list)
 
     def mean(self) -> list[float]:
         """NLL of each seed, nats per token."""

@@ -16,7 +16,7 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.growth.apply import grow, grown_config
-from jaxanatomy.growth.clone import clone
+from jaxanatomy.growth.clone import clone, matched_mean
 from jaxanatomy.growth.stages import Stage, total_steps
 from jaxanatomy.train.loop import TrainState, start
 from jaxanatomy.train.loss import LanguageModelLoss, merge, split
@@ -280,12 +280,16 @@ class Setup:
         """The layers with which a stage begins, from those that its map has put in their places."""
         if not stage.changes_new:
             return blocks
-        key, blocks = jax.random.key(seed), list(blocks)
+        key, before, blocks = jax.random.key(seed), blocks, list(blocks)
         initial = model.init(self.initial_config, key)["layers"] if stage.fresh else ()
         for place in stage.growth.inserted:
             layer, width = stage.layers[place], stage.config.layers[place].ffn_width
             if layer in stage.fresh:
                 blocks[place] = initial[layer]
+            elif stage.aligned:
+                following = before[min(place + 1, len(before) - 1)]
+                head_dim = stage.config.head_dim
+                blocks[place] = matched_mean(before[place], following, head_dim)
             else:
                 drawn = jax.random.fold_in(key, layer)
                 blocks[place] = clone(blocks[place], width, drawn, stage.noise, stage.ffn_scale)

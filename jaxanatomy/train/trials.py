@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError, require_each_once, require_whole
-from jaxanatomy.growth.stages import Stage, total_steps
+from jaxanatomy.growth.stages import Stage, total_flops, total_steps
 from jaxanatomy.measures.tuning import (
     CURVE,
     FINAL,
@@ -27,9 +27,10 @@ from jaxanatomy.measures.tuning import (
     diverged,
     require_seeds,
 )
+from jaxanatomy.model import parameter_count
 from jaxanatomy.progress import Progress
 from jaxanatomy.train.callbacks import Every
-from jaxanatomy.train.evaluation import HeldOut, evaluating
+from jaxanatomy.train.evaluation import Scorer, evaluating
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
 from jaxanatomy.train.mesh import Placement, training_devices
 from jaxanatomy.train.metrics import Metrics
@@ -63,7 +64,7 @@ class ArmPlan(abc.ABC):
 
     Attributes:
       config: Of the experiment.
-      model: The architecture at the end.
+      model: The architecture at the end, of which first stages take their layers.
       arms: The stages of each arm.
       schedule: The learning rate's course; each trial has a plateau of its own.
       optimiser: Of every trial.
@@ -97,9 +98,10 @@ class ArmPlan(abc.ABC):
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[BatchStream]:
         """The data of each trial."""
 
+    @property
     @abc.abstractmethod
-    def held_out(self, arm: str) -> Mapping[str, HeldOut]:
-        """What every trial is evaluated on."""
+    def scorer(self) -> Scorer:
+        """Scores every trial on the same held-out rows."""
 
     @abc.abstractmethod
     def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
@@ -117,6 +119,11 @@ class ArmPlan(abc.ABC):
         results: runs.Run,
     ) -> list[Fields]:
         """What each final row has, from the last point, what was noted, and the models."""
+
+    @property
+    def objective(self) -> Mapping[str, Any]:
+        """Fields of `Setup` where the objective is another than that of a language model."""
+        return {}
 
     def note(self, point: Evaluation, memory: Fields) -> None:  # noqa: B027 (nothing by default)
         """Notes what the final rows need of a point; JSON-ready."""
@@ -183,13 +190,9 @@ class ArmPlan(abc.ABC):
             placement=self.placement,
             options=self.options,
             learning_rates=[trial.learning_rate for trial in trials],
-            initial=self.initial,
+            initial=self.model,
+            **self.objective,
         )
-
-    @property
-    def initial(self) -> ModelConfig | None:
-        """The architecture whose layers the first stages take; see `Setup`."""
-        return None
 
     def evaluation(self, call: Any = None, memory: Fields | None = None) -> Every:
         """When trials are evaluated."""
@@ -223,6 +226,29 @@ def how_to_run(config: ConfigDict, dry_run: bool = False) -> tuple[TrainOptions,
     if not dry_run:
         return options, Placement.over(training_devices(devices), shards)
     return options, Placement.abstract(jax.device_count() if devices is None else devices, shards)
+
+
+def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:
+    """The arms of a plan, their stages and what they cost, a line each.
+
+    Args:
+      plan: Of an experiment.
+      batch_size: Sequences of a batch.
+      seq_len: Tokens of each.
+    """
+    config = plan.config
+    main = plan.main(config.learning_rates[0])
+    lines = [f"{parameter_count(plan.model):,} parameters, {len(main)} seeds"]
+    if plan.tuning:
+        rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
+        lines.append(f"learning rates {rates}: {len(plan.tuning)} more seeds of each arm tune it")
+    for arm, stages in plan.arms.items():
+        cost = total_flops(stages, batch_size, seq_len)
+        size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
+        steps = total_steps(stages)
+        depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
+        lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
+    return lines
 
 
 class ArmTraining:
@@ -274,7 +300,7 @@ class ArmTraining:
                 if writes_steps:
                     metrics.write_point(point)
 
-            evaluate = evaluating(plan.held_out(arm), emit)
+            evaluate = evaluating(plan.scorer, emit)
             # Steps before points: the first line of a new start takes away those beyond it.
             log_steps = [Every(None, metrics.log)] if writes_steps else []
             callbacks = [*plan.callbacks(arm, trials), *log_steps]

@@ -1,10 +1,13 @@
 """The arms of depth growth: literal stages, and FLOPs that are equal where they should be."""
 
+import dataclasses
+import re
+
 import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm
+from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm, describe
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.growth.stages import total_flops
 
@@ -23,7 +26,10 @@ def test_the_baseline_is_one_stage():
 
 def test_controls_have_a_constant_depth():
     (shallow,) = depth_arm("shallow", CONFIG, SETTINGS)
-    assert (shallow.config.num_layers, shallow.steps, shallow.growth) == (2, 120, None)
+    assert (shallow.config.num_layers, shallow.steps) == (2, 120)
+    # The first layers of the whole model.
+    assert (shallow.growth.sources, shallow.growth.num_sources) == ((0, 1), 6)
+    assert shallow.growth.inserted == ()
     (mean,) = depth_arm("mean_depth", CONFIG, SETTINGS)
     # (2 * 18 + 4 * 36 + 6 * 66) / 120 = 4.8 layers
     assert (mean.config.num_layers, mean.steps) == (5, 120)
@@ -35,7 +41,7 @@ def test_controls_have_a_constant_depth():
 def test_growing_arms_spread_their_share_by_prop_1_and_end_deep():
     stages = depth_arm("midas", CONFIG, SETTINGS)
     assert sizes(stages) == [(2, 18), (4, 36), (6, 66)]
-    assert stages[0].growth is None
+    assert [stage.growth.sources for stage in stages[:1]] == [(0, 1)]
     assert [stage.growth.sources for stage in stages[1:]] == [(0, 1, 0, 1), (0, 1, 0, 1, 2, 3)]
     lidas = depth_arm("lidas", CONFIG, SETTINGS)
     assert lidas[2].growth.sources == (0, 1, 2, 1, 2, 3)
@@ -69,9 +75,94 @@ def test_equal_flops_of_a_run_of_few_steps_takes_no_fewer():
     assert sizes(depth_arm("lidas_equal_flops", shallow, settings)) == [(2, 1), (4, 1)]
 
 
+def test_a_name_says_what_differs_from_the_settings():
+    assert sizes(depth_arm("flat_3", CONFIG, SETTINGS)) == [(3, 120)]
+    assert sizes(depth_arm("lidas_b3", CONFIG, SETTINGS)) == [(3, 36), (6, 84)]
+    assert sizes(depth_arm("lidas_prop0", CONFIG, SETTINGS)) == [(2, 36), (4, 36), (6, 48)]
+    assert sizes(depth_arm("lidas_b1_prop2", CONFIG, SETTINGS))[0] == (1, 1)  # 108 / 91
+    (_, *grown) = depth_arm("midas_zero_moments", CONFIG, SETTINGS)
+    assert {stage.moments for stage in grown} == {"zero"}
+    assert depth_arm("midas_copy_moments", CONFIG, SETTINGS) == depth_arm("midas", CONFIG, SETTINGS)
+
+
+def test_one_step_expansion_copies_each_layer_to_the_places_above_it():
+    first, rest = depth_arm("expand_2_at_70", CONFIG, SETTINGS)
+    assert sizes((first, rest)) == [(2, 84), (6, 36)]
+    assert rest.growth.sources == (0, 0, 0, 1, 1, 1)
+    _, rest = depth_arm("expand_4_at_50", CONFIG, SETTINGS)
+    assert rest.growth.sources == (0, 0, 1, 2, 2, 3)
+
+
+def test_controls_insert_where_lidas_does():
+    plain = depth_arm("lidas", CONFIG, SETTINGS)
+    fresh = depth_arm("fresh_layers", CONFIG, SETTINGS)
+    assert sizes(fresh) == sizes(plain)
+    assert [stage.growth for stage in fresh] == [stage.growth for stage in plain]
+    # Layer 1 comes to the top; each new one has a number, and so initial weights, of its own.
+    assert [(stage.layers, stage.fresh) for stage in fresh] == [
+        ((0, 1), ()),
+        ((0, 1, 2, 3), (2, 3)),
+        ((0, 1, 2, 4, 5, 3), (4, 5)),
+    ]
+    drawn = depth_arm("random_copies", CONFIG, SETTINGS)
+    assert drawn == depth_arm("random_copies", CONFIG, SETTINGS)
+    for own, other in zip(drawn[1:], plain[1:], strict=True):
+        new = own.growth.inserted
+        assert new == other.growth.inserted
+        kept = [at for at in range(own.config.num_layers) if at not in new]
+        assert [own.growth.sources[at] for at in kept] == list(range(len(kept)))
+
+
+def test_equal_costs_buy_shallow_arms_more_steps():
+    (stage,) = depth_arm("shallow_equal_flops", CONFIG, SETTINGS)
+    step = step_flops(CONFIG, 4, 16)
+    assert abs(total_flops((stage,), 4, 16) - 120 * step) <= step
+    # A step of two layers takes 2 + 1 of the time of a layer, one of six takes 6 + 1.
+    settings = dataclasses.replace(SETTINGS, step_overhead=1.0)
+    assert sizes(depth_arm("shallow_equal_seconds", CONFIG, settings)) == [(2, 280)]
+    assert sizes(depth_arm("flat_2_equal_seconds", CONFIG, SETTINGS)) == [(2, 360)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("midsa", r"unknown arm 'midsa'.*midas"),
+        ("flat_D", "with numbers"),
+        ("flat_7", "7 layers of a model of 6; as many or fewer are needed"),
+        ("flat_0", "needs a layer or more"),
+        ("expand_6_at_50", "6 layers of a model of 6; fewer are needed"),
+        ("expand_0_at_50", "needs a layer or more"),
+        ("expand_2_at_0", "1 to 99 %"),
+        ("expand_2_at_100", "1 to 99 %"),
+        ("shallow_b2", "does not grow; leave block out"),
+        ("baseline_prop1", "does not grow; leave alpha out"),
+        ("baseline_equal_flops", "leave 'equal' out"),
+        ("lidas_b4", "4, 8, .*; got a target of 6"),
+        ("lidas_b0", "at least"),
+        ("lidas_equal_hours", "unknown arm"),
+    ],
+)
+def test_names_that_say_nothing_are_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        depth_arm(name, CONFIG, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("flat_3", "D layers from the first step to the last"),
+        ("lidas_b1_equal_flops", "1 layers a growth step; as many steps as the baseline's FLOPs"),
+        ("midas_prop2", "by PROP-2"),
+        ("ln_scaling", r"divided by sqrt\(l\)"),
+        ("ln_scaling_lidas", "both: LN-scaling, and lidas"),
+        ("lidas_zero_moments", "new layers start without"),
+    ],
+)
+def test_a_name_is_put_in_words(name, words):
+    assert re.search(words, describe(name))
+
+
 def test_refusals():
-    with pytest.raises(InputError, match=r"unknown arm 'midsa'.*midas"):
-        depth_arm("midsa", CONFIG, SETTINGS)
     with pytest.raises(InputError, match="growth_fraction must be above 0"):
         DepthArmSettings(steps=9, block=2, growth_fraction=1.5)
     with pytest.raises(InputError, match="6"):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from jaxanatomy.data.depth_tasks import Automaton, KHop
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.hops import HopLoss, NumberStream, batch_of_numbers, score_hops
+from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
 from jaxanatomy.train.loss import merge, nothing_frozen, split
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -58,15 +59,36 @@ def test_loss_is_the_mean_over_questions_of_means_over_positions():
     assert len(set(answered_K)) > 1  # another weighting would give another loss
 
 
-def test_scores_are_sums_over_batches():
-    stream = NumberStream(9, 6)
-    numbers = [stream.next(), stream.next()]
-    scores = score_hops(LOSS, PARAMS, numbers)
-    parts = [by_hand(PARAMS, batch_of_numbers(TASK, each)) for each in numbers]
-    expected = [sum(part) for part in zip(*parts, strict=True)]
-    np.testing.assert_allclose(scores.nll_K, expected[0], rtol=1e-5)
-    np.testing.assert_array_equal(scores.right_K, expected[1])
-    np.testing.assert_array_equal(scores.answered_K, expected[2])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_scores_are_of_each_sequence_and_question(seeds):
+    run, scorer = setup(seeds), HopScorer(TASK, sequences=12, batch_size=6, seed=9)
+    other = jax.tree.map(lambda leaf: 2 * leaf, PARAMS)
+    models = (PARAMS, other)[: len(seeds)]
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    rows = scorer(run, run.stages[-1], both if len(seeds) > 1 else PARAMS)
+    assert list(rows) == ["hop_1", "hop_2", "hop_3", "hop_4"]
+    sequences = [
+        jax.tree.map(lambda leaf, at=at: leaf[at : at + 1], batch_of_numbers(TASK, numbers))
+        for numbers in scorer.numbers()
+        for at in range(6)
+    ]
+    for at, own in enumerate(models):
+        nll_NK, right_NK, answered_NK = (
+            np.stack(part) for part in zip(*(by_hand(own, one) for one in sequences), strict=True)
+        )
+        for hop, found in enumerate(rows.values()):
+            np.testing.assert_allclose(found.nll[at], nll_NK[:, hop], rtol=1e-5, atol=1e-6)
+            np.testing.assert_array_equal(found.right[at], right_NK[:, hop])
+            np.testing.assert_array_equal(found.tokens, answered_NK[:, hop])
+            assert found.share == 1 / 4
+
+
+def test_processes_score_the_rows_of_one():
+    scorer = HopScorer(TASK, sequences=12, batch_size=6)
+    halves = zip(*(scorer.numbers(process, 2) for process in (0, 1)), strict=True)
+    np.testing.assert_array_equal(
+        np.concatenate(scorer.numbers()), np.concatenate([np.concatenate(each) for each in halves])
+    )
 
 
 def test_rows_that_no_question_reads_have_no_gradient():
@@ -101,11 +123,14 @@ def setup(seeds, **changes):
 def test_the_trainer_learns_it_across_growth(tmp_path, seeds):
     run = setup(seeds)
     params = Trainer(run, [NumberStream(seed, 16) for seed in seeds]).train(tmp_path)
-    numbers = [NumberStream(99, 64).next()]
-    for at in range(len(seeds)):
-        own = run.model_of(params, at)
-        before, after = (score_hops(LOSS, each, numbers) for each in (PARAMS, own))
-        assert after.nll_K.sum() < 0.8 * before.nll_K.sum()
+    scorer = HopScorer(TASK, sequences=64, batch_size=64, seed=99)
+    many = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(seeds)), PARAMS)
+    begun = many if len(seeds) > 1 else PARAMS
+    before, after = (
+        np.array([row.mean() for row in scorer(run, run.stages[-1], each).values()])
+        for each in (begun, params)
+    )
+    assert (after.mean(0) < 0.8 * before.mean(0)).all()
 
 
 @pytest.mark.parametrize(

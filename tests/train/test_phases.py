@@ -14,7 +14,7 @@ from jaxanatomy.growth.phases import Phase, stages
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
-from jaxanatomy.train.evaluation import evaluating
+from jaxanatomy.train.evaluation import evaluating, on_text
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -53,7 +53,7 @@ def train(folder, plan, seeds, rates=(), scan_layers=False, callbacks=(), emit=l
     setup = Setup(plan, Optimiser(), SCHEDULE, seeds, place, options, rates, initial=CONFIG)
     streams = [DocumentBatches(DOCUMENTS, order(seed)) for seed in seeds]
     held_out = {"validation": one_a_row(VALIDATION, 0)}
-    evaluate = Every(3, evaluating(held_out, emit), at_ends=True, of_stage=True)
+    evaluate = Every(3, evaluating(on_text(held_out), emit), at_ends=True, of_stage=True)
     return Trainer(setup, streams).train(folder, [*callbacks, evaluate])
 
 

@@ -27,7 +27,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.train.callbacks import Every
-from jaxanatomy.train.evaluation import HeldOut, evaluating
+from jaxanatomy.train.evaluation import HeldOut, evaluating, on_text
 from jaxanatomy.train.loop import run_steps
 
 
@@ -92,7 +92,7 @@ def test_held_out_rows_have_their_own_losses_and_rows_of_padding_are_left_out(tm
     weight_BT[2], weight_BT[3, 4:] = 0, 0
     held_out = {"one": HeldOut(1.0, [batch, batch._replace(weight_BT=weight_BT)])}
     points = []
-    evaluate = Every(4, evaluating(held_out, points.append), at_ends=True)
+    evaluate = Every(4, evaluating(on_text(held_out), points.append), at_ends=True)
     params = growing_run.make(seeds=(0, 3)).train(tmp_path, [evaluate])
     found = points[-1].units["one"]
     assert found.tokens == [LENGTH] * ROWS + [LENGTH] * 2 + [4] + [LENGTH] * (ROWS - 4)

@@ -1,0 +1,118 @@
+"""Growth in depth where depth matters: k-hop induction.
+
+    python -m experiments.khop_growth --config=configs/khop_growth.py --workdir=runs/khop
+    python -m experiments.khop_growth --config=configs/khop_growth.py:depths --workdir=runs/hops
+
+The first trains growing arms and their controls at 12 hops, each at several learning rates on a
+seed of its own, then three seeds at the best; the second constant depths at 8 hops. `:all` is
+the first with every arm and five seeds.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import config_fields
+
+VARIANTS = ("", "depths", "all")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant of it."""
+    config = _default()
+    if variant == "depths":
+        config.arms = ("flat_1", "flat_2", "flat_3", "flat_4", "baseline")
+        config.task.hops = 8
+        config.task.seq_len = 40
+    if variant == "all":
+        config.seeds = (0, 1, 2, 3, 4)
+        config.arms = (*config.arms, *_MORE_ARMS)
+    return config
+
+
+def _default() -> ConfigDict:
+    config = ConfigDict()
+    config.arms = (
+        "baseline",
+        "midas",
+        "lidas",
+        "expand_2_at_70",
+        "shallow",
+        "fresh_layers",
+        "lidas_equal_flops",
+        "shallow_equal_flops",
+    )
+    config.seeds = (0, 1, 2)  # of initial weights and of the sequences
+
+    config.task = ConfigDict()
+    config.task.name = "khop"  # or "automaton" or "assignments"; see --list
+    config.task.alphabet = 4
+    config.task.seq_len = 56  # tokens, the start among them
+    config.task.hops = 12  # questions at each position
+    config.task.rule_seed = 0  # of the automaton
+    config.task.own_rules = False  # whether each of its steps has a rule of its own
+    config.task.names = 19  # of assignments
+    config.task.values = 4
+    config.task.recent = 3
+    config.held_out_sequences = 512
+
+    config.model = ConfigDict()
+    config.model.num_layers = 6
+    config.model.hidden_size = 64
+    config.model.num_heads = 4
+    config.model.num_kv_heads = 4
+    config.model.ffn_width = 128
+    config.model.vocab_size = 64  # symbols, and all answers to all questions
+    config.model.rope_theta = 10_000.0
+    config.model.norm_epsilon = 1e-6
+    config.model.tie_embeddings = False
+
+    config.block = 2  # layers that a growth step adds, and of the first stage
+    config.alpha = 1.0  # of PROP-alpha: how long a stage is
+    config.growth_fraction = 0.8  # share of the steps until the model has its depth
+    config.moments = "copy"  # "zero", "rescale" or "restart"; see --list
+    config.step_overhead = 0.5  # time of a step beside its layers, in layers; of _equal_seconds
+
+    config.steps = 800  # of the baseline
+    config.batch_size = 32
+    config.learning_rates = (2e-3, 4e-3, 8e-3)  # tried for each arm
+    config.tuning_seeds = (100,)  # which none of the results is from
+    config.warmup = 0.05  # share of the steps
+    config.cooldown = 0.2
+    config.optimiser = config_fields.optimiser(weight_decay=0.01, beta2=0.99)
+    del config.optimiser.learning_rate  # the plateau of the schedule, above
+    config.eval_every = 100
+
+    config.train = config_fields.training(
+        scan_layers=False, steps_per_call=20, checkpoint_every=200
+    )
+    config.distributed = config_fields.distributed()
+    config.save_models = True  # each trained model, below models/, as orbax:PATH
+    config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
+    return config
+
+
+_MORE_ARMS = (
+    "flat_1",
+    "flat_3",
+    "flat_4",
+    "stack_top",
+    "stack_last",
+    "insert_zero",
+    "aligned",
+    "random_copies",
+    "lidas_b1",
+    "lidas_b3",
+    "lidas_prop0",
+    "lidas_prop2",
+    "lidas_zero_moments",
+    "lidas_rescale_moments",
+    "expand_1_at_50",
+    "expand_1_at_70",
+    "expand_1_at_90",
+    "expand_2_at_50",
+    "expand_2_at_90",
+    "ln_scaling",
+    "ln_scaling_lidas",
+    "midas_equal_flops",
+    "lidas_equal_seconds",
+    "shallow_equal_seconds",
+)

@@ -1,0 +1,80 @@
+"""Growth where depth matters: k-hop induction, every growth arm, in minutes on two cores.
+
+On text a small model of two layers does as well as one of twelve, so that growing cannot show
+what it is good for. In k-hop induction each layer answers some more hops: a position is asked
+what follows the previous occurrence of its symbol, what follows that one's, and so on, all K
+questions at once. Arms are those of depth growth (DG section 3, with controls), at equal steps,
+equal FLOPs and equal seconds, with a learning rate tuned for each; trained models are scored
+again with their middle block applied once more, twice more, and damped.
+
+    python -m experiments.khop_growth --config=configs/khop_growth.py --workdir=runs/khop
+
+`rows.jsonl` has the curve of every seed (`kind: curve`) and a `kind: final` row for each, of
+`purpose` "tuning" or "main"; `metrics.jsonl` has every step of the latter, `models/` each trained
+model. A run that was killed resumes from its last checkpoint, across a growth step, too.
+"""
+
+from pathlib import Path
+
+from jaxanatomy.measures.khop_growth import summarise
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, report, runs
+from jaxanatomy.data.depth_tasks import TASKS
+from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
+from jaxanatomy.growth.stages import MOMENTS
+from jaxanatomy.model import parameter_count
+from jaxanatomy.sweep import distributed
+from jaxanatomy.train import setup
+from jaxanatomy.train.hop_plan import hop_plan
+from jaxanatomy.train.trials import ArmTraining, describe_arms
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (
+    "arms",
+    "seeds",
+    "distributed",
+    "tensorboard",
+    *setup.MAY_CHANGE_ON_RESUME,
+)
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains what is not trained yet, then writes summary, figures and report."""
+    process, processes = distributed.start(**config.distributed)
+    plan = hop_plan(config)
+    provenance = runs.provenance(
+        "khop_growth",
+        architecture=plan.model.to_dict(),
+        parameters=parameter_count(plan.model),
+        data=plan.identity,
+    )
+    with runs.Run.open(
+        workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
+    ) as results:
+        with runs.Progress(plan.total_steps, "training") as progress:
+            training = ArmTraining(plan, results, progress)
+            for arm in plan.arms:
+                training.train(arm)
+        if process:
+            return
+        results.write_summary(summarise(results.rows))
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The arms, their stages and what they would cost."""
+    plan = hop_plan(config, dry_run=True)
+    return "\n".join(describe_arms(plan, config.batch_size, plan.task.seq_len))
+
+
+def describe() -> str:
+    """Arms, what their names may add, tasks and policies, a line each."""
+    tasks = {name: task.__doc__.partition("\n")[0] for name, task in TASKS.items()}
+    return cli.format_sections(
+        {"arms": ARMS, "after the name": OPTIONS, "tasks": tasks, "moments": MOMENTS}
+    )
+
+
+if __name__ == "__main__":
+    cli.run_experiment("khop_growth", run)

@@ -1,0 +1,209 @@
+"""What a run of growth on k-hop tasks is, made from its config and checked before any work."""
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxanatomy import runs, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
+from jaxanatomy.errors import InputError, choose, require_whole
+from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
+from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
+from jaxanatomy.train.loops import Loops
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.points import Evaluation
+from jaxanatomy.train.schedule import WarmupStableDecay
+from jaxanatomy.train.setup import Setup
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
+from jaxanatomy.weights.checkpoint import Checkpoint
+from jaxanatomy.weights.orbax_io import save_orbax
+
+_GUESSING_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class HopPlan(ArmPlan):
+    """Validated settings of a run.
+
+    Attributes:
+      task: What is asked.
+    """
+
+    task: DepthTask
+
+    experiment = "khop_growth"
+    tuned_by = "eval_nll"
+
+    @property
+    def identity(self) -> Any:
+        """The task, and how much of it a model is scored on."""
+        held_out = self.config.held_out_sequences
+        return [type(self.task).__name__, dataclasses.asdict(self.task), held_out]
+
+    @functools.cached_property
+    def objective(self) -> Mapping[str, Any]:
+        """The loss, and how sequences are made of numbers; the same objects for every arm."""
+        return {
+            "objective": functools.partial(HopLoss, self.task),
+            "make_batch": functools.partial(batch_of_numbers, self.task),
+        }
+
+    @property
+    def scorer(self) -> HopScorer:
+        """Sequences of a seed that nothing is trained on."""
+        return HopScorer(self.task, self.config.held_out_sequences, self.config.batch_size)
+
+    @functools.cached_property
+    def guessed(self) -> list[float]:
+        """What guessing by the symbol alone reaches, by hop."""
+        return guessing(self.task, jax.random.key(_GUESSING_SEED)).tolist()
+
+    @functools.cached_property
+    def loops(self) -> Loops:
+        """The block that LIDAS would insert next, applied again."""
+        return Loops(self.model, self.config.block, self.scorer)
+
+    def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
+        """The sequences of a seed, the same in every arm."""
+        rows = self.config.batch_size // jax.process_count()
+        first = jax.process_index() * rows
+        return [NumberStream(trial.seed, rows, first) for trial in trials]
+
+    def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+        """Layers, what the seed took, its losses and accuracies by hop."""
+        own = {name: getattr(point.account, name) for name in ("tokens", "flops", "seconds")}
+        right_K, answered_K = _counts(point, at)
+        return own | {
+            "layers": self.arms[arm][point.stage].config.num_layers,
+            "loss": finite(point.loss[at]),
+            "eval_nll": finite(point.eval_nll[at]),
+            "nll_by_hop": [finite(nll_M[at]) for nll_M in point.by_source.values()],
+            "accuracy_by_hop": (right_K / answered_K).tolist(),
+            "reason": point.reason[at],
+        }
+
+    def final_fields(
+        self,
+        arm: str,
+        trials: Sequence[Trial],
+        setup: Setup,
+        point: Evaluation,
+        memory: Mapping[str, Any],
+        params: tree.Params,
+        results: runs.Run,
+    ) -> list[Fields]:
+        """Scores of the last point by hop and sequence; loops and models of the results."""
+        found = [self._scores(arm, trial, point, at) for at, trial in enumerate(trials)]
+        if trials[0].purpose != MAIN:
+            return found
+        end = setup.stages[point.stage].config
+        whole = self.placement.fetch(params)
+        for at, fields in enumerate(found):
+            own = jax.tree.map(np.asarray, setup.model_of(whole, at))
+            own = tree.with_layers(own, tree.unstack(own["layers"]))
+            alive = not fields["reason"]
+            fields["looped"] = self.loops.score(end, own) if alive else None
+            if self.config.save_models and alive and jax.process_index() == 0:
+                _save(end, own, results.path("models") / f"{arm}_{setup.seeds[at]}")
+        return found
+
+    def _scores(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+        """What a final row has of one seed before its model is looked at."""
+        found = self.curve_fields(arm, trial, point, at)
+        del found["loss"]
+        right_K, answered_K = _counts(point, at)
+        rows = list(point.units.values())
+        weight_K = np.array([each.share for each in rows]) / answered_K
+        found |= {
+            "step": point.step,
+            "tokens_per_second": found["tokens"] / found["seconds"],
+            "mfu": point.account.mfu,
+            "accuracy": float(np.mean(right_K / answered_K)),
+            "right_by_hop": right_K.tolist(),
+            "answered_by_hop": answered_K.tolist(),
+            "guessing_by_hop": self.guessed,
+            "unit_nll": (weight_K @ np.array([each.nll[at] for each in rows])).tolist(),
+            "unit_tokens": (weight_K @ np.array([each.tokens for each in rows])).tolist(),
+        }
+        if point.reason[at]:
+            scores = ("eval_nll", "nll_by_hop", "accuracy_by_hop", "accuracy", "right_by_hop")
+            found |= dict.fromkeys((*scores, "unit_nll"))
+        return found
+
+
+def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
+    """Checks a config.
+
+    Args:
+      config: Of `experiments.khop_growth`.
+      dry_run: The devices need not be here then.
+
+    Raises:
+      InputError: Something in it does not fit; the message says what.
+    """
+    check_trials(config)
+    require_whole("steps", config.steps)
+    require_whole("held_out_sequences", config.held_out_sequences)
+    if config.held_out_sequences % config.batch_size:
+        raise InputError(
+            "held_out_sequences must be a multiple of batch_size; got "
+            f"{config.held_out_sequences} and {config.batch_size}; change one of them"
+        )
+    task = task_of(config)
+    model = ModelConfig.uniform(**config.model, context_length=task.seq_len)
+    HopLoss(task, model)  # refuses an output that is too small
+    settings = DepthArmSettings(
+        steps=config.steps,
+        block=config.block,
+        growth_fraction=config.growth_fraction,
+        alpha=config.alpha,
+        batch_size=config.batch_size,
+        seq_len=task.seq_len,
+        moments=config.moments,
+        step_overhead=config.step_overhead,
+    )
+    schedule, *_ = (
+        WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
+    )
+    options, placement = how_to_run(config, dry_run)
+    options.check_batch_size(config.batch_size, placement)
+    return HopPlan(
+        config=config,
+        model=model,
+        arms={name: depth_arm(name, model, settings) for name in config.arms},
+        schedule=schedule,
+        optimiser=Optimiser(**config.optimiser),
+        options=options,
+        placement=placement,
+        task=task,
+    )
+
+
+def task_of(config: ConfigDict) -> DepthTask:
+    """The task that `config.task` names, of those of its fields that the task has."""
+    kind = TASKS[choose("task", config.task.name, TASKS)]
+    names = [field.name for field in dataclasses.fields(kind)]
+    return kind(**{name: config.task[name] for name in names})
+
+
+def _counts(point: Evaluation, at: int) -> tuple[np.ndarray, np.ndarray]:
+    """Right answers and answers of one seed by hop, [K] each."""
+    rows = point.units.values()
+    right_K = [sum(each.right[at]) for each in rows]
+    return np.array(right_K), np.array([sum(each.tokens) for each in rows])
+
+
+def _save(config: ModelConfig, params: tree.Params, folder: Path) -> None:
+    """Writes a model that `orbax:PATH` reads; what lies there of an earlier start goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    save_orbax(Checkpoint(config, params, None, folder.name, ""), folder)

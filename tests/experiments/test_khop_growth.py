@@ -1,0 +1,151 @@
+"""Growth on k-hop tasks from the command line, on a small model."""
+
+import signal
+from pathlib import Path
+
+import depth_growth_run
+import jax
+import numpy as np
+import pytest
+import run_files
+from depth_growth_run import without_times
+
+from jaxanatomy.data.depth_tasks import KHop, guessing
+from jaxanatomy.weights import load
+
+SCRIPT = Path(depth_growth_run.__file__)
+pytestmark = pytest.mark.usefixtures("fixed_version")
+K, STEPS, SEQUENCES = 3, 12, 8
+FIELDS = {
+    "arms": "baseline,lidas",
+    "seeds": "0,1",
+    "learning_rates": 3e-3,
+    "task.seq_len": 12,
+    "task.hops": K,
+    "held_out_sequences": SEQUENCES,
+    "model.num_layers": 4,
+    "model.hidden_size": 16,
+    "model.num_heads": 2,
+    "model.num_kv_heads": 1,
+    "model.ffn_width": 32,
+    "model.vocab_size": 16,
+    "steps": STEPS,
+    "batch_size": 4,
+    "growth_fraction": 0.85,
+    "eval_every": 5,
+    "train.steps_per_call": 3,
+    "train.checkpoint_every": 4,
+}
+
+
+def flags(workdir, **fields):
+    fields = FIELDS | fields
+    return [
+        "khop_growth",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={value}" for name, value in fields.items()),
+    ]
+
+
+def rows_of(workdir, kind):
+    return [row for row in run_files.read_rows(workdir) if row["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, command):
+    workdir = tmp_path_factory.mktemp("runs") / "khop"
+    done = command(*flags(workdir))
+    assert (done.status, done.err) == (0, "")
+    return workdir
+
+
+def test_rows_are_of_every_arm_seed_and_hop(finished):
+    curves, finals = rows_of(finished, "curve"), rows_of(finished, "final")
+    found = {(row["arm"], row["stage"], row["step"], row["layers"]) for row in curves}
+    assert found == {
+        *(("baseline", 0, step, 4) for step in (0, 5, 10, 12)),
+        *(("lidas", 0, step, 2) for step in (0, 3)),
+        *(("lidas", 1, step, 4) for step in (3, 5, 10, 12)),
+    }
+    assert [(row["arm"], row["seed"]) for row in finals] == [
+        (arm, seed) for arm in ("baseline", "lidas") for seed in (0, 1)
+    ]
+    for final in finals:
+        (end,) = (
+            row
+            for row in curves
+            if (row["arm"], row["seed"], row["step"]) == (final["arm"], final["seed"], STEPS)
+        )
+        same = ("tokens", "flops", "eval_nll", "nll_by_hop", "accuracy_by_hop", "layers")
+        assert {name: final[name] for name in same} == {name: end[name] for name in same}
+        assert final["eval_nll"] == pytest.approx(np.mean(final["nll_by_hop"]), rel=1e-9)
+        assert final["accuracy"] == pytest.approx(np.mean(final["accuracy_by_hop"]), rel=1e-9)
+        shares = np.divide(final["right_by_hop"], final["answered_by_hop"])
+        assert final["accuracy_by_hop"] == pytest.approx(shares.tolist(), rel=1e-9)
+        assert len(final["unit_nll"]) == len(final["unit_tokens"]) == SEQUENCES
+        mean = sum(final["unit_nll"]) / sum(final["unit_tokens"])
+        assert mean == pytest.approx(final["eval_nll"], rel=1e-9)
+        assert [(row["layers"], row["passes"]) for row in final["looped"]] == [
+            ([1, 2], 1),
+            ([1, 2], 2),
+            ([1, 2], 1),
+        ]
+    guessed = guessing(KHop(4, 12, K), jax.random.key(0)).tolist()
+    assert all(final["guessing_by_hop"] == guessed for final in finals)
+    # Seeds have weights and sequences of their own; arms of a seed the same sequences.
+    assert len({row["loss"] for row in curves if row["step"] == 5}) == 4
+    flops = {row["arm"]: row["flops"] for row in finals}
+    assert flops["lidas"] < flops["baseline"]
+
+
+def test_models_are_left_that_load(finished):
+    names = {path.name for path in (finished / "models").iterdir()}
+    assert names == {f"{arm}_{seed}" for arm in ("baseline", "lidas") for seed in (0, 1)}
+    model = load(f"orbax:{finished / 'models/lidas_1'}")
+    assert (model.config.num_layers, model.tokenizer) == (4, None)
+
+
+@pytest.mark.slow
+def test_sigkill_across_growth_gives_the_same_rows(finished, tmp_path, command, run_python):
+    argv = flags(tmp_path / "run")
+    for death in ("write:baseline:7", "write:lidas:3", "save:lidas:4", f"write:lidas:{STEPS}"):
+        killed = run_python(SCRIPT, death, *argv, devices=1, check=False, timeout=400)
+        assert killed.returncode == -signal.SIGKILL, (death, killed.stderr)
+    assert command(*argv).status == 0
+    found, expected = (
+        without_times(run_files.read_rows(each)) for each in (tmp_path / "run", finished)
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"task.hops": 10}, "10 hops need 13 tokens or more"),
+        ({"task.alphabet": 1}, "alphabet of KHop"),
+        ({"task.alphabet": 6}, "3 questions with 6 symbols must have 18 rows or more"),
+        ({"task.name": "kjop"}, "unknown task 'kjop'"),
+        ({"task.name": "automaton", "task.hops": 11}, "11 steps need 13 tokens"),
+        ({"arms": "flat_5"}, "'flat_5' has 5 layers of a model of 4"),
+        ({"arms": "lidas_b3"}, "got a target of 4"),
+        ({"held_out_sequences": 9}, "held_out_sequences must be a multiple of batch_size; got 9"),
+        ({"step_overhead": -1.0}, "step_overhead must be a number of layers"),
+        ({"seeds": f"{2**32}"}, "seeds must be whole numbers"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(tmp_path, command, fields, message):
+    done = command(*flags(tmp_path / "run", **fields))
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert message in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_and_a_list_say_what_there_is(command):
+    done = command("khop_growth", "--dry-run", "--config.arms=baseline,expand_2_at_70")
+    assert done.status == 0
+    assert "expand_2_at_70: 800 steps (2 layers 560, 6 layers 240)" in done.out
+    listed = command("khop_growth", "--list").out
+    assert "fresh_layers" in listed
+    assert "automaton" in listed
