@@ -137,7 +137,7 @@ def test_equal_costs_buy_shallow_arms_more_steps():
         ("shallow_b2", "does not grow; leave block out"),
         ("baseline_prop1", "does not grow; leave alpha out"),
         ("baseline_equal_flops", "leave 'equal' out"),
-        ("lidas_b4", "4, 8, .*; got a target of 6"),
+        ("lidas_b4", "got a target of 6"),
         ("lidas_b0", "at least"),
         ("lidas_equal_hours", "unknown arm"),
     ],

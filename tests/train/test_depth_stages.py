@@ -47,7 +47,9 @@ def test_an_aligned_layer_is_the_mean_of_its_source_and_what_follows(scan_layers
         mean = jax.tree.map(lambda a, b: (a + b) / 2, old[0], matched)
         for found, own in zip(new, (old[0], old[1], mean, old[1]), strict=True):
             assert_same(found, own)
-        assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (new[2], old[0]))))
+        assert any(
+            (a != b).any() for a, b in zip(*map(jax.tree.leaves, (new[2], old[0])), strict=True)
+        )
 
 
 def test_fresh_layers_are_those_of_the_whole_initial_model():
