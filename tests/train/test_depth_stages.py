@@ -38,6 +38,7 @@ def assert_same(block, expected):
         np.testing.assert_allclose(found, own, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_an_aligned_layer_is_the_mean_of_its_source_and_what_follows(scan_layers):
     before, after, _ = entered("aligned", scan_layers)
@@ -52,6 +53,7 @@ def test_an_aligned_layer_is_the_mean_of_its_source_and_what_follows(scan_layers
         )
 
 
+@pytest.mark.slow
 def test_fresh_layers_are_those_of_the_whole_initial_model():
     before, after, moments = entered("fresh_layers")
     for seed, old, new in zip(SEEDS, before, after, strict=True):

@@ -61,9 +61,8 @@ def test_a_damped_repeat_adds_half_of_the_change():
         bias_BTS = model.attention_bias(jnp.ones_like(token_BT))
 
         def run(x_BTD, layer, tables=tables, bias_BTS=bias_BTS):
-            return model.block(CONFIG, layer).apply(
-                {"params": PARAMS["layers"][layer]}, x_BTD, tables, bias_BTS
-            )
+            params = {"params": PARAMS["layers"][layer]}
+            return model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS)[0]
 
         x_BTD = run(run(run(model.embed(PARAMS, token_BT), 0), 1), 2)
         x_BTD = run(x_BTD + 0.5 * (run(run(x_BTD, 1), 2) - x_BTD), 3)
@@ -74,7 +73,9 @@ def test_a_damped_repeat_adds_half_of_the_change():
         nll_K = nll_K - (picked * there).sum((0, 1))
         answered_K = answered_K + np.asarray(there.sum((0, 1)))
     found = {row["name"]: row for row in Loops(CONFIG, 2, SCORER).score(CONFIG, PARAMS)}
-    assert found["damped"]["eval_nll"] == pytest.approx((nll_K / answered_K).mean(), rel=1e-5)
+    assert found["damped"]["eval_nll"] == pytest.approx(
+        float((nll_K / answered_K).mean()), rel=1e-5
+    )
     assert (found["damped"]["passes"], found["damped"]["factor"]) == (1, 0.5)
 
 
