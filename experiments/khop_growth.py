@@ -16,13 +16,13 @@ model. A run that was killed resumes from its last checkpoint, across a growth s
 
 from pathlib import Path
 
-from jaxanatomy.measures.khop_growth import summarise
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, report, runs
 from jaxanatomy.data.depth_tasks import TASKS
 from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
+from jaxanatomy.measures.khop_growth import summarise
 from jaxanatomy.model import parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup

@@ -17,6 +17,7 @@ TRIALS = "jaxanatomy/train/trials.py"
 READERS = {
     "depth_growth": ("jaxanatomy/train/depth_plan.py", TRIALS),
     "developmental": (TRIALS,),
+    "khop_growth": ("jaxanatomy/train/hop_plan.py", TRIALS),
 }
 METHODS = ("to_dict", "items", "keys", "values", "get")
 

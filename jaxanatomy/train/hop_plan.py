@@ -20,6 +20,7 @@ from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
 from jaxanatomy.train.loops import Loops
+from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -159,6 +160,8 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
             "held_out_sequences must be a multiple of batch_size; got "
             f"{config.held_out_sequences} and {config.batch_size}; change one of them"
         )
+    if config.tensorboard:
+        require_tensorboard()
     task = task_of(config)
     model = ModelConfig.uniform(**config.model, context_length=task.seq_len)
     HopLoss(task, model)  # refuses an output that is too small
