@@ -60,6 +60,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
             return
         results.write_summary(summarise(results.rows))
         report.conclude(results.folder)
+        if config.save_models:
+            print(f"models: {results.path('models')}/ARM_SEED")
 
 
 def dry_run(config: ConfigDict) -> str:
