@@ -112,7 +112,8 @@ def measure(part, options, end):
 
 def grow(options, end):
     """Legs of growth in what is left; the last one goes on in the next call."""
-    left, workdir = end - time.monotonic() - 2 * GRACE, options.out / "growth"
+    workdir, compiled = options.out / "growth", options.out / "compiled"
+    left = end - time.monotonic() - 2 * GRACE
     least = TINY_SECONDS if options.tiny else LEAST_LEG
     if (workdir / "summary.json").exists():
         return {"done": True, **_legs(workdir)}
@@ -123,7 +124,8 @@ def grow(options, end):
     command += [f"--workdir={workdir.resolve()}", *(TINY_GROWTH if options.tiny else ())]
     say(f"growth: at most {left:.0f} s")
     log, began = options.out / "growth.log", time.monotonic()
-    status = start(command, left, log)
+    # What a leg has compiled the next one finds.
+    status = start(command, left, log, {"JAX_COMPILATION_CACHE_DIR": str(compiled.resolve())})
     if status not in (0, None):
         lines = log.read_text(errors="replace").strip().splitlines()
         error = f"status {status}: {(lines or ['no message'])[-1][:200]}; see {log}"

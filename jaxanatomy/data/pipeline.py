@@ -240,6 +240,31 @@ class Batches:
         self._rows = None
 
 
+class Repeated:
+    """A stream that gives each batch several times: to trials of one seed, side by side."""
+
+    def __init__(self, stream: Batches, times: int):
+        self._stream, self._times = stream, times
+        self._batch: TokenBatch | None = None
+        self._left = 0
+
+    def next(self) -> TokenBatch:
+        """The same batch until it was given often enough, then the next one."""
+        if not self._left:
+            self._batch, self._left = self._stream.next(), self._times
+        self._left -= 1
+        return self._batch
+
+    def state(self) -> dict[str, Any]:
+        """That of the stream; between batches."""
+        return self._stream.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Resumes where a state was taken; see `Batches.restore`."""
+        self._stream.restore(state)
+        self._left = 0
+
+
 def _remedy(before: Mapping[str, str] | None, now: Mapping[str, str]) -> str:
     """What to do where sources have other text; that of the hub cannot be set back."""
     changed = [name for name in now if (before or {}).get(name) != now[name]]

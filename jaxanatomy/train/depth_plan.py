@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
 from jaxanatomy.data.corpora import GENERATED, tasks_of
 from jaxanatomy.data.mixture import MixtureSchedule, parse_mixture
-from jaxanatomy.data.pipeline import Batches, Pipeline
+from jaxanatomy.data.pipeline import Pipeline, Repeated
 from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
@@ -75,10 +76,15 @@ class DepthPlan(ArmPlan):
             process_count=jax.process_count(),
         )
 
-    def streams(self, arm: str, trials: Sequence[Trial]) -> list[Batches]:
+    def streams(self, arm: str, trials: Sequence[Trial]) -> list[Repeated]:
         """The data of each trial; a seed reads the same in every arm of as many steps."""
         steps = total_steps(self.arms[arm])
-        return [self.pipeline(trial.seed, steps).batches() for trial in trials]
+        counts = Counter(trial.seed for trial in trials)
+        streams = {
+            seed: Repeated(self.pipeline(seed, steps).batches(), count)
+            for seed, count in counts.items()
+        }
+        return [streams[trial.seed] for trial in trials]
 
     @functools.cached_property
     def scorer(self) -> Scorer:

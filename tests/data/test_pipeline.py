@@ -7,7 +7,7 @@ from jaxanatomy.data import corpora
 from jaxanatomy.data.bpe import END, train
 from jaxanatomy.data.files import read_documents
 from jaxanatomy.data.mixture import Mixture, MixtureSchedule
-from jaxanatomy.data.pipeline import Pipeline
+from jaxanatomy.data.pipeline import Pipeline, Repeated
 from jaxanatomy.data.questions import document
 from jaxanatomy.data.tfds_builder import prepare
 from jaxanatomy.errors import InputError
@@ -77,6 +77,22 @@ def test_batches_have_one_shape_and_the_fields_of_a_batch(make):
             "position_BT": ((ROWS, LENGTH), "int32"),
             "segment_BT": ((ROWS, LENGTH), "int32"),
         }
+
+
+def test_trials_of_one_seed_read_each_batch_which_is_made_once(make):
+    stream, expected = make().batches(), take(make().batches(), 5)
+    shared = Repeated(stream, times=3)
+    found = [[shared.next() for _ in range(3)] for _ in range(4)]
+    assert stream.step == 4
+    for own, batch in zip(found, expected, strict=False):
+        assert own[0] is own[1] is own[2]
+        assert_equal([own[0]], [batch])
+    # As a run that goes on does, and one that looks at its first batch before.
+    state = shared.state()
+    assert state == stream.state()
+    shared.next()
+    shared.restore(state)
+    assert_equal([shared.next() for _ in range(3)], [expected[4]] * 3)
 
 
 def test_rows_come_from_the_mixture_of_their_step(make, tokenizer):
