@@ -7,18 +7,17 @@ text for all text.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.measures import ratio
 from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.seed_spread import SeedSpread
 from jaxanatomy.measures.statistics import Estimate, draws_interval, student_quantile
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
-
-Spread = tuple[float, int]  # a variance, and its degrees of freedom
 
 
 def family_level(comparisons: int, level: float = 0.95) -> float:
@@ -122,54 +121,6 @@ def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
-def pooled_spread(values_AS: Sequence[Sequence[float]], of_difference: bool) -> Spread:
-    """The variance that seeds give to an arm, pooled over arms.
-
-    Args:
-      values_AS: One of each arm and seed.
-      of_difference: Whether it is that of the difference of two arms on one seed. What a seed
-        does to all arms alike (its data, its first weights) falls out then: the residual of a
-        two-way layout, twice.
-
-    Returns:
-      The variance with its degrees of freedom, (A - 1)(S - 1) or A (S - 1).
-    """
-    values_AS = np.asarray(values_AS, np.float64)
-    arms, seeds = values_AS.shape
-    residual_AS = values_AS - values_AS.mean(axis=1, keepdims=True)
-    if of_difference:
-        residual_AS = residual_AS - residual_AS.mean(axis=0)
-    freedom = (arms - of_difference) * (seeds - 1)
-    squares = float((residual_AS**2).sum())
-    return ((1 + of_difference) * squares / freedom if freedom else math.nan), freedom
-
-
-def pooled_interval(
-    values_S: np.ndarray, spread: Spread, level: float = 0.95, more: float = 0.0
-) -> Estimate:
-    """The mean over seeds; its interval from a variance that is pooled over arms.
-
-    With three seeds Student's interval has two degrees of freedom: among a dozen comparisons it
-    is wider than a factor of ten in a loss. Arms of one run are alike, so their variances are
-    pooled, but not equal: the logarithm of a loss of 0.003 varies far more than that of 1.0. So
-    the larger of the pooled variance and the values' own counts, with the degrees of freedom of
-    the pooled one.
-
-    Args:
-      values_S: One of each seed.
-      spread: From `pooled_spread`.
-      level: Coverage.
-      more: What adds to the squared half-width.
-    """
-    mean, seeds = float(np.mean(values_S)), len(values_S)
-    variance, freedom = spread
-    if seeds < 2 or not math.isfinite(mean + variance):
-        return Estimate(mean)
-    variance = max(variance, float(np.var(values_S, ddof=1)))
-    half = math.hypot(student_quantile(level, freedom) * math.sqrt(variance / seeds), more)
-    return Estimate(mean, mean - half, mean + half)
-
-
 def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarray) -> np.ndarray:
     """The log of the ratio of two mean losses, linearised in the units: sums by seed and unit.
 
@@ -188,35 +139,38 @@ def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarra
 
 
 def log_ratio(
-    own: Mapping[int, Row], other: Mapping[int, Row], spread: Spread, level: float = 0.95
+    by_arm: Mapping[str, Mapping[int, Row]],
+    arms: tuple[str, str],
+    spread: SeedSpread,
+    level: float = 0.95,
 ) -> tuple[Estimate, int]:
-    """The log of how many times an arm's loss another's is, over seeds and units.
+    """The log of how many times another's loss an arm has, over seeds and units.
 
-    The interval is that of `pooled_interval` over seeds. Held-out units add what they make of
-    the difference in all seeds alike; what seed and unit make together stands in the seeds'
-    spread already.
+    The interval is that of `seed_spread`. Held-out units add what they make of the difference in
+    all seeds alike; what seed and unit make together stands in the seeds' spread already.
 
     Args:
-      own: Final rows of the arm, by seed, with `unit_nll` and `unit_tokens`.
-      other: Of the other.
-      spread: From `pooled_spread` of the log losses, `of_difference`.
+      by_arm: Final rows by arm and seed, with `unit_nll` and `unit_tokens`.
+      arms: The arm, and the other.
+      spread: Of the log losses, `of_difference`.
       level: Coverage.
 
     Returns:
       (log ratio, number of seeds that did not diverge in either); NaN where there is none.
     """
-    pairs = living_pairs(own, other)
+    pairs = living_pairs(*(by_arm[arm] for arm in arms))
     if not pairs:
         return Estimate(math.nan), 0
     nll_2SU = np.array([[row["unit_nll"] for row in side] for side in zip(*pairs, strict=True)])
     tokens_U = np.asarray(pairs[0][0]["unit_tokens"], np.float64)
     sums_SU = log_ratio_sums(*nll_2SU, tokens_U)
     seeds, units = sums_SU.shape
-    more = 0.0
-    if min(seeds, units) > 1:
-        _, (error,), _ = ratio.linearise(sums_SU.mean(axis=0)[None], tokens_U)
-        _, together_S, _ = ratio.linearise(sums_SU - sums_SU.mean(axis=0), tokens_U)
-        alone = error**2 - float((together_S**2).sum()) / (seeds * (seeds - 1))
-        more = student_quantile(level, units - 1) * math.sqrt(max(alone, 0.0))
-    values_S = sums_SU.sum(axis=1) / tokens_U.sum()
-    return pooled_interval(values_S, spread, level, more), seeds
+    mean = float(sums_SU.sum() / seeds / tokens_U.sum())
+    if min(seeds, units) < 2:
+        return Estimate(mean), seeds
+    _, (error,), _ = ratio.linearise(sums_SU.mean(axis=0)[None], tokens_U)
+    _, together_S, _ = ratio.linearise(sums_SU - sums_SU.mean(axis=0), tokens_U)
+    alone = error**2 - float((together_S**2).sum()) / (seeds * (seeds - 1))
+    of_units = student_quantile(level, units - 1) * math.sqrt(max(alone, 0.0))
+    half = math.hypot(spread.half_width(arms, seeds, level), of_units)
+    return Estimate(mean, mean - half, mean + half), seeds

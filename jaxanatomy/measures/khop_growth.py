@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, grows
+from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, Arm, grows
 from jaxanatomy.measures.arms import (
-    Spread,
     account,
     by_seed,
     difference_fields,
     family_level,
     log_ratio,
-    pooled_interval,
-    pooled_spread,
 )
-from jaxanatomy.measures.statistics import wilson_interval
+from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
+from jaxanatomy.measures.statistics import Estimate, wilson_interval
 from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose
 from jaxanatomy.records import Row
 
@@ -25,7 +23,7 @@ TUNED_BY = "eval_nll"
 # At the last hop; two arms that both answer more than this share differ in nothing but how sure
 # they are.
 SATURATED = 0.99
-BUDGETS = {"_equal_flops": "equal FLOPs", "_equal_seconds": "equal seconds", "": "equal steps"}
+BUDGETS = {"": "equal steps", "flops": "equal FLOPs", "seconds": "equal seconds"}
 
 Finals = Mapping[str, Mapping[int, Row]]  # by arm and seed
 
@@ -36,43 +34,51 @@ def finals_by_arm(rows: Iterable[Row]) -> dict[str, dict[int, Row]]:
     return {arm: by_seed(finals, arm) for arm in dict.fromkeys(row["arm"] for row in finals)}
 
 
-def budget(arm: str) -> tuple[str, str]:
-    """(Suffix, words) of what an arm has as much of as the baseline."""
-    return next(each for each in BUDGETS.items() if arm.endswith(each[0]))
+def is_flat(arm: str) -> bool:
+    """Whether an arm has one depth from the first step to the last, at equal steps, unscaled."""
+    parsed = Arm.parse(arm)
+    return not (parsed.grows or parsed.equal or parsed.ln_scaling)
 
 
 def comparisons(arms: Collection[str]) -> list[tuple[str, str]]:
     """All arms with the baseline; those that grow with the shallow one of the same budget."""
     pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
-    grown = [(arm, SHALLOW + budget(arm)[0]) for arm in arms if grows(arm)]
-    return pairs + [pair for pair in grown if pair[1] in arms]
+    for arm in filter(grows, arms):
+        equal = Arm.parse(arm).equal
+        pairs.append((arm, f"{SHALLOW}_equal_{equal}" if equal else SHALLOW))
+    return [pair for pair in pairs if pair[1] in arms]
 
 
 def is_saturated(finals: Iterable[Row]) -> bool:
-    """Whether an arm answers nearly everything at the last hop, mean over living seeds."""
-    last = [row["accuracy_by_hop"][-1] for row in finals if not row["reason"]]
+    """Whether an arm's living seeds answer nearly everything at the last hop, on average."""
+    last = [row["accuracy_by_hop"][-1] for row in finals]
     return bool(last) and float(np.mean(last)) > SATURATED
 
 
-def loss_spread(by_arm: Finals) -> Spread:
-    """What seeds do to the difference of two log losses, pooled over arms (`pooled_spread`).
-
-    Of the seeds that all arms finished, and of the arms of which no seed diverged.
-    """
-    living = [arm for arm in by_arm.values() if not any(row["reason"] for row in arm.values())]
-    shared = sorted(set.intersection(*map(set, living))) if living else []
-    logs_AS = [[math.log(arm[seed]["eval_nll"]) for seed in shared] for arm in living]
-    return pooled_spread(logs_AS, True) if min(len(living), len(shared)) > 1 else (math.nan, 0)
+def living(seeds: Mapping[int, Row]) -> dict[int, Row]:
+    """The final rows of an arm's seeds that did not diverge."""
+    return {seed: row for seed, row in seeds.items() if not row["reason"]}
 
 
-def loop_changes(finals: Iterable[Row], name: str) -> list[float]:
-    """The log of how many times the loss is with a loop what it is without, by living seed."""
-    return [
-        math.log(loop["eval_nll"] / row["eval_nll"])
-        for row in finals
-        for loop in row.get("looped") or ()
-        if loop["name"] == name
-    ]
+def loss_spread(by_arm: Finals) -> SeedSpread:
+    """What seeds do to the log of the loss."""
+    logs = {
+        arm: {seed: math.log(row["eval_nll"]) for seed, row in living(seeds).items()}
+        for arm, seeds in by_arm.items()
+    }
+    return seed_spread(logs, of_difference=True)
+
+
+def loop_changes(by_arm: Finals, name: str) -> dict[str, dict[int, float]]:
+    """The log of how many times the loss is with a loop what it is without, by arm and seed."""
+    found: dict[str, dict[int, float]] = {}
+    for arm, seeds in by_arm.items():
+        for seed, row in living(seeds).items():
+            for loop in row.get("looped") or ():
+                if loop["name"] == name and loop["eval_nll"]:
+                    change = math.log(loop["eval_nll"] / row["eval_nll"])
+                    found.setdefault(arm, {})[seed] = change
+    return found
 
 
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
@@ -98,14 +104,13 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     by_arm, found = finals_by_arm(rows), {}
     loops = _loops(by_arm)
     for arm, seeds in by_arm.items():
-        living = [row for row in seeds.values() if not row["reason"]]
-        losses = [row["eval_nll"] for row in living]
+        alive = list(living(seeds).values())
         found[arm] = {
             **account(rows, arm, seeds, TUNED_BY),
             "layers": max(row["layers"] for row in seeds.values()),
-            "eval_nll": _range(losses),
-            "saturated": is_saturated(living),
-            "accuracy_by_hop": _accuracies(living),
+            "eval_nll": _range([row["eval_nll"] for row in alive]),
+            "saturated": is_saturated(alive),
+            "accuracy_by_hop": _accuracies(alive),
             "loops": loops.get(arm, {}),
         }
     tuning = {arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()}
@@ -118,11 +123,11 @@ def _compared(by_arm: Finals, arms: Mapping[str, Any]) -> dict[str, Any]:
     level = family_level(len(pairs))
     rows, widths = [], []
     for arm, other in pairs:
-        log, seeds = log_ratio(by_arm[arm], by_arm[other], spread, level)
+        log, seeds = log_ratio(by_arm, (arm, other), spread, level)
         saturated = arms[arm]["saturated"] and arms[other]["saturated"]
         widths += [log.high - log.value] if not saturated else []
         ratio = difference_fields((log.map(np.exp), seeds))
-        names = {"arm": arm, "other": other, "at": budget(arm)[1]}
+        names = {"arm": arm, "other": other, "at": BUDGETS[Arm.parse(arm).equal]}
         rows.append({**names, **ratio, "saturated": saturated})
     known = [width for width in widths if math.isfinite(width)]
     smallest = 100 * math.expm1(float(np.median(known))) if known else None
@@ -135,37 +140,33 @@ def _range(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
 
 
-def _accuracies(living: Sequence[Row]) -> list[dict[str, float]]:
-    if not living:
+def _accuracies(alive: Sequence[Row]) -> list[dict[str, float]]:
+    if not alive:
         return []
-    mean_K = np.mean([row["accuracy_by_hop"] for row in living], axis=0)
+    mean_K = np.mean([row["accuracy_by_hop"] for row in alive], axis=0)
     found = []
-    for mean, answered in zip(mean_K.tolist(), living[0]["answered_by_hop"], strict=True):
+    for mean, answered in zip(mean_K.tolist(), alive[0]["answered_by_hop"], strict=True):
         low, high = wilson_interval(mean, answered).ends
         found.append({"mean": mean, "low": low, "high": high})
     return found
 
 
 def _loops(by_arm: Finals) -> dict[str, dict[str, Any]]:
-    """By arm and name of the loop; intervals from the spread of seeds pooled over arms."""
-    named: dict[str, dict[str, list[float]]] = {}
-    first: dict[tuple[str, str], Row] = {}
-    for arm, seeds in by_arm.items():
+    """What each loop does to each arm, by arm and name; all intervals hold at once."""
+    first: dict[str, Row] = {}
+    for seeds in by_arm.values():
         for row in seeds.values():
-            for loop in row.get("looped") or ():
-                first.setdefault((arm, loop["name"]), loop)
-    for arm, name in first:
-        named.setdefault(name, {})[arm] = loop_changes(by_arm[arm].values(), name)
-    level = family_level(len(first))
+            first = {each["name"]: each for each in row.get("looped") or ()} | first
+    changes = {name: loop_changes(by_arm, name) for name in first}
+    level = family_level(sum(map(len, changes.values())))
     found: dict[str, dict[str, Any]] = {}
-    for name, changes in named.items():
-        most = max(map(len, changes.values()))
-        whole = [values for values in changes.values() if len(values) == most]
-        spread = pooled_spread(whole, False)
-        for arm, values in changes.items():
-            change = pooled_interval(np.array(values), spread, level).map(np.exp)
-            more = {field: first[arm, name][field] for field in ("layers", "passes", "factor")}
-            found.setdefault(arm, {})[name] = more | {
-                "change": difference_fields((change, len(values)))
-            }
+    for name, by_seed_of in changes.items():
+        spread = seed_spread(by_seed_of, of_difference=False)
+        for arm, own in by_seed_of.items():
+            mean = float(np.mean(list(own.values())))
+            half = spread.half_width((arm,), len(own), level)
+            change = Estimate(mean, mean - half, mean + half).map(np.exp)
+            more = {field: first[name][field] for field in ("layers", "passes", "factor")}
+            more["change"] = difference_fields((change, len(own)))
+            found.setdefault(arm, {})[name] = more
     return found

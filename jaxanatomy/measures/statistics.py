@@ -302,7 +302,7 @@ def z_score(value: float, null_sample: np.ndarray) -> float:
 
 
 @functools.cache
-def student_quantile(level: float, freedom: int) -> float:
+def student_quantile(level: float, freedom: float) -> float:
     """Student's quantile of an interval of that coverage."""
     from scipy.special import stdtrit
 

@@ -3,12 +3,17 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from jaxanatomy.growth.depth_arms import (
-    ARMS,
+    ALIGNED,
     BASELINE,
     EQUAL_FLOPS,
+    EQUAL_SECONDS,
+    FRESH,
     LN_SCALING,
     MEAN_DEPTH,
+    RANDOM,
     SHALLOW,
+    Arm,
+    describe,
 )
 from jaxanatomy.measures.arms import stopped
 from jaxanatomy.measures.tuning import CURVE, of_purpose
@@ -26,12 +31,22 @@ COLOURS = {
     "stack_top": "#5B8C5A",
     "stack_last": "#8A6FB0",
     "insert_zero": "#F0A23B",
+    ALIGNED: "#4E9DB3",
+    RANDOM: "#C98BB9",
+    FRESH: "#D55E00",
 }
-PLAIN, SCALED, EQUAL, BOTH = "plain", "LN-scaling", "equal FLOPs", "LN-scaling, equal FLOPs"
+PLAIN, SCALED = "plain", "LN-scaling"
+EQUAL, SECONDS = "equal FLOPs", "equal seconds"
+BOTH, SCALED_SECONDS = f"{SCALED}, {EQUAL}", f"{SCALED}, {SECONDS}"
+_STYLES = {
+    SCALED: "--",
+    EQUAL: ":",
+    BOTH: "-.",
+    SECONDS: (0, (5, 1, 1, 1, 1, 1)),
+    SCALED_SECONDS: (0, (2, 1)),
+}
 OPERATORS = v.Palette("operator", COLOURS)
-LOOKS = v.Dashes(
-    "look", {SCALED: "--", EQUAL: ":", BOTH: "-."}, {SCALED: SCALED, EQUAL: EQUAL, BOTH: BOTH}
-)
+LOOKS = v.Dashes("look", _STYLES, {name: name for name in _STYLES})
 GROWN = "has just grown"
 FROM_ZERO = (0, None)
 STEPS = v.Axis("step", "steps", limits=FROM_ZERO)
@@ -45,10 +60,12 @@ PLACES = (
 
 def looks(arm: str) -> Row:
     """What tells an arm's lines and points from others': its colour, and its line style."""
-    kinds = {(False, False): PLAIN, (True, False): SCALED, (False, True): EQUAL, (True, True): BOTH}
-    look = kinds[arm.startswith(LN_SCALING), arm.endswith(EQUAL_FLOPS)]
-    operator = arm.removesuffix(EQUAL_FLOPS).removeprefix(LN_SCALING).removeprefix("_")
-    return {"arm": arm, "operator": operator or BASELINE, "look": look}
+    parsed = Arm.parse(arm)
+    equal = {"flops": EQUAL, "seconds": SECONDS}.get(parsed.equal)
+    look = ", ".join(filter(None, [SCALED if parsed.ln_scaling else "", equal])) or PLAIN
+    operator = arm.removesuffix(EQUAL_FLOPS).removesuffix(EQUAL_SECONDS)
+    operator = operator.removeprefix(LN_SCALING).removeprefix("_") or BASELINE
+    return {"arm": arm, "operator": operator, "look": look}
 
 
 def arm_order(rows: Iterable[Row]) -> list[str]:
@@ -79,12 +96,8 @@ def diverged(record: RunRecord) -> str:
 
 def meaning(record: RunRecord) -> list[Row]:
     """What each arm is."""
-    more = "; as many steps as the baseline's FLOPs buy"
-    return [
-        {"arm": arm, "what": ARMS.get(base, base) + (more if base != arm else "")}
-        for arm in arm_order(of_purpose(record.rows, CURVE))
-        for base in [arm.removesuffix(EQUAL_FLOPS)]
-    ]
+    arms = arm_order(of_purpose(record.rows, CURVE))
+    return [{"arm": arm, "what": describe(arm)} for arm in arms]
 
 
 def curves(record: RunRecord) -> list[Row]:

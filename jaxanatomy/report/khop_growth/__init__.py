@@ -35,9 +35,10 @@ RATIOS = v.Strip(
     spans=(v.Span("interval"),),
     levels=(
         v.Level(1.0),
-        v.Level("shown", "the smallest difference that this run can show", style.MUTED, True),
+        v.Level("told", "the smallest difference that this run can show", style.MUTED, True),
         v.Level("least", "", style.MUTED, True),
     ),
+    share=False,
     caption=(
         "Left of 1 the arm has less loss than the one it is compared with. Intervals are over "
         "seeds and held-out sequences, and hold with 95 % for all pairs of this figure at once."
@@ -61,21 +62,20 @@ ARMS = v.Table(
     note=(
         "Loss in nats, the mean over hops, with the lowest and highest seed; of the ratio the mean "
         "is geometric, and its interval that of the figure. Saturated: more than "
-        f"{SATURATED:.0%} right at the last hop. Two such arms differ in how sure they are, not in "
-        "what they can do, and nothing is claimed of them."
+        f"{100 * SATURATED:g} % right at the last hop. Two such arms differ in how sure they are, "
+        "not in what they can do, and nothing is claimed of them."
     ),
     printed=True,
 )
 BY_HOP = v.Curves(
     "accuracy_by_hop",
     rows.by_hop,
-    x=v.Axis("hop", "hop"),
+    x=v.Axis("hop", "hop", "names"),
     y=v.Axis("accuracy", "share of answers that are right", limits=SHARE),
     series=ARMS_AND_GUESSING,
     dashes=LOOKS,
     band="accuracy",
-    columns=2,
-    size=(4.6, 3.2),
+    size=(9.0, 3.4),
     caption=(
         "Means over seeds; bands are Wilson's 95 % for as many answers as one seed was asked for, "
         "which all arms were: they are of these seeds, and take the answers of a sequence for "
@@ -86,7 +86,7 @@ BY_COST = v.Curves(
     "accuracy_by_cost",
     rows.by_cost,
     x=(
-        v.Axis("layers", "layers at the end"),
+        v.Axis("layers", "layers at the end", "names"),
         v.Axis("flops", "TFLOP of matrix products", unit=1e12),
     ),
     y=v.Axis("accuracy", "share of answers that are right", limits=SHARE),

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.growth.depth_arms import BASELINE, grows
-from jaxanatomy.growth.maps import OPERATORS
-from jaxanatomy.measures.khop_growth import TUNED_BY, budget, summarise
+from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm, grows
+from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared
@@ -17,7 +16,6 @@ MANY = 9  # arms that one panel can show
 GUESSING = "guessing by the symbol"
 FLAT = "constant depth"
 ITS = "the arm itself"
-_GROWING = (*OPERATORS, "aligned", "random_copies", "fresh_layers")
 
 
 @once
@@ -46,19 +44,18 @@ def arms(record: RunRecord) -> list[Row]:
 
 
 def ratios(record: RunRecord) -> list[Row]:
-    """How many times another's loss an arm has: a panel for each of those, and each budget."""
+    """How many times another's loss an arm has, by what it is compared with and at what."""
     found = summary(record)
     smallest = 1 + (found["smallest_difference_percent"] or 0) / 100
-    rows = []
+    lines = {"told": smallest, "least": 1 / smallest} if smallest > 1 else {}
+    panels: dict[str, list[Row]] = {}
     for row in found["comparisons"]:
-        field = "saturated" if row["saturated"] else "ratio"
-        panel = f"{row['at']}, against {row['other']}"
-        reach = {"shown": smallest, "least": 1 / smallest} if smallest > 1 else {}
-        own = {"arm": row["arm"], "panel": panel, **reach, **known({field: estimate_of(row)})}
-        rows.append(own | known({"interval": estimate_of(row)}))
-    return sorted(
-        rows, key=lambda row: list(dict.fromkeys(r["panel"] for r in rows)).index(row["panel"])
-    )
+        ratio, field = estimate_of(row), "saturated" if row["saturated"] else "ratio"
+        panel = f"at {row['at']}, against {row['other']}"
+        panel += "" if grows(row["arm"]) else f": {FLAT}"
+        own = known({field: ratio, "interval": ratio})
+        panels.setdefault(panel, []).append({"arm": row["arm"], "panel": panel, **lines, **own})
+    return [row for rows in panels.values() for row in rows]
 
 
 def by_hop(record: RunRecord) -> list[Row]:
@@ -84,14 +81,14 @@ def by_cost(record: RunRecord) -> list[Row]:
     found = summary(record)
     guessed = found["guessing_by_hop"]
     rows = []
+    by_depth = sorted(found["arms"].items(), key=lambda each: each[1]["layers"])
     for hop in some_hops(len(guessed)):
-        for arm, has in found["arms"].items():
+        for arm, has in by_depth:
             if not has["accuracy_by_hop"]:
                 continue
-            is_flat = not grows(arm) and budget(arm)[0] == "" and looks(arm)["look"] == shared.PLAIN
             own = {"layers": has["layers"], "flops": has["flops"], "guessing": guessed[hop - 1]}
             own |= {"accuracy": Estimate(**_value(has["accuracy_by_hop"][hop - 1]))}
-            names = {"series": FLAT if is_flat else arm, "points": not is_flat}
+            names = {"series": FLAT if is_flat(arm) else arm, "points": not is_flat(arm)}
             rows.append({"panel": f"hop {hop}", **names, **own})
     return rows
 
@@ -110,11 +107,11 @@ def beside_flat(record: RunRecord) -> list[Row]:
             depths[row["arm"]].append(row["layers"])
     flat: dict[int, str] = {}
     for arm in arm_order(own):
-        if len(depths[arm]) == 1 and not budget(arm)[0] and looks(arm)["look"] == shared.PLAIN:
+        if is_flat(arm):
             flat.setdefault(depths[arm][0], arm)
     rows = []
     for arm in arm_order(own):
-        if grows(arm) and not budget(arm)[0]:
+        if grows(arm) and not Arm.parse(arm).equal:
             beside = {flat[each]: each for each in depths[arm] if each in flat}
             rows += [{**row, "panel": arm, "depth": ITS} for row in own if row["arm"] == arm]
             rows += [
@@ -156,12 +153,12 @@ def in_families(rows: Sequence[Row]) -> list[Row]:
 
 def family(arm: str) -> str:
     """The arms that an arm is shown among."""
-    operator = looks(arm)["operator"]
-    if not grows(arm):
+    parsed = Arm.parse(arm)
+    if not parsed.grows:
         return FLAT
-    if operator.startswith("expand"):
+    if parsed.base == EXPAND:
         return "one-step expansion"
-    return "growth and controls" if operator in _GROWING else "growth with other settings"
+    return "growth with other settings" if parsed.changes else "growth and controls"
 
 
 def some_hops(hops: int) -> list[int]:

@@ -1,5 +1,6 @@
 """The sentences of growth where depth matters: no more than its intervals say."""
 
+from jaxanatomy.growth.depth_arms import grows
 from jaxanatomy.measures.khop_growth import SATURATED
 from jaxanatomy.measures.tuning import CURVE, of_purpose
 from jaxanatomy.records import RunRecord
@@ -18,26 +19,26 @@ def lead(record: RunRecord) -> str:
 
 
 def verdict(record: RunRecord) -> str:
-    """Which arms have more loss and which less, by what they are compared with and at what."""
+    """Which growing arms have more loss and which less, by what they are compared with."""
     sides = [
         {**row, "side": _side(row["low"], row["high"])}
         for row in summary(record)["comparisons"]
-        if not row["saturated"]
+        if grows(row["arm"]) and not row["saturated"]
     ]
     parts = []
     for (at, other), rows in grouped(sides, "at", "other").items():
         told = [
-            f"{side} {listed(row['arm'] for row in own)}"
+            f"{side}: {listed(row['arm'] for row in own)}"
             for (side,), own in grouped(rows, "side").items()
         ]
-        parts.append(f"At {at}, against {other}: {'; '.join(told)}.")
+        parts.append(f"At {at}, against {other}, {'; '.join(told)}.")
     return " ".join(parts)
 
 
 def _side(low: float | None, high: float | None) -> str:
     if low is None or high is None:
-        return "no interval for"
-    return "less loss in" if high < 1 else "more loss in" if low > 1 else "not told apart"
+        return "no interval"
+    return "less loss" if high < 1 else "more loss" if low > 1 else "not told apart"
 
 
 def smallest(record: RunRecord) -> str:
@@ -57,8 +58,8 @@ def saturated(record: RunRecord) -> str:
     if not names:
         return ""
     return (
-        f"Saturated, with more than {SATURATED:.0%} right at the last hop: {listed(names)}. Among "
-        "these nothing is claimed; ask for more hops."
+        f"Saturated, with more than {100 * SATURATED:g} % right at the last hop: {listed(names)}. "
+        "Among these nothing is claimed; ask for more hops."
     )
 
 
