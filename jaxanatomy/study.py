@@ -9,6 +9,7 @@ with Run.open(workdir, config, study.provenance()) as run:
 
 import dataclasses
 import hashlib
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,9 @@ class StudyPart:
       variants: The variants; a baseline among them gives its labels to the baseline's row.
       readings: What is read of each, by name.
       settings: What decides the rows besides the readings' names; goes into their hashes.
-      rows: Makes rows of what was read, one for each variant; called as `rows.rows_of_readings`.
+      rows: Makes rows of what was read, in the order of the variants and their units; called as
+        `rows.rows_of_readings`.
+      units: What a variant has a row of; by default there is one, of the variant itself.
       baseline: Whether the baseline is measured in every chunk and has a row.
       everywhere: Each of several processes measures all of it, because the parts that are
         added later are chosen by its rows.
@@ -50,6 +53,7 @@ class StudyPart:
     readings: Mapping[str, Reading] = dataclasses.field(default_factory=lambda: LOSSES)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Callable[..., list[Row]] = rows_of_readings
+    units: Callable[[Variant], Sequence[str]] = lambda variant: ("",)
     baseline: bool = True
     everywhere: bool = False
 
@@ -81,7 +85,7 @@ class Study:
 
     Attributes:
       sweeps: For each part the planned sweep.
-      hashes: For each part the hash of each variant's row, by the variant's name.
+      hashes: For each part the hash of each row, by the variant's name and the unit.
     """
 
     def __init__(self, source: Source, parts: Sequence[StudyPart], settings: StudySettings):
@@ -123,9 +127,9 @@ class Study:
             self.sweeps.append(sweep)
             self.hashes.append(
                 {
-                    variant.name: self._hash(part, variant)
-                    for chunk in sweep.chunks
-                    for variant in chunk
+                    key: row_hash
+                    for variant in itertools.chain(*sweep.chunks)
+                    for key, row_hash in self._hashed(part, variant).items()
                 }
             )
 
@@ -228,11 +232,10 @@ class Study:
 
     def _is_mine(self, run: runs.Run, part: int, chunk: int) -> bool:
         """Whether this process has to run a chunk: its turn, and rows are missing."""
-        hashes = (self.hashes[part][variant.name] for variant in self._reported(part, chunk))
         before = sum(len(sweep.chunks) for sweep in self.sweeps[:part])
         turn = (before + chunk) % self._settings.processes == self._settings.process
         turn = turn or self._parts[part].everywhere
-        return turn and not all(run.done(row_hash) for row_hash in hashes)
+        return turn and not all(map(run.done, self._hashes_of(part, chunk)))
 
     def _reported(self, part: int, chunk: int) -> Sequence[Variant]:
         """The variants whose rows a chunk gives: the baseline's comes from the first."""
@@ -242,10 +245,17 @@ class Study:
     def _rows(self, part: int, chunk: int, measured: Mapping[str, Measured]) -> list[Row]:
         variants, text = self._reported(part, chunk), self._parts[part].text.name
         rows = self._parts[part].rows(measured, variants, text=text)
-        hashes, model = self.hashes[part], self._source.id
         return [
-            {"hash": hashes[variant.name], "model": model, **row}
-            for variant, row in zip(variants, rows, strict=True)
+            {"hash": row_hash, "model": self._source.id, **row}
+            for row_hash, row in zip(self._hashes_of(part, chunk), rows, strict=True)
+        ]
+
+    def _hashes_of(self, part: int, chunk: int) -> list[str]:
+        """The hashes of the rows of a chunk, in their order."""
+        return [
+            self.hashes[part][variant.name, unit]
+            for variant in self._reported(part, chunk)
+            for unit in self._parts[part].units(variant)
         ]
 
     def _tokens_of(self, text: Text) -> str:
@@ -258,14 +268,19 @@ class Study:
             self._tokens[text] = digest.hexdigest()
         return self._tokens[text]
 
-    def _hash(self, part: StudyPart, variant: Variant) -> str:
-        return self.row_hash(
-            part.text,
-            variant=variant.name,
-            steps=variant.fingerprint(),
-            readings=sorted(part.readings),
-            part=dict(part.settings),
-        )
+    def _hashed(self, part: StudyPart, variant: Variant) -> dict[tuple[str, str], str]:
+        steps = variant.fingerprint()
+        return {
+            (variant.name, unit): self.row_hash(
+                part.text,
+                variant=variant.name,
+                unit=unit,
+                steps=steps,
+                readings=sorted(part.readings),
+                part=dict(part.settings),
+            )
+            for unit in part.units(variant)
+        }
 
 
 def pack_text(model: Checkpoint | Source, text: Text, **packing: Any) -> PackedText:

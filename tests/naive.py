@@ -132,7 +132,8 @@ def naive_points(config, params, step, batch: TextBatch, x, inside: bool = True)
     """What stands at the points of one step from a stream [R, T, D]; at the last one at least."""
     selected = step.positions.select(batch.position_RT)[..., None]
     if isinstance(step, Combination):
-        terms = [(c, naive_stream(config, params, each, batch, x)) for c, each in step.terms]
+        start = None if step.from_text else x
+        terms = [(c, naive_stream(config, params, each, batch, start)) for c, each in step.terms]
         total = sum(c * stream for c, stream in terms)
         return {"block_out": jnp.where(selected, total, terms[0][1])}
     own = block = params["layers"][step.layer]

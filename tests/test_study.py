@@ -189,6 +189,36 @@ def test_measures_make_rows_of_their_own(tmp_path):
     assert found[0]["worst"] == pytest.approx(worst, rel=1e-5)
 
 
+def test_a_variant_may_have_several_rows_that_come_and_go_together(tmp_path):
+    def rows(measured, variants, *, text):
+        return [
+            {"variant": variant.name, "document": document}
+            for variant in variants
+            for document in range(3)
+        ]
+
+    part = StudyPart(
+        TEXT,
+        cells.main_map(CONFIG),
+        readings={"nll": Reading(nll)},
+        rows=rows,
+        units=lambda variant: [f"document {document}" for document in range(3)],
+        baseline=False,
+    )
+    settings = StudySettings(options=SweepOptions(widths=(2, 1), chunk_size=2))
+    whole = measure(tmp_path / "whole", Study(source(), [part], settings))
+    names = [variant.name for variant in cells.main_map(CONFIG)[1:]]
+    assert [(row["variant"], row["document"]) for row in whole] == [
+        (name, document) for name in names for document in range(3)
+    ]
+    assert [row["hash"] for row in whole] == Study(source(), [part], settings).row_order()
+    (tmp_path / "stopped").mkdir()
+    lines = (tmp_path / "whole/rows.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "stopped/rows.jsonl").write_bytes(b"".join(lines[:4]))
+    (tmp_path / "stopped/config.json").write_bytes((tmp_path / "whole/config.json").read_bytes())
+    assert measure(tmp_path / "stopped", Study(source(), [part], settings)) == whole
+
+
 def test_variants_with_a_long_common_beginning_are_neighbours():
     def edited(*layers):
         steps = list(baseline_steps(6))

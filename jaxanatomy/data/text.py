@@ -16,6 +16,7 @@ from jaxanatomy.errors import InputError, choose
 TEXTS: dict[str, str] = {
     "sentences": "the ten evaluation sentences, each a document (111 tokens of SmolLM2)",
     "recovery_training": "ten other sentences of the same kind, to heal damaged layers on",
+    "depth_prompts": "eight short prompts, to see what layers do to later tokens",
     "paragraphs": "forty short documents on varied subjects (about 4,000 tokens of SmolLM2)",
 }
 

@@ -52,6 +52,13 @@ def after(last: int) -> Positions:
     return Positions(f"after_{last}", lambda position_RT: position_RT > last)
 
 
+def window_lengths(position_RT: np.ndarray) -> np.ndarray:
+    """The tokens T of the window that each position lies in; positions count from 0 in each."""
+    (starts,) = np.nonzero(position_RT.ravel() == 0)
+    lengths = np.diff(starts, append=position_RT.size)
+    return np.repeat(lengths, lengths).reshape(position_RT.shape)
+
+
 @dataclasses.dataclass(frozen=True)
 class Edit:
     """New weights for one layer, as a pure function of unedited weights.
@@ -113,10 +120,13 @@ class Combination:
       terms: Pairs (coefficient, steps). The steps lead from the stream so far (at the beginning
         of a variant the embedded text) to that of the term; `()` is the stream so far itself.
       positions: Where the combination stands; elsewhere it is the stream of the first term.
+      from_text: The steps lead from the embedded text, wherever the combination stands: what the
+        variant has done before is left behind.
     """
 
     terms: "tuple[tuple[float, Steps], ...]"
     positions: Positions = ALL
+    from_text: bool = False
 
 
 Steps = tuple[Step | Combination, ...]
@@ -180,7 +190,8 @@ def _describe(steps: Steps) -> str:
 def _describe_step(step: Step | Combination) -> str:
     if isinstance(step, Combination):
         terms = "; ".join(f"{factor} ({_describe(steps)})" for factor, steps in step.terms)
-        return f"combination {_describe_positions(step.positions)}: {terms}"
+        start = " from the text" if step.from_text else ""
+        return f"combination {_describe_positions(step.positions)}{start}: {terms}"
     text = f"{step.layer} {step.factors} {_describe_positions(step.positions)}"
     if step.edit is None:
         return text

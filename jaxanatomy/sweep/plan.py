@@ -271,7 +271,8 @@ class Plan:
                 "a combination of streams needs at least one term, and finite coefficients; got "
                 f"{list(coefficients)}"
             )
-        nodes = tuple(self._stream(steps, parent)[0] for _, steps in combination.terms)
+        start = ROOT if combination.from_text else parent
+        nodes = tuple(self._stream(steps, start)[0] for _, steps in combination.terms)
         return self._combine(nodes, coefficients, combination.positions)
 
     def _apply(

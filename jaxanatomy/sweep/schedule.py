@@ -184,7 +184,8 @@ class _Lane:
             return self.ready
         allowed = {}
         for key, nodes in self.ready.items():
-            kept = [node for node in nodes if key.kind != "apply" or not self._forks(node)]
+            adds = key.kind in ("apply", "combine")
+            kept = [node for node in nodes if not adds or not self._forks(node)]
             if kept:
                 allowed[key] = kept
         if allowed:
@@ -263,11 +264,12 @@ class _Lane:
         return self.slot[node]
 
     def _forks(self, node: int) -> bool:
-        """Whether the parent's slot stays taken after this node has run.
+        """Whether the slots of all parents stay taken after this node has run.
 
         What reads wait for runs all the same: they would keep all finished streams alive.
         """
-        return node not in self.awaited and self.uses[self.plan.nodes[node].parent] > 1
+        stay = all(self.uses[parent] > 1 for parent in parents(self.plan.nodes[node]))
+        return node not in self.awaited and stay
 
     def _finish(self, node: int) -> None:
         self.first.discard(node)

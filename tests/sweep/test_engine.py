@@ -84,6 +84,11 @@ VARIANTS = {
         Combination(((1, BASE[:4]), (-1, BASE[:2]), (1, BASE[:1])), OTHERS),
         BASE[4],
     ),
+    "a combination that starts anew": (
+        BASE[1],
+        Combination(((1, BASE[:3]), (-1, BASE[:2]), (1, ())), OTHERS, from_text=True),
+        BASE[4],
+    ),
     "a combination in a combination": (
         BASE[0],
         damped((BASE[1], Combination(((2, ()), (-0.5, (edited(3),)))), BASE[2]), 0.75),
@@ -189,14 +194,15 @@ def applied(steps, parent=()):
     for step in steps:
         if isinstance(step, Combination):
             for _, branch in step.terms:
-                yield from applied(branch, parent)
+                yield from applied(branch, () if step.from_text else parent)
         elif step.edit is None:
             yield parent, step
         else:  # an edit at some positions runs in full, beside the clean layer
             yield parent, dataclasses.replace(step, positions=ALL)
             if step.positions != ALL:
                 yield parent, Step(step.layer)
-        parent = (*parent, step)
+        anew = isinstance(step, Combination) and step.from_text
+        parent = (step,) if anew else (*parent, step)
 
 
 def test_application_counts_are_those_that_ran(all_at_once):

@@ -68,6 +68,13 @@ VARIANTS = {
         BASE, edited(1, positions=FIRST), edited(3, double, (), positions=FIRST)
     ),
     "damped repeat": (*BASE[:4], damped(BASE[2:4], 0.5), *BASE[4:]),
+    "read on several paths": (
+        *BASE[:2],
+        Combination(((1, BASE[:2]), (-1, BASE[:1]), (1, ())), FIRST, from_text=True),
+        BASE[2],
+        Combination(((1, BASE[:3]), (-1, BASE[:1]), (1, ())), FIRST, from_text=True),
+        BASE[3],
+    ),
     "less what a layer wrote": (
         Combination(((1, BASE[:3]), (-1, BASE[:2]), (1, BASE[:1])), OTHERS),
         BASE[3],
@@ -382,5 +389,5 @@ def test_one_number_for_a_batch_is_weighted_by_its_predictions():
 def test_an_unknown_variant_of_what_was_read_is_named(everything):
     with pytest.raises(InputError, match="unknown variant 'skp'; did you mean 'skip'"):
         everything[1]["nll"]["skp"]
-    assert repr(everything[1]["nll"]) == "Measured(variant=15, prediction=48)"
+    assert repr(everything[1]["nll"]) == "Measured(variant=16, prediction=48)"
     assert Reduction() == EVERYTHING

@@ -112,6 +112,7 @@ def test_combinations_are_part_of_the_fingerprint():
         Variant("v", (damped(BASE[1:2], 0.25),)),
         Variant("v", (damped(BASE[2:3], 0.5),)),
         Variant("v", (Combination(damped(BASE[1:2], 0.5).terms, FIRST),)),
+        Variant("v", (Combination(damped(BASE[1:2], 0.5).terms, FIRST, from_text=True),)),
         Variant("v", BASE[1:2]),
     ]
     assert len({variant.fingerprint() for variant in variants}) == len(variants)

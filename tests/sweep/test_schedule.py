@@ -42,7 +42,8 @@ def random_variants(count: int, seed: int) -> list[Variant]:
             steps.append(step if rng.random() < 0.5 else Step(layer))
         if rng.random() < 0.3:
             third = (1 / 3, tuple(steps[:1]))
-            steps.append(Combination((third, (0.5, tuple(steps[1:])), (-1, ()))))
+            terms = (third, (0.5, tuple(steps[1:])), (-1, ()))
+            steps.append(Combination(terms, from_text=rng.random() < 0.5))
         variants.append(Variant(f"v{index}", tuple(steps)))
     return variants
 
@@ -151,6 +152,24 @@ def test_few_slots_bound_the_memory_of_many_variants():
     assert unbounded.slots > 8
     assert bounded.slots <= 8
     assert bounded.distinct == unbounded.distinct
+
+
+def test_few_slots_bound_the_memory_of_many_combinations():
+    variants = [
+        Variant(
+            f"v{source}{target}{factor}",
+            (
+                Combination(((1, BASE[:target]), (factor, BASE[:source])), from_text=True),
+                BASE[target],
+            ),
+        )
+        for source, target in itertools.combinations(range(L), 2)
+        for factor in range(9)
+    ]
+    plan = Plan(CONFIG, variants, probes(inner=Reading(Beside(nothing), "block_out")))
+    assert schedule([plan], (2, 1), 10**6).slots > 50
+    # The clean path is kept for what starts from it.
+    assert schedule([plan], (2, 1), 6).slots <= 6 + 2 + L
 
 
 def test_what_reads_wait_for_goes_ahead_when_slots_are_few():

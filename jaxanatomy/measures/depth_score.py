@@ -1,0 +1,118 @@
+"""Depth score: the layer at which a model's influence on later tokens stands on average.
+
+As DG appendix B has it (after Csordás et al. 2025, arXiv 2505.13898): m_l is the mean over examples
+of the largest change at future tokens when layer l writes nothing at earlier ones, and the score
+is sum(l m_l) / sum(m_l), layers counted from 0.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.measures.effects import FUTURE, PROPAGATED
+from jaxanatomy.measures.statistics import Estimate, ratio_intervals
+from jaxanatomy.records import Row
+
+EFFECTS = {
+    "output": "of the predicted distribution",
+    "layer": "of the later layer that moves most (of the last layer none)",
+}
+
+
+def depth_score(change_EL: np.ndarray) -> Estimate:
+    """The score with its interval over examples.
+
+    A ratio of two sums over examples, hence the interval of `ratio_intervals`.
+
+    Args:
+      change_EL: For each example the largest change that each layer makes.
+
+    Returns:
+      NaN where no layer makes a change or one is not finite; no ends for one example.
+    """
+    change_EL = np.asarray(change_EL, np.float64)
+    if not change_EL.sum() > 0 or not np.isfinite(change_EL).all():
+        return Estimate(math.nan)
+    moments_E = change_EL @ np.arange(change_EL.shape[1])
+    (found,) = ratio_intervals(moments_E[None], change_EL.sum(axis=1))
+    return Estimate(*map(float, found))
+
+
+def relabelled(change_L: np.ndarray) -> tuple[float, float]:
+    """The null: mean and standard deviation of the score when layers are numbered at random.
+
+    The moments of a sum over a random pairing, exact: a model in whose depth there is no order
+    has the score (L - 1) / 2, give or take this much.
+    """
+    change_L = np.asarray(change_L, np.float64)
+    L = len(change_L)
+    share_L, label_L = change_L / change_L.sum(), np.arange(L)
+    variance = ((share_L - 1 / L) ** 2).sum() * ((label_L - label_L.mean()) ** 2).sum()
+    return (L - 1) / 2, math.sqrt(variance / (L - 1)) if L > 1 else 0.0
+
+
+def changes(rows: Iterable[Row], effect: str) -> dict[tuple[str, str], np.ndarray]:
+    """For each convention and part the largest change by example and layer, [E, L].
+
+    Args:
+      rows: Of one model and text; of `effects.effect_rows`.
+      effect: One of `EFFECTS`. The largest over boundaries and, of layers, over targets.
+    """
+    kind = "output" if effect == "output" else "effect"
+    found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    depth = 0
+    for row in rows:
+        if row["kind"] not in ("effect", "output"):
+            continue
+        if (row["when"], row["spread"]) != (FUTURE, PROPAGATED):
+            continue
+        depth = max(depth, 1 + row["source"])
+        if row["kind"] == kind:
+            largest = found.setdefault((row["convention"], row["part"]), {})
+            own = np.array([math.inf if each is None else each for each in row["examples"]])
+            largest[row["source"]] = np.maximum(largest.get(row["source"], own), own)
+    none = {key: np.zeros_like(own[0]) for key, own in found.items()}
+    return {
+        key: np.stack([own.get(layer, none[key]) for layer in range(depth)], axis=1)
+        for key, own in found.items()
+    }
+
+
+def depth_score_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows of kind "depth_score" of one model and text.
+
+    Returns:
+      For each convention, part and effect a row with `value`, `ci95` over examples and, of layers
+      numbered at random, `null_value`, `null_std` and `z`; one with `over` "max", of the largest
+      change over examples instead of the mean (it has no interval); one for each `example`.
+    """
+    texts = dict.fromkeys(row["text"] for row in rows if row["kind"] == "output")
+    found = []
+    for effect in EFFECTS:
+        for (convention, part), change_EL in changes(rows, effect).items():
+            labels = {"kind": "depth_score", "convention": convention, "part": part}
+            labels |= {"effect": effect, "text": next(iter(texts))}
+            mean = {"over": "mean", "example": None, **_score(change_EL)}
+            largest = {"over": "max", "example": None, **_score(change_EL.max(axis=0)[None])}
+            found += [labels | mean, labels | largest]
+            for example, change_L in enumerate(change_EL):
+                one = {"over": None, "example": example, **_score(change_L[None])}
+                found.append(labels | one)
+    return found
+
+
+def _score(change_EL: np.ndarray) -> Mapping[str, Any]:
+    found = depth_score(change_EL)
+    if math.isnan(found.value):
+        none = dict.fromkeys(("value", "ci95", "null_value", "null_std", "z"))
+        return none | {"reason": "no layer makes a change, or one that is not finite"}
+    mean, deviation = relabelled(change_EL.mean(axis=0))
+    return {
+        "value": found.value,
+        "ci95": found.ends,
+        "null_value": mean,
+        "null_std": deviation,
+        "z": (found.value - mean) / deviation if deviation > 0 else None,
+    }

@@ -1,0 +1,97 @@
+"""The depth score, its interval and its null."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from jaxanatomy.measures.depth_score import changes, depth_score, depth_score_rows, relabelled
+from jaxanatomy.measures.statistics import ratio_intervals
+
+
+def test_closed_forms():
+    assert depth_score([[0, 0, 3.0, 0]] * 6).value == 2
+    assert depth_score([[1.0, 1, 1, 1]] * 6).value == 1.5
+    # The mean over examples comes first: a large example weighs more.
+    assert depth_score([[1.0, 0, 0], [0, 0, 3.0]]).value == 1.5
+    assert math.isnan(depth_score([[0.0, 0]]).value)
+    assert math.isnan(depth_score([[1.0, math.inf]]).value)
+
+
+def test_the_interval_is_that_of_a_ratio_over_examples():
+    change_EL = np.random.default_rng(0).uniform(0.1, 1, (8, 5))
+    found = depth_score(change_EL)
+    weights_L = change_EL.mean(axis=0) / change_EL.mean()
+    assert found.value == pytest.approx((np.arange(5) * weights_L).sum() / 5)
+    moments_E = (np.arange(5) * change_EL).sum(axis=1)
+    (expected,) = ratio_intervals(moments_E[None], change_EL.sum(axis=1))
+    assert [found.value, *found.ends] == pytest.approx(expected.tolist())
+    assert depth_score(change_EL[:1]).ends is None
+
+
+def test_the_null_has_the_moments_of_all_relabellings():
+    change_L = np.array([3.0, 0.5, 0.2, 0.2, 1.1])
+    scores = [
+        (change_L * labels).sum() / change_L.sum() for labels in itertools.permutations(range(5))
+    ]
+    mean, deviation = relabelled(change_L)
+    assert (mean, deviation) == pytest.approx((np.mean(scores), np.std(scores)))
+
+
+def test_where_depth_has_no_order_z_is_beyond_two_no_more_than_one_time_in_twenty():
+    rng = np.random.default_rng(1)
+    z = []
+    for _ in range(2000):
+        change_L = rng.lognormal(sigma=1.0, size=30)
+        mean, deviation = relabelled(change_L)
+        z.append((depth_score(change_L[None]).value - mean) / deviation)
+    assert 0.03 < np.mean(np.abs(z) > 1.96) < 0.06
+    deep_L = np.linspace(0, 1, 30)
+    mean, deviation = relabelled(deep_L)
+    assert (depth_score(deep_L[None]).value - mean) / deviation > 4
+
+
+def row(kind, source, examples, boundary="1/2", **more):
+    labels = {"convention": "paper", "part": "layer", "when": "future", "spread": "propagated"}
+    return {"kind": kind, **labels, "source": source, "boundary": boundary, "text": "t"} | {
+        "examples": examples,
+        **more,
+    }
+
+
+ROWS = [
+    row("output", 0, [1.0, 2.0]),
+    row("output", 0, [3.0, 0.0], "1/4"),
+    row("output", 1, [1.0, 2.0]),
+    row("effect", 0, [0.5, 0.25], target=1),
+    row("effect", 0, [9.0, 9.0], target=1, spread="local"),
+    row("output", 1, [9.0, 9.0], when="current"),
+    {"kind": "lens"},
+]
+
+
+def test_changes_are_the_largest_over_boundaries_of_future_effects():
+    (found,) = changes(ROWS, "output").values()
+    np.testing.assert_array_equal(found, [[3, 1], [2, 2]])
+    (found,) = changes(ROWS, "layer").values()
+    np.testing.assert_array_equal(found, [[0.5, 0], [0.25, 0]])
+
+
+def test_rows_of_the_score():
+    rows = depth_score_rows(ROWS)
+    found = {(r["effect"], r["over"], r["example"]): r for r in rows}
+    assert len(found) == len(rows) == 8
+    assert found["output", "mean", None]["value"] == pytest.approx(3 / 8)
+    assert found["output", "max", None]["value"] == pytest.approx(2 / 5)
+    assert found["output", "max", None]["ci95"] is None
+    assert [found["output", None, e]["value"] for e in (0, 1)] == pytest.approx([1 / 4, 1 / 2])
+    assert found["layer", "mean", None]["value"] == 0
+    assert found["output", "mean", None]["null_value"] == 0.5
+    assert len(found["output", "mean", None]["ci95"]) == 2
+
+
+def test_a_model_in_which_nothing_reaches_later_tokens_has_no_score():
+    rows = depth_score_rows([row("output", 0, [0.0, 0.0]), row("output", 1, [0.0, None])])
+    assert {r["value"] for r in rows if r["effect"] == "output"} == {None}
+    assert all("reason" in r for r in rows if r["value"] is None)
