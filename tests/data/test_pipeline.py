@@ -80,17 +80,17 @@ def test_batches_have_one_shape_and_the_fields_of_a_batch(make):
 
 
 def test_trials_of_one_seed_read_each_batch_which_is_made_once(make):
-    stream, expected = make().batches(), take(make().batches(), 5)
+    stream, expected = make().batches(), take(make().batches(), 6)
     shared = Repeated(stream, times=3)
     found = [[shared.next() for _ in range(3)] for _ in range(4)]
     assert stream.step == 4
     for own, batch in zip(found, expected, strict=False):
         assert own[0] is own[1] is own[2]
         assert_equal([own[0]], [batch])
-    # As a run that goes on does, and one that looks at its first batch before.
+    # As a run that goes on does, here from amid a batch.
     state = shared.state()
     assert state == stream.state()
-    shared.next()
+    assert_equal([shared.next() for _ in range(4)], [expected[4]] * 3 + [expected[5]])
     shared.restore(state)
     assert_equal([shared.next() for _ in range(3)], [expected[4]] * 3)
 
