@@ -29,20 +29,19 @@ ROUNDS = 50  # in which weights are fitted
 def guessing(task: str, chance: float) -> float:
     """The share of a task's questions that guessing answers at best.
 
-    Measured on questions of a fixed seed for the best of the task's clues, to a percentage point
-    or so; never below chance.
+    Measured on questions of a fixed seed, to a percentage point or so; never below chance.
 
     Args:
       task: Its name; of one that is not known, and of assignments, whose values stand in an order
         of their own, chance is all there is.
       chance: Of guessing among all choices.
     """
-    clues = next((CLUES[kind] for kind in CLUES if task in TASKS and task.startswith(kind)), ())
-    if not clues:
+    clue = next((CLUES[kind] for kind in CLUES if task in TASKS and task.startswith(kind)), None)
+    if clue is None:
         return chance
     rng = random.Random(f"guessing/{task}")
     learnt, tried = ([TASKS[task](rng) for _ in range(QUESTIONS)] for _ in range(2))
-    return max(chance, *(answered(clue, learnt, tried) for clue in clues))
+    return max(chance, answered(clue, learnt, tried))
 
 
 def answered(clue: Clue, learnt: Sequence[Question], tried: Sequence[Question]) -> float:
@@ -82,16 +81,13 @@ def _copying(question: Question) -> list[Hashable]:
     return [(word in second, word in repeated) for word in _words(question)]
 
 
-def _place(question: Question) -> list[Hashable]:
-    """How far from the end a word last stands; 0 is the word that is asked from."""
+def _places(question: Question) -> list[Hashable]:
+    """How far from the end a word last stands, 0 where hops begin, and how often it comes."""
     shown = question.prompt.splitlines()[-1].removesuffix(" ->").split()[::-1]
-    return [shown.index(word) if word in shown else None for word in _words(question)]
-
-
-def _place_and_count(question: Question) -> list[Hashable]:
-    """The same, and how often the word comes."""
-    counts = [question.prompt.split().count(word) for word in _words(question)]
-    return list(zip(_place(question), counts, strict=True))
+    return [
+        (shown.index(word) if word in shown else None, shown.count(word))
+        for word in _words(question)
+    ]
 
 
 def _orders(question: Question) -> list[Hashable]:
@@ -118,12 +114,12 @@ def _words(question: Question) -> list[str]:
     return [choice.strip() for choice in question.choices]
 
 
-# The clues of a task, by how its name begins.
-CLUES: Mapping[str, tuple[Clue, ...]] = MappingProxyType(
+# The clue of a task, by how its name begins.
+CLUES: Mapping[str, Clue] = MappingProxyType(
     {
-        "copying": (_copying,),
-        "hop": (_place, _place_and_count),
-        "chain": (_orders,),
-        **dict.fromkeys(ARITHMETIC, (_size,)),
+        "copying": _copying,
+        "hop": _places,
+        "chain": _orders,
+        **dict.fromkeys(ARITHMETIC, _size),
     }
 )

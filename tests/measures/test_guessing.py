@@ -99,6 +99,19 @@ def test_a_clue_is_worth_how_often_it_is_right(clue_is_right):
     assert answered(number, learnt, tried) == pytest.approx(expected, abs=ERROR)
 
 
+def test_a_clue_counts_by_what_stands_beside_it():
+    """A is right more often than B, seven times in ten to six; but where both stand, B is."""
+
+    def made(count, seed):
+        rng = random.Random(seed)
+        for at in range(count):
+            clues, answer = (["C", "A"], 1) if at % 2 else (["B", "A"], int(rng.random() > 0.6))
+            yield Question("x", f":{clues}", ("one", "two"), answer)
+
+    learnt, tried = (list(made(4000, seed)) for seed in (0, 1))
+    assert answered(number, learnt, tried) == pytest.approx(0.5 + 0.5 * 0.6, abs=ERROR)
+
+
 def test_what_tells_questions_apart_says_nothing_of_others():
     learnt, tried = (list(world(1.0, 203, seed)) for seed in (0, 1))
 

@@ -120,6 +120,9 @@ def test_the_table_says_how_many_legs_are_done(bench, scripted, tmp_path):
     )
     leave(tmp_path / "growth", *main)
     (tmp_path / "growth" / "summary.json").write_text("{}")
+    results, _ = call(bench, tmp_path)
+    assert "error" in results["growth"]  # it was started, as the report is still to be written
+    (tmp_path / "growth" / "report.html").write_text("")
     _, lines = call(bench, tmp_path)
     assert lines[-1] == "growth        3 of 3 legs done"
 
