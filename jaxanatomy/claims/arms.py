@@ -1,12 +1,13 @@
 """Arms of training: what is read of their final rows, by seeds and held-out text together."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jaxanatomy.claims.core import Criterion
 from jaxanatomy.claims.quantities import Quantity, certain
-from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
+from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, Values
 from jaxanatomy.claims.rules import Rule
 from jaxanatomy.measures.arms import log_ratio_sums
 from jaxanatomy.measures.statistics import Estimate, draws_interval, seeds_interval
@@ -21,22 +22,23 @@ def finals(table: Table) -> list[Row]:
     return [{**row, "kind": None} for row in of_purpose(table.rows, "final")]
 
 
-def seeds_of(table: Table, rows: Sequence[Row]) -> list[int]:
+def seeds_of(table: Table) -> list[int]:
     """The seeds of a run, also those that diverged or are still to come."""
-    return list(table.record.config.get("seeds") or sorted({row["seed"] for row in rows}))
+    return list(table.record.config.get("seeds") or sorted({row["seed"] for row in table.rows}))
 
 
 def compared(
     finals: Rows,
-    arms: Sequence[str],
+    arms: Values,
     quantity: Quantity,
     rule: Rule,
     control: Sequence[str] = (),
     beside: str = "",
+    by: Quantity | None = None,
 ) -> Criterion:
-    """A rule on arms, with what other arms have beside."""
+    """A rule on arms, with what other arms have beside; `by` says of what, if not the quantity."""
     shown = finals.at(arm=control) if control else None
-    return Criterion(finals.at(arm=arms), quantity, rule, control=shown, beside=beside)
+    return Criterion(finals.at(arm=arms), quantity, rule, control=shown, by=by, beside=beside)
 
 
 def against(
@@ -57,20 +59,21 @@ def against(
     """
 
     def read(part: Part, level: float) -> Estimate:
-        seeds = seeds_of(part.table, part.rows)
-        if len(seeds) < SEEDS:
-            raise MissingError(f"{len(seeds)} seeds where the rule needs {SEEDS}")
-        own = _by_seed(str(part.key["arm"]), part.rows, seeds, field)
-        return of(own, _by_seed(other, part.table.find({"arm": other}), seeds, field), level)
+        own = rows_by_seed(part, field)
+        its = dataclasses.replace(part, key={"arm": other}, rows=part.table.find({"arm": other}))
+        return of(own, rows_by_seed(its, field), level)
 
     return Quantity(words.format(other=other), unit, read)
 
 
-def _by_seed(arm: str, rows: Sequence[Row], seeds: Sequence[int], field: str) -> list[Row]:
+def rows_by_seed(part: Part, field: str = "unit_nll") -> list[Row]:
     """The rows of an arm in the order of the seeds; `MissingError` where they decide nothing."""
-    if not rows:
+    arm, seeds = part.key["arm"], seeds_of(part.table)
+    if len(seeds) < SEEDS:
+        raise MissingError(f"{len(seeds)} seeds where the rule needs {SEEDS}")
+    if not part.rows:
         raise MissingError(f"no {arm}")
-    found = {row["seed"]: row for row in rows}
+    found = {row["seed"]: row for row in part.rows}
     for state, lost in (
         ("is not finished", [seed for seed in seeds if seed not in found]),
         ("diverged", [seed for seed, row in found.items() if row["nll"] is None]),

@@ -66,7 +66,7 @@ FINALS = Rows("depth_growth", _finals)
 _compared = functools.partial(compared, FINALS)
 
 
-def _unlike(quantity: Quantity) -> Quantity:
+def unlike(quantity: Quantity) -> Quantity:
     """A comparison of LIDAS with MIDAS, which decides nothing where they grow the same model."""
 
     def read(part: Part, level: float) -> Estimate:
@@ -97,7 +97,7 @@ def _speedup(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
     return certain(seconds)
 
 
-def _paper(column: str, *arms: str) -> str:
+def printed(column: str, *arms: str) -> str:
     """What the paper prints of arms: at 360M and at 1.7B."""
     at = _TABLES[0]["columns"].index(column)
     words = []
@@ -120,7 +120,7 @@ def _matches(arm: str) -> Claim:
         "DG section 3.2, Table 1",
         f"{arm.upper()} matches the baseline's held-out loss in as many steps: it is higher by "
         f"less than {MARGIN} nats.",
-        _paper("nll", arm, BASELINE),
+        printed("nll", arm, BASELINE),
         _compared(
             (arm,),
             loss_less(BASELINE),
@@ -138,8 +138,8 @@ CLAIMS = (
         "lidas_less_loss_than_midas",
         "DG section 3.2, Table 1",
         "LIDAS has a slightly lower held-out loss than MIDAS.",
-        _paper("nll", LIDAS, MIDAS),
-        _compared((LIDAS,), _unlike(loss_less(MIDAS)), ALL.below(0.0), _equal(LIDAS)),
+        printed("nll", LIDAS, MIDAS),
+        _compared((LIDAS,), unlike(loss_less(MIDAS)), ALL.below(0.0), _equal(LIDAS)),
     ),
     Claim(
         "depth_growth_wins_at_equal_flops",
@@ -170,42 +170,42 @@ CLAIMS = (
         "growth_raises_primitives",
         "DG section 3.2, Table 1",
         "Grown models are better at reasoning primitives than the baseline.",
-        _paper("primitives", MIDAS, LIDAS, BASELINE),
+        printed("primitives", MIDAS, LIDAS, BASELINE),
         _compared(GROWN, accuracy_less(BASELINE), ALL.above(0.0), _equal(*GROWN)),
     ),
     Claim(
         "lidas_raises_primitives_over_midas",
         "DG section 3.2, Table 1",
         "LIDAS is better at reasoning primitives than MIDAS.",
-        _paper("primitives", LIDAS, MIDAS),
-        _compared((LIDAS,), _unlike(accuracy_less(MIDAS)), ALL.above(0.0)),
+        printed("primitives", LIDAS, MIDAS),
+        _compared((LIDAS,), unlike(accuracy_less(MIDAS)), ALL.above(0.0)),
     ),
     Claim(
         "ln_scaling_tracks_baseline",
         "DG section 3.2, Table 1",
         f"LN-scaling has the held-out loss of the baseline, to {MARGIN} nats.",
-        _paper("nll", LN_SCALING, BASELINE),
+        printed("nll", LN_SCALING, BASELINE),
         _compared((LN_SCALING,), loss_less(BASELINE), ALL.within(-MARGIN, MARGIN)),
     ),
     Claim(
         "ln_scaling_trails_growth",
         "DG section 3.2",
         "LN-scaling is worse at reasoning primitives than grown models.",
-        _paper("primitives", LN_SCALING, MIDAS, LIDAS),
+        printed("primitives", LN_SCALING, MIDAS, LIDAS),
         _compared(GROWN, accuracy_less(LN_SCALING), ALL.above(0.0), (BASELINE,)),
     ),
     Claim(
         "growth_keeps_loss_under_ln_scaling",
         "DG appendix E, Table 8",
         "With LN-scaling, too, LIDAS matches the held-out loss of constant depth.",
-        _paper("nll", _LN_LIDAS, LN_SCALING, _LN_MIDAS),
+        printed("nll", _LN_LIDAS, LN_SCALING, _LN_MIDAS),
         _compared((_LN_LIDAS,), loss_less(LN_SCALING), ALL.below(MARGIN), (_LN_MIDAS,)),
     ),
     Claim(
         "growth_raises_primitives_under_ln_scaling",
         "DG appendix E, Table 8",
         "With LN-scaling, too, LIDAS is better at reasoning primitives than constant depth.",
-        _paper("primitives", _LN_LIDAS, LN_SCALING, _LN_MIDAS),
+        printed("primitives", _LN_LIDAS, LN_SCALING, _LN_MIDAS),
         _compared((_LN_LIDAS,), accuracy_less(LN_SCALING), ALL.above(0.0), (_LN_MIDAS,)),
     ),
 )

@@ -48,7 +48,7 @@ def _finals(table: Table) -> list[Row]:
 
 def _seeds(table: Table) -> list[int]:
     """The seeds of the run; none where they are too few."""
-    seeds = seeds_of(table, table.rows)
+    seeds = seeds_of(table)
     return seeds if len(seeds) >= SEEDS else []
 
 

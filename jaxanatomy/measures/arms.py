@@ -161,7 +161,8 @@ def log_ratio(
     pairs = living_pairs(*(by_arm[arm] for arm in arms))
     if not pairs:
         return Estimate(math.nan), 0
-    nll_2SU = np.array([[row["unit_nll"] for row in side] for side in zip(*pairs, strict=True)])
+    sides = zip(*pairs, strict=True)
+    nll_2SU = np.array([[row["unit_nll"] for row in side] for side in sides], np.float64)
     tokens_U = np.asarray(pairs[0][0]["unit_tokens"], np.float64)
     sums_SU = log_ratio_sums(*nll_2SU, tokens_U)
     seeds, units = sums_SU.shape

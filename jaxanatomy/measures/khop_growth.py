@@ -69,6 +69,15 @@ def loss_spread(by_arm: Finals) -> SeedSpread:
     return seed_spread(logs, of_difference=True)
 
 
+def last_hop_spread(by_arm: Finals) -> SeedSpread:
+    """What seeds do to the accuracy at the last hop."""
+    last = {
+        arm: {seed: row["accuracy_by_hop"][-1] for seed, row in living(seeds).items()}
+        for arm, seeds in by_arm.items()
+    }
+    return seed_spread(last, of_difference=True)
+
+
 def loop_changes(by_arm: Finals, name: str) -> dict[str, dict[int, float]]:
     """The log of how many times the loss is with a loop what it is without, by arm and seed."""
     found: dict[str, dict[int, float]] = {}

@@ -40,4 +40,23 @@ PAPERS = (
     Paper(
         "LR", "Emergent Layer Roles and Functional Specialization", "not named in the text", None
     ),
+    Paper(
+        "LD",
+        "Transformers, parallel computation, and logarithmic depth (arXiv 2402.09268)",
+        "Clayton Sanford, Daniel Hsu and Matus Telgarsky",
+        2024,
+    ),
+    Paper(
+        "ZO",
+        "Scaling depth capacity via zero/one-layer model expansion (arXiv 2511.04981)",
+        "Zhiqi Bu",
+        2025,
+    ),
+    Paper(
+        "GL",
+        "From Growing to Looping: A Unified View of Iterative Computation in LLMs "
+        "(arXiv 2602.16490)",
+        "Ferdinand Kapl, Emmanouil Angelis, Kaitlin Maile, Johannes von Oswald and Stefan Bauer",
+        2026,
+    ),
 )

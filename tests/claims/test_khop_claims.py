@@ -1,0 +1,124 @@
+"""Where claims about growth on k-hop tasks decide nothing, and what stands beside them."""
+
+import dataclasses
+
+import khop_growth_run as run
+import numpy as np
+import pytest
+from claims.worlds import BY_ID, evidence
+from claims.worlds_khop import DEPTHS, FAR, hops
+
+from jaxanatomy.claims.core import HOLDS, UNDECIDED, UNMEASURED
+from jaxanatomy.claims.evidence import Evidence
+
+ID = "khop_lidas_matches_loss"
+
+
+def made(logs, id=ID):
+    return evidence(BY_ID[id], hops(logs), 0).records["khop_growth"]
+
+
+def finding(record, id=ID):
+    return BY_ID[id].finding(Evidence({"khop_growth": record}), 0.005)
+
+
+@pytest.fixture(scope="module")
+def record():
+    """LIDAS has far less loss than the baseline."""
+    return made({"lidas": -FAR})
+
+
+def without(record, drop, **config):
+    rows = [row for row in record.rows if not drop(row)]
+    return dataclasses.replace(record, rows=rows, config=record.config | config)
+
+
+def of(arm, **fields):
+    return lambda row: row["arm"] == arm and all(row[name] == fields[name] for name in fields)
+
+
+def test_a_claim_has_the_flops_that_growth_saves_beside_it(record):
+    found = finding(record)
+    assert found.verdict == HOLDS
+    # 2, 4 and 6 layers for a third of the steps each, against 6.
+    assert found.null == "lidas +33.3 %"
+    assert found.measured.startswith("lidas −")
+
+
+def test_a_rate_at_the_edge_or_not_tuned_decides_nothing(record):
+    for arm in ("lidas", "baseline"):
+        low = without(record, of(arm, purpose="tuning", learning_rate=run.RATES[0]))
+        found = finding(low)
+        assert (found.verdict, found.reason) == (
+            UNMEASURED,
+            f"the learning rate of {arm} is at the edge of those that were tried",
+        )
+        found = finding(without(record, of(arm, purpose="tuning")))
+        assert (found.verdict, found.reason) == (
+            UNMEASURED,
+            f"no learning rate was tuned for {arm}",
+        )
+
+
+def test_fewer_than_three_seeds_decide_nothing(record):
+    two = without(record, lambda row: row["seed"] == 2, seeds=[0, 1])
+    assert finding(two).reason == "2 seeds where the rule needs 3"
+    late = finding(without(record, of("lidas", seed=2)))
+    assert (late.verdict, late.reason) == (UNMEASURED, "lidas is not finished for seeds 2")
+
+
+def test_two_saturated_arms_decide_nothing_and_one_does():
+    far = made({"lidas": -4.0, "baseline": -3.5})
+    assert finding(far).reason == "lidas and baseline answer more than 99 % at the last hop"
+    assert finding(made({"lidas": -4.0})).verdict == HOLDS
+
+
+def test_depths_are_compared_with_the_next_smaller_one():
+    id = "khop_needs_depth"
+    found = finding(made(DEPTHS, id), id)
+    assert found.verdict == HOLDS
+    # Of the two arms of two layers the first, which is the shallowest: shallow.
+    assert found.reason == "settled so: flat 3, flat 4, baseline; intervals at 99.5 %"
+    turned = finding(made(DEPTHS | {"flat_4": 4 * FAR}, id), id)
+    assert turned.verdict == UNDECIDED
+    assert "open: flat 4" in turned.reason
+
+
+def test_a_run_without_an_arm_says_which(record):
+    found = finding(record, "khop_copied_moments_beat_zeroed")
+    assert (found.verdict, found.reason) == (UNMEASURED, "no lidas_zero_moments")
+    depths = without(record, lambda row: row["arm"] != "baseline")
+    assert finding(depths, "khop_needs_depth").verdict == UNMEASURED
+
+
+def test_one_grown_arm_is_enough_where_a_run_has_one(record):
+    alone = without(record, of("midas"))
+    id = "khop_growth_wins_at_equal_flops"
+    assert finding(alone, id).reason == "no rows"
+    twin = made({"lidas_equal_flops": -FAR})
+    found = finding(twin, id)
+    assert found.verdict == HOLDS
+    assert "midas" not in found.measured
+
+
+def test_loops_need_models_with_a_block_to_repeat(record):
+    id = "khop_looping_helps_grown_models"
+    rows = [row | {"looped": []} if "looped" in row else row for row in record.rows]
+    found = finding(dataclasses.replace(record, rows=rows), id)
+    assert found.verdict == UNMEASURED
+    assert "has no looped" in found.reason
+
+
+def test_accuracies_make_the_claim_of_the_last_hop():
+    """Losses of grown arms are lower; what they answer is not."""
+    id = "khop_growth_raises_the_last_hop"
+    record = made({"midas": -1.5, "lidas": -1.5}, id)
+    assert finding(record, id).verdict == HOLDS
+    generator = np.random.default_rng(0)
+    rows = [
+        row | {"accuracy_by_hop": [0.9 + 0.01 * generator.normal()] * run.HOPS}
+        if row["kind"] == "final"
+        else row
+        for row in record.rows
+    ]
+    assert finding(dataclasses.replace(record, rows=rows), id).verdict == UNDECIDED
