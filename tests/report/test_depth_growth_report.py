@@ -83,6 +83,8 @@ def test_the_verdict_follows_the_intervals_and_names_what_diverged(folder):
     assert midas["held-out loss"].startswith("2.600 [")
     assert (midas["seeds"], midas["rate"]) == ("3", "0.1")
     assert midas["level of differences"] == "97.50%"
+    # Of copying and of an assignment: 0.46 and 0.2.
+    assert (midas["chance"], midas["guessing"][:4]) == ("0.200", "0.33")
     assert cells("arms", record, LOST[0])["seeds"] == "2"
     assert cells("arms", record, "baseline")["loss less baseline"] == "–"
     assert cells("costs", record, "midas") == {

@@ -51,12 +51,14 @@ ARMS = v.Table(
         v.Column("accuracy", "accuracy", ".3f"),
         v.Column("accuracy less baseline", "accuracy_less", "+.3f"),
         v.Column("chance", "chance", ".3f"),
+        v.Column("guessing", "guessing", ".3f"),
         LEVEL,
     ),
     note=(
         "Loss in nats per token, the mean over the sources of the mixture by their shares; "
-        "accuracy is the mean of the tasks. Intervals of means are Student's over seeds; "
-        "those of differences are at the level given, so that all hold at once with 95 %."
+        "accuracy is the mean of the tasks, as are chance and guessing at best. Intervals of means "
+        "are Student's over seeds; those of differences are at the level given, so that all hold "
+        "at once with 95 %."
     ),
     printed=True,
 )

@@ -30,7 +30,9 @@ def arms(record: RunRecord) -> list[Row]:
     rows = []
     for name, arm in summary(record)["arms"].items():
         row = {**cost_fields(name, arm), "level": summary(record)["level"]}
-        row |= {"chance": arm["chance"]}
+        tasks = arm["accuracy_by_task"].items()
+        guessed = [guessing(task, each["chance"]) for task, each in tasks]
+        row |= {"chance": arm["chance"], "guessing": float(np.mean(guessed))}
         loss, accuracy = arm["eval_nll"], arm["accuracy"]
         found = {
             "loss": estimate(loss["mean"], loss["ci95"]),
