@@ -47,6 +47,8 @@ _OF_VARIANT = ("kind", "text", "variant", "draw")
 _OF_WEIGHTS = ("component", "layer", "metric", "reading", "target", "null")
 _OF_NOISE = ("label", "component", "layer", "alpha", "seed", "spread")
 _OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step")
+_OF_EFFECT = ("convention", "part", "spread", "when", "boundary", "source", "target")
+_OF_DEPTH = ("kind", "model", "text", *_OF_EFFECT, "effect", "over", "example", "layer", "metric")
 
 EXPERIMENTS = {
     each.name: each
@@ -82,6 +84,11 @@ EXPERIMENTS = {
             "depth_growth", "Does growing in depth beat constant depth?", _OF_ARM, trains=True
         ),
         Experiment("khop_growth", "Does growing pay where depth matters?", _OF_ARM, trains=True),
+        Experiment(
+            "depth_use",
+            "How deep does it compute: what do layers do to later layers and tokens?",
+            _OF_DEPTH,
+        ),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
         Experiment(
             "grow_checkpoint",

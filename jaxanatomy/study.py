@@ -138,6 +138,11 @@ class Study:
         """The architecture of the model."""
         return self._source.config
 
+    @property
+    def model(self) -> str:
+        """The id of the model."""
+        return self._source.id
+
     def describe(self) -> str:
         """Variants, work, memory and expected time of each part, in a few lines."""
         return "\n\n".join(
@@ -246,7 +251,7 @@ class Study:
         variants, text = self._reported(part, chunk), self._parts[part].text.name
         rows = self._parts[part].rows(measured, variants, text=text)
         return [
-            {"hash": row_hash, "model": self._source.id, **row}
+            {"hash": row_hash, "model": self.model, **row}
             for row_hash, row in zip(self._hashes_of(part, chunk), rows, strict=True)
         ]
 

@@ -11,7 +11,7 @@ from jaxanatomy.errors import InputError
 def test_built_in_texts_hold_distinct_clean_documents(name):
     text = load_text(name)
     assert text.name == name
-    assert len(set(text.documents)) == {"paragraphs": 40}.get(name, 10)
+    assert len(set(text.documents)) == {"paragraphs": 40, "depth_prompts": 8}.get(name, 10)
     for document in text.documents:
         assert document == document.strip()
         assert "  " not in document
@@ -32,6 +32,13 @@ def test_recovery_training_is_the_reference_and_shares_nothing_with_the_sentence
     joined = hashlib.sha256("\n".join(training).encode()).hexdigest()
     assert joined == "9b2ae706ce06386e1ee081ca72c359f3556a8facbdfa82a3ac874f193bd74229"
     assert not set(training) & set(load_text("sentences").documents)
+
+
+def test_the_depth_prompts_are_the_reference():
+    prompts = load_text("depth_prompts").documents
+    assert len(prompts) == 8
+    joined = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
+    assert joined == "2721a62439115dd27d8b5ecc14beb2d973deb68d38445f26d8c8fee0a923cbf6"
 
 
 def test_paragraphs_keep_the_lines_of_the_dialogue():
@@ -76,7 +83,10 @@ def test_a_text_needs_documents(documents, message):
     ("source", "message"),
     [
         ("sentance", "unknown text 'sentance'; did you mean 'sentences'.*\\.txt, \\.jsonl"),
-        ("zzz", "unknown text 'zzz'; known: sentences, recovery_training, paragraphs"),
+        (
+            "zzz",
+            "unknown text 'zzz'; known: sentences, recovery_training, depth_prompts, paragraphs",
+        ),
         ("missing.txt", "there is no text file 'missing.txt'; check the path"),
         ("missing.txt#lines", "there is no text file 'missing.txt'; check the path"),
         ("folder/missing", "there is no text file 'folder/missing'"),

@@ -1,0 +1,114 @@
+"""Depth use: what each layer does to later layers, to later tokens and to the output.
+
+The method (DG section 4 and appendix B): a layer, its attention or its MLP writes nothing, at all
+tokens or up to a boundary; measured is how far each later layer's contribution moves, passed on
+from layer to layer or each by itself, and how far the predictions do. From the effect on later
+tokens follows the depth score. Beside them stands the same of the untrained architecture, and of
+the score what layers in random order would have.
+
+    python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
+
+`rows.jsonl` has one row for each source and target, and rows of kind "output" and "depth_score";
+`arrays.npz` has the heatmaps [source, target]; `report.html` shows them.
+"""
+
+import functools
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.errors import require_each_once
+from jaxanatomy.measures import depth_use, effects
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.weights import describe_model_ids, open_model
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
+RANDOM = "random:"
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes arrays, summary, figures and report."""
+    process, processes = distributed.start(**config.distributed)
+    studies = _studies(config, process, processes)
+    with runs.Run.open(
+        workdir,
+        config.to_dict(),
+        studies[0].provenance(),
+        ignore=MAY_CHANGE_ON_RESUME,
+        process_index=process,
+        process_count=processes,
+    ) as results:
+        for study in studies:
+            study.measure(results)
+        distributed.wait_for_all("depth_use: all rows are written")
+        if process > 0:
+            return
+        results.merge_parts([row_hash for study in studies for row_hash in study.row_order()])
+        text = load_text(config.text)
+        for study in studies:
+            for row in depth_use.score_rows(results.rows, study.model):
+                key = {field: row[field] for field in depth_use.SCORE_KEY}
+                results.append([{"hash": study.row_hash(text, **key), **row}])
+        results.write_arrays(**depth_use.arrays(results.rows))
+        results.write_summary(depth_use.summarise(results.rows))
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The variants, and what they would cost."""
+    return "\n\n".join(f"{each.model}\n{each.describe()}" for each in _studies(config))
+
+
+def describe() -> str:
+    """Conventions, texts and model ids, a line each."""
+    sections = {
+        "conventions": effects.CONVENTIONS,
+        "texts": {**TEXTS, **SOURCES},
+        **describe_model_ids(),
+    }
+    return cli.format_sections(sections)
+
+
+def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[Study]:
+    """The model, and its architecture with random weights unless it is that itself."""
+    for name in ("conventions", "parts", "boundaries"):
+        require_each_once(name, tuple(config[name]))
+    wants_null = config.untrained and not config.model.startswith(RANDOM)
+    ids = [config.model, f"{RANDOM}{config.model}"] if wants_null else [config.model]
+    settings = StudySettings(
+        experiment="depth_use",
+        packing=config.packing.to_dict(),
+        options=SweepOptions(**config.sweep),
+        processes=processes,
+        process=process,
+    )
+    return [_study(config, model_id, settings) for model_id in ids]
+
+
+def _study(config: ConfigDict, model_id: str, settings: StudySettings) -> Study:
+    """Propagated and local effects; nothing is measured before prompts and boundaries fit."""
+    study, text = Study(open_model(model_id), [], settings), load_text(config.text)
+    boundaries = tuple(map(str, config.boundaries))
+    units = functools.partial(effects.units, num_layers=study.config.num_layers)
+    for convention in config.conventions:
+        effects.require_boundaries(boundaries, convention, study.batches(text))
+        for spread in effects.SPREADS:
+            variants = effects.effect_variants(
+                study.config,
+                spread,
+                convention=convention,
+                parts=tuple(config.parts),
+                boundaries=boundaries,
+            )
+            readings = effects.readings(spread)
+            rows, part = effects.effect_rows, {"units": units, "baseline": False}
+            study.add([StudyPart(text, variants, readings, rows=rows, **part)])
+    return study
+
+
+if __name__ == "__main__":
+    cli.run_experiment("depth_use", run)

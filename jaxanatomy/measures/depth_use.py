@@ -1,0 +1,68 @@
+"""What a run of depth use comes to: scores, matrices and the summary."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.measures.depth_score import depth_score_rows
+from jaxanatomy.measures.effects import heatmaps
+from jaxanatomy.records import Row
+
+# What tells rows of kind "depth_score" of one model and text apart.
+SCORE_KEY = ("kind", "convention", "part", "effect", "over", "example")
+UNTRAINED = "random:"
+
+
+def of_model(rows: Sequence[Row], model: str) -> list[Row]:
+    """The rows of one model."""
+    return [row for row in rows if row["model"] == model]
+
+
+def score_rows(rows: Sequence[Row], model: str) -> list[Row]:
+    """The rows of kind "depth_score" of a model."""
+    return [{"model": model, **row} for row in depth_score_rows(of_model(rows, model))]
+
+
+def arrays(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """The heatmaps [source, target] by name, those of the untrained model after `untrained_`.
+
+    `paper_layer_propagated_future` is the largest effect, `paper_layer_propagated_future_mean` the
+    mean; NaN where the target does not come after the source.
+    """
+    found = {}
+    for model in dict.fromkeys(row["model"] for row in rows):
+        prefix = "untrained_" if model.startswith(UNTRAINED) else ""
+        for key, matrices in heatmaps(of_model(rows, model)).items():
+            name = prefix + "_".join(key)
+            found |= {name: matrices["value"], f"{name}_mean": matrices["mean"]}
+    return found
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """By model: the depth scores, and of each heatmap its largest entry and its median."""
+    found = {}
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = of_model(rows, model)
+        found[model] = {
+            "depth_score": [
+                {name: value for name, value in row.items() if name not in ("hash", "model")}
+                for row in own
+                if row["kind"] == "depth_score" and row["example"] is None
+            ],
+            "effects": [_digest(key, matrices) for key, matrices in heatmaps(own).items()],
+        }
+    return {"models": found}
+
+
+def _digest(key: tuple[str, ...], matrices: dict[str, np.ndarray]) -> dict[str, Any]:
+    value_LL = matrices["value"]
+    place = np.unravel_index(np.nanargmax(value_LL), value_LL.shape)
+    numbers = {"largest": value_LL[place], "median": np.nanmedian(value_LL)}
+    numbers |= {"median_mean": np.nanmedian(matrices["mean"])}
+    return {
+        **dict(zip(("convention", "part", "spread", "when"), key, strict=True)),
+        "source": int(place[0]),
+        "target": int(place[1]),
+        **{name: float(each) if np.isfinite(each) else None for name, each in numbers.items()},
+    }

@@ -1,0 +1,162 @@
+"""The depth use experiment from the command line: the contract of a run, end to end."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import run_files
+
+from jaxanatomy.measures.effects import heatmaps
+from jaxanatomy.records import read_arrays, read_run
+from jaxanatomy.report import depth_use as page
+from jaxanatomy.report import html
+
+LAYERS = 3
+PAIRS = LAYERS * (LAYERS - 1) // 2
+
+
+@pytest.fixture(autouse=True)
+def version(fixed_version):
+    """The code of this project may change between two commands of a test."""
+
+
+@pytest.fixture(scope="module")
+def start(tiny, command):
+    def start(workdir, *more):
+        given = (f"--config.model={tiny.model}", f"--config.text={tiny.jsonl}")
+        return command("depth_use", *given, f"--workdir={workdir}", *more)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def finished(start, tmp_path_factory, fixed_version):
+    workdir = tmp_path_factory.mktemp("runs") / "depth_use"
+    done = start(workdir, "--config.boundaries=1/4,8")
+    assert (done.status, done.err) == (0, "")
+    return workdir, done.out
+
+
+def test_the_files_of_the_contract_and_the_rows_of_every_pair(finished):
+    workdir, _ = finished
+    names = {path.name for path in workdir.iterdir() if not path.name.startswith(".")}
+    files = {"config.json", "rows.jsonl", "summary.json", "arrays.npz", "figures", "report.html"}
+    assert names == files
+    rows = run_files.read_rows(workdir)
+    for model in {row["model"] for row in rows}:
+        own = [row for row in rows if row["model"] == model]
+        places = 1 + 2  # all tokens, two boundaries
+        effects = [row for row in own if row["kind"] == "effect"]
+        assert len(effects) == 2 * 3 * places * PAIRS
+        assert all(row["source"] < row["target"] for row in effects)
+        assert sum(row["kind"] == "output" for row in own) == 3 * places * LAYERS
+        scores = [row for row in own if row["kind"] == "depth_score"]
+        assert len(scores) == 3 * 2 * (2 + 6)
+    assert {row["boundary"] for row in rows if row["kind"] == "output"} == {None, "1/4", "8"}
+    assert len({row["hash"] for row in rows}) == len(rows)
+
+
+def test_arrays_and_summary_are_those_of_the_rows(finished, tiny):
+    workdir, _ = finished
+    record = read_run(workdir)
+    arrays = read_arrays(workdir / "arrays.npz")
+    own = [row for row in record.rows if row["model"] == tiny.model]
+    for key, matrices in heatmaps(own).items():
+        np.testing.assert_array_equal(arrays["_".join(key)], matrices["value"])
+        np.testing.assert_array_equal(arrays["_".join(key) + "_mean"], matrices["mean"])
+    assert sum(name.startswith("untrained_") for name in arrays) == len(arrays) // 2
+    summary = record.summary["models"][tiny.model]
+    (score,) = [
+        row
+        for row in own
+        if (row["kind"], row["part"], row.get("effect"), row.get("over"))
+        == ("depth_score", "layer", "output", "mean")
+    ]
+    assert score["value"] in [each["value"] for each in summary["depth_score"]]
+    assert 0 <= score["ci95"][0] < score["value"] < score["ci95"][1] <= LAYERS
+
+
+def test_silencing_a_layer_for_the_next_one_is_the_same_passed_on_or_not(finished):
+    """What follows at once sees the stream without the source either way."""
+    rows = run_files.read_rows(finished[0])
+    found = {}
+    for row in rows:
+        if (
+            row["kind"] == "effect"
+            and row["part"] == "layer"
+            and row["target"] == row["source"] + 1
+        ):
+            key = tuple(row[name] for name in ("model", "when", "boundary", "source"))
+            found.setdefault(key, []).append(row["value"])
+    assert len(found) == 2 * 3 * (LAYERS - 1)
+    for propagated, local in found.values():
+        assert propagated == pytest.approx(local, rel=1e-4)
+
+
+def test_the_page_says_the_score_beside_both_nulls(finished):
+    record = read_run(finished[0])
+    words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
+    assert re.search(
+        r"The depth score .*is 0\.\d\d \(0\.\d\d to .*random order would have 1\.0", words
+    )
+    assert "That of the untrained model" in words
+    assert "Depth scores" in finished[1]
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_rows(finished, start, tmp_path):
+    workdir = tmp_path / "stopped"
+    shutil.copytree(finished[0], workdir)
+    lines = (workdir / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (workdir / "rows.jsonl").write_bytes(b"".join(lines[:100]) + lines[100][:20])
+    (workdir / "arrays.npz").unlink()
+    done = start(workdir, "--config.boundaries=1/4,8", "--config.sweep.chunk_size=20")
+    assert (done.status, done.err) == (0, "")
+    again = {row["hash"]: row for row in run_files.read_rows(workdir)}
+    whole = {row["hash"]: row for row in run_files.read_rows(finished[0])}
+    assert again.keys() == whole.keys()
+    for key, row in whole.items():
+        numbers = [each[key][field] for each in (again, whole) for field in ("value",)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-6), row
+
+
+def test_quick_and_dry_run(start, tmp_path):
+    more = ("--config.parts=layer", "--config.untrained=False", "--config.conventions=as_published")
+    done = start(tmp_path / "dry", *more, "--config.boundaries=4", "--dry_run")
+    assert done.status == 0
+    assert "as_published/layer/propagated/future/4" in done.out
+    assert "random:" not in done.out
+    assert not (tmp_path / "dry" / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--config.boundaries=1/4,100",), "boundary 100 needs a token to erase and one to read"),
+        (("--config.boundaries=5/4",), "a boundary is a part of a prompt below 1"),
+        (("--config.parts=head_0",), "unknown part 'head_0'"),
+        (("--config.conventions=papers",), "unknown convention 'papers'; did you mean 'paper'"),
+        (("--config.conventions=",), "conventions must name at least one, each once"),
+        (("--config.parts=",), "parts must name at least one, each once"),
+        (("--config.boundaries=",), "boundaries must name at least one, each once"),
+        (("--config.parts=mlp,mlp",), "parts must name at least one, each once"),
+        (("--config.packing.window=12",), "must fit into one window"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(start, tmp_path, flags, message):
+    done = start(tmp_path / "run", *flags)
+    assert done.status == 2
+    assert re.search(message, done.err), done.err
+    assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "run" / "rows.jsonl").exists()
+
+
+def test_prompts_too_short_for_a_boundary_are_refused(tiny, command, tmp_path):
+    path = tmp_path / "short.jsonl"
+    path.write_text("\n".join(json.dumps({"text": each}) for each in ("a long prompt", "ab")))
+    given = (f"--config.model={tiny.model}", f"--config.text={path}")
+    done = command("depth_use", *given, f"--workdir={tmp_path / 'run'}")
+    assert done.status == 2
+    assert re.search("boundary 1/2 needs .* prompt 1 has 2 tokens", done.err), done.err
