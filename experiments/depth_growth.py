@@ -3,9 +3,10 @@
 The method (DG section 3, with controls): one architecture, one mixture of data, one
 continuous learning rate; in some arms the model starts shallow and blocks of its own layers
 are inserted stage by stage. Arms are compared at equal steps and at equal FLOPs, with the
-same seeds and the same order of the data, on held-out text and on reasoning primitives,
-each beside its level of chance, and with a model that never grows. Each arm has a learning
-rate of its own, tuned on seeds of their own; a config with one rate tunes nothing.
+same seeds and the same order of the data, on held-out text and on questions made by rule
+(reasoning primitives, k-hop induction, ...: `data.tasks`), each beside chance and what guessing
+reaches, and with a model that never grows. Each arm has a learning rate of its own, tuned on
+seeds of their own; a config with one rate tunes nothing.
 
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 

@@ -1,6 +1,7 @@
 """Depth growth from the command line, on a small model: what a run leaves, and resuming."""
 
 import signal
+from collections import Counter
 from pathlib import Path
 
 import depth_growth_run
@@ -9,7 +10,11 @@ import pytest
 import run_files
 from depth_growth_run import GROWS_AT, STEPS, flags, rows_of, without_times
 
+from jaxanatomy import config_files
+from jaxanatomy.data.arithmetic import ARITHMETIC
+from jaxanatomy.data.chains import CHAINS
 from jaxanatomy.train import metrics, snapshots, trainer
+from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
@@ -44,6 +49,25 @@ FINAL_FIELDS = (CURVE_FIELDS - {"stage", "loss"}) | {
     "unit_right",
     "unit_questions",
 }
+
+
+def test_what_is_asked_and_what_trials_read(tokenizer):
+    config = config_files.shipped("depth_growth")
+    config.update({"arms": ("shallow",), "learning_rates": (1e-3, 2e-3), "seeds": (0, 1)})
+    config.data.update(tokenizer=f"file:{tokenizer}", mixture="1 chains", questions=2)
+    config.data.tasks = ("chains", "arithmetic")
+    config.model.update(vocab_size=depth_growth_run.ENTRIES, context_length=600)
+    plan = depth_plan(config)
+    asked = Counter(question.task for question in plan.asked)
+    assert asked == dict.fromkeys([*CHAINS, *ARITHMETIC], 2)
+    assert len(plan.scoring.questions) == len(plan.asked)
+    # The rates are tried on one seed: what it reads is made once.
+    one, other = plan.streams("shallow", plan.tuning)
+    assert one is other
+    first, second = plan.streams("shallow", plan.main(1e-3))
+    batches = [each.next().token_BT for each in (one, other, first, second)]
+    assert batches[0] is batches[1]
+    assert (batches[2] != batches[3]).any()
 
 
 @pytest.fixture(scope="module")
