@@ -47,10 +47,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.tokenizer = "offline:4096"
-    config.data.mixture = "offline"  # or "0.8 offline, 0.2 chains", "0.7 offline, 0.3 my/*.txt"
+    config.data.mixture = "offline"  # or "0.8 offline, 0.2 hops", "0.7 offline, 0.3 my/*.txt"
     config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
     config.data.held_out_sequences = 32  # of each source, to evaluate on
-    config.data.tasks = ("primitives",)  # asked at the end: sources made by rule, as "chains"
+    config.data.tasks = ("primitives",)  # asked at the end: sources made by rule, as "hops"
     config.data.questions = 40  # of each of their tasks
     config.data.num_fewshot = 0  # examples before each question; five in the paper
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from jaxanatomy.data.primitives import WORDS
 from jaxanatomy.data.questions import Question, Task, shuffled
 
-HOPS = (1, 2, 3, 4, 6, 8)
+DEPTHS = (1, 2, 3, 4, 6, 8)
 SYMBOLS = 4
 LENGTH = 32  # words of a string
 DISTRACTORS = 3  # chains beside the one that is asked
@@ -68,7 +68,7 @@ def chain(depth: int, rng: random.Random) -> Question:
     return shuffled(f"chain_{depth}", prompt, f" {values[asked]}", wrong, rng)
 
 
+HOPS: Mapping[str, Task] = MappingProxyType({f"hop_{hops}": partial(hop, hops) for hops in DEPTHS})
 CHAINS: Mapping[str, Task] = MappingProxyType(
-    {f"hop_{hops}": partial(hop, hops) for hops in HOPS}
-    | {f"chain_{depth}": partial(chain, depth) for depth in HOPS}
+    {f"chain_{depth}": partial(chain, depth) for depth in DEPTHS}
 )

@@ -17,7 +17,7 @@ import huggingface_hub
 
 from jaxanatomy.data import files, library_text, sources
 from jaxanatomy.data.arithmetic import ARITHMETIC
-from jaxanatomy.data.chains import CHAINS
+from jaxanatomy.data.chains import CHAINS, HOPS
 from jaxanatomy.data.primitives import PRIMITIVES
 from jaxanatomy.data.questions import Split, Task
 from jaxanatomy.errors import InputError, choose, require_each_once
@@ -31,6 +31,7 @@ RECIPE = "3"  # to be raised when the same sources give other documents, or anot
 GENERATED: dict[str, dict[str, Task]] = {
     "primitives": dict(PRIMITIVES),
     "arithmetic": dict(ARITHMETIC),
+    "hops": dict(HOPS),
     "chains": dict(CHAINS),
 }
 TASKS = {name: task for tasks in GENERATED.values() for name, task in tasks.items()}
@@ -39,7 +40,8 @@ TASKS = {name: task for tasks in GENERATED.values() for name, task in tasks.item
 SOURCES: dict[str, str] = {
     "primitives": "copying and variable assignment, made by rule, without end",
     "arithmetic": "arithmetic word problems, made by rule, without end",
-    "chains": "k-hop induction and chains of variables, which need depth, by rule, without end",
+    "hops": "k-hop induction over words, which needs depth, made by rule, without end",
+    "chains": "chains of variables set to each other, which need depth, made by rule, without end",
     "library_english": "docstrings and manual of the running Python, about 2 MB",
     "library_code": "source of the running Python's library, about 7 MB",
     "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt is cut into pieces, "

@@ -89,7 +89,7 @@ def parse_mixture(given: str | Sequence[str]) -> Mixture:
     Args:
       given: A name in `MIXTURES`, or texts such as "0.7 library_code", one for each source,
         in one text with commas between them or in several; the weight may be left out where
-        there is only one. A source may be a name in `MIXTURES`, too: "0.8 offline, 0.2 chains".
+        there is only one. A source may be a name in `MIXTURES`, too: "0.8 offline, 0.2 hops".
 
     Raises:
       InputError: It is malformed (of a misspelt name the message has the closest), or as

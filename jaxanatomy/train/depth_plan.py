@@ -197,8 +197,8 @@ def _text(config: ConfigDict) -> dict[str, Any]:
     asked = questions(tasks, config.data.questions, num_fewshot=config.data.num_fewshot)
     seq_len = config.model.context_length
     for _, mixture in mixtures(config, config.steps).mixtures:
-        for source in GENERATED.keys() & set(mixture.sources):
-            require_length(GENERATED[source], tokenizer, seq_len)
+        for source in mixture.sources:
+            require_length(GENERATED.get(source, {}), tokenizer, seq_len)
     return {
         "tokenizer": tokenizer,
         "tokenizer_sha256": tokenizer_sha256(tokenizer),

@@ -7,8 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from jaxanatomy.data.chains import CHAINS, DISTRACTORS, HOPS, LENGTH, SYMBOLS, hop_of
+from jaxanatomy.data.chains import CHAINS, DEPTHS, DISTRACTORS, HOPS, LENGTH, SYMBOLS, hop_of
 from jaxanatomy.data.questions import Question, document, questions
+
+TASKS = {**HOPS, **CHAINS}
 
 
 def parts(question):
@@ -29,9 +31,9 @@ def walk(words, hops):
     return words[place]
 
 
-@pytest.mark.parametrize("hops", HOPS)
+@pytest.mark.parametrize("hops", DEPTHS)
 def test_hops_lead_to_the_answer(hops):
-    for question in questions({"x": CHAINS[f"hop_{hops}"]}, 100):
+    for question in questions({"x": HOPS[f"hop_{hops}"]}, 100):
         (line,), shown = parts(question)
         words = shown.split()
         assert line == ("1 hop:" if hops == 1 else f"{hops} hops:")
@@ -42,7 +44,7 @@ def test_hops_lead_to_the_answer(hops):
         assert (question.task, question.chance) == (f"hop_{hops}", 1 / SYMBOLS)
 
 
-@pytest.mark.parametrize("depth", HOPS)
+@pytest.mark.parametrize("depth", DEPTHS)
 def test_chains_lead_to_the_answer_over_as_many_variables(depth):
     for question in questions({"x": CHAINS[f"chain_{depth}"]}, 50):
         lines, asked = parts(question)
@@ -71,10 +73,10 @@ def test_hops_over_words_by_hand():
     assert hop_of(["a", "b", "a", "c", "b", "a", "c", "b"], 2) == "c"
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", TASKS)
 def test_no_choice_and_no_chain_is_right_more_often(name):
     rng = random.Random(1)
-    made = [CHAINS[name](rng) for _ in range(400)]
+    made = [TASKS[name](rng) for _ in range(400)]
     counts = [collections.Counter(question.answer for question in made)]
     if name.startswith("chain"):  # the order in which values come
         orders = [
@@ -90,15 +92,15 @@ def test_no_choice_and_no_chain_is_right_more_often(name):
 
 
 def test_what_is_trained_on_lies_on_one_side_and_what_is_asked_on_the_other():
-    asked = {question.text for question in questions(CHAINS, 10)}
-    told = {text for index in range(60) for text in document(CHAINS, 0, index).split("\n\n")}
+    asked = {question.text for question in questions(TASKS, 10)}
+    told = {text for index in range(60) for text in document(TASKS, 0, index).split("\n\n")}
     assert min(len(asked), len(told)) > 100
     for texts, split in ((asked, "validation"), (told, "train")):
         assert {Question("", text, ("",), 0).split for text in texts} == {split}
 
 
 def test_shots_are_training_questions_of_the_same_task():
-    for name, task in CHAINS.items():
+    for name, task in TASKS.items():
         (question,) = questions({name: task}, 1, num_fewshot=2)
         (bare,) = questions({name: task}, 1)
         *shots, last = question.prompt.split("\n\n")

@@ -11,8 +11,7 @@ import run_files
 from depth_growth_run import GROWS_AT, STEPS, flags, rows_of, without_times
 
 from jaxanatomy import config_files
-from jaxanatomy.data.arithmetic import ARITHMETIC
-from jaxanatomy.data.chains import CHAINS
+from jaxanatomy.data.chains import CHAINS, HOPS
 from jaxanatomy.train import metrics, snapshots, trainer
 from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.metrics import read_metrics
@@ -55,11 +54,11 @@ def test_what_is_asked_and_what_trials_read(tokenizer):
     config = config_files.shipped("depth_growth")
     config.update({"arms": ("shallow",), "learning_rates": (1e-3, 2e-3), "seeds": (0, 1)})
     config.data.update(tokenizer=f"file:{tokenizer}", mixture="1 chains", questions=2)
-    config.data.tasks = ("chains", "arithmetic")
+    config.data.tasks = ("chains", "hops")
     config.model.update(vocab_size=depth_growth_run.ENTRIES, context_length=600)
     plan = depth_plan(config)
     asked = Counter(question.task for question in plan.asked)
-    assert asked == dict.fromkeys([*CHAINS, *ARITHMETIC], 2)
+    assert asked == dict.fromkeys([*CHAINS, *HOPS], 2)
     assert len(plan.scoring.questions) == len(plan.asked)
     # The rates are tried on one seed: what it reads is made once.
     one, other = plan.streams("shallow", plan.tuning)

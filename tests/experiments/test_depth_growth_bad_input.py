@@ -106,13 +106,17 @@ EARLY = {
         {MIXED: "1 primitives", "model.context_length": 93},
         ["of the mixture needs rows of 94 tokens; got 93", "leave its source out"],
     ),
-    "a context too short for a chain of the mixture": (
-        {MIXED: "1 chains", "model.context_length": 50, "data.questions": 1},
+    "a context too short for a hop of the mixture": (
+        {MIXED: "0.5 hops, 0.5 primitives", "model.context_length": 50, "data.questions": 1},
         ["a hop_1 question of the mixture needs rows of", "got 50; raise the sequence length"],
     ),
     "a context too short for a chain that is asked": (
         {"data.tasks": "chains", "data.num_fewshot": 3},
-        ["a hop_1 question needs rows of", "got 96; raise", "num_fewshot or leave its source out"],
+        [
+            "a chain_1 question needs rows of",
+            "got 96; raise",
+            "num_fewshot or leave its source out",
+        ],
     ),
     "questions of no source": (
         {"data.tasks": ""},
