@@ -59,15 +59,15 @@ def ratios(record: RunRecord) -> list[Row]:
 
 
 def by_hop(record: RunRecord) -> list[Row]:
-    """The accuracy of each arm by hop, in a panel of its family; guessing beside."""
+    """What each arm gets wrong by hop, in a panel of its family; guessing beside."""
     found = summary(record)
     own = [
-        {"hop": hop, "accuracy": Estimate(**_value(each)), **looks(arm)}
+        {"hop": hop, "wrong": _wrong(each), **looks(arm)}
         for arm, has in found["arms"].items()
         for hop, each in enumerate(has["accuracy_by_hop"], 1)
     ]
     level = [
-        {"hop": hop, "accuracy": share, "operator": GUESSING, "look": GUESSING}
+        {"hop": hop, "wrong": 1 - share, "operator": GUESSING, "look": GUESSING}
         for hop, share in enumerate(found["guessing_by_hop"], 1)
     ]
     rows = in_families(own)
@@ -76,20 +76,22 @@ def by_hop(record: RunRecord) -> list[Row]:
 
 
 def by_cost(record: RunRecord) -> list[Row]:
-    """The accuracy at some hops against layers and FLOPs: constant depths as a line, others as
-    points."""
+    """What arms get wrong at some hops, against layers and FLOPs; constant depths are a line."""
     found = summary(record)
     guessed = found["guessing_by_hop"]
+    arms = [(arm, has) for arm, has in found["arms"].items() if has["accuracy_by_hop"]]
+    arms.sort(key=lambda each: each[1]["layers"])
     rows = []
-    by_depth = sorted(found["arms"].items(), key=lambda each: each[1]["layers"])
     for hop in some_hops(len(guessed)):
-        for arm, has in by_depth:
-            if not has["accuracy_by_hop"]:
-                continue
-            own = {"layers": has["layers"], "flops": has["flops"], "guessing": guessed[hop - 1]}
-            own |= {"accuracy": Estimate(**_value(has["accuracy_by_hop"][hop - 1]))}
-            names = {"series": FLAT if is_flat(arm) else arm, "points": not is_flat(arm)}
-            rows.append({"panel": f"hop {hop}", **names, **own})
+        for arm, has in arms:
+            series = FLAT if is_flat(arm) else arm
+            if len(arms) > MANY and not is_flat(arm):
+                series = family(arm) if grows(arm) else f"{FLAT}, {looks(arm)['look']}"
+            place = {"panel": f"hop {hop}", "layers": has["layers"], "flops": has["flops"]}
+            names = {"series": series, "points": not is_flat(arm), "guessing": 1 - guessed[hop - 1]}
+            wrong = _wrong(has["accuracy_by_hop"][hop - 1])
+            # Of points no band, which would join them.
+            rows.append({**place, **names, "wrong": wrong if is_flat(arm) else wrong.value})
     return rows
 
 
@@ -166,5 +168,5 @@ def some_hops(hops: int) -> list[int]:
     return sorted({-(-hops * part // 4) for part in (1, 2, 3, 4)}) if hops else []
 
 
-def _value(found: Mapping[str, float]) -> dict[str, float]:
-    return {"value": found["mean"], "low": found["low"], "high": found["high"]}
+def _wrong(accuracy: Mapping[str, float]) -> Estimate:
+    return Estimate(*(1 - accuracy[name] for name in ("mean", "high", "low")))

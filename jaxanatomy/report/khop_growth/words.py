@@ -7,7 +7,7 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order
 from jaxanatomy.report.common import grouped
 from jaxanatomy.report.khop_growth.rows import summary
-from jaxanatomy.words import listed, plain
+from jaxanatomy.words import first, listed, plain
 
 
 def lead(record: RunRecord) -> str:
@@ -28,7 +28,7 @@ def verdict(record: RunRecord) -> str:
     parts = []
     for (at, other), rows in grouped(sides, "at", "other").items():
         told = [
-            f"{side}: {listed(row['arm'] for row in own)}"
+            f"{side}: {first([row['arm'] for row in own])}"
             for (side,), own in grouped(rows, "side").items()
         ]
         parts.append(f"At {at}, against {other}, {'; '.join(told)}.")
