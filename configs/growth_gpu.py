@@ -13,7 +13,7 @@ An estimate, never measured: 20 million parameters; 16,384 tokens a step, 2.2 TF
 seed; 1,000 steps, 16 million tokens, two in five of them k-hop induction and chains of variables
 as text, one in four reasoning primitives. An arm is three rates tuned on one seed, then three
 seeds: 13.5 PFLOP, two and a half minutes at 90 TFLOP/s, a tenth of an H100's peak in bfloat16.
-It reads 66 million tokens, those of equal FLOPs 81, and one process makes 225,000 a second
+It reads 66 million tokens, those of equal FLOPs 82, and one process makes 225,000 a second
 (measured on a CPU): five to six minutes. With a minute and a half to compile, evaluate and start
 a leg takes six to eight. 29 GB of memory on paper; --config.train.remat=dots where there is less.
 Whether any task leaves the level of guessing, which at one hop is two in three and not one in
