@@ -120,14 +120,16 @@ def logging_to_stderr() -> Iterator[None]:
     """Writes the lines of this module to stderr, each with the time; for the command line."""
     handler = _AroundTheBar()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    level = LOG.level
+    level, propagate = LOG.level, LOG.propagate
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
+    LOG.propagate = False  # absl gives the root logger a handler, which would repeat every line
     try:
         yield
     finally:
         LOG.removeHandler(handler)
         LOG.setLevel(level)
+        LOG.propagate = propagate
 
 
 class _AroundTheBar(logging.StreamHandler):

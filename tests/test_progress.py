@@ -1,7 +1,9 @@
 """Progress: a bar on a terminal, lines elsewhere, nothing from a library."""
 
 import io
+import logging
 import re
+import sys
 import time
 
 import pytest
@@ -91,10 +93,13 @@ def test_a_library_says_nothing_unless_it_is_asked(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_command_line_writes_the_lines_with_the_time(capsys):
+def test_the_command_line_writes_the_lines_with_the_time(capsys, monkeypatch):
+    # As a library gives the root logger one.
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(sys.stderr)])
     with logging_to_stderr(), announced("loading a model"):
         pass
     assert re.fullmatch(r"\d\d:\d\d:\d\d loading a model\n", capsys.readouterr().err)
+    monkeypatch.undo()
     with announced("loading another"):
         pass
     assert capsys.readouterr().err == ""
