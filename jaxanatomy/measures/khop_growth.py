@@ -120,7 +120,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
             "eval_nll": _range([row["eval_nll"] for row in alive]),
             "saturated": is_saturated(alive),
             "accuracy_by_hop": _accuracies(alive),
-            "loops": loops.get(arm, {}),
+            "loops": loops[arm],
         }
     tuning = {arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()}
     guessed = next((row["guessing_by_hop"] for own in by_arm.values() for row in own.values()), [])
@@ -162,20 +162,21 @@ def _accuracies(alive: Sequence[Row]) -> list[dict[str, float]]:
 
 def _loops(by_arm: Finals) -> dict[str, dict[str, Any]]:
     """What each loop does to each arm, by arm and name; all intervals hold at once."""
-    first: dict[str, Row] = {}
-    for seeds in by_arm.values():
-        for row in seeds.values():
-            first = {each["name"]: each for each in row.get("looped") or ()} | first
-    changes = {name: loop_changes(by_arm, name) for name in first}
-    level = family_level(sum(map(len, changes.values())))
-    found: dict[str, dict[str, Any]] = {}
-    for name, by_seed_of in changes.items():
-        spread = seed_spread(by_seed_of, of_difference=False)
-        for arm, own in by_seed_of.items():
+    found: dict[str, dict[str, Any]] = {
+        arm: {
+            loop["name"]: {field: loop[field] for field in ("layers", "passes", "factor")}
+            for row in seeds.values()
+            for loop in row.get("looped") or ()
+        }
+        for arm, seeds in by_arm.items()
+    }
+    level = family_level(sum(map(len, found.values())))
+    for name in {name for loops in found.values() for name in loops}:
+        changes = loop_changes(by_arm, name)
+        spread = seed_spread(changes, of_difference=False)
+        for arm, own in changes.items():
             mean = float(np.mean(list(own.values())))
             half = spread.half_width((arm,), len(own), level)
             change = Estimate(mean, mean - half, mean + half).map(np.exp)
-            more = {field: first[name][field] for field in ("layers", "passes", "factor")}
-            more["change"] = difference_fields((change, len(own)))
-            found.setdefault(arm, {})[name] = more
+            found[arm][name]["change"] = difference_fields((change, len(own)))
     return found

@@ -21,9 +21,9 @@ LOSSES = {
     "midas": (0.11, 0.10, 0.10),
     "lidas": (0.30, 0.33, 0.31),
     "flat_4": (0.40, 0.41, 0.42),
+    "shallow_equal_flops": (0.70, 0.72, 0.69),
     "shallow": (0.80, 0.80, 0.79),
     "lidas_equal_flops": (0.02, 0.021, 0.02),
-    "shallow_equal_flops": (0.70, 0.72, 0.69),
 }
 CONFIG = {"task": {"name": "khop", "hops": run.HOPS}}
 
