@@ -65,6 +65,20 @@ def test_where_all_arms_are_equal_one_run_in_twenty_tells_two_apart_at_most(arms
     assert wrong_runs(WORLDS[name](arms), seeds) <= MOST
 
 
+@pytest.mark.parametrize("name", WORLDS)
+def test_where_no_arm_has_an_effect_one_run_in_twenty_shows_one_at_most(name):
+    generator, level = np.random.default_rng(0), family_level(8)
+    wrong = 0
+    for _ in range(RUNS):
+        values = arms_of(generator, WORLDS[name](8), 3)
+        spread = seed_spread(values, False)
+        wrong += any(
+            abs(np.mean(list(own.values()))) > spread.half_width((arm,), 3, level)
+            for arm, own in values.items()
+        )
+    assert wrong <= MOST * RUNS
+
+
 def test_what_a_seed_does_to_all_arms_is_no_difference():
     assert wrong_runs([1.0] * 8, 3, shared=10.0) <= MOST
     generator = np.random.default_rng(0)
