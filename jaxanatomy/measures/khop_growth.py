@@ -165,6 +165,7 @@ def _loops(by_arm: Finals) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         arm: {
             loop["name"]: {field: loop[field] for field in ("layers", "passes", "factor")}
+            | {"change": difference_fields((Estimate(math.nan), 0))}
             for row in seeds.values()
             for loop in row.get("looped") or ()
         }

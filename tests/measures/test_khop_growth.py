@@ -122,11 +122,13 @@ def test_loops_are_ratios_of_losses_with_and_without():
     finals = [row for row in rows if row.get("looped")]
     for row, times in zip(finals[:3], (1.2, 1.1, 1.3), strict=True):
         row["looped"][0]["eval_nll"] = times * row["eval_nll"]
-    for row in finals[-3:]:  # of two layers
+    for row in finals[-3:]:  # of two layers, and not finite twice more
         row["looped"] = [each | {"layers": [0, 1]} for each in row["looped"]]
+        row["looped"][1]["eval_nll"] = None
     found = summarise(rows)["arms"]
     once, twice = (found["baseline"]["loops"][name] for name in ("once", "twice"))
-    assert found["shallow"]["loops"]["once"]["layers"] == [0, 1]
+    shallow = found["shallow"]["loops"]
+    assert (shallow["once"]["layers"], shallow["twice"]["change"]["mean"]) == ([0, 1], None)
     assert once["change"]["mean"] == pytest.approx((1.2 * 1.1 * 1.3) ** (1 / 3))
     assert once["change"]["low"] < once["change"]["mean"] < once["change"]["high"]
     assert twice == {

@@ -352,6 +352,8 @@ def test_points_of_primitives_tell_arms_apart(folder):
 
 
 def test_no_two_arms_look_alike():
-    looks = {(row["operator"], row["look"]) for row in map(arms.looks, arm_names())}
-    assert len(looks) == len(arm_names())
-    assert {row["operator"] for row in map(arms.looks, arm_names())} == set(arms.COLOURS)
+    names = (*arm_names(), "lidas_equal_seconds", "ln_scaling_lidas_equal_seconds")
+    looks = {(row["operator"], row["look"]) for row in map(arms.looks, names)}
+    assert len(looks) == len(names)
+    assert {look for _, look in looks} == {arms.PLAIN, *arms.LOOKS.styles}
+    assert {operator for operator, _ in looks} == set(arms.COLOURS)

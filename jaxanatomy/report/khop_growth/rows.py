@@ -128,7 +128,7 @@ def beside_flat(record: RunRecord) -> list[Row]:
 def loops(record: RunRecord) -> list[Row]:
     """How many times the loss is what it was with the middle block applied again."""
     return [
-        {"arm": arm} | {name: estimate_of(loop["change"]) for name, loop in has["loops"].items()}
+        {"arm": arm, **{name: estimate_of(loop["change"]) for name, loop in has["loops"].items()}}
         for arm, has in summary(record)["arms"].items()
         if has["loops"]
     ]
