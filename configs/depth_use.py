@@ -3,7 +3,8 @@
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 
 Effects of each layer, its attention and its MLP, on eight short prompts and three boundaries, and
-the depth score (DG section 4); beside each the same of the model before training. The depth score
+the depth score; contributions, the logit lens, massive activations and super weights (DG section
+4); beside each the same of the model before training. The depth score
 is 9.59 [8.83, 10.27] where layers in random order would have 14.5 with a deviation of 1.2. Whole
 layers alone, without the untrained model:
 
@@ -26,6 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.parts = ("layer", "attention", "mlp")  # what writes nothing
     # Of future effects: parts of a prompt, or indices of tokens.
     config.boundaries = ("1/4", "1/2", "3/4")
+    config.super_weights = 3  # candidates that are removed, each beside four others of its size
+    config.seed = 0  # of the choice of those four
     config.untrained = True  # the same of the architecture with random weights
 
     config.packing = config_fields.packing()

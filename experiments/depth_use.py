@@ -3,12 +3,15 @@
 The method (DG section 4 and appendix B): a layer, its attention or its MLP writes nothing, at all
 tokens or up to a boundary; measured is how far each later layer's contribution moves, passed on
 from layer to layer or each by itself, and how far the predictions do. From the effect on later
-tokens follows the depth score. Beside them stands the same of the untrained architecture, and of
-the score what layers in random order would have.
+tokens follows the depth score. One pass more gives what each sublayer adds, what the head makes of
+each layer's stream, massive activations and candidates for super weights, which are then removed
+one by one. Beside them stands the same of the untrained architecture; beside the score what layers
+in random order would have; beside a removed weight others of its size.
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 
-`rows.jsonl` has one row for each source and target, and rows of kind "output" and "depth_score";
+`rows.jsonl` has rows of kind "effect" (a source and a target), "output", "depth_score",
+"contribution", "lens", "massive", "candidate" and "removal";
 `arrays.npz` has the heatmaps [source, target]; `report.html` shows them.
 """
 
@@ -18,9 +21,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
-from jaxanatomy.data.text import SOURCES, TEXTS, load_text
-from jaxanatomy.errors import require_each_once
-from jaxanatomy.measures import depth_use, effects
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.errors import require_each_once, require_whole
+from jaxanatomy.measures import depth_use, effects, outliers
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions, distributed
 from jaxanatomy.weights import describe_model_ids, open_model
@@ -49,6 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             return
         results.merge_parts([row_hash for study in studies for row_hash in study.row_order()])
         text = load_text(config.text)
+        _measure_removals(config, studies[0], text, results)
         for study in studies:
             for row in depth_use.score_rows(results.rows, study.model):
                 key = {field: row[field] for field in depth_use.SCORE_KEY}
@@ -77,6 +83,8 @@ def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[S
     """The model, and its architecture with random weights unless it is that itself."""
     for name in ("conventions", "parts", "boundaries"):
         require_each_once(name, tuple(config[name]))
+    for name in ("super_weights", "seed"):
+        require_whole(name, config[name], least=0)
     wants_null = config.untrained and not config.model.startswith(RANDOM)
     ids = [config.model, f"{RANDOM}{config.model}"] if wants_null else [config.model]
     settings = StudySettings(
@@ -89,11 +97,29 @@ def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[S
     return [_study(config, model_id, settings) for model_id in ids]
 
 
+def _measure_removals(config: ConfigDict, study: Study, text: Text, results: runs.Run) -> None:
+    """The likeliest super weights, each removed alone, beside others of their size."""
+    rows = depth_use.of_model(results.rows, study.model)
+    candidates = [row for row in rows if row["kind"] == "candidate"]
+    done = sum(row["kind"] == "removal" for row in rows)
+    if config.super_weights and done < outliers.removals(candidates, config.super_weights):
+        variants = outliers.removal_variants(
+            study.load().params, candidates, config.super_weights, config.seed
+        )
+        make = functools.partial(rows_of_readings, make=loss_rows)
+        study.add([StudyPart(text, variants, rows=make, everywhere=True)])  # only process 0 is left
+        study.measure(results)
+
+
 def _study(config: ConfigDict, model_id: str, settings: StudySettings) -> Study:
-    """Propagated and local effects; nothing is measured before prompts and boundaries fit."""
+    """The model as it is, then effects; nothing is measured before prompts and boundaries fit."""
     study, text = Study(open_model(model_id), [], settings), load_text(config.text)
+    layers = study.config.num_layers
+    units = functools.partial(depth_use.profile_units, num_layers=layers)
+    rows, readings = depth_use.profile_rows, depth_use.PROFILE
+    study.add([StudyPart(text, [], readings, rows=rows, units=units, everywhere=True)])
     boundaries = tuple(map(str, config.boundaries))
-    units = functools.partial(effects.units, num_layers=study.config.num_layers)
+    units = functools.partial(effects.units, num_layers=layers)
     for convention in config.conventions:
         effects.require_boundaries(boundaries, convention, study.batches(text))
         for spread in effects.SPREADS:

@@ -169,6 +169,7 @@ def _points(config, params, layer: int, x, batch: TextBatch, gate_RTA, inside: b
         "block_in": x,
         "attention": naive_attention(config, params, layer, x, batch),
         "attention_out": middle - x,
+        "mlp_hidden": naive_hidden(config, params, middle),
         "mlp_out": after - middle,
         "block_out": after,
     }
@@ -194,6 +195,16 @@ def naive_attention(config: ModelConfig, params, layer: int, x, batch: TextBatch
                 weight = np.exp(np.array(score) - max(score))
                 found[r, head, t, keys] = weight / weight.sum()
     return found
+
+
+def naive_hidden(config: ModelConfig, params, x) -> np.ndarray:
+    """What down_proj reads of a stream [R, T, D] that attention has written to, in float64."""
+    w = {name: np.asarray(array, np.float64) for name, array in tree.components(params).items()}
+    x = np.asarray(x, np.float64)
+    norm = np.sqrt((x**2).mean(axis=-1, keepdims=True) + config.norm_epsilon)
+    h = x / norm * w["mlp_norm"]
+    gate = h @ w["gate_proj"]
+    return gate / (1 + np.exp(-gate)) * (h @ w["up_proj"])
 
 
 def _rotated(x_d: np.ndarray, position: int) -> np.ndarray:

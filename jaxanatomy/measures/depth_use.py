@@ -1,17 +1,50 @@
 """What a run of depth use comes to: scores, matrices and the summary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.measures import contribution, lens, outliers
 from jaxanatomy.measures.depth_score import depth_score_rows
 from jaxanatomy.measures.effects import heatmaps
 from jaxanatomy.records import Row
+from jaxanatomy.sweep import Measured
 
 # What tells rows of kind "depth_score" of one model and text apart.
 SCORE_KEY = ("kind", "convention", "part", "effect", "over", "example")
+SUPER_WEIGHT = ("layer", "row", "column", "control", "degradation_percent", "ci95")
 UNTRAINED = "random:"
+# What is read of the model as it is, in one pass.
+PROFILE = {**contribution.READINGS, **lens.READINGS, **outliers.READINGS}
+
+
+def profile_units(variant: Variant, num_layers: int) -> list[str]:
+    """What `profile_rows` has rows of, in their order."""
+    contributions = [
+        f"contribution {name} {positions}"
+        for name in contribution.READINGS
+        for positions in contribution.POSITIONS
+    ]
+    lenses = [f"lens {name}" for name in lens.METRICS]
+    found = [f"{each} {layer}" for each in contributions + lenses for layer in range(num_layers)]
+    found += [
+        f"massive {layer} {rank}" for layer in range(num_layers) for rank in range(outliers.TOP)
+    ]
+    return found + [f"candidate {layer}" for layer in range(num_layers)]
+
+
+def profile_rows(
+    measured: Mapping[str, Measured], variants: Sequence[Variant], *, text: str
+) -> list[Row]:
+    """Contributions, the logit lens, massive activations and candidates for super weights."""
+    (variant,) = variants
+    rows = contribution.contribution_rows(measured, variant.name)
+    rows += lens.lens_rows(measured, variant.name)
+    rows += outliers.massive_rows(measured, variant.name)
+    rows += outliers.candidate_rows(measured, variant.name)
+    return [row | {"text": text} for row in rows]
 
 
 def of_model(rows: Sequence[Row], model: str) -> list[Row]:
@@ -40,7 +73,7 @@ def arrays(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """By model: the depth scores, and of each heatmap its largest entry and its median."""
+    """By model the depth scores, what removed weights cost, and a digest of each heatmap."""
     found = {}
     for model in dict.fromkeys(row["model"] for row in rows):
         own = of_model(rows, model)
@@ -49,6 +82,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
                 {name: value for name, value in row.items() if name not in ("hash", "model")}
                 for row in own
                 if row["kind"] == "depth_score" and row["example"] is None
+            ],
+            "super_weights": [
+                {name: row[name] for name in SUPER_WEIGHT}
+                for row in own
+                if row["kind"] == "removal" and row.get("layer") is not None
             ],
             "effects": [_digest(key, matrices) for key, matrices in heatmaps(own).items()],
         }

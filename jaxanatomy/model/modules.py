@@ -26,6 +26,7 @@ POINTS = {
     "block_in": "the residual stream before the layer, [B, T, D]",
     "attention": "the attention weights, [B, H, T, S]",
     "attention_out": "what attention writes into the stream, [B, T, D]",
+    "mlp_hidden": "what down_proj of the MLP reads, [B, T, F]",
     "mlp_out": "what the MLP writes into the stream, [B, T, D]",
     "block_out": "the residual stream after the layer, [B, T, D]",
 }
@@ -171,8 +172,9 @@ class MLP(nn.Module):
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         F = self.shape.ffn_width
         gate_BTF = self._linear("gate_proj", F)(x_BTD)
-        up_BTF = self._linear("up_proj", F)(x_BTD)
-        return self._linear("down_proj", x_BTD.shape[-1])(nn.silu(gate_BTF) * up_BTF)
+        hidden_BTF = nn.silu(gate_BTF) * self._linear("up_proj", F)(x_BTD)
+        self.sow("mlp_hidden", "value", hidden_BTF)
+        return self._linear("down_proj", x_BTD.shape[-1])(hidden_BTF)
 
     def _linear(self, name: str, features: int) -> Linear:
         return Linear(features, self.dtype, name in self.shape.biases, name=name)

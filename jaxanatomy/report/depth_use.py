@@ -1,9 +1,11 @@
 """The page of the depth use experiment: the depth score and the effects of layers on later ones."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from jaxanatomy.measures import contribution, lens
 from jaxanatomy.measures.depth_score import changes
 from jaxanatomy.measures.depth_use import UNTRAINED, of_model
 from jaxanatomy.measures.effects import CURRENT, FUTURE, LOCAL, PROPAGATED, heatmaps
@@ -12,8 +14,25 @@ from jaxanatomy.report import style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import LAYER, estimate, once
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import plain
+from jaxanatomy.words import percent, perplexity, plain
 
+METRICS = {
+    "attention_norm": "attention: |a| / |h|",
+    "mlp_norm": "MLP: |m| / |h|",
+    "mlp_norm_after_attention": "MLP: |m| / |h + a|",
+    "attention_cosine": "attention: cosine of a and h",
+    "mlp_cosine": "MLP: cosine of m and h",
+    "mlp_cosine_after_attention": "MLP: cosine of m and h + a",
+    "residual_norm": "norm of the stream after the layer",
+    "kl": "KL(final || lens), nats",
+    "kl_reverse": "KL(lens || final), nats",
+    "top_1": "same likeliest token (share)",
+    "top_5": "overlap of the five likeliest (share)",
+    "entropy": "entropy of the lens, nats",
+    "perplexity": "perplexity of the lens",
+}
+POSITIONS = {"all": "all tokens", "others": "without the first token"}
+Made = Callable[[RunRecord], list[v.Row]]
 MEASURED, NULL = "#AE2320", "#7FA9D2"
 TRAINED, RANDOM = "model", "untrained"
 PARTS = {"layer": "layer", "attention": "attention", "mlp": "MLP"}
@@ -99,6 +118,69 @@ def headline(record: RunRecord) -> str | None:
     return " ".join(sentences) or None
 
 
+def profile(record: RunRecord, kind: str) -> list[v.Row]:
+    """The means at each layer, a row for each layer and model with every metric as a field."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for model, own in models(record).items():
+        for row in (row for row in own if row["kind"] == kind):
+            positions = POSITIONS.get(row.get("positions"), "")
+            key = (positions, model, row["layer"])
+            wide = found.setdefault(key, {"panel": positions, "model": model, "layer": key[2]})
+            wide[row["metric"]] = estimate(row["value"], row["ci95"])
+    return list(found.values())
+
+
+def contributions(record: RunRecord) -> list[v.Row]:
+    """Of contributions and of the norm of the stream."""
+    return profile(record, "contribution")
+
+
+def lenses(record: RunRecord) -> list[v.Row]:
+    """Of the logit lens."""
+    return profile(record, "lens")
+
+
+def massive(record: RunRecord) -> list[v.Row]:
+    """The largest entry of each layer's stream, of both models."""
+    return [
+        row | {"model": model}
+        for model, own in models(record).items()
+        for row in own
+        if row["kind"] == "massive" and row["rank"] == 0
+    ]
+
+
+def removals(record: RunRecord) -> list[v.Row]:
+    """Each candidate whose removal was measured, beside the most that a control of it costs."""
+    rows = [row for row in record.rows if row["kind"] == "removal" and "layer" in row]
+    found = []
+    for row in (row for row in rows if row["control"] is None):
+        controls = [
+            other["degradation_percent"]
+            for other in rows
+            if other["layer"] == row["layer"] and other["control"] is not None
+        ]
+        change = estimate(row["degradation_percent"], row["ci95"])
+        most = None if None in controls else max(controls)
+        found.append(row | {"change": change, "controls": most})
+    return found
+
+
+def _curves(name: str, rows: Made, metrics: Iterable[str], caption: str) -> v.Curves:
+    logarithmic = ("perplexity", "residual_norm")
+    axes = [v.Axis(n, METRICS[n], "log" if n in logarithmic else "linear") for n in metrics]
+    return v.Curves(
+        name,
+        rows,
+        columns=3,
+        x=LAYER,
+        y=tuple(axes),
+        series=v.Palette("model", {TRAINED: MEASURED, RANDOM: NULL}),
+        size=(3.6, 2.5),
+        caption=caption,
+    )
+
+
 def _heatmap(spread: str, when: str, field: str, label: str) -> v.Heatmap:
     def rows(record: RunRecord) -> list[v.Row]:
         return [row for row in cells(record) if (row["spread"], row["when"]) == (spread, when)]
@@ -158,6 +240,53 @@ INFLUENCE = v.Curves(
     ),
 )
 
+CONTRIBUTIONS = _curves(
+    "contributions",
+    contributions,
+    contribution.READINGS,
+    "Means over tokens. On the first token many models keep a sink, so it stands apart.",
+)
+LENS = _curves(
+    "lens",
+    lenses,
+    lens.METRICS,
+    "The head on the stream after each layer, with the model's own final norm; means over the "
+    "predictions of the prompts.",
+)
+MASSIVE = v.Table(
+    "massive",
+    massive,
+    "The largest entry of the stream after each layer",
+    cells=(
+        v.Column("model", "model"),
+        v.Column("layer", "layer"),
+        v.Column("prompt", "document"),
+        v.Column("token", "position"),
+        v.Column("neuron", "neuron"),
+        v.Column("value", "value", ".1f"),
+        v.Column("median magnitude", "median", ".3f"),
+        v.Column("massive", "massive"),
+    ),
+    note="Massive: above 100 in magnitude and above 1,000 medians (Sun et al. 2024).",
+    folded=True,
+)
+REMOVALS = v.Table(
+    "super_weights",
+    removals,
+    "Single weights of down_proj, removed alone",
+    cells=(
+        v.Column("layer", "layer"),
+        v.Column("hidden neuron", "row"),
+        v.Column("neuron", "column"),
+        v.Column("weight", "weight", "+.3f"),
+        v.Column("its share of what was written", "contribution", ".2f"),
+        v.Column("perplexity", "ppl", perplexity),
+        v.Column("change (95 %)", "change", percent),
+        v.Column("most of four others of its size", "controls", percent),
+    ),
+    printed=True,
+)
+
 PAGE = Page(
     "Depth use",
     lambda record: f"{len(record.rows):,} effects, on {record.config.get('text', 'a text')}.",
@@ -180,4 +309,19 @@ PAGE = Page(
         *_both(PROPAGATED, CURRENT),
     ),
     Section("All tokens, layer by layer", *_both(LOCAL, CURRENT)),
+    Section(
+        "What each sublayer adds",
+        "h is the stream before the layer, a what attention writes, m what the MLP writes (DG "
+        "Figure 4).",
+        CONTRIBUTIONS,
+    ),
+    Section("The logit lens", LENS),
+    Section(
+        "Massive activations and super weights",
+        "Candidates come from one pass: where the MLP of a layer writes most, the weight from its "
+        "largest hidden neuron to the neuron that it writes to. A super weight is one whose "
+        "removal alone ruins the model, where others of its size in the same matrix do nothing.",
+        REMOVALS,
+        MASSIVE,
+    ),
 )

@@ -1,5 +1,6 @@
 """The depth use experiment from the command line: the contract of a run, end to end."""
 
+import collections
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from jaxanatomy.records import read_arrays, read_run
 from jaxanatomy.report import depth_use as page
 from jaxanatomy.report import html
 
+FLAGS = ("--config.boundaries=1/4,8", "--config.super_weights=2")
 LAYERS = 3
 PAIRS = LAYERS * (LAYERS - 1) // 2
 
@@ -34,7 +36,7 @@ def start(tiny, command):
 @pytest.fixture(scope="module")
 def finished(start, tmp_path_factory, fixed_version):
     workdir = tmp_path_factory.mktemp("runs") / "depth_use"
-    done = start(workdir, "--config.boundaries=1/4,8")
+    done = start(workdir, *FLAGS)
     assert (done.status, done.err) == (0, "")
     return workdir, done.out
 
@@ -54,6 +56,11 @@ def test_the_files_of_the_contract_and_the_rows_of_every_pair(finished):
         assert sum(row["kind"] == "output" for row in own) == 3 * places * LAYERS
         scores = [row for row in own if row["kind"] == "depth_score"]
         assert len(scores) == 3 * 2 * (2 + 6)
+        counts = collections.Counter(row["kind"] for row in own)
+        assert counts["contribution"] == 7 * 2 * LAYERS
+        assert (counts["lens"], counts["massive"], counts["candidate"]) == (18, 9, 3)
+        # The null of a removed weight are others of its size in the same model.
+        assert counts["removal"] == (0 if model.startswith("random:") else 1 + 2 * 5)
     assert {row["boundary"] for row in rows if row["kind"] == "output"} == {None, "1/4", "8"}
     assert len({row["hash"] for row in rows}) == len(rows)
 
@@ -71,7 +78,7 @@ def test_arrays_and_summary_are_those_of_the_rows(finished, tiny):
     (score,) = [
         row
         for row in own
-        if (row["kind"], row["part"], row.get("effect"), row.get("over"))
+        if (row["kind"], row.get("part"), row.get("effect"), row.get("over"))
         == ("depth_score", "layer", "output", "mean")
     ]
     assert score["value"] in [each["value"] for each in summary["depth_score"]]
@@ -103,6 +110,42 @@ def test_the_page_says_the_score_beside_both_nulls(finished):
     )
     assert "That of the untrained model" in words
     assert "Depth scores" in finished[1]
+    assert "Single weights of down_proj, removed alone" in finished[1]
+
+
+def test_tidy_rows_of_the_page_are_those_of_the_run(finished, tiny):
+    record = read_run(finished[0])
+    own = [row for row in record.rows if row["model"] == tiny.model]
+    (wide,) = [
+        row
+        for row in page.contributions(record)
+        if (row["model"], row["layer"], row["panel"]) == ("model", 1, "without the first token")
+    ]
+    for row in own:
+        if (row["kind"], row.get("positions"), row.get("layer")) == ("contribution", "others", 1):
+            assert wide[row["metric"]].value == row["value"]
+            assert wide[row["metric"]].ends == row["ci95"]
+    assert len(page.lenses(record)) == 2 * LAYERS
+    assert [row["control"] for row in page.removals(record)] == [None, None]
+    for row in page.removals(record):
+        others = [
+            other["degradation_percent"]
+            for other in own
+            if other["kind"] == "removal" and other.get("layer") == row["layer"]
+        ]
+        assert len(others) == 5
+        assert row["controls"] == max(others[1:])
+    cells = page.cells(record)
+    assert len(cells) == 2 * 3 * 4 * PAIRS
+    assert all(cell["shown"] == min(cell["value"], 1) for cell in cells)
+    influence = {(r["model"], r["part"], r["layer"]): r["change"] for r in page.influence(record)}
+    examples = [
+        row["examples"]
+        for row in own
+        if tuple(row.get(name) for name in ("kind", "part", "when", "source"))
+        == ("output", "mlp", "future", 1)
+    ]
+    assert influence["model", "MLP", 1] == pytest.approx(np.max(examples, axis=0).mean())
 
 
 @pytest.mark.slow
@@ -112,14 +155,15 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, start, tmp_path):
     lines = (workdir / "rows.jsonl").read_bytes().splitlines(keepends=True)
     (workdir / "rows.jsonl").write_bytes(b"".join(lines[:100]) + lines[100][:20])
     (workdir / "arrays.npz").unlink()
-    done = start(workdir, "--config.boundaries=1/4,8", "--config.sweep.chunk_size=20")
+    done = start(workdir, *FLAGS, "--config.sweep.chunk_size=20")
     assert (done.status, done.err) == (0, "")
     again = {row["hash"]: row for row in run_files.read_rows(workdir)}
     whole = {row["hash"]: row for row in run_files.read_rows(finished[0])}
     assert again.keys() == whole.keys()
     for key, row in whole.items():
-        numbers = [each[key][field] for each in (again, whole) for field in ("value",)]
-        assert numbers[0] == pytest.approx(numbers[1], rel=1e-4, abs=1e-6), row
+        field = "nll" if row["kind"] == "removal" else "value"
+        if field in row:
+            assert again[key][field] == pytest.approx(row[field], rel=1e-4, abs=1e-6), row
 
 
 def test_quick_and_dry_run(start, tmp_path):
@@ -143,6 +187,7 @@ def test_quick_and_dry_run(start, tmp_path):
         (("--config.boundaries=",), "boundaries must name at least one, each once"),
         (("--config.parts=mlp,mlp",), "parts must name at least one, each once"),
         (("--config.packing.window=12",), "must fit into one window"),
+        (("--config.super_weights=-1",), "super_weights must be a whole number, 0 or above"),
     ],
 )
 def test_bad_input_is_refused_in_a_line(start, tmp_path, flags, message):
