@@ -85,7 +85,7 @@ def _default() -> ConfigDict:
         scan_layers=False, steps_per_call=20, checkpoint_every=200
     )
     config.distributed = config_fields.distributed()
-    config.save_models = True  # each trained model, below models/, as orbax:PATH
+    config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     return config
 

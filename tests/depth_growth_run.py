@@ -7,6 +7,7 @@ python depth_growth_run.py save:midas:4 FLAGS     dies while that checkpoint is 
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import run_files
@@ -95,6 +96,25 @@ def fix_version(patch):
     """Sources may change while tests run."""
     patch(provenance, "code_version", lambda experiment: "test")
     patch(runs, "code_version", lambda experiment: "test")
+
+
+_CODE = """
+import os, sys
+import depth_growth_run
+from jaxanatomy import cli
+depth_growth_run.fix_version(setattr)
+count = int(os.environ["PROCESS_COUNT"])
+several = {"coordinator_address": os.environ["COORDINATOR"], "num_processes": count}
+several |= {"process_id": os.environ["PROCESS_INDEX"]}
+more = [f"--config.distributed.{name}={value}" for name, value in several.items()]
+sys.exit(cli.main(sys.argv[1:] + (more if count > 1 else [])))
+"""
+
+
+def start(run_python, *argv, **options):
+    """Runs the command line in a process of its own, or in several."""
+    where = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
+    return run_python(where + _CODE, *argv, timeout=500, **options)
 
 
 def dying(method, is_reached):

@@ -2,10 +2,8 @@
 
 import dataclasses
 import functools
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,9 +30,7 @@ from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
-from jaxanatomy.weights.checkpoint import Checkpoint
-from jaxanatomy.weights.export import export_hf
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run, save_model
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
@@ -126,17 +122,13 @@ class DepthPlan(ArmPlan):
             for at, reason in enumerate(point.reason):
                 if jax.process_index() == 0 and not reason:
                     folder = results.path("models") / f"{arm}_{setup.seeds[at]}"
-                    self._save(end.config, setup.model_of(whole, at), folder)
+                    own = setup.model_of(whole, at)
+                    own = tree.with_layers(own, tree.unstack(own["layers"]))
+                    save_model(end.config, own, self.tokenizer, folder)
         return [
             fields | answer_fields(self.asked, right_Q, not reason)
             for fields, right_Q, reason in zip(found, right_MQ, point.reason, strict=True)
         ]
-
-    def _save(self, config: ModelConfig, params: tree.Params, folder: Path) -> None:
-        """Writes a Hugging Face folder; what lies there of an earlier start goes."""
-        params = tree.with_layers(params, tree.unstack(params["layers"]))
-        shutil.rmtree(folder, ignore_errors=True)
-        export_hf(Checkpoint(config, params, self.tokenizer, folder.name, ""), folder)
 
     def _layers(self, arm: str, point: Evaluation) -> int:
         return self.arms[arm][point.stage].config.num_layers

@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,9 +23,7 @@ from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
-from jaxanatomy.weights.checkpoint import Checkpoint
-from jaxanatomy.weights.orbax_io import save_orbax
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run, save_model
 
 _GUESSING_SEED = 0
 
@@ -115,7 +111,7 @@ class HopPlan(ArmPlan):
             alive = not fields["reason"]
             fields["looped"] = self.loops.score(end, own) if alive else None
             if self.config.save_models and alive and jax.process_index() == 0:
-                _save(end, own, results.path("models") / f"{arm}_{setup.seeds[at]}")
+                save_model(end, own, None, results.path("models") / f"{arm}_{setup.seeds[at]}")
         return found
 
     def _scores(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
@@ -204,9 +200,3 @@ def _counts(point: Evaluation, at: int) -> tuple[np.ndarray, np.ndarray]:
     rows = point.units.values()
     right_K = [sum(each.right[at]) for each in rows]
     return np.array(right_K), np.array([sum(each.tokens) for each in rows])
-
-
-def _save(config: ModelConfig, params: tree.Params, folder: Path) -> None:
-    """Writes a model that `orbax:PATH` reads; what lies there of an earlier start goes."""
-    shutil.rmtree(folder, ignore_errors=True)
-    save_orbax(Checkpoint(config, params, None, folder.name, ""), folder)

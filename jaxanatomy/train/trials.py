@@ -7,6 +7,7 @@ kind "curve" are appended as they are measured, a row of kind "final" for each t
 
 import abc
 import dataclasses
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,6 +40,9 @@ from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import BatchStream, Setup, TrainOptions
 from jaxanatomy.train.trainer import Trainer
+from jaxanatomy.weights.checkpoint import Checkpoint
+from jaxanatomy.weights.export import export_hf
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 Fields = dict[str, Any]
 
@@ -249,6 +253,21 @@ def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:
         depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
         lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
     return lines
+
+
+def save_model(
+    config: ModelConfig, params: tree.Params, tokenizer: Tokenizer | None, folder: Path
+) -> None:
+    """Writes a Hugging Face folder; what lies there of an earlier start goes.
+
+    Args:
+      config: The architecture.
+      params: A block for each layer, on the host.
+      tokenizer: None where a model has none.
+      folder: Named as the model.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    export_hf(Checkpoint(config, params, tokenizer, folder.name, ""), folder)
 
 
 class ArmTraining:

@@ -8,30 +8,13 @@ import depth_growth_run
 import jax
 import numpy as np
 import pytest
-from depth_growth_run import flags, require_close, rows_of, without_times
+from depth_growth_run import flags, require_close, rows_of, start, without_times
 
 from jaxanatomy import weights
 from jaxanatomy.train.metrics import read_metrics
 
 SCRIPT = Path(depth_growth_run.__file__)
 pytestmark = pytest.mark.slow
-
-CODE = """
-import os, sys
-import depth_growth_run
-from jaxanatomy import cli
-depth_growth_run.fix_version(setattr)
-count = int(os.environ["PROCESS_COUNT"])
-several = {"coordinator_address": os.environ["COORDINATOR"], "num_processes": count}
-several |= {"process_id": os.environ["PROCESS_INDEX"]}
-more = [f"--config.distributed.{name}={value}" for name, value in several.items()]
-sys.exit(cli.main(sys.argv[1:] + (more if count > 1 else [])))
-"""
-
-
-def start(run_python, *argv, **options):
-    where = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r})"
-    return run_python(where + CODE, *argv, timeout=500, **options)
 
 
 def test_eight_devices_and_two_processes_give_the_rows_of_one(tokenizer, tmp_path, run_python):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import run_files
-from depth_growth_run import without_times
+from depth_growth_run import start, without_times
 
 from jaxanatomy.data.depth_tasks import KHop, guessing
 from jaxanatomy.weights import load
@@ -101,7 +101,7 @@ def test_rows_are_of_every_arm_seed_and_hop(finished):
 def test_models_are_left_that_load(finished):
     names = {path.name for path in (finished / "models").iterdir()}
     assert names == {f"{arm}_{seed}" for arm in ("baseline", "lidas") for seed in (0, 1)}
-    model = load(f"orbax:{finished / 'models/lidas_1'}")
+    model = load(f"file:{finished / 'models/lidas_1'}")
     assert (model.config.num_layers, model.tokenizer) == (4, None)
 
 
@@ -116,6 +116,21 @@ def test_sigkill_across_growth_gives_the_same_rows(finished, tmp_path, command, 
         without_times(run_files.read_rows(each)) for each in (tmp_path / "run", finished)
     )
     assert found == expected
+
+
+@pytest.mark.slow
+def test_two_devices_and_two_processes_give_the_rows_of_one(finished, tmp_path, run_python):
+    arms = "baseline,lidas,aligned"
+    expected = {(row["arm"], row["seed"]): row for row in rows_of(finished, "final")}
+    for name, options in (("devices", {"devices": 2}), ("processes", {"processes": 2})):
+        start(run_python, *flags(tmp_path / name, arms=arms), **{"devices": 1} | options)
+        finals = rows_of(tmp_path / name, "final")
+        assert len(finals) == 6
+        for row in finals:
+            own = expected.setdefault((row["arm"], row["seed"]), row)
+            for field in ("unit_nll", "nll_by_hop", "unit_tokens"):
+                assert row[field] == pytest.approx(own[field], rel=1e-4)
+            assert row["answered_by_hop"] == own["answered_by_hop"]
 
 
 @pytest.mark.parametrize(
