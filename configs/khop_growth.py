@@ -65,6 +65,8 @@ def _default() -> ConfigDict:
     config.model.norm_epsilon = 1e-6
     config.model.tie_embeddings = False
 
+    config.init = "fan_in"  # or "normal", 0.02 everywhere
+
     config.block = 2  # layers that a growth step adds, and of the first stage
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
     config.growth_fraction = 0.8  # share of the steps until the model has its depth

@@ -23,7 +23,7 @@ from jaxanatomy.data.depth_tasks import TASKS
 from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
 from jaxanatomy.measures.khop_growth import summarise
-from jaxanatomy.model import parameter_count
+from jaxanatomy.model import INITS, parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.hop_plan import hop_plan
@@ -74,7 +74,7 @@ def describe() -> str:
     """Arms, what their names may add, tasks and policies, a line each."""
     tasks = {name: task.__doc__.partition("\n")[0] for name, task in TASKS.items()}
     return cli.format_sections(
-        {"arms": ARMS, "after the name": OPTIONS, "tasks": tasks, "moments": MOMENTS}
+        {"arms": ARMS, "after the name": OPTIONS, "tasks": tasks, "moments": MOMENTS, "init": INITS}
     )
 
 

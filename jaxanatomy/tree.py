@@ -51,6 +51,8 @@ PyTree = Any  # any tree of arrays
 
 # The seven matrices, of which the papers' weight mathematics speaks.
 MATRICES = ATTENTION + MLP
+# Those that write to the residual stream.
+WRITING = ("o_proj", "down_proj")
 # The norms before the two sublayers, which LN-scaling scales.
 NORMS = ("attention_norm", "mlp_norm")
 # The order of the forward pass, by which leaves are listed, drawn and hashed; others come after.

@@ -29,7 +29,6 @@ MOMENTS = {
     "second: Adam's next step is the same, but new gradients soon outweigh the old",
 }
 _POWERS = {"mu": 1, "trace": 1, "nu": 2}  # optax's names of moments, and what they are of
-_WRITING = ("o_proj", "down_proj")
 
 
 def grown_config(config: ModelConfig, growth: GrowthMap) -> ModelConfig:
@@ -108,7 +107,7 @@ def _grow_layers(
     written_L = np.where(np.isin(range(growth.num_layers), growth.zeroed), 0, factors_L)
 
     def factors(path: tuple) -> np.ndarray:
-        writes = any(getattr(key, "key", None) in _WRITING for key in path)
+        writes = any(getattr(key, "key", None) in tree.WRITING for key in path)
         return written_L if writes else factors_L
 
     if _is_stacked(like) and len(like) == 1 and scan_layers:

@@ -101,7 +101,7 @@ def _block(
     factors = {"o_proj": rows, "o_proj.bias": attention, "down_proj": mlp, "down_proj.bias": mlp}
     scaled = {
         name: _scaled(np.asarray(array), factors[name])
-        for name, array in tree.components(block, ("o_proj", "down_proj")).items()
+        for name, array in tree.components(block, tree.WRITING).items()
         if np.any(factors[name] != 1)
     }
     return tree.replace(block, scaled) if scaled else block

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from typing import Any
 
+from jaxanatomy import tree
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.blends import blend, distance_weights
 from jaxanatomy.interventions.copies import copy
@@ -97,7 +98,7 @@ _ALL = (
         "o_proj and down_proj times ALPHA: what the layer writes, exactly",
         scale,
         takes="alpha",
-        components=("o_proj", "down_proj"),
+        components=tree.WRITING,
     ),
     Intervention(
         "low_rank",

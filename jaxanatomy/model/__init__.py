@@ -20,9 +20,10 @@ from jaxanatomy.model.shapes import (
     matrix_parameter_count,
     parameter_count,
 )
-from jaxanatomy.model.transformer import REMAT, attention_bias, embed, forward, hidden, init
+from jaxanatomy.model.transformer import INITS, REMAT, attention_bias, embed, forward, hidden, init
 
 __all__ = [
+    "INITS",
     "POINTS",
     "REMAT",
     "Block",

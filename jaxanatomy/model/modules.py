@@ -30,7 +30,8 @@ POINTS = {
     "mlp_out": "what the MLP writes into the stream, [B, T, D]",
     "block_out": "the residual stream after the layer, [B, T, D]",
 }
-KERNEL_INIT = nn.initializers.normal(stddev=0.02)
+KERNEL_STD = 0.02
+KERNEL_INIT = nn.initializers.normal(stddev=KERNEL_STD)
 MASKED = -1e30  # added to the score of a key that a query does not see
 Cache = tuple[jax.Array, jax.Array]
 

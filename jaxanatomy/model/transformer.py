@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.model import head, rope
-from jaxanatomy.model.modules import KERNEL_INIT, MASKED, block
+from jaxanatomy.model.modules import KERNEL_INIT, KERNEL_STD, MASKED, block
 
 # What a layer keeps for its gradient; the rest is computed again on the way back.
 REMAT = {
@@ -20,9 +20,23 @@ REMAT = {
     "full": "its input alone: every layer is computed twice",
 }
 
+# Standard deviations of random parameters; norms are ones, biases zeros.
+INITS = {
+    "normal": "0.02, of kernels and embeddings",
+    "fan_in": "1 / sqrt(inputs) of kernels, those that write to the residual stream also divided "
+    "by sqrt(2 L); 0.5 of embeddings",
+}
+_EMBEDDING_STD = 0.5
 
-def init(config: ModelConfig, key: jax.Array) -> tree.Params:
-    """Random parameters: normal kernels of standard deviation 0.02, norms of one."""
+
+def init(config: ModelConfig, key: jax.Array, how: str = "normal") -> tree.Params:
+    """Random parameters.
+
+    Args:
+      config: The architecture.
+      key: Of the draws; a layer's depend on its number, not on how many there are.
+      how: One of `INITS`.
+    """
     embed_key, unembed_key, *layer_keys = jax.random.split(key, 2 + config.num_layers)
     x_BTD = jnp.zeros((1, 1, config.hidden_size))
     tables, bias_BTS = rope.tables(config, jnp.zeros((1, 1), jnp.int32)), jnp.zeros((1, 1, 1))
@@ -38,7 +52,23 @@ def init(config: ModelConfig, key: jax.Array) -> tree.Params:
     }
     if not config.tie_embeddings:
         params["unembed"] = {"embedding": KERNEL_INIT(unembed_key, shape_VD)}
-    return params
+    return params if how == "normal" else _by_fan_in(config, params)
+
+
+def _by_fan_in(config: ModelConfig, params: tree.Params) -> tree.Params:
+    """Parameters of `KERNEL_STD` scaled to what `INITS["fan_in"]` says."""
+
+    def scaled(path: tuple, leaf: jax.Array) -> jax.Array:
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        if "embed" in names:
+            return leaf * (_EMBEDDING_STD / KERNEL_STD)
+        if leaf.ndim == 1:
+            return leaf
+        inputs = leaf.shape[1 if "unembed" in names else 0]
+        writes = 2 * config.num_layers if set(names) & {*tree.WRITING} else 1
+        return leaf / (KERNEL_STD * (inputs * writes) ** 0.5)
+
+    return jax.tree_util.tree_map_with_path(scaled, params)
 
 
 def embed(params: tree.Params, token_BT: jax.Array) -> jax.Array:

@@ -49,8 +49,9 @@ class HopPlan(ArmPlan):
 
     @functools.cached_property
     def objective(self) -> Mapping[str, Any]:
-        """The loss, and how sequences are made of numbers; the same objects for every arm."""
+        """The loss, how numbers become sequences, and initial weights; the same for every arm."""
         return {
+            "init": self.config.init,
             "objective": functools.partial(HopLoss, self.task),
             "make_batch": functools.partial(batch_of_numbers, self.task),
         }

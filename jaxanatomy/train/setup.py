@@ -126,6 +126,7 @@ class Setup:
       learning_rates: The rate of each seed's plateau; empty: the schedule's.
       initial: The architecture of the model whose layers the first stage takes, and with whose
         initial weights layers are fresh; None: of the first stage.
+      init: How initial weights are drawn, one of `model.INITS`.
       objective: Makes the loss, as `loss.LanguageModelLoss`: of (config, dtype, remat, gather).
       make_batch: Makes a batch of what the streams give, inside of the compiled step; None: they
         give batches.
@@ -139,10 +140,12 @@ class Setup:
     options: TrainOptions = dataclasses.field(default_factory=TrainOptions)
     learning_rates: Sequence[float] = ()
     initial: ModelConfig | None = None
+    init: str = "normal"
     objective: Callable[..., Any] = LanguageModelLoss
     make_batch: Callable[[PyTree], PyTree] | None = None
 
     def __post_init__(self):
+        choose("init", self.init, model.INITS)
         if self.learning_rates and len(self.learning_rates) != len(self.seeds):
             raise ValueError(
                 f"{len(self.learning_rates)} learning rates for {len(self.seeds)} seeds"
@@ -206,7 +209,7 @@ class Setup:
 
     def initial_params(self, stage: Stage, seed: jax.Array | int) -> tree.Params:
         """What a model of one seed would be if its run began with a stage, layers stacked."""
-        params = model.init(stage.config, jax.random.key(seed))
+        params = model.init(stage.config, jax.random.key(seed), self.init)
         return self._stacked(stage, params, params["layers"])
 
     def _shapes(self, stage: Stage) -> tree.Params:
@@ -238,7 +241,7 @@ class Setup:
         stage = self.stages[0]
 
         def one(seed: jax.Array) -> tuple[tree.Params, PyTree]:
-            params = model.init(self.initial_config, jax.random.key(seed))
+            params = model.init(self.initial_config, jax.random.key(seed), self.init)
             if stage.growth is not None:
                 params, _ = grow(stage.growth, params)
             blocks = self._renewed(stage, params["layers"], seed)
@@ -281,11 +284,11 @@ class Setup:
         if not stage.changes_new:
             return blocks
         key, before, blocks = jax.random.key(seed), blocks, list(blocks)
-        initial = model.init(self.initial_config, key)["layers"] if stage.fresh else ()
+        initial = model.init(self.initial_config, key, self.init) if stage.fresh else {}
         for place in stage.growth.inserted:
             layer, width = stage.layers[place], stage.config.layers[place].ffn_width
             if layer in stage.fresh:
-                blocks[place] = initial[layer]
+                blocks[place] = initial["layers"][layer]
             elif stage.aligned:
                 following = before[min(place + 1, len(before) - 1)]
                 head_dim = stage.config.head_dim

@@ -126,7 +126,7 @@ class ArmPlan(abc.ABC):
 
     @property
     def objective(self) -> Mapping[str, Any]:
-        """Fields of `Setup` where the objective is another than that of a language model."""
+        """Fields of `Setup` that are not those of a language model."""
         return {}
 
     def note(self, point: Evaluation, memory: Fields) -> None:  # noqa: B027 (nothing by default)
@@ -143,7 +143,12 @@ class ArmPlan(abc.ABC):
             code=runs.code_version(self.experiment),
             stages=[dataclasses.asdict(stage) for stage in self.arms[arm]],
             data=[self.identity, config.batch_size],
-            settings=[config.warmup, config.cooldown, config.eval_every],
+            settings=[
+                config.warmup,
+                config.cooldown,
+                config.eval_every,
+                self.objective.get("init"),
+            ],
             optimiser=dataclasses.asdict(self.optimiser),
             train=[config.train.dtype, config.train.grad_accum_steps],
             arm=arm,

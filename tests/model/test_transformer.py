@@ -159,6 +159,22 @@ def test_initial_values_are_normal_and_no_two_layers_alike():
     np.testing.assert_array_equal(tree.get(params["layers"][2], "mlp_norm"), np.ones(16))
 
 
+def test_initial_values_by_fan_in():
+    config = dataclasses.replace(CONFIG, tie_embeddings=False, vocab_size=5_000)
+    plain, params = (model.init(config, jax.random.key(0), how) for how in ("normal", "fan_in"))
+    D, F, L = config.hidden_size, config.layers[0].ffn_width, config.num_layers
+    heads = config.layers[0].num_heads * config.head_dim
+    expected = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), D**-0.5)
+    expected |= {"o_proj": (2 * L * heads) ** -0.5, "down_proj": (2 * L * F) ** -0.5}
+    for before, block in zip(plain["layers"], params["layers"], strict=True):
+        for name, std in expected.items():
+            scaled = np.asarray(tree.get(before, name)) / 0.02 * std
+            np.testing.assert_allclose(tree.get(block, name), scaled, rtol=1e-5)
+        np.testing.assert_array_equal(tree.get(block, "mlp_norm"), np.ones(D))
+    assert np.std(params["embed"]["embedding"]) == pytest.approx(0.5, rel=0.02)
+    assert np.std(params["unembed"]["embedding"]) == pytest.approx(D**-0.5, rel=0.02)
+
+
 def test_equal_keys_give_equal_parameters():
     one, again, other = (model.init(CONFIG, jax.random.key(seed)) for seed in (3, 3, 4))
     assert jax.tree.all(jax.tree.map(np.array_equal, one, again))
