@@ -75,7 +75,7 @@ def _default() -> ConfigDict:
 
     config.steps = 800  # of the baseline
     config.batch_size = 32
-    config.learning_rates = (2e-3, 4e-3, 8e-3)  # tried for each arm
+    config.learning_rates = (1e-3, 3e-3, 9e-3)  # tried for each arm
     config.tuning_seeds = (100,)  # which none of the results is from
     config.warmup = 0.05  # share of the steps
     config.cooldown = 0.2
