@@ -42,29 +42,10 @@ def _default() -> ConfigDict:
     )
     config.seeds = (0, 1, 2)  # of initial weights and of the sequences
 
-    config.task = ConfigDict()
-    config.task.name = "khop"  # or "automaton" or "assignments"; see --list
-    config.task.alphabet = 4
-    config.task.seq_len = 56  # tokens, the start among them
-    config.task.hops = 12  # questions at each position
-    config.task.rule_seed = 0  # of the automaton
-    config.task.own_rules = False  # whether each of its steps has a rule of its own
-    config.task.names = 19  # of assignments
-    config.task.values = 4
-    config.task.recent = 3
+    config.task = _task()
     config.held_out_sequences = 512
 
-    config.model = ConfigDict()
-    config.model.num_layers = 6
-    config.model.hidden_size = 64
-    config.model.num_heads = 4
-    config.model.num_kv_heads = 4
-    config.model.ffn_width = 128
-    config.model.vocab_size = 64  # symbols, and all answers to all questions
-    config.model.rope_theta = 10_000.0
-    config.model.norm_epsilon = 1e-6
-    config.model.tie_embeddings = False
-
+    config.model = _model()
     config.init = "fan_in"  # or "normal", 0.02 everywhere
 
     config.block = 2  # layers that a growth step adds, and of the first stage
@@ -90,6 +71,34 @@ def _default() -> ConfigDict:
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     return config
+
+
+def _task() -> ConfigDict:
+    task = ConfigDict()
+    task.name = "khop"  # or "automaton" or "assignments"; see --list
+    task.alphabet = 4
+    task.seq_len = 56  # tokens, the start among them
+    task.hops = 12  # questions at each position
+    task.rule_seed = 0  # of the automaton
+    task.own_rules = False  # whether each of its steps has a rule of its own
+    task.names = 19  # of assignments
+    task.values = 4
+    task.recent = 3
+    return task
+
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
+    model.num_layers = 6
+    model.hidden_size = 64
+    model.num_heads = 4
+    model.num_kv_heads = 4
+    model.ffn_width = 128
+    model.vocab_size = 64  # symbols, and all answers to all questions
+    model.rope_theta = 10_000.0
+    model.norm_epsilon = 1e-6
+    model.tie_embeddings = False
+    return model
 
 
 _MORE_ARMS = (

@@ -34,9 +34,11 @@ class HopPlan(ArmPlan):
 
     Attributes:
       task: What is asked.
+      init: How initial weights are drawn, one of `model.INITS`.
     """
 
     task: DepthTask
+    init: str
 
     experiment = "khop_growth"
     tuned_by = "eval_nll"
@@ -51,7 +53,7 @@ class HopPlan(ArmPlan):
     def objective(self) -> Mapping[str, Any]:
         """The loss, how numbers become sequences, and initial weights; the same for every arm."""
         return {
-            "init": self.config.init,
+            "init": self.init,
             "objective": functools.partial(HopLoss, self.task),
             "make_batch": functools.partial(batch_of_numbers, self.task),
         }
@@ -186,6 +188,7 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
         options=options,
         placement=placement,
         task=task,
+        init=config.init,
     )
 
 
