@@ -1,0 +1,204 @@
+"""Effects of layers and the depth score against hooks on live transformers; the real model.
+
+Needs the `[parity]` extra (torch). What is erased, and how a change is measured, are written again
+here from the text of DG appendix B: prompt by prompt, one forward for each source and boundary.
+"""
+
+import contextlib
+import functools
+
+import numpy as np
+import pytest
+
+from jaxanatomy import weights
+from jaxanatomy.data.text import load_text
+from jaxanatomy.measures import effects
+from jaxanatomy.measures.depth_score import depth_score_rows
+from jaxanatomy.study import tokenise
+from jaxanatomy.sweep import Measured, Sweep
+
+torch = pytest.importorskip("torch", reason="needs the [parity] extra")
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.real,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
+]
+
+RELATIVE = 1e-3
+LAYERS = 30
+BOUNDARIES = {"1/4": 0.25, "1/2": 0.5, "3/4": 0.75}
+SOURCES = (2, 11, 20)  # of what is compared cell by cell; layer 11 writes the attention sink
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return weights.load(weights.DEFAULT_MODEL)
+
+
+@pytest.fixture(scope="module")
+def llama(checkpoint, tmp_path_factory):
+    import transformers
+
+    folder = tmp_path_factory.mktemp("smollm2") / "model"
+    weights.export_hf(checkpoint, folder)
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def prompts(checkpoint):
+    documents = load_text("depth_prompts").documents
+    return [torch.tensor([checkpoint.tokenizer.encode(document)]) for document in documents]
+
+
+def first(output):
+    return output[0] if isinstance(output, tuple) else output
+
+
+def with_first(output, new):
+    return (new, *output[1:]) if isinstance(output, tuple) else new
+
+
+def watched(llama, ids):
+    """Runs a prompt: what each layer reads and adds, [T, D] each, and the distribution [T, V]."""
+    inputs, added = [], []
+
+    def after(module, arguments, output):
+        inputs.append(arguments[0][0].clone())
+        added.append((first(output) - arguments[0])[0].clone())
+
+    with contextlib.ExitStack() as stack:
+        for layer in llama.model.layers:
+            stack.callback(layer.register_forward_hook(after).remove)
+        with torch.no_grad():
+            scores = llama(ids, use_cache=False).logits[0]
+    return inputs, added, scores.double().softmax(-1)
+
+
+def erased(llama, ids, source, part, last):
+    """The same where a source writes nothing at tokens 0 .. `last`."""
+    layer = llama.model.layers[source]
+    module = {"layer": layer, "attention": layer.self_attn, "mlp": layer.mlp}[part]
+
+    def erase(module, arguments, output):
+        new = first(output).clone()
+        new[:, : last + 1] = arguments[0][:, : last + 1] if part == "layer" else 0
+        return with_first(output, new)
+
+    handle = module.register_forward_hook(erase)
+    try:
+        return watched(llama, ids)
+    finally:
+        handle.remove()
+
+
+def local(llama, ids, source, part, last):
+    """What each later layer adds on its clean input less what the source wrote at 0 .. `last`."""
+    inputs, added, _ = watched(llama, ids)
+    layer, written = llama.model.layers[source], {"layer": added[source]}
+    handles = [
+        layer.self_attn.register_forward_hook(
+            lambda m, a, output: written.__setitem__("attention", first(output)[0].clone())
+        ),
+        layer.mlp.register_forward_hook(
+            lambda m, a, output: written.__setitem__("mlp", first(output)[0].clone())
+        ),
+    ]
+    watched(llama, ids)
+    for handle in handles:
+        handle.remove()
+
+    def before(target, module, arguments):
+        new = inputs[target].clone()
+        new[: last + 1] -= written[part][: last + 1]
+        return (new[None], *arguments[1:])
+
+    handles = [
+        llama.model.layers[target].register_forward_pre_hook(functools.partial(before, target))
+        for target in range(source + 1, LAYERS)
+    ]
+    try:
+        return watched(llama, ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def relative(clean, other, start):
+    """The largest relative change of each layer's contribution at tokens from `start` on."""
+    return [
+        float(((a - b).norm(dim=-1) / a.norm(dim=-1).clamp(min=1e-6))[start:].max())
+        for a, b in zip(clean, other, strict=True)
+    ]
+
+
+def rows_of(checkpoint, spread, **chosen):
+    """Our rows, of the sources that are compared or of those that are asked for."""
+    sources = chosen.pop("sources", SOURCES)
+    listed = effects.effect_variants(checkpoint.config, spread, **chosen)
+    variants = [variant for variant in listed if variant.labels["source"] in sources]
+    batches = tokenise(checkpoint, load_text("depth_prompts"))
+    readings = effects.readings(spread)
+    sweep = Sweep(checkpoint.config, variants, batches, readings)
+    sweep.place(checkpoint.params)
+    parts = [sweep.run(chunk) for chunk in range(len(sweep.chunks))]
+    measured = {name: Measured.joined([part[name] for part in parts]) for name in readings}
+    return effects.effect_rows(measured, variants, text="depth_prompts")
+
+
+def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
+    change_EL = np.zeros((len(prompts), LAYERS))
+    for example, ids in enumerate(prompts):
+        _, _, clean = watched(llama, ids)
+        for part in BOUNDARIES.values():
+            last = int(ids.shape[1] * part)
+            for source in range(LAYERS):
+                _, _, other = erased(llama, ids, source, "layer", last)
+                largest = float((clean - other).norm(dim=-1)[last + 1 :].max())
+                change_EL[example, source] = max(change_EL[example, source], largest)
+    mean_L = change_EL.mean(axis=0)
+    expected = (np.arange(LAYERS) * mean_L).sum() / mean_L.sum()
+    rows = rows_of(
+        checkpoint, "propagated", sources=range(LAYERS), parts=("layer",), whens=("future",)
+    )
+    scores = depth_score_rows(rows)
+    (score,) = [r for r in scores if (r["effect"], r["over"]) == ("output", "mean")]
+    assert score["value"] == pytest.approx(expected, rel=RELATIVE)
+    assert score["value"] == pytest.approx(9.59, abs=0.005)
+    for source in range(LAYERS):
+        own = [r["examples"] for r in rows if (r["kind"], r["source"]) == ("output", source)]
+        np.testing.assert_allclose(np.max(own, axis=0), change_EL[:, source], rtol=RELATIVE)
+
+
+@pytest.mark.parametrize("spread", effects.SPREADS)
+def test_effects_on_later_layers_are_those_of_a_plain_loop(checkpoint, llama, prompts, spread):
+    rows = rows_of(checkpoint, spread)
+    run = erased if spread == "propagated" else local
+    compared = 0
+    for example in (1, 4):
+        ids = prompts[example]
+        _, clean, _ = watched(llama, ids)
+        for boundary, part in [
+            ("1/2", "layer"),
+            ("1/4", "attention"),
+            ("3/4", "mlp"),
+            (None, "mlp"),
+        ]:
+            T = ids.shape[1]
+            last = T - 1 if boundary is None else int(T * BOUNDARIES[boundary])
+            start = 0 if boundary is None else last + 1
+            for source in SOURCES:
+                _, other, _ = run(llama, ids, source, part, last)
+                expected = relative(clean, other, start)
+                own = {
+                    row["target"]: row["examples"][example]
+                    for row in rows
+                    if row["kind"] == "effect"
+                    and (row["boundary"], row["part"], row["source"]) == (boundary, part, source)
+                }
+                assert list(own) == list(range(source + 1, LAYERS))
+                found = [own[target] for target in own]
+                np.testing.assert_allclose(found, expected[source + 1 :], rtol=RELATIVE, atol=1e-6)
+                compared += len(found)
+    assert compared == 2 * 4 * sum(LAYERS - 1 - source for source in SOURCES)
