@@ -21,6 +21,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.packing import FITTED
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import require_each_once, require_whole
 from jaxanatomy.measures import depth_use, effects, outliers
@@ -89,7 +90,7 @@ def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[S
     ids = [config.model, f"{RANDOM}{config.model}"] if wants_null else [config.model]
     settings = StudySettings(
         experiment="depth_use",
-        packing=config.packing.to_dict(),
+        packing={**config.packing.to_dict(), "row_length": FITTED},  # prompts are short
         options=SweepOptions(**config.sweep),
         processes=processes,
         process=process,

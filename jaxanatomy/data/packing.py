@@ -19,6 +19,9 @@ from jaxanatomy.weights.tokenizer import Tokenizer
 
 # A text of so few tokens is one row: attention over all of it costs next to nothing.
 SINGLE_ROW_TOKENS = 128
+FITTED = "fitted"
+MOST_TRIED = 256  # windows of a text for which several row lengths are tried
+ATTENTION_TOKENS = 2000  # a row so long takes attention as much time as the matrices
 # What `pack` may be told beside the model.
 SETTINGS = ("window", "stride", "row_length", "tokens_per_batch", "token_budget", "add_bos")
 
@@ -77,7 +80,7 @@ def pack(
     vocab_size: int,
     window: int | None = None,
     stride: int | None = None,
-    row_length: int | None = None,
+    row_length: int | str | None = None,
     tokens_per_batch: int = 1024,
     token_budget: int | None = None,
     add_bos: str | bool = "none",
@@ -98,7 +101,8 @@ def pack(
       stride: Tokens from the start of a window to the start of the next in the same
         document, below `window`; by default half of it.
       row_length: Tokens T of a row; by default all tokens of a text that has at most
-        128, else the longest window.
+        128, else the longest window. "fitted": between the longest window and twice that,
+        whichever leaves a layer least to do (of more than 256 windows the longest).
       tokens_per_batch: About how many tokens a batch holds; rows are spread evenly.
       token_budget: The text ends before the window that would take the tokens read above it.
       add_bos: Where a BOS token is put, one of `windows.ADD_BOS` (True is "window", False
@@ -130,10 +134,11 @@ def pack(
 
 
 def pack_windows(
-    windows: Sequence[Window], *, row_length: int | None = None, tokens_per_batch: int = 1024
+    windows: Sequence[Window], *, row_length: int | str | None = None, tokens_per_batch: int = 1024
 ) -> tuple[TextBatch, ...]:
     """Packs windows into batches; arguments, shapes and errors as `pack`."""
-    require_counts(row_length=row_length, tokens_per_batch=tokens_per_batch)
+    counted = None if row_length == FITTED else row_length
+    require_counts(row_length=counted, tokens_per_batch=tokens_per_batch)
     lengths = [len(window.token) for window in windows]
     T = _row_length(row_length, lengths)
     rows = best_fit(lengths, T)
@@ -200,16 +205,33 @@ def gather_predictions(
     return values_P[..., order], document_P[order], first_P[order]
 
 
-def _row_length(row_length: int | None, lengths: Sequence[int]) -> int:
+def _row_length(row_length: int | str | None, lengths: Sequence[int]) -> int:
     longest, total = max(lengths), sum(lengths)
     if row_length is None:
         return total if total <= SINGLE_ROW_TOKENS else longest
+    if row_length == FITTED:
+        return _least_work(lengths)
     if row_length < longest:
         raise InputError(
             f"row_length must be at least the longest window, {longest} tokens; got {row_length}; "
             "raise it or lower window"
         )
     return row_length
+
+
+def _least_work(lengths: Sequence[int]) -> int:
+    """The row length, up to twice the longest window, at which a layer has least to do.
+
+    Longer rows leave less padding, and take attention over more keys.
+    """
+    longest = max(lengths)
+    if len(lengths) > MOST_TRIED:
+        return longest
+
+    def work(length: int) -> float:
+        return len(best_fit(lengths, length)) * length * (1 + length / ATTENTION_TOKENS)
+
+    return min(range(longest, 2 * longest + 1, _ceil_div(longest, 64)), key=work)
 
 
 def _batch(

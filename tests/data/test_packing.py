@@ -203,6 +203,21 @@ def test_a_text_of_128_tokens_is_one_row(lengths, row_length, number_tokenizer):
 
 
 @pytest.mark.parametrize(
+    ("lengths", "shape"),
+    [
+        ([27, 35, 42, 32, 27, 33, 43, 30], (4, 70)),  # 280 tokens; rows of 43 would take 344
+        ([60] * 4, (4, 60)),  # nothing to save
+        ([280, 300], (2, 300)),  # attention over 580 keys would take more than 20 tokens
+    ],
+)
+def test_fitted_rows_are_as_long_as_leaves_least_to_do(lengths, shape, number_tokenizer):
+    batches = pack_numbered(
+        lengths, number_tokenizer, row_length="fitted", context_length=300, tokens_per_batch=9999
+    )
+    assert [batch.token_RT.shape for batch in batches] == [shape]
+
+
+@pytest.mark.parametrize(
     ("context_length", "second_window"), [(1000, (256, 512)), (400, (200, 400))]
 )
 def test_default_window_and_stride(context_length, second_window, number_tokenizer):
