@@ -126,6 +126,7 @@ class Automaton:
 
     def __post_init__(self):
         _require_sizes(self, fewest_symbols=2)
+        require_whole("rule_seed of Automaton", self.rule_seed, 0)
         if self.hops > self.seq_len - 2:
             raise InputError(
                 f"{self.hops} steps need {self.hops + 2} tokens or more, the start among them; got "
@@ -166,6 +167,10 @@ class Assignments:
     def __post_init__(self):
         for name, least in (("names", 2), ("values", 2), ("hops", 1), ("recent", 1)):
             require_whole(f"{name} of Assignments", getattr(self, name), least)
+        if self.recent > self.names:
+            raise InputError(
+                f"recent of Assignments must be {self.names} at most, its names; got {self.recent}"
+            )
         if self.hops > self.names - 1:
             raise InputError(
                 f"{self.hops} hops need {self.hops + 1} names or more; got {self.names}; add names "
@@ -231,24 +236,70 @@ def latin_square(size: int, seed: int) -> np.ndarray:
     return square
 
 
-def guessing(task: DepthTask, key: jax.Array, batch_size: int = 4096) -> np.ndarray:
-    """The accuracy that a position reaches for each question by its own symbol alone, [K].
+# What a guesser sees of a position: the symbols so many places back, and whether the one that is
+# the most frequent so far.
+RULES = (((0,), False), ((0, 1), False), ((0, 2), False), ((0, 1, 2), False), ((0,), True))
 
-    The likeliest answer to each symbol, found on one batch and tried on another. In k-hop
-    induction it lies above 1 / Q: no symbol follows itself.
+
+def guessing(task: DepthTask, key: jax.Array, batch_size: int = 4096) -> np.ndarray:
+    """The accuracy that a position reaches for each question without a hop, [K].
+
+    The likeliest answer to what each of `RULES` sees is learnt on one batch, the best rule for a
+    question chosen on another and tried on a third. In k-hop induction that is more than 1 / Q:
+    where the symbol two places back is one's own, the answer at one hop stands between, so that
+    two of three are guessed. The first two steps of an automaton are such tables. 1 / Q for a
+    question that no position is asked.
     """
-    (token_BT, label_BTK), (other_BT, tried_BTK) = (
-        jax.tree.map(np.asarray, make_batch(task, jax.random.split(each, batch_size)))
-        for each in jax.random.split(key)
-    )
-    counts_KSQ = np.zeros((task.hops, task.alphabet + 1, task.alphabet))
-    for hop, counts_SQ in enumerate(counts_KSQ):
-        answered = label_BTK[..., hop] >= 0
-        np.add.at(counts_SQ, (token_BT[answered], label_BTK[answered, hop]), 1)
-    guess_KS = counts_KSQ.argmax(axis=-1)
-    guess_BTK = np.moveaxis(guess_KS[:, other_BT], 0, -1)
-    answered = tried_BTK >= 0
-    return ((guess_BTK == tried_BTK) & answered).sum((0, 1)) / answered.sum((0, 1))
+    Q, batches = task.alphabet, []
+    for each in jax.random.split(key, 3):
+        token_BT, label_BTK = map(np.asarray, _make_batch(task, jax.random.split(each, batch_size)))
+        batches.append((np.stack([_seen(rule, token_BT, Q) for rule in RULES]), label_BTK))
+    found = []
+    for hop in range(task.hops):
+        learnt, chosen, tried = (_asked(*batch, hop) for batch in batches)
+        tables = [_likeliest(seen_N, learnt[1], Q) for seen_N in learnt[0]]
+        best = np.argmax([_right(*each, chosen[1]) for each in zip(tables, chosen[0], strict=True)])
+        asked = len(learnt[1]) and len(tried[1])
+        found.append(_right(tables[best], tried[0][best], tried[1]) if asked else 1 / Q)
+    return np.array(found)
+
+
+_make_batch = jax.jit(make_batch, static_argnums=0)
+
+
+def _seen(rule: tuple[tuple[int, ...], bool], token_BT: np.ndarray, Q: int) -> np.ndarray:
+    """What a rule sees of each position, as a number, int64 [B, T]."""
+    places, frequent = rule
+    T, most = token_BT.shape[1], max(places)
+    padded_BT = np.pad(token_BT, ((0, 0), (most, 0)), constant_values=Q)
+    parts = [padded_BT[:, most - back :][:, :T] for back in places]
+    if frequent:
+        parts.append((token_BT[..., None] == np.arange(Q)).cumsum(axis=1).argmax(axis=-1))
+    return np.ravel_multi_index(parts, (Q + 1,) * len(parts))
+
+
+def _asked(seen_RBT: np.ndarray, label_BTK: np.ndarray, hop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the positions with an answer to a question what each rule sees, [R, N], and those, [N]."""
+    asked_BT = label_BTK[..., hop] >= 0
+    return seen_RBT[:, asked_BT], label_BTK[asked_BT, hop]
+
+
+def _likeliest(seen_N: np.ndarray, label_N: np.ndarray, Q: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is seen, ascending, and the commonest answer to each."""
+    pairs, counts = np.unique(seen_N * Q + label_N, return_counts=True)
+    seen, answers = np.divmod(pairs, Q)
+    order = np.lexsort((counts, seen))
+    last = np.flatnonzero(np.diff(seen[order], append=-1))
+    return seen[order][last], answers[order][last]
+
+
+def _right(table: tuple[np.ndarray, np.ndarray], seen_N: np.ndarray, label_N: np.ndarray) -> float:
+    """The share of answers that a table has; 0 without any."""
+    seen, answers = table
+    if not (len(seen) and len(seen_N)):
+        return 0.0
+    at_N = np.minimum(np.searchsorted(seen, seen_N), len(seen) - 1)
+    return float(((seen[at_N] == seen_N) & (answers[at_N] == label_N)).mean())
 
 
 def _look_up(value_N: jax.Array, at_N: jax.Array) -> jax.Array:

@@ -106,7 +106,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       once with 95 %.
       `smallest_difference_percent`: of the loss; half the width of the median interval, of pairs
       that are not saturated. A difference of this size is told in about half of all such runs.
-      `guessing_by_hop`: what guessing by the symbol alone answers. `tuning`: losses by arm and
+      `guessing_by_hop`: what `depth_tasks.guessing` answers. `tuning`: losses by arm and
       learning rate, in pairs.
     """
     rows = list(rows)

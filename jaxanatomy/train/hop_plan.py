@@ -65,7 +65,7 @@ class HopPlan(ArmPlan):
 
     @functools.cached_property
     def guessed(self) -> list[float]:
-        """What guessing by the symbol alone reaches, by hop."""
+        """What guessing reaches, by hop."""
         return guessing(self.task, jax.random.key(_GUESSING_SEED)).tolist()
 
     @functools.cached_property

@@ -1,5 +1,7 @@
 """Tasks on which depth matters: labels against plain loops, levels of guessing, bad sizes."""
 
+import collections
+
 import jax
 import numpy as np
 import pytest
@@ -118,13 +120,48 @@ def test_latin_squares_hold_each_symbol_once(size):
         assert (square != latin_square(size, 1)).any()
 
 
-def test_guessing_is_measured():
-    found = guessing(KHop(), KEY)
-    # At one hop the own symbol is no answer: one of three. Farther back all are alike.
-    assert found[0] == pytest.approx(1 / 3, abs=0.01)
-    assert (found > 0.24).all()
-    assert found[-1] < found[0]
-    np.testing.assert_allclose(guessing(Automaton(), KEY)[1:], 1 / 4, atol=0.01)
+def guessed_by_hand(task, seen, hop):
+    """The share of answers that the likeliest one to what is `seen` of a position comes to."""
+    tables, right, asked = {}, 0, 0
+    for tries, key in enumerate((KEY, jax.random.key(4))):
+        token_BT, label_BTK = made(task, 2000, key)
+        for tokens, labels in zip(token_BT.tolist(), label_BTK[..., hop].tolist(), strict=True):
+            for place, label in enumerate(labels):
+                if label >= 0:
+                    counts = tables.setdefault(seen(tokens, place), collections.Counter())
+                    if tries:
+                        asked += 1
+                        right += bool(counts) and counts.most_common(1)[0][0] == label
+                    else:
+                        counts[label] += 1
+    return right / asked
+
+
+def test_guessing_is_the_best_rule_for_each_question():
+    task = KHop(seq_len=20, hops=6)
+    found = guessing(task, KEY)
+    frequent = lambda tokens, place: max(range(4), key=tokens[1 : place + 1].count)  # noqa: E731
+    three = guessed_by_hand(
+        task, lambda tokens, place: tuple(tokens[max(0, place - 2) : place + 1]), 0
+    )
+    assert three > 0.65  # by the own symbol alone 1 of 3
+    assert found[0] == pytest.approx(three, abs=0.01)
+    most = guessed_by_hand(task, lambda tokens, place: (tokens[place], frequent(tokens, place)), 5)
+    assert found[5] == pytest.approx(most, abs=0.015)
+    assert most > 0.3
+    # Of an automaton two steps are read off three cells; the third is not.
+    found = guessing(Automaton(hops=5), KEY)
+    assert found[:2].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(found[3:], 1 / 4, atol=0.03)
+    # A line's source is of the recent lines: often that of the line before.
+    task = Assignments(names=8, hops=2)
+    before = guessed_by_hand(task, lambda tokens, place: (tokens[place - 2], tokens[place]), 0)
+    assert guessing(task, KEY)[0] == pytest.approx(before, abs=0.02)
+
+
+def test_what_no_position_is_asked_is_guessed_among_all():
+    task = Assignments(names=40, hops=39)
+    assert guessing(task, KEY, 64)[-1] == 1 / 44
 
 
 @pytest.mark.parametrize(
@@ -137,6 +174,9 @@ def test_guessing_is_measured():
         (lambda: KHop(seq_len=2.5), "seq_len of KHop must be a whole number"),
         (lambda: Automaton(alphabet=1), "alphabet of Automaton must be .*2 or above; got 1"),
         (lambda: Automaton(hops=39), "39 steps need 41 tokens or more"),
+        (lambda: Automaton(rule_seed=-1), "rule_seed of Automaton must be .*0 or above; got -1"),
+        (lambda: Assignments(recent=20), "recent of Assignments must be 19 at most, .*; got 20"),
+        (lambda: Assignments(recent=2**40), "19 at most"),
         (lambda: Assignments(hops=19), "19 hops need 20 names or more; got 19"),
         (lambda: Assignments(values=1), "values of Assignments must be .*2 or above; got 1"),
     ],

@@ -79,8 +79,8 @@ BY_HOP = v.Curves(
     caption=(
         "Means over seeds; bands are Wilson's 95 % for as many answers as one seed was asked for, "
         "which all arms were: they are of these seeds, and take the answers of a sequence for "
-        "independent. Where a line ends nothing was wrong. Guessing: the best guess from the "
-        "symbol alone, measured."
+        "independent. Where a line ends nothing was wrong. Guessing: the best table of answers by "
+        "the last three symbols or the most frequent one, measured."
     ),
 )
 BY_COST = v.Curves(

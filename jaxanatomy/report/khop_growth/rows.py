@@ -13,7 +13,7 @@ from jaxanatomy.report.common import estimate_of, known, once, tuned
 from jaxanatomy.report.views import Row
 
 MANY = 9  # arms that one panel can show
-GUESSING = "guessing by the symbol"
+GUESSING = "guessing"
 FLAT = "constant depth"
 ITS = "the arm itself"
 
