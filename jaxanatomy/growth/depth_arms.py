@@ -4,6 +4,9 @@ An arm is a name of `ARMS`, after it what differs from the settings of all arms:
 
     lidas   lidas_b1   midas_prop2   lidas_zero_moments   ln_scaling_lidas_equal_flops
     flat_3  flat_3_equal_flops   expand_1_at_50
+
+An arm has one name, as models and rows are found by it: options in the order of `OPTIONS`, numbers
+without zeros that say nothing.
 """
 
 import dataclasses
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.growth.apply import grown_config
 from jaxanatomy.growth.flops import growth_flops
 from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
@@ -53,10 +56,13 @@ OPTIONS = {
     EQUAL_SECONDS: "as many steps as the baseline's time buys, where a step takes as long as its "
     "layers and step_overhead more",
 }
-_PATTERN = re.compile(
-    rf"(?P<base>flat_(?P<depth>\d+)|expand_(?P<first>\d+)_at_(?P<share>\d+)"
+_NUMBER = "0|[1-9][0-9]{0,5}"
+_BASE = (
+    rf"(?P<base>flat_(?P<depth>{_NUMBER})|expand_(?P<first>{_NUMBER})_at_(?P<share>{_NUMBER})"
     rf"|{'|'.join(sorted((name for name in ARMS if name.islower()), key=len, reverse=True))})"
-    r"(?:_b(?P<block>\d+))?(?:_prop(?P<alpha>\d+(?:\.\d+)?))?"
+)
+_PATTERN = re.compile(
+    rf"{_BASE}(?:_b(?P<block>{_NUMBER}))?(?:_prop(?P<alpha>(?:{_NUMBER})(?:\.[0-9]{{0,5}}[1-9])?))?"
     rf"(?:_(?P<moments>{'|'.join(MOMENTS)})_moments)?(?:_equal_(?P<equal>flops|seconds))?"
 )
 
@@ -87,6 +93,8 @@ class DepthArmSettings:
     step_overhead: float = 0.0
 
     def __post_init__(self):
+        require_whole("steps", self.steps)
+        require_whole("block", self.block)
         choose("policy for moments", self.moments, MOMENTS)
         if not 0 < self.growth_fraction <= 1:
             raise InputError(
@@ -128,8 +136,7 @@ class Arm:
         """
         found = _PATTERN.fullmatch(name)
         if found is None:
-            choose("arm", name, (*ARMS, *(arm + EQUAL_FLOPS for arm in _GROWING)))
-            raise InputError(f"{name!r} has letters for numbers; write {name} with numbers")
+            raise _no_arm(name)
         scaled = found["base"].startswith(LN_SCALING)
         base = found["base"].removeprefix(LN_SCALING).removeprefix("_") or BASELINE
         base = FLAT if found["depth"] else EXPAND if found["first"] else base
@@ -143,8 +150,9 @@ class Arm:
             changes,
             found["equal"] or "",
         )
-        if changes and not arm.grows:
-            raise InputError(f"arm {name!r} does not grow; leave {changes[0][0]} out of its name")
+        unused = [key for key, _ in changes if key not in arm.options]
+        if unused:
+            raise InputError(f"arm {name!r} makes no use of {unused[0]}; leave it out of its name")
         if arm.equal and base == BASELINE:
             raise InputError(f"arm {name!r} is what others are made equal to; leave 'equal' out")
         if base == EXPAND and not 0 < arm.share < 1:
@@ -155,6 +163,35 @@ class Arm:
     def grows(self) -> bool:
         """Whether its model gains layers while it trains."""
         return self.base == EXPAND or self.base in _GROWING
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The fields of the settings that it may have of its own."""
+        if self.base == EXPAND:  # grows once, and says when
+            return ("moments",)
+        if self.base == FRESH:  # new layers have none
+            return ("block", "alpha")
+        return ("block", "alpha", "moments") if self.grows else ()
+
+
+def _no_arm(name: str) -> InputError:
+    """What to write in place of a name that is none."""
+    plain = re.sub(r"(?<=[a-z_])0+(?=[0-9])|(?<=[0-9])\.0+(?![0-9])", "", name)
+    base = re.match(rf"{_BASE}(?=_)", name)
+    if _PATTERN.fullmatch(plain):
+        hint = f"write {plain!r}"
+    elif base and base["base"] == LN_SCALING:
+        hint = f"{LN_SCALING} stands alone or before {', '.join(OPERATORS)}"
+    elif base:
+        hint = f"{base['base']!r} is one; after it may come, in this order: {', '.join(OPTIONS)}"
+    elif name in ARMS:
+        hint = "write numbers for its capital letters"
+    else:
+        try:
+            choose("arm", name, ARMS)
+        except InputError as error:
+            return error
+    return InputError(f"unknown arm {name!r}; {hint}")
 
 
 def arm_names() -> tuple[str, ...]:
@@ -184,6 +221,29 @@ def describe(name: str) -> str:
     return "; ".join([*words, *([OPTIONS[f"_equal_{arm.equal}"]] if arm.equal else [])])
 
 
+def depth_arms(
+    names: Sequence[str], config: ModelConfig, settings: DepthArmSettings
+) -> dict[str, tuple[Stage, ...]]:
+    """The stages of several arms, as `depth_arm` has them.
+
+    Raises:
+      InputError: Two names are of one arm, whose results would count twice.
+    """
+    known: dict[Any, str] = {}
+    for name in names:
+        arm = Arm.parse(name)
+        own = dataclasses.replace(settings, **dict(arm.changes))
+        arm = dataclasses.replace(arm, changes=())
+        if arm.base in (BASELINE, SHALLOW, FLAT):
+            depth = _constant_depth(arm, config, settings)
+            equal = arm.equal if depth < config.num_layers else ""
+            arm = dataclasses.replace(arm, base=FLAT, depth=depth, equal=equal)
+        other = known.setdefault((arm, own), name)
+        if other != name:
+            raise InputError(f"arms {other!r} and {name!r} are the same; leave one of them out")
+    return {name: depth_arm(name, config, settings) for name in names}
+
+
 def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tuple[Stage, ...]:
     """The stages of an arm; the first takes its layers from a model of full depth.
 
@@ -206,10 +266,13 @@ def depth_arm(name: str, config: ModelConfig, settings: DepthArmSettings) -> tup
     if arm.base in (FLAT, EXPAND) and arm.depth < 1:
         raise InputError(f"arm {name!r} needs a layer or more")
     make = functools.partial(_stages, arm, config, settings)
-    if not arm.equal:
-        return make(settings.steps)
     cost = functools.partial(_flops if arm.equal == "flops" else _seconds, settings)
-    return _nearest(make, cost, cost((Stage(config, settings.steps),)), settings.steps)
+    try:
+        if not arm.equal:
+            return make(settings.steps)
+        return _nearest(make, cost, cost((Stage(config, settings.steps),)), settings.steps)
+    except InputError as error:  # of many arms it says which
+        raise InputError(f"arm {name!r}: {error}") from error
 
 
 def _stages(

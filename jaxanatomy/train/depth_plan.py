@@ -19,7 +19,7 @@ from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
 from jaxanatomy.errors import InputError, require_whole
-from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
+from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arms
 from jaxanatomy.growth.stages import total_steps
 from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
 from jaxanatomy.measures.tuning import MAIN
@@ -155,7 +155,7 @@ def depth_plan(config: ConfigDict, dry_run: bool = False) -> DepthPlan:
         seq_len=config.model.context_length,
         moments=config.moments,
     )
-    arms = {name: depth_arm(name, model, settings) for name in config.arms}
+    arms = depth_arms(config.arms, model, settings)
     schedule, *_ = (
         WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
     )

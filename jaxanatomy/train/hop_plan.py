@@ -13,7 +13,7 @@ from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
 from jaxanatomy.errors import InputError, choose, require_whole
-from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arm
+from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arms
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
@@ -182,7 +182,7 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
     return HopPlan(
         config=config,
         model=model,
-        arms={name: depth_arm(name, model, settings) for name in config.arms},
+        arms=depth_arms(config.arms, model, settings),
         schedule=schedule,
         optimiser=Optimiser(**config.optimiser),
         options=options,

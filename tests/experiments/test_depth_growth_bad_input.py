@@ -34,7 +34,7 @@ EARLY = {
         {"model.num_layers": 5},
         ["from 2 layers in steps of 2", "grows to 4, 6", "target of 5", "another block size"],
     ),
-    "a block of nothing": ({"block": 0}, ["block size of at least 1; got", "block size of 0"]),
+    "a block of nothing": ({"block": 0}, ["block must be a whole number, 1 or above; got 0"]),
     "warmup and cooldown longer than the run": (
         {"warmup": 0.5, "cooldown": 0.6},
         ["warmup and cooldown are shares of a run", "1 at most together; got 0.5 and 0.6"],

@@ -113,11 +113,11 @@ def test_the_list_names_models_arms_and_roundings(command):
         ({"models": "fiel:x"}, "unknown kind of model id 'fiel'; did you mean 'file'?"),
         (
             {"models": "shape"},
-            "shape: from 4 layers in steps of 4 a model grows to 8, 12, ...; got",
+            "shape: arm 'lidas': from 4 layers in steps of 4 a model grows to 8, 12, ...; got",
         ),
         ({"models": "shape", "shape.num_heads": 15}, "multiple of num_heads; got 576 and 15"),
         ({"models": "shape", "shape.ffn_width": 0}, "ffn_width must be a positive integer"),
-        ({"block": 0}, "smollm_360m: growth needs at least one layer and a block size"),
+        ({"block": 0}, "block must be a whole number, 1 or above; got 0"),
         ({"block": 64}, "got a target of 32"),
         ({"alpha": -1}, "alpha of PROP-alpha must be a number, 0 or above; got -1"),
         ({"growth_fraction": 1.5}, "growth_fraction must be above 0 and 1 at most; got 1.5"),

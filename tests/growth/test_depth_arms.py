@@ -7,7 +7,13 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.growth.depth_arms import DepthArmSettings, arm_names, depth_arm, describe
+from jaxanatomy.growth.depth_arms import (
+    DepthArmSettings,
+    arm_names,
+    depth_arm,
+    depth_arms,
+    describe,
+)
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.growth.stages import total_flops
 
@@ -127,24 +133,71 @@ def test_equal_costs_buy_shallow_arms_more_steps():
     ("name", "message"),
     [
         ("midsa", r"unknown arm 'midsa'.*midas"),
-        ("flat_D", "with numbers"),
+        ("flat_D", "write numbers for its capital letters"),
         ("flat_7", "7 layers of a model of 6; as many or fewer are needed"),
         ("flat_0", "needs a layer or more"),
         ("expand_6_at_50", "6 layers of a model of 6; fewer are needed"),
         ("expand_0_at_50", "needs a layer or more"),
         ("expand_2_at_0", "1 to 99 %"),
         ("expand_2_at_100", "1 to 99 %"),
-        ("shallow_b2", "does not grow; leave block out"),
-        ("baseline_prop1", "does not grow; leave alpha out"),
+        ("shallow_b2", "makes no use of block; leave it out"),
+        ("baseline_prop1", "makes no use of alpha; leave it out"),
         ("baseline_equal_flops", "leave 'equal' out"),
-        ("lidas_b4", "got a target of 6"),
-        ("lidas_b0", "at least"),
-        ("lidas_equal_hours", "unknown arm"),
+        ("lidas_b4", "arm 'lidas_b4': .*got a target of 6"),
+        ("lidas_b0", "block must be a whole number, 1 or above; got 0"),
+        (
+            "lidas_equal_hours",
+            "unknown arm .*'lidas' is one; after it may come, in this order: _bN",
+        ),
+        ("lidas_prop2_b2", "'lidas' is one; after it may come, in this order: _bN, _propA, "),
+        ("lidas_b99999999999", "'lidas' is one"),
+        ("flat_" + "9" * 5000, "flat_D"),
+        ("ln_scaling_flat_2", "ln_scaling stands alone or before midas, lidas, "),
+        ("flat_002", "write 'flat_2'"),
+        ("expand_02_at_070", "write 'expand_2_at_70'"),
+        ("lidas_b02_prop1.0", "write 'lidas_b2_prop1'"),
+        ("lidas_prop0.50", "'lidas' is one"),
+        ("lidas_b\u0662", "'lidas' is one"),
+        ("expand_2_at_70_b2", "makes no use of block"),
+        ("expand_2_at_70_prop2", "makes no use of alpha"),
+        ("fresh_layers_rescale_moments", "makes no use of moments"),
+        ("expand_2_at_1", "arm 'expand_2_at_1': 30 steps are too few"),
     ],
 )
 def test_names_that_say_nothing_are_refused(name, message):
+    settings = dataclasses.replace(SETTINGS, steps=30)
     with pytest.raises(InputError, match=message):
-        depth_arm(name, CONFIG, SETTINGS)
+        depth_arm(name, CONFIG, settings)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("lidas", "lidas_b2"),
+        ("lidas_prop1", "lidas_copy_moments"),
+        ("shallow", "flat_2"),
+        ("baseline", "flat_6"),
+        ("flat_6_equal_flops", "baseline"),
+        ("expand_2_at_70_copy_moments", "expand_2_at_70"),
+        ("shallow_equal_flops", "flat_2_equal_flops"),
+    ],
+)
+def test_an_arm_under_two_names_is_refused(names):
+    with pytest.raises(InputError, match=f"'{names[0]}' and '{names[1]}' are the same; leave one"):
+        depth_arms(names, CONFIG, SETTINGS)
+
+
+def test_arms_that_differ_stand_side_by_side():
+    names = ("lidas", "lidas_b3", "lidas_prop0.5", "lidas_equal_flops", "lidas_zero_moments")
+    names += ("midas", "flat_2", "flat_2_equal_flops", "flat_2_equal_seconds", "ln_scaling")
+    names += (
+        "baseline",
+        "expand_2_at_70",
+        "expand_2_at_70_equal_flops",
+        "expand_2_at_70_zero_moments",
+    )
+    arms = depth_arms(names, CONFIG, SETTINGS)
+    assert arms == {name: depth_arm(name, CONFIG, SETTINGS) for name in names}
 
 
 @pytest.mark.parametrize(
