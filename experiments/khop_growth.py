@@ -65,9 +65,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def dry_run(config: ConfigDict) -> str:
-    """The arms, their stages and what they would cost."""
+    """The task, the arms, their stages and what they would cost."""
     plan = hop_plan(config, dry_run=True)
-    return "\n".join(describe_arms(plan, config.batch_size, plan.task.seq_len))
+    return "\n".join([repr(plan.task), *describe_arms(plan, config.batch_size, plan.task.seq_len)])
 
 
 def describe() -> str:

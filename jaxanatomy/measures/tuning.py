@@ -17,9 +17,12 @@ TUNING, MAIN = "tuning", "main"
 
 def require_seeds(seeds: Sequence[int], tuning_seeds: Sequence[int]) -> None:
     """Refuses what is no seed of JAX, and results from seeds that chose a learning rate."""
-    for seed in (*seeds, *tuning_seeds):
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise InputError(f"seeds must be whole numbers, 0 or above, below 2^32; got {seed!r}")
+    for name, values in (("seeds", seeds), ("tuning_seeds", tuning_seeds)):
+        for seed in values:
+            if not isinstance(seed, int) or not 0 <= seed < 2**32:
+                raise InputError(
+                    f"{name} must be whole numbers, 0 or above, below 2^32; got {seed!r}"
+                )
     if set(seeds) & set(tuning_seeds):
         raise InputError(
             f"seeds and tuning_seeds must have none in common; got {seeds} and {tuning_seeds}"

@@ -179,7 +179,7 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
     )
     options, placement = how_to_run(config, dry_run)
     options.check_batch_size(config.batch_size, placement)
-    return HopPlan(
+    plan = HopPlan(
         config=config,
         model=model,
         arms=depth_arms(config.arms, model, settings),
@@ -190,12 +190,26 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
         task=task,
         init=config.init,
     )
+    plan.scorer.require_answers()
+    return plan
 
 
 def task_of(config: ConfigDict) -> DepthTask:
-    """The task that `config.task` names, of those of its fields that the task has."""
+    """The task that `config.task` names, of those of its fields that the task has.
+
+    Raises:
+      InputError: Its sizes do not fit, or a field is set that only other tasks have.
+    """
     kind = TASKS[choose("task", config.task.name, TASKS)]
     names = [field.name for field in dataclasses.fields(kind)]
+    for other in TASKS.values():
+        for field in dataclasses.fields(other):
+            # What a task works out (length and symbols of assignments) is a property of it.
+            if not hasattr(kind, field.name) and config.task[field.name] != field.default:
+                raise InputError(
+                    f"task {config.task.name!r} has {', '.join(names)}; got {field.name}="
+                    f"{config.task[field.name]}, of another task; leave it out"
+                )
     return kind(**{name: config.task[name] for name in names})
 
 

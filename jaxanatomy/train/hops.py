@@ -134,6 +134,9 @@ def batch_of_numbers(task: DepthTask, number_B3: jax.Array) -> LabelledBatch:
     return make_batch(task, jax.vmap(key)(number_B3))
 
 
+_made = jax.jit(batch_of_numbers, static_argnums=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class HopScorer:
     """An `evaluation.Scorer` by questions, of sequences that nothing is trained on.
@@ -156,6 +159,23 @@ class HopScorer:
         stream = NumberStream(self.seed, rows, process * rows)
         stream.restore({"step": HELD_OUT_STEP})
         return [stream.next() for _ in range(self.sequences // self.batch_size)]
+
+    def batch(self) -> LabelledBatch:
+        """All sequences, on the host."""
+        return jax.tree.map(np.asarray, _made(self.task, np.concatenate(self.numbers())))
+
+    def require_answers(self) -> None:
+        """Refuses questions that no position of any sequence is asked.
+
+        Raises:
+          InputError: There is one.
+        """
+        asked_K = (self.batch().label_BTK >= 0).any((0, 1))
+        if not asked_K.all():
+            raise InputError(
+                f"each hop must be asked in the held-out sequences; of {self.sequences} none asks "
+                f"hop {asked_K.argmin() + 1}; raise held_out_sequences or ask fewer hops"
+            )
 
     def __call__(self, setup: Setup, stage: Stage, params: tree.Params) -> dict[str, HeldOutRows]:
         """The rows of each question, `hop_1` to `hop_K`."""

@@ -4,19 +4,19 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.depth_tasks import LabelledBatch
 from jaxanatomy.data.packing import pack_windows
 from jaxanatomy.data.windows import Window
 from jaxanatomy.growth.maps import lidas
 from jaxanatomy.interventions.variants import Step, Steps, Variant, baseline, damped
 from jaxanatomy.measures.readings import logits
 from jaxanatomy.sweep.engine import Sweep
-from jaxanatomy.train.hops import HopScorer, answer_scores, batch_of_numbers
+from jaxanatomy.train.hops import HopScorer, answer_scores
 
 HALF = 0.5
 # (name, further passes, factor on the change that each makes)
@@ -72,10 +72,9 @@ class Loops:
         return Sweep(config, variants, batches, {"logits": logits()}), middle
 
     @functools.cached_property
-    def _batch(self):
+    def _batch(self) -> LabelledBatch:
         """All sequences, on the host."""
-        parts = [batch_of_numbers(self.scorer.task, each) for each in self.scorer.numbers()]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return self.scorer.batch()
 
     def _row(self, logit_NV: np.ndarray) -> dict[str, Any]:
         """Scores of one variant from its logits at all positions."""

@@ -146,6 +146,17 @@ def test_two_devices_and_two_processes_give_the_rows_of_one(finished, tmp_path, 
         ({"held_out_sequences": 9}, "held_out_sequences must be a multiple of batch_size; got 9"),
         ({"step_overhead": -1.0}, "step_overhead must be a number of layers"),
         ({"seeds": f"{2**32}"}, "seeds must be whole numbers"),
+        ({"tuning_seeds": -1}, "tuning_seeds must be whole numbers, 0 or above"),
+        ({"block": 0, "arms": "flat_2"}, "block must be a whole number, 1 or above; got 0"),
+        ({"arms": "baseline,flat_4"}, "arms 'baseline' and 'flat_4' are the same"),
+        ({"task.own_rules": True}, "task 'khop' has alphabet, seq_len, hops; got own_rules=True,"),
+        ({"task.name": "automaton", "task.names": 5}, "own_rules; got names=5, of another task"),
+        ({"task.name": "automaton", "task.rule_seed": -1}, "rule_seed of Automaton must be"),
+        ({"task.name": "assignments"}, "must have 69 rows or more; got vocab_size 16; raise it"),
+        (
+            {"task.name": "assignments", "task.names": 9, "task.hops": 8, "model.vocab_size": 200},
+            "of 8 none asks hop 6; raise held_out_sequences or ask fewer hops",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_a_line(tmp_path, command, fields, message):
@@ -160,6 +171,7 @@ def test_bad_input_is_refused_in_a_line(tmp_path, command, fields, message):
 def test_a_dry_run_and_a_list_say_what_there_is(command):
     done = command("khop_growth", "--dry_run", "--config.arms=baseline,expand_2_at_70")
     assert done.status == 0
+    assert done.out.startswith("KHop(alphabet=4, seq_len=56, hops=12)\n")
     assert "expand_2_at_70: 400 steps (2 layers 280, 6 layers 120)" in done.out
     listed = command("khop_growth", "--list").out
     assert "fresh_layers" in listed
