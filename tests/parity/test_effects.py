@@ -6,6 +6,7 @@ here from the text of DG appendix B: prompt by prompt, one forward for each sour
 
 import contextlib
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ pytestmark = [
 RELATIVE = 1e-3
 LAYERS = 30
 BOUNDARIES = {"1/4": 0.25, "1/2": 0.5, "3/4": 0.75}
-SOURCES = (2, 11, 20)  # of what is compared cell by cell; layer 11 writes the attention sink
+# What is compared cell by cell; layer 11 writes the attention sink.
+SOURCES = (2, 11, 20)
+CASES = (("1/2", "layer"), ("1/4", "attention"), ("3/4", "mlp"), (None, "mlp"))
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +136,9 @@ def relative(clean, other, start):
     ]
 
 
-def rows_of(checkpoint, spread, **chosen):
-    """Our rows, of the sources that are compared or of those that are asked for."""
-    sources = chosen.pop("sources", SOURCES)
-    listed = effects.effect_variants(checkpoint.config, spread, **chosen)
-    variants = [variant for variant in listed if variant.labels["source"] in sources]
+def rows_of(checkpoint, spread, wanted):
+    """Our rows of the variants whose labels are wanted."""
+    variants = [v for v in effects.effect_variants(checkpoint.config, spread) if wanted(v.labels)]
     batches = tokenise(checkpoint, load_text("depth_prompts"))
     readings = effects.readings(spread)
     sweep = Sweep(checkpoint.config, variants, batches, readings)
@@ -148,57 +149,57 @@ def rows_of(checkpoint, spread, **chosen):
 
 
 def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
-    change_EL = np.zeros((len(prompts), LAYERS))
-    for example, ids in enumerate(prompts):
-        _, _, clean = watched(llama, ids)
-        for part in BOUNDARIES.values():
-            last = int(ids.shape[1] * part)
-            for source in range(LAYERS):
-                _, _, other = erased(llama, ids, source, "layer", last)
-                largest = float((clean - other).norm(dim=-1)[last + 1 :].max())
-                change_EL[example, source] = max(change_EL[example, source], largest)
-    mean_L = change_EL.mean(axis=0)
-    expected = (np.arange(LAYERS) * mean_L).sum() / mean_L.sum()
     rows = rows_of(
-        checkpoint, "propagated", sources=range(LAYERS), parts=("layer",), whens=("future",)
+        checkpoint,
+        "propagated",
+        lambda labels: (labels["part"], labels["when"]) == ("layer", "future"),
     )
-    scores = depth_score_rows(rows)
-    (score,) = [r for r in scores if (r["effect"], r["over"]) == ("output", "mean")]
-    assert score["value"] == pytest.approx(expected, rel=RELATIVE)
-    assert score["value"] == pytest.approx(9.59, abs=0.005)
-    for source in range(LAYERS):
-        own = [r["examples"] for r in rows if (r["kind"], r["source"]) == ("output", source)]
-        np.testing.assert_allclose(np.max(own, axis=0), change_EL[:, source], rtol=RELATIVE)
+    scores = {
+        (row["over"], row["example"]): row["value"]
+        for row in depth_score_rows(rows)
+        if row["effect"] == "output"
+    }
+    assert scores["mean", None] == pytest.approx(9.59, abs=0.005)
+    for example in (0, 4):
+        ids, change_L = prompts[example], np.zeros(LAYERS)
+        _, _, clean = watched(llama, ids)
+        for part, source in itertools.product(BOUNDARIES.values(), range(LAYERS)):
+            last = int(ids.shape[1] * part)
+            _, _, other = erased(llama, ids, source, "layer", last)
+            largest = float((clean - other).norm(dim=-1)[last + 1 :].max())
+            change_L[source] = max(change_L[source], largest)
+        expected = (np.arange(LAYERS) * change_L).sum() / change_L.sum()
+        assert scores[None, example] == pytest.approx(expected, rel=RELATIVE)
+        for source in range(LAYERS):
+            own = [r["examples"] for r in rows if (r["kind"], r["source"]) == ("output", source)]
+            largest = np.max(own, axis=0)[example]
+            assert largest == pytest.approx(change_L[source], rel=RELATIVE)
 
 
 @pytest.mark.parametrize("spread", effects.SPREADS)
 def test_effects_on_later_layers_are_those_of_a_plain_loop(checkpoint, llama, prompts, spread):
-    rows = rows_of(checkpoint, spread)
+    rows = rows_of(
+        checkpoint,
+        spread,
+        lambda labels: (
+            (labels["boundary"], labels["part"]) in CASES and labels["source"] in SOURCES
+        ),
+    )
     run = erased if spread == "propagated" else local
     compared = 0
-    for example in (1, 4):
+    for example, (boundary, part), source in itertools.product((1, 4), CASES, SOURCES):
         ids = prompts[example]
+        last = ids.shape[1] - 1 if boundary is None else int(ids.shape[1] * BOUNDARIES[boundary])
+        start = 0 if boundary is None else last + 1
         _, clean, _ = watched(llama, ids)
-        for boundary, part in [
-            ("1/2", "layer"),
-            ("1/4", "attention"),
-            ("3/4", "mlp"),
-            (None, "mlp"),
-        ]:
-            T = ids.shape[1]
-            last = T - 1 if boundary is None else int(T * BOUNDARIES[boundary])
-            start = 0 if boundary is None else last + 1
-            for source in SOURCES:
-                _, other, _ = run(llama, ids, source, part, last)
-                expected = relative(clean, other, start)
-                own = {
-                    row["target"]: row["examples"][example]
-                    for row in rows
-                    if row["kind"] == "effect"
-                    and (row["boundary"], row["part"], row["source"]) == (boundary, part, source)
-                }
-                assert list(own) == list(range(source + 1, LAYERS))
-                found = [own[target] for target in own]
-                np.testing.assert_allclose(found, expected[source + 1 :], rtol=RELATIVE, atol=1e-6)
-                compared += len(found)
-    assert compared == 2 * 4 * sum(LAYERS - 1 - source for source in SOURCES)
+        _, other, _ = run(llama, ids, source, part, last)
+        expected = relative(clean, other, start)[source + 1 :]
+        found = [
+            row["examples"][example]
+            for row in rows
+            if row["kind"] == "effect"
+            and (row["boundary"], row["part"], row["source"]) == (boundary, part, source)
+        ]
+        np.testing.assert_allclose(found, expected, rtol=RELATIVE, atol=1e-6)
+        compared += len(found)
+    assert compared == 2 * len(CASES) * sum(LAYERS - 1 - source for source in SOURCES)
