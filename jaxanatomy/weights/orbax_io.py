@@ -30,20 +30,27 @@ _REMEDY = "give a folder that jaxanatomy wrote, or copy it again"
 def save_orbax(checkpoint: Checkpoint, folder: Path) -> Path:
     """Writes a checkpoint that `orbax:PATH` reads; it appears whole or not at all.
 
+    Of several processes the first writes, and waits for no other.
+
     Args:
-      checkpoint: The model.
+      checkpoint: The model, its arrays whole in this process.
       folder: A new or empty folder.
 
     Returns:
       The folder.
 
     Raises:
-      InputError: The folder is occupied or cannot be written.
+      InputError: The folder is occupied or cannot be written; another process than the first.
     """
+    if jax.process_index():  # of whose arrays on the host Orbax writes nothing, without a word
+        raise InputError(
+            "of several processes the first must save a checkpoint; got process "
+            f"{jax.process_index()}; call save_orbax where jax.process_index() is 0"
+        )
     items = ocp.args.Composite(
         meta=ocp.args.JsonSave(meta(checkpoint)), params=ocp.args.PyTreeSave(checkpoint.params)
     )
-    with cache.new_folder(folder) as part, ocp.CheckpointManager(part) as manager:
+    with cache.new_folder(folder) as part, _manager(part) as manager:
         manager.save(0, args=items)
         manager.wait_until_finished()
     return Path(folder)
@@ -139,13 +146,20 @@ def _read_params(
 
 
 def _manager(folder: Path) -> ocp.CheckpointManager:
+    """Of this process alone: others neither wait for it nor need to call it."""
+    process = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=process,
+        active_processes={process},
+        barrier_sync_key_prefix=f"process_{process}",
+    )
     return ocp.CheckpointManager(
         folder,
         item_handlers={
-            "meta": ocp.JsonCheckpointHandler(),
-            "params": ocp.PyTreeCheckpointHandler(),
+            "meta": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+            "params": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
         },
-        options=ocp.CheckpointManagerOptions(create=False),
+        options=ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone),
     )
 
 

@@ -143,3 +143,37 @@ def test_other_weights_under_the_old_hash_are_refused_with_the_remedy(checkpoint
     for dtype in ("float32", "bfloat16"):
         with pytest.raises(InputError, match=r"have the hash .*, when saved .*; give a"):
             weights.load(f"orbax:{tmp_path / 'saved'}", dtype)
+
+
+ONE_OF_TWO = """
+import os, sys
+from pathlib import Path
+import jax
+process = int(os.environ["PROCESS_INDEX"])
+jax.distributed.initialize(os.environ["COORDINATOR"], 2, process)
+from jax.experimental.multihost_utils import process_allgather
+from jaxanatomy import weights
+origin, folder = map(Path, sys.argv[1:])
+for reader in (1, 0):
+    if process == reader:
+        loaded = weights.load(f"orbax:{origin}")
+        print(loaded.sha256)
+        try:
+            saved = weights.save_orbax(loaded, folder / "new")
+            print(weights.load(f"orbax:{saved}").sha256)
+        except ValueError as error:
+            print(error)
+    process_allgather(jax.numpy.zeros(1))
+print("together")
+"""
+
+
+@pytest.mark.slow
+def test_of_several_processes_each_loads_alone_and_the_first_saves(folder, tmp_path, run_python):
+    sha256 = weights.load(f"orbax:{folder}").sha256
+    printed = run_python(ONE_OF_TWO, folder, tmp_path, devices=1, processes=2, timeout=120)
+    first, second = ([line for line in each.splitlines() if "Gloo" not in line] for each in printed)
+    assert first == [sha256, sha256, "together"]
+    assert second[0] == sha256
+    assert "the first must save a checkpoint; got process 1; call save_orbax where" in second[1]
+    assert second[2:] == ["together"]
