@@ -138,25 +138,29 @@ def guessed_by_hand(task, seen, hop):
 
 
 def test_guessing_is_the_best_rule_for_each_question():
-    task = KHop(seq_len=20, hops=6)
-    found = guessing(task, KEY)
-    frequent = lambda tokens, place: max(range(4), key=tokens[1 : place + 1].count)  # noqa: E731
-    three = guessed_by_hand(
-        task, lambda tokens, place: tuple(tokens[max(0, place - 2) : place + 1]), 0
-    )
-    assert three > 0.65  # by the own symbol alone 1 of 3
-    assert found[0] == pytest.approx(three, abs=0.01)
-    most = guessed_by_hand(task, lambda tokens, place: (tokens[place], frequent(tokens, place)), 5)
-    assert found[5] == pytest.approx(most, abs=0.015)
-    assert most > 0.3
-    # Of an automaton two steps are read off three cells; the third is not.
-    found = guessing(Automaton(hops=5), KEY)
+    found = guessing(KHop(), KEY)
+    last_three = guessed_by_hand(KHop(), lambda own, at: tuple(own[max(0, at - 2) : at + 1]), 0)
+    assert last_three > 0.65  # by the own symbol alone 1 of 3
+    assert found[0] == pytest.approx(last_three, abs=0.01)
+
+    def frequent(tokens, place):
+        return tokens[place], max(range(4), key=tokens[1 : place + 1].count)
+
+    assert found[7] == pytest.approx(guessed_by_hand(KHop(), frequent, 7), abs=0.01)
+    assert found[7] > 0.3  # by the last symbols 0.27
+    # A source of the recent lines is often that of the line before; by the last three 0.38. Deeper
+    # sources depend on nothing that is seen, and a rule that sees much learns them by heart.
+    found = guessing(Assignments(), KEY)
+    own_and_before = guessed_by_hand(Assignments(), lambda own, at: (own[at - 2], own[at]), 0)
+    assert found[0] == pytest.approx(own_and_before, abs=0.015)
+    assert found[4] > 0.09
+
+
+def test_guessing_is_tried_on_what_was_not_learnt():
+    found = guessing(Automaton(hops=20), KEY, 32)
+    # Two steps are read off three cells, the others are not.
     assert found[:2].tolist() == [1.0, 1.0]
-    np.testing.assert_allclose(found[3:], 1 / 4, atol=0.03)
-    # A line's source is of the recent lines: often that of the line before.
-    task = Assignments(names=8, hops=2)
-    before = guessed_by_hand(task, lambda tokens, place: (tokens[place - 2], tokens[place]), 0)
-    assert guessing(task, KEY)[0] == pytest.approx(before, abs=0.02)
+    assert found[3:].mean() == pytest.approx(1 / 4, abs=0.02)
 
 
 def test_what_no_position_is_asked_is_guessed_among_all():
