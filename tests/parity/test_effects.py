@@ -173,7 +173,7 @@ def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
         for source in range(LAYERS):
             own = [r["examples"] for r in rows if (r["kind"], r["source"]) == ("output", source)]
             largest = np.max(own, axis=0)[example]
-            assert largest == pytest.approx(change_L[source], rel=RELATIVE)
+            assert largest == pytest.approx(change_L[source], rel=RELATIVE, abs=1e-6)
 
 
 @pytest.mark.parametrize("spread", effects.SPREADS)
