@@ -4,9 +4,12 @@
 
 Effects of each layer, its attention and its MLP, on eight short prompts and three boundaries, and
 the depth score; contributions, the logit lens, massive activations and super weights (DG section
-4); beside each the same of the model before training. The depth score
-is 9.59 [8.83, 10.27] where layers in random order would have 14.5 with a deviation of 1.2. Whole
-layers alone, without the untrained model:
+4); beside each the same of the model before training. The depth score is 9.59 [8.83, 10.27] where
+layers in random order would have 14.5 with a deviation of 1.2. One weight writes the sink,
+down_proj[1229, 507] of layer 11: without it alone the perplexity of the prompts rises from 9.6 to
+245 (without one of four others, 0.8 to 1.4 where this one is 5.9, by less than 0.03 %).
+
+Whole layers alone, without the untrained model:
 
     python -m experiments.depth_use --config=configs/depth_use.py:quick --workdir=runs/depth_quick
 """

@@ -11,8 +11,8 @@ in random order would have; beside a removed weight others of its size.
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 
 `rows.jsonl` has rows of kind "effect" (a source and a target), "output", "depth_score",
-"contribution", "lens", "massive", "candidate" and "removal";
-`arrays.npz` has the heatmaps [source, target]; `report.html` shows them.
+"contribution", "lens", "massive", "candidate" and "removal"; `arrays.npz` has the heatmaps
+[source, target]; `report.html` shows them.
 """
 
 import functools

@@ -155,14 +155,16 @@ def removals(record: RunRecord) -> list[v.Row]:
     rows = [row for row in record.rows if row["kind"] == "removal" and "layer" in row]
     found = []
     for row in (row for row in rows if row["control"] is None):
-        controls = [
-            other["degradation_percent"]
+        others = [
+            other
             for other in rows
             if other["layer"] == row["layer"] and other["control"] is not None
         ]
+        controls = [other["degradation_percent"] for other in others]
         change = estimate(row["degradation_percent"], row["ci95"])
         most = None if None in controls else max(controls)
-        found.append(row | {"change": change, "controls": most})
+        sizes = [abs(other["weight"]) for other in others]
+        found.append(row | {"change": change, "controls": most, "sizes": sizes})
     return found
 
 
@@ -282,7 +284,12 @@ REMOVALS = v.Table(
         v.Column("its share of what was written", "contribution", ".2f"),
         v.Column("perplexity", "ppl", perplexity),
         v.Column("change (95 %)", "change", percent),
-        v.Column("most of four others of its size", "controls", percent),
+        v.Column("most of four others", "controls", percent),
+        v.Column("their magnitudes", "sizes", ".2f"),
+    ),
+    note=(
+        "The others are drawn from the weights of the matrix nearest in magnitude. Where the "
+        "weight is the largest of its matrix by far, they are smaller."
     ),
     printed=True,
 )
