@@ -97,7 +97,7 @@ def apply_layer(
     source_C, destination_C, gate_C = index_3C
     gate_CRTA = _head_columns(gates[gate_C], shape.num_heads)
     y_CRTD, found = _apply(
-        config, shape, dtype, params, pool_XRTD[source_C], text, gate_CRTA, points
+        config, shape, dtype, params, _streams(pool_XRTD, source_C), text, gate_CRTA, points
     )
     return pool_XRTD.at[destination_C].set(y_CRTD, mode="drop"), found
 
@@ -144,6 +144,17 @@ def combine(
     total = sum(_weighted(weights[:, k], x_CRTD) for k, x_CRTD in enumerate(streams))
     mixed = jnp.where(masks[mixture_C][..., None], total, streams[0])
     return pool_XRTD.at[destination_C].set(mixed, mode="drop")
+
+
+def _streams(pool_XRTD: jax.Array, source_C: jax.Array) -> jax.Array:
+    """The streams in some slots, [C, R, T, D].
+
+    One alone is read twice: of one the compiler makes a slice that every user reads by itself, and
+    where one of them is a result, copies the whole pool twice before it is written.
+    """
+    if len(source_C) > 1:
+        return pool_XRTD[source_C]
+    return pool_XRTD[jnp.concatenate([source_C, source_C])][:1]
 
 
 def _weighted(weight: jax.Array, x: jax.Array) -> jax.Array:
