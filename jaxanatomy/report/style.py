@@ -15,7 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, SymLogNorm
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap, SymLogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
@@ -109,6 +109,11 @@ class Panels(tuple):
 
     def _repr_png_(self) -> bytes:
         return to_png(self[0].figure)
+
+
+def alike(colour: str, other: str) -> bool:
+    """Whether two colours are hard to tell apart: less than a quarter apart in RGB."""
+    return math.dist(to_rgb(colour), to_rgb(other)) < 0.25
 
 
 def given(ax: Any) -> Panels:

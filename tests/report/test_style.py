@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxanatomy.report import style
+from jaxanatomy.report import style, views
 
 
 def test_a_colour_is_the_same_percentage_in_every_figure():
@@ -52,3 +52,12 @@ plot.controls([row])._repr_png_()
 print(settings() == before, "matplotlib.pyplot" in sys.modules)
 """
     assert run_python(code, devices=1) == "True False\n"
+
+
+def test_a_value_without_a_colour_gets_none_that_looks_like_another_that_is_shown():
+    palette = views.Palette("arm", {"lidas": "#1F5FA8", "fresh": "#D55E00"})
+    shown = palette.of([{"arm": "lidas"}, {"arm": "new"}, {"arm": "newer"}])
+    # The first of the series is another blue, the second is free: "fresh" is not shown.
+    assert shown == {"lidas": "#1F5FA8", "new": "#D55E00", "newer": "#009E73"}
+    assert style.alike("#1F5FA8", "#0072B2")
+    assert not style.alike("#D55E00", "#E69F00")

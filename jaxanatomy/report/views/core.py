@@ -125,7 +125,8 @@ class Palette:
 
     Attributes:
       field: Its name; "" for one colour.
-      colours: By value; values without one take the next of `style.SERIES`.
+      colours: By value; values without one take the next of `style.SERIES` that is like none of
+        those shown.
       names: Words for the legend, by value; others stand as they are.
     """
 
@@ -136,7 +137,9 @@ class Palette:
     def of(self, rows: Iterable[Row]) -> dict[Any, str]:
         """A colour for each value, in the order of the rows."""
         values = dict.fromkeys(row.get(self.field) for row in rows)
-        free = [colour for colour in style.SERIES if colour not in self.colours.values()]
+        taken = [self.colours[value] for value in values if value in self.colours]
+        unlike = [each for each in style.SERIES if not any(style.alike(each, one) for one in taken)]
+        free = unlike or style.SERIES
         rest = [value for value in values if value not in self.colours]
         chosen = {value: free[index % len(free)] for index, value in enumerate(rest)}
         return {value: self.colours.get(value) or chosen[value] for value in values}
