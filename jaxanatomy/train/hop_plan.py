@@ -71,7 +71,7 @@ class HopPlan(ArmPlan):
     @functools.cached_property
     def loops(self) -> Loops:
         """The block that LIDAS would insert next, applied again."""
-        return Loops(self.model, self.config.block, self.scorer)
+        return Loops(self.config.block, self.scorer)
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""

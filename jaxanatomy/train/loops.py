@@ -28,12 +28,10 @@ class Loops:
     """Repeats of the middle block of a model, scored on held-out sequences.
 
     Attributes:
-      model: The architecture of full depth.
       block: Layers of the block.
       scorer: Of the sequences.
     """
 
-    model: ModelConfig
     block: int
     scorer: HopScorer
 

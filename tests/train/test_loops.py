@@ -43,7 +43,7 @@ def scores_of(sources):
 
 
 def test_repeats_are_those_of_a_model_with_the_layers_repeated():
-    found = {row["name"]: row for row in Loops(CONFIG, 2, SCORER).score(CONFIG, PARAMS)}
+    found = {row["name"]: row for row in Loops(2, SCORER).score(CONFIG, PARAMS)}
     assert [row["layers"] for row in found.values()] == [[1, 2]] * 3
     for name, sources in (("once", (0, 1, 2, 1, 2, 3)), ("twice", (0, 1, 2, 1, 2, 1, 2, 3))):
         nll, accuracy_K = scores_of(sources)
@@ -72,7 +72,7 @@ def test_a_damped_repeat_adds_half_of_the_change():
         picked = np.take_along_axis(log_BTKQ, np.maximum(label_BTK, 0)[..., None], -1)[..., 0]
         nll_K = nll_K - (picked * there).sum((0, 1))
         answered_K = answered_K + np.asarray(there.sum((0, 1)))
-    found = {row["name"]: row for row in Loops(CONFIG, 2, SCORER).score(CONFIG, PARAMS)}
+    found = {row["name"]: row for row in Loops(2, SCORER).score(CONFIG, PARAMS)}
     assert found["damped"]["eval_nll"] == pytest.approx(
         float((nll_K / answered_K).mean()), rel=1e-5
     )
@@ -81,4 +81,4 @@ def test_a_damped_repeat_adds_half_of_the_change():
 
 def test_the_middle_block_is_what_lidas_would_copy():
     assert [middle_block(6, 2), middle_block(5, 2), middle_block(4, 1)] == [[2, 3], [2, 3], [2]]
-    assert Loops(CONFIG, 2, SCORER).score(CONFIG.with_layers(CONFIG.layers[:1]), PARAMS) == []
+    assert Loops(2, SCORER).score(CONFIG.with_layers(CONFIG.layers[:1]), PARAMS) == []
