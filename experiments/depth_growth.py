@@ -33,7 +33,7 @@ from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.memory import describe_runs
-from jaxanatomy.train.trials import ArmTraining, describe_arms
+from jaxanatomy.train.trials import describe_arms, train_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -65,10 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         trials = [*plan.tuning, *plan.main(config.learning_rates[0])]
         hashes = [plan.hash(arm, trial) for arm in plan.arms for trial in trials]
         distributed.require_same("text, settings and code", hashes)
-        with runs.Progress(plan.total_steps, "training") as progress:
-            training = ArmTraining(plan, results, progress)
-            for arm in plan.arms:
-                training.train(arm)
+        train_arms(plan, results)
         if process:
             return
         results.write_summary(summarise(results.rows))

@@ -45,7 +45,7 @@ from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text, score
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.trials import ArmPlan, ArmTraining, Fields, Trial, check_trials, how_to_run
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run, train_arms
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -63,10 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         data_sha256=plan.facts.sha256,
     )
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
-        with runs.Progress(plan.total_steps, "training") as progress:
-            training = ArmTraining(plan, results, progress)
-            for arm in plan.arms:
-                training.train(arm)
+        train_arms(plan, results)
         results.write_summary(summarise(results.rows))
         report.conclude(results.folder)
 

@@ -27,7 +27,7 @@ from jaxanatomy.model import INITS, parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.hop_plan import hop_plan
-from jaxanatomy.train.trials import ArmTraining, describe_arms
+from jaxanatomy.train.trials import describe_arms, train_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -52,10 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
     ) as results:
-        with runs.Progress(plan.total_steps, "training") as progress:
-            training = ArmTraining(plan, results, progress)
-            for arm in plan.arms:
-                training.train(arm)
+        train_arms(plan, results)
         if process:
             return
         results.write_summary(summarise(results.rows))

@@ -28,9 +28,10 @@ from jaxanatomy.train.evaluation import HeldOut, Scorer, answers, on_text
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
+from jaxanatomy.train.saved_models import save_model
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run, save_model
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 

@@ -21,9 +21,10 @@ from jaxanatomy.train.loops import Loops
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
+from jaxanatomy.train.saved_models import save_model
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run, save_model
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
 
 _GUESSING_SEED = 0
 

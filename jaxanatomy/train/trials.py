@@ -7,7 +7,6 @@ kind "curve" are appended as they are measured, a row of kind "final" for each t
 
 import abc
 import dataclasses
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,9 +39,6 @@ from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import BatchStream, Setup, TrainOptions
 from jaxanatomy.train.trainer import Trainer
-from jaxanatomy.weights.checkpoint import Checkpoint
-from jaxanatomy.weights.export import export_hf
-from jaxanatomy.weights.tokenizer import Tokenizer
 
 Fields = dict[str, Any]
 
@@ -260,19 +256,12 @@ def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:
     return lines
 
 
-def save_model(
-    config: ModelConfig, params: tree.Params, tokenizer: Tokenizer | None, folder: Path
-) -> None:
-    """Writes a Hugging Face folder; what lies there of an earlier start goes.
-
-    Args:
-      config: The architecture.
-      params: A block for each layer, on the host.
-      tokenizer: None where a model has none.
-      folder: Named as the model.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    export_hf(Checkpoint(config, params, tokenizer, folder.name, ""), folder)
+def train_arms(plan: ArmPlan, results: runs.Run) -> None:
+    """Trains what is not trained yet of all arms of a plan."""
+    with Progress(plan.total_steps, "training") as progress:
+        training = ArmTraining(plan, results, progress)
+        for arm in plan.arms:
+            training.train(arm)
 
 
 class ArmTraining:
