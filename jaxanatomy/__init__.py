@@ -23,6 +23,7 @@ _PUBLIC = (
     "Combination",
     "Edit",
     "Intervention",
+    "Parametric",
     "Positions",
     "Reading",
     "Reduction",

@@ -144,7 +144,8 @@ class Compiler:
             function, _, arguments = self._summarise_inside_program(key, 1)
             summary = [jax.eval_shape(function, *arguments)]
         function, *arguments = self._inside_of(probe.function, probe, shape, width)
-        return function, (), (*arguments, *summary)
+        params = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[0], probe.params))
+        return function, (), (*arguments, params, *summary)
 
     def _summarise_inside_program(self, key: tuple[int, LayerShape], width: int) -> tuple:
         number, shape = key

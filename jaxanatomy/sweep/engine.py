@@ -219,7 +219,8 @@ class Sweep:
         pool, text, gates, mixtures = self._prepare(chunk, batches)
         keep = functools.partial(self._keep, chunk, start)
         shared = (self._head, text, mixtures[1])
-        inside = Inside(self.plans[chunk], self._programs, self.lanes, shared, keep)
+        own = self._measure_params
+        inside = Inside(self.plans[chunk], self._programs, self.lanes, shared, own, keep)
         summaries = {
             probe: self._zeros(shapes) for probe, shapes in self._compiler.summaries.items()
         }
@@ -325,6 +326,17 @@ class Sweep:
         inputs = self.lanes.put([text_inputs(batch) for batch in per_lane])
         pool, text = self._programs[PREPARE](self._head, *inputs)
         return pool, text, self.lanes.put(gates), self.lanes.put(mixtures)
+
+    @functools.cached_property
+    def _measure_params(self) -> dict[tuple[int, int], Any]:
+        """By probe and layer the placed parameters of its measure; None where it has none."""
+        return {
+            (number, layer): self.lanes.replicate(
+                jax.tree.map(lambda leaf, layer=layer: leaf[layer], probe.params)
+            )
+            for number, probe in enumerate(self.plans[0][0].probes)
+            for layer in probe.layers
+        }
 
     def _zeros(self, shapes: Any) -> Any:
         """Zeros on every lane."""

@@ -81,6 +81,7 @@ class Inside:
         compiled: Mapping[ProgramKey, Callable],
         lanes: Lanes,
         shared: tuple[Any, programs.TextArrays, jax.Array],
+        params: Mapping[tuple[int, int], Any],
         keep: Callable[[int, int, Any], None],
     ):
         """Prepares for the first call.
@@ -90,11 +91,12 @@ class Inside:
           compiled: The programs.
           lanes: The devices.
           shared: The placed parameters without layers, the text arrays, the masks of mixtures.
+          params: By probe and layer the placed parameters of its measure, None without any.
           keep: Called with lane, read and what the probe gave for that one stream.
         """
         self._plans, self._programs, self._lanes = plans, compiled, lanes
         self._head, self._text, self._masks = shared
-        self._keep = keep
+        self._params, self._keep = params, keep
         self._summaries: dict[SummaryKey, Any] = {}
         self._waiting: dict[SummaryKey, list] = collections.defaultdict(list)
         self._halves: list[dict[int, programs.Points]] = [{} for _ in plans]
@@ -142,7 +144,7 @@ class Inside:
         keys = [self._summary_key(probe, lane, own) for lane, own in enumerate(reads)]
         needed = [key for key in keys if key is not None]
         if all(key in self._summaries for key in needed):
-            summary = (self._joined(keys),) if needed else ()
+            summary = (self._joined(self._summaries, keys),) if needed else ()
             self._measure(probe, found.shape, found.width, reads, found.points, *summary)
             return
         for row in range(found.width):  # a stream that runs first
@@ -160,25 +162,31 @@ class Inside:
         *summary: Any,
     ) -> None:
         program = self._programs["inside", (probe, shape), width]
-        values = program(self._head, self._of_probe(probe, points), self._text, *summary)
+        layers = [self._layer(lane, own) for lane, own in enumerate(reads)]
+        keys = [None if layer is None else (probe, layer) for layer in layers]
+        arguments = self._of_probe(probe, points), self._text, self._joined(self._params, keys)
+        values = program(self._head, *arguments, *summary)
         for lane, value in enumerate(self._lanes.fetch(values)):
             for row, read in reads[lane].items():
                 self._keep(lane, read, jax.tree.map(lambda leaf, row=row: leaf[row], value))
 
     def _summary_key(self, probe: int, lane: int, reads: dict[int, int]) -> SummaryKey | None:
         """What the reads of one lane, all of one layer, are beside; None for nothing."""
-        plan = self._plans[lane]
-        if not reads or not plan.probes[probe].beside:
+        made = self._plans[lane].probes[probe]
+        if not reads or not made.beside:
             return None
-        layer = plan.reads[next(iter(reads.values()))].layer
-        return probe, None if plan.probes[probe].beside_end else layer
+        return probe, None if made.beside_end else self._layer(lane, reads)
 
-    def _joined(self, keys: Sequence[SummaryKey | None]) -> Any:
-        """The summary that each lane needs; lanes may stand at edits of different layers."""
+    def _layer(self, lane: int, reads: dict[int, int]) -> int | None:
+        """The layer that the reads of one lane are of; None for nothing."""
+        return next((self._plans[lane].reads[read].layer for read in reads.values()), None)
+
+    def _joined(self, table: Mapping, keys: Sequence[SummaryKey | None]) -> Any:
+        """What each lane needs of a table; lanes may stand at edits of different layers."""
         some = next(key for key in keys if key is not None)
         if all(key in (None, some) for key in keys):
-            return self._summaries[some]
-        own = [self._summaries[key or some] for key in keys]
+            return table[some]
+        own = [table[key or some] for key in keys]
         return self._lanes.join([self._lanes.on_lane(one, lane) for lane, one in enumerate(own)])
 
     def _hold_halves(self, found: _Found) -> None:

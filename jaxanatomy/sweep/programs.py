@@ -44,12 +44,14 @@ class Context(NamedTuple):
       dtype: Of the operands of products.
       head: Parameters without layers: `embed`, `final_norm`, `unembed`.
       text: The text of the streams.
+      params: The measure's own parameters at the layer that is read (`reading.Parametric`).
     """
 
     config: ModelConfig
     dtype: jnp.dtype
     head: tree.Params
     text: TextArrays
+    params: tree.PyTree = None
 
 
 def prepare(
@@ -187,10 +189,11 @@ def read_inside(
     head: tree.Params,
     points: tuple[jax.Array, ...],
     text: TextArrays,
+    params: tree.PyTree = None,
     *summary: Any,
 ) -> Any:
     """A measure of what stands at some points inside a layer for C streams; else as `read`."""
-    return measure((*points, *summary), Context(config, dtype, head, text))
+    return measure((*points, *summary), Context(config, dtype, head, text, params))
 
 
 def summarise(

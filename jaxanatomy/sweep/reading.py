@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxanatomy.config import ModelConfig
@@ -20,6 +21,8 @@ from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.variants import POSITIONS, Positions, Steps
 from jaxanatomy.model import POINTS
 from jaxanatomy.ranges import parse_layers, parse_ranges
+from jaxanatomy.reprs import repr_in_one_line
+from jaxanatomy.tree import PyTree
 
 END = "end"
 PREDICTED = "predicted"
@@ -62,7 +65,23 @@ class Beside:
         choose("place to read beside", self.at, ("same", END))
 
 
-Measure = MeasureFunction | Beside
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parametric:
+    """A measure with parameters of its own at each layer: a linear probe, a tuned lens.
+
+    Attributes:
+      measure: A function, or `Beside`; `context.params` holds the parameters of the layer that
+        the function reads.
+      params: A tree of arrays with a leading axis over all layers of the model, [L, ...].
+    """
+
+    measure: MeasureFunction | Beside
+    params: Any
+
+    __repr__ = repr_in_one_line
+
+
+Measure = MeasureFunction | Beside | Parametric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +135,8 @@ class Reading:
     """One thing to read of every variant.
 
     Attributes:
-      measure: A function, or `Beside`. It gives `[C]` (a number for each stream and batch of
-        text), `[C, P, ...]` (for each prediction) or `[C, R, T, ...]` (for each token).
+      measure: A function, `Beside` or `Parametric`. It gives `[C]` (a number for each stream and
+        batch of text), `[C, P, ...]` (for each prediction) or `[C, R, T, ...]` (for each token).
       points: `END`, or names of `model.POINTS`, which the measure gets in this order.
       reduction: What is kept.
       layers: Which layers are read, as `ranges.parse_layers` takes them; None: all.
@@ -143,8 +162,13 @@ class Reading:
             raise InputError(
                 f"a reading takes {END!r} alone, or points inside a layer; got {list(points)}"
             )
-        if not callable(self.measure) and not isinstance(self.measure, Beside):
+        if not _is_measure(self.measure):
             raise InputError(f"a measure must be a function; got {type(self.measure).__name__}")
+        if END in points and isinstance(self.measure, Parametric):
+            raise InputError(
+                "a measure with parameters for each layer reads inside layers; got 'end'; read it "
+                "at 'block_out'"
+            )
         if isinstance(self.reduction, str):
             object.__setattr__(self, "reduction", Reduction(self.reduction))
         if self.layers is not None:
@@ -170,11 +194,15 @@ def as_reading(name: str, given: Any) -> Reading:
     """
     if isinstance(given, Reading):
         return given
-    if not callable(given) and not isinstance(given, Beside):
+    if not _is_measure(given):
         raise InputError(
             f"reading {name!r} must be a Reading or a measure; got {type(given).__name__}"
         )
     return Reading(given)
+
+
+def _is_measure(given: Any) -> bool:
+    return callable(given) or isinstance(given, Beside | Parametric)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,12 +222,21 @@ class Probe:
     @property
     def function(self) -> MeasureFunction:
         """What is called with points."""
-        return self.measure.function if isinstance(self.measure, Beside) else self.measure
+        return self.beside.function if self.beside else self._measure
 
     @property
     def beside(self) -> Beside | None:
         """The measure, if it reads another variant besides."""
-        return self.measure if isinstance(self.measure, Beside) else None
+        return self._measure if isinstance(self._measure, Beside) else None
+
+    @property
+    def params(self) -> PyTree:
+        """The measure's parameters at all layers, [L, ...]; None where it has none."""
+        return self.measure.params if isinstance(self.measure, Parametric) else None
+
+    @property
+    def _measure(self) -> MeasureFunction | Beside:
+        return self.measure.measure if isinstance(self.measure, Parametric) else self.measure
 
     @property
     def beside_end(self) -> bool:
@@ -213,13 +250,19 @@ def probes_of(
     """The distinct probes of some readings, and which of them each reading is of.
 
     Raises:
-      InputError: A layer that the model does not have.
+      InputError: A layer that the model does not have, parameters that are not one for each.
     """
     layers: dict[tuple[Measure, tuple[str, ...]], set[int]] = {}
     for reading in readings.values():
         wanted = () if reading.at_end else parse_layers(reading.layers, config.num_layers)
         layers.setdefault((reading.measure, reading.points), set()).update(wanted)
     probes = tuple(Probe(*key, tuple(sorted(found))) for key, found in layers.items())
+    for leaf in jax.tree.leaves([probe.params for probe in probes]):
+        if np.shape(leaf)[:1] != (config.num_layers,):
+            raise InputError(
+                "the parameters of a measure must have a first axis of as many as the model has "
+                f"layers, {config.num_layers}; got the shape {list(np.shape(leaf))}"
+            )
     numbers = {key: number for number, key in enumerate(layers)}
     return probes, {name: numbers[each.measure, each.points] for name, each in readings.items()}
 

@@ -21,7 +21,16 @@ from jaxanatomy.interventions.variants import (
     damped,
 )
 from jaxanatomy.measures.nll import LOSSES
-from jaxanatomy.sweep import Beside, Measured, Reading, Sweep, SweepOptions, maximum, mean
+from jaxanatomy.sweep import (
+    Beside,
+    Measured,
+    Parametric,
+    Reading,
+    Sweep,
+    SweepOptions,
+    maximum,
+    mean,
+)
 
 
 def on_host(own, *others):
@@ -53,11 +62,18 @@ def weights(streams, context):
     return streams[0].swapaxes(2, 3)
 
 
+def probed(streams, context):
+    """What a probe of each layer makes of a stream, beside another one."""
+    return (streams[0] - streams[1]) @ context.params
+
+
+PROBE_LD = np.random.default_rng(0).standard_normal((CONFIG.num_layers, CONFIG.hidden_size))
 INSIDE = ("double", "first", "skip")
 READINGS = {
     **LOSSES,
     "same": Reading(Beside(distance), "mlp_out"),
     "end": Reading(Beside(distance, at="end"), "block_out", mean("others", "document")),
+    "probe": Reading(Parametric(Beside(probed), PROBE_LD.astype(np.float32)), "mlp_out"),
     "attention": Reading(weights, "attention", maximum()),
 }
 

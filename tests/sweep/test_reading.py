@@ -13,7 +13,16 @@ from jaxanatomy.interventions.variants import (
     baseline_steps,
 )
 from jaxanatomy.measures.nll import nll
-from jaxanatomy.sweep import Beside, Measured, Reading, Reduction, Sweep, SweepOptions, mean
+from jaxanatomy.sweep import (
+    Beside,
+    Measured,
+    Parametric,
+    Reading,
+    Reduction,
+    Sweep,
+    SweepOptions,
+    mean,
+)
 
 BASE = baseline_steps(CONFIG.num_layers)
 
@@ -47,6 +56,7 @@ def two(streams, context):
         (lambda: Reading(same, "block"), "unknown point 'block'; did you mean 'block_in'"),
         (lambda: Reading(same, ("end", "mlp_out")), "takes 'end' alone, or points inside"),
         (lambda: Reading(same, ()), "takes 'end' alone, or points inside"),
+        (lambda: Reading(Parametric(same, np.ones((5, 3)))), "reads inside layers; got 'end'"),
         (lambda: Reading("nll"), "a measure must be a function; got str"),
         (lambda: Reading(same, "mlp_out", "median"), "unknown reduction 'median'; did you mean"),
         (lambda: Reduction("mean", per="row"), "unknown group of a reduction 'row'; known: text"),
@@ -76,6 +86,8 @@ def test_what_is_no_reading_is_refused(make, message):
             r"'r' must return \[C\], \[C, 24, ...\] .* or \[C, 2, 16, ...\] .*; got \[C, 16, 16\]",
         ),
         (Reading(lambda s, c: s[0].sum(axis=(1, 2, 3)), reduction=mean("first")), "one number for"),
+        (Reading(Parametric(same, np.ones((4, 3))), "mlp_out"), r"layers, 5; got the shape \[4, 3"),
+        (Reading(Parametric(same, 1.0), "mlp_out"), r"layers, 5; got the shape \[\]"),
         (Reading(two, "mlp_out"), "gives a, b; choose one with part='a'"),
         (Reading(two, "mlp_out", part="c"), "unknown part 'c'"),
         (Reading(same, "mlp_out", part="a"), "its measure gives one array; leave part out"),
