@@ -28,6 +28,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text = "depth_prompts"  # each document is a prompt
     config.conventions = ("paper",)  # or "as_published", or both
     config.parts = ("layer", "attention", "mlp")  # what writes nothing
+    config.spreads = ("propagated", "local")
+    config.whens = ("current", "future")  # the depth score is of propagated future effects
     # Of future effects: parts of a prompt, or indices of tokens.
     config.boundaries = ("1/4", "1/2", "3/4")
     config.super_weights = 3  # candidates that are removed, each beside four others of its size

@@ -82,7 +82,7 @@ def describe() -> str:
 
 def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[Study]:
     """The model, and its architecture with random weights unless it is that itself."""
-    for name in ("conventions", "parts", "boundaries"):
+    for name in ("conventions", "parts", "spreads", "whens", "boundaries"):
         require_each_once(name, tuple(config[name]))
     for name in ("super_weights", "seed"):
         require_whole(name, config[name], least=0)
@@ -123,12 +123,13 @@ def _study(config: ConfigDict, model_id: str, settings: StudySettings) -> Study:
     units = functools.partial(effects.units, num_layers=layers)
     for convention in config.conventions:
         effects.require_boundaries(boundaries, convention, study.batches(text))
-        for spread in effects.SPREADS:
+        for spread in config.spreads:
             variants = effects.effect_variants(
                 study.config,
                 spread,
                 convention=convention,
                 parts=tuple(config.parts),
+                whens=tuple(config.whens),
                 boundaries=boundaries,
             )
             readings = effects.readings(spread)

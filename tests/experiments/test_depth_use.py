@@ -175,12 +175,29 @@ def test_quick_and_dry_run(start, tmp_path):
     assert not (tmp_path / "dry" / "rows.jsonl").exists()
 
 
+def test_the_depth_score_alone(finished, start, tmp_path):
+    more = ("--config.parts=layer", "--config.spreads=propagated", "--config.whens=future")
+    done = start(tmp_path / "run", *FLAGS[:1], *more, "--config.super_weights=0")
+    assert (done.status, done.err) == (0, "")
+    rows = run_files.read_rows(tmp_path / "run")
+    of_all = {row["hash"]: row for row in run_files.read_rows(finished[0])}
+    effects = [row for row in rows if row["kind"] == "effect"]
+    assert {(row["spread"], row["when"]) for row in effects} == {("propagated", "future")}
+    scores = [row for row in rows if row["kind"] == "depth_score"]
+    assert len(scores) == 2 * 2 * (2 + 6)
+    for row in scores:
+        assert row["value"] == pytest.approx(of_all[row["hash"]]["value"], rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--config.boundaries=1/4,100",), "boundary 100 needs a token to erase and one to read"),
         (("--config.boundaries=5/4",), "a boundary is a part of a prompt below 1"),
         (("--config.parts=head_0",), "unknown part 'head_0'"),
+        (("--config.spreads=locally",), "unknown spread 'locally'; did you mean 'local'"),
+        (("--config.whens=past",), "unknown when 'past'"),
+        (("--config.whens=",), "whens must name at least one, each once"),
         (("--config.conventions=papers",), "unknown convention 'papers'; did you mean 'paper'"),
         (("--config.conventions=",), "conventions must name at least one, each once"),
         (("--config.parts=",), "parts must name at least one, each once"),

@@ -10,6 +10,8 @@ def test_the_depth_score_of_the_default_model(command, tmp_path):
     done = command(
         "depth_use",
         "--config=configs/depth_use.py:quick",
+        "--config.spreads=propagated",
+        "--config.whens=future",
         "--config.super_weights=0",
         f"--workdir={tmp_path / 'run'}",
     )
