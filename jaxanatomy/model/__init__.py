@@ -7,6 +7,7 @@ from jaxanatomy.model.head import (
     logits,
     reference,
     token_nll,
+    token_nll_and_best,
     token_nll_and_gradient,
     token_nll_and_kl,
     token_nll_at,
@@ -20,7 +21,16 @@ from jaxanatomy.model.shapes import (
     matrix_parameter_count,
     parameter_count,
 )
-from jaxanatomy.model.transformer import INITS, REMAT, attention_bias, embed, forward, hidden, init
+from jaxanatomy.model.transformer import (
+    INITS,
+    REMAT,
+    attention_bias,
+    embed,
+    forward,
+    hidden,
+    init,
+    tree_bias,
+)
 
 __all__ = [
     "INITS",
@@ -46,7 +56,9 @@ __all__ = [
     "parameter_count",
     "reference",
     "token_nll",
+    "token_nll_and_best",
     "token_nll_and_gradient",
     "token_nll_and_kl",
     "token_nll_at",
+    "tree_bias",
 ]

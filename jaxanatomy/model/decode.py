@@ -26,8 +26,9 @@ def generate(
     temperature: float = 0.0,
     key: jax.Array | None = None,
     dtype: jnp.dtype = jnp.float32,
+    length_B: np.ndarray | None = None,
 ) -> jax.Array:
-    """Continues prompts of equal length.
+    """Continues prompts.
 
     Args:
       config: The architecture.
@@ -38,6 +39,8 @@ def generate(
         and a token is drawn.
       key: Randomness for the draws; needed when `temperature` > 0.
       dtype: Of the operands of products.
+      length_B: How many tokens of each row are its prompt, the last ones; what stands before them
+        is not read. None: all.
 
     Returns:
       The written tokens, int32 [B, steps].
@@ -48,19 +51,7 @@ def generate(
         without a key.
     """
     B, T = prompt_BT.shape
-    if T < 1 or steps < 1:
-        raise InputError(f"generate needs a prompt and steps of at least 1; got {T} and {steps}")
-    is_known = not isinstance(prompt_BT, jax.core.Tracer)
-    if is_known and not np.all((prompt_BT >= 0) & (prompt_BT < config.vocab_size)):
-        raise InputError(
-            f"the tokens of a prompt must be in the vocabulary, 0 .. {config.vocab_size - 1}; got "
-            f"{int(np.min(prompt_BT))} to {int(np.max(prompt_BT))}; use the tokenizer of this model"
-        )
-    if T + steps > config.context_length:
-        raise InputError(
-            f"prompt and continuation must fit the context of {config.context_length} tokens; "
-            f"got {T} + {steps}"
-        )
+    _require_room(config, prompt_BT, steps, length_B)
     if temperature < 0 or (temperature > 0 and key is None):
         raise InputError(
             "temperature must be 0, or positive with a key for the draws; "
@@ -75,25 +66,49 @@ def generate(
     token_BT = jnp.pad(jnp.asarray(prompt_BT, jnp.int32), ((0, 0), (0, padding)))
     caches = _empty_caches(config, stacks, B, room)
     draw = jnp.float32(temperature), key
-    token_B, caches = _prefill(config, dtype, params, token_BT, jnp.int32(T), caches, draw)
+    skip_B = T - jnp.asarray(np.full(B, T) if length_B is None else length_B, jnp.int32)
+    token_B, caches = _prefill(config, dtype, params, token_BT, skip_B, jnp.int32(T), caches, draw)
     written_BN = jnp.zeros((B, room), jnp.int32).at[:, 0].set(token_B)
-    return _decode(config, dtype, params, written_BN, (T, steps), caches, draw)[:, :steps]
+    return _decode(config, dtype, params, written_BN, skip_B, (T, steps), caches, draw)[:, :steps]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
-def _prefill(config, dtype, params, token_BT, length, caches, draw):
-    logits_BV, caches = _run(config, dtype, params, token_BT, jnp.int32(0), caches, length - 1)
+def _require_room(config, prompt_BT, steps, length_B):
+    """Raises `InputError` unless prompts are of this model, and they and the steps fit."""
+    T = prompt_BT.shape[1]
+    shortest = T if length_B is None else int(min(length_B))
+    if shortest < 1 or steps < 1:
+        raise InputError(
+            f"generate needs a prompt and steps of at least 1; got {shortest} and {steps}"
+        )
+    is_known = not isinstance(prompt_BT, jax.core.Tracer)
+    if is_known and not np.all((prompt_BT >= 0) & (prompt_BT < config.vocab_size)):
+        raise InputError(
+            f"the tokens of a prompt must be in the vocabulary, 0 .. {config.vocab_size - 1}; got "
+            f"{int(np.min(prompt_BT))} to {int(np.max(prompt_BT))}; use the tokenizer of this model"
+        )
+    if T + steps > config.context_length:
+        raise InputError(
+            f"prompt and continuation must fit the context of {config.context_length} tokens; "
+            f"got {T} + {steps}"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=6)
+def _prefill(config, dtype, params, token_BT, skip_B, length, caches, draw):
+    start = jnp.int32(0)
+    logits_BV, caches = _run(config, dtype, params, token_BT, skip_B, start, caches, length - 1)
     return _choose(logits_BV, *draw, 0), caches
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _decode(config, dtype, params, written_BN, start_and_steps, caches, draw):
+def _decode(config, dtype, params, written_BN, skip_B, start_and_steps, caches, draw):
     start, steps = start_and_steps
 
     def step(index, carry):
         written_BN, caches = carry
         token_B1 = jax.lax.dynamic_slice_in_dim(written_BN, index - 1, 1, axis=1)
-        logits_BV, caches = _run(config, dtype, params, token_B1, start + index - 1, caches, 0)
+        at = start + index - 1
+        logits_BV, caches = _run(config, dtype, params, token_B1, skip_B, at, caches, 0)
         token_B = _choose(logits_BV, *draw, index)
         return written_BN.at[:, index].set(token_B), caches
 
@@ -101,15 +116,19 @@ def _decode(config, dtype, params, written_BN, start_and_steps, caches, draw):
 
 
 def _run(
-    config, dtype, params, token_BT, index, caches, last
+    config, dtype, params, token_BT, skip_B, index, caches, last
 ) -> tuple[jax.Array, tuple[Cache, ...]]:
-    """Logits after token `last`, and the caches with these tokens written at `index`."""
+    """Logits after token `last`, and the caches with these tokens written at `index`.
+
+    The first `skip_B` tokens of each row are seen by none, and positions count from there.
+    """
     T = token_BT.shape[1]
     S = caches[0][0].shape[2]
-    position_T = index + jnp.arange(T)
-    tables = rope.tables(config, position_T[None])
-    visible_1TS = (jnp.arange(S)[None] <= position_T[:, None])[None]
-    bias_1TS = jnp.where(visible_1TS, 0.0, MASKED).astype(jnp.float32)
+    place_1T, skip_B1 = index + jnp.arange(T)[None], skip_B[:, None]
+    tables = rope.tables(config, place_1T - skip_B1)
+    key_11S = jnp.arange(S)[None, None]
+    visible_BTS = (key_11S <= place_1T[..., None]) & (key_11S >= skip_B1[..., None])
+    bias_BTS = jnp.where(visible_BTS, 0.0, MASKED).astype(jnp.float32)
     x_BTD = transformer.embed(params, token_BT)
     new_caches, layer = [], 0
     for stacked, cache in zip(params["layers"], caches, strict=True):
@@ -118,7 +137,7 @@ def _run(
         def step(x_BTD, inputs, module=module):
             params, cache = inputs
             return module.apply(
-                {"params": params}, x_BTD, tables, bias_1TS, cache=cache, cache_index=index
+                {"params": params}, x_BTD, tables, bias_BTS, cache=cache, cache_index=index
             )
 
         x_BTD, cache = jax.lax.scan(step, x_BTD, (stacked, cache))

@@ -142,6 +142,37 @@ def token_nll_at(
     return jnp.log(total_QP) + inverse_temperature_Q[:, None] * below_P[None]
 
 
+def token_nll_and_best(
+    h_PD: jax.Array,
+    unembedding_VD: jax.Array,
+    target_P: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+    chunk: int = VOCABULARY_CHUNK,
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of each target and the likeliest token, of equally likely ones the first.
+
+    Arguments as `token_nll`.
+
+    Returns:
+      (nll_P, best_P), float32 and int32.
+    """
+
+    def accumulate(carry, score_PW, chunk_WD):
+        before_P, (total_P, best_P, start_P) = carry
+        own_P = start_P + score_PW.argmax(axis=-1)
+        top_P, total_P = _accumulate((before_P, total_P), score_PW, chunk_WD)
+        best_P = jnp.where(top_P > before_P, own_P, best_P)
+        return top_P, (total_P, best_P, start_P + len(chunk_WD))
+
+    none_P = jnp.zeros_like(target_P)
+    sums = (jnp.zeros_like(h_PD[:, 0]), none_P, none_P)
+    top_P, (total_P, best_P, _) = _over_vocabulary(
+        accumulate, sums, h_PD, unembedding_VD, dtype, chunk
+    )
+    below_P = top_P - _target_scores(h_PD, unembedding_VD, target_P, dtype)
+    return jnp.log(total_P) + below_P, best_P
+
+
 def token_nll_and_gradient(
     h_PD: jax.Array,
     unembedding_VD: jax.Array,

@@ -87,6 +87,19 @@ def attention_bias(segment_BT: jax.Array) -> jax.Array:
     return jnp.where(causal_1TS & same_BTS, 0.0, MASKED).astype(jnp.float32)
 
 
+def tree_bias(end_BT: jax.Array) -> jax.Array:
+    """The bias of sequences that share beginnings, laid out depth first, [B, T, S].
+
+    The token at s stands before all those of its subtree, which lie at s .. end_s - 1: they see
+    it, and no others do.
+    """
+    T = end_BT.shape[1]
+    query_T1, key_1T = jnp.arange(T)[:, None], jnp.arange(T)[None]
+    before_1TS = (key_1T <= query_T1)[None]
+    seen_BTS = before_1TS & (query_T1[None] < end_BT[:, None])
+    return jnp.where(seen_BTS, 0.0, MASKED).astype(jnp.float32)
+
+
 def hidden(
     config: ModelConfig,
     params: tree.Params,

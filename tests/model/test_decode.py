@@ -115,6 +115,17 @@ def test_stacked_layers_write_the_same_however_they_are_stacked():
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("config", [CONFIG, WINDOWS], ids=["uniform", "windows"])
+def test_prompts_of_different_lengths_are_continued_as_each_by_itself(config):
+    params, length_B = random_params(config), np.array([5, 2])
+    padded_BT = PROMPT_BT.copy()
+    padded_BT[1, :3] = config.vocab_size - 1  # not read
+    written_BN = model.generate(config, params, padded_BT, STEPS, length_B=length_B)
+    for row, length in enumerate(length_B):
+        alone_1N = model.generate(config, params, padded_BT[row : row + 1, 5 - length :], STEPS)
+        np.testing.assert_array_equal(written_BN[row], alone_1N[0])
+
+
 def test_two_programs_are_traced_once_each_up_to_the_end_of_the_context(count_traces):
     params, steps = random_params(CONFIG), CONFIG.context_length - PROMPT_BT.shape[1]
     with count_traces() as traces:
@@ -158,6 +169,7 @@ def test_cached_logits_are_those_of_the_whole_forward():
             jnp.float32,
             stacked,
             token_BT[:, start:stop],
+            np.zeros(2, np.int32),
             np.int32(start),
             caches,
             np.int32(stop - start - 1),

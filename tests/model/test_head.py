@@ -266,3 +266,16 @@ def test_scores_far_apart_have_a_kl_and_lost_ones_have_none():
     for lost in (np.nan, np.inf):
         _, kl_CP = nll_and_kl(np.full((1, P, D), lost, np.float32), H_PD, MATRIX_VD, TARGET_P)
         assert not np.isfinite(kl_CP).any()
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 22, V, V + 1])
+def test_the_likeliest_token_beside_the_loss_whatever_the_chunks(chunk):
+    matrix_VD = QUARTERS_VD.copy()
+    matrix_VD[[3, 21]] = matrix_VD[9]  # equally likely: the first is taken
+    h_PD = np.concatenate([QUARTERS_PD[:5], 100 * matrix_VD[[21]]])
+    best_P = (h_PD @ matrix_VD.T).argmax(axis=1)
+    assert best_P[5] == 3
+    nll_P, found_P = model.token_nll_and_best(h_PD, matrix_VD, TARGET_P, chunk=chunk)
+    np.testing.assert_array_equal(found_P, best_P)
+    expected = model.token_nll(h_PD, matrix_VD, TARGET_P, chunk=chunk)
+    np.testing.assert_array_equal(nll_P, expected)

@@ -181,6 +181,15 @@ def test_equal_keys_give_equal_parameters():
     assert not np.array_equal(one["embed"]["embedding"], other["embed"]["embedding"])
 
 
+def test_tree_bias():
+    # A root, a branch of two tokens below it, another of one; padding sees itself.
+    seen_TS = np.asarray(model.tree_bias(jnp.asarray([[4, 3, 3, 4, 5]])))[0] == 0
+    np.testing.assert_array_equal(
+        seen_TS.astype(int),
+        [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 1, 0], [0, 0, 0, 0, 1]],
+    )
+
+
 def test_attention_bias():
     bias_BTS = model.attention_bias(jnp.asarray([[0, 0, 1, -1]]))
     expected = [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
