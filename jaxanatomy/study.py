@@ -19,7 +19,9 @@ import numpy as np
 
 from jaxanatomy import runs
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.choices import pack_questions
 from jaxanatomy.data.packing import SETTINGS, PackedText, TextBatch, pack
+from jaxanatomy.data.questions import Questions
 from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
@@ -36,7 +38,7 @@ class StudyPart:
     """Variants to measure on one text.
 
     Attributes:
-      text: The text.
+      text: The text, or questions.
       variants: The variants; a baseline among them gives its labels to the baseline's row.
       readings: What is read of each, by name.
       settings: What decides the rows besides the readings' names; goes into their hashes.
@@ -48,7 +50,7 @@ class StudyPart:
         added later are chosen by its rows.
     """
 
-    text: Text
+    text: Text | Questions
     variants: Sequence[Variant]
     readings: Mapping[str, Reading] = dataclasses.field(default_factory=lambda: LOSSES)
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -99,8 +101,8 @@ class Study:
         self.sweeps: list[Sweep] = []
         self.hashes: list[dict[str, str]] = []
         self._placed: list[Sweep] = []
-        self._packed: dict[Text, PackedText] = {}
-        self._tokens: dict[Text, str] = {}
+        self._packed: dict[Text | Questions, PackedText] = {}
+        self._tokens: dict[Text | Questions, str] = {}
         self.add(parts)
 
     def __repr__(self) -> str:
@@ -173,16 +175,16 @@ class Study:
         """The model with its weights, for measures that are no sweep."""
         return self._source.load()
 
-    def batches(self, text: Text) -> tuple[TextBatch, ...]:
+    def batches(self, text: Text | Questions) -> tuple[TextBatch, ...]:
         """A text as all parts of this study pack it."""
         return self._pack(text).batches
 
-    def _pack(self, text: Text) -> PackedText:
+    def _pack(self, text: Text | Questions) -> PackedText:
         if text not in self._packed:
             self._packed[text] = pack_text(self._source, text, **self._settings.packing)
         return self._packed[text]
 
-    def row_hash(self, text: Text, **what: Any) -> str:
+    def row_hash(self, text: Text | Questions, **what: Any) -> str:
         """The hash of a row on a text; `what` is what decides it besides model and settings."""
         settings, source = self._settings, self._source
         return runs.row_hash(
@@ -263,7 +265,7 @@ class Study:
             for unit in self._parts[part].units(variant)
         ]
 
-    def _tokens_of(self, text: Text) -> str:
+    def _tokens_of(self, text: Text | Questions) -> str:
         """A hash of a text as the model sees it: another tokenizer gives other rows."""
         if text not in self._tokens:
             digest = hashlib.sha256()
@@ -288,17 +290,24 @@ class Study:
         }
 
 
-def pack_text(model: Checkpoint | Source, text: Text, **packing: Any) -> PackedText:
-    """Packs a text for a model; says on stderr what it leaves out.
+def pack_text(model: Checkpoint | Source, text: Text | Questions, **packing: Any) -> PackedText:
+    """Packs a text or questions for a model; says on stderr what is left out.
 
     Args:
       model: The model.
-      text: The text.
+      text: The text, or the questions, for which `packing` says nothing.
       **packing: Settings of `jaxanatomy.data.packing.pack`.
 
     Raises:
       InputError: The model has no tokenizer, or the text does not fit it.
     """
+    limits = {
+        "context_length": model.config.context_length,
+        "vocab_size": model.config.vocab_size,
+    }
+    if isinstance(text, Questions):
+        share = all(layer.window is None for layer in model.config.layers)
+        return pack_questions(text, required_tokenizer(model), **limits, share=share)
     if not isinstance(text, Text):
         raise InputError(
             f"a text to read must be a Text; got {type(text).__name__}; load one with "
@@ -307,13 +316,7 @@ def pack_text(model: Checkpoint | Source, text: Text, **packing: Any) -> PackedT
     for name in packing:
         choose("packing setting", name, SETTINGS)
     tokenizer = required_tokenizer(model)
-    packed = pack(
-        text,
-        tokenizer,
-        context_length=model.config.context_length,
-        vocab_size=model.config.vocab_size,
-        **packing,
-    )
+    packed = pack(text, tokenizer, **limits, **packing)
     if packed.left_out.total:
         print(f"text {text.name!r}: {packed.left_out}", file=sys.stderr)
     if tokenizer.adds_bos and packing.get("add_bos", "none") in ("none", False):

@@ -1,11 +1,13 @@
-"""Multiple choice as rows of tokens: every choice after its prompt, scored and compared.
+"""Questions as rows of tokens: every choice after its prompt, scored and compared.
+
+Of a model in training:
 
     scoring = pack_choices(questions(PRIMITIVES, 50), tokenizer, batch_size=8, seq_len=256)
     nll = [loss.nll(params, batch) for batch in scoring.batches]
     right = scoring.right(nll)                # bool [Q]
 
 The chosen answer is the one whose tokens have the highest summed log-probability, as
-lm-evaluation-harness has it (`acc`).
+lm-evaluation-harness has it (`acc`). `pack_questions` packs the same for a sweep.
 """
 
 import dataclasses
@@ -13,9 +15,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxanatomy.data.packing import best_fit
-from jaxanatomy.data.questions import Question
+from jaxanatomy.data.packing import PackedText, best_fit
+from jaxanatomy.data.prefixes import Scored, pack_sequences
+from jaxanatomy.data.questions import Question, Questions
 from jaxanatomy.data.sequences import TokenBatch
+from jaxanatomy.data.text import LeftOut
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -114,6 +118,24 @@ def _tokens(
     question: Question, choice: str, tokenizer: Tokenizer, seq_len: int
 ) -> tuple[np.ndarray, int]:
     """The tokens of a prompt with a choice, and how many of them are the prompt's."""
+    prompt, own = encode_choice(question, choice, tokenizer)
+    token = [*prompt, *own]
+    if len(token) > seq_len + 1:
+        raise InputError(
+            f"a {question.task} question needs rows of {len(token) - 1} tokens; got {seq_len}; "
+            "raise the sequence length, ask with a lower num_fewshot or leave its source out"
+        )
+    return np.asarray(token, np.int32), len(prompt)
+
+
+def encode_choice(
+    question: Question, choice: str, tokenizer: Tokenizer
+) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt, and those of a choice after it.
+
+    Raises:
+      InputError: The tokenizer does not split the text where the choice begins.
+    """
     prompt = tokenizer.encode(question.prompt)
     token = tokenizer.encode(question.prompt + choice)
     if token[: len(prompt)] != prompt or len(token) == len(prompt):
@@ -121,9 +143,46 @@ def _tokens(
             f"the tokenizer joins the prompt and the choice {choice!r} of a {question.task} "
             "question; use one that splits before spaces, as byte-level BPE does"
         )
-    if len(token) > seq_len + 1:
-        raise InputError(
-            f"a {question.task} question needs rows of {len(token) - 1} tokens; got {seq_len}; "
-            "raise the sequence length, ask with a lower num_fewshot or leave its source out"
-        )
-    return np.asarray(token, np.int32), len(prompt)
+    return prompt, token[len(prompt) :]
+
+
+def pack_questions(
+    questions: Questions,
+    tokenizer: Tokenizer,
+    *,
+    context_length: int,
+    vocab_size: int,
+    share: bool = True,
+) -> PackedText:
+    """Every choice of every question as a document of its own, the tokens of choices predicted.
+
+    Args:
+      questions: What is asked.
+      tokenizer: Puts BOS first where its own template does, as lm-evaluation-harness does.
+      context_length: Longest sequence, in tokens, that the model takes.
+      vocab_size: Rows V of the embedding; token ids must be below.
+      share: Whether choices share their prompt; see `prefixes.pack_sequences`.
+
+    Raises:
+      InputError: A question is longer than the context, or has a token beyond the vocabulary; the
+        tokenizer does not split it where a choice begins.
+    """
+    before = [tokenizer.bos_id] if tokenizer.adds_bos else []
+    found = []
+    for index, question in enumerate(questions.items):
+        for choice in question.choices:
+            prompt, own = encode_choice(question, choice, tokenizer)
+            one = Scored([*before, *prompt], own)
+            place = f"questions[{index}] of {questions.name!r} ({question.prompt[-30:]!r})"
+            if len(one.read) > context_length:
+                raise InputError(
+                    f"{place} has {len(one.read)} tokens, and the context is {context_length}; "
+                    "ask with fewer examples or leave it out"
+                )
+            if max(*one.context, *one.continuation) >= vocab_size:
+                raise InputError(
+                    f"the tokens of {place} must be in the vocabulary of the model, 0 .. "
+                    f"{vocab_size - 1}; use the tokenizer of this model"
+                )
+            found.append(one)
+    return PackedText(pack_sequences(found, share=share), LeftOut(len(questions.items)))

@@ -59,7 +59,7 @@ def read_documents(path: str | Path, part: str = "") -> tuple[str | None, ...]:
 
 
 def _read_txt(path: Path, part: str) -> tuple[str, ...]:
-    text = _decode(path).replace("\r\n", "\n").replace("\r", "\n")
+    text = decoded(path).replace("\r\n", "\n").replace("\r", "\n")
     if not part:
         return _not_blank([text])
     return SPLITS[choose("way to split a .txt", part, SPLITS)](text)
@@ -113,19 +113,26 @@ def _trimmed(text: str) -> str:
 
 
 def _read_jsonl(path: Path, part: str) -> tuple[str | None, ...]:
-    # Not str.splitlines(): U+2028 and its like may stand unescaped in a JSON string.
-    lines = enumerate(_decode(path).split("\n"), start=1)
     field = part or DEFAULT_FIELD
-    return read_each(
-        lambda number, line: _document_of(line, field, f"line {number} of {str(path)!r}"),
-        ((number, line) for number, line in lines if line.strip()),
-    )
+    return read_each(lambda line, place: _document_of(line, field, place), json_lines(path))
 
 
-def _document_of(line: str, field: str, place: str) -> str | None:
-    """The text of one line of a .jsonl: a JSON string, or an object's field."""
+def json_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a .jsonl that are not blank, each with its place for messages."""
+    # Not str.splitlines(): U+2028 and its like may stand unescaped in a JSON string.
+    for number, line in enumerate(decoded(path).split("\n"), start=1):
+        if line.strip():
+            yield line, f"line {number} of {str(path)!r}"
+
+
+def json_value(text: str, place: str) -> Any:
+    """What a text says as JSON.
+
+    Raises:
+      InputError: It is none; the message names the place.
+    """
     try:
-        value = json.loads(line)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{place} is not JSON ({error.msg}); mend or remove it") from None
     except RecursionError:
@@ -136,6 +143,11 @@ def _document_of(line: str, field: str, place: str) -> str | None:
             f"a whole number in {place} must have at most {digits} digits; it has more; mend or "
             "remove it"
         ) from None
+
+
+def _document_of(line: str, field: str, place: str) -> str | None:
+    """The text of one line of a .jsonl: a JSON string, or an object's field."""
+    value = json_value(line, place)
     if isinstance(value, dict):
         return text_field(value, field, place)
     if value is None or isinstance(value, str):
@@ -146,9 +158,7 @@ def _document_of(line: str, field: str, place: str) -> str | None:
     )
 
 
-def read_each(
-    read: Callable[..., str | None], places: Iterable[tuple[Any, ...]]
-) -> tuple[str | None, ...]:
+def read_each(read: Callable[..., Any], places: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
     """What `read` gives for each place.
 
     Raises:
@@ -218,7 +228,8 @@ def _read_parquet(path: Path, part: str) -> tuple[str | None, ...]:
     )
 
 
-def _decode(path: Path) -> str:
+def decoded(path: Path) -> str:
+    """A file as UTF-8 text."""
     with readable(path):
         data = path.read_bytes()
     return decode(data, repr(str(path)))

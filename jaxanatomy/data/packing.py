@@ -43,6 +43,8 @@ class TextBatch:
       document_P: int32 index of the document, counted over those that are predicted; -1
         where padding.
       first_P: bool, whether it is the first prediction of its document.
+      end_RT: int32, where sequences share a beginning (`prefixes.pack_sequences`): the index in
+        the row before which later tokens see this one. None: those of its window do.
     """
 
     token_RT: np.ndarray
@@ -52,6 +54,7 @@ class TextBatch:
     target_P: np.ndarray
     document_P: np.ndarray
     first_P: np.ndarray
+    end_RT: np.ndarray | None = None
 
     __repr__ = repr_in_one_line
 

@@ -6,10 +6,14 @@ on which side it lies, whatever the seed.
 """
 
 import dataclasses
+import functools
 import hashlib
+import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Literal
+
+from jaxanatomy.errors import InputError
 
 Split = Literal["train", "validation"]
 
@@ -25,7 +29,8 @@ class Question:
     Attributes:
       task: The name of its task.
       prompt: Ends without white space.
-      choices: Continuations, each with the space that it begins with; all different.
+      choices: Continuations, each with the space that it begins with; all different. One alone
+        is right if it is what the model writes: if every token of it is the likeliest.
       answer: Index of the right one.
     """
 
@@ -41,14 +46,52 @@ class Question:
 
     @property
     def chance(self) -> float:
-        """The accuracy of guessing, 0 to 1."""
-        return 1 / len(self.choices)
+        """The accuracy of guessing, 0 to 1; 0 where the model has to write the answer."""
+        return 1 / len(self.choices) if len(self.choices) > 1 else 0.0
 
     @property
     def split(self) -> Split:
         """On which side it lies: a matter of its text alone."""
         digest = hashlib.blake2b(self.text.encode(), digest_size=8).digest()
         return "train" if int.from_bytes(digest) % HELD_OUT else "validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+    """A named list of questions, of one task or several, which are scored as a text is.
+
+    Attributes:
+      name: Where they came from, as given.
+      items: The questions.
+
+    Raises:
+      InputError: There is none.
+    """
+
+    name: str
+    items: tuple[Question, ...]
+
+    def __post_init__(self):
+        if not self.items:
+            raise InputError(f"{self.name!r} must hold at least one question; it holds none")
+
+    def __repr__(self) -> str:
+        return f"Questions({self.name!r}, {len(self.items):,} of {', '.join(self.tasks)})"
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """A hash of the questions; the name is not part of it."""
+        return hashlib.sha256(
+            json.dumps([*map(dataclasses.astuple, self.items)]).encode()
+        ).hexdigest()
+
+    @functools.cached_property
+    def tasks(self) -> dict[str, list[int]]:
+        """By task, in the order of its first question, the indices of its questions."""
+        found: dict[str, list[int]] = {}
+        for index, question in enumerate(self.items):
+            found.setdefault(question.task, []).append(index)
+        return found
 
 
 Task = Callable[[random.Random], Question]

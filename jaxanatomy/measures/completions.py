@@ -10,6 +10,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 STEPS = 12  # tokens; longer than the longest of Table 9
+BATCH = 16  # prompts that go through the model together
 
 
 def complete(
@@ -27,7 +28,7 @@ def complete(
       config: The architecture.
       params: Parameters, layers stacked or not.
       tokenizer: Its `eos_id`, if it has one, ends a completion.
-      prompts: Texts; those of equal length go through the model together.
+      prompts: Texts.
       steps: Most tokens to write.
       temperature: 0 takes the likeliest token; otherwise one is drawn.
       key: For the draws.
@@ -36,12 +37,38 @@ def complete(
       The completions without the prompts, in their order.
     """
     encoded = [tokenizer.encode(prompt) for prompt in prompts]
-    texts = [""] * len(prompts)
-    for length in sorted({len(ids) for ids in encoded}):
-        chosen = [index for index, ids in enumerate(encoded) if len(ids) == length]
-        prompt_BT = np.array([encoded[index] for index in chosen], np.int32)
-        written_BN = np.asarray(model.generate(config, params, prompt_BT, steps, temperature, key))
-        for index, ids in zip(chosen, written_BN.tolist(), strict=True):
-            end = ids.index(tokenizer.eos_id) if tokenizer.eos_id in ids else steps
-            texts[index] = tokenizer.decode(ids[:end])
-    return texts
+    written = complete_tokens(config, params, encoded, steps, temperature, key)
+    return [tokenizer.decode(_up_to(ids, tokenizer.eos_id)) for ids in written]
+
+
+def complete_tokens(
+    config: ModelConfig,
+    params: tree.Params,
+    prompts: Sequence[Sequence[int]],
+    steps: int,
+    temperature: float = 0.0,
+    key: jax.Array | None = None,
+) -> list[list[int]]:
+    """`steps` tokens after each prompt; arguments as `complete`, prompts as token ids.
+
+    Prompts of like lengths go through the model together, in batches of one size.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    size, found = min(BATCH, len(prompts)) or 1, [[]] * len(prompts)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        longest = len(prompts[chosen[-1]])
+        prompt_BT = np.zeros((size, longest), np.int32)
+        length_B = np.full(size, longest)
+        for row, index in enumerate(chosen):
+            length_B[row] = len(prompts[index])
+            prompt_BT[row, longest - length_B[row] :] = prompts[index]
+        draw = temperature, None if key is None else jax.random.fold_in(key, start)
+        written_BN = model.generate(config, params, prompt_BT, steps, *draw, length_B=length_B)
+        for index, ids in zip(chosen, np.asarray(written_BN).tolist(), strict=False):
+            found[index] = ids
+    return found
+
+
+def _up_to(ids: list[int], end: int | None) -> list[int]:
+    return ids[: ids.index(end)] if end in ids else ids

@@ -186,6 +186,7 @@ def text_inputs(batch: TextBatch) -> tuple[np.ndarray, ...]:
         batch.segment_RT,
         batch.predict_P,
         batch.target_P,
+        *(() if batch.end_RT is None else (batch.end_RT,)),
     )
 
 

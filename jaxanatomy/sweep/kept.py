@@ -39,13 +39,15 @@ def places(batch: TextBatch, kind: str, reduction: Reduction) -> Places:
     """The tokens or predictions of a batch that a reduction counts.
 
     A token that several windows hold is the one in the window that predicts it, which is that
-    with the longest context.
+    with the longest context. Where sequences share their beginnings, every token stands once.
     """
     segment_X, position_X = batch.segment_RT.ravel(), batch.position_RT.ravel()
     valid_P = np.flatnonzero(batch.document_P >= 0)
     predict_P = batch.predict_P[valid_P]
     if kind == PREDICTIONS:
         index, token = valid_P, predict_P
+    elif batch.end_RT is not None:
+        index = token = np.flatnonzero(segment_X >= 0)
     else:
         starts = segment_X[predict_P[batch.first_P[valid_P]]]
         new_X = (position_X == 0) & (segment_X >= 0) & np.isin(segment_X, starts)
@@ -63,6 +65,8 @@ def places(batch: TextBatch, kind: str, reduction: Reduction) -> Places:
     )
     segment = segment_X[token]
     document = np.array([document_of[each] for each in segment.tolist()], np.int32)
+    if kind == PREDICTIONS:
+        document = batch.document_P[index]
     return Places(index, segment, document, position_X[token])
 
 

@@ -63,10 +63,11 @@ def prepare(
     segment_RT: jax.Array,
     predict_P: jax.Array,
     target_P: jax.Array,
+    end_RT: jax.Array | None = None,
 ) -> tuple[jax.Array, TextArrays]:
     """The pool with the embedded text in slot 0, and the text arrays."""
     cos_RTd, sin_RTd = rope.tables(config, position_RT)
-    bias_RTS = model.attention_bias(segment_RT)
+    bias_RTS = model.attention_bias(segment_RT) if end_RT is None else model.tree_bias(end_RT)
     x_RTD = model.embed(head, token_RT)
     pool_XRTD = jnp.zeros((slots, *x_RTD.shape), x_RTD.dtype).at[0].set(x_RTD)
     text = TextArrays(cos_RTd, sin_RTd, bias_RTS, position_RT, segment_RT, predict_P, target_P)
