@@ -4,8 +4,8 @@ On text a small model of two layers does as well as one of twelve, so that growi
 what it is good for. In k-hop induction each layer answers some more hops: a position is asked
 what follows the previous occurrence of its symbol, what follows that one's, and so on, all K
 questions at once. Arms are those of depth growth (DG section 3, with controls), at equal steps,
-equal FLOPs and equal seconds, with a learning rate tuned for each; trained models are scored
-again with their middle block applied once more, twice more, and damped.
+equal FLOPs and equal seconds, with a learning rate tuned for each. Trained models are scored
+again with their middle block repeated, without a layer, with layers swapped, and left early.
 
     python -m experiments.khop_growth --config=configs/khop_growth.py --workdir=runs/khop
 

@@ -54,11 +54,42 @@ def curve_rows(arm, seed, loss, reason=""):
         }
 
 
-def final_row(arm, seed, unit_U, looped=(), reason="", purpose="main", rate=RATES[1]):
+def edits_of(arm, loss, looped, cut, swapped):
+    """What a final row has of edits."""
+    layers = layers_of(arm)[-1]
+    lost = {("loop", name, (2, 3)): 0.0 for name, *_ in LOOPS}
+    lost |= {("cut", f"layer/{layer}", (layer,)): cut for layer in range(layers)}
+    lost |= {("exit", f"layer/{layer}", (layer,)): cut for layer in range(layers - 1)}
+    lost |= {
+        ("swap", f"span/{first}-{first + 2 * width - 1}", tuple(range(first, first + 2 * width))): (
+            swapped
+        )
+        for width in (1, 2)
+        for first in range(layers - 2 * width + 1)
+    }
+    times = dict(zip((("loop", name) for name, *_ in LOOPS), looped, strict=False))
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "layers": [*at],
+            "eval_nll": loss * times.get((kind, name), 1.0 + less),
+            "accuracy_by_hop": [each - less for each in accuracies(loss)],
+        }
+        for (kind, name, at), less in lost.items()
+        if kind != "loop" or (kind, name) in times
+    ]
+
+
+def final_row(
+    arm, seed, unit_U, looped=(), reason="", purpose="main", rate=RATES[1], cut=0.1, swapped=0.2
+):
     """A final row of the mean losses of the held-out sequences.
 
     Args:
       looped: How many times the loss is what it is without, of each of `LOOPS`.
+      cut: Accuracy lost without a layer, and where the model is left early.
+      swapped: Accuracy lost where blocks are exchanged.
     """
     loss = float(np.mean(unit_U))
     right = [round(ANSWERED * share) for share in accuracies(loss)]
@@ -91,15 +122,7 @@ def final_row(arm, seed, unit_U, looped=(), reason="", purpose="main", rate=RATE
         lost = ("eval_nll", "nll_by_hop", "accuracy", "accuracy_by_hop", "right_by_hop", "unit_nll")
         row |= dict.fromkeys(lost)
     if purpose == "main":
-        row["looped"] = (
-            None
-            if reason
-            else [
-                {"name": name, "layers": [2, 3], "passes": passes, "factor": factor}
-                | {"eval_nll": loss * times, "accuracy_by_hop": accuracies(loss * times)}
-                for (name, passes, factor), times in zip(LOOPS, looped, strict=False)
-            ]
-        )
+        row["edited"] = None if reason else edits_of(arm, loss, looped, cut, swapped)
     return row
 
 

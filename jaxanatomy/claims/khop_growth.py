@@ -26,7 +26,15 @@ from jaxanatomy.growth.depth_arms import (
     SHALLOW,
     Arm,
 )
-from jaxanatomy.measures.arms import log_ratio
+from jaxanatomy.measures.arms import living, log_ratio
+from jaxanatomy.measures.edited import (
+    LATE,
+    PAIRS,
+    accuracy_lost,
+    is_late_cut,
+    is_swap_of_pairs,
+    loop_changes,
+)
 from jaxanatomy.measures.khop_growth import (
     SATURATED,
     TUNED_BY,
@@ -34,8 +42,6 @@ from jaxanatomy.measures.khop_growth import (
     is_flat,
     is_saturated,
     last_hop_spread,
-    living,
-    loop_changes,
     loss_spread,
 )
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
@@ -61,16 +67,20 @@ def _finals(table: Table) -> list[Row]:
         }
         for arm, seeds in by_arm.items()
     }
-    changes = loop_changes(by_arm, ONCE)
+    changes = {
+        "looped": loop_changes(by_arm, ONCE),
+        LATE: accuracy_lost(by_arm, is_late_cut),
+        PAIRS: accuracy_lost(by_arm, is_swap_of_pairs),
+    }
     spreads = {
         "losses": loss_spread(by_arm),
         "last_hop": last_hop_spread(by_arm),
-        "loops": seed_spread(changes, of_difference=False),
-        "loops_less": seed_spread(changes, of_difference=True),
+        "loops": seed_spread(changes["looped"], of_difference=False),
+        **{name: seed_spread(own, of_difference=True) for name, own in changes.items()},
     }
     return [
         {**row, **more[row["arm"]], "spreads": spreads, "nll": row["eval_nll"]}
-        | {"looped": changes.get(row["arm"], {}).get(row["seed"])}
+        | {name: own.get(row["arm"], {}).get(row["seed"]) for name, own in changes.items()}
         for row in finals(table)
     ]
 
@@ -155,13 +165,27 @@ def looped_above(other: str) -> Quantity:
     """The same against what it does to another arm."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        _require_tuned(own, its)
-        less = [row["looped"] - paired["looped"] for row, paired in zip(own, its, strict=True)]
-        names, spread = (own[0]["arm"], its[0]["arm"]), own[0]["spreads"]["loops_less"]
-        return _mean(less, names, spread, level).degradation_percent()
+        return _less_than(own, its, "looped", level).degradation_percent()
 
     words = "the change of held-out loss with the middle block applied once more, over {other}'s"
     return against(other, words, PERCENT, of, "looped")
+
+
+def lost_above(other: str, edit: str) -> Quantity:
+    """How many answers more than another arm loses by an edit, `LATE` or `PAIRS`."""
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        return _less_than(own, its, edit, level).map(lambda each: 100 * each)
+
+    words = f"the accuracy lost with {edit}, less what {{other}} loses"
+    return against(other, words, POINTS, of, edit)
+
+
+def _less_than(own: Sequence[Row], its: Sequence[Row], field: str, level: float) -> Estimate:
+    """A field of one arm less that of another, seed by seed."""
+    _require_tuned(own, its)
+    less = [row[field] - paired[field] for row, paired in zip(own, its, strict=True)]
+    return _mean(less, (own[0]["arm"], its[0]["arm"]), own[0]["spreads"][field], level)
 
 
 def _mean(
@@ -303,6 +327,21 @@ CLAIMS = (
         f"baseline's held-out loss, to {MARGIN:g} % of it, for some share of the steps.",
         "on text: almost the loss of constant depth with about 80 % less compute",
         compared(FINALS, _expanded, loss_above(BASELINE), ANY.below(MARGIN)),
+    ),
+    Claim(
+        "khop_grown_models_need_late_layers",
+        "DG section 4.1, Figures 1 and 8",
+        "Leaving out a layer of the second half costs grown models more answers than the baseline.",
+        "read off figures: baseline little, MIDAS and LIDAS substantially more",
+        compared(FINALS, _trained(*GROWN), lost_above(BASELINE, LATE), ALL.above(0.0)),
+    ),
+    Claim(
+        "khop_grown_models_keep_swapped_blocks",
+        "DG section 4.2, Figure 3",
+        "Grown models lose fewer answers than the baseline when two blocks of two layers are "
+        "exchanged, the first layer left in its place.",
+        "read off figures: 'the degradation in performance for MIDAS is much smaller'",
+        compared(FINALS, _trained(*GROWN), lost_above(BASELINE, PAIRS), ALL.below(0.0)),
     ),
     Claim(
         "khop_looping_helps_grown_models",

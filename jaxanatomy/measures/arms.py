@@ -19,6 +19,8 @@ from jaxanatomy.measures.statistics import Estimate, draws_interval, student_qua
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
 
+Finals = Mapping[str, Mapping[int, Row]]  # final rows by arm and seed
+
 
 def family_level(comparisons: int, level: float = 0.95) -> float:
     """The level of each of several intervals that are to hold at once (Bonferroni)."""
@@ -28,6 +30,11 @@ def family_level(comparisons: int, level: float = 0.95) -> float:
 def by_seed(finals: Iterable[Row], arm: str) -> dict[int, Row]:
     """The final rows of an arm, by seed."""
     return {row["seed"]: row for row in finals if row["arm"] == arm}
+
+
+def living(seeds: Mapping[int, Row]) -> dict[int, Row]:
+    """The final rows of an arm's seeds that did not diverge."""
+    return {seed: row for seed, row in seeds.items() if not row["reason"]}
 
 
 def difference(
@@ -116,8 +123,7 @@ def account(rows: Iterable[Row], arm: str, seeds: Mapping[int, Row], measure: st
 
 def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
     # One that stops early has taken less time than those whose steps stand beside it.
-    living = [row for row in seeds.values() if not row["reason"]]
-    values = [row[field] for row in living or seeds.values()]
+    values = [row[field] for row in (living(seeds) or seeds).values()]
     return None if None in values else float(np.mean(values))
 
 
@@ -139,7 +145,7 @@ def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarra
 
 
 def log_ratio(
-    by_arm: Mapping[str, Mapping[int, Row]],
+    by_arm: Finals,
     arms: tuple[str, str],
     spread: SeedSpread,
     level: float = 0.95,

@@ -8,14 +8,17 @@ import numpy as np
 
 from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, Arm, grows
 from jaxanatomy.measures.arms import (
+    Finals,
     account,
     by_seed,
     difference_fields,
     family_level,
+    living,
     log_ratio,
 )
+from jaxanatomy.measures.edited import summarise_edits, summarise_loops
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
-from jaxanatomy.measures.statistics import Estimate, wilson_interval
+from jaxanatomy.measures.statistics import wilson_interval
 from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose
 from jaxanatomy.records import Row
 
@@ -24,8 +27,6 @@ TUNED_BY = "eval_nll"
 # they are.
 SATURATED = 0.99
 BUDGETS = {"": "equal steps", "flops": "equal FLOPs", "seconds": "equal seconds"}
-
-Finals = Mapping[str, Mapping[int, Row]]  # by arm and seed
 
 
 def finals_by_arm(rows: Iterable[Row]) -> dict[str, dict[int, Row]]:
@@ -55,11 +56,6 @@ def is_saturated(finals: Iterable[Row]) -> bool:
     return bool(last) and float(np.mean(last)) > SATURATED
 
 
-def living(seeds: Mapping[int, Row]) -> dict[int, Row]:
-    """The final rows of an arm's seeds that did not diverge."""
-    return {seed: row for seed, row in seeds.items() if not row["reason"]}
-
-
 def loss_spread(by_arm: Finals) -> SeedSpread:
     """What seeds do to the log of the loss."""
     logs = {
@@ -78,18 +74,6 @@ def last_hop_spread(by_arm: Finals) -> SeedSpread:
     return seed_spread(last, of_difference=True)
 
 
-def loop_changes(by_arm: Finals, name: str) -> dict[str, dict[int, float]]:
-    """The log of how many times the loss is with a loop what it is without, by arm and seed."""
-    found: dict[str, dict[int, float]] = {}
-    for arm, seeds in by_arm.items():
-        for seed, row in living(seeds).items():
-            for loop in row.get("looped") or ():
-                if loop["name"] == name and loop["eval_nll"]:
-                    change = math.log(loop["eval_nll"] / row["eval_nll"])
-                    found.setdefault(arm, {})[seed] = change
-    return found
-
-
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The figures that the experiment is about.
 
@@ -97,9 +81,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       `arms`: for each arm what `arms.account` has; its number of `layers` at the end; of
       `eval_nll` `mean`, `low` and `high` over living seeds; whether it `is_saturated`;
       `accuracy_by_hop`, for each hop the `mean` over living seeds with `low` and `high`,
-      Wilson's interval for as many answers as one seed was asked for; `loops`, by name, `layers`,
-      `passes`, `factor` and the `change`: `mean`, `low` and `high` of how many times the loss is
-      what it is without.
+      Wilson's interval for as many answers as one seed was asked for; `loops` and `edits`, of
+      `measures.edited`.
       `comparisons`: `arm`, `other`, `at`, the budget at which they are equal, and how many times
       the loss of the one is that of the other: `mean` (geometric, over seeds), `low`, `high`,
       `seeds`; and whether both are `saturated`. Intervals are of `level`, so that all hold at
@@ -111,7 +94,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """
     rows = list(rows)
     by_arm, found = finals_by_arm(rows), {}
-    loops = _loops(by_arm)
+    loops, edits = summarise_loops(by_arm), summarise_edits(by_arm)
     for arm, seeds in by_arm.items():
         alive = list(living(seeds).values())
         found[arm] = {
@@ -121,6 +104,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
             "saturated": is_saturated(alive),
             "accuracy_by_hop": _accuracies(alive),
             "loops": loops[arm],
+            "edits": edits[arm],
         }
     tuning = {arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()}
     guessed = next((row["guessing_by_hop"] for own in by_arm.values() for row in own.values()), [])
@@ -157,27 +141,4 @@ def _accuracies(alive: Sequence[Row]) -> list[dict[str, float]]:
     for mean, answered in zip(mean_K.tolist(), alive[0]["answered_by_hop"], strict=True):
         low, high = wilson_interval(mean, answered).ends
         found.append({"mean": mean, "low": low, "high": high})
-    return found
-
-
-def _loops(by_arm: Finals) -> dict[str, dict[str, Any]]:
-    """What each loop does to each arm, by arm and name; all intervals hold at once."""
-    found: dict[str, dict[str, Any]] = {
-        arm: {
-            loop["name"]: {field: loop[field] for field in ("layers", "passes", "factor")}
-            | {"change": difference_fields((Estimate(math.nan), 0))}
-            for row in seeds.values()
-            for loop in row.get("looped") or ()
-        }
-        for arm, seeds in by_arm.items()
-    }
-    level = family_level(sum(map(len, found.values())))
-    for name in {name for loops in found.values() for name in loops}:
-        changes = loop_changes(by_arm, name)
-        spread = seed_spread(changes, of_difference=False)
-        for arm, own in changes.items():
-            mean = float(np.mean(list(own.values())))
-            half = spread.half_width((arm,), len(own), level)
-            change = Estimate(mean, mean - half, mean + half).map(np.exp)
-            found[arm][name]["change"] = difference_fields((change, len(own)))
     return found

@@ -16,8 +16,8 @@ from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arms
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.edited import Editor
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
-from jaxanatomy.train.loops import Loops
 from jaxanatomy.train.metrics import require_tensorboard
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
@@ -70,9 +70,9 @@ class HopPlan(ArmPlan):
         return guessing(self.task, jax.random.key(_GUESSING_SEED)).tolist()
 
     @functools.cached_property
-    def loops(self) -> Loops:
-        """The block that LIDAS would insert next, applied again."""
-        return Loops(self.config.block, self.scorer)
+    def editor(self) -> Editor:
+        """What is done to trained models at inference."""
+        return Editor(self.config.block, self.scorer)
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""
@@ -103,7 +103,7 @@ class HopPlan(ArmPlan):
         params: tree.Params,
         results: runs.Run,
     ) -> list[Fields]:
-        """Scores of the last point by hop and sequence; loops and models of the results."""
+        """Scores of the last point by hop and sequence; edits and models of the results."""
         found = [self._scores(arm, trial, point, at) for at, trial in enumerate(trials)]
         if trials[0].purpose != MAIN:
             return found
@@ -113,7 +113,7 @@ class HopPlan(ArmPlan):
             own = jax.tree.map(np.asarray, setup.model_of(whole, at))
             own = tree.with_layers(own, tree.unstack(own["layers"]))
             alive = not fields["reason"]
-            fields["looped"] = self.loops.score(end, own) if alive else None
+            fields["edited"] = self.editor.score(end, own) if alive else None
             if self.config.save_models and alive and jax.process_index() == 0:
                 save_model(end, own, None, results.path("models") / f"{arm}_{setup.seeds[at]}")
         return found

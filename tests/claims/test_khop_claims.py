@@ -103,7 +103,7 @@ def test_one_grown_arm_is_enough_where_a_run_has_one(record):
 
 def test_loops_need_models_with_a_block_to_repeat(record):
     id = "khop_looping_helps_grown_models"
-    rows = [row | {"looped": []} if "looped" in row else row for row in record.rows]
+    rows = [row | {"edited": []} if "edited" in row else row for row in record.rows]
     found = finding(dataclasses.replace(record, rows=rows), id)
     assert found.verdict == UNMEASURED
     assert "has no looped" in found.reason

@@ -15,12 +15,13 @@ FAR = 10 * SPREAD
 LIMIT = math.log1p(MARGIN / 100)
 
 
-def hops(logs, looped=lambda arm: 0.0):
+def hops(logs, looped=lambda arm: 0.0, **lost):
     """Rows of a run in which the log losses of some arms lie so far from the others'.
 
     Args:
       logs: By arm.
       looped: What the middle block applied once more does to the log of an arm's loss.
+      lost: Functions of the arm: accuracy lost if a layer is `cut`, if blocks are `swapped`.
     """
 
     def make(generator, reach):
@@ -31,7 +32,8 @@ def hops(logs, looped=lambda arm: 0.0):
             rows += run.tuning_rows(arm)
             for seed, unit_U in enumerate(loss_SU):
                 change = looped(arm) + SPREAD * generator.normal()
-                rows.append(run.final_row(arm, seed, unit_U, (math.exp(change),)))
+                less = {name: of(arm) + SPREAD * generator.normal() for name, of in lost.items()}
+                rows.append(run.final_row(arm, seed, unit_U, (math.exp(change),), **less))
         return {"khop_growth": record(rows, seeds=[*range(SEEDS)], block=6)}
 
     return make
@@ -77,6 +79,14 @@ add(
     dict(zip(LATE, (LIMIT - FAR, LIMIT, LIMIT + FAR), strict=True)),
     dict.fromkeys(LATE, LIMIT),
 )
+for id_, edit, sign in (
+    ("grown_models_need_late_layers", "cut", 1),
+    ("grown_models_keep_swapped_blocks", "swapped", -1),
+):
+    WORLDS[f"khop_{id_}"] = Worlds(
+        hops({}, **{edit: lambda arm, sign=sign: sign * FAR * (arm in ("midas", "lidas"))}),
+        hops({}, **{edit: lambda arm: 0.0}),
+    )
 WORLDS["khop_looping_helps_grown_models"] = Worlds(
     hops({}, lambda arm: -2 * FAR * (arm in ("midas", "lidas"))), hops({})
 )

@@ -85,10 +85,11 @@ def test_rows_are_of_every_arm_seed_and_hop(finished):
         assert len(final["unit_nll"]) == len(final["unit_tokens"]) == SEQUENCES
         mean = sum(final["unit_nll"]) / sum(final["unit_tokens"])
         assert mean == pytest.approx(final["eval_nll"], rel=1e-9)
-        assert [(row["layers"], row["passes"]) for row in final["looped"]] == [
-            ([1, 2], 1),
-            ([1, 2], 2),
-            ([1, 2], 1),
+        assert [(row["kind"], row["name"]) for row in final["edited"]] == [
+            *(("loop", name) for name in ("once", "twice", "damped")),
+            *(("cut", f"layer/{layer}") for layer in range(4)),
+            *(("swap", f"span/{span}") for span in ("0-1", "1-2", "2-3", "0-3")),
+            *(("exit", f"layer/{layer}") for layer in range(3)),
         ]
     guessed = guessing(KHop(4, 12, K), jax.random.key(0)).tolist()
     assert all(final["guessing_by_hop"] == guessed for final in finals)

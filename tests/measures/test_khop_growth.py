@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from jaxanatomy.measures.edited import is_late_cut, is_swap_of_pairs
 from jaxanatomy.measures.khop_growth import (
     comparisons,
     finals_by_arm,
@@ -119,12 +120,12 @@ def test_an_arm_has_what_its_seeds_come_to():
 
 def test_loops_are_ratios_of_losses_with_and_without():
     rows = alike(LOSSES)
-    finals = [row for row in rows if row.get("looped")]
+    finals = [row for row in rows if row.get("edited")]
     for row, times in zip(finals[:3], (1.2, 1.1, 1.3), strict=True):
-        row["looped"][0]["eval_nll"] = times * row["eval_nll"]
+        row["edited"][0]["eval_nll"] = times * row["eval_nll"]
     for row in finals[-3:]:  # of two layers, and not finite twice more
-        row["looped"] = [each | {"layers": [0, 1]} for each in row["looped"]]
-        row["looped"][1]["eval_nll"] = None
+        row["edited"] = [each | {"layers": [0, 1]} for each in row["edited"][:3]]
+        row["edited"][1]["eval_nll"] = None
     found = summarise(rows)["arms"]
     once, twice = (found["baseline"]["loops"][name] for name in ("once", "twice"))
     shallow = found["shallow"]["loops"]
@@ -133,10 +134,43 @@ def test_loops_are_ratios_of_losses_with_and_without():
     assert once["change"]["low"] < once["change"]["mean"] < once["change"]["high"]
     assert twice == {
         "layers": [2, 3],
-        "passes": 2,
-        "factor": 1.0,
         "change": pytest.approx({"mean": 1.5, "low": 1.5, "high": 1.5, "seeds": 3}),
     }
+
+
+def test_edits_are_means_over_seeds_with_their_range():
+    rows = [
+        row
+        | {"edited": [*run.edits_of("lidas", row["eval_nll"], (), 0.1 * (1 + row["seed"]), 0.3)]}
+        if row.get("edited") and row["arm"] == "lidas"
+        else row
+        for row in alike(LOSSES)
+    ]
+    edits = summarise(rows)["arms"]["lidas"]["edits"]
+    names = [(edit["kind"], edit["name"]) for edit in edits]
+    assert names[:2] == [("cut", "layer/0"), ("cut", "layer/1")]
+    assert len(names) == 6 + 5 + 5 + 3
+    clean_SK = np.array([run.accuracies(loss) for loss in LOSSES["lidas"]])
+    lost_S = np.array([0.1, 0.2, 0.3])
+    right_S = clean_SK.mean(axis=1) - lost_S
+    expected = {"mean": right_S.mean(), "low": right_S.min(), "high": right_S.max()}
+    assert edits[3]["accuracy"] == pytest.approx(expected)
+    mean_K = (clean_SK - lost_S[:, None]).mean(axis=0)
+    assert edits[3]["accuracy_by_hop"] == pytest.approx(mean_K.tolist())
+
+
+def test_late_layers_are_those_of_the_second_half_and_swaps_spare_the_first():
+    row = run.final_row("lidas", 0, [0.2])
+    chosen = {
+        of: [edit["layers"] for edit in row["edited"] if of(edit, row["layers"])]
+        for of in (is_late_cut, is_swap_of_pairs)
+    }
+    assert chosen == {
+        is_late_cut: [[3], [4], [5]],
+        is_swap_of_pairs: [[1, 2, 3, 4], [2, 3, 4, 5]],
+    }
+    odd = [edit for edit in row["edited"] if is_late_cut(edit, 5)]
+    assert [edit["layers"] for edit in odd] == [[3], [4], [5]]
 
 
 def test_a_seed_that_diverged_counts_nowhere():

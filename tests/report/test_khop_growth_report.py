@@ -160,6 +160,24 @@ def test_loops_are_drawn_with_their_intervals(record):
     )
 
 
+def test_edits_are_shown_by_layer_and_exits_end_with_the_whole_model(record):
+    rows = [row for row in tidy.edits(record) if row["arm"] == "lidas"]
+    panels = [row["panel"] for row in rows]
+    assert list(dict.fromkeys(panels)) == [
+        "without a layer",
+        "layer exchanged with the next",
+        "block of 2 with the next",
+        "left after a layer",
+    ]
+    assert [row["layer"] for row in rows if row["panel"] == panels[0]] == [*range(6)]
+    exits = [row for row in tidy.exits(record) if row["arm"] == "lidas"]
+    has = tidy.summary(record)["arms"]["lidas"]
+    whole = [row["right"] for row in exits if row["layer"] == 5]
+    assert whole == [each["mean"] for each in has["accuracy_by_hop"]]
+    (left,) = (each for each in has["edits"] if (each["kind"], each["layers"]) == ("exit", [4]))
+    assert [row["right"] for row in exits if row["layer"] == 4] == left["accuracy_by_hop"]
+
+
 def test_many_arms_are_shown_in_families_with_the_baseline_in_each():
     arms = ("baseline", "flat_3", "lidas", "random_copies", "lidas_b1", "expand_1_at_50")
     assert [tidy.family(arm) for arm in arms[1:]] == [

@@ -153,6 +153,31 @@ LOOPS = v.Strip(
         "seeds, and hold for all of this figure at once."
     ),
 )
+EDITS = v.Curves(
+    "edits",
+    rows.edits,
+    columns=4,
+    x=v.Axis("layer", "layer", "names"),
+    y=v.Axis("right", "share of answers that are right", limits=(0, 1)),
+    series=OPERATORS,
+    dashes=LOOKS,
+    band="right",
+    size=(2.6, 2.7),
+    caption=(
+        "All hops alike; means over seeds and their ranges. Of exchanged blocks the layer is the "
+        "first of the two; a model is left through its own final norm and head."
+    ),
+)
+EXITS = v.Heatmap(
+    "exits",
+    rows.exits,
+    columns=3,
+    x=v.Axis("hop", "hop"),
+    y=v.Axis("layer", "left after layer"),
+    cell=v.Axis("right", "share of answers that are right", limits=(0, 1)),
+    numbers=False,
+    caption="At the last layer the whole model; means over seeds.",
+)
 TUNING = v.Table(
     "rates",
     rows.rates,
@@ -192,6 +217,14 @@ PAGE = Page(
         "one more pass as one more layer (arXiv 2602.16490); what flat models make of it is the "
         "control.",
         LOOPS,
+    ),
+    Section(
+        "Which layers a trained model needs",
+        "Nothing is trained for this either. A model that uses its depth loses answers without its "
+        "late layers; one whose blocks are copies of each other might not mind their order (DG "
+        "sections 4.1 and 4.2).",
+        EDITS,
+        EXITS,
     ),
     Section(
         "Learning rates",

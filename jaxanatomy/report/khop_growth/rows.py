@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm, grows
+from jaxanatomy.growth.edits import EXIT, KINDS, SWAP
 from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
@@ -132,6 +133,41 @@ def loops(record: RunRecord) -> list[Row]:
         for arm, has in summary(record)["arms"].items()
         if has["loops"]
     ]
+
+
+@once
+def edits(record: RunRecord) -> list[Row]:
+    """What is right after each edit, at the first layer that it touches; of exits the last."""
+    rows = [
+        {"layer": edit["layers"][0], "edit": edit["kind"], "panel": edit_panel(edit)}
+        | {"right": estimate_of(edit["accuracy"]), **looks(arm)}
+        for arm, has in summary(record)["arms"].items()
+        for edit in has["edits"]
+    ]
+    return sorted(rows, key=lambda row: [*KINDS].index(row["edit"]))
+
+
+def edit_panel(edit: Mapping[str, Any]) -> str:
+    """What was done, for a title."""
+    if edit["kind"] != SWAP:
+        return KINDS[edit["kind"]].partition(",")[0]
+    width = len(edit["layers"]) // 2
+    return "layer exchanged with the next" if width == 1 else f"block of {width} with the next"
+
+
+def exits(record: RunRecord) -> list[Row]:
+    """What is right by hop of a model that is left after each layer; whole after the last."""
+    rows = []
+    for arm, has in summary(record)["arms"].items():
+        left = [edit for edit in has["edits"] if edit["kind"] == EXIT]
+        whole = [each["mean"] for each in has["accuracy_by_hop"]]
+        after = [(edit["layers"][0], edit["accuracy_by_hop"]) for edit in left]
+        for layer, right_K in [*after, (has["layers"] - 1, whole)] if left else ():
+            rows += [
+                {"arm": arm, "panel": arm, "layer": layer, "hop": hop, "right": right}
+                for hop, right in enumerate(right_K, 1)
+            ]
+    return rows
 
 
 def rates(record: RunRecord) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The middle block applied again at inference, against the gathered model and a plain loop."""
+"""Edits at inference, against the gathered model and a plain loop."""
 
 import functools
 
@@ -10,10 +10,11 @@ import pytest
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import KHop
+from jaxanatomy.growth.edits import edits, middle_block
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.model import rope
+from jaxanatomy.train.edited import Editor
 from jaxanatomy.train.hops import HopLoss, HopScorer, batch_of_numbers
-from jaxanatomy.train.loops import Loops, middle_block
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
@@ -42,17 +43,34 @@ def scores_of(sources):
     return np.mean([row.mean()[0] for row in rows]), [sum(r.right[0]) / sum(r.tokens) for r in rows]
 
 
-def test_repeats_are_those_of_a_model_with_the_layers_repeated():
-    found = {row["name"]: row for row in Loops(2, SCORER).score(CONFIG, PARAMS)}
-    assert [row["layers"] for row in found.values()] == [[1, 2]] * 3
-    for name, sources in (("once", (0, 1, 2, 1, 2, 3)), ("twice", (0, 1, 2, 1, 2, 1, 2, 3))):
+@pytest.fixture(scope="module")
+def found():
+    rows = Editor(2, SCORER).score(CONFIG, PARAMS)
+    return {f"{row['kind']}/{row['name']}": row for row in rows}
+
+
+ORDERS = {
+    "loop/once": (0, 1, 2, 1, 2, 3),
+    "loop/twice": (0, 1, 2, 1, 2, 1, 2, 3),
+    "cut/layer/0": (1, 2, 3),
+    "cut/layer/3": (0, 1, 2),
+    "swap/span/1-2": (0, 2, 1, 3),
+    "swap/span/0-3": (2, 3, 0, 1),
+    "exit/layer/1": (0, 1),
+}
+
+
+def test_an_edited_model_is_the_one_of_these_layers(found):
+    for name, sources in ORDERS.items():
         nll, accuracy_K = scores_of(sources)
-        assert found[name]["eval_nll"] == pytest.approx(nll, rel=1e-5)
-        assert found[name]["accuracy_by_hop"] == pytest.approx(accuracy_K)
-    assert len({row["eval_nll"] for row in found.values()}) == 3
+        assert found[name]["eval_nll"] == pytest.approx(nll, rel=1e-5), name
+        assert found[name]["accuracy_by_hop"] == pytest.approx(accuracy_K), name
+    assert len({found[name]["eval_nll"] for name in ORDERS}) == len(ORDERS)
+    # The last layer left out, and the model left before it.
+    assert found["exit/layer/2"]["eval_nll"] == pytest.approx(found["cut/layer/3"]["eval_nll"])
 
 
-def test_a_damped_repeat_adds_half_of_the_change():
+def test_a_damped_repeat_adds_half_of_the_change(found):
     batches = [batch_of_numbers(TASK, numbers) for numbers in SCORER.numbers()]
     nll_K = answered_K = 0
     for token_BT, label_BTK in batches:
@@ -72,13 +90,19 @@ def test_a_damped_repeat_adds_half_of_the_change():
         picked = np.take_along_axis(log_BTKQ, np.maximum(label_BTK, 0)[..., None], -1)[..., 0]
         nll_K = nll_K - (picked * there).sum((0, 1))
         answered_K = answered_K + np.asarray(there.sum((0, 1)))
-    found = {row["name"]: row for row in Loops(2, SCORER).score(CONFIG, PARAMS)}
-    assert found["damped"]["eval_nll"] == pytest.approx(
+    assert found["loop/damped"]["eval_nll"] == pytest.approx(
         float((nll_K / answered_K).mean()), rel=1e-5
     )
-    assert (found["damped"]["passes"], found["damped"]["factor"]) == (1, 0.5)
 
 
-def test_the_middle_block_is_what_lidas_would_copy():
-    assert [middle_block(6, 2), middle_block(5, 2), middle_block(4, 1)] == [[2, 3], [2, 3], [2]]
-    assert Loops(2, SCORER).score(CONFIG.with_layers(CONFIG.layers[:1]), PARAMS) == []
+def test_a_shallow_model_has_the_edits_that_it_can_have():
+    assert [middle_block(6, 2), middle_block(5, 2), middle_block(4, 1)] == [(2, 3), (2, 3), (2,)]
+    names = {
+        layers: [f"{edit.kind}/{edit.name}" for edit in edits(config, block=2)]
+        for layers in (1, 2)
+        for config in [CONFIG.with_layers(CONFIG.layers[:layers])]
+    }
+    loops = ["loop/once", "loop/twice", "loop/damped"]
+    cuts = ["cut/layer/0", "cut/layer/1", "swap/span/0-1", "exit/layer/0"]
+    assert names == {1: [], 2: [*loops, *cuts]}
+    assert Editor(2, SCORER).score(CONFIG.with_layers(CONFIG.layers[:1]), PARAMS) == []
