@@ -89,6 +89,11 @@ EXPERIMENTS = {
             "How deep does it compute: what do layers do to later layers and tokens?",
             _OF_DEPTH,
         ),
+        Experiment(
+            "evaluate",
+            "Which questions does it answer, and what does a layer, cut or repeat cost by task?",
+            (*_OF_VARIANT, "task", "metric"),
+        ),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
         Experiment(
             "grow_checkpoint",

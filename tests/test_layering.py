@@ -44,7 +44,17 @@ PACKAGES = (
     "claims",
     "report",
 )
-SURFACE = ("__init__", "__main__", "study", "api", "config_fields", "config_files", "cli")
+SURFACE = (
+    "__init__",
+    "__main__",
+    "study",
+    "api",
+    "config_fields",
+    "config_files",
+    "cli",
+    "harness",
+    "harness_tasks",
+)
 LAYERS = (
     dict.fromkeys(FOUNDATION, 0)
     | {name: layer for layer, name in enumerate(PACKAGES, start=1)}

@@ -58,7 +58,9 @@ def naive(tokenizer, question, choice, steps):
     before = [tokenizer.bos_id] if tokenizer.adds_bos else []
     prompt = before + tokenizer.encode(question.prompt)
     token = prompt + tokenizer.encode(choice)
-    logits_TV = np.asarray(model.forward(config, params, np.array([token]))[0], np.float64)
+    padded_1T = np.zeros((1, CONFIG.context_length), np.int32)  # one program for all lengths
+    padded_1T[0, : len(token)] = token
+    logits_TV = np.asarray(model.forward(config, params, padded_1T)[0], np.float64)
     log_p_TV = logits_TV - np.log(np.exp(logits_TV).sum(axis=-1, keepdims=True))
     places = range(len(prompt), len(token))
     nll = -sum(log_p_TV[place - 1, token[place]] for place in places)

@@ -1,0 +1,148 @@
+"""Evaluate: which questions the model answers, and what each layer, cut or repeat costs by task.
+
+The method (DG section 3.2, figure 3 and appendix C): every choice of a question is scored after
+its prompt, by the losses that a sweep reads; the likeliest is taken, or, where there are no
+choices, the answer must be what the model writes. Choices share their prompt and variants their
+layers, so that the damage to a task is a sweep like any other. Accuracies stand with Wilson's
+interval beside the level of guessing, changes are paired by item.
+
+    python -m experiments.evaluate --config=configs/evaluate.py --workdir=runs/evaluate
+
+`rows.jsonl` has one row for each variant and task; `report.html` shows them. Tasks of
+lm-evaluation-harness run under the same variants, as `lm_eval:NAME` (needs the [eval] extra).
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.question_files import SOURCES, load_questions
+from jaxanatomy.errors import InputError, require_each_once, require_whole
+from jaxanatomy.interventions.changes import parse_variants, split_names
+from jaxanatomy.interventions.registry import describe_interventions
+from jaxanatomy.measures import answers
+from jaxanatomy.records import Row
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.weights import describe_model_ids, open_model
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
+HARNESS = "lm_eval:"  # before the name of a task of lm-evaluation-harness, or of its .yaml
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    process, processes = distributed.start(**config.distributed)
+    study, harness = _study(config, process, processes), _harness(config)
+    with runs.Run.open(
+        workdir,
+        config.to_dict(),
+        study.provenance(),
+        ignore=MAY_CHANGE_ON_RESUME,
+        process_index=process,
+        process_count=processes,
+    ) as results:
+        study.measure(results)
+        distributed.wait_for_all("evaluate: all rows are written")
+        if process > 0:
+            return
+        results.merge_parts(study.row_order())
+        for rows in _harness_rows(config, harness, results):
+            results.append(rows)
+        results.write_summary(answers.summarise(results.rows))
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The variants, and what they would cost."""
+    return _study(config).describe()
+
+
+def describe() -> str:
+    """Sources of questions, interventions and model ids, a line each."""
+    sections = {
+        "tasks": {**SOURCES, f"{HARNESS}NAME": "a task of lm-evaluation-harness, or its .yaml"},
+        "interventions": dict(describe_interventions()),
+        **describe_model_ids(),
+    }
+    return cli.format_sections(sections)
+
+
+def _study(config: ConfigDict, process: int = 0, processes: int = 1) -> Study:
+    require_each_once("tasks", tuple(config.tasks))
+    require_whole("seed", config.seed, least=0)
+    if config.questions is not None:
+        require_whole("questions", config.questions)
+    source = open_model(config.model)
+    variants = parse_variants(source.config, split_names(config.variants))
+    settings = StudySettings(
+        experiment="evaluate",
+        options=SweepOptions(**config.sweep),
+        processes=processes,
+        process=process,
+    )
+    parts = []
+    for name in (each for each in config.tasks if not each.startswith(HARNESS)):
+        asked = load_questions(name, config.questions, config.seed)
+        rows = functools.partial(answers.answer_rows, questions=asked)
+        units = functools.partial(_tasks, list(asked.tasks))
+        parts.append(StudyPart(asked, variants, answers.READINGS, rows=rows, units=units))
+    return Study(source, parts, settings)
+
+
+def _harness(config: ConfigDict) -> dict[str, Any]:
+    """The tasks of lm-evaluation-harness, by name; none of them is run."""
+    named = [name.removeprefix(HARNESS) for name in config.tasks if name.startswith(HARNESS)]
+    if not named:
+        return {}
+    tasks = _harness_tasks()
+    return {key: task for name in named for key, task in tasks.load_tasks(name).items()}
+
+
+def _harness_rows(
+    config: ConfigDict, tasks: dict[str, Any], results: runs.Run
+) -> Iterator[Sequence[Row]]:
+    """The rows of those tasks under every variant, as far as they are missing."""
+    if not tasks:
+        return
+    source, options = open_model(config.model), SweepOptions(**config.sweep)
+    yield from _harness_tasks().harness_rows(
+        tasks,
+        source,
+        parse_variants(source.config, split_names(config.variants)),
+        limit=config.questions,
+        options=options,
+        done=results.done,
+        weights=source.read_sha256(),
+        code=runs.code_version("evaluate"),
+        dtype=options.dtype,
+        precision=options.precision,
+    )
+
+
+def _harness_tasks() -> ModuleType:
+    """`jaxanatomy.harness_tasks`, which needs the harness."""
+    try:
+        from jaxanatomy import harness_tasks
+    except ImportError as error:
+        raise InputError(
+            f"tasks named {HARNESS}NAME need lm-evaluation-harness ({error}); pip install "
+            "'jaxanatomy[eval]'"
+        ) from error
+    return harness_tasks
+
+
+def _tasks(names: list[str], variant: object) -> list[str]:
+    """A variant has a row of each task."""
+    del variant
+    return names
+
+
+if __name__ == "__main__":
+    cli.run_experiment("evaluate", run)

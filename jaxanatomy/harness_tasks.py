@@ -1,0 +1,156 @@
+"""Rows of tasks of lm-evaluation-harness under several variants (needs the [eval] extra)."""
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import lm_eval
+import numpy as np
+from lm_eval.defaults import DEFAULT_OTHER_SEED
+from lm_eval.tasks import TaskManager
+
+from jaxanatomy.data.files import first_line
+from jaxanatomy.errors import InputError
+from jaxanatomy.harness import Harness, Scorer
+from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
+from jaxanatomy.measures.answers import task_row
+from jaxanatomy.records import Row
+from jaxanatomy.runs import row_hash
+from jaxanatomy.sweep import SweepOptions
+from jaxanatomy.weights import Source
+
+# By task and metric: the harness's figure, whether each item is right (None if the metric is not
+# yes or no), and the accuracy of guessing.
+Found = Mapping[tuple[str, str], tuple[float | None, np.ndarray | None, float | None]]
+
+
+def load_tasks(name: str) -> dict[str, Any]:
+    """The tasks of lm-eval behind a name or the path of a .yaml: one, or those of a group.
+
+    Raises:
+      InputError: There is none, or what it needs is not here: a data set, another package.
+    """
+    with _complaints(f"the task {name!r} of lm-eval cannot be loaded"):
+        return dict(TaskManager().load([name])["tasks"])
+
+
+def harness_rows(
+    tasks: Mapping[str, Any],
+    source: Source,
+    variants: Sequence[Variant],
+    *,
+    limit: int | None,
+    options: SweepOptions,
+    done: Callable[[str], bool],
+    **decides: Any,
+) -> Iterator[list[Row]]:
+    """The rows of every metric of some tasks, one variant after the other, the baseline first.
+
+    Args:
+      tasks: Of `load_tasks`.
+      source: The model, read if rows are missing.
+      variants: What to measure beside the unchanged model.
+      limit: Items of each task; None: all.
+      options: How to sweep.
+      done: Tells by its hash whether a row is there. Rows of a variant come together.
+      **decides: What decides the rows besides tasks and variants; goes into the hashes.
+
+    Raises:
+      InputError: A task fails.
+    """
+    data = {name: _sha256(task, limit) for name, task in tasks.items()}
+
+    def mark(variant: Variant, task: str, index: int) -> str:
+        what = {"variant": variant.name, "steps": variant.fingerprint(), "task": task}
+        what |= {"data": data[task], "index": index, "lm_eval": lm_eval.__version__}
+        return row_hash(**what, **decides)
+
+    unchanged = baseline(source.config.num_layers)
+    missing = [
+        variant
+        for variant in (unchanged, *variants)
+        if not all(done(mark(variant, task, 0)) for task in tasks)
+    ]
+    if not missing:
+        return
+    missing = [unchanged, *(each for each in missing if each.name != BASELINE)]
+    scorer, base = Scorer(source.load(), missing, options), None
+    for variant in missing:
+        found = _evaluate(tasks, Harness(scorer, variant.name), limit)
+        rows = [row | {"text": f"lm_eval:{row['task']}"} for row in _rows(found, base, variant)]
+        counts = dict.fromkeys(tasks, 0)
+        for row in rows:
+            row |= {"hash": mark(variant, row["task"], counts[row["task"]]), "model": source.id}
+            counts[row["task"]] += 1
+        base = base or found
+        yield rows
+
+
+def _rows(found: Found, base: Found | None, variant: Variant) -> list[Row]:
+    rows = []
+    for (task, metric), (value, right, chance) in found.items():
+        row = {"variant": variant.name, **variant.labels, "task": task, "metric": metric}
+        before, right_before, _ = base[task, metric] if base else (None, None, None)
+        if right is not None:
+            own = {"right": right}
+            row |= task_row(own, None if right_before is None else {"right": right_before}, chance)
+        elif before is not None:
+            row["change"] = None if value is None else value - before
+        rows.append(row | {"value": value})
+    return rows
+
+
+def _evaluate(tasks: Mapping[str, Any], model: Harness, limit: int | None) -> Found:
+    """What the harness says of a model; a filter of answers is part of a metric's name."""
+    with _complaints(f"{', '.join(tasks)} of lm-eval failed"):
+        for task in tasks.values():
+            task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+        results = lm_eval.evaluate(model, dict(tasks), limit=limit, bootstrap_iters=0)
+    found = {}
+    for task, samples in results["samples"].items():
+        has_choices = results["configs"][task]["output_type"] == "multiple_choice"
+        for filtered in dict.fromkeys(sample["filter"] for sample in samples):
+            own = [sample for sample in samples if sample["filter"] == filtered]
+            chance = float(np.mean([1 / len(sample["resps"]) for sample in own]))
+            for metric in own[0]["metrics"]:
+                figure = results["results"][task].get(f"{metric},{filtered}")
+                known = isinstance(figure, int | float) and np.isfinite(figure)
+                scores = [sample[metric] for sample in own]
+                binary = all(np.ndim(each) == 0 and each in (0, 1) for each in scores)
+                found[task, metric if filtered == "none" else f"{metric}, {filtered}"] = (
+                    float(figure) if known else None,
+                    np.array(scores, int) if binary else None,
+                    chance if has_choices else None,
+                )
+    return found
+
+
+def _sha256(task: Any, limit: int | None) -> str:
+    """A hash of what a task asks."""
+    with _complaints("a task of lm-eval cannot be asked"):
+        task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+        task.build_all_requests(limit=limit, rank=0, world_size=1)
+        asked = [[each.request_type, *map(str, each.args)] for each in task.instances]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _complaints(what: str) -> Iterator[None]:
+    """What the harness throws as one line; what it logs is left out."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever the harness, a data set or the network throws
+        raise InputError(
+            f"{what}: {type(error).__name__}: {first_line(error)}; check the name, what the task "
+            "needs (a data set, a package) and the connection"
+        ) from error
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,210 @@
+"""The page of the evaluate experiment: what the model answers, and what changes cost by task."""
+
+import numpy as np
+
+from jaxanatomy.interventions.variants import BASELINE
+from jaxanatomy.measures.shares import paired_share_difference
+from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import style
+from jaxanatomy.report import views as v
+from jaxanatomy.report.common import estimate, grouped, once
+from jaxanatomy.report.sections import Page, Section
+from jaxanatomy.words import listed, plain
+
+LEVEL = 0.95
+ACCURACY = "accuracy"
+
+
+def _name(row: v.Row) -> str:
+    """A task, with the metric where the harness has its own."""
+    return row["task"] if row["metric"] == ACCURACY else f"{row['task']} ({row['metric']})"
+
+
+def _percent(found: Estimate) -> Estimate:
+    return found.map(lambda share: 100 * np.asarray(share))
+
+
+@once
+def reached(record: RunRecord) -> list[v.Row]:
+    """The accuracy of the unchanged model on each task, in percent."""
+    return [
+        {
+            "task": _name(row),
+            "accuracy": _percent(Estimate(row["accuracy"], *row["accuracy_ci95"])),
+            "items": row["items"],
+        }
+        | ({} if row["chance"] is None else {"chance": 100 * row["chance"]})
+        for row in record.rows
+        if row["variant"] == BASELINE and row.get("items")
+    ]
+
+
+@once
+def changes(record: RunRecord) -> list[v.Row]:
+    """What each variant changes on each task: points of accuracy, and nats of the right answer.
+
+    `band` holds for all variants of a task at once (Bonferroni), `told` says that it leaves out 0.
+    """
+    found = []
+    for (text, task, metric), rows in grouped(record.rows, "text", "task", "metric").items():
+        own = [row for row in rows if row.get("items")]
+        base = next((row for row in own if row["variant"] == BASELINE), None)
+        others = [row for row in own if row["variant"] != BASELINE]
+        for row in others if base else ():
+            level = 1 - (1 - LEVEL) / len(others)
+            band = _percent(paired_share_difference(row["right"], base["right"], level))
+            told = "no" if band.low <= 0 <= band.high else "worse" if band.high < 0 else "better"
+            made = {"text": text, "metric": metric, "task": task, "panel": _name(row)}
+            made |= {"variant": row["variant"], "told": told, "band": band}
+            made["accuracy"] = _percent(Estimate(row["accuracy"], *row["accuracy_ci95"]))
+            made["change"] = _percent(Estimate(row["change"], *row["ci95"]))
+            made["lost"] = -made["change"].value
+            if row["nll"] is not None:
+                made["nats"] = estimate(row["nll_change"], row["nll_ci95"])
+            found.append(made)
+    return found
+
+
+def figures(record: RunRecord) -> list[v.Row]:
+    """Metrics of the harness that are not yes or no, as it reports them."""
+    return [
+        {"task": _name(row), **{name: row.get(name) for name in ("variant", "value")}}
+        | ({"change": row["change"]} if "change" in row else {})
+        for row in record.rows
+        if not row.get("items")
+    ]
+
+
+def headline(record: RunRecord) -> str | None:
+    """What was found, in two sentences."""
+    tasks = [
+        f"{row['task']} {plain(row['accuracy'].value, 1)} % "
+        f"({plain(row['accuracy'].low, 1)} to {plain(row['accuracy'].high, 1)}"
+        + (f"; guessing {plain(row['chance'], 1)})" if row.get("chance") else ")")
+        for row in reached(record)
+    ]
+    if not tasks:
+        return None
+    made = changes(record)
+    told = [row for row in made if row["told"] != "no"]
+    what = f"Unchanged, the model answers: {listed(tasks)}."
+    if not made:
+        return what
+    return (
+        f"{what} {len(told)} of {len(made)} changes are told apart from the unchanged model, with "
+        "bands that hold for all changes of a task at once."
+    )
+
+
+def lead(record: RunRecord) -> str:
+    """Tasks and changes."""
+    variants = {row["variant"] for row in record.rows} - {BASELINE}
+    return f"{len(reached(record))} tasks, {len(variants)} changes of the model."
+
+
+REACHED = v.Strip(
+    "accuracy",
+    reached,
+    place=v.Axis("task", scale="names"),
+    measure=v.Axis("accuracy", "right answers (%)", limits=(0, None)),
+    marks=(
+        v.Mark("accuracy", "unchanged model"),
+        v.Mark("chance", "guessing", "_", style.CROSS),
+    ),
+    spans=(v.Span("accuracy", "95 % interval (Wilson)"),),
+    caption="Without choices the answer must be what the model writes; guessing gets nothing.",
+)
+HEAT = v.Heatmap(
+    "changes",
+    changes,
+    facet="",
+    x=v.Axis("variant", "change of the model", "names"),
+    y=v.Axis("panel", "task", "names"),
+    cell=v.Axis("lost", "right answers lost (points)", "diverging"),
+    caption="Points of accuracy lost on the same items; blue: more are right than unchanged.",
+)
+CHANGES = v.Strip(
+    "intervals",
+    changes,
+    place=v.Axis("variant", scale="names"),
+    measure=v.Axis("change", "change of right answers (points)"),
+    marks=(v.Mark("change", colour=""),),
+    spans=(
+        v.Span("band", "holds for all changes of the task", style.FAINT, line=4.0),
+        v.Span("change", "95 % interval, paired by item"),
+    ),
+    levels=(v.Level(0.0, colour=style.MUTED),),
+    palette=v.Palette(
+        "told",
+        {"no": style.INK, "worse": "#AE2320", "better": "#1F5FA8"},
+        {"no": "not told apart", "worse": "worse", "better": "better"},
+    ),
+    caption="Newcombe's intervals of a paired difference; the wide ones pay for the look at all.",
+)
+NATS = v.Strip(
+    "nats",
+    lambda record: [row for row in changes(record) if "nats" in row],
+    place=v.Axis("variant", scale="names"),
+    measure=v.Axis("nats", "change of the right answer's loss (nats)"),
+    marks=(v.Mark("nats"),),
+    spans=(v.Span("nats", "95 % interval, paired by item"),),
+    levels=(v.Level(0.0, colour=style.MUTED),),
+    share=False,
+    caption="Says more than the accuracy does: it moves where no answer changes.",
+)
+TABLE = v.Table(
+    "changes_table",
+    lambda record: [row | {"panel": ""} for row in changes(record)],
+    "Every change on every task",
+    cells=(
+        v.Column("task", "task", filters=True),
+        v.Column("metric", "metric"),
+        v.Column("change of the model", "variant"),
+        v.Column("right, % (95 %)", "accuracy", ".1f"),
+        v.Column("change, points (95 %)", "change", "+.1f"),
+        v.Column("for all at once", "band", "+.1f"),
+        v.Column("told apart", "told"),
+        v.Column("loss of the right answer, nats (95 %)", "nats", "+.3f"),
+    ),
+    folded=True,
+)
+UNCHANGED = v.Table(
+    "unchanged",
+    reached,
+    "The unchanged model",
+    cells=(
+        v.Column("task", "task"),
+        v.Column("items", "items", ","),
+        v.Column("right, % (95 %)", "accuracy", ".1f"),
+        v.Column("guessing, %", "chance", ".1f"),
+    ),
+    printed=True,
+)
+FIGURES = v.Table(
+    "figures",
+    figures,
+    "Other metrics of lm-evaluation-harness",
+    cells=(
+        v.Column("task", "task"),
+        v.Column("change of the model", "variant"),
+        v.Column("value", "value", ".4g"),
+        v.Column("change", "change", "+.3g"),
+    ),
+    note="As the harness reports them, without intervals.",
+)
+
+PAGE = Page(
+    "Tasks",
+    lead,
+    Section("What it answers", headline, REACHED, UNCHANGED),
+    Section(
+        "What changes cost",
+        "The same items under each change of the model, against the unchanged model.",
+        HEAT,
+        CHANGES,
+        NATS,
+        TABLE,
+        FIGURES,
+    ),
+)
