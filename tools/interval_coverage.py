@@ -19,6 +19,7 @@ from jaxanatomy.measures.statistics import ratio_intervals, simultaneous_interva
 
 LOSSES = Path(__file__).parents[1] / "tests/measures/document_losses.json"
 LAYERS = 28
+MAP = 30  # layers of the maps in which nothing happens
 SKEWED = {
     "normal": lambda generator, size: generator.normal(size=size),
     "gamma": lambda generator, size: generator.gamma(1.0, size=size) - 1,
@@ -110,11 +111,46 @@ def real_coverage(method: str, units: int, draws: int, generator: np.random.Gene
 def null_map(
     units: int, generator: np.random.Generator, correlation: float = 0.13
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A text on which no layer does anything: sums [28, U] of mean 0, correlated, and tokens."""
+    """A text on which no layer does anything: sums [30, U] of mean 0, correlated, and tokens."""
     tokens_U = generator.lognormal(4.5, 0.3, units).round() + 1
-    shared_U, own_VU = generator.normal(size=units), generator.normal(size=(LAYERS, units))
+    shared_U, own_VU = generator.normal(size=units), generator.normal(size=(MAP, units))
     values_VU = np.sqrt(correlation) * shared_U + np.sqrt(1 - correlation) * own_VU
     return values_VU * np.sqrt(tokens_U), tokens_U
+
+
+def heavy_map(units: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same where documents differ in spread, in all layers at once: Student's t of 3."""
+    sums_VU, tokens_U = null_map(units, generator, correlation=0.3)
+    return sums_VU * np.sqrt(3 / generator.chisquare(3, units)), tokens_U
+
+
+def alike_map(units: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same where layers mostly do the same to a document."""
+    return null_map(units, generator, correlation=0.6)
+
+
+def relabelled_map(units: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Real losses less each layer's mean, of every document with a random sign."""
+    sums_VU, tokens_U = real_null_map(units, generator)
+    return sums_VU * generator.choice([-1.0, 1.0], units), tokens_U
+
+
+def rounding_map(units: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The same model [30, U]: float32 losses that differ by up to two units in the last place."""
+    tokens_U = generator.lognormal(3.0, 0.5, units).round().astype(int) + 2
+    unit_P = np.repeat(np.arange(units), tokens_U)
+    nll_P = generator.gamma(1.5, 2.0, len(unit_P)).astype(np.float32)
+    steps_VP = generator.integers(-2, 3, (MAP, len(unit_P)))
+    steps_VP -= generator.integers(-2, 3, len(unit_P))  # the unchanged model's own
+    differences_VP = steps_VP * np.spacing(nll_P).astype(float)
+    return np.array([np.bincount(unit_P, each) for each in differences_VP]), tokens_U
+
+
+def divergence_map(units: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """KL less its mean of 1, [30, U]: skewed, and large in the same documents everywhere."""
+    tokens_U = generator.lognormal(4.5, 0.3, units).round() + 1
+    log_VU = 0.5 * generator.normal(size=units) + 0.3 * generator.normal(size=(MAP, units))
+    return np.expm1(log_VU - (0.5**2 + 0.3**2) / 2) * tokens_U, tokens_U
 
 
 def real_null_map(units: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +159,17 @@ def real_null_map(units: int, generator: np.random.Generator) -> tuple[np.ndarra
     _, _, residual_VU = ratio.linearise(sums_VU, tokens_U)
     chosen_U = generator.integers(len(tokens_U), size=units)
     return residual_VU[:, chosen_U], tokens_U[chosen_U]
+
+
+MAPS = (
+    null_map,
+    alike_map,
+    heavy_map,
+    real_null_map,
+    relabelled_map,
+    rounding_map,
+    divergence_map,
+)
 
 
 def bands(
@@ -146,7 +193,7 @@ def _lines(draws: int) -> Iterator[str]:
             found += [coverage(method, skewed(name, units, draws, generator)) for name in SKEWED]
             yield f"{units:>9}  {method:10}" + "".join(f"{each:>11.3f}" for each in found)
     for units in (5, 10, 40):
-        for make in (null_map, real_null_map):
+        for make in MAPS:
             held, anti = bands(make, units, draws // 4, np.random.default_rng(0))
             name = make.__name__
             yield f"{units:>9}  {name:14} band holds {held:.3f}, some anti-layer {anti:.3f}"

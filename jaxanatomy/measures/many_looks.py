@@ -82,8 +82,7 @@ def look_at_map(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any]) 
     if len(rows) < 2 or not tokens or any(row.get("unit_tokens") != tokens for row in rows):
         return None
     layers = [row["layer"] for row in rows]
-    nll_VU = np.array([row["unit_nll"] for row in rows], np.float64)
-    sums_VU, tokens_U = nll_VU - np.array(baseline["unit_nll"], np.float64), np.array(tokens)
+    sums_VU, tokens_U = differences(rows, baseline)
     band_V3 = simultaneous_intervals(sums_VU, tokens_U, LEVEL)
 
     def chosen(is_V: np.ndarray) -> tuple[int, ...]:
@@ -101,6 +100,20 @@ def look_at_map(rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any]) 
         chance_better=chance_better(sums_VU, tokens_U, LEVEL),
         smallest_effect=smallest_effect(sums_VU, tokens_U, LEVEL),
     )
+
+
+def differences(
+    rows: Sequence[Mapping[str, Any]], baseline: Mapping[str, Any], field: str = "unit_nll"
+) -> tuple[np.ndarray, np.ndarray]:
+    """What rows of a text have more than the baseline, [V, U], by unit, and the units' tokens [U].
+
+    Args:
+      rows: One row for each variant.
+      baseline: The unedited model's row on the same text.
+      field: `unit_nll` or `unit_kl`; NaN where it is not finite.
+    """
+    own_VU = np.array([row[field] for row in rows], np.float64)
+    return own_VU - np.array(baseline[field], np.float64), np.array(baseline["unit_tokens"])
 
 
 def _is_settled(ends: np.ndarray) -> bool:

@@ -11,12 +11,17 @@ from jaxanatomy.measures.many_looks import chance_better, may_be_largest, may_be
 from jaxanatomy.measures.statistics import ratio_intervals, seeds_interval, spearman_interval
 from tools.interval_coverage import (
     LAYERS,
+    alike_map,
     bands,
     blocks,
     coverage,
+    divergence_map,
+    heavy_map,
     null_map,
     real_coverage,
     real_losses,
+    relabelled_map,
+    rounding_map,
     skewed,
 )
 
@@ -69,7 +74,26 @@ def test_of_rank_correlations(pairs, related, generator):
 
 
 class TestManyLooks:
-    """28 layers of which none does anything."""
+    """30 layers of which none does anything."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("units", [8, 10, 40])
+    @pytest.mark.parametrize(
+        ("make", "least"),
+        [
+            (null_map, 0.03),
+            (relabelled_map, 0.03),
+            (rounding_map, 0.03),
+            # A mean over its own spread is the milder the heavier the tails and the more alike
+            # the layers; the band errs on the safe side.
+            (alike_map, 0.02),
+            (heavy_map, 0.02),
+            (divergence_map, 0.01),
+        ],
+    )
+    def test_some_layer_is_told_apart_in_one_map_of_twenty(self, make, least, units, generator):
+        held, _ = bands(make, units, 400, generator)
+        assert least <= 1 - held <= 0.07
 
     @pytest.mark.parametrize("units", [10, pytest.param(40, marks=pytest.mark.slow)])
     def test_the_band_holds_for_all_and_shows_no_anti_layer(self, units, generator):

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patches import Rectangle
 
 from jaxanatomy.report import style
@@ -29,9 +29,11 @@ class Heatmap(View):
       x: What runs across.
       y: What runs down.
       cell: The values; scale "percent" (a colour means the same percentage everywhere),
-        "diverging" (symmetric about 0) or "linear".
+        "diverging" (symmetric about 0), "log" or "linear".
       numbers: Whether cells hold their numbers.
+      dot: Field that is true where a cell holds a dot.
       cell_width: Inches of a cell with its number.
+      size: Inches of a panel without numbers.
       rule_below: Value of y below which a line is drawn.
       rule_after: Value of x after which a line is drawn.
     """
@@ -40,7 +42,9 @@ class Heatmap(View):
     y: Axis
     cell: Axis
     numbers: bool = True
+    dot: str = ""
     cell_width: float = 0.345
+    size: tuple[float, float] = (3.0, 2.9)
     rule_below: str = ""
     rule_after: str = ""
 
@@ -48,7 +52,7 @@ class Heatmap(View):
         """Inches of one panel."""
         across, down = len(places(rows, self.x)), len(places(rows, self.y))
         if not self.numbers:
-            return 3.0, 2.9
+            return self.size
         return max(style.layers_width(across, self.cell_width), 5.0), 1.25 + 0.255 * max(down, 1)
 
     def draw(self, ax: Axes, rows: Sequence[Row], everything: Sequence[Row], pair: None) -> None:
@@ -86,6 +90,10 @@ class Heatmap(View):
             is_light_ink = is_dark[y, x] and math.isfinite(table[y, x])
             ink = style.CELL_PAPER if is_light_ink else style.CELL_INK
             self._number(ax, x, y, table[y, x], ink)
+        dots = [row for row in rows if row.get(self.dot)]
+        across_dots = [across[row[self.x.field]] + 0.5 for row in dots]
+        down_dots = [down[row[self.y.field]] + 0.5 for row in dots]
+        ax.plot(across_dots, down_dots, ".", color=style.CELL_INK, markersize=2.4)
 
     def finish(self, panels: Sequence[Axes], rows: Sequence[Row]) -> None:
         """The scale of colours beside all panels."""
@@ -103,7 +111,7 @@ class Heatmap(View):
             bar.minorticks_off()
         else:
             bar.set_label(self.cell.label)
-            style.plain_axis(bar.ax, "y")
+            (style.log_axis if self.cell.scale == "log" else style.plain_axis)(bar.ax, "y")
         bar.ax.tick_params(labelsize=6.5, length=2)
         bar.outline.set_visible(False)
 
@@ -115,6 +123,10 @@ class Heatmap(View):
         if self.cell.scale == "diverging":
             largest = max(map(abs, values), default=1.0) or 1.0
             return Normalize(-largest, largest), _DIVERGING
+        if self.cell.scale == "log":
+            values = [each for each in values if each > 0] or [1.0]
+            low, high = min(values), max(values)
+            return LogNorm(low, high if high > low else 10 * low), matplotlib.colormaps["viridis"]
         low, high = min(values, default=0.0), max(values, default=1.0)
         return Normalize(low, high if high > low else low + 1), matplotlib.colormaps["viridis"]
 

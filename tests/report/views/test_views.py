@@ -188,6 +188,31 @@ def test_a_heatmap_has_each_value_in_its_cell():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["zero", "mean"]
 
 
+def test_a_heatmap_without_numbers_has_dots_where_rows_say_so_and_a_log_scale():
+    rows = [
+        {"start": start, "size": size, "kl": 10.0**-start, "undecided": start == size}
+        for start in range(3)
+        for size in range(3)
+    ] + [{"start": 3, "size": 0, "kl": 0.0, "undecided": False}]
+    heat = Heatmap(
+        "heat",
+        list,
+        x=Axis("start"),
+        y=Axis("size"),
+        cell=Axis("kl", "KL", "log"),
+        numbers=False,
+        dot="undecided",
+        size=(4.0, 3.5),
+    )
+    ax = views.draw(heat, rows)
+    (dots,) = ax.lines
+    assert sorted(zip(*dots.get_data(), strict=True)) == [(0.5, 0.5), (1.5, 1.5), (2.5, 2.5)]
+    norm = ax.collections[0].norm
+    assert [norm.vmin, norm.vmax, float(norm(0.1))] == pytest.approx([0.01, 1.0, 0.5])
+    assert ax.collections[0].get_rasterized()
+    assert not ax.texts
+
+
 @pytest.mark.parametrize(
     "name", ["$x$", r"\frac{a", "a_b^c", "100 % $", "日本語", "مرحبا", "<b>&amp;", "$", "{"]
 )

@@ -1,0 +1,92 @@
+"""Surgery: layers left out, applied twice, exchanged and reversed, every run of them.
+
+The method (DG section 4, extended from single sizes to every contiguous run): cut, repeat, damp the
+repeat, swap with the next block or reverse, and measure the perplexity and how far each prediction
+moved (KL to the unchanged model), paired by document. The best of hundreds is good by chance, so
+the intervals of an operation hold for all of its variants at once.
+
+    python -m experiments.surgery --config=configs/surgery.py --workdir=runs/surgery
+
+`rows.jsonl` has one row for each variant and text; `report.html` shows them.
+"""
+
+import functools
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.errors import require_each_once
+from jaxanatomy.interventions.registry import describe_interventions
+from jaxanatomy.interventions.surgery import surgery_variants
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.rows import rows_of_readings
+from jaxanatomy.measures.surgery import summarise
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.weights import describe_model_ids, open_model
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    process, processes = distributed.start(**config.distributed)
+    study = _study(config, process, processes)
+    with runs.Run.open(
+        workdir,
+        config.to_dict(),
+        study.provenance(),
+        ignore=MAY_CHANGE_ON_RESUME,
+        process_index=process,
+        process_count=processes,
+    ) as results:
+        study.measure(results)
+        distributed.wait_for_all("surgery: all rows are written")
+        if process > 0:
+            return
+        results.merge_parts(study.row_order())
+        results.write_summary(summarise(results.rows))
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The variants, and what they would cost."""
+    return _study(config).describe()
+
+
+def describe() -> str:
+    """Operations, texts and model ids, a line each."""
+    operations = ("cut", "repeat", "repeat_damped_ALPHA", "swap", "reverse")
+    named = dict(describe_interventions())
+    sections = {
+        "operations": {name: named[name] for name in operations},
+        "texts": {**TEXTS, **SOURCES},
+        **describe_model_ids(),
+    }
+    return cli.format_sections(sections)
+
+
+def _study(config: ConfigDict, process: int = 0, processes: int = 1) -> Study:
+    """All variants on every text."""
+    require_each_once("texts", tuple(config.texts))
+    source = open_model(config.model)
+    variants = surgery_variants(
+        source.config, config.cut, config.repeat, config.damping, config.swap, config.reverse
+    )
+    settings = StudySettings(
+        experiment="surgery",
+        packing=config.packing.to_dict(),
+        options=SweepOptions(**config.sweep),
+        processes=processes,
+        process=process,
+    )
+    rows = functools.partial(rows_of_readings, make=loss_rows)
+    parts = [StudyPart(load_text(text), variants, rows=rows) for text in config.texts]
+    return Study(source, parts, settings)
+
+
+if __name__ == "__main__":
+    cli.run_experiment("surgery", run)
