@@ -93,6 +93,8 @@ EXPERIMENTS = {
             "evaluate",
             "Which questions does it answer, and what does a layer, cut or repeat cost by task?",
             (*_OF_VARIANT, "task", "metric"),
+        ),
+        Experiment(
             "surgery",
             "What does it cost to leave out, repeat or reorder any run of layers?",
             _OF_VARIANT,
