@@ -44,6 +44,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
     config.growth_fraction = 0.85  # share of the steps until the model has its depth
     config.moments = "copy"  # "zero", "rescale" or "restart"; see --list
+    # Time of a step beside its layers, in layers; of _equal_seconds. Here FLOPs of the head.
+    config.step_overhead = 2.5
 
     config.data = ConfigDict()
     config.data.tokenizer = "offline:4096"

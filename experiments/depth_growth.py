@@ -62,9 +62,6 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
     ) as results:
-        trials = [*plan.tuning, *plan.main(config.learning_rates[0])]
-        hashes = [plan.hash(arm, trial) for arm in plan.arms for trial in trials]
-        distributed.require_same("text, settings and code", hashes)
         train_arms(plan, results)
         if process:
             return

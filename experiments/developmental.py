@@ -40,12 +40,11 @@ from jaxanatomy.measures.developmental import (
 )
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
+from jaxanatomy.train.arm_fields import check_trials, training_fields
 from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
 from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text, score
-from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
-from jaxanatomy.train.schedule import WarmupStableDecay
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run, train_arms
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial, train_arms
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -181,17 +180,13 @@ class _Plan(ArmPlan):
 
 def _plan(config: ConfigDict) -> _Plan:
     _require_numbers(config)
-    schedule, *_ = (
-        WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
-    )
-    options, placement = how_to_run(config)
+    training = training_fields(config)
     model, told = growth_transformer(), facts.facts(config.split_seed)
     if config.batch_size > len(told.train):
         raise InputError(
             f"batch_size must be at most the {len(told.train)} sentences to learn; got "
             f"{config.batch_size}"
         )
-    options.check_batch_size(config.batch_size, placement)
     tokenizer = facts.word_tokenizer(told.train, model.vocab_size)
     length = facts.longest_row(told.train + told.validation)
     token_NT, validation_NT = (
@@ -199,7 +194,7 @@ def _plan(config: ConfigDict) -> _Plan:
     )
     steps, seeds = max(config.steps, config.growth_50_steps), (*config.seeds, *config.tuning_seeds)
     orders = {seed: batch_order(len(told.train), config.batch_size, steps, seed) for seed in seeds}
-    packed_rows = placement.device_count * options.grad_accum_steps
+    packed_rows = training["placement"].device_count * training["options"].grad_accum_steps
     train = Documents.fitting(token_NT, _PAD, packed_rows, orders.values())
     settings = ArmSettings(
         steps=config.steps,
@@ -214,10 +209,7 @@ def _plan(config: ConfigDict) -> _Plan:
         config=config,
         model=model,
         arms={name: arm_stages(name, model, settings) for name in config.arms},
-        schedule=schedule,
-        optimiser=Optimiser(**config.optimiser),
-        options=options,
-        placement=placement,
+        **training,
         facts=told,
         tokenizer=tokenizer,
         train=train,

@@ -13,11 +13,12 @@ CONFIGS = sorted((ROOT / "configs").glob("[a-z]*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[a-z]*.py"))
 COMMAND = re.compile(r"python -m experiments\.(\w+) (?:\S+ )*--workdir=")
 # Modules that an experiment gives its whole config to.
-TRIALS = "jaxanatomy/train/trials.py"
+ARMS = ("jaxanatomy/train/trials.py", "jaxanatomy/train/arm_fields.py")
+DEPTH_ARMS = (*ARMS, "jaxanatomy/train/depth_arm_fields.py")
 READERS = {
-    "depth_growth": ("jaxanatomy/train/depth_plan.py", TRIALS),
-    "developmental": (TRIALS,),
-    "khop_growth": ("jaxanatomy/train/hop_plan.py", TRIALS),
+    "depth_growth": ("jaxanatomy/train/depth_plan.py", *DEPTH_ARMS),
+    "developmental": ARMS,
+    "khop_growth": ("jaxanatomy/train/hop_plan.py", *DEPTH_ARMS),
 }
 METHODS = ("to_dict", "items", "keys", "values", "get")
 

@@ -19,19 +19,16 @@ from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
 from jaxanatomy.errors import InputError, require_whole
-from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arms
 from jaxanatomy.growth.stages import total_steps
 from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.progress import announced
+from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.evaluation import HeldOut, Scorer, answers, on_text
-from jaxanatomy.train.metrics import require_tensorboard
-from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.saved_models import save_model
-from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial
 from jaxanatomy.weights.tokenizer import Tokenizer
 
 
@@ -40,14 +37,12 @@ class DepthPlan(ArmPlan):
     """Validated settings of a run of depth growth.
 
     Attributes:
-      settings: What all arms share.
       tokenizer: Of all text; a plan on paper has none that would have to be fetched.
       tokenizer_sha256: Its hash.
       asked: Held-out questions of `data.tasks`.
       scoring: The same, packed.
     """
 
-    settings: DepthArmSettings
     tokenizer: Tokenizer | None = None
     tokenizer_sha256: str = ""
     asked: Sequence[Question] = ()
@@ -147,30 +142,12 @@ def depth_plan(config: ConfigDict, dry_run: bool = False) -> DepthPlan:
     """
     _check_numbers(config)
     model = ModelConfig.uniform(**config.model)
-    settings = DepthArmSettings(
-        steps=config.steps,
-        block=config.block,
-        growth_fraction=config.growth_fraction,
-        alpha=config.alpha,
-        batch_size=config.batch_size,
-        seq_len=config.model.context_length,
-        moments=config.moments,
-    )
-    arms = depth_arms(config.arms, model, settings)
-    schedule, *_ = (
-        WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
-    )
-    for stages in arms.values():
+    fields = depth_arm_fields(config, model, config.model.context_length, dry_run)
+    for stages in fields["arms"].values():
         mixtures(config, total_steps(stages))
-    optimiser = Optimiser(**config.optimiser)
-    options, placement = how_to_run(config, dry_run)
-    options.check_batch_size(config.batch_size, placement)
-    if config.tensorboard:
-        require_tensorboard()
     there = not (dry_run and config.data.tokenizer.startswith("hf:"))
     text = _text(config) if there else {}
-    common = config, model, arms, schedule, optimiser, options, placement
-    return DepthPlan(*common, settings, **text)
+    return DepthPlan(**fields, **text)
 
 
 def mixtures(config: ConfigDict, steps: int) -> MixtureSchedule:
@@ -201,8 +178,6 @@ def _text(config: ConfigDict) -> dict[str, Any]:
 
 
 def _check_numbers(config: ConfigDict) -> None:
-    check_trials(config)
-    require_whole("steps", config.steps)
     for name, least in (("held_out_sequences", 1), ("questions", 1), ("num_fewshot", 0)):
         require_whole(f"data.{name}", config.data[name], least)
     tasks_of(config.data.tasks, "data.tasks")

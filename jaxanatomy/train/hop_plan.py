@@ -13,18 +13,15 @@ from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
 from jaxanatomy.errors import InputError, choose, require_whole
-from jaxanatomy.growth.depth_arms import DepthArmSettings, depth_arms
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.edited import Editor
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
-from jaxanatomy.train.metrics import require_tensorboard
-from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.saved_models import save_model
-from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, check_trials, how_to_run
+from jaxanatomy.train.trials import ArmPlan, Fields, Trial
 
 _GUESSING_SEED = 0
 
@@ -152,45 +149,17 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
     Raises:
       InputError: Something in it does not fit; the message says what.
     """
-    check_trials(config)
-    require_whole("steps", config.steps)
+    task = task_of(config)
+    model = ModelConfig.uniform(**config.model, context_length=task.seq_len)
+    HopLoss(task, model)  # refuses an output that is too small
+    fields = depth_arm_fields(config, model, task.seq_len, dry_run)
     require_whole("held_out_sequences", config.held_out_sequences)
     if config.held_out_sequences % config.batch_size:
         raise InputError(
             "held_out_sequences must be a multiple of batch_size; got "
             f"{config.held_out_sequences} and {config.batch_size}; change one of them"
         )
-    if config.tensorboard:
-        require_tensorboard()
-    task = task_of(config)
-    model = ModelConfig.uniform(**config.model, context_length=task.seq_len)
-    HopLoss(task, model)  # refuses an output that is too small
-    settings = DepthArmSettings(
-        steps=config.steps,
-        block=config.block,
-        growth_fraction=config.growth_fraction,
-        alpha=config.alpha,
-        batch_size=config.batch_size,
-        seq_len=task.seq_len,
-        moments=config.moments,
-        step_overhead=config.step_overhead,
-    )
-    schedule, *_ = (
-        WarmupStableDecay(rate, config.warmup, config.cooldown) for rate in config.learning_rates
-    )
-    options, placement = how_to_run(config, dry_run)
-    options.check_batch_size(config.batch_size, placement)
-    plan = HopPlan(
-        config=config,
-        model=model,
-        arms=depth_arms(config.arms, model, settings),
-        schedule=schedule,
-        optimiser=Optimiser(**config.optimiser),
-        options=options,
-        placement=placement,
-        task=task,
-        init=config.init,
-    )
+    plan = HopPlan(**fields, task=task, init=config.init)
     plan.scorer.require_answers()
     return plan
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, require_each_once, require_whole
+from jaxanatomy.errors import InputError
 from jaxanatomy.growth.stages import Stage, total_flops, total_steps
 from jaxanatomy.measures.tuning import (
     CURVE,
@@ -25,14 +25,14 @@ from jaxanatomy.measures.tuning import (
     TUNING,
     choose_rate,
     diverged,
-    require_seeds,
 )
 from jaxanatomy.model import parameter_count
 from jaxanatomy.progress import Progress
+from jaxanatomy.sweep import distributed
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.evaluation import Scorer, evaluating
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
-from jaxanatomy.train.mesh import Placement, training_devices
+from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.metrics import Metrics
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.points import Evaluation
@@ -205,34 +205,6 @@ class ArmPlan(abc.ABC):
         return Every(self.config.eval_every, call, True, self.evaluates_by_stage, memory)
 
 
-def check_trials(config: ConfigDict) -> None:
-    """Refuses arms, seeds and rates that cannot be, and what every training needs.
-
-    Raises:
-      InputError: Something in the config does not fit; the message says what.
-    """
-    tunes = ("tuning_seeds",) if len(config.learning_rates) > 1 else ()
-    for name in ("arms", "seeds", "learning_rates", *tunes):
-        require_each_once(name, config[name])
-    require_seeds(config.seeds, config.tuning_seeds)
-    require_whole("batch_size", config.batch_size)
-    require_whole("eval_every", config.eval_every)
-
-
-def how_to_run(config: ConfigDict, dry_run: bool = False) -> tuple[TrainOptions, Placement]:
-    """The options and the devices of a config; on paper the devices need not be here.
-
-    Raises:
-      InputError: Options that do not fit; more devices than there are.
-    """
-    fields = config.train.to_dict()
-    devices, shards, _ = (fields.pop(name) for name in ("devices", "fsdp_shards", "vmap_seeds"))
-    options = TrainOptions(**fields)
-    if not dry_run:
-        return options, Placement.over(training_devices(devices), shards)
-    return options, Placement.abstract(jax.device_count() if devices is None else devices, shards)
-
-
 def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:
     """The arms of a plan, their stages and what they cost, a line each.
 
@@ -257,7 +229,14 @@ def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:
 
 
 def train_arms(plan: ArmPlan, results: runs.Run) -> None:
-    """Trains what is not trained yet of all arms of a plan."""
+    """Trains what is not trained yet of all arms of a plan.
+
+    Raises:
+      InputError: Processes that train together do not agree on what.
+    """
+    trials = [*plan.tuning, *plan.main(plan.config.learning_rates[0])]
+    hashes = [plan.hash(arm, trial) for arm in plan.arms for trial in trials]
+    distributed.require_same("text, settings and code", hashes)
     with Progress(plan.total_steps, "training") as progress:
         training = ArmTraining(plan, results, progress)
         for arm in plan.arms:
