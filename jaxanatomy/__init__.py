@@ -41,6 +41,7 @@ _PUBLIC = (
     "export_hf",
     "generate",
     "load",
+    "load_lens",
     "maximum",
     "mean",
     "plot",

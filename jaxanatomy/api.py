@@ -8,6 +8,7 @@ ja.plot.importance(rows)
 """
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,6 +40,8 @@ from jaxanatomy.interventions.variants import (
 )
 from jaxanatomy.measures import readings
 from jaxanatomy.measures.completions import complete
+from jaxanatomy.measures.lens import TunedLens
+from jaxanatomy.measures.lens import load_lens as load_lens_of
 from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.measures.structure import component_structure, structure_rows
@@ -86,6 +89,7 @@ __all__ = [
     "export_hf",
     "generate",
     "load",
+    "load_lens",
     "maximum",
     "mean",
     "plot",
@@ -330,6 +334,21 @@ def read(
     parts = [engine.run(chunk) for chunk in range(len(engine.chunks))]
     found = {name: Measured.joined([part[name] for part in parts]) for name in named}
     return found if isinstance(readings, Mapping) else found["reading"]
+
+
+def load_lens(model: Checkpoint, folder: str | os.PathLike) -> TunedLens:
+    """The tuned lens that a run of `experiments.tuned_lens` on this model has left.
+
+    kl = ja.read(model, None, text, ja.readings.lenses(ja.load_lens(model, "runs/tuned_lens")))["kl"]
+
+    Args:
+      model: The model, as it was loaded; its variants may be read with its lens.
+      folder: The run.
+
+    Raises:
+      InputError: No finished run of that experiment; a lens of another model.
+    """
+    return load_lens_of(folder, model.sha256)
 
 
 def _prepare(engine: Sweep, model: Checkpoint) -> None:

@@ -99,6 +99,12 @@ EXPERIMENTS = {
             "What does it cost to leave out, repeat or reorder any run of layers?",
             _OF_VARIANT,
         ),
+        Experiment(
+            "tuned_lens",
+            "What would it predict if it stopped after each layer?",
+            ("kind", "text", "lens", "metric", "layer", "position", "step"),
+            trains=True,
+        ),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
         Experiment(
             "grow_checkpoint",

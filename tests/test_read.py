@@ -10,6 +10,7 @@ from test_api import BASE, BATCH, MODEL, OPTIONS, TEXT
 
 import jaxanatomy as ja
 from jaxanatomy import model as llama
+from jaxanatomy.measures.lens import TunedLens
 
 
 def test_ready_readings_in_a_line_each():
@@ -134,3 +135,17 @@ def test_a_token_of_several_windows_is_read_where_its_context_is_longest():
     np.testing.assert_array_equal(x["baseline"][0], embedded)
     losses = ja.read(MODEL, None, text, ja.readings.losses(), packing=packing)
     assert losses.positions.tolist() == [p - 1 for p in expected[1:]] + [0, 1]
+
+
+def test_a_lens_is_read_with_and_is_the_logit_lens_where_it_changes_nothing():
+    shape = (CONFIG.num_layers, CONFIG.hidden_size)
+    lens = TunedLens(
+        np.zeros((*shape, CONFIG.hidden_size), np.float32), np.zeros(shape, np.float32)
+    )
+    logit, tuned = (ja.read(MODEL, None, TEXT, ja.readings.lenses(each)) for each in (None, lens))
+    assert list(tuned) == ["kl", "kl_reverse", "top_1", "top_5", "entropy", "nll"]
+    for name, measured in tuned.items():
+        assert measured.dims == ("variant", "layer", "prediction")
+        np.testing.assert_array_equal(measured.values, logit[name].values)
+    expected = naive_nll(CONFIG, MODEL.params, BASE, BATCH)
+    np.testing.assert_allclose(tuned["nll"]["baseline"][-1], expected, rtol=1e-5, atol=1e-5)

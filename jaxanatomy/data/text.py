@@ -88,6 +88,33 @@ class Text:
         return hashlib.sha256(json.dumps(self.documents).encode()).hexdigest()
 
 
+def hold_out(text: Text, share: float) -> tuple[Text, Text]:
+    """Splits a text by document: the last ones are held out, so that neighbours stay together.
+
+    Args:
+      text: What is split.
+      share: Of the documents that are held out; at least one is, and one is not.
+
+    Returns:
+      (the others, those held out); what is word for word in both is left out of the first.
+
+    Raises:
+      InputError: A share that is not between 0 and 1; fewer than two different documents.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"the share held out must be between 0 and 1; got {share}; 0.2 is usual")
+    count = len(text.documents)
+    first = min(max(1, round(count * (1 - share))), count - 1)
+    held_out = text.documents[first:]
+    others = tuple(each for each in text.documents[:first] if each not in set(held_out))
+    if not others:
+        raise InputError(
+            f"text {text.name!r} must hold at least two different documents to hold some out; got "
+            f"{count}; name a longer one, or split a file with PATH.txt#blank_lines"
+        )
+    return Text(text.name, others), Text(f"{text.name} (held out)", held_out)
+
+
 def load_text(source: str | os.PathLike) -> Text:
     """Loads a text.
 

@@ -1,9 +1,12 @@
-"""The logit lens: what the head makes of the residual stream after each layer.
+"""Lenses: what the head makes of the residual stream after each layer.
 
-nostalgebraist (2020); DG section 4.1. The lens has the model's own final norm and head, and is read
-at the predicted positions, beside the final distribution of the unedited model.
+The logit lens reads the stream as it is (nostalgebraist 2020; DG section 4.1), a tuned lens after
+an affine map of the layer's own (Belrose et al. 2023, section 3; `train.tuned_lens` trains it).
+Both have the model's own final norm and head, and are read at the predicted positions, beside the
+final distribution of the unedited model.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,11 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy import model
+from jaxanatomy import model, tree
+from jaxanatomy.errors import InputError
 from jaxanatomy.measures.layer_means import layer_means
-from jaxanatomy.records import Row
-from jaxanatomy.sweep import Beside, Context, Measured, Reading
-from jaxanatomy.sweep.reading import END
+from jaxanatomy.records import Row, read_run
+from jaxanatomy.reprs import repr_in_one_line
+from jaxanatomy.sweep import Beside, Context, Measure, Measured, Parametric, Reading
+from jaxanatomy.sweep.reading import END, MeasureFunction
 
 TOP = 5
 METRICS = {
@@ -28,6 +33,24 @@ METRICS = {
 }
 
 
+class TunedLens(NamedTuple):
+    """A tuned lens: of each layer the affine map x + x kernel + bias; zeros are the logit lens.
+
+    Attributes:
+      kernel: [L, D, D], of one layer [D, D].
+      bias: [L, D], of one layer [D].
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+
+    __repr__ = repr_in_one_line
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Streams [..., D] through the lens of their layer."""
+        return x + x @ self.kernel + jnp.expand_dims(self.bias, range(x.ndim - 1))
+
+
 class Final(NamedTuple):
     """The end of the unedited model: streams, log probabilities, the likeliest tokens."""
 
@@ -37,12 +60,12 @@ class Final(NamedTuple):
 
 
 def final(streams: Sequence[jax.Array], context: Context) -> Final:
-    """What `lens` needs of the unedited model, whose last stream is [1, R, T, D]."""
+    """What `lens_metrics` needs of the unedited model, whose last stream is [1, R, T, D]."""
     x_1PD, log_p_1PV = _read_out(streams[0], context)
     return Final(x_1PD, log_p_1PV, jax.lax.top_k(log_p_1PV, TOP)[1])
 
 
-def lens(streams: tuple[jax.Array, Final], context: Context) -> dict[str, jax.Array]:
+def lens_metrics(streams: tuple[jax.Array, Final], context: Context) -> dict[str, jax.Array]:
     """A measure beside the unedited end: the metrics of each prediction, [C, P] by name.
 
     A token is among the lens's five if fewer than five others are likelier: that takes no sorting.
@@ -72,10 +95,16 @@ def lens(streams: tuple[jax.Array, Final], context: Context) -> dict[str, jax.Ar
 
 def _read_out(x_CRTD: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
     """Streams [C, P, D] and log probabilities [C, P, V] at the predicted positions."""
-    C, R, T, D = x_CRTD.shape
-    x_CPD = x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
+    x_CPD = _predicted(x_CRTD, context)
     scores_CPV = model.logits(context.config, context.head, x_CPD, context.dtype)
     return x_CPD, jax.nn.log_softmax(scores_CPV, axis=-1)
+
+
+def _predicted(x_CRTD: jax.Array, context: Context) -> jax.Array:
+    """Streams [C, P, D] at the predicted positions, through the layer's lens if there is one."""
+    C, R, T, D = x_CRTD.shape
+    x_CPD = x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
+    return x_CPD if context.params is None else context.params(x_CPD)
 
 
 def _divergence(log_p_PV: jax.Array, ratio_PV: jax.Array) -> jax.Array:
@@ -85,11 +114,79 @@ def _divergence(log_p_PV: jax.Array, ratio_PV: jax.Array) -> jax.Array:
     return jnp.where(ratio_PV < 1, small_PV, terms_PV).sum(axis=-1)
 
 
-_MEASURE = Beside(lens, final, at=END)
-READINGS = {
-    f"lens_{name}": Reading(_MEASURE, "block_out", part="nll" if name == "perplexity" else name)
-    for name in METRICS
-}
+def likeliest(streams: Sequence[jax.Array], context: Context) -> dict[str, jax.Array]:
+    """A measure: at every token the likeliest next one and its probability, [C, R, T] by name."""
+    (x_CRTD,) = streams
+    x_CRTD = x_CRTD if context.params is None else context.params(x_CRTD)
+    scores_CRTV = model.logits(context.config, context.head, x_CRTD, context.dtype)
+    best_CRT = scores_CRTV.max(axis=-1)
+    probability_CRT = jnp.exp(best_CRT - jax.nn.logsumexp(scores_CRTV, axis=-1))
+    return {"token": scores_CRTV.argmax(axis=-1), "probability": probability_CRT}
+
+
+def choice_nll(streams: Sequence[jax.Array], context: Context) -> jax.Array:
+    """A measure: the loss of each prediction as a lens reads the stream, in nats, [C, P]."""
+    x_CPD = _predicted(streams[0], context)
+    h_CPD = model.final_norm(context.config, context.head, x_CPD)
+    unembedding_VD, target_P = tree.unembedding(context.head), context.text.target_P
+
+    def of_one(h_PD: jax.Array) -> jax.Array:
+        return model.token_nll(h_PD, unembedding_VD, target_P, context.dtype)
+
+    return jax.lax.map(of_one, h_CPD)
+
+
+def require_same_weights(own: str | None, weights_sha256: str) -> None:
+    """Refuses a lens of another model: `own` is the hash of the weights that it was trained on."""
+    if own != weights_sha256:
+        raise InputError(
+            f"a tuned lens reads the model that it was trained on, weights {own!s:.12}; got "
+            f"weights {weights_sha256:.12}; train one on this model with experiments.tuned_lens"
+        )
+
+
+def load_lens(folder: str | os.PathLike, weights_sha256: str) -> TunedLens:
+    """The lens that a run of `experiments.tuned_lens` has left in its folder.
+
+    Args:
+      folder: The run.
+      weights_sha256: Of the model that is to be read with it (`Checkpoint.sha256`).
+
+    Raises:
+      InputError: No finished run of that experiment; a lens of another model.
+    """
+    record = read_run(folder)
+    arrays = record.arrays
+    if record.experiment != "tuned_lens" or "kernel" not in arrays:
+        raise InputError(
+            f"expected a run of tuned_lens that has trained its lens; got {folder}, of "
+            f"{record.experiment or 'nothing'}; run experiments.tuned_lens there to its end"
+        )
+    require_same_weights(record.provenance.get("weights_sha256"), weights_sha256)
+    return TunedLens(arrays["kernel"], arrays["bias"])
+
+
+def _of(measure: MeasureFunction | Beside, lens: TunedLens | None) -> Measure:
+    return measure if lens is None else Parametric(measure, lens)
+
+
+def lens_readings(lens: TunedLens | None = None) -> dict[str, Reading]:
+    """The metrics of a tuned lens at each layer and prediction; without one of the logit lens."""
+    measure = _of(_MEASURE, lens)
+    return {
+        name: Reading(measure, "block_out", part="nll" if name == "perplexity" else name)
+        for name in METRICS
+    }
+
+
+def likeliest_readings(lens: TunedLens | None = None) -> dict[str, Reading]:
+    """The likeliest next token at each layer and token, and its probability; as `lens_readings`."""
+    measure = _of(likeliest, lens)
+    return {name: Reading(measure, "block_out", part=name) for name in ("token", "probability")}
+
+
+_MEASURE = Beside(lens_metrics, final, at=END)
+READINGS = {f"lens_{name}": reading for name, reading in lens_readings().items()}
 
 
 def lens_rows(measured: Mapping[str, Measured], variant: str) -> list[Row]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxanatomy import model
+from jaxanatomy.measures.lens import TunedLens, lens_readings
 from jaxanatomy.measures.nll import clean, nll, nll_and_kl
 from jaxanatomy.sweep import EVERYTHING, Beside, Context, Reading, Reduction, mean
 from jaxanatomy.sweep.reading import END, themselves
@@ -55,6 +56,19 @@ def lens_kl(layers: Layers = None, reduction: Reduction = OVER_PREDICTED) -> Rea
     (nostalgebraist 2020; DG section 4). Read at the predicted positions.
     """
     return Reading(Beside(nll_and_kl, clean, at=END), "block_out", reduction, layers, part="kl")
+
+
+def lenses(lens: TunedLens | None = None) -> dict[str, Reading]:
+    """What the head makes of each layer's stream, each [variant, layer, prediction].
+
+    By name `kl` and `kl_reverse` from and to the unedited model's final distribution, `top_1` and
+    `top_5` (its likeliest tokens among those of the lens), `entropy`, and `nll`, in nats.
+
+    Args:
+      lens: A tuned lens (`ja.load_lens`); None: the logit lens.
+    """
+    found = lens_readings(lens)
+    return {"nll" if name == "perplexity" else name: each for name, each in found.items()}
 
 
 def contributions(layers: Layers = None, reduction: Reduction = OVER_ALL) -> dict[str, Reading]:

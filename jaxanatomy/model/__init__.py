@@ -4,6 +4,7 @@ from jaxanatomy.model.decode import generate
 from jaxanatomy.model.head import (
     Reference,
     final_norm,
+    kl_to,
     logits,
     reference,
     token_nll,
@@ -29,6 +30,7 @@ from jaxanatomy.model.transformer import (
     forward,
     hidden,
     init,
+    residual_streams,
     tree_bias,
 )
 
@@ -50,11 +52,13 @@ __all__ = [
     "generate",
     "hidden",
     "init",
+    "kl_to",
     "layer_parameter_count",
     "logits",
     "matrix_parameter_count",
     "parameter_count",
     "reference",
+    "residual_streams",
     "token_nll",
     "token_nll_and_best",
     "token_nll_and_gradient",

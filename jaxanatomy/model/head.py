@@ -290,6 +290,48 @@ def token_nll_and_kl(
     return nll_CP, (nll_CP - clean.nll_P[None]) - first_order_CP
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def kl_to(
+    h_PD: jax.Array,
+    clean: Reference,
+    unembedding_VD: jax.Array,
+    target_P: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+    chunk: int = VOCABULARY_CHUNK,
+) -> jax.Array:
+    """The KL of `token_nll_and_kl` for one stream, to be trained by: differentiable in h alone.
+
+    Its gradient is the mean of the head's rows under the stream's distribution, less that under
+    the clean one's. One pass over the vocabulary gives both; nothing of [P, V] is kept.
+
+    Args:
+      h_PD: The stream after the final norm, at the predicted positions.
+      clean: The clean stream there.
+      unembedding_VD: The head's matrix.
+      target_P: The tokens to predict; no result depends on them, beyond rounding.
+      dtype: Of the operands of products.
+      chunk: Rows of the vocabulary in one product.
+
+    Returns:
+      kl_P in nats, float32.
+    """
+    return _kl_forward(h_PD, clean, unembedding_VD, target_P, dtype, chunk)[0]
+
+
+def _kl_forward(h_PD, clean, unembedding_VD, target_P, dtype, chunk):
+    h_PD = _operand(h_PD, dtype)
+    nll_P, gradient_PD = token_nll_and_gradient(h_PD, unembedding_VD, target_P, dtype, chunk)
+    first_order_P = ((h_PD - clean.h_PD) * clean.gradient_PD).sum(axis=-1)
+    return (nll_P - clean.nll_P) - first_order_P, gradient_PD - clean.gradient_PD
+
+
+def _kl_backward(dtype, chunk, gradient_PD, above_P):
+    return above_P[:, None] * gradient_PD, None, None, None
+
+
+kl_to.defvjp(_kl_forward, _kl_backward)
+
+
 def _over_vocabulary(accumulate, total, h_PD, unembedding_VD, dtype, chunk):
     """The largest score, and the sum that `accumulate` forms over chunks of the vocabulary."""
 

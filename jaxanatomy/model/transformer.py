@@ -127,19 +127,56 @@ def hidden(
         position_BT = jnp.broadcast_to(jnp.arange(token_BT.shape[1])[None], token_BT.shape)
     if segment_BT is None:
         segment_BT = jnp.zeros_like(token_BT)
+    arguments = config, params, token_BT, position_BT, segment_BT, dtype
+    return _through_layers(*arguments, lambda x_BTD: None, remat, gather)[0]
+
+
+def residual_streams(
+    config: ModelConfig,
+    params: tree.Params,
+    token_BT: jax.Array,
+    position_BT: jax.Array,
+    segment_BT: jax.Array,
+    place_P: jax.Array,
+    dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+    """The residual stream after each layer at some places, [L, P, D].
+
+    Args:
+      config: As in `hidden`, and so the others.
+      params: Likewise.
+      token_BT: Likewise.
+      position_BT: Likewise.
+      segment_BT: Likewise.
+      place_P: Flat indices b T + t.
+      dtype: Likewise.
+    """
+
+    def keep(x_BTD: jax.Array) -> jax.Array:
+        return x_BTD.reshape(-1, config.hidden_size)[place_P]
+
+    arguments = config, params, token_BT, position_BT, segment_BT, dtype
+    return jnp.concatenate(_through_layers(*arguments, keep)[1])
+
+
+def _through_layers(
+    config, params, token_BT, position_BT, segment_BT, dtype, keep, remat="none", gather=None
+) -> tuple[jax.Array, list]:
+    """The stream after the last layer, and by stack what `keep` makes of it after each layer."""
     tables, bias_BTS = rope.tables(config, position_BT), attention_bias(segment_BT)
-    x_BTD = embed(params, token_BT)
-    layer = 0
+    x_BTD, kept, layer = embed(params, token_BT), [], 0
     for stacked in stacks(config, params):
         module = block(config, layer, dtype)
 
         def step(x_BTD, params, module=module):
             params = params if gather is None else gather(params)
-            return module.apply({"params": params}, x_BTD, tables, bias_BTS)[0], None
+            x_BTD = module.apply({"params": params}, x_BTD, tables, bias_BTS)[0]
+            return x_BTD, keep(x_BTD)
 
-        x_BTD, _ = jax.lax.scan(_rematerialised(step, remat, gather), x_BTD, stacked)
+        x_BTD, found = jax.lax.scan(_rematerialised(step, remat, gather), x_BTD, stacked)
+        kept.append(found)
         layer += jax.tree.leaves(stacked)[0].shape[0]
-    return x_BTD
+    return x_BTD, kept
 
 
 def _rematerialised(step: Callable, remat: str, gather: Callable | None) -> Callable:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from jaxanatomy.data.text import SOURCES, TEXTS, LeftOut, Text, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, LeftOut, Text, hold_out, load_text
 from jaxanatomy.errors import InputError
 
 
@@ -173,3 +173,21 @@ def test_texts_load_without_the_heavy_libraries(run_python):
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     assert run_python(code, devices=1).strip() == "[]"
+
+
+def test_the_last_documents_are_held_out_and_no_other_is_like_them():
+    text = Text("t", ("a", "b", "c", "a", "d"))
+    train, held_out = hold_out(text, 0.4)
+    assert (train.name, train.documents) == ("t", ("b", "c"))
+    assert (held_out.name, held_out.documents) == ("t (held out)", ("a", "d"))
+    for share, count in ((0.01, 1), (0.99, 4), (0.5, 2), (0.3, 2)):
+        assert len(hold_out(Text("u", tuple("vwxyz")), share)[1].documents) == count
+
+
+def test_a_text_that_cannot_be_split_is_refused():
+    for documents in (("a",), ("a", "a")):
+        with pytest.raises(InputError, match="at least two different documents to hold some out"):
+            hold_out(Text("t", documents), 0.5)
+    for share in (0.0, 1.0, -1, float("nan")):
+        with pytest.raises(InputError, match="between 0 and 1; got"):
+            hold_out(Text("t", ("a", "b")), share)

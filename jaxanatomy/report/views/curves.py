@@ -52,7 +52,7 @@ class Curves(View):
       y: The values; several: a panel for each.
       series: What tells lines apart: a colour for each value.
       dashes: What tells lines of one colour apart.
-      band: Field whose interval is drawn as a band.
+      band: Field whose interval is drawn as a band; "y" for that of each panel's own values.
       thin: Field by which a series has several thin lines, such as seeds.
       levels: Lines across the panel.
       point: Field that is true where a point stands on the line; "always", or "" for none.
@@ -90,7 +90,7 @@ class Curves(View):
         """One panel, of one of `pairs`; all panels share a scale."""
         x, y = pair
         extent = [finite(row, y.field, y.unit) for row in everything]
-        extent += [end for row in everything for end in ends(row, self.band, y.unit)]
+        extent += [end for row in everything for end in ends(row, self._band(y), y.unit)]
         set_axis(ax, "y", y, extent, {})
         shown = [row for row in rows if x.field in row and y.field in row]
         at = places(shown, x)
@@ -130,6 +130,9 @@ class Curves(View):
             handles.append(line_handle(self.point_label, **look))
         return handles
 
+    def _band(self, y: Axis) -> str:
+        return y.field if self.band == "y" else self.band
+
     def _line(
         self, ax: Axes, rows: Sequence[Row], place: Sequence[float], y: Axis, colour: str
     ) -> None:
@@ -140,7 +143,7 @@ class Curves(View):
             look |= {"marker": "o", "markersize": 3.2}
         ax.plot(place, heights, zorder=3, **look)
         if self.band:
-            low, high = zip(*(ends(row, self.band, y.unit) for row in rows), strict=True)
+            low, high = zip(*(ends(row, self._band(y), y.unit) for row in rows), strict=True)
             ax.fill_between(place, low, high, color=colour, alpha=0.14, linewidth=0, zorder=2)
         for row, spot, height in zip(rows, place, heights, strict=True):
             is_lost = math.isinf(value(row, y.field))

@@ -32,6 +32,7 @@ class Heatmap(View):
         "diverging" (symmetric about 0), "log" or "linear".
       numbers: Whether cells hold their numbers.
       dot: Field that is true where a cell holds a dot.
+      words: Field of what cells hold in the place of their numbers.
       cell_width: Inches of a cell with its number.
       size: Inches of a panel without numbers.
       rule_below: Value of y below which a line is drawn.
@@ -43,6 +44,7 @@ class Heatmap(View):
     cell: Axis
     numbers: bool = True
     dot: str = ""
+    words: str = ""
     cell_width: float = 0.345
     size: tuple[float, float] = (3.0, 2.9)
     rule_below: str = ""
@@ -60,9 +62,11 @@ class Heatmap(View):
         del pair
         across, down = (_lines(rows, axis) for axis in (self.x, self.y))
         table = np.full((len(down), len(across)), np.nan)
+        words: dict[tuple[int, int], str] = {}
         for row in rows:
             place = down[row[self.y.field]], across[row[self.x.field]]
             table[place] = value(row, self.cell.field, self.cell.unit)
+            words[place] = row[self.words] if self.words else style.compact(table[place])
         norm, cmap = self._scale(everything)
         gaps = {"edgecolors": style.PAGE, "linewidth": 0.8} if self.numbers else {}
         # Cells without numbers are many: pixels inside an SVG, not shapes.
@@ -89,7 +93,7 @@ class Heatmap(View):
         for y, x in np.ndindex(*table.shape):
             is_light_ink = is_dark[y, x] and math.isfinite(table[y, x])
             ink = style.CELL_PAPER if is_light_ink else style.CELL_INK
-            self._number(ax, x, y, table[y, x], ink)
+            self._number(ax, x, y, table[y, x], words.get((y, x), ""), ink)
         dots = [row for row in rows if row.get(self.dot)]
         across_dots = [across[row[self.x.field]] + 0.5 for row in dots]
         down_dots = [down[row[self.y.field]] + 0.5 for row in dots]
@@ -130,7 +134,7 @@ class Heatmap(View):
         low, high = min(values, default=0.0), max(values, default=1.0)
         return Normalize(low, high if high > low else low + 1), matplotlib.colormaps["viridis"]
 
-    def _number(self, ax: Axes, x: int, y: int, cell: float, ink: str) -> None:
+    def _number(self, ax: Axes, x: int, y: int, cell: float, words: str, ink: str) -> None:
         if math.isnan(cell):
             return
         if math.isinf(cell):
@@ -138,7 +142,7 @@ class Heatmap(View):
             ax.add_patch(Rectangle((x, y), 1, 1, **cross, linewidth=0, alpha=0.5))
         if self.numbers:
             place = {"ha": "center", "va": "center", "fontsize": 6.4}
-            number = ax.text(x + 0.5, y + 0.5, style.compact(cell), color=ink, **place)
+            number = ax.text(x + 0.5, y + 0.5, words, color=ink, parse_math=False, **place)
             number.set_in_layout(False)  # inside its cell: the layout need not measure it
 
 

@@ -1,0 +1,199 @@
+"""Tuned lenses: what a model would predict if it stopped after each layer.
+
+The method (Belrose et al. 2023; DG section 4.1): for each layer an affine map is trained, from the
+identity, after which the model's own final norm and head come nearest to its final predictions,
+in KL. The lenses of all layers are trained at once on one part of a text. On documents that no
+lens was trained on, each lens stands beside the logit lens, which reads the stream as it is: KL
+both ways, overlap of the likeliest tokens, entropy and perplexity at every layer, with intervals
+over documents. For one prompt the page shows the likeliest token at every layer and position.
+
+    python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens
+
+`rows.jsonl` has rows of kind "step" (the training loss), "lens" and "prediction"; `arrays.npz` has
+the lens, with which `ja.load_lens` reads the same model again. A run that was killed resumes from
+its last checkpoint to the same numbers.
+"""
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.packing import TextBatch, count_predictions
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, hold_out, load_text
+from jaxanatomy.data.windows import DEFAULT_WINDOW
+from jaxanatomy.errors import require_whole
+from jaxanatomy.measures import tuned_lens as measures
+from jaxanatomy.measures.lens import TunedLens, load_lens
+from jaxanatomy.progress import format_duration
+from jaxanatomy.study import Study, StudyPart, StudySettings, required_tokenizer, tokenise
+from jaxanatomy.sweep import SweepOptions, cost
+from jaxanatomy.train.optimiser import Optimiser
+from jaxanatomy.train.tuned_lens import LensSettings, step_flops, train
+from jaxanatomy.weights import Source, describe_model_ids, open_model
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "checkpoint_every")
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains what is not trained yet, measures, then writes lens, summary, figures and report."""
+    plan = _plan(config)
+    with runs.Run.open(workdir, config.to_dict(), plan.provenance, MAY_CHANGE_ON_RESUME) as results:
+        lens = _lens(config, plan, results)
+        plan.study.add(_parts(plan, lens))
+        plan.study.measure(results)
+        results.write_summary(plan.counts() | measures.summarise(results.rows))
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """Texts, steps and what training would cost."""
+    plan = _plan(config)
+    work = plan.lens.steps * step_flops(plan.source.config, plan.batches[0], plan.lens)
+    seconds = work / (cost.EFFICIENCY * cost.measure_peak())
+    counts = ", ".join(f"{name} {count:,}" for name, count in plan.counts().items())
+    return (
+        f"{plan.lens.steps} steps on {plan.train_text.name}, {len(plan.batches)} batches of "
+        f"{plan.batches[0].token_RT.size} tokens: {counts}\n"
+        f"  matrix products of training  {work / 1e12:,.1f} TFLOP\n"
+        f"  expected time                {format_duration(seconds)} (at {cost.EFFICIENCY:.0%} of "
+        "the product peak measured now)"
+    )
+
+
+def describe() -> str:
+    """Texts and model ids, a line each."""
+    return cli.format_sections({"texts": {**TEXTS, **SOURCES}, **describe_model_ids()})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Validated settings; nothing is loaded.
+
+    Attributes:
+      source: The model.
+      study: Measures it.
+      train_text: What lenses are trained on.
+      batches: That as the model reads it.
+      held_out: What they are measured on.
+      prompt: Of the figure.
+      lens: What decides the lens.
+    """
+
+    source: Source
+    study: Study
+    train_text: Text
+    batches: tuple[TextBatch, ...]
+    held_out: Text
+    prompt: Text
+    lens: LensSettings
+
+    def provenance(self) -> dict[str, Any]:
+        """Of the model and all texts."""
+        texts = self.train_text, self.held_out, self.prompt
+        return {**self.study.provenance(), "data_sha256": {t.name: t.sha256 for t in texts}}
+
+    def counts(self) -> dict[str, int]:
+        """Documents and predicted tokens on both sides of the split."""
+        sides = {"train": self.batches, "held_out": self.study.batches(self.held_out)}
+        return {
+            f"{side}_{name}": count
+            for side, batches in sides.items()
+            for name, count in (
+                ("documents", 1 + max(int(batch.document_P.max()) for batch in batches)),
+                ("predictions", count_predictions(batches)),
+            )
+        }
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    """Refuses what cannot be trained or measured."""
+    for name, least in (("train_tokens", 2), ("tokens_per_step", 2), ("checkpoint_every", 1)):
+        require_whole(name, config[name], least)
+    lens = LensSettings(Optimiser(**config.optimiser), **config.lens)
+    options = SweepOptions(**config.sweep)
+    source = open_model(config.model)
+    train_text, held_out = hold_out(load_text(config.text), config.held_out_share)
+    window = min(config.packing.window or DEFAULT_WINDOW, source.config.context_length)
+    # Windows that overlap would show tokens twice, and predict none of them twice.
+    own = {"window": window, "stride": max(1, window - 1), "token_budget": config.train_tokens}
+    own |= {"add_bos": config.packing.add_bos, "tokens_per_batch": config.tokens_per_step}
+    settings = StudySettings("tuned_lens", packing=config.packing.to_dict(), options=options)
+    return _Plan(
+        source=source,
+        study=Study(source, [], settings),
+        train_text=train_text,
+        batches=tokenise(source, train_text, **own),
+        held_out=held_out,
+        prompt=Text("prompt", (config.prompt,)),
+        lens=dataclasses.replace(lens, dtype=options.dtype),
+    )
+
+
+def _lens(config: ConfigDict, plan: _Plan, results: runs.Run) -> TunedLens:
+    """The lens of an earlier start, or a new one with the rows of its training."""
+    sha256, folder = plan.source.read_sha256(), results.path("checkpoints")
+    if results.path("arrays.npz").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        return load_lens(results.folder, sha256)
+    with runs.Progress(plan.lens.steps, "training") as progress:
+        lens, losses = train(
+            plan.source.config,
+            lambda: plan.study.load().params,
+            plan.batches,
+            plan.lens,
+            folder,
+            sha256,
+            config.checkpoint_every,
+            progress.update,
+        )
+    rows = [{"kind": "step", "step": step, "loss": loss} for step, loss in enumerate(losses)]
+    results.append(
+        {"hash": plan.study.row_hash(plan.train_text, **_key(plan, row)), **row} for row in rows
+    )
+    results.write_arrays(**lens._asdict())
+    shutil.rmtree(folder, ignore_errors=True)
+    return lens
+
+
+def _key(plan: _Plan, row: dict[str, Any]) -> dict[str, Any]:
+    """What decides a row of the training besides its text."""
+    return {"lens": dataclasses.asdict(plan.lens), "kind": row["kind"], "step": row["step"]}
+
+
+def _parts(plan: _Plan, lens: TunedLens) -> list[StudyPart]:
+    """Both lenses on what was held out, and on the prompt."""
+    layers = plan.source.config.num_layers
+    (prompt,) = plan.study.batches(plan.prompt)[:1]
+    token_T = measures.require_one_window(prompt.token_RT, prompt.segment_RT)
+    settings = {"lens": dataclasses.asdict(plan.lens), "trained_on": plan.train_text.sha256}
+    tokenizer = required_tokenizer(plan.source)
+    return [
+        StudyPart(
+            plan.held_out,
+            [],
+            measures.held_out_readings(lens),
+            settings,
+            rows=measures.held_out_rows,
+            units=functools.partial(measures.held_out_units, num_layers=layers),
+        ),
+        StudyPart(
+            plan.prompt,
+            [],
+            measures.prompt_readings(lens),
+            settings,
+            rows=functools.partial(
+                measures.prompt_rows, token_T=token_T, spell=lambda token: tokenizer.decode([token])
+            ),
+            units=functools.partial(measures.prompt_units, num_layers=layers, length=len(token_T)),
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    cli.run_experiment("tuned_lens", run)

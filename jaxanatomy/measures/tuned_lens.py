@@ -1,0 +1,145 @@
+"""What a run of the tuned lens measures: both lenses on held-out text, and on one prompt."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.errors import InputError
+from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.measures.layer_means import layer_means
+from jaxanatomy.measures.lens import METRICS, TunedLens, lens_readings, likeliest_readings
+from jaxanatomy.records import Row
+from jaxanatomy.sweep import Measured, Reading
+
+LOGIT, TUNED, DIFFERENCE = "logit", "tuned", "difference"
+LENSES = (LOGIT, TUNED)
+# Differences of means are means of differences; a perplexity is no mean.
+DIFFERENCES = tuple(name for name in METRICS if name != "perplexity")
+
+
+def held_out_readings(lens: TunedLens) -> dict[str, Reading]:
+    """The metrics of both lenses."""
+    both = {LOGIT: lens_readings(), TUNED: lens_readings(lens)}
+    return {f"{own}_{name}": each for own, made in both.items() for name, each in made.items()}
+
+
+def held_out_units(variant: Variant, num_layers: int) -> list[str]:
+    """What `held_out_rows` has rows of, in their order."""
+    metrics = {LOGIT: METRICS, TUNED: METRICS, DIFFERENCE: DIFFERENCES}
+    return [
+        f"lens {own} {name} {layer}"
+        for own, names in metrics.items()
+        for name in names
+        for layer in range(num_layers)
+    ]
+
+
+def held_out_rows(
+    measured: Mapping[str, Measured], variants: Sequence[Variant], *, text: str
+) -> list[Row]:
+    """Rows of kind "lens": means over predictions at each layer, by lens and metric.
+
+    Those of "difference" are the tuned lens less the logit lens, paired by document.
+    """
+    (variant,) = variants
+    found = dict(measured)
+    for name in DIFFERENCES:
+        tuned, logit = (measured[f"{own}_{name}"] for own in (TUNED, LOGIT))
+        less = tuned.values.astype(np.float64) - logit.values
+        found[f"{DIFFERENCE}_{name}"] = dataclasses.replace(tuned, values=less)
+    return [
+        row
+        for own, names in ((LOGIT, METRICS), (TUNED, METRICS), (DIFFERENCE, DIFFERENCES))
+        for name in names
+        for row in layer_means(
+            found[f"{own}_{name}"],
+            variant.name,
+            {"kind": "lens", "lens": own, "metric": name, "text": text},
+            of=np.exp if name == "perplexity" else None,
+        )
+    ]
+
+
+def prompt_readings(lens: TunedLens) -> dict[str, Reading]:
+    """The likeliest next token after each token, and its probability, by both lenses."""
+    both = {LOGIT: likeliest_readings(), TUNED: likeliest_readings(lens)}
+    return {f"{own}_{name}": each for own, made in both.items() for name, each in made.items()}
+
+
+def prompt_units(variant: Variant, num_layers: int, length: int) -> list[str]:
+    """What `prompt_rows` has rows of, in their order."""
+    return [
+        f"prediction {own} {layer} {position}"
+        for own in LENSES
+        for layer in range(num_layers)
+        for position in range(length)
+    ]
+
+
+def prompt_rows(
+    measured: Mapping[str, Measured],
+    variants: Sequence[Variant],
+    *,
+    text: str,
+    token_T: Sequence[int],
+    spell: Callable[[int], str],
+) -> list[Row]:
+    """Rows of kind "prediction": what a lens reads after each token of the prompt at each layer.
+
+    Args:
+      measured: Of `prompt_readings`.
+      variants: The model as it is.
+      text: The name of the prompt.
+      token_T: Its tokens.
+      spell: The text of a token.
+    """
+    (variant,) = variants
+    rows: list[dict[str, Any]] = []
+    for own in LENSES:
+        token_LT, probability_LT = (
+            measured[f"{own}_{name}"][variant.name] for name in ("token", "probability")
+        )
+        for layer, position in np.ndindex(*token_LT.shape):
+            likeliest = {
+                "token": spell(int(token_LT[layer, position])),
+                "probability": float(probability_LT[layer, position]),
+            }
+            place = {"layer": layer, "position": position, "read": spell(int(token_T[position]))}
+            rows.append({"kind": "prediction", "lens": own, "text": text, **place, **likeliest})
+    return rows
+
+
+def require_one_window(token_RT: np.ndarray, segment_RT: np.ndarray) -> np.ndarray:
+    """The tokens of a prompt, [T].
+
+    Raises:
+      InputError: It is cut into several windows.
+    """
+    windows = 1 + int(segment_RT.max())
+    if windows > 1:
+        raise InputError(
+            f"the prompt must fit into one window; it takes {windows}; shorten it or raise "
+            "packing.window"
+        )
+    return token_RT[segment_RT == 0]
+
+
+def summarise(rows: Sequence[Row]) -> dict[str, Any]:
+    """By layer the KL of both lenses and their difference, and at how many layers it is below 0."""
+    kl = [row for row in rows if row["kind"] == "lens" and row["metric"] == "kl"]
+    by_lens = {own: [row for row in kl if row["lens"] == own] for own in (*LENSES, DIFFERENCE)}
+    ends = [row["ci95"] for row in by_lens[DIFFERENCE]]
+    losses = [row["loss"] for row in rows if row["kind"] == "step"]
+    return {
+        "steps": len(losses),
+        "last_loss": losses[-1] if losses else None,
+        "kl": {own: [row["value"] for row in found] for own, found in by_lens.items()},
+        "kl_difference_ci95": ends,
+        "layers_better": [
+            row["layer"]
+            for row, interval in zip(by_lens[DIFFERENCE], ends, strict=True)
+            if interval is not None and interval[1] is not None and interval[1] < 0
+        ],
+    }
