@@ -82,7 +82,9 @@ class _Plan:
       batches: That as the model reads it.
       held_out: What they are measured on.
       prompt: Of the figure.
+      prompt_tokens: That as the model reads it.
       lens: What decides the lens.
+      packing: How the text to train on is cut.
     """
 
     source: Source
@@ -91,7 +93,15 @@ class _Plan:
     batches: tuple[TextBatch, ...]
     held_out: Text
     prompt: Text
+    prompt_tokens: list[int]
     lens: LensSettings
+    packing: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the lens of a model."""
+        trained_on = {"sha256": self.train_text.sha256, **self.packing}
+        return {"lens": dataclasses.asdict(self.lens), "trained_on": trained_on}
 
     def provenance(self) -> dict[str, Any]:
         """Of the model and all texts."""
@@ -124,14 +134,18 @@ def _plan(config: ConfigDict) -> _Plan:
     own = {"window": window, "stride": max(1, window - 1), "token_budget": config.train_tokens}
     own |= {"add_bos": config.packing.add_bos, "tokens_per_batch": config.tokens_per_step}
     settings = StudySettings("tuned_lens", packing=config.packing.to_dict(), options=options)
+    study, prompt = Study(source, [], settings), Text("prompt", (config.prompt,))
+    study.batches(held_out)  # refused here, not after the training
     return _Plan(
         source=source,
-        study=Study(source, [], settings),
+        study=study,
         train_text=train_text,
         batches=tokenise(source, train_text, **own),
         held_out=held_out,
-        prompt=Text("prompt", (config.prompt,)),
+        prompt=prompt,
+        prompt_tokens=measures.tokens_of(study.batches(prompt)),
         lens=dataclasses.replace(lens, dtype=options.dtype),
+        packing=own,
     )
 
 
@@ -152,33 +166,28 @@ def _lens(config: ConfigDict, plan: _Plan, results: runs.Run) -> TunedLens:
             config.checkpoint_every,
             progress.update,
         )
-    rows = [{"kind": "step", "step": step, "loss": loss} for step, loss in enumerate(losses)]
+    labels = {"model": plan.source.id, "text": plan.train_text.name, "kind": "step"}
+    row_hash = functools.partial(plan.study.row_hash, plan.train_text, **plan.settings)
     results.append(
-        {"hash": plan.study.row_hash(plan.train_text, **_key(plan, row)), **row} for row in rows
+        {"hash": row_hash(step=step), **labels, "step": step, "loss": loss}
+        for step, loss in enumerate(losses)
     )
     results.write_arrays(**lens._asdict())
     shutil.rmtree(folder, ignore_errors=True)
     return lens
 
 
-def _key(plan: _Plan, row: dict[str, Any]) -> dict[str, Any]:
-    """What decides a row of the training besides its text."""
-    return {"lens": dataclasses.asdict(plan.lens), "kind": row["kind"], "step": row["step"]}
-
-
 def _parts(plan: _Plan, lens: TunedLens) -> list[StudyPart]:
     """Both lenses on what was held out, and on the prompt."""
     layers = plan.source.config.num_layers
-    (prompt,) = plan.study.batches(plan.prompt)[:1]
-    token_T = measures.require_one_window(prompt.token_RT, prompt.segment_RT)
-    settings = {"lens": dataclasses.asdict(plan.lens), "trained_on": plan.train_text.sha256}
+    token_T = plan.prompt_tokens
     tokenizer = required_tokenizer(plan.source)
     return [
         StudyPart(
             plan.held_out,
             [],
             measures.held_out_readings(lens),
-            settings,
+            plan.settings,
             rows=measures.held_out_rows,
             units=functools.partial(measures.held_out_units, num_layers=layers),
         ),
@@ -186,7 +195,7 @@ def _parts(plan: _Plan, lens: TunedLens) -> list[StudyPart]:
             plan.prompt,
             [],
             measures.prompt_readings(lens),
-            settings,
+            plan.settings,
             rows=functools.partial(
                 measures.prompt_rows, token_T=token_T, spell=lambda token: tokenizer.decode([token])
             ),

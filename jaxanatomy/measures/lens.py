@@ -33,6 +33,19 @@ METRICS = {
 }
 
 
+def _share(mean: np.ndarray) -> np.ndarray:
+    return np.clip(mean, 0.0, 1.0)
+
+
+def _not_negative(mean: np.ndarray) -> np.ndarray:
+    return np.maximum(mean, 0.0)
+
+
+# What a metric is of its mean over predictions; the ends of intervals stay where it can be.
+OF_MEAN = dict.fromkeys(("kl", "kl_reverse", "entropy"), _not_negative)
+OF_MEAN |= {"top_1": _share, "top_5": _share, "perplexity": np.exp}
+
+
 class TunedLens(NamedTuple):
     """A tuned lens: of each layer the affine map x + x kernel + bias; zeros are the logit lens.
 
@@ -124,7 +137,7 @@ def likeliest(streams: Sequence[jax.Array], context: Context) -> dict[str, jax.A
     return {"token": scores_CRTV.argmax(axis=-1), "probability": probability_CRT}
 
 
-def choice_nll(streams: Sequence[jax.Array], context: Context) -> jax.Array:
+def lens_nll(streams: Sequence[jax.Array], context: Context) -> jax.Array:
     """A measure: the loss of each prediction as a lens reads the stream, in nats, [C, P]."""
     x_CPD = _predicted(streams[0], context)
     h_CPD = model.final_norm(context.config, context.head, x_CPD)
@@ -198,6 +211,6 @@ def lens_rows(measured: Mapping[str, Measured], variant: str) -> list[Row]:
             measured[f"lens_{name}"],
             variant,
             {"kind": "lens", "metric": name},
-            of=np.exp if name == "perplexity" else None,
+            of=OF_MEAN[name],
         )
     ]

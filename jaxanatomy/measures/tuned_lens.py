@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.layer_means import layer_means
-from jaxanatomy.measures.lens import METRICS, TunedLens, lens_readings, likeliest_readings
+from jaxanatomy.measures.lens import (
+    METRICS,
+    OF_MEAN,
+    TunedLens,
+    lens_readings,
+    likeliest_readings,
+)
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured, Reading
 
@@ -57,7 +64,7 @@ def held_out_rows(
             found[f"{own}_{name}"],
             variant.name,
             {"kind": "lens", "lens": own, "metric": name, "text": text},
-            of=np.exp if name == "perplexity" else None,
+            of=None if own == DIFFERENCE else OF_MEAN[name],
         )
     ]
 
@@ -111,19 +118,19 @@ def prompt_rows(
     return rows
 
 
-def require_one_window(token_RT: np.ndarray, segment_RT: np.ndarray) -> np.ndarray:
-    """The tokens of a prompt, [T].
+def tokens_of(batches: Sequence[TextBatch]) -> list[int]:
+    """The tokens of a prompt.
 
     Raises:
       InputError: It is cut into several windows.
     """
-    windows = 1 + int(segment_RT.max())
+    windows = 1 + max(int(batch.segment_RT.max()) for batch in batches)
     if windows > 1:
         raise InputError(
             f"the prompt must fit into one window; it takes {windows}; shorten it or raise "
             "packing.window"
         )
-    return token_RT[segment_RT == 0]
+    return batches[0].token_RT[batches[0].segment_RT == 0].tolist()
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,0 +1,158 @@
+"""The tuned lens experiment from the command line: the contract of a run, end to end."""
+
+import collections
+import json
+
+import numpy as np
+import pytest
+import run_files
+
+from jaxanatomy.data.text import hold_out, load_text
+from jaxanatomy.errors import InputError
+from jaxanatomy.measures.lens import load_lens
+from jaxanatomy.records import read_run
+from jaxanatomy.report import tuned_lens as page
+from jaxanatomy.weights import open_model
+
+FLAGS = (
+    "--config.prompt=Two and $",
+    "--config.tokens_per_step=64",
+    "--config.lens.steps=6",
+    "--config.held_out_share=0.5",
+    "--config.checkpoint_every=2",
+)
+LAYERS, PROMPT = 3, 9
+
+
+@pytest.fixture(autouse=True)
+def version(fixed_version):
+    """The code of this project may change between two commands of a test."""
+
+
+@pytest.fixture(scope="module")
+def start(tiny, command):
+    def start(workdir, *more):
+        given = (f"--config.model={tiny.model}", f"--config.text={tiny.jsonl}", *FLAGS)
+        return command("tuned_lens", *given, f"--workdir={workdir}", *more)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def finished(start, tmp_path_factory, fixed_version):
+    workdir = tmp_path_factory.mktemp("runs") / "tuned_lens"
+    done = start(workdir)
+    assert (done.status, done.err) == (0, "")
+    return workdir
+
+
+def test_the_files_of_the_contract_and_the_rows(finished, tiny):
+    names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
+    files = {"config.json", "rows.jsonl", "summary.json", "arrays.npz", "figures", "report.html"}
+    assert names == files, "checkpoints go when the lens is there"
+    rows = run_files.read_rows(finished)
+    counts = collections.Counter((row["kind"], row.get("lens")) for row in rows)
+    assert counts == {
+        ("step", None): 6,
+        ("lens", "logit"): 6 * LAYERS,
+        ("lens", "tuned"): 6 * LAYERS,
+        ("lens", "difference"): 5 * LAYERS,
+        ("prediction", "logit"): LAYERS * PROMPT,
+        ("prediction", "tuned"): LAYERS * PROMPT,
+    }
+    assert {row["model"] for row in rows} == {tiny.model}
+    assert len({row["hash"] for row in rows}) == len(rows)
+    by_kind = {row["kind"]: row["text"] for row in rows}
+    assert by_kind == {
+        "step": tiny.jsonl,
+        "lens": f"{tiny.jsonl} (held out)",
+        "prediction": "prompt",
+    }
+
+
+def test_differences_are_paired_and_the_last_layer_is_the_model(finished):
+    rows = [row for row in read_run(finished).rows if row["kind"] == "lens"]
+    value = {(row["lens"], row["metric"], row["layer"]): row["value"] for row in rows}
+    for (lens, metric, layer), found in value.items():
+        if lens == "difference":
+            expected = value["tuned", metric, layer] - value["logit", metric, layer]
+            assert found == pytest.approx(expected, abs=1e-6)
+            if layer == LAYERS - 1:
+                assert found == 0
+    for lens in ("logit", "tuned"):
+        assert value[lens, "kl", LAYERS - 1] == 0
+    for row in rows:
+        low, high = row["ci95"]
+        assert low <= row["value"] <= high
+        if row["lens"] != "difference" and row["metric"] != "perplexity":
+            assert low >= 0
+            assert row["metric"] not in ("top_1", "top_5") or high <= 1
+
+
+def test_the_summary_counts_both_sides_of_the_split_and_the_page_says_so(finished, tiny):
+    record = read_run(finished)
+    sides = hold_out(load_text(tiny.jsonl), 0.5)
+    for side, text in zip(("train", "held_out"), sides, strict=True):
+        assert record.summary[f"{side}_documents"] == len(text.documents)
+        tokens = sum(len(document) - 1 for document in text.documents)
+        assert record.summary[f"{side}_predictions"] == tokens
+    assert "of 2 layers" in page.headline(record)
+    shown = {row["token"] for row in page.predictions(record)}
+    assert "" not in shown
+    assert "8  $" in {row["read"] for row in page.predictions(record)}
+
+
+def test_a_run_that_is_done_measures_nothing_again(finished, start):
+    before = (finished / "rows.jsonl").read_bytes()
+    done = start(finished)
+    assert (done.status, done.err) == (0, "")
+    assert not any("training" in line for line in done.said)
+    assert (finished / "rows.jsonl").read_bytes() == before
+
+
+def test_a_lens_is_refused_by_another_model(finished, tiny, copy_model, tmp_path):
+    lens = load_lens(finished, open_model(tiny.model).read_sha256())
+    D = open_model(tiny.model).config.hidden_size
+    assert [leaf.shape for leaf in lens] == [(LAYERS, D, D), (LAYERS, D)]
+    assert np.abs(lens.kernel[:-1]).max() > 0
+    assert not lens.kernel[-1].any()
+    other = open_model(f"file:{copy_model(tmp_path / 'other', 'gqa_untied')}").read_sha256()
+    with pytest.raises(InputError, match=f"got weights {other[:12]}; train one on this model"):
+        load_lens(finished, other)
+    with pytest.raises(InputError, match="expected"):
+        load_lens(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--config.held_out_share=1.0",), "the share held out must be between 0 and 1; got 1.0"),
+        (("--config.lens.steps=0",), "steps must be"),
+        (("--config.lens.positions=0",), "positions must be"),
+        (("--config.train_tokens=1",), "train_tokens must be"),
+        (("--config.prompt= ",), "'prompt' must hold at least one document with text"),
+        (("--config.packing.window=5",), "the prompt must fit into one window; it takes 3"),
+        (("--config.optimiser.name=adam",), "unknown optimiser 'adam'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is_trained(start, tmp_path, flags, message):
+    done = start(tmp_path / "run", *flags)
+    assert done.status == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("[a-z]*"))
+
+
+def test_a_text_of_one_document_cannot_be_split(start, tmp_path):
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": "Alone."}) + "\n")
+    done = start(tmp_path / "run", f"--config.text={tmp_path / 'one.jsonl'}")
+    assert done.status == 2
+    assert "at least two different documents" in done.err
+
+
+def test_a_dry_run_names_both_sides_and_the_work(start, tmp_path):
+    done = start(tmp_path / "run", "--dry_run")
+    assert done.status == 0
+    assert "6 steps on" in done.out
+    assert "train_documents 3" in done.out
+    assert "TFLOP" in done.out
