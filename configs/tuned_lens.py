@@ -23,6 +23,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.text = "paragraphs"  # split by document: trained on the first, measured on the last
     config.held_out_share = 0.2  # of the documents
     config.prompt = "The capital of France is Paris, and the capital of Italy is"  # of the figure
+    config.tasks = ("copying_real", "assignment_basic_0")  # answered after each layer; or none
+    config.questions = 20  # of each task
+    config.seed = 0  # of questions that are made by rule
 
     config.train_tokens = 20_000  # read of the text to train on, at most
     config.tokens_per_step = 512

@@ -5,13 +5,14 @@ identity, after which the model's own final norm and head come nearest to its fi
 in KL. The lenses of all layers are trained at once on one part of a text. On documents that no
 lens was trained on, each lens stands beside the logit lens, which reads the stream as it is: KL
 both ways, overlap of the likeliest tokens, entropy and perplexity at every layer, with intervals
-over documents. For one prompt the page shows the likeliest token at every layer and position.
+over documents. For one prompt the page shows the likeliest token at every layer and position, and
+questions are answered by what each lens reads after each layer (early exit).
 
     python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens
 
-`rows.jsonl` has rows of kind "step" (the training loss), "lens" and "prediction"; `arrays.npz` has
-the lens, with which `ja.load_lens` reads the same model again. A run that was killed resumes from
-its last checkpoint to the same numbers.
+`rows.jsonl` has rows of kind "step" (the training loss), "lens", "prediction" and "answers";
+`arrays.npz` has the lens, with which `ja.load_lens` reads the same model again. A run that was
+killed resumes from its last checkpoint to the same numbers.
 """
 
 import dataclasses
@@ -23,10 +24,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data import question_files
 from jaxanatomy.data.packing import TextBatch, count_predictions
+from jaxanatomy.data.question_files import load_questions
+from jaxanatomy.data.questions import Questions
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, hold_out, load_text
 from jaxanatomy.data.windows import DEFAULT_WINDOW
-from jaxanatomy.errors import require_whole
+from jaxanatomy.errors import require_unique, require_whole
 from jaxanatomy.measures import tuned_lens as measures
 from jaxanatomy.measures.lens import TunedLens, load_lens
 from jaxanatomy.progress import format_duration
@@ -35,6 +39,7 @@ from jaxanatomy.sweep import SweepOptions, cost
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.tuned_lens import LensSettings, step_flops, train
 from jaxanatomy.weights import Source, describe_model_ids, open_model
+from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "checkpoint_every")
@@ -68,7 +73,8 @@ def dry_run(config: ConfigDict) -> str:
 
 def describe() -> str:
     """Texts and model ids, a line each."""
-    return cli.format_sections({"texts": {**TEXTS, **SOURCES}, **describe_model_ids()})
+    sections = {"texts": {**TEXTS, **SOURCES}, "tasks": question_files.SOURCES}
+    return cli.format_sections({**sections, **describe_model_ids()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +89,7 @@ class _Plan:
       held_out: What they are measured on.
       prompt: Of the figure.
       prompt_tokens: That as the model reads it.
+      questions: Of each task, to be answered after each layer.
       lens: What decides the lens.
       packing: How the text to train on is cut.
     """
@@ -94,6 +101,7 @@ class _Plan:
     held_out: Text
     prompt: Text
     prompt_tokens: list[int]
+    questions: list[Questions]
     lens: LensSettings
     packing: dict[str, Any]
 
@@ -105,7 +113,7 @@ class _Plan:
 
     def provenance(self) -> dict[str, Any]:
         """Of the model and all texts."""
-        texts = self.train_text, self.held_out, self.prompt
+        texts = self.train_text, self.held_out, self.prompt, *self.questions
         return {**self.study.provenance(), "data_sha256": {t.name: t.sha256 for t in texts}}
 
     def counts(self) -> dict[str, int]:
@@ -123,8 +131,15 @@ class _Plan:
 
 def _plan(config: ConfigDict) -> _Plan:
     """Refuses what cannot be trained or measured."""
-    for name, least in (("train_tokens", 2), ("tokens_per_step", 2), ("checkpoint_every", 1)):
+    for name, least in (
+        ("train_tokens", 2),
+        ("tokens_per_step", 2),
+        ("checkpoint_every", 1),
+        ("questions", 1),
+        ("seed", 0),
+    ):
         require_whole(name, config[name], least)
+    require_unique("task", tuple(config.tasks))
     lens = LensSettings(Optimiser(**config.optimiser), **config.lens)
     options = SweepOptions(**config.sweep)
     source = open_model(config.model)
@@ -135,7 +150,9 @@ def _plan(config: ConfigDict) -> _Plan:
     own |= {"add_bos": config.packing.add_bos, "tokens_per_batch": config.tokens_per_step}
     settings = StudySettings("tuned_lens", packing=config.packing.to_dict(), options=options)
     study, prompt = Study(source, [], settings), Text("prompt", (config.prompt,))
-    study.batches(held_out)  # refused here, not after the training
+    asked = [load_questions(name, config.questions, config.seed) for name in config.tasks]
+    for text in (held_out, *asked):
+        study.batches(text)  # refused here, not after the training
     return _Plan(
         source=source,
         study=study,
@@ -144,6 +161,7 @@ def _plan(config: ConfigDict) -> _Plan:
         held_out=held_out,
         prompt=prompt,
         prompt_tokens=measures.tokens_of(study.batches(prompt)),
+        questions=asked,
         lens=dataclasses.replace(lens, dtype=options.dtype),
         packing=own,
     )
@@ -178,30 +196,45 @@ def _lens(config: ConfigDict, plan: _Plan, results: runs.Run) -> TunedLens:
 
 
 def _parts(plan: _Plan, lens: TunedLens) -> list[StudyPart]:
-    """Both lenses on what was held out, and on the prompt."""
+    """Both lenses on what was held out, on the prompt, and on questions."""
     layers = plan.source.config.num_layers
     token_T = plan.prompt_tokens
-    tokenizer = required_tokenizer(plan.source)
-    return [
+    spell = functools.partial(_spell, required_tokenizer(plan.source))
+    held_out = StudyPart(
+        plan.held_out,
+        [],
+        measures.held_out_readings(lens),
+        plan.settings,
+        rows=measures.held_out_rows,
+        units=functools.partial(measures.held_out_units, num_layers=layers),
+    )
+    prompt = StudyPart(
+        plan.prompt,
+        [],
+        measures.prompt_readings(lens),
+        plan.settings,
+        rows=functools.partial(measures.prompt_rows, token_T=token_T, spell=spell),
+        units=functools.partial(measures.prompt_units, num_layers=layers, length=len(token_T)),
+    )
+    answers = [
         StudyPart(
-            plan.held_out,
+            asked,
             [],
-            measures.held_out_readings(lens),
+            measures.answer_readings(lens),
             plan.settings,
-            rows=measures.held_out_rows,
-            units=functools.partial(measures.held_out_units, num_layers=layers),
-        ),
-        StudyPart(
-            plan.prompt,
-            [],
-            measures.prompt_readings(lens),
-            plan.settings,
-            rows=functools.partial(
-                measures.prompt_rows, token_T=token_T, spell=lambda token: tokenizer.decode([token])
+            rows=functools.partial(measures.answer_rows, questions=asked),
+            units=functools.partial(
+                measures.answer_units, num_layers=layers, tasks=list(asked.tasks)
             ),
-            units=functools.partial(measures.prompt_units, num_layers=layers, length=len(token_T)),
-        ),
+        )
+        for asked in plan.questions
     ]
+    return [held_out, prompt, *answers]
+
+
+def _spell(tokenizer: Tokenizer, token: int) -> str:
+    """The text of a token."""
+    return tokenizer.decode([token])
 
 
 if __name__ == "__main__":

@@ -339,7 +339,8 @@ def read(
 def load_lens(model: Checkpoint, folder: str | os.PathLike) -> TunedLens:
     """The tuned lens that a run of `experiments.tuned_lens` on this model has left.
 
-    kl = ja.read(model, None, text, ja.readings.lenses(ja.load_lens(model, "runs/tuned_lens")))["kl"]
+    lens = ja.load_lens(model, "runs/tuned_lens")
+    kl = ja.read(model, None, text, ja.readings.lenses(lens))["kl"]
 
     Args:
       model: The model, as it was loaded; its variants may be read with its lens.

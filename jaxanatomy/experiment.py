@@ -102,7 +102,7 @@ EXPERIMENTS = {
         Experiment(
             "tuned_lens",
             "What would it predict if it stopped after each layer?",
-            ("kind", "text", "lens", "metric", "layer", "position", "step"),
+            ("kind", "text", "lens", "metric", "task", "layer", "position", "step"),
             trains=True,
         ),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),

@@ -104,7 +104,7 @@ def hold_out(text: Text, share: float) -> tuple[Text, Text]:
     if not 0 < share < 1:
         raise InputError(f"the share held out must be between 0 and 1; got {share}; 0.2 is usual")
     count = len(text.documents)
-    first = min(max(1, round(count * (1 - share))), count - 1)
+    first = max(0, count - max(1, min(round(count * share), count - 1)))
     held_out = text.documents[first:]
     others = tuple(each for each in text.documents[:first] if each not in set(held_out))
     if not others:

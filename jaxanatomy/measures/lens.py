@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxanatomy import model, tree
+from jaxanatomy import model
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.layer_means import layer_means
 from jaxanatomy.records import Row, read_run
@@ -137,18 +137,6 @@ def likeliest(streams: Sequence[jax.Array], context: Context) -> dict[str, jax.A
     return {"token": scores_CRTV.argmax(axis=-1), "probability": probability_CRT}
 
 
-def lens_nll(streams: Sequence[jax.Array], context: Context) -> jax.Array:
-    """A measure: the loss of each prediction as a lens reads the stream, in nats, [C, P]."""
-    x_CPD = _predicted(streams[0], context)
-    h_CPD = model.final_norm(context.config, context.head, x_CPD)
-    unembedding_VD, target_P = tree.unembedding(context.head), context.text.target_P
-
-    def of_one(h_PD: jax.Array) -> jax.Array:
-        return model.token_nll(h_PD, unembedding_VD, target_P, context.dtype)
-
-    return jax.lax.map(of_one, h_CPD)
-
-
 def require_same_weights(own: str | None, weights_sha256: str) -> None:
     """Refuses a lens of another model: `own` is the hash of the weights that it was trained on."""
     if own != weights_sha256:
@@ -179,13 +167,14 @@ def load_lens(folder: str | os.PathLike, weights_sha256: str) -> TunedLens:
     return TunedLens(arrays["kernel"], arrays["bias"])
 
 
-def _of(measure: MeasureFunction | Beside, lens: TunedLens | None) -> Measure:
+def through(measure: MeasureFunction | Beside, lens: TunedLens | None) -> Measure:
+    """A measure that reads `context.params`, given a tuned lens; None: the logit lens."""
     return measure if lens is None else Parametric(measure, lens)
 
 
 def lens_readings(lens: TunedLens | None = None) -> dict[str, Reading]:
     """The metrics of a tuned lens at each layer and prediction; without one of the logit lens."""
-    measure = _of(_MEASURE, lens)
+    measure = through(_MEASURE, lens)
     return {
         name: Reading(measure, "block_out", part="nll" if name == "perplexity" else name)
         for name in METRICS
@@ -194,7 +183,7 @@ def lens_readings(lens: TunedLens | None = None) -> dict[str, Reading]:
 
 def likeliest_readings(lens: TunedLens | None = None) -> dict[str, Reading]:
     """The likeliest next token at each layer and token, and its probability; as `lens_readings`."""
-    measure = _of(likeliest, lens)
+    measure = through(likeliest, lens)
     return {name: Reading(measure, "block_out", part=name) for name in ("token", "probability")}
 
 

@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxanatomy.data.packing import TextBatch
+from jaxanatomy.data.questions import Questions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.measures import answers
 from jaxanatomy.measures.layer_means import layer_means
 from jaxanatomy.measures.lens import (
     METRICS,
@@ -16,9 +19,11 @@ from jaxanatomy.measures.lens import (
     TunedLens,
     lens_readings,
     likeliest_readings,
+    through,
 )
+from jaxanatomy.measures.statistics import wilson_interval
 from jaxanatomy.records import Row
-from jaxanatomy.sweep import Measured, Reading
+from jaxanatomy.sweep import Context, Measured, Reading
 
 LOGIT, TUNED, DIFFERENCE = "logit", "tuned", "difference"
 LENSES = (LOGIT, TUNED)
@@ -116,6 +121,76 @@ def prompt_rows(
             place = {"layer": layer, "position": position, "read": spell(int(token_T[position]))}
             rows.append({"kind": "prediction", "lens": own, "text": text, **place, **likeliest})
     return rows
+
+
+def nll_and_greedy_through(
+    streams: tuple[jax.Array, ...], context: Context
+) -> dict[str, jax.Array]:
+    """A measure: `answers.nll_and_greedy` of what a lens makes of the streams."""
+    (x_CRTD,) = streams
+    lens = context.params
+    return answers.nll_and_greedy((x_CRTD if lens is None else lens(x_CRTD),), context)
+
+
+def answer_readings(lens: TunedLens) -> dict[str, Reading]:
+    """What questions are answered by, at every layer and by both lenses."""
+    by_lens = {LOGIT: None, TUNED: lens}
+    measures = {own: through(nll_and_greedy_through, each) for own, each in by_lens.items()}
+    return {
+        f"{own}_{part}": Reading(measure, "block_out", part=part)
+        for own, measure in measures.items()
+        for part in answers.READINGS
+    }
+
+
+def answer_units(variant: Variant, num_layers: int, tasks: Sequence[str]) -> list[str]:
+    """What `answer_rows` has rows of, in their order."""
+    return [
+        f"answers {own} {task} {layer}"
+        for own in LENSES
+        for task in tasks
+        for layer in range(num_layers)
+    ]
+
+
+def answer_rows(
+    measured: Mapping[str, Measured],
+    variants: Sequence[Variant],
+    *,
+    text: str,
+    questions: Questions,
+) -> list[Row]:
+    """Rows of kind "answers": accuracy on each task if the model stopped after each layer.
+
+    Args:
+      measured: Of `answer_readings`.
+      variants: The model as it is.
+      text: The source of the questions.
+      questions: The questions.
+
+    Returns:
+      `lens`, `task`, `layer`, `items`, `accuracy`, `accuracy_ci95` (Wilson) and `chance`.
+    """
+    del variants  # the model alone
+    rows: list[Row] = []
+    for own in LENSES:
+        layers = {part: _of_layers(measured[f"{own}_{part}"]) for part in answers.READINGS}
+        sums_L = zip(*answers.of_sequences(layers), strict=True)
+        right_LQ = [answers.answered(questions, *sums)["right"] for sums in sums_L]
+        for task, members in questions.tasks.items():
+            labels = {"kind": "answers", "lens": own, "task": task, "text": text}
+            chance = float(np.mean([questions.items[index].chance for index in members]))
+            for layer, right_Q in enumerate(right_LQ):
+                accuracy = wilson_interval(float(right_Q[members].mean()), len(members))
+                figures = {"accuracy": accuracy.value, "accuracy_ci95": accuracy.ends}
+                place = {"layer": layer, "items": len(members), "chance": chance}
+                rows.append({**labels, **place, **figures})
+    return rows
+
+
+def _of_layers(measured: Measured) -> Measured:
+    """The layers of the one variant, as `answers.of_sequences` has variants."""
+    return dataclasses.replace(measured, values=measured.values[0])
 
 
 def tokens_of(batches: Sequence[TextBatch]) -> list[int]:

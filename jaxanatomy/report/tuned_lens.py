@@ -7,7 +7,7 @@ from jaxanatomy.report import views as v
 from jaxanatomy.report.common import LAYER, estimate
 from jaxanatomy.report.depth_use import METRICS
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import layers, shortened
+from jaxanatomy.words import label, layers, shortened
 
 COLOURS = {LOGIT: "#7FA9D2", TUNED: "#AE2320"}
 NAMES = {LOGIT: "logit lens", TUNED: "tuned lens"}
@@ -62,6 +62,21 @@ def shown(token: str) -> str:
     visible = "".join(c if SHORTEST <= ord(c) <= LONGEST else "?" for c in visible)
     visible = visible.strip() or "_" * len(visible)
     return visible if len(visible) <= 10 else f"{visible[:9]}…"
+
+
+def answers(record: RunRecord) -> list[v.Row]:
+    """Accuracy after each layer, a panel for each task."""
+    return [
+        {
+            "panel": label(row["task"]),
+            "lens": row["lens"],
+            "layer": row["layer"],
+            "accuracy": estimate(row["accuracy"], row["accuracy_ci95"]),
+            "chance": row["chance"],
+        }
+        for row in record.rows
+        if row["kind"] == "answers"
+    ]
 
 
 def headline(record: RunRecord) -> str | None:
@@ -127,6 +142,21 @@ PREDICTIONS = v.Heatmap(
         "layer; white space at its ends is left out."
     ),
 )
+ANSWERS = v.Curves(
+    "answers",
+    answers,
+    columns=3,
+    x=LAYER,
+    y=v.Axis("accuracy", "accuracy", limits=(0, 1)),
+    series=v.Palette("lens", COLOURS, NAMES),
+    band="y",
+    levels=(v.Level("chance", "guessing", dashed=True),),
+    size=(3.6, 2.5),
+    caption=(
+        "The choice of the highest summed log-probability as a lens reads it after each layer; "
+        "bands: Wilson's 95 % over questions. No lens was trained on questions."
+    ),
+)
 TRAINING = v.Curves(
     "training",
     training,
@@ -148,5 +178,6 @@ PAGE = Page(
         DIFFERENCES,
     ),
     Section("Predictions by layer", PREDICTIONS),
+    Section("Early exit", ANSWERS),
     Section("Training", TRAINING),
 )

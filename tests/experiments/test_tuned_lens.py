@@ -29,10 +29,24 @@ def version(fixed_version):
     """The code of this project may change between two commands of a test."""
 
 
+QUESTIONS = (
+    {"prompt": "Salt is", "choices": [" white", " loud"], "answer": 0},
+    {"prompt": "Rain is", "choices": [" dry", " wet"], "answer": 1},
+)
+
+
 @pytest.fixture(scope="module")
-def start(tiny, command):
+def asked(tmp_path_factory):
+    path = tmp_path_factory.mktemp("questions") / "asked.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in QUESTIONS))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def start(tiny, command, asked):
     def start(workdir, *more):
         given = (f"--config.model={tiny.model}", f"--config.text={tiny.jsonl}", *FLAGS)
+        given += (f"--config.tasks={asked}",)
         return command("tuned_lens", *given, f"--workdir={workdir}", *more)
 
     return start
@@ -46,7 +60,7 @@ def finished(start, tmp_path_factory, fixed_version):
     return workdir
 
 
-def test_the_files_of_the_contract_and_the_rows(finished, tiny):
+def test_the_files_of_the_contract_and_the_rows(finished, tiny, asked):
     names = {path.name for path in finished.iterdir() if not path.name.startswith(".")}
     files = {"config.json", "rows.jsonl", "summary.json", "arrays.npz", "figures", "report.html"}
     assert names == files, "checkpoints go when the lens is there"
@@ -59,6 +73,8 @@ def test_the_files_of_the_contract_and_the_rows(finished, tiny):
         ("lens", "difference"): 5 * LAYERS,
         ("prediction", "logit"): LAYERS * PROMPT,
         ("prediction", "tuned"): LAYERS * PROMPT,
+        ("answers", "logit"): LAYERS,
+        ("answers", "tuned"): LAYERS,
     }
     assert {row["model"] for row in rows} == {tiny.model}
     assert len({row["hash"] for row in rows}) == len(rows)
@@ -67,6 +83,7 @@ def test_the_files_of_the_contract_and_the_rows(finished, tiny):
         "step": tiny.jsonl,
         "lens": f"{tiny.jsonl} (held out)",
         "prediction": "prompt",
+        "answers": asked,
     }
 
 
@@ -132,6 +149,9 @@ def test_a_lens_is_refused_by_another_model(finished, tiny, copy_model, tmp_path
         (("--config.train_tokens=1",), "train_tokens must be"),
         (("--config.prompt= ",), "'prompt' must hold at least one document with text"),
         (("--config.packing.window=5",), "the prompt must fit into one window; it takes 3"),
+        (("--config.tasks=copying_reel,",), "copying_reel"),
+        (("--config.tasks=copying_real,copying_real",), "each of task may come once"),
+        (("--config.questions=0",), "questions must be"),
         (("--config.optimiser.name=adam",), "unknown optimiser 'adam'"),
     ],
 )

@@ -7,11 +7,12 @@ import pytest
 from naive import CONFIG, naive_trace, random_params, text
 
 from jaxanatomy import model
+from jaxanatomy.data.questions import Question, Questions
 from jaxanatomy.interventions.variants import baseline, baseline_steps
 from jaxanatomy.measures import tuned_lens
-from jaxanatomy.measures.lens import TunedLens, lens_nll
+from jaxanatomy.measures.lens import TunedLens
 from jaxanatomy.measures.statistics import ratio_intervals
-from jaxanatomy.sweep import Parametric, Reading, Sweep
+from jaxanatomy.sweep import Sweep
 
 L, D = CONFIG.num_layers, CONFIG.hidden_size
 PARAMS = random_params(CONFIG)
@@ -119,10 +120,33 @@ def test_predictions_of_a_prompt_are_the_likeliest_tokens():
 
 
 def test_losses_through_a_lens_are_those_of_whole_distributions():
-    found = read({"nll": Reading(Parametric(lens_nll, LENS), "block_out")})["nll"]
+    found = read(tuned_lens.answer_readings(LENS))["tuned_nll"]
     for layer in range(L):
         expected = naive_metrics("tuned", layer)["perplexity"]
         np.testing.assert_allclose(found["baseline"][layer], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_questions_are_answered_by_the_likeliest_choice_at_each_layer():
+    """Twelve documents as the choices of four questions; all targets of a document count."""
+    kinds = (("a", 1), ("b", 0), ("a", 2), ("b", 2))
+    asked = Questions("q", tuple(Question(task, "p", tuple("xyz"), at) for task, at in kinds))
+    measured = read(tuned_lens.answer_readings(LENS))
+    document_P = np.concatenate([batch.document_P for batch in BATCHES])
+    rows = tuned_lens.answer_rows(measured, [BASE], text="q", questions=asked)
+    fields = ("kind", "lens", "task", "layer")
+    names = [" ".join(str(row[name]) for name in fields) for row in rows]
+    assert names == tuned_lens.answer_units(BASE, L, ["a", "b"])
+    right = []
+    for row in rows:
+        nll_P = naive_metrics(row["lens"], row["layer"])["perplexity"]
+        best_Q = np.bincount(document_P, nll_P).reshape(4, 3).argmin(axis=1)
+        own = {"a": (0, 2), "b": (1, 3)}[row["task"]]
+        expected = [best_Q[q] == asked.items[q].answer for q in own]
+        assert row["accuracy"] == np.mean(expected)
+        assert (row["items"], row["chance"]) == (2, pytest.approx(1 / 3))
+        assert row["accuracy_ci95"][0] <= row["accuracy"] <= row["accuracy_ci95"][1]
+        right.append(row["accuracy"])
+    assert len(set(right)) > 1, "some are answered, some not"
 
 
 def test_a_summary_counts_the_layers_that_are_told_apart():
