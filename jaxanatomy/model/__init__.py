@@ -2,17 +2,14 @@
 
 from jaxanatomy.model.decode import generate
 from jaxanatomy.model.head import (
-    Reference,
     final_norm,
-    kl_to,
     logits,
-    reference,
     token_nll,
     token_nll_and_best,
     token_nll_and_gradient,
-    token_nll_and_kl,
     token_nll_at,
 )
+from jaxanatomy.model.kl import Reference, kl_to, reference, token_nll_and_kl
 from jaxanatomy.model.modules import POINTS, Block, apply_with_points, block
 from jaxanatomy.model.shapes import (
     abstract_block,

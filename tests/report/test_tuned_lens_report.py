@@ -1,8 +1,12 @@
-"""What the page of the tuned lens says of tokens and of its numbers."""
+"""The page of the tuned lens: tokens in cells, and a band for each panel."""
 
+import numpy as np
 import pytest
 
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.report import tuned_lens as page
+from jaxanatomy.report import views
+from jaxanatomy.report.views import Axis, Curves, Heatmap
 
 
 @pytest.mark.parametrize(
@@ -20,3 +24,26 @@ from jaxanatomy.report import tuned_lens as page
 )
 def test_tokens_are_short_and_every_font_has_them(token, expected):
     assert page.shown(token) == expected
+
+
+def test_a_heatmap_has_words_in_its_cells_as_they_are():
+    rows = [
+        {"layer": 0, "position": 0, "chance": 0.25, "token": "$\\frac$"},
+        {"layer": 0, "position": 1, "chance": 0.5, "token": "a_b"},
+    ]
+    axes = {"x": Axis("position"), "y": Axis("layer"), "cell": Axis("chance")}
+    ax = views.draw(Heatmap("heat", list, **axes, words="token"), rows)
+    assert [text.get_text() for text in ax.texts] == ["$\\frac$", "a_b"]
+    assert views.to_png(ax.figure, 40).startswith(b"\x89PNG")
+
+
+def test_a_band_may_be_that_of_each_panel():
+    rows = [{"step": step, "a": Estimate(1.0, 0.0, 2.0), "b": 5.0} for step in range(3)]
+    panels = views.draw(Curves("c", list, x=Axis("step"), y=(Axis("a"), Axis("b")), band="y"), rows)
+    (band,) = panels[0].collections
+    assert band.get_paths()[0].get_extents().intervaly.tolist() == [0.0, 2.0]
+    assert all(
+        np.isnan(each.get_paths()[0].vertices).all()
+        for each in panels[1].collections
+        if each.get_paths()
+    )

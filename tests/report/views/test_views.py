@@ -213,29 +213,6 @@ def test_a_heatmap_without_numbers_has_dots_where_rows_say_so_and_a_log_scale():
     assert not ax.texts
 
 
-def test_a_heatmap_has_words_in_its_cells_as_they_are():
-    rows = [
-        {"layer": 0, "position": 0, "chance": 0.25, "token": "$\\frac$"},
-        {"layer": 0, "position": 1, "chance": 0.5, "token": "a_b"},
-    ]
-    axes = {"x": Axis("position"), "y": Axis("layer"), "cell": Axis("chance")}
-    ax = views.draw(Heatmap("heat", list, **axes, words="token"), rows)
-    assert [text.get_text() for text in ax.texts] == ["$\\frac$", "a_b"]
-    assert views.to_png(ax.figure, 40).startswith(b"\x89PNG")
-
-
-def test_a_band_may_be_that_of_each_panel():
-    rows = [{"step": step, "a": Estimate(1.0, 0.0, 2.0), "b": 5.0} for step in range(3)]
-    panels = views.draw(curves(y=(Axis("a"), Axis("b")), band="y"), rows)
-    (band,) = panels[0].collections
-    assert band.get_paths()[0].get_extents().intervaly.tolist() == [0.0, 2.0]
-    assert all(
-        np.isnan(each.get_paths()[0].vertices).all()
-        for each in panels[1].collections
-        if each.get_paths()
-    )
-
-
 @pytest.mark.parametrize(
     "name", ["$x$", r"\frac{a", "a_b^c", "100 % $", "日本語", "مرحبا", "<b>&amp;", "$", "{"]
 )
