@@ -64,6 +64,14 @@ class Scorer:
             self._sweep(new)
         return [self._answers[pair][variant] for pair in pairs]
 
+    def clear(self) -> None:
+        """Forgets what was scored."""
+        self._answers.clear()
+
+    def flops(self) -> int:
+        """Matrix-product work of the last sweep; see `Sweep.flops`."""
+        return self._placed.flops()
+
     def write(self, prompts: Sequence[Sequence[int]], steps: int, variant: str) -> list[list[int]]:
         """The likeliest `steps` tokens after each prompt."""
         steps_of = self.variants[variant].steps
@@ -77,12 +85,12 @@ class Scorer:
         )
         variants = list(self.variants.values())
         sweep = Sweep(self.model.config, variants, batches, READINGS, self._options)
-        sweep.compile()
+        sweep.compile(self._placed)
         if self._placed is not None and self._placed.lanes.sharding == sweep.lanes.sharding:
             sweep.share_weights(self._placed)
         else:
             sweep.place(self.model.params)
-            self._placed = sweep
+        self._placed = sweep
         parts = [sweep.run(chunk) for chunk in range(len(sweep.chunks))]
         measured = {name: Measured.joined([part[name] for part in parts]) for name in READINGS}
         nll_VI, greedy_VI = of_sequences(measured)

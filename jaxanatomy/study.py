@@ -226,8 +226,8 @@ class Study:
         """Compiles, while the weights load unless they are there, and places the weights."""
         with ThreadPoolExecutor(1) as pool:
             loading = None if self._placed else pool.submit(self._source.load)
-            for sweep in sweeps:
-                sweep.compile()
+            for before, sweep in zip([None, *sweeps], sweeps, strict=False):
+                sweep.compile(before)
         for sweep in sweeps:
             # Parts may use different numbers of devices; those that agree share weights.
             same = [each for each in self._placed if each.lanes.sharding == sweep.lanes.sharding]

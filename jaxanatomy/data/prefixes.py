@@ -15,8 +15,9 @@ from jaxanatomy.data.packing import ATTENTION_TOKENS, TextBatch, best_fit
 from jaxanatomy.errors import InputError
 from jaxanatomy.reprs import repr_in_one_line
 
-# Few lengths, so that few programs are compiled: 64, 96, 128, 192, 256, 384, ...
-ROW_LENGTHS = tuple(size for power in range(6, 22) for size in (1 << power, 3 << (power - 1)))
+# Few sizes, so that few programs are compiled: 16, 24, 32, 48, 64, 96, ...
+SIZES = tuple(size for power in range(4, 22) for size in (1 << power, 3 << (power - 1)))
+ROW_LENGTHS = SIZES[SIZES.index(64) :]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,8 +100,9 @@ def pack_sequences(
         )
         for group in groups
     ]
+    predictions = next(size for size in SIZES if size >= max(counts))
     return tuple(
-        _batch(sequences, trees, group, per_batch, length, max(counts)) for group in groups
+        _batch(sequences, trees, group, per_batch, length, predictions) for group in groups
     )
 
 

@@ -47,6 +47,8 @@ def changes(record: RunRecord) -> list[v.Row]:
     `band` holds for all variants of a task at once (Bonferroni), `told` says that it leaves out 0.
     """
     found = []
+    names = {row["variant"] for row in record.rows} - {BASELINE}
+    same = len({name.rpartition("/")[0] for name in names}) == 1
     for (text, task, metric), rows in grouped(record.rows, "text", "task", "metric").items():
         own = [row for row in rows if row.get("items")]
         base = next((row for row in own if row["variant"] == BASELINE), None)
@@ -57,6 +59,7 @@ def changes(record: RunRecord) -> list[v.Row]:
             told = "no" if band.low <= 0 <= band.high else "worse" if band.high < 0 else "better"
             made = {"text": text, "metric": metric, "task": task, "panel": _name(row)}
             made |= {"variant": row["variant"], "told": told, "band": band}
+            made["short"] = row["variant"].rpartition("/")[2] if same else row["variant"]
             made["accuracy"] = _percent(Estimate(row["accuracy"], *row["accuracy_ci95"]))
             made["change"] = _percent(Estimate(row["change"], *row["ci95"]))
             made["lost"] = -made["change"].value
@@ -100,7 +103,7 @@ def headline(record: RunRecord) -> str | None:
 def lead(record: RunRecord) -> str:
     """Tasks and changes."""
     variants = {row["variant"] for row in record.rows} - {BASELINE}
-    return f"{len(reached(record))} tasks, {len(variants)} changes of the model."
+    return f"Tasks: {len(reached(record))}. Changes of the model: {len(variants)}."
 
 
 REACHED = v.Strip(
@@ -119,7 +122,7 @@ HEAT = v.Heatmap(
     "changes",
     changes,
     facet="",
-    x=v.Axis("variant", "change of the model", "names"),
+    x=v.Axis("short", "change of the model", "names"),
     y=v.Axis("panel", "task", "names"),
     cell=v.Axis("lost", "right answers lost (points)", "diverging"),
     caption="Points of accuracy lost on the same items; blue: more are right than unchanged.",

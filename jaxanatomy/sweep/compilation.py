@@ -77,6 +77,9 @@ class Compiler:
     ):
         self._config, self._options, self._lanes = config, options, lanes
         self._sizes, self._probes = sizes, tuple(probes)
+        shapes = tuple((array.shape, array.dtype) for array in text_inputs(batch))
+        #: Equal of two compilers whose programs are the same.
+        self.identity = (config, options, lanes.sharding, shapes, sizes, self._probes)
         self._dtype = options.compute_dtype
         self._head = abstract_head(config, self._dtype)
         self._inputs = jax.eval_shape(lambda: text_inputs(batch))

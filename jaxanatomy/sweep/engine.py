@@ -141,14 +141,23 @@ class Sweep:
         groups = len(range(0, len(self._batches), self._batches_at_once))
         return groups * self.schedules[chunk].distinct
 
-    def compile(self) -> None:
-        """Compiles every program that the schedules call, in threads."""
+    def compile(self, other: "Sweep | None" = None) -> None:
+        """Compiles every program that the schedules call, in threads.
+
+        Args:
+          other: A sweep whose programs are used where they are the same: of the same variants on
+            another text of the same shapes.
+        """
         calls = [call for schedule in self.schedules for call in schedule.calls]
         keys = dict.fromkeys((call.kind, call.variety, call.width) for call in calls)
         for plans, made in zip(self.plans, self.schedules, strict=True):
             keys |= program_keys(plans, made)
-        with announced(f"compiling {len(keys)} programs of the sweep"):
-            self._programs = self._compiler.compile(keys)
+        if other is not None and other._compiler.identity == self._compiler.identity:
+            self._programs = dict(other._programs)
+        missing = [key for key in keys if key not in self._programs]
+        if missing:
+            with announced(f"compiling {len(missing)} programs of the sweep"):
+                self._programs |= self._compiler.compile(missing)
         for name, kept in self._kept.items():
             for kind, variety, width in keys:
                 number = variety[0] if kind == "inside" else variety

@@ -1,14 +1,16 @@
 """The programs of a sweep lower for accelerators that are not here."""
 
 import jax
+import numpy as np
 import pytest
 from jax import export
-from naive import CONFIG, MIXED_SHAPES, text
+from naive import CONFIG, MIXED_SHAPES, random_params, text
 
+from jaxanatomy.interventions.cells import ablations
 from jaxanatomy.measures.attention import SHIFTS
 from jaxanatomy.measures.nll import LOSSES, nll
 from jaxanatomy.measures.readings import lens_kl
-from jaxanatomy.sweep import Reading, SweepOptions
+from jaxanatomy.sweep import Reading, Sweep, SweepOptions
 from jaxanatomy.sweep.compilation import PREPARE, Compiler, Sizes
 from jaxanatomy.sweep.devices import Lanes
 from jaxanatomy.sweep.reading import probes_of
@@ -39,3 +41,22 @@ def test_programs_lower_for_tpu_and_cuda(config, dtype):
         has_products = "stablehlo.dot_general" in exported.mlir_module()
         reads_head = key[0] in ("read", "summarise") or key[1] == (number["lens"], config.layers[0])
         assert has_products == (key[0] == "apply" or reads_head), key
+
+
+def test_a_sweep_on_another_text_of_the_same_shapes_compiles_nothing(monkeypatch):
+    params, variants = random_params(CONFIG), ablations(CONFIG, ["zero"], layers="1-3")
+    first, other, longer, alone = (
+        Sweep(CONFIG, variants, [text(rows=rows, seed=seed)], LOSSES)
+        for rows, seed in ((2, 0), (2, 1), (3, 1), (2, 1))
+    )
+    compiled, compile_one = [], Lanes.compile
+    monkeypatch.setattr(Lanes, "compile", lambda *a: compiled.append(a) or compile_one(*a))
+    first.compile()
+    count = len(compiled)
+    other.compile(first)
+    assert len(compiled) == count > 0
+    longer.compile(first)
+    assert len(compiled) == 2 * count
+    for sweep in (other, alone):
+        sweep.place(params)
+    np.testing.assert_array_equal(other.run(0)["nll"].values, alone.run(0)["nll"].values)

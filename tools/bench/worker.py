@@ -36,6 +36,12 @@ PRETRAINERS = {
     "train_torch": ("torch_training", "open_plain", {}),
     "train_torch_careful": ("torch_training", "open_careful", {}),
 }
+# Contenders of tools/bench_eval.py.
+EVALUATORS = {
+    "evaluate": ("jax_evaluation", "open_harness", {}),
+    "evaluate_hf": ("hf_evaluation", "open_hf", {"batch_size": 1}),
+    "evaluate_hf_16": ("hf_evaluation", "open_hf", {"batch_size": 16}),
+}
 EXPORT = "export"
 
 
@@ -86,6 +92,7 @@ def _open(contender, folder, threads):
             "export": "jax_sweep",
             "export_training": "jax_recovery",
             "export_pretraining": "jax_training",
+            "export_questions": "jax_evaluation",
         }
         return {
             command: functools.partial(importlib.import_module(f"bench.{name}").export, folder)
@@ -93,7 +100,8 @@ def _open(contender, folder, threads):
         }
     # The model lies in the folder: nothing may reach for the network from here on.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    name, function, arguments = (CONTENDERS | READERS | TRAINERS | PRETRAINERS)[contender]
+    known = CONTENDERS | READERS | TRAINERS | PRETRAINERS | EVALUATORS
+    name, function, arguments = known[contender]
     if not name.startswith("jax_"):
         import torch
 
