@@ -81,5 +81,5 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.installed
-	$(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)" -e ".[eval]"
 	@touch $@

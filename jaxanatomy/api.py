@@ -16,6 +16,8 @@ from typing import Any
 import jax
 
 from jaxanatomy import tree
+from jaxanatomy.data.question_files import load_questions as questions
+from jaxanatomy.data.questions import Question, Questions
 from jaxanatomy.data.text import Text
 from jaxanatomy.data.text import load_text as text
 from jaxanatomy.errors import InputError
@@ -38,7 +40,7 @@ from jaxanatomy.interventions.variants import (
     closed,
     damped,
 )
-from jaxanatomy.measures import readings
+from jaxanatomy.measures import answers, readings
 from jaxanatomy.measures.completions import complete
 from jaxanatomy.measures.lens import TunedLens
 from jaxanatomy.measures.lens import load_lens as load_lens_of
@@ -71,6 +73,8 @@ __all__ = [
     "Intervention",
     "Parametric",
     "Positions",
+    "Question",
+    "Questions",
     "Reading",
     "Reduction",
     "Row",
@@ -86,6 +90,7 @@ __all__ = [
     "closed",
     "custom",
     "damped",
+    "evaluate",
     "export_hf",
     "generate",
     "load",
@@ -93,6 +98,7 @@ __all__ = [
     "maximum",
     "mean",
     "plot",
+    "questions",
     "read",
     "read_run",
     "readings",
@@ -300,7 +306,7 @@ def sweep(
 def read(
     model: Checkpoint,
     variants: Variant | Sequence[Variant] | None,
-    text: Text,
+    text: Text | Questions,
     readings: Reading | Mapping[str, Reading | Measure],
     options: SweepOptions | None = None,
     packing: Mapping[str, Any] | None = None,
@@ -312,7 +318,7 @@ def read(
     Args:
       model: A loaded checkpoint.
       variants: What to read; None: the model as it is.
-      text: What to read it on.
+      text: What to read it on; of questions the tokens of every choice are predicted.
       readings: One, or several by name; `ja.readings` has ready ones, and `ja.Reading` makes one
         of your own function.
       options: How to run; see `SweepOptions`.
@@ -350,6 +356,35 @@ def load_lens(model: Checkpoint, folder: str | os.PathLike) -> TunedLens:
       InputError: No finished run of that experiment; a lens of another model.
     """
     return load_lens_of(folder, model.sha256)
+
+
+def evaluate(
+    model: Checkpoint,
+    variants: Sequence[Variant],
+    questions: Questions,
+    options: SweepOptions | None = None,
+) -> list[Row]:
+    """Which questions a model and its variants answer.
+
+    rows = ja.evaluate(model, ja.variants(model, "cut/span/12-14"), ja.questions("lambada.jsonl"))
+
+    Args:
+      model: A loaded checkpoint.
+      variants: What to ask; the baseline is added if it is not among them.
+      questions: Of `ja.questions(SOURCE)`, or `ja.Questions(NAME, QUESTIONS)` of your own.
+      options: How to run.
+
+    Returns:
+      A row for each variant and task, the baseline first; see `measures.answers.task_row`.
+
+    Raises:
+      InputError: A model without a tokenizer, questions that it cannot read, a bad variant.
+    """
+    asked = [baseline(model.config.num_layers)]
+    asked += [variant for variant in variants if variant.name != BASELINE]
+    measured = read(model, asked, questions, answers.READINGS, options)
+    rows = answers.answer_rows(measured, asked, text=questions.name, questions=questions)
+    return [{"model": model.id, **row} for row in rows]
 
 
 def _prepare(engine: Sweep, model: Checkpoint) -> None:

@@ -15,6 +15,7 @@ from jaxanatomy.errors import InputError
 
 pytest.importorskip("lm_eval", reason="needs the [eval] extra")
 pytestmark = [
+    pytest.mark.parity,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
