@@ -21,13 +21,14 @@ EFFECTS = {
 }
 
 
-def depth_score(change_EL: np.ndarray) -> Estimate:
+def depth_score(change_EL: np.ndarray, level: float = 0.95) -> Estimate:
     """The score with its interval over examples.
 
     A ratio of two sums over examples, hence the interval of `ratio_intervals`.
 
     Args:
       change_EL: For each example the largest change that each layer makes.
+      level: Coverage.
 
     Returns:
       NaN where no layer makes a change or one is not finite; no ends for one example.
@@ -36,7 +37,7 @@ def depth_score(change_EL: np.ndarray) -> Estimate:
     if not change_EL.sum() > 0 or not np.isfinite(change_EL).all():
         return Estimate(math.nan)
     moments_E = change_EL @ np.arange(change_EL.shape[1])
-    (found,) = ratio_intervals(moments_E[None], change_EL.sum(axis=1))
+    (found,) = ratio_intervals(moments_E[None], change_EL.sum(axis=1), level)
     return Estimate(*map(float, found))
 
 
@@ -56,6 +57,8 @@ def relabelled(change_L: np.ndarray) -> tuple[float, float]:
 def changes(rows: Iterable[Row], effect: str) -> dict[tuple[str, str], np.ndarray]:
     """For each convention and part the largest change by example and layer, [E, L].
 
+    One of which not every layer was measured is left out.
+
     Args:
       rows: Of one model and text; of `effects.effect_rows`.
       effect: One of `EFFECTS`. The largest over boundaries and, of layers, over targets.
@@ -64,7 +67,7 @@ def changes(rows: Iterable[Row], effect: str) -> dict[tuple[str, str], np.ndarra
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     depth = 0
     for row in rows:
-        if row["kind"] not in ("effect", "output"):
+        if row.get("kind") not in ("effect", "output"):
             continue
         if (row["when"], row["spread"]) != (FUTURE, PROPAGATED):
             continue
@@ -73,10 +76,13 @@ def changes(rows: Iterable[Row], effect: str) -> dict[tuple[str, str], np.ndarra
             largest = found.setdefault((row["convention"], row["part"]), {})
             own = np.array([math.inf if each is None else each for each in row["examples"]])
             largest[row["source"]] = np.maximum(largest.get(row["source"], own), own)
-    none = {key: np.zeros_like(own[0]) for key, own in found.items()}
+    if effect == "layer":  # the last layer has none after it
+        for own in found.values():
+            own.setdefault(depth - 1, np.zeros_like(next(iter(own.values()))))
     return {
-        key: np.stack([own.get(layer, none[key]) for layer in range(depth)], axis=1)
+        key: np.stack([own[layer] for layer in range(depth)], axis=1)
         for key, own in found.items()
+        if own.keys() == set(range(depth))
     }
 
 

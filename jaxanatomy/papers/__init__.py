@@ -53,6 +53,12 @@ PAPERS = (
         2025,
     ),
     Paper(
+        "CS",
+        "Do Language Models Use Their Depth Efficiently? (arXiv 2505.13898)",
+        "Róbert Csordás, Christopher D. Manning and Christopher Potts",
+        2025,
+    ),
+    Paper(
         "GL",
         "From Growing to Looping: A Unified View of Iterative Computation in LLMs "
         "(arXiv 2602.16490)",

@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 
 import pytest
-from claims import worlds_importance, worlds_khop, worlds_training, worlds_weights  # noqa: F401  enter worlds
+from claims import worlds_depth_use, worlds_importance, worlds_khop, worlds_training, worlds_weights  # noqa: F401  enter worlds
 from claims.worlds import BY_ID, WORLDS, evidence
 
 from jaxanatomy.claims.audit import error_of

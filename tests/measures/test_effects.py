@@ -11,6 +11,7 @@ from jaxanatomy import model
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import baseline_steps
 from jaxanatomy.measures import effects
+from jaxanatomy.measures.depth_score import changes
 from jaxanatomy.model import rope
 from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions
 
@@ -213,6 +214,27 @@ def test_heatmaps_hold_the_largest_and_the_mean_over_boundaries():
     assert key == ("paper", "mlp", "local", "future")
     np.testing.assert_array_equal(found["value"], [[nan, 3, 2], [nan, nan, np.inf], [nan] * 3])
     np.testing.assert_array_equal(found["mean"], [[nan, 0.25, 1], [nan, nan, 4], [nan] * 3])
+
+
+def test_changes_of_which_a_layer_is_missing_are_left_out():
+    """A stopped run has no score of fewer layers than the model has."""
+
+    def rows():
+        for source in range(3):
+            labels = {"convention": "paper", "part": "layer", "spread": "propagated"}
+            labels |= {"when": "future", "source": source}
+            yield {"kind": "output", **labels, "target": None, "examples": [1.0 + source, 2.0]}
+            for target in range(source + 1, 3):
+                yield {"kind": "effect", **labels, "target": target, "examples": [3.0, target]}
+
+    key = ("paper", "layer")
+    whole = [*rows()]
+    np.testing.assert_array_equal(changes(whole, "output")[key], [[1, 2, 3], [2, 2, 2]])
+    np.testing.assert_array_equal(changes(whole, "layer")[key], [[3, 3, 0], [2, 2, 0]])
+    kept = [row for row in whole if (row["kind"], row["source"]) != ("output", 0)]
+    assert changes(kept, "output") == {}
+    kept = [row for row in whole if (row["kind"], row["source"]) != ("effect", 1)]
+    assert changes(kept, "layer") == {}
 
 
 @pytest.mark.parametrize(
