@@ -17,7 +17,7 @@ from jaxanatomy.reprs import repr_in_one_line
 
 # Few sizes, so that few programs are compiled: 16, 24, 32, 48, 64, 96, ...
 SIZES = tuple(size for power in range(4, 22) for size in (1 << power, 3 << (power - 1)))
-ROW_LENGTHS = SIZES[SIZES.index(64) :]
+MANY_TOKENS = 16_384  # of so many a fitted row length saves more than its programs cost
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ def pack_sequences(
       tokens_per_batch: About how many tokens a batch holds.
 
     Returns:
-      Batches of identical shapes. Rows have one of `ROW_LENGTHS`, whichever leaves a layer least
-      to do.
+      Batches of identical shapes. Rows have one of `SIZES` tokens, or of `MANY_TOKENS` as many as
+      the longest sequence, whichever leaves a layer least to do.
 
     Raises:
       InputError: No sequence, or an empty context or continuation.
@@ -82,17 +82,18 @@ def pack_sequences(
         )
     read = [one.read for one in sequences]
     order = sorted(range(len(read)), key=lambda index: read[index])
-    first = next(size for size in ROW_LENGTHS if size >= max(map(len, read)))
-    at = ROW_LENGTHS.index(first)
+    longest = max(map(len, read))
+    lengths = [size for size in SIZES if size >= max(longest, 64)][:5]
+    if sum(map(len, read)) > MANY_TOKENS:
+        lengths.append(-(-longest // 8) * 8)
     found = []
-    for length in ROW_LENGTHS[at : at + 5] if share else (first,):
+    for length in lengths:
         trees = list(_trees(read, order, length, share))
         rows = best_fit([len(tree.token) for tree in trees], length)
         work = len(rows) * length * (1 + length / ATTENTION_TOKENS)
         found.append((work, length, trees, rows))
     _, length, trees, rows = min(found, key=lambda each: each[:2])
-    per_batch = max(1, tokens_per_batch // length)
-    per_batch = -(-len(rows) // -(-len(rows) // per_batch))  # as even as it goes
+    per_batch = _rows_per_batch(len(rows), max(1, tokens_per_batch // length))
     groups = [rows[start : start + per_batch] for start in range(0, len(rows), per_batch)]
     counts = [
         sum(
@@ -104,6 +105,12 @@ def pack_sequences(
     return tuple(
         _batch(sequences, trees, group, per_batch, length, predictions) for group in groups
     )
+
+
+def _rows_per_batch(rows: int, wanted: int) -> int:
+    """Between half and twice the wanted number, so that the last batch is as full as can be."""
+    choices = range(max(1, min(wanted // 2, rows)), min(2 * wanted, rows) + 1)
+    return min(choices, key=lambda per: (-(-rows // per) * per, abs(per - wanted)))
 
 
 def _trees(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxanatomy.data.prefixes import ROW_LENGTHS, Scored, pack_sequences
+from jaxanatomy.data.prefixes import SIZES, Scored, pack_sequences
 from jaxanatomy.errors import InputError
 
 
@@ -47,7 +47,7 @@ def test_each_prediction_sees_its_own_sequence_and_nothing_else(name, tokens, sh
     for batch in batches:
         shape = batch.token_RT.shape
         assert shape == batches[0].token_RT.shape
-        assert shape[1] in ROW_LENGTHS
+        assert shape[1] in SIZES
         assert len(batch.predict_P) == len(batches[0].predict_P)
         for p in np.flatnonzero(batch.document_P >= 0):
             own = sequences[batch.document_P[p]]
@@ -78,6 +78,15 @@ def test_shared_tokens_stand_once():
     assert sum(int((batch.segment_RT >= 0).sum()) for batch in apart) == sum(
         len(one.read) for one in sequences
     )
+
+
+def test_many_tokens_have_rows_of_the_longest_sequence_and_full_batches():
+    rng = np.random.default_rng(3)
+    sequences = [Scored(rng.integers(0, 9, 99).tolist(), [1, 2]) for _ in range(333)]
+    batches = pack_sequences(sequences)
+    assert batches[0].token_RT.shape[1] == 104
+    rows = sum(len(batch.token_RT) for batch in batches)
+    assert rows == 333 == sum(int((batch.segment_RT[:, 0] >= 0).sum()) for batch in batches)
 
 
 @pytest.mark.parametrize("bad", [[], [Scored([], [1])], [Scored([1], [2]), Scored([1], [])]])
