@@ -86,6 +86,7 @@ FLAGS = {
         "--config.num_layers=9",
         "--config.null_draws=2",
     ),
+    "surgery": ("--config.texts={text}", "--config.swap=1,3", "--config.reverse=3"),
     "flops": (),
 }
 TRAINED = ("developmental", "depth_growth", "flops")  # take no model

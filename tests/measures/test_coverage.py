@@ -77,23 +77,22 @@ class TestManyLooks:
     """30 layers of which none does anything."""
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("units", [8, 10, 40])
+    @pytest.mark.parametrize("units", [(8, 10), (40,)], ids=["few", "many"])
     @pytest.mark.parametrize(
         ("make", "least"),
         [
             (null_map, 0.03),
-            (relabelled_map, 0.03),
             (rounding_map, 0.03),
-            # A mean over its own spread is the milder the heavier the tails and the more alike
-            # the layers; the band errs on the safe side.
-            (alike_map, 0.02),
-            (heavy_map, 0.02),
-            (divergence_map, 0.01),
+            (divergence_map, 0.03),
+            # Of heavy tails, and of layers alike, the band errs on the safe side.
+            (alike_map, 0.01),
+            (heavy_map, 0.01),
+            (relabelled_map, 0.01),
         ],
     )
-    def test_some_layer_is_told_apart_in_one_map_of_twenty(self, make, least, units, generator):
-        held, _ = bands(make, units, 400, generator)
-        assert least <= 1 - held <= 0.07
+    def test_some_layer_is_told_apart_in_one_map_of_twenty(self, make, least, units):
+        held = [bands(make, each, 400, np.random.default_rng(each))[0] for each in units]
+        assert least <= 1 - np.mean(held) <= 0.07
 
     @pytest.mark.parametrize("units", [10, pytest.param(40, marks=pytest.mark.slow)])
     def test_the_band_holds_for_all_and_shows_no_anti_layer(self, units, generator):
