@@ -61,7 +61,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The variants, and what they would cost."""
-    return _study(config).describe()
+    parts = [_study(config).describe(), *_harness(config)]
+    return "\n\n".join(filter(None, parts))
 
 
 def describe() -> str:

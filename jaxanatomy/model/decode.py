@@ -120,14 +120,15 @@ def _run(
 ) -> tuple[jax.Array, tuple[Cache, ...]]:
     """Logits after token `last`, and the caches with these tokens written at `index`.
 
-    The first `skip_B` tokens of each row are seen by none, and positions count from there.
+    The first `skip_B` tokens of each row are seen by none. Positions count from the start of the
+    row all the same: rotary embeddings know distances alone.
     """
     T = token_BT.shape[1]
     S = caches[0][0].shape[2]
-    place_1T, skip_B1 = index + jnp.arange(T)[None], skip_B[:, None]
-    tables = rope.tables(config, place_1T - skip_B1)
+    place_1T = index + jnp.arange(T)[None]
+    tables = rope.tables(config, place_1T)
     key_11S = jnp.arange(S)[None, None]
-    visible_BTS = (key_11S <= place_1T[..., None]) & (key_11S >= skip_B1[..., None])
+    visible_BTS = (key_11S <= place_1T[..., None]) & (key_11S >= skip_B[:, None, None])
     bias_BTS = jnp.where(visible_BTS, 0.0, MASKED).astype(jnp.float32)
     x_BTD = transformer.embed(params, token_BT)
     new_caches, layer = [], 0

@@ -1,5 +1,7 @@
 """The page of the evaluate experiment: what the model answers, and what changes cost by task."""
 
+from statistics import fmean
+
 import numpy as np
 
 from jaxanatomy.interventions.variants import BASELINE
@@ -14,6 +16,7 @@ from jaxanatomy.words import listed, plain
 
 LEVEL = 0.95
 ACCURACY = "accuracy"
+MOST_NAMED = 6  # tasks that the headline tells one by one
 
 
 def _name(row: v.Row) -> str:
@@ -89,6 +92,9 @@ def headline(record: RunRecord) -> str | None:
     ]
     if not tasks:
         return None
+    if len(tasks) > MOST_NAMED:
+        shares = [row["accuracy"].value for row in reached(record)]
+        tasks = [f"{plain(fmean(shares), 1)} % as a mean over {len(tasks)} tasks"]
     made = changes(record)
     told = [row for row in made if row["told"] != "no"]
     what = f"Unchanged, the model answers: {listed(tasks)}."
