@@ -19,11 +19,14 @@ CUT = "cut"
 
 
 def operations(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    """The rows of each text and operation, by both; those of the unchanged model are left out."""
+    """The rows of each text and operation, by both; those of the unchanged model are left out.
+
+    In an order of their own: intervals are drawn, and a run that was stopped has other rows last.
+    """
     found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row["variant"] != BASELINE:
-            found.setdefault((row["text"], row["op"]), []).append(row)
+    changed = [row for row in rows if row["variant"] != BASELINE]
+    for row in sorted(changed, key=lambda row: (row["size"], row["start"], row["op"])):
+        found.setdefault((row["text"], row["op"]), []).append(row)
     return found
 
 

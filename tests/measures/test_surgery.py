@@ -101,6 +101,15 @@ def test_the_summary_counts_and_picks_for_each_text_and_operation():
     assert texts["other"]["operations"].keys() == {"cut"}
 
 
+def test_the_order_in_which_rows_were_measured_changes_nothing():
+    rows = [BASELINE, *(make_row("cut", start, 1, 0.1, start) for start in range(12)), *REPEATS]
+    expected = summarise(rows)
+    for seed in range(8):
+        mixed = [rows[at] for at in np.random.default_rng(seed).permutation(len(rows))]
+        assert summarise(mixed) == expected
+        assert list(summarise(mixed)["texts"]["letters"]["operations"]) == ["cut", "repeat"]
+
+
 def test_one_unit_gives_values_without_intervals():
     one = {"unit_nll": [30.0], "unit_kl": [0.0], "unit_tokens": [10]}
     (found,) = looked_at([CUTS[0] | one | {"unit_nll": [40.0], "unit_kl": [5.0]}], BASELINE | one)
