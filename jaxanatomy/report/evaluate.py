@@ -62,7 +62,8 @@ def changes(record: RunRecord) -> list[v.Row]:
             told = "no" if band.low <= 0 <= band.high else "worse" if band.high < 0 else "better"
             made = {"text": text, "metric": metric, "task": task, "panel": _name(row)}
             made |= {"variant": row["variant"], "told": told, "band": band}
-            made["short"] = row["variant"].rpartition("/")[2] if same else row["variant"]
+            where, _, layers = row["variant"].rpartition("/")
+            made |= {"short": layers, "where": f"{where}/"} if same else {"short": row["variant"]}
             made["accuracy"] = _percent(Estimate(row["accuracy"], *row["accuracy_ci95"]))
             made["change"] = _percent(Estimate(row["change"], *row["ci95"]))
             made["lost"] = -made["change"].value
@@ -119,7 +120,7 @@ REACHED = v.Strip(
     measure=v.Axis("accuracy", "right answers (%)", limits=(0, None)),
     marks=(
         v.Mark("accuracy", "unchanged model"),
-        v.Mark("chance", "guessing", "_", style.CROSS),
+        v.Mark("chance", "guessing", "|", style.CROSS),
     ),
     spans=(v.Span("accuracy", "95 % interval (Wilson)"),),
     caption="Without choices the answer must be what the model writes; guessing gets nothing.",
@@ -127,6 +128,7 @@ REACHED = v.Strip(
 HEAT = v.Heatmap(
     "changes",
     changes,
+    lambda rows: rows[0].get("where", ""),
     facet="",
     x=v.Axis("short", "change of the model", "names"),
     y=v.Axis("panel", "task", "names"),
