@@ -130,7 +130,7 @@ class _Record:
         (["--config.seed=-1"], "seed"),
         (["--config.variants=cut/span/1-7"], "a span is FIRST-LAST"),
         (["--config.variants=zero/layer/1,zero/layer/1"], "zero/layer/1"),
-        (["--config.tasks=lm_eval:no_such_task_at_all"], "lm_eval:"),
+        (["--config.tasks=lm_eval:no_such_task_at_all"], "lm-eval"),
         (["--config.tasks=copying_real#5"], "the context is"),
     ],
 )
