@@ -94,6 +94,7 @@ def lens_metrics(streams: tuple[jax.Array, Final], context: Context) -> dict[str
         differs_P = (x_1PD != unedited.x_1PD).any(axis=-1)[0]
         of_best_P5 = jnp.take_along_axis(log_q_PV, best_P5, axis=-1)
         rank_P5 = (log_q_PV[:, None] > of_best_P5[:, :, None]).sum(axis=-1)
+        rank_P5 = jnp.where(jnp.isnan(of_best_P5), TOP, rank_P5)  # nothing is likelier than NaN
         return {
             "kl": differs_P * _divergence(log_p_PV, ratio_PV),
             "kl_reverse": differs_P * _divergence(log_q_PV, -ratio_PV),

@@ -149,6 +149,14 @@ def test_questions_are_answered_by_the_likeliest_choice_at_each_layer():
     assert len(set(right)) > 1, "some are answered, some not"
 
 
+def test_a_lens_that_gives_no_number_agrees_with_nothing():
+    broken = TunedLens(np.full_like(LENS.kernel, np.nan), LENS.bias)
+    measured = read(tuned_lens.held_out_readings(broken))
+    for name in ("top_1", "top_5"):
+        assert not measured[f"tuned_{name}"].values.any()
+    assert np.isnan(measured["tuned_kl"].values).all()
+
+
 def test_a_summary_counts_the_layers_that_are_told_apart():
     rows = [
         {"kind": "lens", "metric": "kl", "lens": lens, "layer": layer, "value": value, "ci95": ends}
