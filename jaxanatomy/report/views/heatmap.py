@@ -142,7 +142,7 @@ class Heatmap(View):
             ax.add_patch(Rectangle((x, y), 1, 1, **cross, linewidth=0, alpha=0.5))
         if self.numbers:
             place = {"ha": "center", "va": "center", "fontsize": 6.4}
-            number = ax.text(x + 0.5, y + 0.5, words, color=ink, parse_math=False, **place)
+            number = ax.text(x + 0.5, y + 0.5, words, color=ink, **place)
             number.set_in_layout(False)  # inside its cell: the layout need not measure it
 
 
