@@ -110,7 +110,7 @@ CURVES = v.Curves(
     "lenses",
     readings,
     columns=3,
-    x=LAYER,
+    x=v.Axis("layer", "layer"),
     y=tuple(
         v.Axis(name, METRICS[name], "log" if name == "perplexity" else "linear")
         for name in lens.METRICS
@@ -146,7 +146,7 @@ ANSWERS = v.Curves(
     "answers",
     answers,
     columns=3,
-    x=LAYER,
+    x=v.Axis("layer", "layer"),
     y=v.Axis("accuracy", "accuracy", limits=(0, 1)),
     series=v.Palette("lens", COLOURS, NAMES),
     band="y",
