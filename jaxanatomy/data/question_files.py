@@ -10,6 +10,7 @@ With choices, the answer is the index of the right one, and the likeliest is tak
 what the model must write. White space at the end of a prompt goes to what follows it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def _shots(source: str) -> tuple[str, int | None]:
     name, part = files.path_and_part(str(source))
     if not part:
         return name, None
-    if not part.isdigit():
+    if not part.isdecimal():
         raise InputError(f"what follows # is the number of examples; got {source!r}")
     return name, int(part)
 
@@ -151,14 +152,16 @@ def _own(record: Mapping[str, Any], place: str) -> tuple[str, tuple[str, ...], i
 
 def _last_word(record: Mapping[str, Any], place: str) -> tuple[str, tuple[str, ...], int]:
     """LAMBADA: the last word of a passage (Paperno et al. 2016)."""
-    prompt, _, word = _text(record, "text", place).rpartition(" ")
-    return prompt, (f" {word}",), 0
+    passage = _text(record, "text", place).strip()
+    word = passage.split()[-1]
+    return passage.removesuffix(word), (word,), 0
 
 
 def _gsm8k(record: Mapping[str, Any], place: str) -> tuple[str, tuple[str, ...], int]:
     """A word problem with its answer after ####; the working is left out."""
-    answer = _text(record, "answer", place).rpartition("####")[2].strip()
-    if not answer:
+    _, mark, answer = _text(record, "answer", place).rpartition("####")
+    answer = answer.strip()
+    if not mark or not answer:
         raise InputError(f"{place} must have its answer after ####; it has none; mend or remove it")
     return _problem(_text(record, "question", place), answer)
 
@@ -168,8 +171,14 @@ def _svamp(record: Mapping[str, Any], place: str) -> tuple[str, tuple[str, ...],
     answer = record["Answer"]
     if isinstance(answer, float) and answer.is_integer():
         answer = int(answer)
+    finite = type(answer) is int or (isinstance(answer, float) and math.isfinite(answer))
+    if not finite and not (isinstance(answer, str) and answer.strip()):
+        raise InputError(
+            f"the Answer of {place} must be a finite number or text that is not blank; got "
+            f"{answer!r}; mend or remove it"
+        )
     mark = "" if body.endswith((".", "?", "!", ",")) else "."
-    return _problem(f"{body}{mark} {asked}", str(answer))
+    return _problem(f"{body}{mark} {asked}", str(answer).strip())
 
 
 def _problem(asked: str, answer: str) -> tuple[str, tuple[str, ...], int]:

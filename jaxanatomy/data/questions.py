@@ -20,6 +20,7 @@ Split = Literal["train", "validation"]
 # One question in so many is held out.
 HELD_OUT = 10
 MAX_EXAMPLES = 6  # of one document
+MOST_DRAWS = 2000  # without a new question, before a task counts as exhausted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +33,34 @@ class Question:
       choices: Continuations, each with the space that it begins with; all different. One alone
         is right if it is what the model writes: if every token of it is the likeliest.
       answer: Index of the right one.
+
+    Raises:
+      InputError: One of these is otherwise.
     """
 
     task: str
     prompt: str
     choices: tuple[str, ...]
     answer: int
+
+    def __post_init__(self):
+        if not self.prompt or self.prompt != self.prompt.rstrip():
+            raise InputError(
+                "a prompt must be text that does not end with white space; got "
+                f"{self.prompt[-40:]!r}; begin the choices with the white space"
+            )
+        choices = self.choices
+        good = isinstance(choices, tuple) and all(isinstance(e, str) and e for e in choices)
+        if not good or not choices or len({*choices}) < len(choices):
+            raise InputError(
+                "the choices of a question must be a tuple of one text or several different ones, "
+                f"none empty; got {choices!r}; mend them"
+            )
+        if type(self.answer) is not int or not 0 <= self.answer < len(choices):
+            raise InputError(
+                f"the answer of a question must be the index of a choice, 0 .. {len(choices) - 1}; "
+                f"got {self.answer!r}; mend it"
+            )
 
     @property
     def text(self) -> str:
@@ -98,11 +121,19 @@ Task = Callable[[random.Random], Question]
 
 
 def draw(task: Task, rng: random.Random, split: Split) -> Question:
-    """The first question of a split that a task makes."""
-    while True:
+    """The first question of a split that a task makes.
+
+    Raises:
+      InputError: It makes none.
+    """
+    for _ in range(MOST_DRAWS):
         question = task(rng)
         if question.split == split:
             return question
+    raise InputError(
+        f"task {question.task!r} made {MOST_DRAWS:,} questions, none of the {split} split; let it "
+        "make more different ones"
+    )
 
 
 def document(tasks: Mapping[str, Task], seed: int, index: int, split: Split = "train") -> str:
@@ -136,13 +167,22 @@ def questions(
 
     Returns:
       `count` questions for each task, in the order of `tasks`.
+
+    Raises:
+      InputError: A task has fewer.
     """
     found = []
     for name, task in tasks.items():
         rng = random.Random(f"{seed}/{name}/questions")
-        asked = {}
+        asked, vain = {}, 0
         while len(asked) < count:
             question = draw(task, rng, "validation")
+            vain = vain + 1 if question.text in asked else 0
+            if vain == MOST_DRAWS:
+                raise InputError(
+                    f"task {name!r} must have {count:,} different held-out questions; it has "
+                    f"about {len(asked):,}; ask fewer"
+                )
             asked.setdefault(question.text, question)
         for question in asked.values():
             examples = [draw(task, rng, "train").text for _ in range(num_fewshot)]

@@ -54,7 +54,7 @@ def clear_groups(folder: Path, diverged: Collection[int]) -> None:
 def _groups(folder: Path) -> Iterator[tuple[Path, set[int]]]:
     for path in sorted(folder.iterdir()) if folder.exists() else []:
         numbers = path.name.split("_")
-        if all(number.isdigit() for number in numbers):
+        if all(number.isdecimal() for number in numbers):
             yield path, set(map(int, numbers))
 
 

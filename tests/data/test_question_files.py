@@ -55,6 +55,20 @@ def test_lambada_asks_for_the_last_word(written):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "prompt", "choice"),
+    [
+        ("he left town \n", "he left", " town"),
+        ("\n he left town  ", "he left", " town"),
+        ("said again\nJohn", "said again", "\nJohn"),
+        ("town by town", "town by", " town"),
+    ],
+)
+def test_lambada_splits_at_the_last_white_space_in_the_text(written, text, prompt, choice):
+    (found,) = load_questions(written({"text": text})).items
+    assert (found.prompt, found.choices) == (prompt, (choice,))
+
+
 def test_word_problems_come_after_five_others_with_their_answers(written):
     found = load_questions(written(*GSM8K, name="gsm8k.jsonl"))
     assert len(found.items) == 3
@@ -129,6 +143,16 @@ GOOD = {"prompt": "a", "choices": [" b", " c"], "answer": 0}
         ({"prompt": "a", "answer": 3}, r"field 'answer' of line 2"),
         ({**GOOD, "prompt": "a\ud800"}, r"line 2 .* lone surrogate"),
         ({"question": "a", "answer": "3 ####"}, r"line 2 .* answer after ####"),
+        ({"question": "a", "answer": "so it is 3"}, r"line 2 .* answer after ####"),
+        *(
+            ({"Body": "a", "Question": "b?", "Answer": answer}, r"the Answer of line 2 .* finite")
+            for answer in (None, "", " ", [1, 2], {}, True, False)
+        ),
+        *(
+            (f'{{"Body": "a", "Question": "b?", "Answer": {answer}}}', r"line 2 ")
+            for answer in ("NaN", "Infinity", "1e999")
+        ),
+        ({"text": "word "}, r"prompt of line 2 .* must not be blank"),
         ({"text": "word"}, r"prompt of line 2 .* must not be blank"),
     ],
 )
@@ -148,6 +172,7 @@ def test_all_bad_lines_are_named_at_once(written):
     [
         ("copying_reel", r"copying_real"),
         ("copying_real#many", r"number of examples; got 'copying_real#many'"),
+        ("copying_real#²", r"number of examples; got 'copying_real#²'"),
         ("nowhere/asked.jsonl", r"there is none 'nowhere/asked\.jsonl'"),
     ],
 )

@@ -8,7 +8,16 @@ import pytest
 
 from jaxanatomy.data.arithmetic import ARITHMETIC
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES, PRIMITIVES, WORDS
-from jaxanatomy.data.questions import HELD_OUT, MAX_EXAMPLES, document, draw, questions
+from jaxanatomy.data.questions import (
+    HELD_OUT,
+    MAX_EXAMPLES,
+    Question,
+    document,
+    draw,
+    questions,
+    shuffled,
+)
+from jaxanatomy.errors import InputError
 
 TASKS = {**PRIMITIVES, **ARITHMETIC}
 FORMULAS = {
@@ -129,6 +138,42 @@ def test_held_out_questions_differ_and_follow_the_seed():
     assert len({question.text for question in found}) == 5 * len(PRIMITIVES)
     assert found == questions(PRIMITIVES, 5)
     assert found != questions(PRIMITIVES, 5, seed=1)
+
+
+def few(number):
+    """A task that has only so many questions."""
+    return lambda rng: shuffled("few", f"{rng.randrange(number)} is", " a", [" b"], rng)
+
+
+def test_a_task_gives_all_it_has_and_refuses_more():
+    held_out = sum(Question("few", f"{n} is", (" a",), 0).split == "validation" for n in range(99))
+    assert len(questions({"few": few(99)}, held_out)) == held_out
+    with pytest.raises(InputError, match=rf"'few' must have 50 .* about {held_out}; ask fewer"):
+        questions({"few": few(99)}, 50)
+    with pytest.raises(InputError, match=r"'few' made 2,000 questions, none of the validation"):
+        questions({"few": few(1)}, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choices", "answer", "message"),
+    [
+        ("a", (" b", " c"), 2, r"index of a choice, 0 \.\. 1; got 2"),
+        ("a", (" b", " c"), -1, r"got -1"),
+        ("a", (" b", " c"), True, r"got True"),
+        ("a", (" b", " c"), 0.0, r"got 0\.0"),
+        ("a", (), 0, r"choices .* got \(\)"),
+        ("a", (" b", " b"), 0, r"choices .* different"),
+        ("a", (" b", ""), 0, r"none empty"),
+        ("a", (" b", 3), 0, r"choices"),
+        ("a", " b", 0, r"must be a tuple"),
+        ("", (" b",), 0, r"prompt must be text"),
+        (" \n", (" b",), 0, r"prompt must be text"),
+        ("a ", (" b",), 0, r"not end with white space; got 'a '"),
+    ],
+)
+def test_a_malformed_question_is_refused(prompt, choices, answer, message):
+    with pytest.raises(InputError, match=message):
+        Question("x", prompt, choices, answer)
 
 
 def test_names():
