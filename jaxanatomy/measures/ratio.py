@@ -126,9 +126,12 @@ def largest_t(residual_VU: np.ndarray, level: float) -> float:
     if units < 2 or not known_V.any():
         return math.nan if units < 2 else 0.0
     direction_VU = residual_VU[known_V] / norm_V[known_V, None]
-    # A factor of the correlation matrix with as few columns as it has ranks.
-    left_VK, value_K, _ = np.linalg.svd(direction_VU, full_matrices=False)
-    factor_KV = (left_VK * value_K).T.astype(np.float32)
+    # A factor of the correlation matrix with as few columns as it has ranks. Their signs are those
+    # of units, so that variants in another order have the same draws.
+    left_VK, value_K, right_KU = np.linalg.svd(direction_VU, full_matrices=False)
+    largest_K = np.abs(right_KU).argmax(axis=1)
+    sign_K = np.sign(right_KU[np.arange(len(value_K)), largest_K])
+    factor_KV = (left_VK * value_K * sign_K).T.astype(np.float32)
     units = min(units, _MOST_UNITS)
     largest = []
     for portion in range(_DRAWS // _PORTION):

@@ -120,6 +120,15 @@ def test_one_variant_alone_has_its_pointwise_interval():
     assert high - low == pytest.approx(expected_high - expected_low, rel=0.06)
 
 
+def test_a_band_does_not_hang_on_the_order_of_the_variants():
+    """A run that was stopped has its rows in another order."""
+    generator = np.random.default_rng(5)
+    sums_VU, tokens_U = generator.normal(size=(40, 10)), generator.integers(5, 20, 10)
+    order = generator.permutation(40)
+    straight, mixed = (simultaneous_intervals(each, tokens_U) for each in (sums_VU, sums_VU[order]))
+    np.testing.assert_allclose(mixed, straight[order], rtol=1e-9)
+
+
 def test_copies_of_one_variant_need_no_wider_band_and_others_do():
     generator = np.random.default_rng(4)
     one_VU, tokens_U = generator.normal(size=(1, 10)), np.full(10, 7)
