@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-HOPS, UNITS, ANSWERED = 4, 24, 400
+HOPS, UNITS, ANSWERED, GUESSED = 4, 24, 400, 0.3
 RATES = (0.002, 0.004, 0.008)
 # Layers by stage; other arms have all of theirs from the start.
 STAGES = {"midas": (2, 4, 6), "lidas": (2, 4, 6), "expand_2_at_70": (2, 6)}
 DEPTHS = {"shallow": 2, "flat_1": 1, "flat_2": 2, "flat_3": 3, "flat_4": 4}
-LOOPS = (("once", 1, 1.0), ("twice", 2, 1.0), ("damped", 1, 0.5))
+LOOPS = ("once", "twice", "damped")
 
 
 def layers_of(arm):
@@ -57,7 +57,7 @@ def curve_rows(arm, seed, loss, reason=""):
 def edits_of(arm, loss, looped, cut, swapped):
     """What a final row has of edits."""
     layers = layers_of(arm)[-1]
-    lost = {("loop", name, (2, 3)): 0.0 for name, *_ in LOOPS}
+    lost = {("loop", name, (2, 3)): 0.0 for name in LOOPS}
     lost |= {("cut", f"layer/{layer}", (layer,)): cut for layer in range(layers)}
     lost |= {("exit", f"layer/{layer}", (layer,)): cut for layer in range(layers - 1)}
     lost |= {
@@ -67,7 +67,7 @@ def edits_of(arm, loss, looped, cut, swapped):
         for width in (1, 2)
         for first in range(layers - 2 * width + 1)
     }
-    times = dict(zip((("loop", name) for name, *_ in LOOPS), looped, strict=False))
+    times = dict(zip((("loop", name) for name in LOOPS), looped, strict=False))
     return [
         {
             "kind": kind,
@@ -113,7 +113,7 @@ def final_row(
         "accuracy_by_hop": [each / ANSWERED for each in right],
         "right_by_hop": right,
         "answered_by_hop": [ANSWERED] * HOPS,
-        "guessing_by_hop": [0.3] * HOPS,
+        "guessing_by_hop": [GUESSED] * HOPS,
         "unit_nll": (2.0 * np.asarray(unit_U)).tolist(),
         "unit_tokens": [2.0] * len(unit_U),
         "reason": reason,

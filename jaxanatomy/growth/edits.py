@@ -9,7 +9,7 @@ import dataclasses
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.maps import lidas
 from jaxanatomy.interventions.changes import parse_variants
-from jaxanatomy.interventions.variants import Step, Steps, Variant, damped
+from jaxanatomy.interventions.variants import Step, Steps, Variant
 
 LOOP, CUT, SWAP, EXIT = "loop", "cut", "swap", "exit"
 KINDS = {
@@ -18,9 +18,8 @@ KINDS = {
     SWAP: "two neighbouring blocks in each other's place",
     EXIT: "left after a layer, through the model's own final norm and head",
 }
-HALF = 0.5
-# (name, further passes, factor on the change that each makes)
-LOOPS = (("once", 1, 1.0), ("twice", 2, 1.0), ("damped", 1, HALF))
+ONCE, TWICE, DAMPED = "once", "twice", "damped"
+HALF = 0.5  # of the change that a damped pass makes
 SWAPPED = (1, 2)  # layers of each of the two blocks
 
 
@@ -30,7 +29,7 @@ class Edit:
 
     Attributes:
       kind: One of `KINDS`.
-      name: Of loops one of `LOOPS`, else as in the grammar of variants.
+      name: Of loops `ONCE`, `TWICE` or `DAMPED`, else as in the grammar of variants.
       layers: That are repeated, left out or exchanged; of an exit the last one that is applied.
       steps: The model afterwards.
     """
@@ -57,9 +56,11 @@ def edits(config: ModelConfig, block: int) -> list[Edit]:
     found = []
     if len(layers) >= block:
         middle = middle_block(len(layers), block)
+        damped = _named(config, f"repeat_damped_{HALF}", middle)
         found += [
-            Edit(LOOP, name, middle, _looped(len(layers), middle, passes, factor))
-            for name, passes, factor in LOOPS
+            Edit(LOOP, ONCE, middle, _named(config, "repeat", middle).steps),
+            Edit(LOOP, TWICE, middle, _twice_more(len(layers), middle)),
+            Edit(LOOP, DAMPED, middle, damped.steps),
         ]
     if len(layers) > 1:
         found += [_named(config, CUT, (layer,)) for layer in layers]
@@ -86,9 +87,6 @@ def _named(config: ModelConfig, kind: str, layers: tuple[int, ...]) -> Edit:
     return Edit(kind, place, layers, variant.steps)
 
 
-def _looped(num_layers: int, middle: tuple[int, ...], passes: int, factor: float) -> Steps:
-    """The steps of a model whose middle block is applied `passes` times more."""
-    once = tuple(Step(layer) for layer in middle)
-    more = once * passes if factor == 1 else (damped(once, factor),) * passes
-    before, after = range(middle[0]), range(middle[-1] + 1, num_layers)
-    return (*map(Step, before), *once, *more, *map(Step, after))
+def _twice_more(num_layers: int, middle: tuple[int, ...]) -> Steps:
+    """The steps of a model whose middle block is applied three times."""
+    return tuple(map(Step, (*range(middle[0]), *3 * middle, *range(middle[-1] + 1, num_layers))))

@@ -7,7 +7,7 @@ text for all text.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,13 @@ def by_seed(finals: Iterable[Row], arm: str) -> dict[int, Row]:
 def living(seeds: Mapping[int, Row]) -> dict[int, Row]:
     """The final rows of an arm's seeds that did not diverge."""
     return {seed: row for seed, row in seeds.items() if not row["reason"]}
+
+
+def seed_range(values: Sequence[float]) -> dict[str, float | None]:
+    """`mean`, and `low` and `high`, the lowest and the highest seed; None where there is none."""
+    if not len(values):
+        return dict.fromkeys(("mean", "low", "high"))
+    return {"mean": float(np.mean(values)), "low": float(min(values)), "high": float(max(values))}
 
 
 def difference(

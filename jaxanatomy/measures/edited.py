@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.growth.edits import CUT, LOOP, SWAP
-from jaxanatomy.measures.arms import Finals, difference_fields, family_level, living
+from jaxanatomy.measures.arms import Finals, difference_fields, family_level, living, seed_range
 from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import Row
 
 BySeed = dict[str, dict[int, float]]  # by arm and seed
-LATE, PAIRS = "a layer of the second half left out", "two blocks of two layers exchanged"
+LATE = "share lost without a late layer"
+PAIRS = "share lost with blocks of two layers exchanged"
 
 
 def is_late_cut(edit: Row, layers: int) -> bool:
@@ -42,8 +43,11 @@ def loop_changes(by_arm: Finals, name: str) -> BySeed:
     return found
 
 
-def accuracy_lost(by_arm: Finals, chosen: Callable[[Row, int], bool]) -> BySeed:
-    """How many answers fewer are right, of all hops alike, on average over some edits.
+def share_lost(by_arm: Finals, chosen: Callable[[Row, int], bool]) -> BySeed:
+    """How much is lost, on average over some edits, of the answers that are right beyond guessing.
+
+    Of all hops alike. What an arm does not know it cannot lose: arms that know little are left
+    out (`knows`).
 
     Args:
       by_arm: Final rows.
@@ -53,11 +57,20 @@ def accuracy_lost(by_arm: Finals, chosen: Callable[[Row, int], bool]) -> BySeed:
     for arm, seeds in by_arm.items():
         for seed, row in living(seeds).items():
             own = [each for each in row.get("edited") or () if chosen(each, row["layers"])]
-            if own:
+            if own and knows(row):
                 right = np.mean([edit["accuracy_by_hop"] for edit in own])
-                lost = float(np.mean(row["accuracy_by_hop"]) - right)
-                found.setdefault(arm, {})[seed] = lost
+                whole, guessed = _accuracy(row), float(np.mean(row["guessing_by_hop"]))
+                found.setdefault(arm, {})[seed] = (whole - float(right)) / (whole - guessed)
     return found
+
+
+def knows(row: Row) -> bool:
+    """Whether a model answers at least half of what guessing leaves."""
+    return _accuracy(row) >= 0.5 + 0.5 * float(np.mean(row["guessing_by_hop"]))
+
+
+def _accuracy(row: Row) -> float:
+    return float(np.mean(row["accuracy_by_hop"]))
 
 
 def summarise_loops(by_arm: Finals) -> dict[str, dict[str, Any]]:
@@ -107,13 +120,8 @@ def summarise_edits(by_arm: Finals) -> dict[str, list[dict[str, Any]]]:
 
 def _over_seeds(edits: tuple[Row, ...]) -> dict[str, Any]:
     right_SK = np.array([edit["accuracy_by_hop"] for edit in edits])
-    right_S = right_SK.mean(axis=1)
     return {
         **{name: edits[0][name] for name in ("kind", "name", "layers")},
-        "accuracy": {
-            "mean": float(right_S.mean()),
-            "low": float(right_S.min()),
-            "high": float(right_S.max()),
-        },
+        "accuracy": seed_range(right_SK.mean(axis=1)),
         "accuracy_by_hop": right_SK.mean(axis=0).tolist(),
     }

@@ -15,6 +15,7 @@ from jaxanatomy.measures.arms import (
     family_level,
     living,
     log_ratio,
+    seed_range,
 )
 from jaxanatomy.measures.edited import summarise_edits, summarise_loops
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
@@ -65,13 +66,12 @@ def loss_spread(by_arm: Finals) -> SeedSpread:
     return seed_spread(logs, of_difference=True)
 
 
-def last_hop_spread(by_arm: Finals) -> SeedSpread:
-    """What seeds do to the accuracy at the last hop."""
-    last = {
+def last_hops(by_arm: Finals) -> dict[str, dict[int, float]]:
+    """The accuracy at the last hop, by arm and seed."""
+    return {
         arm: {seed: row["accuracy_by_hop"][-1] for seed, row in living(seeds).items()}
         for arm, seeds in by_arm.items()
     }
-    return seed_spread(last, of_difference=True)
 
 
 def summarise(rows: Iterable[Row]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         found[arm] = {
             **account(rows, arm, seeds, TUNED_BY),
             "layers": max(row["layers"] for row in seeds.values()),
-            "eval_nll": _range([row["eval_nll"] for row in alive]),
+            "eval_nll": seed_range([row["eval_nll"] for row in alive]),
             "saturated": is_saturated(alive),
             "accuracy_by_hop": _accuracies(alive),
             "loops": loops[arm],
@@ -125,12 +125,6 @@ def _compared(by_arm: Finals, arms: Mapping[str, Any]) -> dict[str, Any]:
     known = [width for width in widths if math.isfinite(width)]
     smallest = 100 * math.expm1(float(np.median(known))) if known else None
     return {"comparisons": rows, "level": level, "smallest_difference_percent": smallest}
-
-
-def _range(values: Sequence[float]) -> dict[str, float | None]:
-    if not values:
-        return dict.fromkeys(("mean", "low", "high"))
-    return {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
 
 
 def _accuracies(alive: Sequence[Row]) -> list[dict[str, float]]:

@@ -14,8 +14,9 @@ from jaxanatomy.data.packing import pack_windows
 from jaxanatomy.data.windows import Window
 from jaxanatomy.growth.edits import Edit, edits
 from jaxanatomy.interventions.variants import baseline
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.readings import logits
-from jaxanatomy.sweep.engine import Sweep
+from jaxanatomy.sweep import Sweep, SweepOptions
 from jaxanatomy.train.hops import HopScorer, answer_scores
 
 
@@ -62,7 +63,8 @@ class Editor:
         ]
         seq_len = self._batch.token_BT.shape[1]
         batches = pack_windows(windows, row_length=seq_len)
-        return Sweep(config, variants, batches, {"logits": logits()}), edited
+        options = SweepOptions(chunk_size=len(variants))
+        return Sweep(config, variants, batches, {"logits": logits()}, options), edited
 
     @functools.cached_property
     def _batch(self) -> LabelledBatch:
@@ -79,4 +81,4 @@ class Editor:
         nll_K, right_K = (
             np.asarray(part, np.float64).sum((0, 1)) / answered_K for part in (nll_BTK, right_BTK)
         )
-        return {"eval_nll": float(nll_K.mean()), "accuracy_by_hop": right_K.tolist()}
+        return {"eval_nll": finite(float(nll_K.mean())), "accuracy_by_hop": right_K.tolist()}

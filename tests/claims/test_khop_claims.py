@@ -8,8 +8,10 @@ import pytest
 from claims.worlds import BY_ID, evidence
 from claims.worlds_khop import DEPTHS, FAR, hops
 
-from jaxanatomy.claims.core import HOLDS, UNDECIDED, UNMEASURED
+from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED
 from jaxanatomy.claims.evidence import Evidence
+from jaxanatomy.claims.khop_growth import FINALS
+from jaxanatomy.measures.edited import LATE
 
 ID = "khop_lidas_matches_loss"
 
@@ -121,4 +123,44 @@ def test_accuracies_make_the_claim_of_the_last_hop():
         else row
         for row in record.rows
     ]
-    assert finding(dataclasses.replace(record, rows=rows), id).verdict == UNDECIDED
+    assert finding(dataclasses.replace(record, rows=rows), id).verdict == FAILS
+
+
+@pytest.mark.parametrize(
+    ("id", "logs", "lost"),
+    [
+        # Grown models that know little lose nothing, and one that knows much loses something.
+        (
+            "khop_grown_models_keep_swapped_blocks",
+            {"midas": 3.0, "lidas": 3.0},
+            {"swapped": lambda arm: 0.3 * (arm == "baseline")},
+        ),
+        (
+            "khop_grown_models_need_late_layers",
+            {"baseline": 3.0},
+            {"cut": lambda arm: 0.3 * (arm != "baseline")},
+        ),
+    ],
+)
+def test_what_an_arm_does_not_know_it_cannot_lose(id, logs, lost):
+    record = evidence(BY_ID[id], hops(logs, **lost), 0).records["khop_growth"]
+    found = finding(record, id)
+    assert found.verdict == UNMEASURED
+    assert "has no share lost" in found.reason
+
+
+def test_the_share_is_of_what_is_right_beyond_guessing():
+    """An arm that is half as far above guessing and loses half as many answers loses as much."""
+    id = "khop_grown_models_need_late_layers"
+    logs = {"midas": 1.2, "lidas": 1.2}
+    known = {
+        arm: sum(run.accuracies(0.1 * np.exp(log))) / run.HOPS - run.GUESSED
+        for arm, log in {"baseline": 0.0, **logs}.items()
+    }
+    record = evidence(
+        BY_ID[id], hops(logs, cut=lambda arm: 0.5 * known.get(arm, known["baseline"])), 0
+    ).records["khop_growth"]
+    found = finding(record, id)
+    assert found.verdict in (UNDECIDED, FAILS)
+    shares = [row[LATE] for row in FINALS.tables(record)[0].rows if row["arm"] != "shallow"]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.03)
