@@ -11,8 +11,8 @@ questions are answered by what each lens reads after each layer (early exit).
     python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens
 
 `rows.jsonl` has rows of kind "step" (the training loss), "lens", "prediction" and "answers";
-`arrays.npz` has the lens, with which `ja.load_lens` reads the same model again. A run that was
-killed resumes from its last checkpoint to the same numbers.
+`arrays.npz` has the lens, with which `ja.load_lens` reads the same model again, and the losses. A
+run that was killed resumes from its last checkpoint to the same numbers.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
@@ -32,8 +33,9 @@ from jaxanatomy.data.text import SOURCES, TEXTS, Text, hold_out, load_text
 from jaxanatomy.data.windows import DEFAULT_WINDOW
 from jaxanatomy.errors import require_unique, require_whole
 from jaxanatomy.measures import tuned_lens as measures
-from jaxanatomy.measures.lens import TunedLens, load_lens
+from jaxanatomy.measures.lens import TunedLens
 from jaxanatomy.progress import format_duration
+from jaxanatomy.records import read_arrays
 from jaxanatomy.study import Study, StudyPart, StudySettings, required_tokenizer, tokenise
 from jaxanatomy.sweep import SweepOptions, cost
 from jaxanatomy.train.optimiser import Optimiser
@@ -168,31 +170,30 @@ def _plan(config: ConfigDict) -> _Plan:
 
 
 def _lens(config: ConfigDict, plan: _Plan, results: runs.Run) -> TunedLens:
-    """The lens of an earlier start, or a new one with the rows of its training."""
-    sha256, folder = plan.source.read_sha256(), results.path("checkpoints")
-    if results.path("arrays.npz").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        return load_lens(results.folder, sha256)
-    with runs.Progress(plan.lens.steps, "training") as progress:
-        lens, losses = train(
-            plan.source.config,
-            lambda: plan.study.load().params,
-            plan.batches,
-            plan.lens,
-            folder,
-            sha256,
-            config.checkpoint_every,
-            progress.update,
-        )
+    """The lens of an earlier start, or a new one; the rows of its training that are missing."""
+    folder = results.path("checkpoints")
+    if not results.path("arrays.npz").exists():
+        with runs.Progress(plan.lens.steps, "training") as progress:
+            lens, losses = train(
+                plan.source.config,
+                lambda: plan.study.load().params,
+                plan.batches,
+                plan.lens,
+                folder,
+                plan.source.read_sha256(),
+                config.checkpoint_every,
+                progress.update,
+            )
+        results.write_arrays(**lens._asdict(), loss=np.asarray(losses))
+    shutil.rmtree(folder, ignore_errors=True)
+    arrays = read_arrays(results.path("arrays.npz"))
     labels = {"model": plan.source.id, "text": plan.train_text.name, "kind": "step"}
     row_hash = functools.partial(plan.study.row_hash, plan.train_text, **plan.settings)
     results.append(
         {"hash": row_hash(step=step), **labels, "step": step, "loss": loss}
-        for step, loss in enumerate(losses)
+        for step, loss in enumerate(arrays["loss"])
     )
-    results.write_arrays(**lens._asdict())
-    shutil.rmtree(folder, ignore_errors=True)
-    return lens
+    return TunedLens(arrays["kernel"], arrays["bias"])
 
 
 def _parts(plan: _Plan, lens: TunedLens) -> list[StudyPart]:

@@ -209,19 +209,26 @@ def tokens_of(batches: Sequence[TextBatch]) -> list[int]:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """By layer the KL of both lenses and their difference, and at how many layers it is below 0."""
+    """By layer the KL of both lenses and their difference, and where its interval excludes 0.
+
+    Args:
+      rows: Of a run, in any order: one that was lost comes back last.
+
+    Returns:
+      `steps`, `last_loss`, `kl` of each lens and their `difference` by layer, its
+      `kl_difference_ci95`, and the layers at which the tuned lens is shown to be nearer to the
+      final predictions (`layers_better`) or farther (`layers_worse`) than the logit lens.
+    """
     kl = [row for row in rows if row["kind"] == "lens" and row["metric"] == "kl"]
+    kl.sort(key=lambda row: row["layer"])
     by_lens = {own: [row for row in kl if row["lens"] == own] for own in (*LENSES, DIFFERENCE)}
-    ends = [row["ci95"] for row in by_lens[DIFFERENCE]]
-    losses = [row["loss"] for row in rows if row["kind"] == "step"]
+    steps = sorted((row for row in rows if row["kind"] == "step"), key=lambda row: row["step"])
+    known = [row for row in by_lens[DIFFERENCE] if row["ci95"] is not None]
     return {
-        "steps": len(losses),
-        "last_loss": losses[-1] if losses else None,
+        "steps": len(steps),
+        "last_loss": steps[-1]["loss"] if steps else None,
         "kl": {own: [row["value"] for row in found] for own, found in by_lens.items()},
-        "kl_difference_ci95": ends,
-        "layers_better": [
-            row["layer"]
-            for row, interval in zip(by_lens[DIFFERENCE], ends, strict=True)
-            if interval is not None and interval[1] is not None and interval[1] < 0
-        ],
+        "kl_difference_ci95": [row["ci95"] for row in by_lens[DIFFERENCE]],
+        "layers_better": [row["layer"] for row in known if row["ci95"][1] < 0],
+        "layers_worse": [row["layer"] for row in known if row["ci95"][0] > 0],
     }

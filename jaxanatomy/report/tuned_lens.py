@@ -80,17 +80,19 @@ def answers(record: RunRecord) -> list[v.Row]:
 
 
 def headline(record: RunRecord) -> str | None:
-    """At how many layers the tuned lens is nearer, on how much text."""
+    """At how many layers the tuned lens is nearer, at which farther, on how much text."""
     summary = record.summary
     if not summary:
         return None
-    better, kl = summary["layers_better"], summary["kl"][LOGIT]
-    others = sorted({*range(len(kl) - 1)} - {*better})
+    better, worse = summary["layers_better"], summary["layers_worse"]
+    lenses = len(summary["kl"][LOGIT]) - 1
+    others = sorted({*range(lenses)} - {*better, *worse})
     return (
         f"On {summary['held_out_documents']} documents ({summary['held_out_predictions']:,} "
         f"predictions) that no lens was trained on, the tuned lens is nearer to the final "
-        f"predictions than the logit lens at {len(better)} of {len(kl) - 1} layers"
-        + (f" (not shown at {layers(others)})" if others else "")
+        f"predictions than the logit lens at {len(better)} of {lenses} layers"
+        + (f", farther at {layers(worse)}" if worse else "")
+        + (f" (neither shown at {layers(others)})" if others else "")
         + ", the last one, at which both are the model, apart. Each layer has its own 95 % "
         "interval, paired by document."
     )

@@ -87,6 +87,14 @@ FLAGS = {
         "--config.null_draws=2",
     ),
     "surgery": ("--config.texts={text}", "--config.swap=1,3", "--config.reverse=3"),
+    "tuned_lens": (
+        "--config.text={text}",
+        "--config.prompt=Two and $",
+        "--config.tokens_per_step=64",
+        "--config.lens.steps=4",
+        "--config.held_out_share=0.5",
+        "--config.questions=2",
+    ),
     "flops": (),
 }
 TRAINED = ("developmental", "depth_growth", "flops")  # take no model

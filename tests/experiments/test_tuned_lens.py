@@ -2,6 +2,7 @@
 
 import collections
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -125,6 +126,28 @@ def test_a_run_that_is_done_measures_nothing_again(finished, start):
     assert (done.status, done.err) == (0, "")
     assert not any("training" in line for line in done.said)
     assert (finished / "rows.jsonl").read_bytes() == before
+
+
+def test_rows_that_were_lost_come_back_and_the_summary_stays(
+    finished, start, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("jaxanatomy.report.html.fill", lambda page, *records: [])
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    rows, lines = run_files.read_rows(finished), (finished / "rows.jsonl").read_bytes().split(b"\n")
+    lost = [("step", 5), ("step", 2), ("lens", None)]
+    firsts = [[(row["kind"], row.get("step")) for row in rows].index(each) for each in lost]
+    kept = [line for number, line in enumerate(lines) if number not in firsts]
+    (workdir / "rows.jsonl").write_bytes(b"\n".join(kept))
+    done = start(workdir)
+    assert (done.status, done.err) == (0, "")
+    by_hash = [
+        {row["hash"]: row for row in run_files.read_rows(each)} for each in (workdir, finished)
+    ]
+    assert by_hash[0] == by_hash[1]
+    summary = run_files.read_summary(workdir)
+    assert summary == run_files.read_summary(finished)
+    assert (summary["steps"], summary["last_loss"]) == (6, rows[firsts[0]]["loss"])
 
 
 def test_a_lens_is_refused_by_another_model(finished, tiny, copy_model, tmp_path):

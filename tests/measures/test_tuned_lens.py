@@ -161,15 +161,22 @@ def test_a_summary_counts_the_layers_that_are_told_apart():
     rows = [
         {"kind": "lens", "metric": "kl", "lens": lens, "layer": layer, "value": value, "ci95": ends}
         for lens, found in {
-            "logit": [(3.0, [2, 4]), (2.0, [1, 3]), (0.0, [0, 0])],
-            "tuned": [(1.0, [0, 2]), (1.9, [1, 3]), (0.0, [0, 0])],
-            "difference": [(-2.0, [-3, -1]), (-0.1, [-0.3, 0.1]), (0.0, [0, 0])],
+            "logit": [(3.0, [2, 4]), (2.0, [1, 3]), (1.0, None), (1.0, [0, 2]), (0.0, [0, 0])],
+            "tuned": [(1.0, [0, 2]), (1.9, [1, 3]), (0.5, None), (1.5, [1, 3]), (0.0, [0, 0])],
+            "difference": [
+                (-2.0, [-3, -1]),
+                (-0.1, [-0.3, 0.1]),
+                (-0.5, None),
+                (0.5, [0.1, 1]),
+                (0.0, [0, 0]),
+            ],
         }.items()
         for layer, (value, ends) in enumerate(found)
     ]
     rows += [{"kind": "step", "step": step, "loss": 2.0 - step} for step in range(2)]
     found = tuned_lens.summarise(rows)
-    assert found["layers_better"] == [0]
+    assert tuned_lens.summarise(rows[::-1]) == found, "a row that was lost comes back last"
+    assert (found["layers_better"], found["layers_worse"]) == ([0], [3])
     assert (found["steps"], found["last_loss"]) == (2, 1.0)
-    assert found["kl"]["difference"] == [-2.0, -0.1, 0.0]
-    assert found["kl_difference_ci95"] == [[-3, -1], [-0.3, 0.1], [0, 0]]
+    assert found["kl"]["difference"] == [-2.0, -0.1, -0.5, 0.5, 0.0]
+    assert found["kl_difference_ci95"] == [[-3, -1], [-0.3, 0.1], None, [0.1, 1], [0, 0]]

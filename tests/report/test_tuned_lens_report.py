@@ -1,9 +1,12 @@
 """The page of the tuned lens: tokens in cells, and a band for each panel."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.records import RunRecord
 from jaxanatomy.report import tuned_lens as page
 from jaxanatomy.report import views
 from jaxanatomy.report.views import Axis, Curves, Heatmap
@@ -47,3 +50,17 @@ def test_a_band_may_be_that_of_each_panel():
         for each in panels[1].collections
         if each.get_paths()
     )
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "words"),
+    [
+        ([0, 1, 2], [], "at 3 of 3 layers, the last one"),
+        ([0], [2], "at 1 of 3 layers, farther at L2 (neither shown at L1), the last one"),
+        ([], [0, 1, 2], "at 0 of 3 layers, farther at L0, L1, L2, the last one"),
+    ],
+)
+def test_a_layer_at_which_the_tuned_lens_is_worse_is_named(better, worse, words):
+    summary = {"held_out_documents": 5, "held_out_predictions": 90, "kl": {"logit": [1.0] * 4}}
+    summary |= {"layers_better": better, "layers_worse": worse}
+    assert words in page.headline(RunRecord(Path(), [], {}, {}, summary))
