@@ -48,7 +48,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
         if process > 0:
             return
         results.merge_parts(study.row_order())
-        results.write_summary(summarise(results.rows))
+        documents = {
+            text.name: study.count_documents(text) for text in map(load_text, config.texts)
+        }
+        results.write_summary(summarise(results.rows, documents))
         report.conclude(results.folder)
 
 

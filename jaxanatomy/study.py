@@ -179,6 +179,10 @@ class Study:
         """A text as all parts of this study pack it."""
         return self._pack(text).batches
 
+    def count_documents(self, text: Text | Questions) -> int:
+        """Documents of a text of which this study predicts at least one token."""
+        return 1 + max(int(batch.document_P.max()) for batch in self.batches(text))
+
     def _pack(self, text: Text | Questions) -> PackedText:
         if text not in self._packed:
             self._packed[text] = pack_text(self._source, text, **self._settings.packing)

@@ -32,7 +32,7 @@ def surgery_variants(
       damping: Factors of the change that the second pass makes; the runs are those of `repeat`,
         which itself has the factor 1.
       swap: Layers in each of two adjacent blocks that change places, 1 to L // 2.
-      reverse: How many are applied in reverse order, 2 to L.
+      reverse: How many are applied in reverse order, 3 to L; two reversed are a swap of 1.
 
     Returns:
       Variants in the grammar of `changes`, labelled `op`, `size` (layers of the whole run, of a
@@ -47,7 +47,7 @@ def surgery_variants(
     require_unique("damping", list(damping))
     sizes |= {f"{DAMPED}_{factor}": again for factor in damping}
     sizes["swap"] = [2 * block for block in _lengths("swap", swap, 1, L // 2)]
-    sizes["reverse"] = _lengths("reverse", reverse, 2, L)
+    sizes["reverse"] = _lengths("reverse", reverse, 3, L)
     if not any(sizes.values()):
         raise InputError(
             "surgery needs lengths of cut, repeat, swap or reverse; got none; name some, as in "

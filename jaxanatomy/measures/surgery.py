@@ -66,14 +66,19 @@ def looked_at(rows: Sequence[Row], baseline: Row) -> list[Row]:
     ]
 
 
-def summarise(rows: Iterable[Row]) -> dict[str, Any]:
+def summarise(rows: Iterable[Row], documents: Mapping[str, int]) -> dict[str, Any]:
     """By text and operation: how many variants do harm or good, and the best of each length.
 
+    Args:
+      rows: Of a whole run.
+      documents: Of each text by its name, how many documents it has.
+
     Returns:
-      `texts`, for each `baseline_ppl`, `tokens`, `documents` (the units of the intervals: blocks
-      where documents are few) and `operations`: `variants`, `worse` and `better` (told apart from
-      the unchanged model by the simultaneous interval), `below` (perplexity below the unchanged
-      model's, told apart or not) and `best` (see `best_of_each_length`).
+      `texts`, for each `baseline_ppl`, `tokens`, `documents`, `units` (of the intervals: blocks
+      where documents are few, see `sampling_units`) and `operations`: `variants`, `worse` and
+      `better` (told apart from the unchanged model by the simultaneous interval), `below`
+      (perplexity below the unchanged model's, told apart or not) and `best` (see
+      `best_of_each_length`).
     """
     rows = list(rows)
     by_operation = operations(rows)
@@ -82,7 +87,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
             text: {
                 "baseline_ppl": baseline["ppl"],
                 "tokens": baseline["tokens"],
-                "documents": len(baseline["unit_tokens"]),
+                "documents": documents[text],
+                "units": len(baseline["unit_tokens"]),
                 "operations": {
                     op: _digest(looked_at(own, baseline), baseline)
                     for (its_text, op), own in by_operation.items()

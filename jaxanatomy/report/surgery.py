@@ -1,8 +1,10 @@
 """The page of surgery: what cuts, repeats, swaps and reversals of layers cost."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from jaxanatomy.measures.statistics import BLOCK_TOKENS, MIN_DOCUMENTS
 from jaxanatomy.measures.surgery import CUT, baselines, looked_at, operations
 from jaxanatomy.ranges import write_ranges
 from jaxanatomy.records import RunRecord
@@ -97,29 +99,49 @@ def counts(record: RunRecord) -> list[v.Row]:
 
 
 def headline(record: RunRecord) -> str | None:
-    """The cheapest cut, and whether anything improves the model."""
+    """The cheapest cut, which may be as cheap, and whether anything improves the model."""
     sentences = []
     for text, found in record.summary.get("texts", {}).items():
         sentences.append(
-            f"Perplexity {perplexity(found['baseline_ppl'])} on {text} "
-            f"({found['documents']} documents)."
+            f"Perplexity {perplexity(found['baseline_ppl'])} on {text} ({_extent(found)})."
         )
         for row in found["operations"].get(CUT, {}).get("best", [])[:1]:
-            ends = row["ci95"]
-            words = f", {percent(ends[0])} to {percent(ends[1])}" if ends else ""
-            sentences.append(
-                f"Cheapest to leave out: {_layers(row)} ({percent(row['degradation_percent'])}"
-                f"{words})."
-            )
+            sentences.append(_cheapest(row))
         digests = found["operations"].values()
         tried, lower, sure = (
             sum(each[name] for each in digests) for name in ("variants", "below", "better")
         )
         sentences.append(
             f"{lower or 'None'} of {tried:,} variants ha{'ve' if lower > 1 else 's'} a lower "
-            f"perplexity than the unchanged model, {sure or 'none'} by the simultaneous interval."
+            f"perplexity than the unchanged model, {sure or 'none'} by simultaneous intervals: "
+            "those of one operation hold together with probability 0.95, those of all operations "
+            "need not."
         )
     return " ".join(sentences) or None
+
+
+def _extent(found: Mapping[str, Any]) -> str:
+    """What intervals are over: documents, or blocks of too few of them."""
+    documents = f"{found['documents']} document{'s' * (found['documents'] > 1)}"
+    if found["documents"] >= MIN_DOCUMENTS:
+        return documents
+    return f"{documents}; intervals over {found['units']} blocks of {BLOCK_TOKENS} tokens"
+
+
+def _cheapest(row: Mapping[str, Any]) -> str:
+    """The cut of one length that cost least, and those that may cost no more."""
+    ends, starts = row["ci95"], row["may_be_best"]
+    words = f", {percent(ends[0])} to {percent(ends[1])}" if ends else ""
+    runs = "layers" if row["size"] == 1 else f"runs of {row['size']} layers, by their first ones:"
+    return (
+        f"Cost least on this text when left out: {_layers(row)} "
+        f"({percent(row['degradation_percent'])}{words}); "
+        + (
+            f"not told apart from the cheapest: {runs} {write_ranges(starts)}."
+            if len(starts) > 1
+            else "all others of its length cost more (95 %)."
+        )
+    )
 
 
 def _digests(record: RunRecord) -> list[tuple[str, str, dict]]:
@@ -219,7 +241,7 @@ ORDER = v.Curves(
 COUNTS = v.Table(
     "told_apart",
     counts,
-    "Variants told apart from the unchanged model by the simultaneous interval",
+    "Variants told apart from the unchanged model by intervals that hold together",
     cells=(
         v.Column("operation", "operation"),
         v.Column("variants", "variants", "d"),
@@ -227,6 +249,7 @@ COUNTS = v.Table(
         v.Column("better", "better", "d"),
         v.Column("lower perplexity, told apart or not", "below", "d"),
     ),
+    note="With probability 0.95 for each operation on each text by itself, not for all of them.",
     printed=True,
 )
 BEST_CUTS = _best(

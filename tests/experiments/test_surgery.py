@@ -12,12 +12,12 @@ import run_files
 from jaxanatomy import api, weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.surgery import surgery_variants
-from jaxanatomy.measures.surgery import looked_at, summarise
+from jaxanatomy.measures.surgery import looked_at, operations, summarise
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html
 from jaxanatomy.report import surgery as page
 
-EVERY = 1 + 5 + 6 + 2 * 6 + 2 + 3  # unchanged, cuts, repeats, damped ones, swaps, reversals
+EVERY = 1 + 5 + 6 + 2 * 6 + 2 + 1  # unchanged, cuts, repeats, damped ones, swaps, reversals
 
 BOTH = ("all", "all")  # swaps and reversals
 
@@ -50,10 +50,6 @@ def test_rows_are_those_of_every_variant(finished, tiny):
     assert {variant.name for variant in variants} == rows.keys()
     assert len(rows) == EVERY
     assert rows["baseline"]["kl"] == 0
-    # The same order of layers, from two operations.
-    swapped, reversed_ = rows["swap/span/0-1"], rows["reverse/span/0-1"]
-    assert [row["op"] for row in (swapped, reversed_)] == ["swap", "reverse"]
-    assert swapped["unit_nll"] == reversed_["unit_nll"]
 
 
 def test_a_swap_is_the_model_whose_layers_were_exchanged(finished, tiny):
@@ -75,7 +71,7 @@ def test_the_summary_and_the_page_are_those_of_the_rows(finished, tiny):
     baseline = next(row for row in record.rows if row["variant"] == "baseline")
     (digest,) = record.summary["texts"].values()
     assert digest["baseline_ppl"] == baseline["ppl"]
-    cuts = [row for row in record.rows if row["op"] == "cut"]
+    cuts = operations(record.rows)[baseline["text"], "cut"]
     assert len(cuts) == digest["operations"]["cut"]["variants"] == 5
     best = {row["size"]: row["ppl"] for row in digest["operations"]["cut"]["best"]}
     for size in (1, 2):
@@ -123,20 +119,22 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, start, tmp_path):
 def test_two_texts_stand_in_panels_of_their_own(finished):
     rows = run_files.read_rows(finished[0])
     rows += [row | {"text": "another"} for row in rows]
-    record = RunRecord(Path(), rows, {}, {}, summarise(rows))
+    record = RunRecord(
+        Path(), rows, {}, {}, summarise(rows, dict.fromkeys({row["text"] for row in rows}, 6))
+    )
     panels = {row["panel"] for row in page.variants(record)}
     assert {panel for panel in panels if panel.endswith(", another")} == {
         f"{operation}, another" for operation in {row["operation"] for row in page.counts(record)}
     }
     assert len(panels) == 2 * 6
     assert [row["panel"] for row in page.best(record, is_cut=True)][2:] == ["another"] * 2
-    assert page.headline(record).count("Cheapest to leave out") == 2
+    assert page.headline(record).count("Cost least on this text when left out") == 2
 
 
 def test_dry_run_says_what_is_shared(start, tmp_path):
     done = start(tmp_path / "dry", "--config.swap=", "--config.reverse=", "--dry_run")
     assert done.status == 0
-    assert f"{EVERY - 5} variants, chunks of work: 1" in done.out
+    assert f"{EVERY - 3} variants, chunks of work: 1" in done.out
     assert not (tmp_path / "dry" / "rows.jsonl").exists()
 
 
@@ -145,12 +143,29 @@ def test_a_text_too_short_for_intervals_has_a_page(finished):
         row | {name: [sum(row[name])] for name in ("unit_nll", "unit_kl", "unit_tokens")}
         for row in run_files.read_rows(finished[0])
     ]
-    record = RunRecord(Path(), rows, {}, {}, summarise(rows))
+    record = RunRecord(Path(), rows, {}, {}, summarise(rows, {rows[0]["text"]: 1}))
     assert all(row["undecided"] and math.isnan(row["change"].low) for row in page.variants(record))
     filled = html.fill(page.PAGE, record)
     words = " ".join(text for each in filled for text in each.text)
-    assert re.search(r"Cheapest to leave out: L\d \(\S+ %\)\.", words)
-    assert "none by the simultaneous interval" in words
+    assert "(1 document; intervals over 1 blocks of 64 tokens)" in words
+    cheapest = r"when left out: L\d \(\S+ %\); not told apart from the cheapest: layers 0-2\."
+    assert re.search(cheapest, words)
+    assert "none by simultaneous intervals: those of one operation hold together" in words
+
+
+def test_the_page_names_every_cut_that_may_be_the_cheapest(finished):
+    record = read_run(finished[0])
+    (found,) = record.summary["texts"].values()
+    best = found["operations"]["cut"]["best"][0]
+    best |= {"size": 1, "start": 2, "may_be_best": [0, 2, 3, 4]}
+    found |= {"documents": 4, "units": 11}
+    assert "L2 (" in page.headline(record)
+    assert "not told apart from the cheapest: layers 0,2-4." in page.headline(record)
+    assert "(4 documents; intervals over 11 blocks of 64 tokens)" in page.headline(record)
+    best |= {"size": 3, "may_be_best": [0, 2]}
+    assert "runs of 3 layers, by their first ones: 0,2." in page.headline(record)
+    best["may_be_best"] = [2]
+    assert "all others of its length cost more (95 %)." in page.headline(record)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +173,7 @@ def test_a_text_too_short_for_intervals_has_a_page(finished):
     [
         (("--config.cut=3",), "cut takes 1 to 2 layers of this model; got 3"),
         (("--config.swap=2",), "swap takes 1 to 1 layers of this model; got 2"),
-        (("--config.reverse=1-2",), "reverse takes 2 to 3 layers of this model; got 1"),
+        (("--config.reverse=1-2",), "reverse takes 3 to 3 layers of this model; got 1"),
         (("--config.repeat=2,two",), "repeat must be whole numbers or ranges"),
         (("--config.damping=0.5,0.5",), "each of damping may come once; repeated: 0.5"),
         (

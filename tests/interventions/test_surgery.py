@@ -54,8 +54,6 @@ def test_every_operation_on_three_layers():
         *(f"repeat_damped_0.5/span/{span}" for span in [*cuts, "0-2"]),
         "swap/span/0-1",
         "swap/span/1-2",
-        "reverse/span/0-1",
-        "reverse/span/1-2",
         "reverse/span/0-2",
     ]
     steps = {variant.name: variant.steps for variant in found}
@@ -68,6 +66,12 @@ def test_every_operation_on_three_layers():
     assert found[-1].labels == {"op": "reverse", "size": 3, "start": 0}
 
 
+def test_no_two_variants_are_the_same_model():
+    found = surgery_variants(model(30), "all", "all", (0.5, 0.25), "all", "all")
+    assert len(found) == 1 + 464 + 3 * 465 + 225 + 406
+    assert len({variant.steps for variant in found}) == len(found)
+
+
 @pytest.mark.parametrize(
     ("lengths", "message"),
     [
@@ -77,7 +81,7 @@ def test_every_operation_on_three_layers():
         ({"cut": "0"}, "cut takes 1 to 7 layers of this model; got 0"),
         ({"repeat": "7-9"}, "repeat takes 1 to 8 layers of this model; got 9"),
         ({"swap": "1,5"}, "swap takes 1 to 4 layers of this model; got 5"),
-        ({"reverse": "1"}, "reverse takes 2 to 8 layers of this model; got 1"),
+        ({"reverse": "2"}, "reverse takes 3 to 8 layers of this model; got 2"),  # a swap
         ({"cut": "2,1-3"}, "each of cut may come once; repeated: 2"),
         ({"cut": "1,every"}, "cut must be whole numbers or ranges of them"),
         ({"cut": "-1"}, "cut must be whole numbers or ranges of them"),

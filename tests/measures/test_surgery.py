@@ -74,17 +74,17 @@ def test_what_is_not_finite_has_no_interval_and_takes_none_from_the_others():
     assert [row["change"] for row in found[1:]] == [
         row["change"] for row in looked_at(CUTS[1:], BASELINE)
     ]
-    summary = summarise([BASELINE, lost])["texts"]["letters"]["operations"]["cut"]
+    summary = summarise([BASELINE, lost], {"letters": 10})["texts"]["letters"]["operations"]["cut"]
     assert (summary["worse"], summary["better"], summary["best"]) == (0, 0, [])
 
 
 def test_the_summary_counts_and_picks_for_each_text_and_operation():
     other = [row | {"text": "other"} for row in (BASELINE, CUTS[0])]
-    texts = summarise([*REPEATS, BASELINE, *CUTS, *other])["texts"]
+    texts = summarise([*REPEATS, BASELINE, *CUTS, *other], {"letters": 3, "other": 10})["texts"]
     assert list(texts) == ["letters", "other"]
     letters = texts["letters"]
     assert letters["baseline_ppl"] == BASELINE["ppl"]
-    assert (letters["tokens"], letters["documents"]) == (100, 10)
+    assert [letters[name] for name in ("tokens", "documents", "units")] == [100, 3, 10]
     cuts, repeats = letters["operations"]["cut"], letters["operations"]["repeat"]
     assert [cuts[name] for name in ("variants", "worse", "better", "below")] == [
         6,
@@ -103,11 +103,14 @@ def test_the_summary_counts_and_picks_for_each_text_and_operation():
 
 def test_the_order_in_which_rows_were_measured_changes_nothing():
     rows = [BASELINE, *(make_row("cut", start, 1, 0.1, start) for start in range(12)), *REPEATS]
-    expected = summarise(rows)
+    expected = summarise(rows, {"letters": 10})
     for seed in range(8):
         mixed = [rows[at] for at in np.random.default_rng(seed).permutation(len(rows))]
-        assert summarise(mixed) == expected
-        assert list(summarise(mixed)["texts"]["letters"]["operations"]) == ["cut", "repeat"]
+        assert summarise(mixed, {"letters": 10}) == expected
+        assert list(summarise(mixed, {"letters": 10})["texts"]["letters"]["operations"]) == [
+            "cut",
+            "repeat",
+        ]
 
 
 def test_one_unit_gives_values_without_intervals():
