@@ -122,10 +122,13 @@ def headline(record: RunRecord) -> str | None:
 
 def _extent(found: Mapping[str, Any]) -> str:
     """What intervals are over: documents, or blocks of too few of them."""
-    documents = f"{found['documents']} document{'s' * (found['documents'] > 1)}"
+    documents, units = (
+        f"{found[name]} {noun}{'s' * (found[name] > 1)}"
+        for name, noun in (("documents", "document"), ("units", "block"))
+    )
     if found["documents"] >= MIN_DOCUMENTS:
         return documents
-    return f"{documents}; intervals over {found['units']} blocks of {BLOCK_TOKENS} tokens"
+    return f"{documents}; intervals over {units} of {BLOCK_TOKENS} tokens"
 
 
 def _cheapest(row: Mapping[str, Any]) -> str:

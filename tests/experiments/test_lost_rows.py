@@ -93,7 +93,7 @@ FLAGS = {
         "--config.tokens_per_step=64",
         "--config.lens.steps=4",
         "--config.held_out_share=0.5",
-        "--config.questions=2",
+        "--config.tasks={asked}",
     ),
     "flops": (),
 }
@@ -110,13 +110,16 @@ def deep(tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def start(deep, tiny, tokenizer, command, monkeypatch):
+def start(deep, tiny, tokenizer, command, monkeypatch, tmp_path):
     """`start(name, workdir)`: the experiment, without the pictures, which take most of the time."""
     monkeypatch.setattr("jaxanatomy.report.html.fill", lambda page, *records: [])
     developmental_run.make_small(monkeypatch.setattr)
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"prompt": "Salt is", "choices": [" white", " loud"], "answer": 0}\n')
+    places = {"text": tiny.jsonl, "tokenizer": tokenizer, "asked": asked}
 
     def run(name, workdir):
-        flags = [flag.format(text=tiny.jsonl, tokenizer=tokenizer) for flag in FLAGS[name]]
+        flags = [flag.format(**places) for flag in FLAGS[name]]
         model = () if name in TRAINED else (f"--config.model={deep}",)
         done = command(name, f"--workdir={workdir}", *model, *flags)
         assert done.status == 0, done.err

@@ -147,7 +147,7 @@ def test_a_text_too_short_for_intervals_has_a_page(finished):
     assert all(row["undecided"] and math.isnan(row["change"].low) for row in page.variants(record))
     filled = html.fill(page.PAGE, record)
     words = " ".join(text for each in filled for text in each.text)
-    assert "(1 document; intervals over 1 blocks of 64 tokens)" in words
+    assert "(1 document; intervals over 1 block of 64 tokens)" in words
     cheapest = r"when left out: L\d \(\S+ %\); not told apart from the cheapest: layers 0-2\."
     assert re.search(cheapest, words)
     assert "none by simultaneous intervals: those of one operation hold together" in words
