@@ -210,13 +210,14 @@ def looks_summary(looks: MapLooks) -> dict[str, Any]:
     """A map's looks for JSON, changes in percent as everywhere in a summary.
 
     Returns:
-      `documents` (units), `band` (layer, `ci95`), `settled`, `may_be_most_important`,
-      `may_be_least_important`, `chance_better` and `smallest_effect` (`nats`, `percent`,
-      `nats_any_layer`, `percent_any_layer`: for a layer picked from the map).
+      `units` (documents, or blocks of few), `band` (layer, `ci95`), `settled`,
+      `may_be_most_important`, `may_be_least_important`, `chance_better` and
+      `smallest_effect` (`nats`, `percent`, `nats_any_layer`, `percent_any_layer`: for a layer
+      picked from the map).
     """
     least = looks.smallest_effect
     return {
-        "documents": looks.units,
+        "units": looks.units,
         "band": [
             {"layer": layer, "ci95": found.degradation_percent().ends}
             for layer, found in looks.band.items()

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 
 from jaxanatomy.measures.importance import CATEGORIES
 from jaxanatomy.measures.many_looks import MapLooks
-from jaxanatomy.measures.statistics import degradation_percent, paired_difference
+from jaxanatomy.measures.statistics import (
+    BLOCK_TOKENS,
+    MIN_DOCUMENTS,
+    degradation_percent,
+    paired_difference,
+)
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.common import interval
 from jaxanatomy.report.importance_rows import (
@@ -80,7 +85,8 @@ def _looked_at_whole(looks: MapLooks | None) -> Iterator[tuple[str, str]]:
             "smallest effect that this text can show",
             f"{plain(one, 1)} % ({plain(least.pointwise, 3)} nats) for a layer named beforehand, "
             f"{plain(picked, 1)} % ({plain(least.simultaneous, 3)}) for one picked from the map; "
-            f"{looks.units} documents",
+            f"{looks.units} documents (blocks of {BLOCK_TOKENS} tokens if fewer than "
+            f"{MIN_DOCUMENTS})",
         )
 
 

@@ -1,6 +1,7 @@
 """The page of the tuned lens: both lenses at every layer, and what they read of a prompt."""
 
 from jaxanatomy.measures import lens
+from jaxanatomy.measures.statistics import BLOCK_TOKENS, MIN_DOCUMENTS
 from jaxanatomy.measures.tuned_lens import DIFFERENCE, LENSES, LOGIT, TUNED
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
@@ -86,6 +87,7 @@ def headline(record: RunRecord) -> str | None:
         return None
     better, worse = summary["layers_better"], summary["layers_worse"]
     lenses = len(summary["kl"][LOGIT]) - 1
+    few = summary["held_out_documents"] < MIN_DOCUMENTS
     others = sorted({*range(lenses)} - {*better, *worse})
     return (
         f"On {summary['held_out_documents']} documents ({summary['held_out_predictions']:,} "
@@ -94,7 +96,7 @@ def headline(record: RunRecord) -> str | None:
         + (f", farther at {layers(worse)}" if worse else "")
         + (f" (neither shown at {layers(others)})" if others else "")
         + ", the last one, at which both are the model, apart. Each layer has its own 95 % "
-        "interval, paired by document."
+        f"interval, paired by {f'block of {BLOCK_TOKENS} tokens' if few else 'document'}."
     )
 
 

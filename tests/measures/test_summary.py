@@ -90,7 +90,7 @@ def test_anti_layers_are_those_of_the_band():
     assert summary["anti_layers"] == [3]
     found = summary["map"]
     assert (found["may_be_most_important"], found["may_be_least_important"]) == ([1], [3])
-    assert found["documents"] == 6
+    assert found["units"] == 6
     ends = {each["layer"]: each["ci95"] for each in found["band"]}
     assert ends[4][1] > 0 > ends[3][1]
     least = found["smallest_effect"]

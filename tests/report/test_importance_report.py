@@ -163,7 +163,9 @@ def test_the_looks_at_the_whole_map_are_said(rows):
     assert chance == f"{cells.looks.chance_better:.1f} of 3 layers"
     least = found["smallest effect that this text can show"]["words.sentences"]
     assert f"({cells.looks.smallest_effect.pointwise:.3f} nats) for a layer named" in least
-    assert least.endswith("for one picked from the map; 2 documents")
+    assert least.endswith(
+        "for one picked from the map; 2 documents (blocks of 64 tokens if fewer than 5)"
+    )
 
 
 def test_texts_stand_side_by_side(two_texts):

@@ -63,4 +63,8 @@ def test_a_band_may_be_that_of_each_panel():
 def test_a_layer_at_which_the_tuned_lens_is_worse_is_named(better, worse, words):
     summary = {"held_out_documents": 5, "held_out_predictions": 90, "kl": {"logit": [1.0] * 4}}
     summary |= {"layers_better": better, "layers_worse": worse}
-    assert words in page.headline(RunRecord(Path(), [], {}, {}, summary))
+    found = page.headline(RunRecord(Path(), [], {}, {}, summary))
+    assert words in found
+    assert found.endswith("paired by document.")
+    found = page.headline(RunRecord(Path(), [], {}, {}, summary | {"held_out_documents": 4}))
+    assert found.endswith("paired by block of 64 tokens.")
