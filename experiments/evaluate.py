@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
 from jaxanatomy.data.question_files import SOURCES, load_questions
-from jaxanatomy.errors import InputError, require_each_once, require_whole
+from jaxanatomy.errors import InputError, require_each_once, require_unique, require_whole
 from jaxanatomy.interventions.changes import parse_variants, split_names
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.measures import answers
@@ -38,12 +38,14 @@ HARNESS = "lm_eval:"  # before the name of a task of lm-evaluation-harness, or o
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
+    _require_alone(config, config.distributed.num_processes)
     process, processes = distributed.start(**config.distributed)
+    _require_alone(config, processes)
     study, harness = _study(config, process, processes), _harness(config)
     with runs.Run.open(
         workdir,
         config.to_dict(),
-        study.provenance(),
+        study.provenance() | _harness_provenance(config, harness),
         ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,
@@ -61,6 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 def dry_run(config: ConfigDict) -> str:
     """The variants, and what they would cost."""
+    _require_alone(config, config.distributed.num_processes)
     parts = [_study(config).describe(), *_harness(config)]
     return "\n\n".join(filter(None, parts))
 
@@ -99,11 +102,32 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1) -> Study:
 
 def _harness(config: ConfigDict) -> dict[str, Any]:
     """The tasks of lm-evaluation-harness, by name; none of them is run."""
-    named = [name.removeprefix(HARNESS) for name in config.tasks if name.startswith(HARNESS)]
-    if not named:
+    named = _harness_names(config)
+    loaded = [_harness_tasks().load_tasks(name) for name in named]
+    require_unique("tasks of lm-eval", [task for tasks in loaded for task in tasks])
+    return {name: task for tasks in loaded for name, task in tasks.items()}
+
+
+def _harness_names(config: ConfigDict) -> list[str]:
+    return [name.removeprefix(HARNESS) for name in config.tasks if name.startswith(HARNESS)]
+
+
+def _require_alone(config: ConfigDict, processes: int) -> None:
+    """Refuses tasks of lm-eval in several processes: one would work while the others wait."""
+    if processes > 1 and _harness_names(config):
+        raise InputError(
+            f"tasks named {HARNESS}NAME run in one process; got {processes} processes; give these "
+            "tasks a run of their own, without config.distributed"
+        )
+
+
+def _harness_provenance(config: ConfigDict, tasks: dict[str, Any]) -> dict[str, Any]:
+    """The version of the harness, and a hash of what each of its tasks asks."""
+    if not tasks:
         return {}
-    tasks = _harness_tasks()
-    return {key: task for name in named for key, task in tasks.load_tasks(name).items()}
+    module = _harness_tasks()
+    asked = module.hashes(tasks, config.questions)
+    return {"lm_eval_version": module.VERSION, "lm_eval_sha256": asked}
 
 
 def _harness_rows(

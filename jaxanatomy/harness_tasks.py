@@ -2,8 +2,10 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,8 @@ from jaxanatomy.records import Row
 from jaxanatomy.runs import row_hash
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Source
+
+VERSION = lm_eval.__version__
 
 # By task and metric: the harness's figure, whether each item is right (None if the metric is not
 # yes or no), and the accuracy of guessing.
@@ -50,29 +54,36 @@ def harness_rows(
     """The rows of every metric of some tasks, one variant after the other, the baseline first.
 
     Args:
-      tasks: Of `load_tasks`.
+      tasks: Of `load_tasks`; their names are those of the rows.
       source: The model, read if rows are missing.
       variants: What to measure beside the unchanged model.
       limit: Items of each task; None: all.
       options: How to sweep.
-      done: Tells by its hash whether a row is there. Rows of a variant come together.
+      done: Tells by its hash whether a row is there.
       **decides: What decides the rows besides tasks and variants; goes into the hashes.
 
     Raises:
       InputError: A task fails.
     """
-    data = {name: _sha256(task, limit) for name, task in tasks.items()}
+    data = hashes(tasks, limit)
 
-    def mark(variant: Variant, task: str, index: int) -> str:
+    def mark(variant: Variant, task: str, index: int, last: bool) -> str:
         what = {"variant": variant.name, "steps": variant.fingerprint(), "task": task}
-        what |= {"data": data[task], "index": index, "lm_eval": lm_eval.__version__}
+        what |= {"data": data[task], "index": index, "last": last, "lm_eval": VERSION}
         return row_hash(**what, **decides)
+
+    def is_complete(variant: Variant, task: str) -> bool:
+        # How many rows a task has is known by the last of them alone.
+        inner = itertools.takewhile(
+            lambda index: done(mark(variant, task, index, last=False)), itertools.count()
+        )
+        return done(mark(variant, task, sum(1 for _ in inner), last=True))
 
     unchanged = baseline(source.config.num_layers)
     missing = [
         variant
         for variant in (unchanged, *variants)
-        if not all(done(mark(variant, task, 0)) for task in tasks)
+        if not all(is_complete(variant, task) for task in tasks)
     ]
     if not missing:
         return
@@ -81,20 +92,25 @@ def harness_rows(
     for variant in missing:
         found = _evaluate(tasks, Harness(scorer, variant.name), limit)
         rows = [row | {"text": f"lm_eval:{row['task']}"} for row in _rows(found, base, variant)]
-        counts = dict.fromkeys(tasks, 0)
-        for row in rows:
-            row |= {"hash": mark(variant, row["task"], counts[row["task"]]), "model": source.id}
-            counts[row["task"]] += 1
+        for task in tasks:
+            own = [row for row in rows if row["task"] == task]
+            for index, row in enumerate(own):
+                last = index == len(own) - 1
+                row |= {"hash": mark(variant, task, index, last), "model": source.id}
         base = base or found
         yield rows
 
 
 def _rows(found: Found, base: Found | None, variant: Variant) -> list[Row]:
+    """A row of every metric; whether it is yes or no is a matter of the unchanged model.
+
+    Scores of a variant may all be 0 or 1 by chance: those of a broken model on F1 are all 0.
+    """
     rows = []
     for (task, metric), (value, right, chance) in found.items():
         row = {"variant": variant.name, **variant.labels, "task": task, "metric": metric}
         before, right_before, _ = base[task, metric] if base else (None, None, None)
-        if right is not None:
+        if right is not None and (base is None or right_before is not None):
             own = {"right": right}
             row |= task_row(own, None if right_before is None else {"right": right_before}, chance)
         elif before is not None:
@@ -128,13 +144,29 @@ def _evaluate(tasks: Mapping[str, Any], model: Harness, limit: int | None) -> Fo
     return found
 
 
+def hashes(tasks: Mapping[str, Any], limit: int | None) -> dict[str, str]:
+    """By task a hash of what it asks and how it scores: requests, documents and settings.
+
+    Raises:
+      InputError: A task cannot be asked.
+    """
+    return {name: _sha256(task, limit) for name, task in tasks.items()}
+
+
 def _sha256(task: Any, limit: int | None) -> str:
-    """A hash of what a task asks."""
     with _complaints("a task of lm-eval cannot be asked"):
         task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
         task.build_all_requests(limit=limit, rank=0, world_size=1)
-        asked = [[each.request_type, *map(str, each.args)] for each in task.instances]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        asked = [[each.request_type, *map(str, each.args), each.doc] for each in task.instances]
+        content = json.dumps([asked, _settings(task)], default=lambda value: type(value).__name__)
+    # An object without a text of its own has its place in memory there.
+    return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", content).encode()).hexdigest()
+
+
+def _settings(task: Any) -> dict[str, Any]:
+    """What a task says of itself, without where its files lie."""
+    left_out = ("dataset_kwargs", "metadata")
+    return {name: each for name, each in task.dump_config().items() if name not in left_out}
 
 
 @contextlib.contextmanager

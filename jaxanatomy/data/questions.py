@@ -20,7 +20,7 @@ Split = Literal["train", "validation"]
 # One question in so many is held out.
 HELD_OUT = 10
 MAX_EXAMPLES = 6  # of one document
-MOST_DRAWS = 2000  # without a new question, before a task counts as exhausted
+MOST_DRAWS = 500  # without a new question, before a task counts as exhausted
 
 
 @dataclasses.dataclass(frozen=True)

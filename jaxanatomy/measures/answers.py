@@ -167,7 +167,7 @@ def task_row(
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """By model, task and variant the figures, without the items."""
-    left_out = ("hash", "right", "nll", "model", "text")
+    left_out = ("hash", "right", "nll", "model")
     found: dict[str, list[Row]] = {}
     for row in rows:
         kept = {name: value for name, value in row.items() if name not in left_out}

@@ -19,9 +19,33 @@ ACCURACY = "accuracy"
 MOST_NAMED = 6  # tasks that the headline tells one by one
 
 
-def _name(row: v.Row) -> str:
+@once
+def _sources(record: RunRecord) -> dict[tuple[str, str], set[str]]:
+    """The sources of each task and metric: of files of one name there may be several."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for row in record.rows:
+        found.setdefault((row["task"], row["metric"]), set()).add(row["text"])
+    return found
+
+
+def _task(record: RunRecord, row: v.Row) -> str:
+    """A task, with its source where the name does not tell it."""
+    several = len(_sources(record)[row["task"], row["metric"]]) > 1
+    return f"{row['task']} of {row['text']}" if several else row["task"]
+
+
+def _name(record: RunRecord, row: v.Row) -> str:
     """A task, with the metric where the harness has its own."""
-    return row["task"] if row["metric"] == ACCURACY else f"{row['task']} ({row['metric']})"
+    task = _task(record, row)
+    return task if row["metric"] == ACCURACY else f"{task} ({row['metric']})"
+
+
+def _one_metric(rows: list[v.Row]) -> list[v.Row]:
+    """Of each task the rows of its first metric."""
+    first: dict[tuple[str, str], str] = {}
+    for row in rows:
+        first.setdefault((row["text"], row["task"]), row["metric"])
+    return [row for row in rows if first[row["text"], row["task"]] == row["metric"]]
 
 
 def _percent(found: Estimate) -> Estimate:
@@ -33,7 +57,8 @@ def reached(record: RunRecord) -> list[v.Row]:
     """The accuracy of the unchanged model on each task, in percent."""
     return [
         {
-            "task": _name(row),
+            **{name: row[name] for name in ("text", "task", "metric")},
+            "name": _name(record, row),
             "accuracy": _percent(Estimate(row["accuracy"], *row["accuracy_ci95"])),
             "items": row["items"],
         }
@@ -60,7 +85,8 @@ def changes(record: RunRecord) -> list[v.Row]:
             level = 1 - (1 - LEVEL) / len(others)
             band = _percent(paired_share_difference(row["right"], base["right"], level))
             told = "no" if band.low <= 0 <= band.high else "worse" if band.high < 0 else "better"
-            made = {"text": text, "metric": metric, "task": task, "panel": _name(row)}
+            made = {"text": text, "metric": metric, "task": task}
+            made |= {"named": _task(record, row), "panel": _name(record, row)}
             made |= {"variant": row["variant"], "told": told, "band": band}
             where, _, layers = row["variant"].rpartition("/")
             made |= {"short": layers, "where": f"{where}/"} if same else {"short": row["variant"]}
@@ -76,7 +102,7 @@ def changes(record: RunRecord) -> list[v.Row]:
 def figures(record: RunRecord) -> list[v.Row]:
     """Metrics of the harness that are not yes or no, as it reports them."""
     return [
-        {"task": _name(row), **{name: row.get(name) for name in ("variant", "value")}}
+        {"task": _name(record, row), **{name: row.get(name) for name in ("variant", "value")}}
         | ({"change": row["change"]} if "change" in row else {})
         for row in record.rows
         if not row.get("items")
@@ -84,19 +110,20 @@ def figures(record: RunRecord) -> list[v.Row]:
 
 
 def headline(record: RunRecord) -> str | None:
-    """What was found, in two sentences."""
+    """What was found, in two sentences; of a task of several metrics by the first."""
+    unchanged = _one_metric(reached(record))
     tasks = [
-        f"{row['task']} {plain(row['accuracy'].value, 1)} % "
+        f"{row['name']} {plain(row['accuracy'].value, 1)} % "
         f"({plain(row['accuracy'].low, 1)} to {plain(row['accuracy'].high, 1)}"
         + (f"; guessing {plain(row['chance'], 1)})" if row.get("chance") else ")")
-        for row in reached(record)
+        for row in unchanged
     ]
     if not tasks:
         return None
     if len(tasks) > MOST_NAMED:
-        shares = [row["accuracy"].value for row in reached(record)]
+        shares = [row["accuracy"].value for row in unchanged]
         tasks = [f"{plain(fmean(shares), 1)} % as a mean over {len(tasks)} tasks"]
-    made = changes(record)
+    made = _one_metric(changes(record))
     told = [row for row in made if row["told"] != "no"]
     what = f"Unchanged, the model answers: {listed(tasks)}."
     if not made:
@@ -110,13 +137,14 @@ def headline(record: RunRecord) -> str | None:
 def lead(record: RunRecord) -> str:
     """Tasks and changes."""
     variants = {row["variant"] for row in record.rows} - {BASELINE}
-    return f"Tasks: {len(reached(record))}. Changes of the model: {len(variants)}."
+    tasks = {(row["text"], row["task"]) for row in record.rows}
+    return f"Tasks: {len(tasks)}. Changes of the model: {len(variants)}."
 
 
 REACHED = v.Strip(
     "accuracy",
     reached,
-    place=v.Axis("task", scale="names"),
+    place=v.Axis("name", "task", scale="names"),
     measure=v.Axis("accuracy", "right answers (%)", limits=(0, None)),
     marks=(
         v.Mark("accuracy", "unchanged model"),
@@ -169,7 +197,7 @@ TABLE = v.Table(
     lambda record: [row | {"panel": ""} for row in changes(record)],
     "Every change on every task",
     cells=(
-        v.Column("task", "task", filters=True),
+        v.Column("task", "named", filters=True),
         v.Column("metric", "metric"),
         v.Column("change of the model", "variant"),
         v.Column("right, % (95 %)", "accuracy", ".1f"),
@@ -185,7 +213,7 @@ UNCHANGED = v.Table(
     reached,
     "The unchanged model",
     cells=(
-        v.Column("task", "task"),
+        v.Column("task", "name"),
         v.Column("items", "items", ","),
         v.Column("right, % (95 %)", "accuracy", ".1f"),
         v.Column("guessing, %", "chance", ".1f"),

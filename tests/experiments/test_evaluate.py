@@ -65,6 +65,7 @@ def test_the_files_of_the_contract_and_a_row_of_every_task_and_variant(finished)
     assert "guessing" in out
     (kept,) = run_files.read_summary(workdir)["models"].values()
     assert [row["variant"] for row in kept] == [row["variant"] for row in rows]
+    assert [row["text"] for row in kept] == [row["text"] for row in rows]
     assert "right" not in kept[0]
 
 
@@ -101,18 +102,44 @@ def test_the_page_shows_what_the_rows_say(finished):
 
 def test_a_band_that_leaves_out_zero_is_told():
     right = [1] * 40
-    row = {
-        "text": "t",
-        "task": "t",
-        "metric": "accuracy",
-        "items": 40,
-        "nll": None,
-        "ci95": [-1, 0],
-    }
-    row |= {"accuracy": 0.5, "accuracy_ci95": [0.4, 0.6], "change": -0.5, "right": right}
-    made = [row | {"variant": "baseline"}, row | {"variant": "cut", "right": [1, 0] * 20}]
-    (found,) = page.changes(_Record(made))
+    (found,) = page.changes(_Record(two_rows("t", "t", right=right, changed=[1, 0] * 20)))
     assert found["told"] == "worse"
+
+
+def two_rows(text, task, metric="accuracy", accuracy=0.5, right=(1, 0), changed=(1, 0)):
+    """Of the unchanged model and of a cut."""
+    row = {"text": text, "task": task, "metric": metric, "items": len(right), "nll": None}
+    row |= {"accuracy": accuracy, "accuracy_ci95": [0.4, 0.6], "change": -0.5, "ci95": [-1, 0]}
+    row |= {"chance": None}
+    return [
+        row | {"variant": "baseline", "right": list(right)},
+        row | {"variant": "cut", "right": list(changed)},
+    ]
+
+
+def test_sources_of_one_name_are_told_apart_on_the_page():
+    texts = ("a/x.jsonl", "b/x.jsonl", "y.jsonl#0")
+    record = _Record([row for text in texts for row in two_rows(text, "x" if "x" in text else "y")])
+    names = ["x of a/x.jsonl", "x of b/x.jsonl", "y"]
+    assert [row["name"] for row in page.reached(record)] == names
+    assert [row["panel"] for row in page.changes(record)] == names
+    assert [row["named"] for row in page.changes(record)] == names
+    assert all(name in page.headline(record) for name in names)
+
+
+def test_a_task_of_two_metrics_is_one_task_of_the_headline():
+    """The mean is over tasks: 20 % of one and 60 % of six, not once more what is normed."""
+    shares = {"t0": 0.2, **{f"t{index}": 0.6 for index in range(1, 7)}}
+    rows = []
+    for task, accuracy in shares.items():
+        rows += two_rows(task, task, "acc", accuracy)
+    rows += two_rows("t0", "t0", "acc_norm", 1.0)
+    record = _Record(rows)
+    mean = 100 * sum(shares.values()) / len(shares)
+    assert f"{mean:.1f} % as a mean over 7 tasks" in page.headline(record)
+    assert "0 of 7 changes" in page.headline(record)
+    assert page.lead(record) == "Tasks: 7. Changes of the model: 1."
+    assert len(page.reached(record)) == len(page.changes(record)) == 8
 
 
 class _Record:
@@ -131,6 +158,10 @@ class _Record:
         (["--config.variants=cut/span/1-7"], "a span is FIRST-LAST"),
         (["--config.variants=zero/layer/1,zero/layer/1"], "zero/layer/1"),
         (["--config.tasks=lm_eval:no_such_task_at_all"], "lm-eval"),
+        (
+            ["--config.tasks=copying_real,lm_eval:any", "--config.distributed.num_processes=2"],
+            "lm_eval:NAME run in one process; got 2",
+        ),
         (["--config.tasks=copying_real#5"], "the context is"),
     ],
 )

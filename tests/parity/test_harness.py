@@ -5,15 +5,17 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from naive import CONFIG
 from test_api import MODEL as WITHOUT_END
 from test_api import Letters
 
 import jaxanatomy as ja
+from experiments import evaluate
 from jaxanatomy import model as llama
 from jaxanatomy.errors import InputError
 
-pytest.importorskip("lm_eval", reason="needs the [eval] extra")
+lm_eval = pytest.importorskip("lm_eval", reason="needs the [eval] extra")
 pytestmark = [
     pytest.mark.parity,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -25,7 +27,7 @@ pytestmark = [
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from jaxanatomy.harness import Harness, Scorer  # noqa: E402
-from jaxanatomy.harness_tasks import harness_rows, load_tasks  # noqa: E402
+from jaxanatomy.harness_tasks import _rows, harness_rows, hashes, load_tasks  # noqa: E402
 
 
 class Ending(Letters):
@@ -154,7 +156,7 @@ def local(tmp_path, monkeypatch):
     data = tmp_path / "asked.jsonl"
     data.write_text("".join(f"{json.dumps(each)}\n" for each in ASKED))
 
-    def local(files):
+    def local(files, file="task.yaml", metrics=("acc", "acc_norm")):
         task = {
             "task": "asked_locally",
             "dataset_path": "json",
@@ -165,10 +167,10 @@ def local(tmp_path, monkeypatch):
             "doc_to_choice": "{{choices}}",
             "doc_to_target": "{{answer}}",
             "target_delimiter": "",
-            "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+            "metric_list": [{"metric": metric} for metric in metrics],
         }
-        (tmp_path / "task.yaml").write_text(json.dumps(task))
-        return str(tmp_path / "task.yaml")
+        (tmp_path / file).write_text(json.dumps(task))
+        return str(tmp_path / file)
 
     return local, data
 
@@ -213,9 +215,50 @@ def test_rows_of_a_task_are_those_of_its_questions(local):
     known = {row["hash"] for rows in chunks for row in rows}
     assert len(known) == 6
     assert [*harness_rows(tasks, Source(), variants, done=known.__contains__, **settings)] == []
-    some = known - {row["hash"] for row in chunks[1]}
-    again = [*harness_rows(tasks, Source(), variants, done=some.__contains__, **settings)]
-    assert again == chunks[:2]
+    first, second = (row["hash"] for row in chunks[1])
+    for lost in ({first, second}, {first}, {second}):
+        some = known - lost
+        again = [*harness_rows(tasks, Source(), variants, done=some.__contains__, **settings)]
+        assert again == chunks[:2]
+
+
+def test_whether_a_metric_is_yes_or_no_is_a_matter_of_the_unchanged_model():
+    """A broken model has an F1 of 0 everywhere, and a small task may be all 0 or 1 by chance."""
+    _, variant = ja.variants(MODEL, CHANGED)
+    some, none = (0.4, None, None), (0.0, np.zeros(3, int), None)
+    for base, changed in ((some, none), (none, some)):
+        (row,) = _rows({("t", "f1"): changed}, {("t", "f1"): base}, variant)
+        assert row["value"] == changed[0]
+        assert row["change"] == changed[0] - base[0]
+        assert "items" not in row
+    (row,) = _rows({("t", "acc"): none}, {("t", "acc"): none}, variant)
+    assert row["items"] == 3
+
+
+def test_two_files_with_a_task_of_one_name_are_refused(local):
+    make, data = local
+    config = ConfigDict({"tasks": tuple(f"lm_eval:{make(data, f'{n}.yaml')}" for n in "ab")})
+    with pytest.raises(InputError, match=r"tasks of lm-eval .* repeated: asked_locally"):
+        evaluate._harness(config)
+
+
+def test_the_hash_of_a_task_is_that_of_what_it_asks_and_how_it_scores(local):
+    make, data = local
+
+    def found(limit=None, **how):
+        return hashes(load_tasks(make(data, **how)), limit)["asked_locally"]
+
+    first = found()
+    assert found(file="other.yaml") == first
+    assert len({first, found(limit=2), found(metrics=("acc",))}) == 3
+    config = ConfigDict({"tasks": (f"lm_eval:{make(data)}",), "questions": None})
+    assert evaluate._harness_provenance(config, evaluate._harness(config)) == {
+        "lm_eval_version": lm_eval.__version__,
+        "lm_eval_sha256": {"asked_locally": first},
+    }
+    asked = [each | {"answer": 0} for each in ASKED]
+    data.write_text("".join(f"{json.dumps(each)}\n" for each in asked))
+    assert found() != first
 
 
 def test_tasks_that_are_not_there_or_need_what_is_not_are_one_line(local, tmp_path):
