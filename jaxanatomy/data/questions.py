@@ -180,8 +180,8 @@ def questions(
             vain = vain + 1 if question.text in asked else 0
             if vain == MOST_DRAWS:
                 raise InputError(
-                    f"task {name!r} must have {count:,} different held-out questions; it has "
-                    f"about {len(asked):,}; ask fewer"
+                    f"task {name!r} must have {count:,} different held-out questions; "
+                    f"{MOST_DRAWS} draws in a row found none beyond {len(asked):,}; ask fewer"
                 )
             asked.setdefault(question.text, question)
         for question in asked.values():
