@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas anatomy test slow worlds model lint format parity bench bench-recovery bench-train bench-input clean
+.PHONY: atlas anatomy test slow worlds model lint format parity harness bench bench-recovery bench-train bench-input clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
@@ -55,6 +55,11 @@ format: $(VENV)/.installed
 parity: model $(VENV)/.torch
 	$(PYTEST) -m parity
 
+# lm-evaluation-harness on models and their variants; .ci/run leaves out its many dependencies.
+harness: model $(VENV)/.torch
+	$(PY) -m pip install --quiet -e ".[eval]"
+	$(PY) -m pytest tests/parity/test_harness.py
+
 bench: model $(VENV)/.torch
 	$(PY) -m pip install --quiet -e ".[bench]"
 	$(PY) tools/bench_sweep.py
@@ -81,5 +86,5 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.installed
-	$(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)" -e ".[eval]"
+	$(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)"
 	@touch $@
