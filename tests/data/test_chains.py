@@ -96,7 +96,7 @@ def test_what_is_trained_on_lies_on_one_side_and_what_is_asked_on_the_other():
     told = {text for index in range(60) for text in document(TASKS, 0, index).split("\n\n")}
     assert min(len(asked), len(told)) > 100
     for texts, split in ((asked, "validation"), (told, "train")):
-        assert {Question("", text, ("",), 0).split for text in texts} == {split}
+        assert {Question("", text[0], (text[1:],), 0).split for text in texts} == {split}
 
 
 def test_shots_are_training_questions_of_the_same_task():

@@ -181,6 +181,7 @@ def only_row(batch, row):
     arrays = {
         name: array[row : row + 1] if name.endswith("_RT") else array[own_P]
         for name, array in vars(batch).items()
+        if array is not None
     }
     return TextBatch(**arrays | {"predict_P": arrays["predict_P"] - row * T})
 
