@@ -1,6 +1,5 @@
 """This package's side of the recovery benchmark, and the batches that both sides train on."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -32,7 +31,8 @@ def export(folder, model_id, text, tokens, batches, layers):
     source = weights.open_model(model_id)
     made = tokenise(source, load_text(text), window=tokens, tokens_per_batch=tokens)[:batches]
     for index, batch in enumerate(made):
-        np.savez(folder / BATCH.format(index), **dataclasses.asdict(batch))
+        arrays = {name: each for name, each in vars(batch).items() if each is not None}
+        np.savez(folder / BATCH.format(index), **arrays)
     layers = list(layers) or list(range(source.config.num_layers))
     task = {"batches": len(made), "layers": layers, "sigma": SIGMA}
     (folder / TASK).write_text(json.dumps(task))
