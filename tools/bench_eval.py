@@ -21,14 +21,11 @@ The run ends with status 3 and no figures when the machine was not quiet, as
 or the accuracies are not equal.
 """
 
-import json
 import math
-import pathlib
 import sys
-import tempfile
 
 from bench import figures, rounds
-from bench.processes import Worker, WorkerError
+from bench.processes import Worker
 from bench.worker import EVALUATORS, EXPORT
 from bench_sweep import DEFAULT_MODEL
 
@@ -42,16 +39,7 @@ def main(argv=None):
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model id (%(default)s)")
     parser.add_argument("--questions", type=int, default=300, help="passages (%(default)s)")
     parser.set_defaults(batches=1, repeats=2)
-    options = rounds.parse(parser, argv)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            results = measure(pathlib.Path(folder), options)
-    except WorkerError as error:
-        sys.exit(f"error: {error}")
-    check(results)
-    print(table(results))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    rounds.run(measure, check, table, rounds.parse(parser, argv))
 
 
 def measure(folder, options):

@@ -39,7 +39,7 @@ def main(argv=None):
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model id (%(default)s)")
     parser.add_argument("--layers", type=int, nargs="+", default=PAPER, help="(of AH Table 5)")
     options = rounds.parse(parser, argv)
-    rounds.run(measure, table, options)
+    rounds.run(measure, rounds.check, table, options)
 
 
 def measure(folder, options):

@@ -45,7 +45,7 @@ def main(argv=None):
     options = rounds.parse(parser, argv)
     if options.batch_size < 1 or options.seq_len < 2 or options.layers < 1:
         parser.error("--batch_size and --layers must be at least 1, --seq_len at least 2")
-    rounds.run(measure, table, options)
+    rounds.run(measure, rounds.check, table, options)
 
 
 def measure(folder, options):

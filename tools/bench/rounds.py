@@ -38,8 +38,8 @@ def parse(made, arguments):
     return options
 
 
-def run(measure, table, options):
-    """Measures, prints the table, and writes the figures where `--json` says."""
+def run(measure, check, table, options):
+    """Measures, checks, prints the table, and writes the figures where `--json` says."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             results = measure(pathlib.Path(folder), options)
