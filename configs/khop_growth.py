@@ -3,9 +3,10 @@
     python -m experiments.khop_growth --config=configs/khop_growth.py --workdir=runs/khop
     python -m experiments.khop_growth --config=configs/khop_growth.py:depths --workdir=runs/hops
 
-The first grows to six layers at 12 hops, beside constant depth and a model that stays shallow, each
+The first grows to six layers at 24 hops, beside constant depth and a model that stays shallow, each
 at three learning rates on a seed of its own, then five seeds at the best; the second has constant
-depths at 8 hops. `:all` is the first with every arm, hours instead of minutes.
+depths at 8 hops. `:all` is the first with every arm, hours instead of minutes. At 24 hops no arm
+comes near the last of them, and seeds differ by a twentieth of the loss; at 12 by a third.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.seeds = (0, 1, 2)
         config.task.hops = 8
         config.task.seq_len = 40
+        config.batch_size = 32
         config.steps = 800
         config.learning_rates = (1e-3, 3e-3, 9e-3)
     if variant == "all":
@@ -53,8 +55,8 @@ def _default() -> ConfigDict:
     config.moments = "copy"  # "zero", "rescale" or "restart"; see --list
     config.step_overhead = 0.5  # time of a step beside its layers, in layers; of _equal_seconds
 
-    config.steps = 400  # of the baseline; in 800 it answers nearly everything
-    config.batch_size = 32
+    config.steps = 400  # of the baseline
+    config.batch_size = 16
     config.learning_rates = (3e-3, 6e-3, 1.2e-2)  # tried for each arm
     config.tuning_seeds = (100,)  # which none of the results is from
     config.warmup = 0.05  # share of the steps
@@ -76,8 +78,8 @@ def _task() -> ConfigDict:
     task = ConfigDict()
     task.name = "khop"  # or "automaton" or "assignments"; see --list
     task.alphabet = 4
-    task.seq_len = 56  # tokens, the start among them
-    task.hops = 12  # questions at each position
+    task.seq_len = 104  # tokens, the start among them
+    task.hops = 24  # questions at each position
     task.rule_seed = 0  # of the automaton
     task.own_rules = False  # whether each of its steps has a rule of its own
     task.names = 19  # of assignments
@@ -93,7 +95,7 @@ def _model() -> ConfigDict:
     model.num_heads = 4
     model.num_kv_heads = 4
     model.ffn_width = 128
-    model.vocab_size = 64  # symbols, and all answers to all questions
+    model.vocab_size = 96  # symbols, and all answers to all questions
     model.rope_theta = 10_000.0
     model.norm_epsilon = 1e-6
     model.tie_embeddings = False

@@ -66,11 +66,12 @@ def main(argv=None):
     options = parser.parse_args(argv)
     if options.repeats < 2:
         parser.error("--repeats must be at least 2: drift is measured between two halves")
-    if options.inside:
-        return inside(options)
     names = ["jaxanatomy", *(name for name in options.contenders if name != "jaxanatomy")]
-    _require_modules(parser, names)
+    if not options.inside:
+        _require_modules(parser, names)
     try:
+        if options.inside:
+            return inside(options)
         with tempfile.TemporaryDirectory() as folder:
             results = measure(pathlib.Path(folder), names, options)
         check(results)

@@ -95,8 +95,7 @@ def _open(contender, folder, threads):
             "export_questions": "jax_evaluation",
         }
         return {
-            command: functools.partial(importlib.import_module(f"bench.{name}").export, folder)
-            for command, name in makers.items()
+            command: functools.partial(_export, name, folder) for command, name in makers.items()
         }
     # The model lies in the folder: nothing may reach for the network from here on.
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -108,6 +107,11 @@ def _open(contender, folder, threads):
         torch.set_num_threads(threads)
     module = importlib.import_module(f"bench.{name}")
     return getattr(module, function)(folder, **arguments)
+
+
+def _export(name, folder, *arguments):
+    # Imported when asked: what one benchmark needs is not asked of another.
+    return importlib.import_module(f"bench.{name}").export(folder, *arguments)
 
 
 if __name__ == "__main__":
