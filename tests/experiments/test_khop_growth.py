@@ -172,7 +172,7 @@ def test_bad_input_is_refused_in_a_line(tmp_path, command, fields, message):
 def test_a_dry_run_and_a_list_say_what_there_is(command):
     done = command("khop_growth", "--dry_run", "--config.arms=baseline,expand_2_at_70")
     assert done.status == 0
-    assert done.out.startswith("KHop(alphabet=4, seq_len=56, hops=12)\n")
+    assert done.out.startswith("KHop(alphabet=4, seq_len=104, hops=24)\n")
     assert "expand_2_at_70: 400 steps (2 layers 280, 6 layers 120)" in done.out
     listed = command("khop_growth", "--list").out
     assert "fresh_layers" in listed
