@@ -19,7 +19,7 @@ from naive import (
     text,
 )
 
-from jaxanatomy import model
+from jaxanatomy import model, tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import (
     FIRST,
@@ -51,10 +51,16 @@ PARAMS = random_params(CONFIG)
 BATCHES = [text(rows=2, seed=1), text(rows=2, seed=2, start=6)]
 REAL = [batch.segment_RT >= 0 for batch in BATCHES]
 
+
+def halve(own):
+    """Streams stay small: beside entries of 30, 1e-5 of an entry of 0.1 is less than rounding."""
+    return tree.replace(own, {name: tree.get(own, name) / 2 for name in tree.MATRICES})
+
+
 VARIANTS = {
     "baseline": BASE,
     "edit": replaced(BASE, edited(2)),
-    "edits": replaced(BASE, edited(1, double, ()), edited(3)),
+    "edits": replaced(BASE, edited(1, halve, ()), edited(3)),
     "skip": BASE[:2] + BASE[3:],
     "skip all": (),
     "swap": (BASE[0], BASE[2], BASE[1], *BASE[3:]),
