@@ -8,6 +8,8 @@ maths word problems from files, under changes of one's own (`--list` has all for
     python -m experiments.evaluate --config=configs/evaluate.py:quick --workdir=runs/lambada \
         --config.tasks=lambada.jsonl,gsm8k.jsonl --config.questions=300 \
         --config.variants=zero/layer/14,cut/span/12-14,repeat/span/9-15
+
+Every cut and repeat of one, two and four layers is `cut/spans/1,2,4` and `repeat/spans/1,2,4`.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,11 @@
 """Variants from their names, and several changes in one model.
 
-INTERVENTION/[SCOPE[@POSITIONS]/][set/|span/]LAYERS:
+INTERVENTION/[SCOPE[@POSITIONS]/][set/|span/|spans/]LAYERS:
 
     zero/layer/14           scale_0.9/mlp@first/17      zero/head_3/7
     scale_0.9/set/3,5       clone/set/paper             zero/mlp/set/3,5
     cut/span/12-14          repeat/span/9-15            matched_noise#1/layer/4
+    cut/spans/1,2,4         every run of one, of two and of four layers, a variant each
 """
 
 import collections
@@ -18,11 +19,12 @@ from jaxanatomy.interventions.intervention import Intervention, apply_at, varian
 from jaxanatomy.interventions.registry import choose_intervention
 from jaxanatomy.interventions.sets import Degradation, parse_set
 from jaxanatomy.interventions.variants import Step, Steps, Variant
-from jaxanatomy.interventions.where import Where, one, parse_part, span
-from jaxanatomy.ranges import is_numbers, parse_layers
+from jaxanatomy.interventions.where import Where, every_span, one, parse_part, span
+from jaxanatomy.ranges import is_numbers, parse_layers, parse_ranges
 
 FORM = (
-    "INTERVENTION/SCOPE[@POSITIONS]/LAYER, INTERVENTION/set/LAYERS or INTERVENTION/span/FIRST-LAST"
+    "INTERVENTION/SCOPE[@POSITIONS]/LAYER, INTERVENTION/set/LAYERS, INTERVENTION/span/FIRST-LAST "
+    "or INTERVENTION/spans/LENGTHS"
 )
 Change = tuple[Intervention, Where]
 
@@ -42,7 +44,7 @@ def parse_change(
     """
     head, *part = str(name).split("/")
     layers = part.pop() if part else ""
-    kind = part.pop() if part and part[-1] in ("set", "span") else "layer"
+    kind = part.pop() if part and part[-1] in ("set", "span", "spans") else "layer"
     if len(part) > 1 or (kind == "layer" and not part):
         raise InputError(
             f"a variant is written {FORM}, as in 'neighbour_mean/layer/11', 'clone/set/3,5', "
@@ -55,6 +57,8 @@ def parse_change(
         places = [one(layer) for layer in listed]
     elif kind == "set":
         places = [parse_set(config.num_layers, layers, degradation)]
+    elif kind == "spans":
+        places = every_span(config.num_layers, parse_ranges(layers, "lengths of runs"))
     else:
         ends = re.fullmatch(r"(\d+)-(\d+)", layers)
         if ends is None:

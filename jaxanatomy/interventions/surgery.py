@@ -7,7 +7,7 @@ from jaxanatomy.errors import InputError, require_unique
 from jaxanatomy.interventions.intervention import variant
 from jaxanatomy.interventions.registry import choose_intervention
 from jaxanatomy.interventions.variants import BASELINE, Variant, baseline_steps
-from jaxanatomy.interventions.where import span
+from jaxanatomy.interventions.where import every_span
 from jaxanatomy.ranges import parse_ranges
 
 ALL = "all"
@@ -59,10 +59,9 @@ def surgery_variants(
     return [
         unchanged,
         *(
-            variant(config, choose_intervention(op), span(L, start, start + size - 1))
+            variant(config, choose_intervention(op), place)
             for op, own in sizes.items()
-            for size in own
-            for start in range(L - size + 1)
+            for place in every_span(L, own)
         ),
     ]
 

@@ -1,10 +1,10 @@
 """Where an intervention acts: which layers, which part of them, which token positions."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_unique
 from jaxanatomy.interventions.scopes import choose_scope
 from jaxanatomy.interventions.variants import ALL, POSITIONS, Positions
 from jaxanatomy.ranges import parse_layers, parse_ranges, write_ranges
@@ -71,6 +71,23 @@ def span(num_layers: int, first: int, last: int) -> Where:
             f"a span is FIRST-LAST, two of the layers 0 to {num_layers - 1}; got {first}-{last}"
         )
     return Where("span", tuple(range(first, last + 1)), name=f"{first}-{last}")
+
+
+def every_span(num_layers: int, lengths: Sequence[int]) -> list[Where]:
+    """Every run of consecutive layers of each length, the lengths in the order given.
+
+    Raises:
+      InputError: A length twice, or one that the model does not have.
+    """
+    require_unique("lengths of runs", lengths)
+    for length in lengths:
+        if not 1 <= length <= num_layers:
+            raise InputError(f"runs of layers are 1 to {num_layers} long here; got {length}")
+    return [
+        span(num_layers, start, start + length - 1)
+        for length in lengths
+        for start in range(num_layers - length + 1)
+    ]
 
 
 def choose_positions(positions: str | Positions) -> Positions:

@@ -85,9 +85,10 @@ def changes(record: RunRecord) -> list[v.Row]:
             level = 1 - (1 - LEVEL) / len(others)
             band = _percent(paired_share_difference(row["right"], base["right"], level))
             told = "no" if band.low <= 0 <= band.high else "worse" if band.high < 0 else "better"
-            made = {"text": text, "metric": metric, "task": task}
+            made = {"text": text, "metric": metric, "task": task, "undecided": told == "no"}
             made |= {"named": _task(record, row), "panel": _name(record, row)}
             made |= {"variant": row["variant"], "told": told, "band": band}
+            made |= {name: row[name] for name in ("op", "size", "start") if name in row}
             where, _, layers = row["variant"].rpartition("/")
             made |= {"short": layers, "where": f"{where}/"} if same else {"short": row["variant"]}
             made["accuracy"] = _percent(Estimate(row["accuracy"], *row["accuracy_ci95"]))
@@ -97,6 +98,24 @@ def changes(record: RunRecord) -> list[v.Row]:
                 made["nats"] = estimate(row["nll_change"], row["nll_ci95"])
             found.append(made)
     return found
+
+
+def is_mapped(row: v.Row, rows: list[v.Row]) -> bool:
+    """Whether a change is of runs of layers of several lengths, which a map shows."""
+    return len({each["size"] for each in rows if each.get("op") == row.get("op", "")}) > 1
+
+
+def listed_changes(record: RunRecord) -> list[v.Row]:
+    """The changes that are shown one by one."""
+    rows = changes(record)
+    return [row for row in rows if not is_mapped(row, rows)]
+
+
+def mapped_changes(record: RunRecord) -> list[v.Row]:
+    """The changes of runs of layers of several lengths."""
+    rows = changes(record)
+    found = [row for row in rows if is_mapped(row, rows)]
+    return [row | {"panel": f"{row['op']}, {row['panel']}"} for row in found]
 
 
 def figures(record: RunRecord) -> list[v.Row]:
@@ -155,7 +174,7 @@ REACHED = v.Strip(
 )
 HEAT = v.Heatmap(
     "changes",
-    changes,
+    listed_changes,
     lambda rows: rows[0].get("where", ""),
     facet="",
     x=v.Axis("short", "change of the model", "names"),
@@ -163,9 +182,22 @@ HEAT = v.Heatmap(
     cell=v.Axis("lost", "right answers lost (points)", "diverging"),
     caption="Points of accuracy lost on the same items; blue: more are right than unchanged.",
 )
+MAPS = v.Heatmap(
+    "runs_of_layers",
+    mapped_changes,
+    columns=2,
+    x=v.Axis("start", "first layer"),
+    y=v.Axis("size", "layers"),
+    cell=v.Axis("lost", "right answers lost (points)", "diverging"),
+    dot="undecided",
+    numbers=False,
+    size=(4.8, 4.3),
+    caption="Points of accuracy lost on the same items. A dot: not told apart from the unchanged "
+    "model, with bands that hold for all changes of the task at once.",
+)
 CHANGES = v.Strip(
     "intervals",
-    changes,
+    listed_changes,
     place=v.Axis("variant", scale="names"),
     measure=v.Axis("change", "change of right answers (points)"),
     marks=(v.Mark("change", colour=""),),
@@ -183,7 +215,7 @@ CHANGES = v.Strip(
 )
 NATS = v.Strip(
     "nats",
-    lambda record: [row for row in changes(record) if "nats" in row],
+    lambda record: [row for row in listed_changes(record) if "nats" in row],
     place=v.Axis("variant", scale="names"),
     measure=v.Axis("nats", "change of the right answer's loss (nats)"),
     marks=(v.Mark("nats"),),
@@ -241,6 +273,7 @@ PAGE = Page(
         "What changes cost",
         "The same items under each change of the model, against the unchanged model.",
         HEAT,
+        MAPS,
         CHANGES,
         NATS,
         TABLE,

@@ -106,6 +106,28 @@ def test_a_band_that_leaves_out_zero_is_told():
     assert found["told"] == "worse"
 
 
+def test_runs_of_several_lengths_are_a_map_and_the_rest_a_list():
+    unchanged, cut = two_rows("t", "t", right=(1,) * 40, changed=(1, 0) * 20)
+    spans = [(1, 0), (1, 1), (2, 0)]
+    mapped = [{"op": "cut", "size": size, "start": start} for size, start in spans]
+    repeated = [{"op": "repeat", "size": 2, "start": start} for start in (0, 1)]
+    record = _Record(
+        [
+            unchanged,
+            cut | {"variant": "zero/layer/0"},
+            *(cut | each | {"variant": str(each)} for each in mapped + repeated),
+        ]
+    )
+    found = page.mapped_changes(record)
+    assert [(row["size"], row["start"], row["panel"]) for row in found] == [
+        (size, start, "cut, t") for size, start in spans
+    ]
+    assert [row["lost"] for row in found] == pytest.approx([50] * 3)
+    assert not any(row["undecided"] for row in found)
+    listed = [row["variant"] for row in page.listed_changes(record)]
+    assert listed == ["zero/layer/0", *map(str, repeated)]
+
+
 def two_rows(text, task, metric="accuracy", accuracy=0.5, right=(1, 0), changed=(1, 0)):
     """Of the unchanged model and of a cut."""
     row = {"text": text, "task": task, "metric": metric, "items": len(right), "nll": None}

@@ -26,6 +26,11 @@ def test_every_name_of_the_protocol_gives_its_steps():
         ("scale_1.0/set/0-2,4", ["scale_1/set/0-2,4"]),
         ("zero/mlp@first/set/1,2", ["zero/mlp@first/set/1,2"]),
         ("cut/layer/set/1,2", ["cut/set/1,2"]),
+        (
+            "cut/spans/4,1",
+            ["cut/span/0-3", "cut/span/1-4", *(f"cut/span/{i}-{i}" for i in range(5))],
+        ),
+        ("swap/spans/4", ["swap/span/0-3", "swap/span/1-4"]),
         ("clone/set/3", ["clone/set/3"]),
         ("own_svd_half/set/random_2_s1", ["own_svd_half/set/random_2_s1"]),
         ("matched_noise#3/layer/2", ["matched_noise#3/layer/2"]),
@@ -36,6 +41,20 @@ def test_one_way_to_write_a_variant(name, found):
     variants = parse_variants(CONFIG, [name])
     assert [variant.name for variant in variants] == found
     assert parse_variants(CONFIG, found) == variants
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ("6", "runs of layers are 1 to 5 long here; got 6"),
+        ("0,1", "runs of layers are 1 to 5 long here; got 0"),
+        ("1,1-2", "each of lengths of runs may come once; repeated: 1"),
+        ("all", "lengths of runs must be whole numbers"),
+    ],
+)
+def test_lengths_of_runs_that_do_not_fit_are_refused(lengths, message):
+    with pytest.raises(InputError, match=message):
+        parse_variants(CONFIG, [f"cut/spans/{lengths}"])
 
 
 def test_a_part_of_several_layers_changes_together():
