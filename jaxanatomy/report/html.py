@@ -68,7 +68,7 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels below which it scrolls instead of shrinking."""
+        """Pixels below which it scrolls instead of shrinking; it grows to twice that."""
         return int(self.figure.get_figwidth() * 70)
 
 

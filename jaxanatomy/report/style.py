@@ -74,6 +74,7 @@ CATEGORY_COLOURS = {
     "critical": "#AE2320",
 }
 BETTER = "#3F7FBF"
+_NUMBER_WIDTH = 0.2  # inches of a tick's number of two digits
 LINEAR_BELOW = 10.0  # percent; degradation scales are linear from -10 to 10
 
 _HEAT = (
@@ -170,8 +171,10 @@ def plain_axis(ax: Axes, which: str) -> None:
 
 
 def layer_axis(ax: Axes, layers: int) -> None:
-    """Layers along the x axis; every layer is numbered up to 48 of them."""
-    ax.set_xticks(range(0, layers, max(1, math.ceil(layers / 48))))
+    """Layers along the x axis, numbered one by one where there is room."""
+    numbers = ax.get_position().width * ax.figure.get_figwidth() / _NUMBER_WIDTH
+    step = next((step for step in (1, 2, 5, 10, 20, 50) if layers <= step * numbers), 100)
+    ax.set_xticks(range(0, layers, step))
     ax.set_xlim(-0.8, layers - 0.4)
     ax.tick_params(axis="x", length=0)
 

@@ -1,5 +1,6 @@
 import html.parser
 import os
+import re
 
 import pytest
 import run_files
@@ -80,6 +81,9 @@ def test_the_page_is_whole_and_stands_alone(two_texts, make_run):
     assert sorted(path.stem for path in (folder / "figures").iterdir()) == sorted(names)
     assert len(drawings) == len(names)
     assert all(drawing["aria-label"] for drawing in drawings)
+    for drawing in drawings:  # small figures are not blown up to the width of the page
+        least, most = (int(each) for each in re.findall(r"(\d+)px", drawing["style"]))
+        assert most == 2 * least
     inside = [link[1:] for link in found.links if link.startswith("#")]
     assert all(link.startswith(("#", "data:text/csv")) for link in found.links)
     assert set(inside) <= set(found.ids)

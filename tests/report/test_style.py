@@ -1,9 +1,11 @@
 """Colours, short numbers, and that figures change no global state."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jaxanatomy.report import style, views
 
@@ -61,3 +63,16 @@ def test_a_value_without_a_colour_gets_none_that_looks_like_another_that_is_show
     assert shown == {"lidas": "#1F5FA8", "new": "#D55E00", "newer": "#009E73"}
     assert style.alike("#1F5FA8", "#0072B2")
     assert not style.alike("#D55E00", "#E69F00")
+
+
+@pytest.mark.parametrize(("inches", "layers"), [(4.2, 30), (11.5, 30), (9.0, 80), (2.5, 6)])
+def test_numbers_of_layers_do_not_touch(inches, layers):
+    figure = Figure(figsize=(inches, 3.0))
+    ax = figure.add_subplot()
+    style.layer_axis(ax, layers)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) > 1
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    if inches > 11:
+        assert len(boxes) == layers
