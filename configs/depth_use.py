@@ -32,8 +32,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.whens = ("current", "future")  # the depth score is of propagated future effects
     # Of future effects: parts of a prompt, or indices of tokens.
     config.boundaries = ("1/4", "1/2", "3/4")
-    config.super_weights = 3  # candidates that are removed, each beside four others of its size
-    config.seed = 0  # of the choice of those four
+    config.super_weights = 3  # candidates that are removed, beside others
+    # At what distances contributions may repeat; empty: 2 and 4, as far as two such blocks fit.
+    config.blocks = ()
+    config.null_draws = 1000  # layers in random order, beside what repeats
+    config.seed = 0  # of these
     config.untrained = True  # the same of the architecture with random weights
 
     config.packing = config_fields.packing()

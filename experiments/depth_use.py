@@ -6,13 +6,14 @@ from layer to layer or each by itself, and how far the predictions do. From the 
 tokens follows the depth score. One pass more gives what each sublayer adds, what the head makes of
 each layer's stream, massive activations and candidates for super weights, which are then removed
 one by one. Beside them stands the same of the untrained architecture; beside the score what layers
-in random order would have; beside a removed weight others of its size.
+in random order would have; beside a removed weight
+those next to it in size and the largest of other layers.
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 
 `rows.jsonl` has rows of kind "effect" (a source and a target), "output", "depth_score",
-"contribution", "lens", "massive", "candidate" and "removal"; `arrays.npz` has the heatmaps
-[source, target]; `report.html` shows them.
+"contribution", "periodicity", "lens", "massive", "candidate" and "removal"; `arrays.npz` has the
+heatmaps [source, target]; `report.html` shows them.
 """
 
 import functools
@@ -24,6 +25,8 @@ from jaxanatomy import cli, config_fields, report, runs
 from jaxanatomy.data.packing import FITTED
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import require_each_once, require_whole
+from jaxanatomy.forensics.blocks import sizes_of
+from jaxanatomy.forensics.structure import require_draws
 from jaxanatomy.measures import depth_use, effects, outliers
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.rows import rows_of_readings
@@ -60,6 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             for row in depth_use.score_rows(results.rows, study.model):
                 key = {field: row[field] for field in depth_use.SCORE_KEY}
                 results.append([{"hash": study.row_hash(text, **key), **row}])
+            _append_periods(config, study, text, results)
         results.write_arrays(**depth_use.arrays(results.rows))
         results.write_summary(depth_use.summarise(results.rows))
         report.conclude(results.folder)
@@ -84,8 +88,8 @@ def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[S
     """The model, and its architecture with random weights unless it is that itself."""
     for name in ("conventions", "parts", "spreads", "whens", "boundaries"):
         require_each_once(name, tuple(config[name]))
-    for name in ("super_weights", "seed"):
-        require_whole(name, config[name], least=0)
+    require_draws(config.null_draws, config.seed, name="null_draws")
+    require_whole("super_weights", config.super_weights, least=0)
     wants_null = config.untrained and not config.model.startswith(RANDOM)
     ids = [config.model, f"{RANDOM}{config.model}"] if wants_null else [config.model]
     settings = StudySettings(
@@ -104,18 +108,27 @@ def _measure_removals(config: ConfigDict, study: Study, text: Text, results: run
     candidates = [row for row in rows if row["kind"] == "candidate"]
     done = sum(row["kind"] == "removal" for row in rows)
     if config.super_weights and done < outliers.removals(candidates, config.super_weights):
-        variants = outliers.removal_variants(
-            study.load().params, candidates, config.super_weights, config.seed
-        )
+        params = study.load().params
+        variants = outliers.removal_variants(params, candidates, config.super_weights)
         make = functools.partial(rows_of_readings, make=loss_rows)
         study.add([StudyPart(text, variants, rows=make, everywhere=True)])  # only process 0 is left
         study.measure(results)
+
+
+def _append_periods(config: ConfigDict, study: Study, text: Text, results: runs.Run) -> None:
+    """Whether contributions repeat from block to block."""
+    sizes = sizes_of(config.blocks, study.config.num_layers)
+    draws = {"samples": config.null_draws, "seed": config.seed}
+    for row in depth_use.period_rows(results.rows, study.model, sizes, **draws):
+        key = {field: row[field] for field in depth_use.PERIOD_KEY}
+        results.append([{"hash": study.row_hash(text, **key, **draws), **row}])
 
 
 def _study(config: ConfigDict, model_id: str, settings: StudySettings) -> Study:
     """The model as it is, then effects; nothing is measured before prompts and boundaries fit."""
     study, text = Study(open_model(model_id), [], settings), load_text(config.text)
     layers = study.config.num_layers
+    sizes_of(config.blocks, layers)
     units = functools.partial(depth_use.profile_units, num_layers=layers)
     rows, readings = depth_use.profile_rows, depth_use.PROFILE
     study.add([StudyPart(text, [], readings, rows=rows, units=units, everywhere=True)])

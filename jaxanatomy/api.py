@@ -46,7 +46,7 @@ from jaxanatomy.measures.lens import TunedLens
 from jaxanatomy.measures.lens import load_lens as load_lens_of
 from jaxanatomy.measures.nll import LOSSES
 from jaxanatomy.measures.rows import rows_of_readings
-from jaxanatomy.measures.structure import component_structure, structure_rows
+from jaxanatomy.measures.structure import all_rows
 from jaxanatomy.records import Row
 from jaxanatomy.report import plot, summary_table
 from jaxanatomy.runs import read_run
@@ -214,7 +214,8 @@ def structure(
 
     Args:
       model: The model.
-      components: Matrices, for example "q_proj"; default: all seven.
+      components: Matrices, for example "q_proj"; default: all seven. With gate, up and down_proj
+        among them also blocks of layers, component "ffn".
       initial: The null model, usually `load("random:" + id)`.
       samples: Draws of each null.
       seed: Of the draws.
@@ -231,15 +232,14 @@ def structure(
     require_draws(samples, seed)
     if initial is not None:
         require_beside(model.config, initial.config, names)
-    rows = []
-    for name in names:
-        moments, beside = (
-            gram([tree.get(block, name) for block in each.params["layers"]]) if each else None
-            for each in (model, initial)
-        )
-        found = component_structure(name, moments, beside, samples=samples, seed=seed)
-        rows += structure_rows(name, found)
-    return rows
+    moments, beside = (
+        {
+            name: gram([tree.get(block, name) for block in each.params["layers"]])
+            for name in (names if each else ())
+        }
+        for each in (model, initial)
+    )
+    return all_rows(moments, beside, samples=samples, seed=seed)
 
 
 def _listed(kind: str, given: Any) -> list[Any]:

@@ -44,11 +44,12 @@ class Experiment:
 
 
 _OF_VARIANT = ("kind", "text", "variant", "draw")
-_OF_WEIGHTS = ("component", "layer", "metric", "reading", "target", "null")
+_OF_WEIGHTS = ("component", "layer", "block", "metric", "reading", "target", "null")
 _OF_NOISE = ("label", "component", "layer", "alpha", "seed", "spread")
 _OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step")
 _OF_EFFECT = ("convention", "part", "spread", "when", "boundary", "source", "target")
-_OF_DEPTH = ("kind", "model", "text", *_OF_EFFECT, "effect", "over", "example", "layer", "metric")
+_OF_LAYER = ("layer", "metric", "positions", "block", "rank", "control")
+_OF_DEPTH = ("kind", "model", "text", *_OF_EFFECT, "effect", "over", "example", *_OF_LAYER)
 
 EXPERIMENTS = {
     each.name: each

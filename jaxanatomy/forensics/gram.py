@@ -70,6 +70,19 @@ class Moments:
         gram_LL = self.gram_LL[order_L[..., :, None], order_L[..., None, :]]
         return Moments(gram_LL, self.sum_L[order_L], self.count)
 
+    def end_to_end(self, other: "Moments") -> "Moments":
+        """Layers with the parameters of another component laid behind their own."""
+        return Moments(
+            self.gram_LL + other.gram_LL, self.sum_L + other.sum_L, self.count + other.count
+        )
+
+    def in_blocks(self, size: int) -> "Moments":
+        """Blocks of consecutive layers, each its layers laid end to end, by their first layer."""
+        blocks = self.num_layers - size + 1
+        at = [slice(first, first + blocks) for first in range(size)]
+        gram_BB = sum(self.gram_LL[..., each, each] for each in at)
+        return Moments(gram_BB, sum(self.sum_L[..., each] for each in at), size * self.count)
+
     def standardised(self) -> "Moments":
         """Every layer shifted and scaled to mean 0 and standard deviation 1.
 

@@ -273,7 +273,7 @@ def analyse(moments: Moments, initial: Moments | None, samples: int, seed: Any) 
     found = {name: _with_means(readings) for name, readings in nulls.items()}
     return Structure(
         tuple(
-            _reading(metric, layer, values[metric, layer], null, found[null][metric, layer])
+            beside_null(metric, layer, values[metric, layer], null, found[null][metric, layer])
             for metric, layer, null in reading_keys(moments.num_layers, initial is not None)
         ),
         cosine(moments),
@@ -306,7 +306,7 @@ def _mean_of_defined(x_M: np.ndarray) -> np.ndarray:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _reading(
+def beside_null(
     metric: str, layer: int | None, value: np.ndarray, null: str, draws: np.ndarray
 ) -> BesideNull:
     """One metric beside one null: a number, or S draws of it [S]."""

@@ -1,11 +1,14 @@
 """What each sublayer adds to the residual stream, and how large that is (DG section 4.3)."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxanatomy.forensics import blocks
 from jaxanatomy.interventions.variants import OTHERS
 from jaxanatomy.measures.layer_means import layer_means
 from jaxanatomy.measures.readings import contributions
@@ -21,6 +24,13 @@ def norm(streams: Sequence[jax.Array], context: Context) -> jax.Array:
     return jnp.linalg.norm(streams[0], axis=-1)
 
 
+# Of attention to h, of the MLP to h + a, as the paper has them.
+PERIODIC = (
+    "attention_norm",
+    "attention_cosine",
+    "mlp_norm_after_attention",
+    "mlp_cosine_after_attention",
+)
 READINGS = {
     **contributions(reduction=EVERYTHING),
     RESIDUAL_NORM: Reading(norm, "block_out"),
@@ -39,3 +49,27 @@ def contribution_rows(measured: Mapping[str, Measured], variant: str) -> list[Ro
             labels = {"kind": "contribution", "metric": name, "positions": positions}
             rows += layer_means(each, variant, labels, counted_N)
     return rows
+
+
+def period_rows(rows: Sequence[Row], sizes: Sequence[int], samples: int, seed: int) -> list[Row]:
+    """Rows of kind "periodicity": whether contributions repeat at the size of a block (DG 4.3).
+
+    Args:
+      rows: Of kind "contribution", of one model and text.
+      sizes: Of blocks.
+      samples: Random orders of the layers, the null.
+      seed: Of these.
+
+    Returns:
+      By `metric` (of `PERIODIC`), `positions` and `block` what `blocks.periodicity_of` has.
+    """
+    found = []
+    for metric, positions in itertools.product(PERIODIC, POSITIONS):
+        own = [row for row in rows if (row["metric"], row["positions"]) == (metric, positions)]
+        own.sort(key=lambda row: row["layer"])
+        value_L = [math.nan if row["value"] is None else row["value"] for row in own]
+        for size in (size for size in sizes if size > 1):
+            labels = {"kind": "periodicity", "metric": metric, "positions": positions}
+            beside = blocks.periodicity_of(value_L, size, samples, seed)
+            found.append({**labels, "block": size, **beside})
+    return found

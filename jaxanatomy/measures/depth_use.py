@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.forensics.blocks import repeats
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures import contribution, lens, outliers
 from jaxanatomy.measures.depth_score import depth_score_rows
@@ -12,9 +13,10 @@ from jaxanatomy.measures.effects import heatmaps
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured
 
-# What tells rows of kind "depth_score" of one model and text apart.
+# What tells rows of kind "depth_score", and of kind "periodicity", of one model and text apart.
 SCORE_KEY = ("kind", "convention", "part", "effect", "over", "example")
-SUPER_WEIGHT = ("layer", "row", "column", "control", "degradation_percent", "ci95")
+PERIOD_KEY = ("kind", "metric", "positions", "block")
+SUPER_WEIGHT = ("layer", "row", "column", "degradation_percent", "ci95", "is_super")
 UNTRAINED = "random:"
 # What is read of the model as it is, in one pass.
 PROFILE = {**contribution.READINGS, **lens.READINGS, **outliers.READINGS}
@@ -57,6 +59,22 @@ def score_rows(rows: Sequence[Row], model: str) -> list[Row]:
     return [{"model": model, **row} for row in depth_score_rows(of_model(rows, model))]
 
 
+def period_rows(
+    rows: Sequence[Row], model: str, sizes: Sequence[int], samples: int, seed: int
+) -> list[Row]:
+    """The rows of kind "periodicity" of a model."""
+    own = [row for row in of_model(rows, model) if row["kind"] == "contribution"]
+    texts = dict.fromkeys(row["text"] for row in own)
+    labels = {"model": model, "text": next(iter(texts))}
+    return [labels | row for row in contribution.period_rows(own, sizes, samples, seed)]
+
+
+def removed_weights(rows: Sequence[Row]) -> list[Row]:
+    """`outliers.super_weights` of the rows of a model; none where none was removed."""
+    removed = [row for row in rows if row["kind"] == "removal"]
+    return outliers.super_weights(removed) if removed else []
+
+
 def arrays(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """The heatmaps [source, target] by name, those of the untrained model after `untrained_`.
 
@@ -73,7 +91,7 @@ def arrays(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """By model the depth scores, what removed weights cost, and a digest of each heatmap."""
+    """By model scores, contributions that repeat, removed weights and a digest of each heatmap."""
     found = {}
     for model in dict.fromkeys(row["model"] for row in rows):
         own = of_model(rows, model)
@@ -83,10 +101,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
                 for row in own
                 if row["kind"] == "depth_score" and row["example"] is None
             ],
+            "repeats": [
+                {name: row[name] for name in ("metric", "positions", "block", "value", "p")}
+                for row in repeats([row for row in own if row["kind"] == "periodicity"])
+            ],
             "super_weights": [
-                {name: row[name] for name in SUPER_WEIGHT}
-                for row in own
-                if row["kind"] == "removal" and row.get("layer") is not None
+                {name: row[name] for name in SUPER_WEIGHT} for row in removed_weights(own)
             ],
             "effects": [_digest(key, matrices) for key, matrices in heatmaps(own).items()],
         }

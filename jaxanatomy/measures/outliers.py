@@ -10,6 +10,7 @@ neuron that is largest. Whether they are super weights shows their removal, besi
 weights of their size in the same matrix.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -18,14 +19,21 @@ import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.interventions.variants import BASELINE, Edit, Step, Variant, baseline_steps
+from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
 from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Context, Measured, Reading
 
 TOP = 3  # entries of a layer that have a row
 MASSIVE, TIMES_MEDIAN = 100.0, 1000.0  # Sun et al., section 2
-CONTROLS = 4  # other weights that are removed for each candidate
-CLOSEST = 1000  # weights of nearest size that controls are drawn from
+NEAREST, LARGEST = "nearest", "largest"
+CONTROLS = {
+    NEAREST: 4,  # of each candidate: the weights of its matrix next to it by magnitude
+    LARGEST: 4,  # of all together: the largest weights of layers of which no candidate is tried
+}
+RUINED_PERCENT = THRESHOLDS_PERCENT[-1]  # a model is lost whose perplexity has doubled
+ERROR = 0.05  # of all candidates together
 
 
 def largest(streams: Sequence[jax.Array], context: Context) -> dict[str, jax.Array]:
@@ -121,57 +129,98 @@ def without_weight(own: tree.BlockParams, *, row: int, column: int) -> tree.Bloc
 
 
 def removals(candidates: Sequence[Row], count: int) -> int:
-    """How many rows the removal of so many candidates makes, the baseline's among them."""
-    return 1 + min(count, len(candidates)) * (1 + CONTROLS)
+    """How many rows the removal of so many candidates makes; there is a candidate of each layer."""
+    tried = min(count, len(candidates))
+    return 1 + tried * (1 + CONTROLS[NEAREST]) + min(CONTROLS[LARGEST], len(candidates) - tried)
 
 
-def removal_variants(
-    params: tree.Params, candidates: Sequence[Row], count: int, seed: int
-) -> list[Variant]:
-    """The model without each of the likeliest candidates, and without each of its controls.
+def removal_variants(params: tree.Params, candidates: Sequence[Row], count: int) -> list[Variant]:
+    """The model without each of the likeliest candidates, and without each of their controls.
 
     Args:
       params: The model's.
       candidates: Of `candidate_rows`, of one model and text.
       count: How many are tried: those of the largest `out_value`.
-      seed: Of the controls, drawn from the 1,000 weights of the matrix nearest in magnitude.
 
     Returns:
       A baseline, and variants with labels `kind` "removal", `layer`, `row`, `column`, `weight`,
       `contribution` (the share of what the MLP wrote to that neuron that came through the weight)
-      and `control`, None or the number of the draw.
+      and `control`: None, `NEAREST` or `LARGEST`.
     """
-    clean = baseline_steps(len(params["layers"]))
-    variants = [Variant(BASELINE, clean, labels={"kind": "removal"})]
-    ranked = sorted(candidates, key=lambda row: -abs(row["out_value"] or 0.0))
-    for found in ranked[:count]:
+    kernels = [np.asarray(tree.get(own, "down_proj"), np.float32) for own in params["layers"]]
+    tried = sorted(candidates, key=lambda row: -abs(row["out_value"] or 0.0))[:count]
+    removed = []
+    for found in tried:
         layer, place = found["layer"], (found["hidden_neuron"], found["out_neuron"])
-        kernel_FD = np.asarray(tree.get(params["layers"][layer], "down_proj"), np.float32)
-        places = [place, *_controls(kernel_FD, place, (seed, layer))]
-        share = found["hidden_value"] * float(kernel_FD[place]) / found["out_value"]
-        for draw, (row, column) in enumerate(places):
-            labels = {
-                "kind": "removal",
-                "layer": layer,
-                "row": row,
-                "column": column,
-                "weight": float(kernel_FD[row, column]),
-                "contribution": None if draw else share,
-                "control": draw - 1 if draw else None,
-            }
-            steps = (*clean[:layer], _without(layer, row, column), *clean[layer + 1 :])
-            variants.append(Variant(f"without_weight/{layer}/{row},{column}", steps, labels))
+        share = found["hidden_value"] * float(kernels[layer][place]) / found["out_value"]
+        removed.append((layer, place, share, None))
+        near = _nearest(kernels[layer], place, CONTROLS[NEAREST])
+        removed += [(layer, each, None, NEAREST) for each in near]
+    others = {*range(len(kernels))} - {found["layer"] for found in tried}
+    largest = {layer: _largest(kernels[layer]) for layer in sorted(others)}
+    by_size = sorted(largest, key=lambda layer: -abs(kernels[layer][largest[layer]]))
+    removed += [(layer, largest[layer], None, LARGEST) for layer in by_size[: CONTROLS[LARGEST]]]
+    clean = baseline_steps(len(kernels))
+    variants = [Variant(BASELINE, clean, labels={"kind": "removal"})]
+    for layer, (row, column), share, control in removed:
+        labels = {
+            "kind": "removal",
+            "layer": layer,
+            "row": row,
+            "column": column,
+            "weight": float(kernels[layer][row, column]),
+            "contribution": share,
+            "control": control,
+        }
+        steps = (*clean[:layer], _without(layer, row, column), *clean[layer + 1 :])
+        variants.append(Variant(f"without_weight/{layer}/{row},{column}", steps, labels))
     return variants
 
 
-def _controls(
-    kernel_FD: np.ndarray, place: tuple[int, int], seed: tuple[int, ...]
-) -> list[tuple[int, int]]:
-    """Other entries of nearly the same magnitude, drawn at random."""
-    nearest = np.abs(np.abs(kernel_FD) - abs(kernel_FD[place])).ravel().argsort(kind="stable")
-    nearest = nearest[nearest != np.ravel_multi_index(place, kernel_FD.shape)][:CLOSEST]
-    drawn = np.random.default_rng(seed).permutation(nearest)[:CONTROLS]
-    return [divmod(index, kernel_FD.shape[1]) for index in drawn.tolist()]
+def super_weights(rows: Sequence[Row]) -> list[Row]:
+    """Each candidate that was removed, and whether it is a super weight.
+
+    It is if the model without it has at least twice the perplexity and loses more than without any
+    control, by the lower ends of intervals that hold for all candidates together.
+
+    Args:
+      rows: Of kind "removal", of one model and text; all of them.
+
+    Returns:
+      The candidates' rows with `is_super`, None where a loss is not finite or not there, and
+      `controls`, the rows of theirs.
+    """
+    whole = [row for row in rows if row["variant"] == BASELINE]
+    removed = [row for row in rows if row["variant"] != BASELINE]
+    candidates = [row for row in removed if row["control"] is None]
+    level = 1 - 2 * ERROR / max(len(candidates), 1)  # one side of each interval is looked at
+    found = []
+    for row in candidates:
+        controls = [
+            other
+            for other in removed
+            if other["control"] == LARGEST
+            or (other["control"], other["layer"]) == (NEAREST, row["layer"])
+        ]
+        lost = [paired_difference(row, each, level).degradation_percent().low for each in whole]
+        beyond = [paired_difference(row, other, level).low for other in controls]
+        is_known = bool(lost) and all(map(math.isfinite, (*lost, *beyond)))
+        is_super = all(low >= RUINED_PERCENT for low in lost) and all(low > 0 for low in beyond)
+        found.append({**row, "controls": controls, "is_super": is_super if is_known else None})
+    return found
+
+
+def _nearest(kernel_FD: np.ndarray, place: tuple[int, int], count: int) -> list[tuple[int, int]]:
+    """The entries nearest in magnitude, the entry itself left out."""
+    apart = np.abs(np.abs(kernel_FD) - abs(kernel_FD[place])).ravel()
+    apart[np.ravel_multi_index(place, kernel_FD.shape)] = np.inf
+    nearest = apart.argsort(kind="stable")[:count]
+    return [divmod(index, kernel_FD.shape[1]) for index in nearest.tolist()]
+
+
+def _largest(kernel_FD: np.ndarray) -> tuple[int, int]:
+    """The entry of largest magnitude."""
+    return divmod(int(np.abs(kernel_FD).argmax()), kernel_FD.shape[1])
 
 
 def _without(layer: int, row: int, column: int) -> Step:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.measures import contribution, lens
+from jaxanatomy.forensics.blocks import repeats
+from jaxanatomy.measures import contribution, lens, outliers
 from jaxanatomy.measures.depth_score import changes
-from jaxanatomy.measures.depth_use import UNTRAINED, of_model
+from jaxanatomy.measures.depth_use import UNTRAINED, of_model, removed_weights
 from jaxanatomy.measures.effects import CURRENT, FUTURE, LOCAL, PROPAGATED, heatmaps
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
@@ -31,6 +32,7 @@ METRICS = {
     "entropy": "entropy of the lens, nats",
     "perplexity": "perplexity of the lens",
 }
+VERDICTS = {True: "yes", False: "no", None: "not known"}
 POSITIONS = {"all": "all tokens", "others": "without the first token"}
 Made = Callable[[RunRecord], list[v.Row]]
 MEASURED, NULL = "#AE2320", "#7FA9D2"
@@ -135,6 +137,31 @@ def contributions(record: RunRecord) -> list[v.Row]:
     return profile(record, "contribution")
 
 
+def periods(record: RunRecord) -> list[v.Row]:
+    """Whether contributions repeat at the size of a block, beside the layers in random order."""
+    return [
+        {name: row[name] for name in ("metric", "block", "value", "p")}
+        | {
+            "model": model,
+            "label": METRICS[row["metric"]],
+            "positions": POSITIONS[row["positions"]],
+        }
+        | {"null": estimate(row["null_value"], (row["null_low"], row["null_high"]))}
+        for model, rows in models(record).items()
+        for row in rows
+        if row["kind"] == "periodicity"
+    ]
+
+
+def repeating(record: RunRecord) -> str:
+    """Which contributions of the model repeat, of all that were looked at together."""
+    rows = [row for row in periods(record) if row["model"] == TRAINED]
+    found = [
+        f"{row['label']} every {row['block']} layers ({row['positions']})" for row in repeats(rows)
+    ]
+    return f"Repeats itself: {'; '.join(found) or 'nothing'}." if rows else ""
+
+
 def lenses(record: RunRecord) -> list[v.Row]:
     """Of the logit lens."""
     return profile(record, "lens")
@@ -152,19 +179,16 @@ def massive(record: RunRecord) -> list[v.Row]:
 
 def removals(record: RunRecord) -> list[v.Row]:
     """Each candidate whose removal was measured, beside the most that a control of it costs."""
-    rows = [row for row in record.rows if row["kind"] == "removal" and "layer" in row]
     found = []
-    for row in (row for row in rows if row["control"] is None):
-        others = [
-            other
-            for other in rows
-            if other["layer"] == row["layer"] and other["control"] is not None
-        ]
-        controls = [other["degradation_percent"] for other in others]
+    for row in (row for own in models(record).values() for row in removed_weights(own)):
         change = estimate(row["degradation_percent"], row["ci95"])
-        most = None if None in controls else max(controls)
-        sizes = [abs(other["weight"]) for other in others]
-        found.append(row | {"change": change, "controls": most, "sizes": sizes})
+        wide = {**row, "change": change, "verdict": VERDICTS[row["is_super"]]}
+        for kind in outliers.CONTROLS:
+            own = [each for each in row["controls"] if each["control"] == kind]
+            costs = [each["degradation_percent"] for each in own]
+            wide[kind] = None if None in costs else max(costs, default=None)
+            wide[f"{kind}_sizes"] = [abs(each["weight"]) for each in own]
+        found.append(wide)
     return found
 
 
@@ -248,6 +272,26 @@ CONTRIBUTIONS = _curves(
     contribution.READINGS,
     "Means over tokens. On the first token many models keep a sink, so it stands apart.",
 )
+PERIODS = v.Table(
+    "periodicity",
+    periods,
+    "Whether contributions repeat at the size of a block",
+    cells=(
+        v.Column("model", "model"),
+        v.Column("contribution", "label"),
+        v.Column("tokens", "positions"),
+        v.Column("layers in a block", "block"),
+        v.Column("periodicity", "value", "+.2f", null="none"),
+        v.Column("random order, 95 %", "null", "+.2f", null="none"),
+        v.Column("p", "p", ".3f", null="none"),
+    ),
+    note=(
+        "How much less the ranks of two layers differ at this distance than at one more or one "
+        "less, in variances of what a straight line over depth leaves; p: how often layers in "
+        "random order have as much."
+    ),
+    folded=True,
+)
 LENS = _curves(
     "lens",
     lenses,
@@ -284,12 +328,18 @@ REMOVALS = v.Table(
         v.Column("its share of what was written", "contribution", ".2f"),
         v.Column("perplexity", "ppl", perplexity),
         v.Column("change (95 %)", "change", percent),
-        v.Column("most of four others", "controls", percent),
-        v.Column("their magnitudes", "sizes", ".2f"),
+        v.Column("super weight", "verdict"),
+        v.Column("most of the nearest in size", "nearest", percent),
+        v.Column("their magnitudes", "nearest_sizes", ".2f"),
+        v.Column("most of the largest elsewhere", "largest", percent, null="none"),
+        v.Column("their magnitudes", "largest_sizes", ".2f"),
     ),
     note=(
-        "The others are drawn from the weights of the matrix nearest in magnitude. Where the "
-        "weight is the largest of its matrix by far, they are smaller."
+        "Nearest: the weights of its matrix next to it by magnitude; where the weight is the "
+        "largest by far, they are smaller. Largest elsewhere: of layers without a candidate. A "
+        f"super weight raises the perplexity by {outliers.RUINED_PERCENT:g} % or more and costs "
+        "more than each of these, by the lower ends of intervals that hold for all candidates at "
+        "once. Candidates are found on the prompts on which they are removed."
     ),
     printed=True,
 )
@@ -320,14 +370,17 @@ PAGE = Page(
         "What each sublayer adds",
         "h is the stream before the layer, a what attention writes, m what the MLP writes (DG "
         "Figure 4).",
+        repeating,
         CONTRIBUTIONS,
+        PERIODS,
     ),
     Section("The logit lens", LENS),
     Section(
         "Massive activations and super weights",
         "Candidates come from one pass: where the MLP of a layer writes most, the weight from its "
         "largest hidden neuron to the neuron that it writes to. A super weight is one whose "
-        "removal alone ruins the model, where others of its size in the same matrix do nothing.",
+        "removal alone ruins the model, and costs more than that of those next to it in size and "
+        "of the largest of other layers.",
         REMOVALS,
         MASSIVE,
     ),

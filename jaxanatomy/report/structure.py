@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.measures.structure import side_of
+from jaxanatomy.forensics.blocks import FFN, PERIODICITY
+from jaxanatomy.measures.structure import repeating, side_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
@@ -23,6 +24,11 @@ METRICS = {
     "pca_top5": "first five components of PCA",
     "pca_effective_rank": "effective rank of PCA",
 }
+BLOCK_SCORES = {
+    "block_similarity": "mean cosine",
+    "block_symmetry": "symmetry about the centre",
+    PERIODICITY: "periodicity",
+}
 KEY = ("component", "metric", "layer")
 
 
@@ -36,6 +42,8 @@ def beside_nulls(record: RunRecord) -> list[v.Row]:
     paper = published(record, "table3_delta_correlation")
     found: dict[tuple, dict[str, Any]] = {}
     for row in record.rows:
+        if row["component"] == FFN:
+            continue
         key = tuple(row[name] for name in KEY)
         wide = found.setdefault(key, {name: row[name] for name in (*KEY, "value")})
         wide[row["null"]] = estimate(row["null_value"], (row["null_low"], row["null_high"]))
@@ -95,6 +103,45 @@ def spectra(record: RunRecord) -> list[v.Row]:
         # The last one is 0: the mean layer was taken away.
         for at, share in enumerate(shares[:-1], start=1)
     ]
+
+
+def block_scores(record: RunRecord) -> list[v.Row]:
+    """One row for each score and size of blocks, with its nulls beside it."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for row in record.rows:
+        if row["component"] == FFN:
+            key = row["metric"], row["block"]
+            wide = found.setdefault(key, {"block": key[1], "label": BLOCK_SCORES[key[0]]})
+            wide["value"] = row["value"]
+            wide[row["null"]] = estimate(row["null_value"], (row["null_low"], row["null_high"]))
+            if row["null"] == "shuffled_layers":
+                wide["p"] = row["p"]
+    return list(found.values())
+
+
+def block_similarities(record: RunRecord) -> list[v.Row]:
+    """The cosine of every two blocks that share no layer, by their first layers."""
+    sizes = {row["block"]: None for row in record.rows if row["component"] == FFN}
+    return [
+        {"panel": f"blocks of {size}", "layer": int(a), "other": int(b), "cosine": float(cosine)}
+        for size in sizes
+        for (a, b), cosine in np.ndenumerate(record.arrays.get(f"block_similarity_{size}", ()))
+        if abs(a - b) >= size
+    ]
+
+
+def periods(record: RunRecord) -> str:
+    """At which sizes the layers repeat themselves."""
+    rows = [row for row in record.rows if row["metric"] == PERIODICITY]
+    if not rows:
+        return ""
+    tried = listed(str(size) for size in dict.fromkeys(row["block"] for row in rows))
+    found = [str(size) for size in repeating(record.rows)]
+    if not found:
+        return f"FFN weights repeat themselves at no distance of {tried} layers beyond chance."
+    return (
+        f"FFN weights repeat themselves every {listed(found)} layers, of {tried} that were tried."
+    )
 
 
 def _arrays(record: RunRecord, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -228,6 +275,41 @@ COSINES = v.Heatmap(
     cell=v.Axis("cosine", "cosine of two layers", "diverging"),
     numbers=False,
 )
+BLOCKS = v.Heatmap(
+    "blocks",
+    block_similarities,
+    columns=3,
+    x=v.Axis("layer", "first layer"),
+    y=v.Axis("other", "first layer"),
+    cell=v.Axis("cosine", "cosine of two blocks", "diverging"),
+    numbers=False,
+    caption=(
+        "Gate, up and down of a block laid end to end (DG Figure 7a). Blocks that share layers are "
+        "left out; those of the paper begin at multiples of their size."
+    ),
+)
+BLOCK_TABLE = v.Table(
+    "block_scores",
+    block_scores,
+    "Blocks of layers, beside their nulls",
+    cells=(
+        v.Column("layers in a block", "block"),
+        v.Column("score", "label"),
+        v.Column("measured", "value", "+.4f", null="none"),
+        v.Column("random order, 95 %", "shuffled_layers", "+.4f", null="none"),
+        v.Column("p", "p", ".3f", null="none"),
+        v.Column("Gaussian layers, 95 %", "gaussian", "+.4f", null="none"),
+        v.Column("untrained model", "random_init", "+.4f", null="none"),
+    ),
+    note=(
+        "Symmetry: of what varies between blocks equally far apart, how much their mirror images "
+        "share; 1 at most, about 0 by chance. What is smooth over depth may have any, so that it "
+        "needs other models beside it and has no verdict. Periodicity: the cosine of layers so "
+        "far apart, less that of layers one more or one less apart; p: how often random orders "
+        "have as much."
+    ),
+    printed=True,
+)
 SPECTRA = by_component(
     "pca",
     spectra,
@@ -279,6 +361,14 @@ PAGE = Page(
         "Independent layers show neither.",
         alike,
         COSINES,
+    ),
+    Section(
+        "Blocks of layers",
+        "A model that was grown in blocks of layers would be bright a block beside the diagonal; "
+        "one that grew at its centre would look the same from both ends (DG section 4.4).",
+        periods,
+        BLOCKS,
+        BLOCK_TABLE,
     ),
     Section(
         "Principal components over layers",

@@ -60,7 +60,8 @@ def test_the_files_of_the_contract_and_the_rows_of_every_pair(finished):
         assert counts["contribution"] == 7 * 2 * LAYERS
         assert (counts["lens"], counts["massive"], counts["candidate"]) == (18, 9, 3)
         # The null of a removed weight are others of its size in the same model.
-        assert counts["removal"] == (0 if model.startswith("random:") else 1 + 2 * 5)
+        assert counts["removal"] == (0 if model.startswith("random:") else 1 + 2 * 5 + 1)
+        assert counts["periodicity"] == 0  # no two blocks of two fit
     assert {row["boundary"] for row in rows if row["kind"] == "output"} == {None, "1/4", "8"}
     assert len({row["hash"] for row in rows}) == len(rows)
 
@@ -126,15 +127,18 @@ def test_tidy_rows_of_the_page_are_those_of_the_run(finished, tiny):
             assert wide[row["metric"]].value == row["value"]
             assert wide[row["metric"]].ends == row["ci95"]
     assert len(page.lenses(record)) == 2 * LAYERS
-    assert [row["control"] for row in page.removals(record)] == [None, None]
+    assert [row["verdict"] for row in page.removals(record)] == ["no", "no"]
     for row in page.removals(record):
         others = [
             other["degradation_percent"]
             for other in own
-            if other["kind"] == "removal" and other.get("layer") == row["layer"]
+            if other.get("control") == "nearest" and other["layer"] == row["layer"]
         ]
-        assert len(others) == 5
-        assert row["controls"] == max(others[1:])
+        assert len(others) == 4
+        assert row["nearest"] == max(others)
+        (largest,) = (other for other in own if other.get("control") == "largest")
+        assert row["largest"] == largest["degradation_percent"]
+        assert row["largest_sizes"] == [abs(largest["weight"])]
     cells = page.cells(record)
     assert len(cells) == 2 * 3 * 4 * PAIRS
     assert all(cell["shown"] == min(cell["value"], 1) for cell in cells)
@@ -204,6 +208,8 @@ def test_the_depth_score_alone(finished, start, tmp_path):
         (("--config.boundaries=",), "boundaries must name at least one, each once"),
         (("--config.parts=mlp,mlp",), "parts must name at least one, each once"),
         (("--config.packing.window=12",), "must fit into one window"),
+        (("--config.blocks=2",), "two blocks must fit into the 3 layers; got blocks of 2"),
+        (("--config.null_draws=1",), "null_draws must be a whole number, 2 or above"),
         (("--config.super_weights=-1",), "super_weights must be a whole number, 0 or above"),
     ],
 )

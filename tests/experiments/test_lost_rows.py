@@ -19,7 +19,7 @@ SEVEN = ModelConfig.uniform(
 )
 FLAGS = {
     "importance": ("--config.texts={text}", "--config.cells=map"),
-    "structure": ("--config.null_draws=50", "--config.components=q_proj,down_proj"),
+    "structure": ("--config.null_draws=50", "--config.components=gate_proj,up_proj,down_proj"),
     "predictability": (
         "--config.texts={text}",
         "--config.null_draws=3",

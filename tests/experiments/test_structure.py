@@ -16,6 +16,7 @@ import run_files
 import jaxanatomy as ja
 from jaxanatomy import tree, weights
 from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.forensics.blocks import FFN, FFN_PARTS, SCORES
 from jaxanatomy.forensics.structure import METRICS, NULLS
 from jaxanatomy.records import read_arrays
 from jaxanatomy.weights.random_init import random_params
@@ -100,11 +101,17 @@ def test_the_files_of_the_contract_are_there(finished):
 
 def test_rows_have_the_fields_of_the_design(finished):
     rows = rows_of(finished[0])
-    assert all(set(row) == FIELDS for row in rows)
+    more = {"block", "p"}
+    for row in rows:
+        expected = FIELDS | more if row["component"] == FFN else FIELDS
+        assert set(row) - {"reason"} == expected
+        assert ("reason" in row) == (row["value"] is None)
     assert len({row["hash"] for row in rows}) == len(rows)
     # 5 deltas of lag 1 and 4 of lag 2 with their means and all nulls; cosine; PCA.
-    assert len(rows) == 7 * ((4 + 1) * 5 + (3 + 1) * 5 + 4 + 3 * 3)
-    assert {row["metric"] for row in rows} == set(METRICS)
+    # Blocks of 1 and 2: similarity beside two nulls, symmetry beside three; one periodicity.
+    of_blocks = 2 * (2 + 3) + 3
+    assert len(rows) == 7 * ((4 + 1) * 5 + (3 + 1) * 5 + 4 + 3 * 3) + of_blocks
+    assert {row["metric"] for row in rows} == {*METRICS, *SCORES}
     assert {row["null"] for row in rows} == set(NULLS)
     drawn = [row for row in rows if row["null"] in ("gaussian", "shuffled_layers")]
     assert all(row["null_low"] <= row["null_value"] <= row["null_high"] for row in drawn)
@@ -119,7 +126,12 @@ def literal(model, component):
 
 def test_rows_and_arrays_are_those_of_the_literal_weights(finished, model):
     rows, arrays = rows_of(finished[0]), arrays_of(finished[0])
-    assert set(arrays) == {f"{kind}_{name}" for kind in ARRAYS for name in tree.MATRICES}
+    sizes = {"block_similarity_1", "block_similarity_2"}
+    assert set(arrays) - sizes == {f"{kind}_{name}" for kind in ARRAYS for name in tree.MATRICES}
+    ffn_LN = np.concatenate([literal(model, name) for name in FFN_PARTS], axis=1)
+    pair_LN = np.concatenate([ffn_LN[:-1], ffn_LN[1:]], axis=1)
+    pair_LN /= np.linalg.norm(pair_LN, axis=1, keepdims=True)
+    np.testing.assert_allclose(arrays["block_similarity_2"], pair_LN @ pair_LN.T, atol=1e-9)
     for name in tree.MATRICES:
         x_LN, other_LN = literal(model, name), literal(f"random:{model}", name)
         deltas, others = np.diff(x_LN, axis=0), np.diff(other_LN, axis=0)
@@ -146,10 +158,11 @@ def test_a_notebook_gives_the_rows_of_the_run(finished, model):
 
 def test_the_summary_has_every_metric_of_every_component_beside_its_nulls(finished):
     summary = run_files.read_summary(finished[0])
-    assert list(summary["components"]) == list(tree.MATRICES)
+    assert list(summary["components"]) == [*tree.MATRICES, FFN]
     rows = [row for row in rows_of(finished[0]) if row["layer"] is None]
     for row in rows:
-        found = summary["components"][row["component"]][row["metric"]]
+        name = row["metric"] + (f"_{row['block']}" if "block" in row else "")
+        found = summary["components"][row["component"]][name]
         assert found["value"] == row["value"]
         beside = found["nulls"][row["null"]]
         assert beside == {
@@ -158,7 +171,7 @@ def test_the_summary_has_every_metric_of_every_component_beside_its_nulls(finish
             "high": row["null_high"],
             "z": row["z"],
         }
-    assert set(summary) == {"components", "outside_gaussian"}
+    assert set(summary) == {"components", "outside_gaussian", "repeats_every"}
 
 
 def test_a_second_run_reads_no_weights_and_changes_nothing(
@@ -224,9 +237,10 @@ def test_a_dry_run_and_the_list_say_what_there_is(model, command, tmp_path):
     assert (done.status, done.err) == (0, "")
     assert "6 layers" in done.out
     assert "gate_proj  16 x 24 in each layer, 58 rows" in done.out
+    assert "ffn        blocks of 1, 2 layers, 13 rows" in done.out
     listed = command("structure", "--list")
     assert listed.status == 0
-    for name in (*METRICS, *NULLS, *tree.MATRICES):
+    for name in (*METRICS, *SCORES, *NULLS, *tree.MATRICES):
         assert name in listed.out
 
 
@@ -244,6 +258,8 @@ class TestBadInput:
         [
             ("--config.components=gate", "unknown component 'gate'; did you mean 'gate_proj'"),
             ("--config.components=q_proj,q_proj", "each matrix once; got q_proj twice; drop one"),
+            ("--config.blocks=4", "two blocks must fit into the 6 layers; got blocks of 4"),
+            ("--config.blocks=2,2", "blocks must name at least one, each once"),
             ("--config.null_draws=1", "null_draws must be a whole number, 2 or above; got 1"),
             ("--config.null_draws=many", "expects an integer; got 'many'"),
             ("--config.seed=-1", "seed must be a whole number, 0 or above; got -1"),
@@ -254,6 +270,11 @@ class TestBadInput:
     def test_a_setting(self, flag, words, command, tmp_path, model):
         given = [] if "model" in flag else [f"--config.model={model}"]
         assert words in self.refused(command, tmp_path / "run", *given, flag)
+
+    def test_blocks_without_the_whole_ffn(self, command, tmp_path, model):
+        named = (f"--config.model={model}", "--config.components=up_proj", "--config.blocks=2")
+        error = self.refused(command, tmp_path / "run", *named)
+        assert "gate_proj, up_proj, down_proj; got components up_proj; name those too" in error
 
     def test_three_layers(self, command, tmp_path, tiny):
         error = self.refused(command, tmp_path / "run", f"--config.model={tiny.model}")

@@ -5,9 +5,10 @@ import pytest
 
 from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.forensics import structure
+from jaxanatomy.forensics.blocks import FFN_PARTS
 from jaxanatomy.forensics.gram import gram
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.structure import structure_arrays, structure_rows
+from jaxanatomy.measures.structure import ffn_blocks, structure_arrays, structure_rows
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, terminal, views
 from jaxanatomy.report import structure as page
@@ -170,3 +171,45 @@ def test_a_view_of_it_is_drawn_from_the_rows(record):
     ax = views.draw(view, view.rows(record))
     dots = [line.get_xdata()[0] for line in ax.lines if line.get_color() == page.MEASURED]
     assert dots == [measured(record, name)["gaussian"]["value"] for name in MATRICES]
+
+
+def test_blocks_that_repeat_are_named_and_others_are_not(tmp_path):
+    for seed, (layers, sentence) in enumerate(
+        (
+            (
+                np.tile(noise(3)[:2], (4, 1)) + 0.5 * noise(4),
+                "every 2, 4 layers, of 2, 4 that were",
+            ),
+            (noise(5), "at no distance of 2, 4 layers beyond chance"),
+        )
+    ):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        data = {name: layers for name in FFN_PARTS}
+        made = make_record(folder, data, initial=False)
+        moments = {name: gram([row.reshape(20, -1) for row in layers]) for name in data}
+        rows, arrays = ffn_blocks(moments, None, (1, 2, 4), samples=200)
+        arrays |= made.arrays
+        np.savez(folder / "arrays.npz", **arrays, **{CHECKSUM: arrays_checksum(arrays)})
+        record = RunRecord(folder, [*made.rows, *rows], made.config, made.provenance, made.summary)
+        assert sentence in page.periods(record)
+        (row,) = (
+            row
+            for row in page.block_scores(record)
+            if (row["block"], row["label"]) == (2, "periodicity")
+        )
+        (own,) = (
+            row
+            for row in rows
+            if (row["metric"], row["block"], row["null"])
+            == ("block_periodicity", 2, "shuffled_layers")
+        )
+        assert (row["value"], row["p"]) == (own["value"], own["p"])
+        assert row["shuffled_layers"].low == own["null_low"]
+        cells = page.block_similarities(record)
+        assert len(cells) == 8 * 7 + 6 * 5 + 2
+        assert {cell["panel"] for cell in cells} == {"blocks of 1", "blocks of 2", "blocks of 4"}
+        shown = {
+            (c["layer"], c["other"]): c["cosine"] for c in cells if c["panel"] == "blocks of 2"
+        }
+        assert shown[0, 4] == arrays["block_similarity_2"][0, 4]
