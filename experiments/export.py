@@ -25,15 +25,17 @@ from jaxanatomy.interventions.changes import combined_steps, split_names
 from jaxanatomy.interventions.materialise import materialised_config, remaining_steps
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.scopes import SCOPES
-from jaxanatomy.interventions.variants import Steps, Variant
+from jaxanatomy.interventions.variants import Step, Steps, Variant
 from jaxanatomy.model import parameter_count
 from jaxanatomy.study import tokenise
 from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
 from jaxanatomy.weights.export import as_dtype, export_hf
 from jaxanatomy.weights.hf_config import to_config
+from jaxanatomy.weights.recipes import llama_quantize_command, mergekit_config
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
 FOLDER = "model"
+MERGEKIT = "mergekit.yml"  # beside it, where layers are chosen and none is changed
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -53,7 +55,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
             _write(plan, original, folder)
         summary = _summary(plan, original, folder)
         results.write_summary(summary)
-    print(_in_words(summary, folder))
+        recipe = _mergekit(config, plan)
+        if recipe:
+            results.write_text(MERGEKIT, recipe)
+    print(_in_words(summary, folder, plan))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -164,7 +169,19 @@ def _summary(plan: _Plan, original: Checkpoint, folder: Path) -> dict[str, Any]:
     return summary | {"degradation_percent": 100 * (after["ppl"] / before["ppl"] - 1)}
 
 
-def _in_words(summary: dict[str, Any], folder: Path) -> str:
+def _is_choice(plan: _Plan) -> bool:
+    """Whether the new model has layers of the old one as they are, in any order."""
+    scaled = plan.source.config.ln_scaling  # a layer that moves would be scaled as before here
+    return not scaled and all(step == Step(step.layer) for step in plan.steps)
+
+
+def _mergekit(config: ConfigDict, plan: _Plan) -> str | None:
+    """The same choice of layers for mergekit."""
+    layers = [step.layer for step in plan.steps]
+    return mergekit_config(plan.source.id, layers, config.dtype) if _is_choice(plan) else None
+
+
+def _in_words(summary: dict[str, Any], folder: Path, plan: _Plan) -> str:
     """The summary for the terminal."""
     lines = [
         f"model: {folder} ({summary['layers_after']} layers, was {summary['layers_before']}; "
@@ -179,6 +196,11 @@ def _in_words(summary: dict[str, Any], folder: Path) -> str:
     elif "reason" in summary:
         lines.append(f"perplexity on {summary['text']}: none, {summary['reason']}")
     lines.append(f"load it: transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+    if _is_choice(plan):
+        layers, depth = [step.layer for step in plan.steps], plan.source.config.num_layers
+        command = llama_quantize_command(plan.source.id, layers, depth)
+        lines.append(f"the same with mergekit: mergekit-yaml {folder.with_name(MERGEKIT)} FOLDER")
+        lines += [f"the same with llama.cpp: {command}"] if command else []
     return "\n".join(lines)
 
 

@@ -101,6 +101,11 @@ EXPERIMENTS = {
             _OF_VARIANT,
         ),
         Experiment(
+            "pruning",
+            "Which layers can it do without, and which cheap proxy foretells it?",
+            (*_OF_VARIANT, "proxy", "start", "size", "way"),
+        ),
+        Experiment(
             "tuned_lens",
             "What would it predict if it stopped after each layer?",
             ("kind", "text", "lens", "metric", "task", "layer", "position", "step"),

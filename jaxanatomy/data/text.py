@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxanatomy.data import files, sources
-from jaxanatomy.errors import InputError, choose
+from jaxanatomy.errors import InputError, choose, require_unique
+from jaxanatomy.ranges import parse_ranges
 
 # Name and a line of help; every name is a text that ships with the package.
 TEXTS: dict[str, str] = {
@@ -22,6 +23,7 @@ TEXTS: dict[str, str] = {
 
 # The other forms of a source, for help and lists.
 SOURCES: dict[str, str] = {
+    "NAME#0-15": "some documents of a text that ships with the package, counted from 0",
     "PATH.txt[#blank_lines|#lines]": "a UTF-8 file: one document, or split where it says",
     "PATH.jsonl[#FIELD]": "a JSON object a line with a field, by default 'text', or a string",
     "PATH.parquet[#FIELD]": "the same from the rows of a table (needs pyarrow)",
@@ -134,12 +136,12 @@ def load_text(source: str | os.PathLike) -> Text:
             "Text(NAME, STRINGS)"
         )
     source = os.fspath(source)
-    if source in TEXTS:
-        return Text(source, _built_in(source))
+    name, part = files.path_and_part(source)
+    if name in TEXTS:
+        return Text(source, _numbered(source, _built_in(name), part))
     for prefix, load in (("tfds:", sources.load_tfds), ("hf:", sources.load_hf)):
         if source.startswith(prefix):
             return Text(source, load(source))
-    name, part = files.path_and_part(source)
     path = Path(name)
     if path.suffix or os.path.exists(path) or len(path.parts) > 1:
         return Text(source, files.read_documents(path, part))
@@ -159,6 +161,20 @@ def _built_in(name: str) -> tuple[str, ...]:
     if name == "paragraphs":
         return files.split_blank_lines(folder.joinpath("paragraphs.txt").read_text("utf-8"))
     return tuple(json.loads(folder.joinpath("sentences.json").read_text("utf-8"))[name])
+
+
+def _numbered(source: str, documents: tuple[str, ...], part: str) -> tuple[str, ...]:
+    """The documents that `part` lists by number; all if it is empty."""
+    if not part:
+        return documents
+    numbers = parse_ranges(part, f"documents of {source!r}")
+    require_unique(f"documents of {source!r}", numbers)
+    if max(numbers) >= len(documents):
+        raise InputError(
+            f"documents of {source!r} are 0 to {len(documents) - 1}; got {max(numbers)}; name "
+            "others"
+        )
+    return tuple(documents[number] for number in numbers)
 
 
 def _usable(name: str, documents: Sequence[str | None]) -> tuple[tuple[str, ...], LeftOut]:

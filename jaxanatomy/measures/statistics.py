@@ -264,7 +264,17 @@ def spearman(x: np.ndarray, y: np.ndarray) -> float:
     Infinite values rank first or last; a NaN makes the result NaN.
     """
     x, y = _paired(x, y)
-    return float(_rank_correlation(x[None], y[None])[0])
+    return float(rank_correlations(x[None], y[None])[0])
+
+
+def rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """`spearman` of each row of x [N, V] with that of y [N, V], or with the one of y [1, V]."""
+    from scipy.stats import rankdata
+
+    x, y = (rankdata(values, axis=1) for values in (x, y))
+    x, y = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (x, y))
+    spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    return np.divide((x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0)
 
 
 def spearman_interval(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> Estimate:
@@ -317,13 +327,3 @@ def _paired(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"{x.shape} and {y.shape}"
         )
     return x, y
-
-
-def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson correlation of ranks along the last axis."""
-    from scipy.stats import rankdata
-
-    x, y = (rankdata(values, axis=1) for values in (x, y))
-    x, y = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (x, y))
-    spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    return np.divide((x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0)

@@ -191,3 +191,23 @@ def test_a_text_that_cannot_be_split_is_refused():
     for share in (0.0, 1.0, -1, float("nan")):
         with pytest.raises(InputError, match="between 0 and 1; got"):
             hold_out(Text("t", ("a", "b")), share)
+
+
+def test_documents_of_a_built_in_text_are_named_by_number():
+    whole, part = load_text("paragraphs"), load_text("paragraphs#3,0-1")
+    assert part.name == "paragraphs#3,0-1"
+    assert part.documents == tuple(whole.documents[number] for number in (3, 0, 1))
+    assert load_text("sentences#9").documents == load_text("sentences").documents[9:]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("sentences#9-10", "documents of 'sentences#9-10' are 0 to 9; got 10"),
+        ("sentences#1,1", "each of documents of 'sentences#1,1' may come once; repeated: 1"),
+        ("sentences#lines", "must be whole numbers or ranges"),
+    ],
+)
+def test_documents_that_are_not_there_are_refused(source, message):
+    with pytest.raises(InputError, match=message):
+        load_text(source)

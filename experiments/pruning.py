@@ -1,0 +1,198 @@
+"""Pruning: cheap proxies of a layer's worth under audit, and a plan of which layers to leave out.
+
+The method. Every run of n layers is left out, and its damage measured: perplexity, and KL to the
+unchanged model. Beside it stand proxies that cost one pass over the text, or none: block influence,
+angular distance, contribution norm, what the logit lens gains, effective rank, co-magnitude. Of
+each the rank correlation with the damage, over documents drawn again and layers turned around, says
+whether it may be trusted on this checkpoint. Then k layers are chosen: by the damage of each alone,
+by each proxy, one by one (greedy), as one run, and at random; all choices are judged on a text that
+chose nothing, and timed.
+
+    python -m experiments.pruning --config=configs/pruning.py --workdir=runs/pruning
+
+`rows.jsonl` has rows of kind "removal", "proxy", "greedy", "plan" and "seconds". The `variant` of a
+row of the plan is what `experiments.export` takes: `--config.variants=cut/set/5,14,17`.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.errors import InputError, require_whole
+from jaxanatomy.measures import proxies, pruning, pruning_summary
+from jaxanatomy.measures.decoding_speed import seconds_rows
+from jaxanatomy.study import Study, StudyPart, StudySettings
+from jaxanatomy.sweep import SweepOptions
+from jaxanatomy.weights import describe_model_ids, open_model
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Measures what is not measured yet, then writes summary, figures and report."""
+    plan = _plan(config)
+    study, depth = plan.study, plan.study.config.num_layers
+    with runs.Run.open(
+        workdir, config.to_dict(), plan.provenance(), MAY_CHANGE_ON_RESUME
+    ) as results:
+        study.measure(results)
+        _append_weight_proxies(plan, results)
+        for size in range(2, max(plan.sizes) + 1):
+            variants = pruning.greedy_round(study.config, results.rows, size)
+            study.add([_part(plan.selection, study.config, variants)])
+            study.measure(results)
+        chosen = pruning.choices(results.rows, plan.sizes, depth, config.random_orders)
+        study.add([_judgement(plan, chosen)])
+        study.measure(results)
+        if config.timing_rounds:
+            _append_seconds(config, plan, chosen, results)
+        results.write_summary(
+            pruning_summary.summarise(results.rows, plan.selection.name, plan.judgement.name)
+        )
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The cuts and what they would cost; rounds and judgement follow from what they find."""
+    plan = _plan(config)
+    return (
+        f"{plan.study.describe()}\n\nThen {max(plan.sizes) - 1} greedy rounds over the layers that "
+        f"are left, and the plan on {plan.judgement.name}."
+    )
+
+
+def describe() -> str:
+    """Proxies, ways to choose, texts and model ids, a line each."""
+    sections = {
+        "proxies": proxies.PROXIES,
+        "ways to choose layers": pruning.WAYS,
+        "texts": {**TEXTS, **SOURCES},
+        **describe_model_ids(),
+    }
+    return cli.format_sections(sections)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Validated settings; no weights are read.
+
+    Attributes:
+      study: Measures cuts and proxies on the text that chooses.
+      selection: That text.
+      judgement: The text that chooses nothing.
+      sizes: How many layers are left out.
+      cuts: All runs of as many layers.
+    """
+
+    study: Study
+    selection: Text
+    judgement: Text
+    sizes: list[int]
+    cuts: list[proxies.Cut]
+
+    def provenance(self) -> dict:
+        """Of the model and both texts."""
+        texts = (self.selection, self.judgement)
+        return {**self.study.provenance(), "data_sha256": {t.name: t.sha256 for t in texts}}
+
+
+def _plan(config: ConfigDict) -> _Plan:
+    """Refuses what cannot be measured."""
+    for name in ("random_orders", "timing_rounds"):
+        require_whole(name, config[name], least=0)
+    selection, judgement = map(load_text, (config.selection_text, config.judgement_text))
+    shared = {*selection.documents} & {*judgement.documents}
+    if shared:
+        raise InputError(
+            "judgement_text may hold no document of selection_text, which chose; got "
+            f"{len(shared)} in both {selection.name!r} and {judgement.name!r}; name another text, "
+            "or other documents, as in paragraphs#0-15 and paragraphs#16-39"
+        )
+    source = open_model(config.model)
+    sizes = pruning.parse_sizes(source.config, config.sizes)
+    cuts = pruning.runs_of(source.config.num_layers, sizes)
+    settings = StudySettings(
+        "pruning", packing=config.packing.to_dict(), options=SweepOptions(**config.sweep)
+    )
+    parts = [
+        _part(selection, source.config, pruning.removals(source.config, cuts)),
+        StudyPart(
+            selection,
+            [],
+            proxies.readings(source.config.num_layers),
+            rows=functools.partial(proxies.text_rows, cuts=cuts),
+            units=functools.partial(proxies.units, cuts=cuts),
+        ),
+    ]
+    study = Study(source, parts, settings)
+    study.batches(judgement)  # refused here, not after the cuts
+    return _Plan(study, selection, judgement, sizes, cuts)
+
+
+def _part(text: Text, config, variants) -> StudyPart:
+    """Losses and KLs of some variants."""
+    return StudyPart(text, [pruning.unchanged(config), *variants], rows=pruning.removal_rows)
+
+
+def _judgement(plan: _Plan, chosen: dict[pruning.Choice, pruning.Layers]) -> StudyPart:
+    """Every choice on the text that chose nothing."""
+    config = plan.study.config
+    return StudyPart(
+        plan.judgement,
+        [pruning.unchanged(config), *pruning.plan_variants(config, chosen)],
+        rows=functools.partial(pruning.plan_rows, chosen=chosen, config=config),
+        units=functools.partial(pruning.plan_units, chosen=chosen),
+    )
+
+
+def _append_weight_proxies(plan: _Plan, results: runs.Run) -> None:
+    """The proxies that need no text, unless they are there."""
+    labels = ("kind", "proxy", "start", "size")
+    keys = [
+        dict(zip(labels, ("proxy", name, *cut), strict=True))
+        for name in proxies.OF_WEIGHTS
+        for cut in plan.cuts
+    ]
+    hashes = [plan.study.row_hash(plan.selection, **key) for key in keys]
+    if not all(map(results.done, hashes)):
+        rows = proxies.weight_rows(plan.study.load().params, plan.cuts, plan.selection.name)
+        results.append(
+            {"hash": row_hash, "model": plan.study.model, **row}
+            for row_hash, row in zip(hashes, rows, strict=True)
+        )
+
+
+def _append_seconds(
+    config: ConfigDict, plan: _Plan, chosen: dict[pruning.Choice, pruning.Layers], results: runs.Run
+) -> None:
+    """Seconds a token of the model and of those that greed leaves, unless they are there."""
+    study = plan.study
+    variants = [pruning.unchanged(study.config)]
+    variants += [
+        pruning.without(study.config, chosen["greedy", size], pruning.PLAN) for size in plan.sizes
+    ]
+    hashes = [
+        study.row_hash(
+            plan.judgement, kind="seconds", variant=variant.name, rounds=config.timing_rounds
+        )
+        for variant in variants
+    ]
+    if not all(map(results.done, hashes)):
+        tokens = study.batches(plan.judgement)[0].token_RT.ravel().tolist()
+        dtype = SweepOptions(**config.sweep).compute_dtype
+        found = seconds_rows(
+            study.config, study.load().params, variants, tokens, config.timing_rounds, dtype
+        )
+        results.append(
+            {"hash": row_hash, "model": study.model, **row, "text": plan.judgement.name}
+            for row_hash, row in zip(hashes, found, strict=True)
+        )
+
+
+if __name__ == "__main__":
+    cli.run_experiment("pruning", run)

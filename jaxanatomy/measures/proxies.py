@@ -1,0 +1,161 @@
+"""Cheap proxies of what runs of layers are worth: from one pass over a text, or weights alone.
+
+A run leads from the stream x before its first layer to the stream y after its last. All are written
+so that more of them should mean more damage when the run is left out. Those of weights, and the
+control, need no text; of a run of several layers they are the sum over its layers.
+
+Papers read the angular distance at the last token of a text; here every proxy is read at all
+positions from which a token is predicted, the same as the losses, so that both can be resampled by
+document together.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.forensics.spectra import decompose
+from jaxanatomy.forensics.structure import effective_rank
+from jaxanatomy.growth.clone import co_magnitude
+from jaxanatomy.interventions.variants import Variant
+from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.nll import clean, nll_and_kl
+from jaxanatomy.measures.statistics import sampling_units
+from jaxanatomy.records import Row
+from jaxanatomy.sweep import Beside, Context, Measured, Reading
+from jaxanatomy.sweep.reading import END
+
+OF_TEXT = {
+    "block_influence": "1 − cos(x, y) (ShortGPT: Men et al. 2024, section 3.1)",
+    "angular_distance": "arccos(cos(x, y)) / π (Gromov et al. 2024, section 3.2)",
+    "contribution_norm": "|y − x| / |x|",
+    "lens_change": "KL(final || logit lens of x) less KL(final || logit lens of y)",
+}
+OF_WEIGHTS = {
+    "effective_rank": "exp(entropy of the singular values) of o, gate and down over the most it "
+    "could be, their mean (LR section 3)",
+    "co_magnitude_cv": "standard deviation over mean of |gate_p| |up_p| over neurons p (LR "
+    "section 3)",
+    "earliness": "minus the number of its layers: a control that looks at nothing",
+}
+PROXIES = OF_TEXT | OF_WEIGHTS
+SPECTRAL = ("o_proj", "gate_proj", "down_proj")
+
+Cut = tuple[int, int]  # first layer, number of layers
+
+
+def predicted(streams: Sequence[jax.Array], context: Context) -> jax.Array:
+    """A measure: the stream at each predicted position, [C, P, D]."""
+    (x_CRTD,) = streams
+    C, R, T, D = x_CRTD.shape
+    return x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
+
+
+def readings(num_layers: int) -> dict[str, Reading]:
+    """What `text_rows` is made of: the streams between layers, and what the lens reads there."""
+    lens = Beside(nll_and_kl, clean, at=END)
+    return {
+        "before": Reading(predicted, "block_in"),
+        "after": Reading(predicted, "block_out", layers=num_layers - 1),
+        "lens_before": Reading(lens, "block_in", part="kl"),
+        "lens_after": Reading(lens, "block_out", layers=num_layers - 1, part="kl"),
+    }
+
+
+def units(variant: Variant, cuts: Sequence[Cut]) -> list[str]:
+    """What `text_rows` has rows of, in their order."""
+    del variant
+    return [f"{name} {start} {size}" for name in OF_TEXT for start, size in cuts]
+
+
+def text_rows(
+    measured: Mapping[str, Measured], variants: Sequence[Variant], *, text: str, cuts: Sequence[Cut]
+) -> list[Row]:
+    """Rows of kind "proxy" that a text decides.
+
+    Returns:
+      By proxy and cut `start`, `size`, `value`, the mean over predicted positions, and the sums
+      `unit_value` over the positions of each sampling unit, of which there are `unit_tokens`.
+    """
+    (variant,) = variants
+    x_SPD, lens_SP = (
+        np.concatenate([measured[f"{which}{end}"][variant.name] for end in ("before", "after")])
+        for which in ("", "lens_")
+    )
+    unit_P = sampling_units(measured["before"].documents)
+    tokens_U = np.bincount(unit_P)
+    lens_SP = lens_SP.astype(np.float64)
+    values = between(x_SPD) | {"lens_change": lens_SP[:, None] - lens_SP[None]}
+    rows = []
+    for name in OF_TEXT:
+        for start, size in cuts:
+            sums_U = np.bincount(unit_P, weights=values[name][start, start + size])
+            row = _row(name, (start, size), sums_U.sum() / len(unit_P), text)
+            row |= {"unit_value": list(map(finite, sums_U)), "unit_tokens": tokens_U.tolist()}
+            rows.append(row)
+    return rows
+
+
+def between(x_SPD: np.ndarray) -> dict[str, np.ndarray]:
+    """How far any stream is from any later one, by proxy.
+
+    Args:
+      x_SPD: The streams before each layer and after the last one, S = L + 1, at P positions.
+
+    Returns:
+      float64 [S, S, P]: entry s, t is of the run from stream s to stream t.
+    """
+    # By position, in float64: a few features are a thousand times as large as the others.
+    gram_SSP = np.stack(
+        [x_SD @ x_SD.T for x_SD in (x_SPD[:, p].astype(np.float64) for p in range(x_SPD.shape[1]))],
+        axis=-1,
+    )
+    square_SP = np.einsum("ssp->sp", gram_SSP)
+    norm_SP = np.maximum(np.sqrt(square_SP), 1e-30)
+    cosine_SSP = np.clip(gram_SSP / (norm_SP[:, None] * norm_SP[None]), -1.0, 1.0)
+    step_SSP = np.maximum(square_SP[:, None] + square_SP[None] - 2 * gram_SSP, 0.0)
+    return {
+        "block_influence": 1 - cosine_SSP,
+        "angular_distance": np.arccos(cosine_SSP) / np.pi,
+        "contribution_norm": np.sqrt(step_SSP) / norm_SP[:, None],
+    }
+
+
+def of_layers(params: tree.Params) -> dict[str, list[float]]:
+    """The proxies that need no text, of each layer."""
+    blocks = [jax.tree.map(np.asarray, block) for block in params["layers"]]
+    return {
+        "effective_rank": [_effective_rank(block) for block in blocks],
+        "co_magnitude_cv": [_variation(np.asarray(co_magnitude(block))) for block in blocks],
+        "earliness": [-float(layer) for layer in range(len(blocks))],
+    }
+
+
+def weight_rows(params: tree.Params, cuts: Sequence[Cut], text: str) -> list[Row]:
+    """Rows of kind "proxy" that no text decides: sums over the layers of each cut."""
+    return [
+        _row(name, (start, size), sum(value_L[start : start + size]), text)
+        for name, value_L in of_layers(params).items()
+        for start, size in cuts
+    ]
+
+
+def _row(proxy: str, cut: Cut, value: float, text: str) -> Row:
+    start, size = cut
+    labels = {"kind": "proxy", "proxy": proxy, "start": start, "size": size}
+    return {**labels, "value": finite(value), "text": text}
+
+
+def _effective_rank(block: tree.BlockParams) -> float:
+    """Mean over the matrices of exp(H) over its largest value; NaN if one is all zeros."""
+    singular = [decompose(np.asarray(tree.get(block, name))).S for name in SPECTRAL]
+    with np.errstate(invalid="ignore"):
+        ranks = [effective_rank(value_R / value_R.sum()) / len(value_R) for value_R in singular]
+    return float(np.mean(ranks))
+
+
+def _variation(value_F: np.ndarray) -> float:
+    """Standard deviation over mean; NaN if all are zero."""
+    with np.errstate(invalid="ignore"):
+        return float(value_F.std() / value_F.mean())

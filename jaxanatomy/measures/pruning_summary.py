@@ -1,0 +1,151 @@
+"""What a run of pruning comes to: which proxies may be trusted, and what the plan costs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.interventions.variants import BASELINE
+from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.many_looks import differences
+from jaxanatomy.measures.proxies import PROXIES
+from jaxanatomy.measures.proxy_audit import ERROR, Agreement, Quantity, agreements, weakest
+from jaxanatomy.measures.pruning import NONE, PLAN, RANDOM, REMOVAL
+from jaxanatomy.measures.statistics import draws_interval
+from jaxanatomy.measures.surgery import looked_at
+from jaxanatomy.records import Row
+
+DAMAGES = {"nll": "unit_nll", "kl": "unit_kl"}
+_OF_PLAN = ("way", "size", "layers", "variant", "ppl", "bytes_saved")
+
+
+def summarise(rows: Sequence[Row], selection: str, judgement: str) -> dict[str, Any]:
+    """The figures that the experiment is about.
+
+    Args:
+      rows: Of a whole run.
+      selection: The text that chose.
+      judgement: The one that chose nothing.
+
+    Returns:
+      `selection` and `judgement` with `text`, `ppl` (unchanged), `tokens`, `units` (documents, or
+      blocks where they are few); `audit`, `plan`, and `seconds`, the rows of that kind.
+    """
+    chose = [row for row in rows if row["text"] == selection]
+    plans = [row for row in rows if row["kind"] == PLAN]
+    (before,) = [row for row in chose if row["kind"] == BASELINE]
+    (unchanged,) = [row for row in plans if row["way"] == NONE]
+    return {
+        "selection": _of_text(before),
+        "judgement": _of_text(unchanged),
+        "audit": audit(chose),
+        "plan": plan(plans),
+        "seconds": [
+            {name: value for name, value in row.items() if name not in ("hash", "model", "text")}
+            for row in sorted(rows, key=lambda row: row["size"])
+            if row["kind"] == "seconds"
+        ],
+    }
+
+
+def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """How far each proxy may be trusted, by length of the cuts.
+
+    Args:
+      rows: Of one text, those of the unchanged model, of removals and of proxies.
+
+    Returns:
+      For each proxy and size `cuts`, their number, `verdict` (the weakest of its looks) and
+      `looks`: by `damage` (nll, kl) and `ends` (whether cuts with the first or the last layer are
+      among them) `spearman`, `ci` (over documents), `p` and `verdict`; see `proxy_audit`.
+    """
+    (baseline,) = [row for row in rows if row["kind"] == BASELINE]
+    found = []
+    for size in sorted({row["size"] for row in rows if row["kind"] == REMOVAL}):
+        own = [row for row in rows if row["size"] == size]
+        cuts = sorted((row for row in own if row["kind"] == REMOVAL), key=lambda row: row["layers"])
+        looks = _looks(cuts, baseline, {name: _quantity(own, name) for name in PROXIES})
+        for name in PROXIES:
+            of_proxy = [_look(damage, ends, each[name]) for (damage, ends), each in looks.items()]
+            verdict = weakest([look["verdict"] for look in of_proxy])
+            labels = {"proxy": name, "size": size, "cuts": len(cuts)}
+            found.append({**labels, "verdict": verdict, "looks": of_proxy})
+    return found
+
+
+def _looks(
+    cuts: Sequence[Row], baseline: Row, proxies: dict[str, Quantity]
+) -> dict[tuple[str, bool], dict[str, Agreement]]:
+    """The agreements of all proxies by damage, with and without the ends of the model."""
+    last, size = cuts[-1]["layers"][-1], cuts[-1]["size"]
+    is_inner_V = np.array([not {0, last} & {*row["layers"]} for row in cuts])
+    found = {}
+    for damage, field in DAMAGES.items():
+        cost = Quantity.of_sums(*differences(cuts, baseline, field))
+        for ends, kept_V in ((True, np.ones(len(cuts), bool)), (False, is_inner_V)):
+            kept = {name: each.at(kept_V) for name, each in proxies.items()}
+            found[damage, ends] = agreements(cost.at(kept_V), kept, (last + 1) // size)
+    return found
+
+
+def _quantity(rows: Sequence[Row], proxy: str) -> Quantity:
+    """A proxy of all cuts of one length, by their first layer."""
+    own = sorted((row for row in rows if row.get("proxy") == proxy), key=lambda row: row["start"])
+    if "unit_value" in own[0]:
+        sums_VU = np.array([row["unit_value"] for row in own], np.float64)
+        return Quantity.of_sums(sums_VU, own[0]["unit_tokens"])
+    return Quantity(np.array([row["value"] for row in own], np.float64))
+
+
+def _look(damage: str, ends: bool, found: Agreement) -> dict[str, Any]:
+    return {
+        "damage": damage,
+        "ends": ends,
+        "spearman": finite(found.correlation.value),
+        "ci": found.correlation.ends,
+        "p": finite(found.p),
+        "verdict": found.verdict,
+    }
+
+
+def plan(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What each choice costs on the text that chose nothing.
+
+    Args:
+      rows: Of kind "plan", that of the unchanged model among them.
+
+    Returns:
+      By `way` and `size` `layers`, `variant`, `ppl`, `bytes_saved`; `degradation_percent` and
+      `kl` with `ci95` and `kl_ci95`, which hold for all choices at once; and `less_than_random`:
+      how much lower the mean NLL is than that of random choices of as many layers, in nats, with
+      an interval over orders and documents at a level that pays for the number of ways.
+    """
+    (baseline,) = [row for row in rows if row["way"] == NONE]
+    others = (row for row in rows if row["way"] != NONE)
+    chosen = sorted(others, key=lambda row: (row["way"], row["size"]))
+    return [
+        {
+            **{name: row[name] for name in _OF_PLAN},
+            "degradation_percent": finite(row["change"].value),
+            "ci95": row["change"].ends,
+            "kl": finite(row["kl"].value),
+            "kl_ci95": row["kl"].ends,
+            **_less_than_random(row, chosen),
+        }
+        for row in looked_at(chosen, baseline)
+    ]
+
+
+def _less_than_random(row: Row, chosen: Sequence[Row]) -> dict[str, Any]:
+    random = [each for each in chosen if each["way"].startswith(RANDOM)]
+    drawn = [each for each in random if each["size"] == row["size"]]
+    if not drawn or row["way"].startswith(RANDOM):
+        return {}
+    ways = len({each["way"] for each in chosen} - {each["way"] for each in random})
+    found = draws_interval(*differences(drawn, row), 1 - ERROR / ways)
+    return {"less_than_random": finite(found.value), "less_than_random_ci": found.ends}
+
+
+def _of_text(row: Row) -> dict[str, Any]:
+    units = {"units": len(row["unit_tokens"])}
+    return {"text": row["text"], "ppl": row["ppl"], "tokens": row["tokens"]} | units

@@ -1,0 +1,342 @@
+"""The page of pruning: which proxies may be trusted, what the plan costs, what it saves."""
+
+import statistics
+from collections.abc import Sequence
+
+from jaxanatomy.measures.proxies import PROXIES
+from jaxanatomy.measures.proxy_audit import BETTER, ERROR, STRONG, TRUSTED, VERDICTS
+from jaxanatomy.measures.pruning import RANDOM, REMOVAL
+from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.ranges import write_ranges
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import style
+from jaxanatomy.report import views as v
+from jaxanatomy.report.common import PPL, estimate, once
+from jaxanatomy.report.sections import Page, Section
+from jaxanatomy.words import label, listed, percent, perplexity, shortened
+
+RANDOM_WAY = "random"
+MEASURED = ("greedy", "one_shot", "contiguous")
+COLOURS = {
+    "greedy": style.INK,
+    "one_shot": "#0072B2",
+    "contiguous": "#009E73",
+    "block_influence": "#D55E00",
+    "angular_distance": "#CC79A7",
+    "angular_distance_run": "#CC79A7",
+    "contribution_norm": "#E69F00",
+    "lens_change": "#56B4E9",
+    "effective_rank": "#8C5A3C",
+    "co_magnitude_cv": "#AE2320",
+    "earliness": "#5F7D3A",
+    RANDOM_WAY: "#9AA3AB",
+}
+NAMES = {way: label(way) for way in COLOURS} | {"co_magnitude_cv": "co-magnitude CV"}
+LOOKS = {
+    ("nll", True): "log perplexity",
+    ("nll", False): "log perplexity, without the first and the last layer",
+    ("kl", True): "KL",
+    ("kl", False): "KL, without the first and the last layer",
+}
+MIB = 2**20
+
+
+def correlations(record: RunRecord) -> list[v.Row]:
+    """Every rank correlation: a panel for each damage, with and without the ends."""
+    return [
+        {
+            "panel": LOOKS[look["damage"], look["ends"]],
+            "proxy": NAMES[found["proxy"]],
+            "size": found["size"],
+            "spearman": estimate(look["spearman"], look["ci"]),
+            "p": look["p"],
+            "is_trusted": found["verdict"] == TRUSTED,
+            "verdict": found["verdict"],
+        }
+        for found in record.summary.get("audit", [])
+        for look in found["looks"]
+        if look["spearman"] is not None
+    ]
+
+
+def verdicts(record: RunRecord) -> list[v.Row]:
+    """A row for each proxy: single layers, and for which lengths of cuts it may be trusted."""
+    audit = record.summary.get("audit", [])
+    rows = []
+    for name in PROXIES if audit else ():
+        own = [found for found in audit if found["proxy"] == name]
+        by_look = {(look["damage"], look["ends"]): look for look in own[0]["looks"]}
+        row = {"proxy": NAMES[name], "verdict": own[0]["verdict"]}
+        for (damage, ends), look in by_look.items():
+            field = f"{damage}_{'all' if ends else 'inner'}"
+            row[field] = estimate(look["spearman"], look["ci"])
+            row[f"{field}_p"] = look["p"]
+        for verdict in (TRUSTED, BETTER):
+            sizes = [found["size"] for found in own if found["verdict"] == verdict]
+            row[verdict] = write_ranges(sizes) or "–"
+        rows.append(row)
+    return rows
+
+
+@once
+def single_layers(record: RunRecord) -> list[v.Row]:
+    """The proxy and the damage of every single layer, a panel for each proxy."""
+    proxies = {
+        (row["proxy"], row["start"]): row["value"]
+        for row in record.rows
+        if row["kind"] == "proxy" and row["size"] == 1
+    }
+    damaged = [row for row in record.rows if row["kind"] == REMOVAL and row["size"] == 1]
+    damaged = [row for row in damaged if row["kl"] is not None]
+    last = max((row["layers"][0] for row in damaged), default=0)
+    worst = sorted(damaged, key=lambda row: -row["kl"])[:3]
+    named = {0, last, *(row["layers"][0] for row in worst)}
+    return [
+        {
+            "panel": NAMES[name],
+            "look": "point",
+            "value": proxies[name, layer],
+            "kl": row["kl"],
+            "name": f"L{layer}" if layer in named else None,
+        }
+        for name in PROXIES
+        for row in damaged
+        if proxies.get((name, layer := row["layers"][0])) is not None
+    ]
+
+
+def costs(record: RunRecord) -> list[v.Row]:
+    """Perplexity and KL by way and number of layers, beside random choices; in two panels."""
+    rows = _by_way(record)
+    return [
+        {**row, "panel": panel, "dashed": row["way"] == "angular_distance_run"}
+        for panel, shown in (
+            ("chosen by measured damage", (*MEASURED, RANDOM_WAY)),
+            ("chosen by a proxy", tuple(w for w in COLOURS if w not in ("one_shot", "contiguous"))),
+        )
+        for row in rows
+        if row["way"] in shown
+    ]
+
+
+def cheapest(record: RunRecord) -> list[v.Row]:
+    """Of each number of layers the choice of the lowest perplexity, beside random ones."""
+    random = {row["size"]: row["ppl"] for row in _by_way(record) if row["way"] == RANDOM_WAY}
+    found: dict[int, v.Row] = {}
+    for row in plan(record):
+        beside = {"random": random[row["size"]]} if row["size"] in random else {}
+        found.setdefault(row["size"], row | beside)
+    return list(found.values())
+
+
+def _by_way(record: RunRecord) -> list[v.Row]:
+    """Every way by number of layers; random choices as their median and range."""
+    plan = record.summary.get("plan", [])
+    rows = [
+        {"way": way, "size": row["size"], "ppl": row["ppl"], "kl": row["kl"]}
+        for way in COLOURS
+        for row in plan
+        if row["way"] == way
+    ]
+    for size in sorted({row["size"] for row in plan}):
+        own = [row for row in plan if row["way"].startswith(RANDOM) and row["size"] == size]
+        if own:
+            spread = {field: _spread(own, field) for field in ("ppl", "kl")}
+            rows.append({"way": RANDOM_WAY, "size": size, **spread})
+    return rows
+
+
+def _spread(rows: Sequence[v.Row], field: str) -> Estimate | None:
+    """The median with the range; None where one is not finite."""
+    values = [row[field] for row in rows]
+    return None if None in values else Estimate(statistics.median(values), min(values), max(values))
+
+
+def plan(record: RunRecord) -> list[v.Row]:
+    """Every choice with what it costs and saves, the cheapest of each number of layers first."""
+    chosen = [row for row in record.summary.get("plan", []) if not row["way"].startswith(RANDOM)]
+    rows = [
+        {
+            **row,
+            "way": NAMES[row["way"]],
+            "change": estimate(row["degradation_percent"], row["ci95"]),
+            "kl": estimate(row["kl"], row["kl_ci95"]),
+            "mib": row["bytes_saved"] / MIB,
+            **(
+                {"less": estimate(row["less_than_random"], row["less_than_random_ci"])}
+                if "less_than_random" in row
+                else {}
+            ),
+        }
+        for row in chosen
+    ]
+    return sorted(rows, key=lambda row: (row["size"], row["ppl"] is None, row["ppl"] or 0.0))
+
+
+def seconds(record: RunRecord) -> list[v.Row]:
+    """Seconds a token by number of layers left out, and what is saved."""
+    return [
+        {
+            "size": row["size"],
+            **{
+                name: estimate(row[name], row[f"{name}_range"])
+                for what in ("decode_seconds", "prompt_seconds")
+                for name in (what, f"{what}_saved_percent")
+            },
+        }
+        for row in record.summary.get("seconds", [])
+    ]
+
+
+def trust_headline(record: RunRecord) -> str | None:
+    """Which proxies may be trusted for single layers."""
+    audit = [found for found in record.summary.get("audit", []) if found["size"] == 1]
+    if not audit:
+        return None
+    text = record.summary["selection"]
+    sentences = [
+        f"{verdict.capitalize()}: {listed(names)}."
+        for verdict in VERDICTS
+        if (names := [NAMES[f["proxy"]] for f in audit if f["verdict"] == verdict])
+    ]
+    return (
+        f"Single layers, on {shortened(text['text'])} ({text['units']} documents or blocks). "
+        + " ".join(sentences)
+    )
+
+
+def plan_headline(record: RunRecord) -> str | None:
+    """What the unchanged model scores, on which text."""
+    judged = record.summary.get("judgement")
+    return judged and (
+        f"The unchanged model's perplexity is {perplexity(judged['ppl'])} on "
+        f"{shortened(judged['text'])}, which chose nothing ({judged['units']} documents or blocks)."
+    )
+
+
+def _correlation(head: str, field: str) -> v.Column:
+    return v.Column(head, field, "+.2f", null="no order")
+
+
+SIZE = v.Axis("size", "layers left out")
+TRUST = v.Table(
+    "proxies",
+    verdicts,
+    "Rank correlation of each proxy with the damage of leaving single layers out",
+    cells=(
+        v.Column("proxy", "proxy"),
+        v.Column("verdict", "verdict"),
+        _correlation("log perplexity", "nll_all"),
+        _correlation("without the ends", "nll_inner"),
+        v.Column("p", "nll_inner_p", ".3f", null="too few layers"),
+        _correlation("KL", "kl_all"),
+        _correlation("without the ends", "kl_inner"),
+        v.Column("p", "kl_inner_p", ".3f", null="too few layers"),
+        v.Column("trusted for cuts of", TRUSTED),
+        v.Column("better than chance for", BETTER),
+    ),
+    note=(
+        f"Intervals over documents, together {1 - ERROR:.0%} for all proxies. p: how often the "
+        "best of all proxies agrees as well when they are turned around the depth of the model. "
+        f"Trusted: p at most {ERROR:g} and the whole interval above {STRONG:g}, for both readings "
+        "of the damage, with and without the ends; each length by itself. A proxy that does no "
+        "better than earliness says no more than how deep a layer lies."
+    ),
+    printed=True,
+)
+MAP = v.Heatmap(
+    "proxy_correlations",
+    correlations,
+    columns=2,
+    x=v.Axis("size", "layers of a cut"),
+    y=v.Axis("proxy", scale="names"),
+    cell=v.Axis("spearman", "rank correlation", "diverging"),
+    dot="is_trusted",
+    caption="Cuts of n layers that follow one another. A dot: trusted for that length.",
+)
+SCATTER = v.Curves(
+    "proxy_scatter",
+    single_layers,
+    columns=4,
+    x=v.Axis("value", "proxy"),
+    y=v.Axis("kl", "KL, nats a token", "log"),
+    dashes=v.Dashes("look", {"point": ""}),
+    write="name",
+    size=(2.9, 2.5),
+    caption="A point for each layer, left out alone; named are the ends and the three worst.",
+)
+PLAN = v.Curves(
+    "plan",
+    costs,
+    columns=2,
+    x=SIZE,
+    y=(
+        v.Axis("ppl", "perplexity", "log"),
+        v.Axis("kl", "KL to the unchanged model, nats a token", "log"),
+    ),
+    series=v.Palette("way", COLOURS, NAMES),
+    dashes=v.Dashes("dashed", {True: "--"}),
+    band="y",
+    size=(4.8, 3.4),
+    caption="On the text that chose nothing. Random: the median of some orders; band: their range.",
+)
+CHOICE = (
+    v.Column("layers", "size", "d"),
+    v.Column("chosen by", "way"),
+    v.Column("variant", "variant"),
+    PPL,
+    v.Column("change (95 %, simultaneous)", "change", percent),
+    v.Column("KL, nats (95 %, simultaneous)", "kl", ".3f"),
+    v.Column("MiB saved (float32)", "mib", ".1f"),
+)
+BEST = v.Table(
+    "cheapest",
+    cheapest,
+    "Of each number of layers the choice of the lowest perplexity",
+    cells=(*CHOICE, v.Column("random: median [range]", "random", perplexity)),
+    note=(
+        "Chosen on one text, judged on another; which way is the cheapest is seen on the latter. "
+        "To export: python -m experiments.export --config=configs/export.py --workdir=DIR "
+        "--config.variants=VARIANT."
+    ),
+    printed=True,
+)
+CHOICES = v.Table(
+    "choices",
+    plan,
+    "All choices",
+    cells=(*CHOICE, v.Column("below random, nats", "less", "+.3f")),
+    note=(
+        "Below random: the mean loss less, with an interval over orders and documents that pays "
+        "for the number of ways; above 0 is better than random."
+    ),
+    folded=True,
+)
+SECONDS = v.Table(
+    "seconds",
+    seconds,
+    "Measured time for a token",
+    cells=(
+        v.Column("layers left out", "size", "d"),
+        v.Column("writing, s [range]", "decode_seconds", ".5f"),
+        v.Column("saved, %", "decode_seconds_saved_percent", "+.1f"),
+        v.Column("reading, s [range]", "prompt_seconds", ".5f"),
+        v.Column("saved, %", "prompt_seconds_saved_percent", "+.1f"),
+    ),
+    note=(
+        "Medians over rounds in which the models take turns; ranges are the fastest and the "
+        "slowest round, not intervals. One text at a time, on the device of this run."
+    ),
+    printed=True,
+)
+
+PAGE = Page(
+    "Pruning",
+    lambda record: (
+        f"Layers chosen on {shortened(str(record.config.get('selection_text')))}, judged on "
+        f"{shortened(str(record.config.get('judgement_text')))}."
+    ),
+    Section("Which proxies may be trusted", trust_headline, TRUST, MAP, SCATTER),
+    Section("A plan", plan_headline, PLAN, BEST, CHOICES),
+    Section("What it saves", SECONDS),
+)
