@@ -50,6 +50,7 @@ _OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step")
 _OF_EFFECT = ("convention", "part", "spread", "when", "boundary", "source", "target")
 _OF_LAYER = ("layer", "metric", "positions", "block", "rank", "control")
 _OF_DEPTH = ("kind", "model", "text", *_OF_EFFECT, "effect", "over", "example", *_OF_LAYER)
+_OF_ROLES = ("kind", "model", "text", "layer", "component", "metric")
 
 EXPERIMENTS = {
     each.name: each
@@ -104,6 +105,11 @@ EXPERIMENTS = {
             "pruning",
             "Which layers can it do without, and which cheap proxy foretells it?",
             (*_OF_VARIANT, "proxy", "start", "size", "way"),
+        ),
+        Experiment(
+            "roles",
+            "What is each layer for, by its weights and what it does on a short text?",
+            _OF_ROLES,
         ),
         Experiment(
             "tuned_lens",

@@ -172,19 +172,22 @@ def with_layers(params: Params, layers: Sequence[BlockParams]) -> Params:
     return {**params, "layers": tuple(layers)}
 
 
-def scale_norms(config: ModelConfig, layers: Sequence[BlockParams]) -> tuple[BlockParams, ...]:
+def scale_norms(
+    config: ModelConfig, layers: Sequence[BlockParams], first: int = 0
+) -> tuple[BlockParams, ...]:
     """Layers as they act under LN-scaling: the norms of layer l, from 1, divided by sqrt(l).
 
     A norm's weight multiplies its output, so this is the same as scaling the output.
 
     Args:
       config: The architecture; without `ln_scaling` the layers come back as they are.
-      layers: All layers, stacked or not.
+      layers: Layers that follow each other, stacked or not.
+      first: The number of the first one.
     """
     if not config.ln_scaling:
         return tuple(layers)
     factor_L = (1 / np.sqrt(np.arange(1, config.num_layers + 1))).astype(np.float32)
-    scaled, start = [], 0
+    scaled, start = [], first
     for block in layers:
         norms = components(block, NORMS)
         stacked = norms[NORMS[0]].ndim > 1

@@ -34,6 +34,7 @@ class TextArrays(NamedTuple):
     segment_RT: jax.Array
     predict_P: jax.Array
     target_P: jax.Array
+    token_RT: jax.Array
 
 
 class Context(NamedTuple):
@@ -70,7 +71,9 @@ def prepare(
     bias_RTS = model.attention_bias(segment_RT) if end_RT is None else model.tree_bias(end_RT)
     x_RTD = model.embed(head, token_RT)
     pool_XRTD = jnp.zeros((slots, *x_RTD.shape), x_RTD.dtype).at[0].set(x_RTD)
-    text = TextArrays(cos_RTd, sin_RTd, bias_RTS, position_RT, segment_RT, predict_P, target_P)
+    text = TextArrays(
+        cos_RTd, sin_RTd, bias_RTS, position_RT, segment_RT, predict_P, target_P, token_RT
+    )
     return pool_XRTD, text
 
 

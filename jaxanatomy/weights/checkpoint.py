@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -67,6 +67,8 @@ class Source:
       read_params: Reads the parameters in a NumPy dtype.
       read_sha256: Hashes the weights, or reads the stamp of an earlier time; runs once.
       companions: Settings that decide no forward pass.
+      read_blocks: Reads the layers one after the other, each when it is asked for; None where
+        they can only be read together.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Source:
     read_params: Callable[[Any], tree.Params]
     read_sha256: Callable[[], str]
     companions: Companions = dataclasses.field(default_factory=Companions)
+    read_blocks: Callable[[Any], Iterator[tree.BlockParams]] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "read_tokenizer", _once(self.read_tokenizer))
@@ -110,6 +113,23 @@ class Source:
             return Checkpoint(
                 self.config, params, tokenizer, self.id, sha256.result(), self.companions, error
             )
+
+    def blocks(self) -> Iterator[tree.BlockParams]:
+        """The layers in float32, one in memory at a time where the files allow it.
+
+        They do where tensors can be read one by one: in GGUF files, Hugging Face folders, and of
+        random weights. An Orbax checkpoint is read whole, since its hash is that of all arrays.
+
+        Yields:
+          Each layer, read-only, as it acts: LN-scaling is in the norms.
+
+        Raises:
+          InputError: As `load`.
+        """
+        dtype = parse_dtype("float32")
+        blocks = self.read_blocks or (lambda dtype: iter(self.read_params(dtype)["layers"]))
+        for layer, block in enumerate(blocks(dtype)):
+            yield _read_only(tree.scale_norms(self.config, [block], first=layer)[0])
 
 
 def _summary(config: ModelConfig) -> str:

@@ -38,13 +38,13 @@ def open_folder(folder: Path, model_id: str) -> Source:
     config = hf_config.from_config(fields)
     paths = weight_files(folder)
     stored = hf_config.drop_redundant(_stored_tensors(paths), config)
+    known = stored, hf_config.names(config), config
     return Source(
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(folder_tokenizer.from_folder, folder),
-        read_params=functools.partial(
-            tensors.read_params, stored, hf_config.names(config), config, where=str(folder)
-        ),
+        read_params=functools.partial(tensors.read_params, *known, where=str(folder)),
+        read_blocks=functools.partial(tensors.read_blocks, *known, where=str(folder)),
         read_sha256=functools.partial(cache.files_sha256, paths),
         companions=companions.of_folder(folder, fields),
     )

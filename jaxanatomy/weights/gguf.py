@@ -81,18 +81,14 @@ def open_gguf(path: Path, model_id: str, pin: str | None = None) -> Source:
     read_sha256 = functools.partial(cache.files_sha256, paths)
     if pin is not None:
         read_sha256 = functools.partial(_pinned_sha256, reader.data, path, pin, model_id)
+    known = stored, gguf_config.names(config), config
+    how = {"where": str(path), "row_orders": gguf_config.row_orders(config)}
     return Source(
         id=model_id,
         config=config,
         read_tokenizer=functools.partial(gguf_tokenizer.from_gguf, fields),
-        read_params=functools.partial(
-            tensors.read_params,
-            stored,
-            gguf_config.names(config),
-            config,
-            where=str(path),
-            row_orders=gguf_config.row_orders(config),
-        ),
+        read_params=functools.partial(tensors.read_params, *known, **how),
+        read_blocks=functools.partial(tensors.read_blocks, *known, **how),
         read_sha256=read_sha256,
         companions=companions.of_gguf(fields),
     )

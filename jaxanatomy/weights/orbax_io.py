@@ -80,12 +80,13 @@ def params_sha256(params: tree.Params) -> str:
     return digest.hexdigest()
 
 
-def open_orbax(folder: Path, model_id: str) -> Source:
+def open_orbax(folder: Path, model_id: str, step: int | None = None) -> Source:
     """A checkpoint of our own as a source; one with LN-scaling keeps it.
 
     Args:
-      folder: What `save_orbax` wrote, or the steps of a training run: the latest is read.
+      folder: What `save_orbax` wrote, or the steps of a run.
       model_id: What the user asked for, for messages.
+      step: Which is read; None: the latest. One that is half written does not count.
 
     Raises:
       InputError: There is no complete checkpoint, or it is damaged.
@@ -93,9 +94,7 @@ def open_orbax(folder: Path, model_id: str) -> Source:
     folder = folder.absolute()
     try:
         with _manager(folder) as manager:
-            step = manager.latest_step()
-            if step is None:
-                raise InputError(f"{folder} has no complete Orbax checkpoint; {_REMEDY}")
+            step = _whole_step(manager, folder, step)
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
             fields = unseal(manager.restore(step, args=items)["meta"])
             stored = manager.item_metadata(step)["params"].tree
@@ -120,6 +119,18 @@ def open_orbax(folder: Path, model_id: str) -> Source:
         read_sha256=lambda: sha256,
         companions=companions,
     )
+
+
+def _whole_step(manager: ocp.CheckpointManager, folder: Path, step: int | None) -> int:
+    steps = sorted(manager.all_steps())
+    if not steps:
+        raise InputError(f"{folder} has no complete Orbax checkpoint; {_REMEDY}")
+    if step is not None and step not in steps:
+        raise InputError(
+            f"{folder} must have a complete checkpoint of step {step}; it has those of "
+            f"{', '.join(map(str, steps))}; name one of them"
+        )
+    return steps[-1] if step is None else step
 
 
 def _read_params(

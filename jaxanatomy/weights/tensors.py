@@ -8,7 +8,7 @@ on the way, in pieces that fit the processor's cache.
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
@@ -109,11 +109,51 @@ def read_params(
     Raises:
       InputError: Names or shapes do not fit, or a value is NaN or infinite.
     """
-    shapes, row_orders = leaf_shapes(config), row_orders or {}
+    shapes = _checked_shapes(stored, names, config, where)
+    return _read_leaves(stored, names, shapes, dtype, where, row_orders or {})
+
+
+def read_blocks(
+    stored: Mapping[str, StoredTensor],
+    names: Mapping[str, str],
+    config: ModelConfig,
+    dtype: np.dtype,
+    *,
+    where: str,
+    row_orders: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[tree.BlockParams]:
+    """The layers one after the other, each read when it is asked for; arguments as `read_params`.
+
+    Raises:
+      InputError: As `read_params`; of a broken value when its layer is read.
+    """
+    shapes = _checked_shapes(stored, names, config, where)
+    for layer in range(config.num_layers):
+        own = {leaf: shapes[leaf] for leaf in shapes if leaf.startswith(f"layers/{layer}/")}
+        (block,) = _read_leaves(stored, names, own, dtype, where, row_orders or {})["layers"]
+        yield block
+
+
+def _checked_shapes(
+    stored: Mapping[str, StoredTensor], names: Mapping[str, str], config: ModelConfig, where: str
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of all leaves, with which the stored tensors agree."""
+    shapes = leaf_shapes(config)
     expected = {
         names[leaf]: shape[::-1] if is_kernel(leaf) else shape for leaf, shape in shapes.items()
     }
     check_names({name: tensor.shape for name, tensor in stored.items()}, expected, where)
+    return shapes
+
+
+def _read_leaves(
+    stored: Mapping[str, StoredTensor],
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype,
+    where: str,
+    row_orders: Mapping[str, np.ndarray],
+) -> tree.Params:
     arrays = _allocate(shapes, dtype)
 
     def read(leaf: str) -> bool:

