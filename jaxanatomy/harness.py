@@ -29,6 +29,7 @@ from jaxanatomy.sweep import Measured, Sweep, SweepOptions
 from jaxanatomy.weights import Checkpoint
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a context and of a continuation
+PIECE = 32  # tokens that are written before stop sequences are looked for
 Answer = tuple[float, bool]  # log-likelihood in nats, and whether greedy decoding would write it
 
 
@@ -202,12 +203,28 @@ class Harness(TemplateLM):
                     f"{self.max_length}; choose another task"
                 )
             prompts = [self.tok_encode(requests[index].args[0])[-room:] for index in chosen]
-            for index, ids in zip(
-                chosen, self._scorer.write(prompts, steps, self._variant), strict=True
-            ):
-                found[index] = self._text(ids, wanted["until"])
-                self.cache_hook.add_partial("generate_until", requests[index].args, found[index])
+            texts = self._write(prompts, steps, wanted["until"])
+            for index, text in zip(chosen, texts, strict=True):
+                found[index] = text
+                self.cache_hook.add_partial("generate_until", requests[index].args, text)
         return found
+
+    def _write(self, prompts: Sequence[list[int]], steps: int, until: Sequence[str]) -> list[str]:
+        """What follows each prompt, some tokens at a time: of those that have not stopped."""
+        written: list[list[int]] = [[] for _ in prompts]
+        texts = [""] * len(prompts)
+        going = range(len(prompts))
+        for done in range(0, steps if prompts else 0, PIECE):
+            asked = [[*prompts[index], *written[index]] for index in going]
+            pieces = self._scorer.write(asked, min(PIECE, steps - done), self._variant)
+            still = []
+            for index, piece in zip(going, pieces, strict=True):
+                written[index] += piece
+                texts[index], stopped = self._text(written[index], until)
+                still += [] if stopped else [index]
+            if not (going := still):
+                break
+        return texts
 
     def _score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Answer]:
         """Scores pairs, the beginnings of contexts that are too long left out."""
@@ -223,10 +240,10 @@ class Harness(TemplateLM):
         ]
         return self._scorer.score(cut, self._variant)
 
-    def _text(self, ids: list[int], until: Sequence[str]) -> str:
-        """What was written, up to the end token or the first stop sequence."""
+    def _text(self, ids: list[int], until: Sequence[str]) -> tuple[str, bool]:
+        """What was written up to the end token or the first stop sequence, and whether one came."""
         end = self._tokenizer.eos_id
-        text = self._tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
-        for stop in until:
-            text = text.split(stop)[0] if stop else text
-        return text
+        whole = text = self._tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+        for stop in filter(None, until):
+            text = text.split(stop)[0]
+        return text, end in ids or text != whole

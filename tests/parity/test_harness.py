@@ -126,6 +126,35 @@ def test_generation_stops_where_it_is_told(scorer):
         assert found == [text.split(stop)[0] for text in whole]
 
 
+def test_what_has_stopped_is_not_written_on(scorer, monkeypatch):
+    """The stop stands across two pieces; a prompt that met it is not asked again."""
+    prompts = ("the sea", "a", "rain is wet")
+    whole = [ja.generate(MODEL, prompt, 12) for prompt in prompts]
+    tokens = [text.split() for text in whole]
+    stop = " ".join(tokens[0][1:3])  # begins in the first piece and ends in the second
+    asked = []
+
+    def write(prompts, steps, variant):
+        asked.append(len(prompts))
+        return own(prompts, steps, variant)
+
+    own = scorer.write
+    monkeypatch.setattr(scorer, "write", write)
+    monkeypatch.setattr("jaxanatomy.harness.PIECE", 2)
+    settings = {"until": [stop], "max_gen_toks": 12}
+    found = Harness(scorer).generate_until(
+        requests("generate_until", [(prompt, settings) for prompt in prompts])
+    )
+    assert found == [text.split(stop)[0] for text in whole]
+    # A text that the end token ended has fewer tokens than were written by then.
+    going = [
+        sum(len(own) >= done and stop not in " ".join(own[:done]) for own in tokens)
+        for done in range(0, 12, 2)
+    ]
+    assert len(set(going)) == 3
+    assert asked == going
+
+
 def test_what_the_model_is_not_asked_for_is_refused(scorer):
     harness = Harness(scorer)
     for settings, message in (
