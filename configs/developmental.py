@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.eval_every = 32
     config.split_seed = 0  # which sentences are held out
     config.train = config_fields.training(scan_layers=False, steps_per_call=32, devices=1)
+    config.alarms = config_fields.alarms()
     if variant in ("main", "quick"):
         config.arms = MAIN
     if variant == "quick":

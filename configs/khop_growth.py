@@ -68,6 +68,7 @@ def _default() -> ConfigDict:
     config.train = config_fields.training(
         scan_layers=False, steps_per_call=20, checkpoint_every=200
     )
+    config.alarms = config_fields.alarms()
     config.distributed = config_fields.distributed()
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra

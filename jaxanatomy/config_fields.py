@@ -59,6 +59,13 @@ def optimiser(**changes: Any) -> ConfigDict:
     return ConfigDict(dataclasses.asdict(Optimiser()) | changes)
 
 
+def alarms() -> ConfigDict:
+    """Fields of `jaxanatomy.train.alarms.Alarms`, which says what they mean."""
+    from jaxanatomy.train.alarms import Alarms
+
+    return ConfigDict(dataclasses.asdict(Alarms()))
+
+
 def training(**changes: Any) -> ConfigDict:
     """How training runs: fields of `jaxanatomy.train.setup.TrainOptions`, and where.
 

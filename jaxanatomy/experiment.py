@@ -46,7 +46,8 @@ class Experiment:
 _OF_VARIANT = ("kind", "text", "variant", "draw")
 _OF_WEIGHTS = ("component", "layer", "block", "metric", "reading", "target", "null")
 _OF_NOISE = ("label", "component", "layer", "alpha", "seed", "spread")
-_OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step")
+_OF_ALARM = ("alarm", "layer", "tensor", "level")
+_OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step", *_OF_ALARM)
 _OF_EFFECT = ("convention", "part", "spread", "when", "boundary", "source", "target")
 _OF_LAYER = ("layer", "metric", "positions", "block", "rank", "control")
 _OF_DEPTH = ("kind", "model", "text", *_OF_EFFECT, "effect", "over", "example", *_OF_LAYER)
@@ -115,6 +116,12 @@ EXPERIMENTS = {
             "tuned_lens",
             "What would it predict if it stopped after each layer?",
             ("kind", "text", "lens", "metric", "task", "layer", "position", "step"),
+            trains=True,
+        ),
+        Experiment(
+            "alarms",
+            "Do alarms find what goes wrong in training before the loss tells?",
+            ("kind", "fault", "purpose", "seed"),
             trains=True,
         ),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),

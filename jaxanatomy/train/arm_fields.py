@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy.errors import require_each_once, require_whole
 from jaxanatomy.measures.tuning import require_seeds
+from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.mesh import Placement, training_devices
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -14,7 +15,7 @@ from jaxanatomy.train.setup import TrainOptions
 
 
 def training_fields(config: ConfigDict, dry_run: bool = False) -> dict[str, Any]:
-    """How every arm is trained: schedule, optimiser, options and placement.
+    """How every arm is trained: schedule, optimiser, options, placement and alarms.
 
     On paper (`dry_run`) the devices need not be here.
 
@@ -38,6 +39,7 @@ def training_fields(config: ConfigDict, dry_run: bool = False) -> dict[str, Any]
         "optimiser": Optimiser(**config.optimiser),
         "options": options,
         "placement": placement,
+        "alarms": Alarms(**config.alarms),
     }
 
 

@@ -15,7 +15,7 @@ import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,8 +91,21 @@ class Optimiser:
         return [pattern for pattern, _ in (*self.decay_factors, *self.rate_factors)]
 
 
+class LayerRates(NamedTuple):
+    """The part of an optimiser's state that says how fast each layer learns.
+
+    Attributes:
+      layer_rates: Factors on the learning rate by layer, [N]; growth leaves them where they are.
+    """
+
+    layer_rates: jax.Array
+
+
 def make(
-    settings: Optimiser, params: PyTree, names: Iterable[str] | None = None
+    settings: Optimiser,
+    params: PyTree,
+    names: Iterable[str] | None = None,
+    layer_rates: int = 0,
 ) -> optax.GradientTransformation:
     """The optimiser of a model, without learning rate.
 
@@ -103,12 +116,14 @@ def make(
       settings: What to make.
       params: Parameters, or their shapes, layers stacked; or those of one layer.
       names: All that patterns may fit, where a model has only some of them now.
+      layer_rates: Layers N that have a `LayerRates` factor in the state, 1 at first; at least those
+        of the model, or 0 for none.
 
     Raises:
       InputError: A pattern fits no parameter.
     """
-    if not settings.by_name:
-        return _chain(settings, ())
+    if not settings.by_name and not layer_rates:
+        return _chain(settings, (), 0)
     names = parameter_names(params) if names is None else list(names)
     for pattern in settings.patterns:
         if not any(re.fullmatch(pattern, name) for name in names):
@@ -116,7 +131,7 @@ def make(
                 f"expected a pattern of the optimiser to fit a parameter; {pattern!r} fits none; "
                 f"names are like {names[0]} and {names[-1]}"
             )
-    return _chain(settings, _first_layers(params))
+    return _chain(settings, _first_layers(params), layer_rates)
 
 
 def parameter_names(params: PyTree) -> list[str]:
@@ -127,7 +142,9 @@ def parameter_names(params: PyTree) -> list[str]:
 
 
 @functools.cache
-def _chain(settings: Optimiser, first_layers: tuple[int, ...]) -> optax.GradientTransformation:
+def _chain(
+    settings: Optimiser, first_layers: tuple[int, ...], layer_rates: int
+) -> optax.GradientTransformation:
     exempt = () if settings.decay_norms_and_embeddings else _NOT_DECAYED
     decays = (*settings.decay_factors, *exempt)
     parts = [
@@ -137,6 +154,8 @@ def _chain(settings: Optimiser, first_layers: tuple[int, ...]) -> optax.Gradient
     ]
     if settings.rate_factors:
         parts.append(_scaled(settings.rate_factors, first_layers))
+    if layer_rates:
+        parts.append(_by_layer(first_layers, layer_rates))
     return optax.chain(*parts)
 
 
@@ -172,6 +191,22 @@ def _scaled(factors: Factors, first_layers: tuple[int, ...]) -> optax.GradientTr
         return _factor(path, update, factors, first_layers) * update
 
     return optax.stateless(lambda updates, params: jax.tree.map_with_path(scale, updates))
+
+
+def _by_layer(first_layers: tuple[int, ...], layers: int) -> optax.GradientTransformation:
+    def update(
+        updates: PyTree, state: LayerRates, params: PyTree | None = None
+    ) -> tuple[PyTree, LayerRates]:
+        def scale(path: tuple, leaf: jax.Array) -> jax.Array:
+            if path[0].key != "layers":
+                return leaf
+            first = first_layers[path[1].idx]
+            rate_L = state.layer_rates[first : first + len(leaf)]
+            return rate_L.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf
+
+        return jax.tree.map_with_path(scale, updates), state
+
+    return optax.GradientTransformation(lambda params: LayerRates(jnp.ones(layers)), update)
 
 
 def _factor(

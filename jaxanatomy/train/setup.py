@@ -130,6 +130,8 @@ class Setup:
       objective: Makes the loss, as `loss.LanguageModelLoss`: of (config, dtype, remat, gather).
       make_batch: Makes a batch of what the streams give, inside of the compiled step; None: they
         give batches.
+      layer_rates: Whether callbacks may change how fast single layers learn; see
+        `optimiser.LayerRates`.
     """
 
     stages: Sequence[Stage]
@@ -143,6 +145,7 @@ class Setup:
     init: str = "normal"
     objective: Callable[..., Any] = LanguageModelLoss
     make_batch: Callable[[PyTree], PyTree] | None = None
+    layer_rates: bool = False
 
     def __post_init__(self):
         choose("init", self.init, model.INITS)
@@ -200,12 +203,22 @@ class Setup:
         return self.objective(config, dtype, self.options.remat, self.placement.gather)
 
     def transformation(self, stage: Stage) -> optax.GradientTransformation:
-        """The optimiser of a stage."""
-        if not self.optimiser.by_name:
+        """The optimiser of a stage, the same object at every call."""
+        if stage not in self._transformations:
+            self._transformations[stage] = self._transformation(stage)
+        return self._transformations[stage]
+
+    @functools.cached_property
+    def _transformations(self) -> dict[Stage, optax.GradientTransformation]:
+        return {}
+
+    def _transformation(self, stage: Stage) -> optax.GradientTransformation:
+        deepest = max(each.config.num_layers for each in self.stages) if self.layer_rates else 0
+        if not self.optimiser.by_name and not deepest:
             return make(self.optimiser, {})
         # A pattern may be for layers that other stages have.
         names = (parameter_names(self._shapes(each)) for each in self.stages)
-        return make(self.optimiser, self._shapes(stage), itertools.chain(*names))
+        return make(self.optimiser, self._shapes(stage), itertools.chain(*names), deepest)
 
     def initial_params(self, stage: Stage, seed: jax.Array | int) -> tree.Params:
         """What a model of one seed would be if its run began with a stage, layers stacked."""

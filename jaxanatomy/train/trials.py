@@ -18,7 +18,9 @@ from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.stages import Stage, total_flops, total_steps
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import (
+    ALARM,
     CURVE,
     FINAL,
     MAIN,
@@ -29,7 +31,8 @@ from jaxanatomy.measures.tuning import (
 from jaxanatomy.model import parameter_count
 from jaxanatomy.progress import Progress
 from jaxanatomy.sweep import distributed
-from jaxanatomy.train.callbacks import Every
+from jaxanatomy.train.alarms import Alarm, Alarms, Watch
+from jaxanatomy.train.callbacks import Every, RunState
 from jaxanatomy.train.evaluation import Scorer, evaluating
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
 from jaxanatomy.train.mesh import Placement
@@ -70,6 +73,7 @@ class ArmPlan(abc.ABC):
       optimiser: Of every trial.
       options: How to run.
       placement: Over all devices.
+      alarms: When a run gives alarm, and what is done then.
     """
 
     config: ConfigDict
@@ -79,6 +83,7 @@ class ArmPlan(abc.ABC):
     optimiser: Optimiser
     options: TrainOptions
     placement: Placement
+    alarms: Alarms
 
     experiment: ClassVar[str]
     tuned_by: ClassVar[str]  # field of the final rows by which a rate is chosen
@@ -146,6 +151,7 @@ class ArmPlan(abc.ABC):
                 self.objective.get("init"),
             ],
             optimiser=dataclasses.asdict(self.optimiser),
+            alarms=dataclasses.asdict(self.alarms),
             train=[config.train.dtype, config.train.grad_accum_steps],
             arm=arm,
             trial=dataclasses.asdict(trial),
@@ -196,6 +202,7 @@ class ArmPlan(abc.ABC):
             options=self.options,
             learning_rates=[trial.learning_rate for trial in trials],
             initial=self.model,
+            layer_rates=self.alarms.acts,
             **self.objective,
         )
 
@@ -292,10 +299,15 @@ class ArmTraining:
                 if writes_steps:
                     metrics.write_point(point)
 
+            def emit_alarm(state: RunState, alarm: Alarm, action: str) -> None:
+                if self._writes:
+                    results.append([self._alarm_row(arm, trials, state, alarm, action)])
+
             evaluate = evaluating(plan.scorer, emit)
             # Steps before points: the first line of a new start takes away those beyond it.
             log_steps = [Every(None, metrics.log)] if writes_steps else []
-            callbacks = [*plan.callbacks(arm, trials), *log_steps]
+            watch = Watch(plan.alarms, emit_alarm).callbacks()
+            callbacks = [*plan.callbacks(arm, trials), *watch, *log_steps]
             callbacks.append(plan.evaluation(evaluate, memory))
             params = Trainer(setup, plan.streams(arm, trials)).train(
                 folder,
@@ -320,6 +332,15 @@ class ArmTraining:
             {**self._labels(arm, trial, **place), **self._plan.curve_fields(arm, trial, point, at)}
             for at, trial in enumerate(trials)
         ]
+
+    def _alarm_row(
+        self, arm: str, trials: Sequence[Trial], state: RunState, alarm: Alarm, action: str
+    ) -> Fields:
+        found = dataclasses.asdict(alarm)
+        trial, value = trials[found.pop("seed")], finite(found.pop("value"))
+        place = {"kind": ALARM, "stage": self._stage(arm, state.at), "step": state.step}
+        place |= {"alarm": found.pop("kind"), **found}
+        return {**self._labels(arm, trial, **place), "value": value, "action": action}
 
     def _labels(self, arm: str, trial: Trial, **place: Any) -> Fields:
         """Which trial a row is of, and where on its way; `place` is what tells it from others."""

@@ -1,0 +1,274 @@
+"""How good alarms are: faults that they find before the loss has doubled, and false alarms.
+
+A row of kind "run" has what was read at every step; levels and intervals between checks are tried
+on that, without training again. "Doubled" is the loss twice that of the twin: the same seed and
+data without the fault. Letters here: E steps done, from 0; K checks.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.measures.statistics import wilson_interval
+from jaxanatomy.records import Row
+
+CALIBRATION, SCORE = "calibration", "score"
+JUMP, GROWTH = "jump", "update_growth"
+ALL, WEIGHTS, SIMPLEST = "all alarms", "weights and updates", "loss and gradient jumps"
+SHIPPED = "all, levels as shipped"
+EVERY_FAULT = "all faults"
+Levels = Mapping[str, float]
+OFFSETS = 10  # places of the first check that are tried, where an interval has as many
+TIMES = 2.0  # the loss of the twin
+WINDOW, FEWEST = 50, 10  # steps before one that it is compared with
+STEADY = 0.05  # a spread of the log below which a series is not resolved
+
+
+def jumps(step_ES: np.ndarray) -> np.ndarray:
+    """How far each step of some series stands out, in standard deviations of their logarithms.
+
+    Each step is compared with up to 50 before it; NaN with fewer than 10 of those.
+
+    Args:
+      step_ES: Series S, such as the loss of each seed, oldest step first.
+
+    Returns:
+      [E, S].
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_ES = np.log(step_ES)
+    found_ES = np.full(step_ES.shape, np.nan)
+    for at in range(FEWEST, len(log_ES)):
+        before_ES = log_ES[max(at - WINDOW, 0) : at]
+        spread_S = np.maximum(before_ES.std(axis=0), STEADY)
+        found_ES[at] = (log_ES[at] - before_ES.mean(axis=0)) / spread_S
+    return found_ES
+
+
+def detectors(chosen: Levels, shipped: Levels) -> dict[str, Levels]:
+    """The kinds of alarm that each detector has, with their levels."""
+    return {
+        ALL: chosen,
+        WEIGHTS: {kind: level for kind, level in chosen.items() if kind != JUMP},
+        SIMPLEST: {JUMP: chosen[JUMP]},
+        SHIPPED: shipped,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was read of one run.
+
+    Attributes:
+      series: By kind, [E]; NaN where there is nothing. Of `GROWTH` norms of updates.
+      always: Steps at which alarms check whatever the interval: where stages begin.
+    """
+
+    series: Mapping[str, np.ndarray]
+    always: tuple[int, ...]
+
+    @classmethod
+    def of(cls, row: Row) -> "Reading":
+        """Of a row of kind "run"."""
+        series = {kind: np.array(values, float) for kind, values in row["series"].items()}
+        jump_E = jumps(np.array([row["loss"], row["gradient"]], float).T).max(axis=1)
+        jump_E = np.concatenate([[np.nan], jump_E])[: len(series[GROWTH])]
+        always = (0, row["fault_step"]) if row["grown"] else (0,)
+        return cls({**series, JUMP: jump_E}, always)
+
+    def checks(self, interval: int, offset: int) -> np.ndarray:
+        """The steps after which there is a check, [K]."""
+        steps = len(next(iter(self.series.values())))
+        return np.unique([*range(offset or interval, steps, interval), *self.always])
+
+    def at(self, kind: str, check_K: np.ndarray) -> np.ndarray:
+        """What is read at checks, [K]."""
+        series_E = self.series[kind]
+        if kind == JUMP:  # the largest since the check before
+            parts = np.split(series_E, check_K[:-1] + 1)
+            return np.array(
+                [np.fmax.reduce(part, initial=np.nan) for part in parts[: len(check_K)]]
+            )
+        value_K = series_E[check_K]
+        if kind != GROWTH:
+            return value_K
+        before_K = np.fmax.accumulate(np.concatenate([[np.nan], value_K[:-1]]))
+        return value_K / before_K
+
+    def onsets(self, levels: Levels, interval: int, offset: int) -> list[tuple[int, str]]:
+        """(step, kind) where a level is reached that was not at the check before, in order."""
+        check_K, found = self.checks(interval, offset), []
+        for kind, level in levels.items():
+            on_K = self.at(kind, check_K) >= level
+            begun_K = on_K & ~np.concatenate([[False], on_K[:-1]])
+            found += [(int(step), kind) for step in check_K[begun_K]]
+        return sorted(found)
+
+
+def offsets(interval: int) -> list[int]:
+    """Steps of the first check."""
+    return np.unique(np.linspace(0, interval, OFFSETS, endpoint=False).astype(int)).tolist()
+
+
+def calibrated(
+    healthy: Sequence[Reading], kinds: Iterable[str], intervals: Sequence[int], margin: float
+) -> dict[str, float]:
+    """The level of each kind: `margin` times the highest reading of any healthy run."""
+
+    def highest(kind: str, reading: Reading) -> float:
+        places = [(interval, at) for interval in intervals for at in offsets(interval)]
+        read = [np.fmax.reduce(reading.at(kind, reading.checks(*each))) for each in places]
+        return float(np.fmax.reduce(read, initial=0.0))
+
+    return {kind: margin * max(highest(kind, each) for each in healthy) for kind in kinds}
+
+
+def doubled_at(row: Row, twin: Row) -> int | None:
+    """Steps done before the first loss that is twice the twin's; None where none is.
+
+    A loss that is not finite is. What the loss is on a corrupted batch says nothing of the model.
+    """
+    for step in range(row["fault_step"] + row["corrupted"], len(row["loss"])):
+        own, other = row["loss"][step], twin["loss"][step]
+        if own is None or own >= TIMES * other:
+            return step
+    return None
+
+
+def scores(rows: Sequence[Row], found_by: Mapping[str, Levels], interval: int) -> list[Row]:
+    """What became of each faulty run, for each detector and place of the first check.
+
+    Args:
+      rows: Runs that score, twins among them.
+      found_by: Levels by detector.
+      interval: Steps between checks.
+
+    Returns:
+      Rows with `fault`, `seed`, `detector`, `doubled` (steps done, or None), `flagged` (likewise),
+      `first` (the kind), `lead` (steps from the alarm to the doubled loss; None without both) and
+      `delay` (steps from the fault to the alarm).
+    """
+    twins = {(row["fault"], row["seed"]): row for row in rows}
+    found = []
+    for row in rows:
+        if row["fault"] == row["twin"]:
+            continue
+        doubled, reading = doubled_at(row, twins[row["twin"], row["seed"]]), Reading.of(row)
+        for offset, (detector, levels) in itertools.product(offsets(interval), found_by.items()):
+            onsets = reading.onsets(levels, interval, offset)
+            later = [each for each in onsets if each[0] >= row["fault_step"]]
+            flagged, first = later[0] if later else (None, None)
+            both = None not in (flagged, doubled)
+            found.append(
+                {
+                    "fault": row["fault"],
+                    "seed": row["seed"],
+                    "detector": detector,
+                    "doubled": doubled,
+                    "flagged": flagged,
+                    "first": first,
+                    "lead": doubled - flagged if both else None,
+                    "delay": None if flagged is None else flagged - row["fault_step"],
+                }
+            )
+    return found
+
+
+def detection(scored: Iterable[Row]) -> list[Row]:
+    """A row for each fault and detector, and for all faults together.
+
+    Returns:
+      `runs`, `doubled` (how many lose), `before` (the share of those flagged before the loss had
+      doubled, with `before_ci95`, Wilson's over runs; None where no loss doubled), `flagged` (the
+      share of all runs, likewise), `lead` and `delay` (medians), `first` (the kinds that were
+      first, most often first).
+    """
+    groups = collections.defaultdict(list)
+    for row in scored:
+        groups[row["fault"], row["detector"]].append(row)
+        groups[EVERY_FAULT, row["detector"]].append(row)
+    found = []
+    for (fault, detector), own in groups.items():
+        doubled = [row for row in own if row["doubled"] is not None]
+        runs, lost = (len({(row["fault"], row["seed"]) for row in part}) for part in (own, doubled))
+        early = [row["lead"] is not None and row["lead"] >= 0 for row in doubled]
+        first = collections.Counter(row["first"] for row in own if row["first"])
+        found.append(
+            {
+                "fault": fault,
+                "detector": detector,
+                "runs": runs,
+                "doubled": lost,
+                **_share("before", early, lost),
+                **_share("flagged", [row["flagged"] is not None for row in own], runs),
+                "lead": _median(row["lead"] for row in doubled),
+                "delay": _median(row["delay"] for row in own),
+                "first": [kind for kind, _ in first.most_common(3)],
+            }
+        )
+    return found
+
+
+def false_alarms(
+    healthy: Sequence[Reading], found_by: Mapping[str, Levels], interval: int
+) -> list[Row]:
+    """Alarms of healthy runs by detector, means over places of the first check.
+
+    Returns:
+      Rows with `alarms`, `steps`, `per_10000` (steps) and `per_10000_ci95`, Wilson's for the share
+      of steps.
+    """
+    found, steps = [], sum(len(each.series[GROWTH]) - 1 for each in healthy)
+    for detector, levels in found_by.items():
+        counts = [
+            sum(len(each.onsets(levels, interval, at)) for each in healthy)
+            for at in offsets(interval)
+        ]
+        count = float(np.mean(counts))
+        rate = wilson_interval(min(count / steps, 1.0), steps).map(lambda share: 1e4 * share)
+        own = {"alarms": count, "steps": steps, "per_10000": rate.value}
+        found.append({"detector": detector, **own, "per_10000_ci95": rate.ends})
+    return found
+
+
+def summarise(
+    rows: Iterable[Row], shipped: Levels, intervals: Sequence[int], margin: float
+) -> dict[str, Any]:
+    """The figures that the experiment is about.
+
+    Args:
+      rows: Of a run.
+      shipped: The first level of each kind as it is without this experiment.
+      intervals: Steps between checks.
+      margin: Of levels over the highest reading of calibration.
+
+    Returns:
+      `levels` by kind, and `shipped`; `detection` and `false_alarms`, rows with their `interval`.
+    """
+    rows = list(rows)
+    scoring = [row for row in rows if row["purpose"] == SCORE]
+    tuning = [Reading.of(row) for row in rows if row["purpose"] == CALIBRATION]
+    levels = calibrated(tuning, shipped, intervals, margin)
+    healthy = [Reading.of(row) for row in scoring if row["fault"] == row["twin"]]
+    found_by, found, wrong = detectors(levels, shipped), [], []
+    for interval in intervals:
+        at = {"interval": interval}
+        found += [at | row for row in detection(scores(scoring, found_by, interval))]
+        wrong += [at | row for row in false_alarms(healthy, found_by, interval)]
+    return {"shipped": dict(shipped), "levels": levels, "detection": found, "false_alarms": wrong}
+
+
+def _share(name: str, hits: Sequence[bool], count: int) -> Row:
+    if not hits:
+        return {name: None, f"{name}_ci95": None}
+    share = wilson_interval(float(np.mean(hits)), count)
+    return {name: share.value, f"{name}_ci95": share.ends}
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return float(np.median(there)) if there else None

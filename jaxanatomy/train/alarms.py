@@ -1,0 +1,235 @@
+"""Alarms: what goes wrong in a training run, seen in weights and updates before the loss tells.
+
+    watch = Watch(Alarms(every=100, actions=("warn", "act", "stop")), emit)
+    trainer.train(folder, watch.callbacks())
+
+Late layers whose spectral norms are 30 to 100 times those of their peers end a run thousands of
+steps later, and the loss does not show it (LR section 8). How good the alarms are is measured by
+`experiments.alarms`.
+"""
+
+import collections
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from jaxanatomy.errors import InputError, choose, require_whole
+from jaxanatomy.measures.alarms import WINDOW, jumps
+from jaxanatomy.measures.losses import finite
+from jaxanatomy.progress import LOG
+from jaxanatomy.train.alarm_readings import KINDS, NON_FINITE, Readings, readings
+from jaxanatomy.train.callbacks import Every, Response, RunState
+from jaxanatomy.train.points import DIVERGED
+from jaxanatomy.tree import PyTree
+
+WARN, ACT, STOP = "warn", "act", "stop"
+ACTIONS = {
+    WARN: "a row and a line on stderr",
+    ACT: "the layer learns a tenth as fast for as long as the alarm stands, less with each check",
+    STOP: "the seed stops",
+}
+CUT, SLOWEST = 0.1, 1e-3
+Levels = tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarms:
+    """When something is an alarm, and what is done then.
+
+    A kind has three levels, each above the one before, or none: then it is off. The defaults lie
+    above what healthy runs of `experiments.alarms` reach, those of `spectral` are LR's.
+
+    Attributes:
+      every: Steps between checks; 0: no alarms.
+      spectral: Levels, as `KINDS` says of what; and so the others.
+      update_growth: Likewise.
+      update_size: Likewise.
+      cv: Likewise.
+      saturated: Likewise.
+      dead: Likewise.
+      jump: Likewise.
+      actions: What is done at each level, of `ACTIONS`.
+    """
+
+    every: int = 100
+    spectral: Levels = (10.0, 30.0, 100.0)
+    update_growth: Levels = (3.0, 10.0, 30.0)
+    update_size: Levels = (0.3, 1.0, 3.0)
+    cv: Levels = (4.0, 8.0, 16.0)
+    saturated: Levels = (0.06, 0.08, 0.09)
+    dead: Levels = (1e2, 1e3, 1e4)
+    jump: Levels = (10.0, 20.0, 40.0)
+    actions: tuple[str, ...] = (WARN, WARN, WARN)
+
+    def __post_init__(self):
+        require_whole("alarms.every", self.every, 0)
+        for kind in KINDS:
+            levels = tuple(getattr(self, kind))
+            object.__setattr__(self, kind, levels)
+            rising = all(low < high for low, high in itertools.pairwise((0.0, *levels)))
+            if len(levels) not in (0, 3) or not rising:
+                raise InputError(
+                    f"alarms.{kind} must be three levels, each above 0 and above the one before, "
+                    f"or () for no such alarm; got {levels}"
+                )
+        object.__setattr__(self, "actions", tuple(self.actions))
+        for action in self.actions:
+            choose("action of an alarm", action, ACTIONS)
+        if len(self.actions) != 3:
+            raise InputError(
+                f"alarms.actions must be one for each of the three levels; got {self.actions}"
+            )
+
+    @property
+    def acts(self) -> bool:
+        """Whether an alarm may change how fast layers learn."""
+        return bool(self.every) and ACT in self.actions
+
+    def level(self, kind: str, value: float) -> int:
+        """How many levels a value has reached, 0 to 3; a NaN none."""
+        if kind == NON_FINITE:
+            return 3 * bool(value)
+        return sum(value >= level for level in getattr(self, kind))
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarm:
+    """What stands out at a check.
+
+    Attributes:
+      seed: Index of the seed among those that train together.
+      kind: One of `KINDS`, or `NON_FINITE`.
+      layer: Of the model as it is now; None where it is of no layer.
+      tensor: The component; "" where it is of a whole layer.
+      value: What was read.
+      level: Levels that it has reached, 1 to 3.
+    """
+
+    seed: int
+    kind: str
+    layer: int | None
+    tensor: str
+    value: float
+    level: int
+
+    @property
+    def place(self) -> str:
+        """What is the same while an alarm stands."""
+        return f"{self.seed}/{self.kind}/{self.layer}/{self.tensor}"
+
+    def __str__(self) -> str:
+        where = "" if self.layer is None else f" in layer {self.layer}"
+        value = "not finite" if not math.isfinite(self.value) else f"{self.value:.3g}"
+        return f"{self.kind} of {self.tensor or 'the layer'}{where}: {value}"
+
+
+class Watch:
+    """Checks the seeds that train together; what it remembers is kept with checkpoints."""
+
+    def __init__(self, alarms: Alarms, emit: Callable[[RunState, Alarm, str], Any]):
+        """Nothing is computed yet.
+
+        Args:
+          alarms: When, and what is done.
+          emit: Called with the run, an alarm that is new or has reached a higher level, and what is
+            done.
+        """
+        self._alarms, self._emit = alarms, emit
+        self._memory: dict[str, Any] = {"standing": {}, "stage": 0, "largest": None}
+        self._memory |= {"steps": [], "fresh": 0}
+
+    def callbacks(self) -> list[Every]:
+        """For the trainer; none where there are no alarms."""
+        if not self._alarms.every:
+            return []
+        check = Every(self._alarms.every, self._check, at_ends=True, memory=self._memory)
+        return [Every(None, self.note), check]
+
+    def note(self, state: RunState) -> None:
+        """Remembers the loss and the gradient norm of the steps of a call."""
+        both_EMS = np.stack([state.steps.loss_EM, state.steps.norm_EM], axis=-1).tolist()
+        self._memory["steps"] += [[list(map(finite, own)) for own in one] for one in both_EMS]
+        self._memory["fresh"] += len(both_EMS)
+
+    def read(self, state: RunState) -> Readings:
+        """What is read of a run at a check."""
+        memory = self._memory
+        largest = memory["largest"]
+        found, change_ML = readings(state, None if largest is None else np.array(largest))
+        if change_ML is not None:
+            own = np.nanmax(np.where(np.isfinite(change_ML), change_ML, 0), axis=1)
+            memory["largest"] = np.fmax(own, largest if largest is not None else 0).tolist()
+        if memory["fresh"]:
+            step_EMS = np.array(memory["steps"], float)
+            jump_EX = jumps(step_EMS.reshape(len(step_EMS), -1))[-memory["fresh"] :]
+            jump_MS = np.fmax.reduce(jump_EX, axis=0).reshape(step_EMS.shape[1:])
+            found |= {("jump", "loss"): jump_MS[:, :1], ("jump", "gradient"): jump_MS[:, 1:]}
+        memory["steps"], memory["fresh"] = memory["steps"][-WINDOW:], 0
+        return found
+
+    def _check(self, state: RunState) -> Response:
+        memory = self._memory
+        if memory["stage"] != state.at:  # layers have other numbers
+            memory["stage"], memory["standing"] = state.at, {}
+        found = self.judge(state, self.read(state))
+        for alarm in found:
+            if alarm.level > memory["standing"].get(alarm.place, 0):
+                LOG.warning("alarm at step %d, %s", state.step, alarm)
+                self._emit(state, alarm, self._alarms.actions[alarm.level - 1])
+        memory["standing"] = {alarm.place: alarm.level for alarm in found}
+        counts = collections.Counter(alarm.seed for alarm in found)
+        doing = collections.defaultdict(list)
+        for alarm in found:
+            doing[self._alarms.actions[alarm.level - 1]].append(alarm)
+        return Response(
+            log={"alarms": [counts[seed] for seed in range(len(state.setup.seeds))]},
+            stop={alarm.seed: f"alarm: {alarm}" for alarm in doing[STOP]},
+            moments=slowed(state, doing[ACT]) if self._alarms.acts else None,
+        )
+
+    def judge(self, state: RunState, found: Readings) -> list[Alarm]:
+        """The readings that have reached a level, of seeds that go on or have just diverged."""
+        raised = []
+        for seed, (reason, stopped) in enumerate(zip(state.reasons, state.stopped, strict=True)):
+            if reason == DIVERGED:
+                raised.append(Alarm(seed, NON_FINITE, None, "loss", math.inf, 3))
+            if stopped is not None:
+                continue
+            for (kind, tensor), value_ML in found.items():
+                for layer, value in enumerate(value_ML[seed].tolist()):
+                    if level := self._alarms.level(kind, value):
+                        place = None if kind == "jump" else layer
+                        raised.append(Alarm(seed, kind, place, tensor, value, level))
+        return raised
+
+
+def slowed(state: RunState, alarms: Sequence[Alarm]) -> PyTree | None:
+    """The optimiser's state after an alarm that acts, or after one has ended; None as it is.
+
+    A layer in alarm learns a tenth as fast with each check, at least a thousandth; one that is not
+    ten times as fast, at most as all. An alarm of no layer is of all.
+
+    Args:
+      state: Of a run whose setup has `layer_rates`.
+      alarms: That act.
+    """
+    rates = optax.tree.get(state.moments, "layer_rates")
+    rate_MN = np.atleast_2d(np.asarray(rates))
+    slow_MN = np.zeros(rate_MN.shape, bool)
+    for alarm in alarms:
+        slow_MN[alarm.seed, slice(None) if alarm.layer is None else alarm.layer] = True
+    if state.steps is None:  # a stage begins: its layers have other numbers
+        rate_MN = np.ones_like(rate_MN)
+    changed_MN = np.where(
+        slow_MN, np.maximum(CUT * rate_MN, SLOWEST), np.minimum(rate_MN / CUT, 1.0)
+    )
+    if np.array_equal(changed_MN.reshape(rates.shape), np.asarray(rates)):
+        return None
+    changed = jax.device_put(changed_MN.reshape(rates.shape).astype(np.float32), rates.sharding)
+    return optax.tree.set(state.moments, layer_rates=changed)
