@@ -183,12 +183,12 @@ def test_what_writes_nothing_is_dead_and_what_is_zero_at_first_is_not(tmp_path):
 
 def test_a_jump_of_the_loss_between_checks_is_found(tmp_path):
     long = [dataclasses.replace(growing_run.STAGES[0], steps=40)]
-    alarms = Alarms(every=20, **dict(OFF, jump=(20.0, 1e5, 1e6)), spectral=())
+    alarms = Alarms(every=20, **dict(OFF, jump=(5.0, 1e5, 1e6)), spectral=())
     assert run(tmp_path / "calm", alarms, stages=long)[0] == []
     plant = planting(33, 1, "down_proj", 1e4)
     emitted, *_ = run(tmp_path / "jump", alarms, plant, stages=long)
     assert {(step, a.kind, a.layer) for step, _, a, _ in emitted} == {(40, "jump", None)}
-    assert "loss" in {a.tensor for _, _, a, _ in emitted}
+    assert "gradient" in {a.tensor for _, _, a, _ in emitted}
 
 
 def test_a_seed_stops_and_the_other_goes_on(tmp_path):
