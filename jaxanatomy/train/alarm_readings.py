@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from jaxanatomy import tree
+from jaxanatomy.forensics.layer_features import SATURATED
 from jaxanatomy.growth.clone import co_magnitude
 from jaxanatomy.train.callbacks import RunState
 from jaxanatomy.train.loss import merge
@@ -32,7 +33,6 @@ KINDS = {
 NON_FINITE = "non_finite"
 MIN_PEERS = 3  # of two layers one is never far from their median
 ITERATIONS = 8
-SATURATED = 3.0  # standard deviations (LR section 4)
 
 # [M, L] by kind and tensor; L is 1 for what is of no layer.
 Readings = dict[tuple[str, str], np.ndarray]
