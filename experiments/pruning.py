@@ -16,21 +16,26 @@ row of the plan is what `experiments.export` takes: `--config.variants=cut/set/5
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import InputError, require_whole
+from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures import proxies, pruning, pruning_summary
 from jaxanatomy.measures.decoding_speed import seconds_rows
+from jaxanatomy.records import Row
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import describe_model_ids, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
-MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
+MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "timing_rounds")
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
@@ -41,7 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         workdir, config.to_dict(), plan.provenance(), MAY_CHANGE_ON_RESUME
     ) as results:
         study.measure(results)
-        _append_weight_proxies(plan, results)
+        _add_weight_proxies(plan, results)
         for size in range(2, max(plan.sizes) + 1):
             variants = pruning.greedy_round(study.config, results.rows, size)
             study.add([_part(plan.selection, study.config, variants)])
@@ -50,7 +55,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         study.add([_judgement(plan, chosen)])
         study.measure(results)
         if config.timing_rounds:
-            _append_seconds(config, plan, chosen, results)
+            _add_seconds(config, plan, chosen, results)
         results.write_summary(
             pruning_summary.summarise(results.rows, plan.selection.name, plan.judgement.name)
         )
@@ -134,7 +139,7 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(study, selection, judgement, sizes, cuts)
 
 
-def _part(text: Text, config, variants) -> StudyPart:
+def _part(text: Text, config: ModelConfig, variants: Sequence[Variant]) -> StudyPart:
     """Losses and KLs of some variants."""
     return StudyPart(text, [pruning.unchanged(config), *variants], rows=pruning.removal_rows)
 
@@ -150,48 +155,52 @@ def _judgement(plan: _Plan, chosen: dict[pruning.Choice, pruning.Layers]) -> Stu
     )
 
 
-def _append_weight_proxies(plan: _Plan, results: runs.Run) -> None:
-    """The proxies that need no text, unless they are there."""
-    labels = ("kind", "proxy", "start", "size")
+def _add_weight_proxies(plan: _Plan, results: runs.Run) -> None:
+    """The proxies that need no text."""
     keys = [
-        dict(zip(labels, ("proxy", name, *cut), strict=True))
+        {"kind": "proxy", "proxy": name, "start": start, "size": size}
         for name in proxies.OF_WEIGHTS
-        for cut in plan.cuts
+        for start, size in plan.cuts
     ]
-    hashes = [plan.study.row_hash(plan.selection, **key) for key in keys]
-    if not all(map(results.done, hashes)):
-        rows = proxies.weight_rows(plan.study.load().params, plan.cuts, plan.selection.name)
-        results.append(
-            {"hash": row_hash, "model": plan.study.model, **row}
-            for row_hash, row in zip(hashes, rows, strict=True)
-        )
+
+    def make() -> list[Row]:
+        return proxies.weight_rows(plan.study.load().params, plan.cuts)
+
+    _add_rows(plan.study, plan.selection, results, keys, make)
 
 
-def _append_seconds(
+def _add_seconds(
     config: ConfigDict, plan: _Plan, chosen: dict[pruning.Choice, pruning.Layers], results: runs.Run
 ) -> None:
-    """Seconds a token of the model and of those that greed leaves, unless they are there."""
-    study = plan.study
+    """Seconds a token of the model and of those that greed leaves."""
+    study, rounds = plan.study, config.timing_rounds
     variants = [pruning.unchanged(study.config)]
     variants += [
         pruning.without(study.config, chosen["greedy", size], pruning.PLAN) for size in plan.sizes
     ]
-    hashes = [
-        study.row_hash(
-            plan.judgement, kind="seconds", variant=variant.name, rounds=config.timing_rounds
-        )
-        for variant in variants
-    ]
-    if not all(map(results.done, hashes)):
+    keys = [{"kind": "seconds", "variant": each.name, "rounds": rounds} for each in variants]
+
+    def make() -> list[Row]:
         tokens = study.batches(plan.judgement)[0].token_RT.ravel().tolist()
         dtype = SweepOptions(**config.sweep).compute_dtype
-        found = seconds_rows(
-            study.config, study.load().params, variants, tokens, config.timing_rounds, dtype
-        )
-        results.append(
-            {"hash": row_hash, "model": study.model, **row, "text": plan.judgement.name}
-            for row_hash, row in zip(hashes, found, strict=True)
-        )
+        return seconds_rows(study.config, study.load().params, variants, tokens, rounds, dtype)
+
+    _add_rows(study, plan.judgement, results, keys, make)
+
+
+def _add_rows(
+    study: Study,
+    text: Text,
+    results: runs.Run,
+    keys: list[dict[str, Any]],
+    make: Callable[[], list[Row]],
+) -> None:
+    """Rows that no sweep makes, unless all are there; `keys` name them beside the text."""
+    hashes = [study.row_hash(text, **key) for key in keys]
+    if not all(map(results.done, hashes)):
+        labels = {"model": study.model, "text": text.name}
+        rows = zip(hashes, make(), strict=True)
+        results.append({"hash": row_hash, **labels, **row} for row_hash, row in rows)
 
 
 if __name__ == "__main__":

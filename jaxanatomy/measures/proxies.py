@@ -91,7 +91,7 @@ def text_rows(
     for name in OF_TEXT:
         for start, size in cuts:
             sums_U = np.bincount(unit_P, weights=values[name][start, start + size])
-            row = _row(name, (start, size), sums_U.sum() / len(unit_P), text)
+            row = _row(name, (start, size), sums_U.sum() / len(unit_P)) | {"text": text}
             row |= {"unit_value": list(map(finite, sums_U)), "unit_tokens": tokens_U.tolist()}
             rows.append(row)
     return rows
@@ -132,19 +132,18 @@ def of_layers(params: tree.Params) -> dict[str, list[float]]:
     }
 
 
-def weight_rows(params: tree.Params, cuts: Sequence[Cut], text: str) -> list[Row]:
+def weight_rows(params: tree.Params, cuts: Sequence[Cut]) -> list[Row]:
     """Rows of kind "proxy" that no text decides: sums over the layers of each cut."""
     return [
-        _row(name, (start, size), sum(value_L[start : start + size]), text)
+        _row(name, (start, size), sum(value_L[start : start + size]))
         for name, value_L in of_layers(params).items()
         for start, size in cuts
     ]
 
 
-def _row(proxy: str, cut: Cut, value: float, text: str) -> Row:
+def _row(proxy: str, cut: Cut, value: float) -> Row:
     start, size = cut
-    labels = {"kind": "proxy", "proxy": proxy, "start": start, "size": size}
-    return {**labels, "value": finite(value), "text": text}
+    return {"kind": "proxy", "proxy": proxy, "start": start, "size": size, "value": finite(value)}
 
 
 def _effective_rank(block: tree.BlockParams) -> float:

@@ -11,7 +11,7 @@ from jaxanatomy.ranges import write_ranges
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import PPL, estimate, once
+from jaxanatomy.report.common import PPL, estimate
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import label, listed, percent, perplexity, shortened
 
@@ -31,12 +31,13 @@ COLOURS = {
     "earliness": "#5F7D3A",
     RANDOM_WAY: "#9AA3AB",
 }
-NAMES = {way: label(way) for way in COLOURS} | {"co_magnitude_cv": "co-magnitude CV"}
+NAMES = {way: label(way) for way in COLOURS}
+NAMES |= {"co_magnitude_cv": "co-magnitude CV", "angular_distance_run": "angular distance, a run"}
 LOOKS = {
     ("nll", True): "log perplexity",
-    ("nll", False): "log perplexity, without the first and the last layer",
+    ("nll", False): "log perplexity, inner layers",
     ("kl", True): "KL",
-    ("kl", False): "KL, without the first and the last layer",
+    ("kl", False): "KL, inner layers",
 }
 MIB = 2**20
 
@@ -78,31 +79,19 @@ def verdicts(record: RunRecord) -> list[v.Row]:
     return rows
 
 
-@once
 def single_layers(record: RunRecord) -> list[v.Row]:
-    """The proxy and the damage of every single layer, a panel for each proxy."""
-    proxies = {
-        (row["proxy"], row["start"]): row["value"]
-        for row in record.rows
-        if row["kind"] == "proxy" and row["size"] == 1
-    }
-    damaged = [row for row in record.rows if row["kind"] == REMOVAL and row["size"] == 1]
-    damaged = [row for row in damaged if row["kl"] is not None]
-    last = max((row["layers"][0] for row in damaged), default=0)
-    worst = sorted(damaged, key=lambda row: -row["kl"])[:3]
-    named = {0, last, *(row["layers"][0] for row in worst)}
-    return [
-        {
-            "panel": NAMES[name],
-            "look": "point",
-            "value": proxies[name, layer],
-            "kl": row["kl"],
-            "name": f"L{layer}" if layer in named else None,
-        }
-        for name in PROXIES
-        for row in damaged
-        if proxies.get((name, layer := row["layers"][0])) is not None
-    ]
+    """The damage of every single layer by its rank among proxies, a panel for each proxy."""
+    found = []
+    single = [row for row in record.rows if row.get("size") == 1]
+    damage = {row["layers"][0]: row["kl"] for row in single if row["kind"] == REMOVAL}
+    named = {0, len(damage) - 1, *sorted(damage, key=lambda layer: -(damage[layer] or 0.0))[:3]}
+    for name in PROXIES:
+        own = [row for row in single if row.get("proxy") == name and row["value"] is not None]
+        for rank, row in enumerate(sorted(own, key=lambda row: row["value"]), start=1):
+            layer = row["start"]
+            labels = {"panel": NAMES[name], "look": "point", "rank": rank, "kl": damage[layer]}
+            found.append(labels | ({"name": f"L{layer}"} if layer in named else {}))
+    return found
 
 
 def costs(record: RunRecord) -> list[v.Row]:
@@ -226,14 +215,13 @@ TRUST = v.Table(
     cells=(
         v.Column("proxy", "proxy"),
         v.Column("verdict", "verdict"),
-        _correlation("log perplexity", "nll_all"),
-        _correlation("without the ends", "nll_inner"),
-        v.Column("p", "nll_inner_p", ".3f", null="too few layers"),
-        _correlation("KL", "kl_all"),
-        _correlation("without the ends", "kl_inner"),
-        v.Column("p", "kl_inner_p", ".3f", null="too few layers"),
         v.Column("trusted for cuts of", TRUSTED),
         v.Column("better than chance for", BETTER),
+        _correlation("with log perplexity, inner layers", "nll_inner"),
+        v.Column("p", "nll_inner_p", ".3f", null="too few layers"),
+        _correlation("with KL, inner layers", "kl_inner"),
+        v.Column("p", "kl_inner_p", ".3f", null="too few layers"),
+        _correlation("with KL, all layers", "kl_all"),
     ),
     note=(
         f"Intervals over documents, together {1 - ERROR:.0%} for all proxies. p: how often the "
@@ -258,12 +246,12 @@ SCATTER = v.Curves(
     "proxy_scatter",
     single_layers,
     columns=4,
-    x=v.Axis("value", "proxy"),
+    x=v.Axis("rank", "rank of the proxy"),
     y=v.Axis("kl", "KL, nats a token", "log"),
     dashes=v.Dashes("look", {"point": ""}),
     write="name",
     size=(2.9, 2.5),
-    caption="A point for each layer, left out alone; named are the ends and the three worst.",
+    caption="A point for each layer, left out alone; named: the first, the last, the three worst.",
 )
 PLAN = v.Curves(
     "plan",
@@ -271,7 +259,7 @@ PLAN = v.Curves(
     columns=2,
     x=SIZE,
     y=(
-        v.Axis("ppl", "perplexity", "log"),
+        v.Axis("ppl", "perplexity", "log", holds=0.75),
         v.Axis("kl", "KL to the unchanged model, nats a token", "log"),
     ),
     series=v.Palette("way", COLOURS, NAMES),

@@ -95,7 +95,7 @@ def test_of_weights_against_numpy(params):
 
 
 def test_of_weights_a_cut_has_the_sum_over_its_layers(params):
-    rows = proxies.weight_rows(params, CUTS, "it")
+    rows = proxies.weight_rows(params, CUTS)
     by_cut = {(row["proxy"], row["start"], row["size"]): row["value"] for row in rows}
     for name in proxies.OF_WEIGHTS:
         whole = sum(by_cut[name, layer, 1] for layer in (1, 2, 3))
@@ -105,7 +105,7 @@ def test_of_weights_a_cut_has_the_sum_over_its_layers(params):
 def test_a_layer_of_zeros_has_no_order(params):
     silent = jax.tree.map(np.zeros_like, params["layers"][0])
     changed = tree.with_layers(params, (silent, *params["layers"][1:]))
-    rows = proxies.weight_rows(changed, CUTS, "it")
+    rows = proxies.weight_rows(changed, CUTS)
     by_cut = {(row["proxy"], row["start"], row["size"]): row["value"] for row in rows}
     assert by_cut["effective_rank", 0, 1] is by_cut["co_magnitude_cv", 0, 3] is None
     assert by_cut["effective_rank", 1, 1] is not None
