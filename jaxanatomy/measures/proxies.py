@@ -15,9 +15,7 @@ import jax
 import numpy as np
 
 from jaxanatomy import tree
-from jaxanatomy.forensics.spectra import decompose
-from jaxanatomy.forensics.structure import effective_rank
-from jaxanatomy.growth.clone import co_magnitude
+from jaxanatomy.forensics.layer_features import co_magnitude, matrix_features
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.nll import clean, nll_and_kl
@@ -33,10 +31,9 @@ OF_TEXT = {
     "lens_change": "KL(final || logit lens of x) less KL(final || logit lens of y)",
 }
 OF_WEIGHTS = {
-    "effective_rank": "exp(entropy of the singular values) of o, gate and down over the most it "
-    "could be, their mean (LR section 3)",
-    "co_magnitude_cv": "standard deviation over mean of |gate_p| |up_p| over neurons p (LR "
-    "section 3)",
+    "effective_rank": "exp(entropy of singular values) of o, gate and down, their mean (LR 3)",
+    "heavy_tail": "minus the exponent of the spectrum's tail, of the same (Martin et al. 2021)",
+    "co_magnitude_cv": "|gate_p| |up_p| over neurons p: standard deviation / mean (LR 4)",
     "earliness": "minus the number of its layers: a control that looks at nothing",
 }
 PROXIES = OF_TEXT | OF_WEIGHTS
@@ -123,12 +120,21 @@ def between(x_SPD: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def of_layers(params: tree.Params) -> dict[str, list[float]]:
-    """The proxies that need no text, of each layer."""
-    blocks = [jax.tree.map(np.asarray, block) for block in params["layers"]]
+    """The proxies that need no text, of each layer; NaN where one is not defined."""
+    layers = params["layers"]
+    spectra = [[matrix_features(tree.get(block, name)) for name in SPECTRAL] for block in layers]
+    sizes = [co_magnitude(block) for block in layers]
+
+    def mean(metric: str) -> np.ndarray:
+        return np.array([[each[metric] for each in own] for own in spectra]).mean(axis=1)
+
+    with np.errstate(invalid="ignore"):
+        variation = [size_F.std() / size_F.mean() for size_F in sizes]
     return {
-        "effective_rank": [_effective_rank(block) for block in blocks],
-        "co_magnitude_cv": [_variation(np.asarray(co_magnitude(block))) for block in blocks],
-        "earliness": [-float(layer) for layer in range(len(blocks))],
+        "effective_rank": mean("effective_rank").tolist(),
+        "heavy_tail": (-mean("alpha")).tolist(),
+        "co_magnitude_cv": variation,
+        "earliness": [-float(layer) for layer in range(len(layers))],
     }
 
 
@@ -144,17 +150,3 @@ def weight_rows(params: tree.Params, cuts: Sequence[Cut]) -> list[Row]:
 def _row(proxy: str, cut: Cut, value: float) -> Row:
     start, size = cut
     return {"kind": "proxy", "proxy": proxy, "start": start, "size": size, "value": finite(value)}
-
-
-def _effective_rank(block: tree.BlockParams) -> float:
-    """Mean over the matrices of exp(H) over its largest value; NaN if one is all zeros."""
-    singular = [decompose(np.asarray(tree.get(block, name))).S for name in SPECTRAL]
-    with np.errstate(invalid="ignore"):
-        ranks = [effective_rank(value_R / value_R.sum()) / len(value_R) for value_R in singular]
-    return float(np.mean(ranks))
-
-
-def _variation(value_F: np.ndarray) -> float:
-    """Standard deviation over mean; NaN if all are zero."""
-    with np.errstate(invalid="ignore"):
-        return float(value_F.std() / value_F.mean())

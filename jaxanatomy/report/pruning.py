@@ -27,6 +27,7 @@ COLOURS = {
     "contribution_norm": "#E69F00",
     "lens_change": "#56B4E9",
     "effective_rank": "#8C5A3C",
+    "heavy_tail": "#4B3F8F",
     "co_magnitude_cv": "#AE2320",
     "earliness": "#5F7D3A",
     RANDOM_WAY: "#9AA3AB",

@@ -7,6 +7,7 @@ import pytest
 from naive import CONFIG, naive_trace, random_params, text
 
 from jaxanatomy import model, tree
+from jaxanatomy.forensics.spectra import power_law
 from jaxanatomy.interventions.variants import baseline
 from jaxanatomy.measures import proxies
 from jaxanatomy.sweep import Sweep
@@ -81,12 +82,14 @@ def test_of_a_text_against_a_loop(name, rows, streams):
 def test_of_weights_against_numpy(params):
     found = proxies.of_layers(params)
     for layer, block in enumerate(params["layers"]):
-        ranks = []
+        ranks, alphas = [], []
         for name in ("o_proj", "gate_proj", "down_proj"):
             singular = np.linalg.svd(tree.get(block, name).astype(np.float64), compute_uv=False)
             share = singular / singular.sum()
-            ranks.append(np.exp(-(share * np.log(share)).sum()) / len(share))
+            ranks.append(np.exp(-(share * np.log(share)).sum()))
+            alphas.append(power_law(singular**2).alpha)
         assert found["effective_rank"][layer] == pytest.approx(np.mean(ranks), rel=1e-5)
+        assert found["heavy_tail"][layer] == pytest.approx(-np.mean(alphas), rel=1e-5)
         gate, up = tree.get(block, "gate_proj"), tree.get(block, "up_proj")
         size = np.sqrt((gate**2).sum(axis=0)) * np.sqrt((up**2).sum(axis=0))
         variation = size.std() / size.mean()
