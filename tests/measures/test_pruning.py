@@ -9,7 +9,7 @@ from naive import CONFIG
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures import decoding_speed, pruning, pruning_summary
 from jaxanatomy.measures.proxies import PROXIES
-from jaxanatomy.measures.statistics import draws_interval
+from jaxanatomy.measures.statistics import draws_interval, spearman
 
 DAMAGE = {0: 9.0, 1: 0.3, 2: 0.1, 3: 0.2, 4: None}  # None: not finite, the worst
 
@@ -120,6 +120,45 @@ def test_the_plan_stands_beside_random_choices():
     assert low < 0 < high
     assert own["degradation_percent"] == pytest.approx(10.5, abs=3)
     assert own["ci95"][0] > 0
+
+
+def test_the_audit_looks_at_each_length_twice_without_the_ends():
+    rng = np.random.default_rng(0)
+    depth, tokens = 14, np.array(TOKENS)
+    worth = rng.uniform(0.1, 2.0, depth)
+    worth[0], worth[-1] = 9.0, 8.0
+
+    def measured(kind, layers, cost, **labels):
+        noise = rng.normal(0, 0.01, len(tokens))
+        sums = {name: ((cost + noise) * tokens).tolist() for name in ("unit_nll", "unit_kl")}
+        row = {"kind": kind, "layers": layers, "size": len(layers), "unit_tokens": TOKENS}
+        return row | sums | labels
+
+    found = [measured("baseline", [], 0.0)]
+    for start, size in pruning.runs_of(depth, [2]):
+        cost = worth[start : start + size].sum()
+        found.append(measured("removal", list(range(start, start + size)), cost))
+        for name in PROXIES:
+            value = {"block_influence": cost, "earliness": -start}.get(name, rng.uniform())
+            labels = {"kind": "proxy", "proxy": name, "start": start, "size": size, "value": value}
+            if name == "block_influence":
+                labels |= {"unit_value": (value * tokens).tolist(), "unit_tokens": TOKENS}
+            found.append(labels)
+    audit = {(row["proxy"], row["size"]): row for row in pruning_summary.audit(found)}
+    assert audit.keys() == {(name, size) for name in PROXIES for size in (1, 2)}
+    assert [audit["block_influence", size]["verdict"] for size in (1, 2)] == ["trusted"] * 2
+    assert [audit["block_influence", size]["cuts"] for size in (1, 2)] == [14, 13]
+    (inner,) = [
+        look
+        for look in audit["earliness", 2]["looks"]
+        if look["damage"] == "kl" and not look["ends"]
+    ]
+    cuts = [row for row in found if row["kind"] == "removal" and row["size"] == 2]
+    kept = [row for row in cuts if row["layers"][0] > 0 and row["layers"][1] < depth - 1]
+    assert len(kept) == 11
+    starts, costs = zip(*((-row["layers"][0], sum(row["unit_kl"])) for row in kept), strict=True)
+    assert inner["spearman"] == pytest.approx(spearman(np.array(starts), np.array(costs)))
+    assert inner["verdict"] == "not trusted"
 
 
 def test_seconds_are_for_a_token_and_saved_in_the_same_round(monkeypatch):
