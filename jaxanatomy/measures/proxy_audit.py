@@ -9,7 +9,9 @@ Of each proxy the rank correlation with the damage over all cuts of one length, 
   that cuts are no independent pairs and may not be shuffled. The proxy is turned around the depth
   of the model instead, forwards and backwards: neighbours stay neighbours, and which cut has which
   value becomes chance. The largest correlation of all proxies at each turn is what one found by
-  looking at all of them has to exceed (Westfall and Young 1993, single-step max).
+  looking at all of them has to exceed (Westfall and Young 1993, single-step max). Simulated on 30
+  layers whose neighbours correlate by 0.7: of four proxies that mean nothing one passes in 4 % of
+  models; were cuts shuffled, in 27 % for single layers, in 60 % for cuts of five.
 
 The first and the last layers are unlike all others and may carry a rank correlation alone, so all
 of it is asked again of the cuts that leave both in place.
