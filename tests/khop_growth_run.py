@@ -75,14 +75,53 @@ def edits_of(arm, loss, looped, cut, swapped):
             "layers": [*at],
             "eval_nll": loss * times.get((kind, name), 1.0 + less),
             "accuracy_by_hop": [each - less for each in accuracies(loss)],
+            "agreement": 1 - less,
         }
         for (kind, name, at), less in lost.items()
         if kind != "loop" or (kind, name) in times
     ]
 
 
+CONTRIBUTIONS = (
+    "attention_norm",
+    "attention_cosine",
+    "mlp_norm_after_attention",
+    "mlp_cosine_after_attention",
+)
+
+
+def depth_of(arm, **readings):
+    """What a final row has of how deep a model computes; blocks where two of two layers fit."""
+    layers = layers_of(arm)[-1]
+    own = {
+        "influence": [1.0 - 0.1 * layer for layer in range(layers)],
+        "depth_score": 2.0,
+        "effect": [
+            [0.1 if target > source else None for target in range(layers)]
+            for source in range(layers)
+        ]
+        if layers > 1
+        else None,
+        **{name: [0.5] * layers for name in CONTRIBUTIONS},
+    }
+    if layers >= 4:
+        own["similarity"] = np.eye(layers - 1).tolist()
+        own |= {f"block_{name}": 0.0 for name in ("similarity", "symmetry", "periodicity")}
+        own |= {f"{name}_periodicity": 0.0 for name in CONTRIBUTIONS}
+    return own | readings
+
+
 def final_row(
-    arm, seed, unit_U, looped=(), reason="", purpose="main", rate=RATES[1], cut=0.1, swapped=0.2
+    arm,
+    seed,
+    unit_U,
+    looped=(),
+    reason="",
+    purpose="main",
+    rate=RATES[1],
+    cut=0.1,
+    swapped=0.2,
+    depth=None,
 ):
     """A final row of the mean losses of the held-out sequences.
 
@@ -90,6 +129,7 @@ def final_row(
       looped: How many times the loss is what it is without, of each of `LOOPS`.
       cut: Accuracy lost without a layer, and where the model is left early.
       swapped: Accuracy lost where blocks are exchanged.
+      depth: Readings that are not those of `depth_of`.
     """
     loss = float(np.mean(unit_U))
     right = [round(ANSWERED * share) for share in accuracies(loss)]
@@ -123,6 +163,7 @@ def final_row(
         row |= dict.fromkeys(lost)
     if purpose == "main":
         row["edited"] = None if reason else edits_of(arm, loss, looped, cut, swapped)
+        row["depth"] = None if reason else depth_of(arm, **(depth or {}))
     return row
 
 

@@ -107,7 +107,8 @@ def summarise_edits(by_arm: Finals) -> dict[str, list[dict[str, Any]]]:
 
     Returns:
       `kind`, `name`, `layers`; of `accuracy`, over all hops alike, `mean`, `low` and `high` over
-      living seeds; their mean `accuracy_by_hop`.
+      living seeds; likewise of `agreement`, the answers that are those of the whole model; their
+      mean `accuracy_by_hop`.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for arm, seeds in by_arm.items():
@@ -123,5 +124,6 @@ def _over_seeds(edits: tuple[Row, ...]) -> dict[str, Any]:
     return {
         **{name: edits[0][name] for name in ("kind", "name", "layers")},
         "accuracy": seed_range(right_SK.mean(axis=1)),
+        "agreement": seed_range([edit["agreement"] for edit in edits]),
         "accuracy_by_hop": right_SK.mean(axis=0).tolist(),
     }

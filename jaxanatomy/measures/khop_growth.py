@@ -17,6 +17,7 @@ from jaxanatomy.measures.arms import (
     log_ratio,
     seed_range,
 )
+from jaxanatomy.measures.depth_arms import summarise_depth
 from jaxanatomy.measures.edited import summarise_edits, summarise_loops
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
 from jaxanatomy.measures.statistics import wilson_interval
@@ -89,6 +90,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       once with 95 %.
       `smallest_difference_percent`: of the loss; half the width of the median interval, of pairs
       that are not saturated. A difference of this size is told in about half of all such runs.
+      `depth`: how deep arms compute, of `depth_arms.summarise_depth`.
       `guessing_by_hop`: what `depth_tasks.guessing` answers. `tuning`: losses by arm and
       learning rate, in pairs.
     """
@@ -108,7 +110,13 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         }
     tuning = {arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()}
     guessed = next((row["guessing_by_hop"] for own in by_arm.values() for row in own.values()), [])
-    return {"arms": found, **_compared(by_arm, found), "guessing_by_hop": guessed, "tuning": tuning}
+    return {
+        "arms": found,
+        **_compared(by_arm, found),
+        "depth": summarise_depth(by_arm),
+        "guessing_by_hop": guessed,
+        "tuning": tuning,
+    }
 
 
 def _compared(by_arm: Finals, arms: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,6 @@ import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.data.depth_tasks import LabelledBatch
-from jaxanatomy.data.packing import pack_windows
-from jaxanatomy.data.windows import Window
 from jaxanatomy.growth.edits import Edit, edits
 from jaxanatomy.interventions.variants import baseline
 from jaxanatomy.measures.losses import finite
@@ -40,7 +37,8 @@ class Editor:
           params: Its parameters, a block for each layer.
 
         Returns:
-          For each of `edits` its `kind`, `name` and `layers`, `eval_nll` and `accuracy_by_hop`.
+          For each of `edits` its `kind`, `name` and `layers`, `eval_nll`, `accuracy_by_hop` and
+          `agreement`, the share of answers that are those of the model as it is.
         """
         engine, edited = self._engine(config)
         if not edited:
@@ -48,7 +46,8 @@ class Editor:
         engine.place(params)
         scores = engine.run(0)["logits"].values
         return [
-            {"kind": edit.kind, "name": edit.name, "layers": [*edit.layers], **self._row(own)}
+            {"kind": edit.kind, "name": edit.name, "layers": [*edit.layers]}
+            | self._row(own, scores[0])
             for edit, own in zip(edited, scores[1:], strict=True)
         ]
 
@@ -57,28 +56,28 @@ class Editor:
         """A sweep of the edits, compiled once for each architecture."""
         edited = edits(config, self.block)
         variants = [baseline(config.num_layers), *(edit.variant for edit in edited)]
-        windows = [
-            Window(document, np.asarray(row_T, np.int64), 1, True)
-            for document, row_T in enumerate(self._batch.token_BT)
-        ]
-        seq_len = self._batch.token_BT.shape[1]
-        batches = pack_windows(windows, row_length=seq_len)
-        options = SweepOptions(chunk_size=len(variants))
+        options, batches = SweepOptions(chunk_size=len(variants)), self.scorer.windows()
         return Sweep(config, variants, batches, {"logits": logits()}, options), edited
 
-    @functools.cached_property
-    def _batch(self) -> LabelledBatch:
-        """All sequences, on the host."""
-        return self.scorer.batch()
-
-    def _row(self, logit_NV: np.ndarray) -> dict[str, Any]:
-        """Scores of one variant from its logits at all positions."""
-        task, label_BTK = self.scorer.task, self._batch.label_BTK
-        used_NV = logit_NV[:, : task.hops * task.alphabet]
-        logit_BTKQ = used_NV.reshape(*label_BTK.shape, task.alphabet)
+    def _row(self, logit_NV: np.ndarray, clean_NV: np.ndarray) -> dict[str, Any]:
+        """Scores of one variant from its logits at all positions, and those of the whole model."""
+        label_BTK = self.scorer.batch().label_BTK
+        logit_BTKQ, clean_BTKQ = (self._by_question(each) for each in (logit_NV, clean_NV))
         nll_BTK, right_BTK = answer_scores(jnp.asarray(logit_BTKQ), label_BTK)
+        same_BTK = (logit_BTKQ.argmax(-1) == clean_BTKQ.argmax(-1)) & (label_BTK >= 0)
         answered_K = (label_BTK >= 0).sum((0, 1))
-        nll_K, right_K = (
-            np.asarray(part, np.float64).sum((0, 1)) / answered_K for part in (nll_BTK, right_BTK)
+        nll_K, right_K, same_K = (
+            np.asarray(part, np.float64).sum((0, 1)) / answered_K
+            for part in (nll_BTK, right_BTK, same_BTK)
         )
-        return {"eval_nll": finite(float(nll_K.mean())), "accuracy_by_hop": right_K.tolist()}
+        return {
+            "eval_nll": finite(float(nll_K.mean())),
+            "accuracy_by_hop": right_K.tolist(),
+            "agreement": float(same_K.mean()),
+        }
+
+    def _by_question(self, logit_NV: np.ndarray) -> np.ndarray:
+        """Logits [B, T, K, Q]."""
+        task, label_BTK = self.scorer.task, self.scorer.batch().label_BTK
+        used_NV = logit_NV[:, : task.hops * task.alphabet]
+        return used_NV.reshape(*label_BTK.shape, task.alphabet)

@@ -16,6 +16,7 @@ from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
+from jaxanatomy.train.depth_reader import DepthReader
 from jaxanatomy.train.edited import Editor
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
 from jaxanatomy.train.points import Evaluation
@@ -71,6 +72,11 @@ class HopPlan(ArmPlan):
         """What is done to trained models at inference."""
         return Editor(self.config.block, self.scorer)
 
+    @functools.cached_property
+    def depth_reader(self) -> DepthReader:
+        """What is read of how deep trained models compute."""
+        return DepthReader(self.config.block, self.scorer)
+
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""
         rows = self.config.batch_size // jax.process_count()
@@ -111,6 +117,7 @@ class HopPlan(ArmPlan):
             own = tree.with_layers(own, tree.unstack(own["layers"]))
             alive = not fields["reason"]
             fields["edited"] = self.editor.score(end, own) if alive else None
+            fields["depth"] = self.depth_reader.read(end, own) if alive else None
             if self.config.save_models and alive and jax.process_index() == 0:
                 save_model(end, own, None, results.path("models") / f"{arm}_{setup.seeds[at]}")
         return found

@@ -21,6 +21,8 @@ import numpy as np
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import DepthTask, LabelledBatch, make_batch
+from jaxanatomy.data.packing import TextBatch, pack_windows
+from jaxanatomy.data.windows import Window
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.loss import before_head, merge
@@ -160,9 +162,18 @@ class HopScorer:
         stream.restore({"step": HELD_OUT_STEP})
         return [stream.next() for _ in range(self.sequences // self.batch_size)]
 
+    @functools.cache  # noqa: B019 (a plan has one, as long as it lives)
     def batch(self) -> LabelledBatch:
         """All sequences, on the host."""
         return jax.tree.map(np.asarray, _made(self.task, np.concatenate(self.numbers())))
+
+    def windows(self) -> tuple[TextBatch, ...]:
+        """All sequences, as a sweep reads them: a row each, in their order."""
+        windows = [
+            Window(document, np.asarray(row_T, np.int64), 1, True)
+            for document, row_T in enumerate(self.batch().token_BT)
+        ]
+        return pack_windows(windows, row_length=self.task.seq_len)
 
     def require_answers(self) -> None:
         """Refuses questions that no position of any sequence is asked.

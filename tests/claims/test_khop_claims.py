@@ -10,7 +10,7 @@ from claims.worlds_khop import DEPTHS, FAR, hops
 
 from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED
 from jaxanatomy.claims.evidence import Evidence
-from jaxanatomy.claims.khop_growth import FINALS
+from jaxanatomy.claims.khop_arms import FINALS
 from jaxanatomy.measures.edited import LATE
 
 ID = "khop_lidas_matches_loss"

@@ -11,16 +11,17 @@ SEEDS, SPREAD = 3, 0.05
 LOSS = math.log(0.1)  # of all arms that do nothing
 # Intervals of these eight reach some four spreads.
 OTHERS = ("baseline", "midas", "lidas", "shallow", "fresh_layers", "aligned", "stack_top", "flat_3")
-FAR = 10 * SPREAD
+FAR = 12 * SPREAD
 LIMIT = math.log1p(MARGIN / 100)
 
 
-def hops(logs, looped=lambda arm: 0.0, **lost):
+def hops(logs, looped=lambda arm: 0.0, depth=(), **lost):
     """Rows of a run in which the log losses of some arms lie so far from the others'.
 
     Args:
       logs: By arm.
       looped: What the middle block applied once more does to the log of an arm's loss.
+      depth: Readings of how deep arms compute, each a name and a function of the arm.
       lost: Functions of the arm: accuracy lost if a layer is `cut`, if blocks are `swapped`.
     """
 
@@ -33,6 +34,8 @@ def hops(logs, looped=lambda arm: 0.0, **lost):
             for seed, unit_U in enumerate(loss_SU):
                 change = looped(arm) + SPREAD * generator.normal()
                 less = {name: of(arm) + SPREAD * generator.normal() for name, of in lost.items()}
+                read = {name: of(arm) + SPREAD * generator.normal() for name, of in depth}
+                less["depth"] = read
                 rows.append(run.final_row(arm, seed, unit_U, (math.exp(change),), **less))
         return {"khop_growth": record(rows, seeds=[*range(SEEDS)], block=6)}
 
@@ -98,3 +101,25 @@ for id_, edit, sign in (
 WORLDS["khop_looping_helps_grown_models"] = Worlds(
     hops({}, lambda arm: -2 * FAR * (arm in ("midas", "lidas"))), hops({})
 )
+
+
+def reads(names, true, nothing=0.0, arms=("midas", "lidas")):
+    """Worlds of readings of some arms, of which those of all others are 0."""
+    return Worlds(
+        *(
+            hops({}, depth=[(name, lambda arm, own=own: own * (arm in arms)) for name in names])
+            for own in (true, nothing)
+        )
+    )
+
+
+WORLDS |= {
+    "khop_grown_models_have_higher_depth_scores": reads(["depth_score"], FAR),
+    "khop_blocks_of_grown_models_are_alike": reads(["block_similarity"], FAR),
+    "khop_lidas_blocks_more_symmetric_than_midas": reads(["block_symmetry"], FAR, arms=("lidas",)),
+    "khop_attention_repeats_in_grown_models": reads(
+        ["attention_norm_periodicity", "attention_cosine_periodicity"], FAR
+    ),
+    # An exit loses what a layer that is left out does.
+    "khop_grown_models_finish_later": Worlds(lost("cut", FAR), lost("cut", LEAST / 100)),
+}

@@ -91,6 +91,12 @@ def test_rows_are_of_every_arm_seed_and_hop(finished):
             *(("swap", f"span/{span}") for span in ("0-1", "1-2", "2-3", "0-3")),
             *(("exit", f"layer/{layer}") for layer in range(3)),
         ]
+        depth = final["depth"]
+        assert len(depth["influence"]) == len(depth["attention_cosine"]) == 4
+        assert 0 <= depth["depth_score"] <= 3
+        assert len(depth["similarity"]) == 3
+    summary = run_files.read_summary(finished)
+    assert {row["arm"] for row in summary["depth"]} == {"baseline", "lidas"}
     guessed = guessing(KHop(4, 12, K), jax.random.key(0)).tolist()
     assert all(final["guessing_by_hop"] == guessed for final in finals)
     # Seeds have weights and sequences of their own; arms of a seed the same sequences.

@@ -240,4 +240,29 @@ def test_every_figure_is_drawn(tmp_path):
     assert "can show is" in text
     names = [view.name for section in page.PAGE.sections for view in section.views]
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {*names} - {"arms", "meaning", "rates", "costs"}
+    tables = {"arms", "meaning", "rates", "costs", "depth_readings"}
+    assert drawn == {*names} - tables
+
+
+def test_how_deep_arms_compute_is_that_of_the_summary(record):
+    rows = tidy.depth_differences(record)
+    summary = {(row["reading"], row["arm"]): row for row in summarise(record.rows)["depth"]}
+    assert len(rows) == sum("difference" in row for row in summary.values())
+    for row in rows:
+        own = summary[row["panel"], row["arm"]]["difference"]
+        assert (row["less"].value, row["less"].low) == (own["mean"], own["low"])
+    finals = [row for row in record.rows if row["kind"] == "final" and row["purpose"] == "main"]
+    lidas = [row["depth"] for row in finals if row["arm"] == "lidas"]
+    profile = {(row["arm"], row["layer"]): row for row in tidy.depth_profile(record)}
+    influence = [own["influence"][3] for own in lidas]
+    assert profile["lidas", 3]["influence"].value == pytest.approx(np.mean(influence))
+    assert ("shallow", 2) not in profile
+    cells = [row for row in tidy.effects(record) if row["panel"] == "lidas"]
+    assert len(cells) == 6 * 5 / 2
+    assert {row["panel"] for row in tidy.similarities(record)} == {
+        "baseline",
+        "midas",
+        "lidas",
+        "lidas_equal_flops",
+        "flat_4",
+    }

@@ -178,6 +178,75 @@ EXITS = v.Heatmap(
     numbers=False,
     caption="At the last layer the whole model; means over seeds.",
 )
+DEPTH = v.Strip(
+    "depth_differences",
+    rows.depth_differences,
+    place=v.Axis("arm", scale="names"),
+    measure=v.Axis("less", "less the baseline's"),
+    marks=(v.Mark("less"),),
+    spans=(v.Span("less"),),
+    levels=(v.Level(0.0),),
+    share=False,
+    caption=(
+        "Differences seed by seed; intervals are over seeds and hold for all arms of a panel at "
+        "once. Of arms that answer less than half of what guessing leaves only the weights are "
+        "compared."
+    ),
+)
+DEPTH_TABLE = v.Table(
+    "depth_readings",
+    rows.depth_values,
+    "How deep trained models compute, mean over seeds",
+    cells=(
+        v.Column("reading", "reading"),
+        ARM,
+        v.Column("mean, lowest and highest seed", "value", ".3g"),
+        v.Column("less the baseline's (95 %)", "less", "+.3g"),
+    ),
+    note=(
+        "Depth score: the layer, counted from 0, at which what layers do for answers at later "
+        "tokens stands on average. Late exits: the share of answers, left after a layer of the "
+        "second half, that are the final ones. Symmetry: 1 where blocks mirrored at the centre "
+        "are as alike as each other, about 0 by chance. Periodicity: how much more alike layers a "
+        "block apart are than layers one more or one less apart."
+    ),
+    printed=True,
+)
+DEPTH_PROFILE = v.Curves(
+    "depth_profile",
+    rows.depth_profile,
+    columns=3,
+    x=v.Axis("layer", "layer", "names"),
+    y=tuple(v.Axis(field, label) for field, label in rows.PROFILE.items()),
+    series=OPERATORS,
+    dashes=LOOKS,
+    band="y",
+    size=(3.2, 2.5),
+    caption=(
+        "Means over seeds and their ranges; h is the stream before the layer, a what attention "
+        "writes, m what the MLP writes (DG Figure 4)."
+    ),
+)
+SIMILARITY = v.Heatmap(
+    "block_similarity",
+    rows.similarities,
+    columns=3,
+    x=v.Axis("layer", "first layer of a block"),
+    y=v.Axis("other", "first layer"),
+    cell=v.Axis("value", "cosine of two blocks' FFN weights", "diverging"),
+    numbers=False,
+    caption="Blocks of as many layers as a growth step adds (DG Figure 7a); means over seeds.",
+)
+EFFECTS = v.Heatmap(
+    "effects",
+    rows.effects,
+    columns=3,
+    x=v.Axis("layer", "effect at layer"),
+    y=v.Axis("other", "silenced"),
+    cell=v.Axis("value", "mean relative change at later tokens"),
+    numbers=False,
+    caption="A layer writes nothing up to a boundary (DG Figure 5a); means over seeds.",
+)
 TUNING = v.Table(
     "rates",
     rows.rates,
@@ -225,6 +294,16 @@ PAGE = Page(
         "sections 4.1 and 4.2).",
         EDITS,
         EXITS,
+    ),
+    Section(
+        "How deep trained models compute",
+        "The analyses of DG section 4 on the models that the arms leave, on the sequences that "
+        "they are scored on.",
+        DEPTH,
+        DEPTH_TABLE,
+        DEPTH_PROFILE,
+        EFFECTS,
+        SIMILARITY,
     ),
     Section(
         "Learning rates",

@@ -1,11 +1,14 @@
 """The tidy rows of growth where depth matters: what its tables and figures are made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm, grows
 from jaxanatomy.growth.edits import EXIT, KINDS, SWAP
-from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
+from jaxanatomy.measures.arms import living, seed_range
+from jaxanatomy.measures.khop_growth import TUNED_BY, finals_by_arm, is_flat, summarise
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared
@@ -17,6 +20,13 @@ MANY = 9  # arms that one panel can show
 GUESSING = "guessing"
 FLAT = "constant depth"
 ITS = "the arm itself"
+PROFILE = {
+    "influence": "change of later answers without it",
+    "attention_norm": "attention: |a| / |h|",
+    "attention_cosine": "attention: cosine of a and h",
+    "mlp_norm_after_attention": "MLP: |m| / |h + a|",
+    "mlp_cosine_after_attention": "MLP: cosine of m and h + a",
+}
 
 
 @once
@@ -206,3 +216,74 @@ def some_hops(hops: int) -> list[int]:
 
 def _wrong(accuracy: Mapping[str, float]) -> Estimate:
     return Estimate(*(1 - accuracy[name] for name in ("mean", "high", "low")))
+
+
+def depth_differences(record: RunRecord) -> list[Row]:
+    """How far each reading of an arm is from the baseline's, in a panel of each reading."""
+    return [
+        known({"arm": row["arm"], "panel": row["reading"], "less": estimate_of(row["difference"])})
+        for row in summary(record)["depth"]
+        if "difference" in row
+    ]
+
+
+def depth_values(record: RunRecord) -> list[Row]:
+    """Each reading of each arm, and its difference from the baseline's."""
+    return [
+        known(
+            {
+                "arm": row["arm"],
+                "reading": row["reading"],
+                "value": estimate_of(row["value"]),
+                "less": estimate_of(row.get("difference")),
+            }
+        )
+        for row in summary(record)["depth"]
+    ]
+
+
+@once
+def read_of_depth(record: RunRecord) -> dict[str, list[Row]]:
+    """What was read of each living seed, by arm."""
+    return {
+        arm: [row["depth"] for row in living(seeds).values() if row.get("depth")]
+        for arm, seeds in finals_by_arm(record.rows).items()
+    }
+
+
+def depth_profile(record: RunRecord) -> list[Row]:
+    """What each layer does and adds: means over seeds and their ranges, a field of each."""
+    rows = []
+    for arm, found in read_of_depth(record).items():
+        for layer in range(len(found[0]["influence"]) if found else 0):
+            own = {
+                name: estimate_of(seed_range([each[name][layer] for each in found]))
+                for name in PROFILE
+            }
+            rows.append({"layer": layer, **own, **looks(arm)})
+    return in_families(rows)
+
+
+def similarities(record: RunRecord) -> list[Row]:
+    """The cosine of every two blocks that share no layer: means over seeds."""
+    size = record.config.get("block", 1)
+    return _matrices(record, "similarity", lambda a, b: abs(a - b) >= size)
+
+
+def effects(record: RunRecord) -> list[Row]:
+    """What each silent layer does to later ones, at later tokens: means over seeds."""
+    return _matrices(record, "effect", lambda source, target: target > source)
+
+
+def _matrices(record: RunRecord, field: str, shown: Callable[[int, int], bool]) -> list[Row]:
+    rows = []
+    for arm, found in read_of_depth(record).items():
+        own = [each[field] for each in found if each.get(field)]
+        if own:
+            mean_LL = np.mean(np.array(own, float), axis=0)
+            rows += [
+                {"panel": arm, "layer": b, "other": a, "value": float(value)}
+                for (a, b), value in np.ndenumerate(mean_LL)
+                if shown(a, b)
+            ]
+    return rows

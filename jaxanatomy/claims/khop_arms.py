@@ -1,0 +1,191 @@
+"""Arms on k-hop tasks: what claims read of their final rows, and when these decide nothing.
+
+Losses are compared as ratios, seed by seed (`measures.seed_spread`). Nothing is decided where fewer
+than three seeds were trained, where both arms answer nearly everything, and where a learning rate
+was not tuned or lies at the edge of those that were tried.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from jaxanatomy.claims.arms import against, finals, rows_by_seed
+from jaxanatomy.claims.quantities import Quantity
+from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
+from jaxanatomy.growth.edits import ONCE
+from jaxanatomy.measures.arms import living, log_ratio
+from jaxanatomy.measures.depth_arms import depth_readings
+from jaxanatomy.measures.edited import (
+    LATE,
+    PAIRS,
+    is_late_cut,
+    is_swap_of_pairs,
+    loop_changes,
+    share_lost,
+)
+from jaxanatomy.measures.khop_growth import (
+    SATURATED,
+    TUNED_BY,
+    finals_by_arm,
+    is_flat,
+    is_saturated,
+    last_hops,
+    loss_spread,
+)
+from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
+from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.tuning import losses_by_rate, rate_at_edge
+from jaxanatomy.words import PERCENT, PLAIN, POINTS
+
+
+def _finals(table: Table) -> list[Row]:
+    """Final rows with what seeds do to them, and why they decide nothing."""
+    by_arm = finals_by_arm(table.record.rows)
+    rates = losses_by_rate(table.record.rows, TUNED_BY)
+    more = {
+        arm: {
+            "saturated": is_saturated(living(seeds).values()),
+            "untuned": _untuned(table.record.rows, arm, len(rates.get(arm, ()))),
+        }
+        for arm, seeds in by_arm.items()
+    }
+    changes = {
+        "last_hop": last_hops(by_arm),
+        "looped": loop_changes(by_arm, ONCE),
+        LATE: share_lost(by_arm, is_late_cut),
+        PAIRS: share_lost(by_arm, is_swap_of_pairs),
+        **depth_readings(by_arm),
+    }
+    spreads = {
+        "losses": loss_spread(by_arm),
+        "loops": seed_spread(changes["looped"], of_difference=False),
+        **{name: seed_spread(own, of_difference=True) for name, own in changes.items()},
+    }
+    return [
+        {**row, **more[row["arm"]], "spreads": spreads, "nll": row["eval_nll"]}
+        | {name: own.get(row["arm"], {}).get(row["seed"]) for name, own in changes.items()}
+        for row in finals(table)
+    ]
+
+
+def _untuned(rows: Iterable[Row], arm: str, rates: int) -> str:
+    if rates < 2:
+        return f"no learning rate was tuned for {arm}"
+    edge = rate_at_edge(rows, arm, TUNED_BY)
+    return f"the learning rate of {arm} is at the edge of those that were tried" if edge else ""
+
+
+FINALS = Rows("khop_growth", _finals)
+
+
+def _require_tuned(*arms: Sequence[Row]) -> None:
+    why = next((rows[0]["untuned"] for rows in arms if rows[0]["untuned"]), "")
+    if why:
+        raise MissingError(why)
+
+
+def _require_room(*arms: Sequence[Row]) -> None:
+    _require_tuned(*arms)
+    if all(rows[0]["saturated"] for rows in arms):
+        names = " and ".join(rows[0]["arm"] for rows in arms)
+        raise MissingError(f"{names} answer more than {100 * SATURATED:g} % at the last hop")
+
+
+def loss_above(other: str) -> Quantity:
+    """By how much of another arm's held-out loss that of an arm lies above it."""
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        _require_room(own, its)
+        by_arm = {rows[0]["arm"]: {row["seed"]: row for row in rows} for rows in (own, its)}
+        names = own[0]["arm"], its[0]["arm"]
+        found, _ = log_ratio(by_arm, names, own[0]["spreads"]["losses"], level)
+        return found.degradation_percent()
+
+    return against(other, "the change of held-out loss against {other}", PERCENT, of)
+
+
+def loss_above_shallower() -> Quantity:
+    """The same against the arm of the next smaller constant depth."""
+
+    def read(part: Part, level: float) -> Estimate:
+        arms = constant_depths(part.table)
+        return loss_above(arms[arms.index(str(part.key["arm"])) - 1]).of(part, level)
+
+    return Quantity("the change of held-out loss against the next smaller depth", PERCENT, read)
+
+
+def last_hop_above(other: str) -> Quantity:
+    """Accuracy at the last hop less another arm's."""
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        _require_room(own, its)
+        return _less_than(own, its, "last_hop", level).map(lambda each: 100 * each)
+
+    words = "the accuracy at the last hop less that of {other}"
+    return against(other, words, POINTS, of, "last_hop")
+
+
+def looped() -> Quantity:
+    """What the loss of an arm does when its middle block is applied once more."""
+
+    def read(part: Part, level: float) -> Estimate:
+        rows = rows_by_seed(part, "looped")
+        _require_tuned(rows)
+        changes = [row["looped"] for row in rows]
+        spread = rows[0]["spreads"]["loops"]
+        return _mean(changes, (rows[0]["arm"],), spread, level).degradation_percent()
+
+    words = "the change of held-out loss with the middle block applied once more"
+    return Quantity(words, PERCENT, read)
+
+
+def looped_above(other: str) -> Quantity:
+    """The same against what it does to another arm."""
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        return _less_than(own, its, "looped", level).degradation_percent()
+
+    words = "the change of held-out loss with the middle block applied once more, over {other}'s"
+    return against(other, words, PERCENT, of, "looped")
+
+
+def lost_above(other: str, edit: str) -> Quantity:
+    """How much more of its knowledge than another an arm loses by an edit, `LATE` or `PAIRS`."""
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        return _less_than(own, its, edit, level).map(lambda each: 100 * each)
+
+    words = f"the {edit}, of what is right beyond guessing, less that of {{other}}"
+    return against(other, words, POINTS, of, edit)
+
+
+def reads_above(other: str, reading: str) -> Quantity:
+    """A reading of `measures.depth_arms` less that of another arm."""
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        return _less_than(own, its, reading, level)
+
+    return against(other, f"the {reading} less that of {{other}}", PLAIN, of, reading)
+
+
+def _less_than(own: Sequence[Row], its: Sequence[Row], field: str, level: float) -> Estimate:
+    """A field of one arm less that of another, seed by seed."""
+    _require_tuned(own, its)
+    less = [row[field] - paired[field] for row, paired in zip(own, its, strict=True)]
+    return _mean(less, (own[0]["arm"], its[0]["arm"]), own[0]["spreads"][field], level)
+
+
+def _mean(
+    values: Sequence[float], arms: tuple[str, ...], spread: SeedSpread, level: float
+) -> Estimate:
+    mean, half = float(np.mean(values)), spread.half_width(arms, len(values), level)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def constant_depths(table: Table) -> list[str]:
+    """Arms of constant depth, one for each depth, the shallowest first."""
+    depths: dict[int, str] = {}
+    for row in table.rows:
+        if is_flat(row["arm"]):
+            depths.setdefault(row["layers"], row["arm"])
+    return [depths[layers] for layers in sorted(depths)]

@@ -1,0 +1,99 @@
+"""How deep trained arms compute: against the baseline, seed by seed (DG section 4)."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.growth.depth_arms import BASELINE
+from jaxanatomy.growth.edits import EXIT
+from jaxanatomy.measures.arms import Finals, difference_fields, family_level, living, seed_range
+from jaxanatomy.measures.edited import BySeed, knows
+from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
+from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.records import Row
+
+SCORE = "depth score"
+EXITS = "agreement of late exits"
+SIMILARITY = "mean cosine of blocks"
+SYMMETRY = "symmetry of blocks"
+PERIOD = "periodicity of FFN weights"
+NORM_PERIOD = "periodicity of attention's norm"
+COSINE_PERIOD = "periodicity of attention's cosine"
+
+
+def _of_depth(field: str) -> Callable[[Row], float | None]:
+    return lambda row: (row.get("depth") or {}).get(field)
+
+
+def _late_exits(row: Row) -> float | None:
+    """Of exits after layers of the second half, the share of answers that are the final ones."""
+    own = [
+        edit["agreement"]
+        for edit in row.get("edited") or ()
+        if edit["kind"] == EXIT and 2 * edit["layers"][0] >= row["layers"]
+    ]
+    return float(np.mean(own)) if own else None
+
+
+# By name what is read of a final row, and whether only of a model that has learnt its task.
+READINGS: Mapping[str, tuple[Callable[[Row], float | None], bool]] = {
+    SCORE: (_of_depth("depth_score"), True),
+    EXITS: (_late_exits, True),
+    SIMILARITY: (_of_depth("block_similarity"), False),
+    SYMMETRY: (_of_depth("block_symmetry"), False),
+    PERIOD: (_of_depth("block_periodicity"), False),
+    NORM_PERIOD: (_of_depth("attention_norm_periodicity"), True),
+    COSINE_PERIOD: (_of_depth("attention_cosine_periodicity"), True),
+}
+
+
+def depth_readings(by_arm: Finals) -> dict[str, BySeed]:
+    """Each of `READINGS` by arm and seed.
+
+    An arm that answers little says nothing of how models that can do the task use their depth
+    (`edited.knows`).
+    """
+    found: dict[str, BySeed] = {name: {} for name in READINGS}
+    for arm, seeds in by_arm.items():
+        for seed, row in living(seeds).items():
+            for name, (read, of_what_knows) in READINGS.items():
+                value = read(row) if knows(row) or not of_what_knows else None
+                if value is not None:
+                    found[name].setdefault(arm, {})[seed] = value
+    return found
+
+
+def difference(
+    own: BySeed, arms: tuple[str, str], spread: SeedSpread, level: float
+) -> tuple[Estimate, int]:
+    """A reading of one arm less that of another, over the seeds that both have."""
+    one, two = (own.get(arm, {}) for arm in arms)
+    seeds = [seed for seed in one if seed in two]
+    if not seeds:
+        return Estimate(math.nan), 0
+    mean = float(np.mean([one[seed] - two[seed] for seed in seeds]))
+    half = spread.half_width(arms, len(seeds), level)
+    return Estimate(mean, mean - half, mean + half), len(seeds)
+
+
+def summarise_depth(by_arm: Finals) -> list[dict[str, Any]]:
+    """Each reading of each arm, and how far it is from the baseline's.
+
+    Returns:
+      Rows with `reading`, `arm`, `value` (`mean`, `low` and `high` over seeds) and, but of the
+      baseline, `difference` (`mean`, `low`, `high`, `seeds`), whose intervals hold for all arms of
+      a reading at once.
+    """
+    rows = []
+    for name, own in depth_readings(by_arm).items():
+        spread = seed_spread(own, of_difference=True)
+        level = family_level(sum(arm != BASELINE for arm in own))
+        for arm, seeds in own.items():
+            row = {"reading": name, "arm": arm, "value": seed_range([*seeds.values()])}
+            if arm != BASELINE:
+                less = difference(own, (arm, BASELINE), spread, level)
+                row["difference"] = difference_fields(less)
+            rows.append(row)
+    return rows

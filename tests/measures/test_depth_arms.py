@@ -1,0 +1,75 @@
+"""How deep arms compute: differences seed by seed, against literal numbers."""
+
+import khop_growth_run as run
+import numpy as np
+import pytest
+from scipy.stats import t
+
+from jaxanatomy.measures import depth_arms
+from jaxanatomy.measures.khop_growth import finals_by_arm, summarise
+
+SCORES = {"baseline": (2.0, 2.2, 1.9), "lidas": (2.5, 2.9, 2.4), "midas": (2.1, 2.0, 2.3)}
+
+
+def finals(loss=0.1, scores=SCORES, **more):
+    """Final rows of arms whose losses are `loss`."""
+    return [
+        run.final_row(arm, seed, np.full(4, loss), (1.0,) * 3, depth={"depth_score": value, **more})
+        for arm, own in scores.items()
+        for seed, value in enumerate(own)
+    ]
+
+
+def found(rows, reading, arm):
+    (row,) = (
+        row for row in summarise(rows)["depth"] if (row["reading"], row["arm"]) == (reading, arm)
+    )
+    return row
+
+
+def test_readings_are_compared_with_the_baseline_seed_by_seed():
+    row = found(finals(), depth_arms.SCORE, "lidas")
+    assert row["value"] == {"mean": pytest.approx(2.6), "low": 2.4, "high": 2.9}
+    assert row["difference"]["mean"] == pytest.approx(np.mean([0.5, 0.7, 0.5]))
+    # Residuals of a two-way layout have 4 degrees of freedom; two arms are compared at once.
+    score_AS = np.array([SCORES[arm] for arm in SCORES])
+    rest_AS = score_AS - score_AS.mean(1, keepdims=True) - score_AS.mean(0) + score_AS.mean()
+    own_A = (rest_AS**2).sum(axis=1) / 2 * 3 / 2
+    pooled, level = own_A.mean(), 1 - 0.05 / 2
+    variance = sum(max(each, pooled) for each in own_A[:2])
+    half = t.ppf((1 + level) / 2, 4) * np.sqrt(variance / 3)
+    width = row["difference"]["high"] - row["difference"]["mean"]
+    assert width >= half * (1 - 1e-9)
+    assert row["difference"]["seeds"] == 3
+    assert "difference" not in found(finals(), depth_arms.SCORE, "baseline")
+
+
+def test_late_exits_are_those_of_the_second_half_but_the_last():
+    rows = finals()
+    for row in rows:
+        for edit in row["edited"]:
+            edit["agreement"] = edit["layers"][0] / 10
+    # Six layers: the exits after layers 3 and 4.
+    assert found(rows, depth_arms.EXITS, "lidas")["value"]["mean"] == pytest.approx(0.35)
+
+
+def test_of_models_that_know_little_only_the_weights_are_compared():
+    readings = depth_arms.depth_readings(finals_by_arm(finals(loss=3.0)))
+    weights = {depth_arms.SIMILARITY, depth_arms.SYMMETRY, depth_arms.PERIOD}
+    assert {name for name, own in readings.items() if own} == weights
+    assert {*depth_arms.depth_readings(finals_by_arm(finals())).keys()} == {*depth_arms.READINGS}
+
+
+def test_what_a_run_lacks_is_left_out():
+    rows = finals(block_symmetry=None)
+    for row in rows:
+        if row["arm"] == "midas":
+            row["depth"] = None
+        if (row["arm"], row["seed"]) == ("lidas", 1):
+            del row["depth"]
+    summary = summarise(rows)["depth"]
+    assert all(row["reading"] != depth_arms.SYMMETRY for row in summary)
+    assert found(rows, depth_arms.SCORE, "lidas")["difference"]["seeds"] == 2
+    assert depth_arms.EXITS in {row["reading"] for row in summary if row["arm"] == "midas"}
+    alone = [row for row in finals() if row["arm"] != "baseline"]
+    assert found(alone, depth_arms.SCORE, "lidas")["difference"]["mean"] is None
