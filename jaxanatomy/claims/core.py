@@ -7,6 +7,7 @@ by hand. All claims on one run share an error of 5 %: a list of claims pays for 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import Gather, Quantity
@@ -66,9 +67,9 @@ class Criterion:
     chosen: Callable[[Table], int] = lambda _: 1
 
     @property
-    def experiment(self) -> str:
+    def experiments(self) -> tuple[str, ...]:
         """The experiment whose rows it reads."""
-        return self.over.experiment
+        return (self.over.experiment,)
 
     @property
     def words(self) -> str:
@@ -79,7 +80,7 @@ class Criterion:
 
     def finding(self, evidence: Evidence, error: float) -> Finding:
         """Tests the rule on each text, or on all."""
-        tables = self.over.tables(evidence.records[self.experiment])
+        tables = self.over.tables(evidence.records[self.over.experiment])
         parts = {table.text: self.quantity.measure(self.over.parts(table)) for table in tables}
         there = [table for table in tables if any(part.at for part in parts[table.text])]
         if len(there) < max(1, self.everywhere):
@@ -201,6 +202,11 @@ class Figures:
     check: Callable[[Sequence[Row]], Check]
     experiment: str = ""
 
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The experiment whose rows it reads, if any."""
+        return (self.experiment,) if self.experiment else ()
+
     def finding(self, evidence: Evidence, error: float) -> Finding:
         """Does the sum."""
         del error
@@ -210,6 +216,21 @@ class Figures:
         except MissingError as missing:
             return Finding(UNMEASURED, reason=str(missing))
         return Finding(_OF_ANSWER[answer], measured, reason=reason or "the figures decide")
+
+
+class Test(Protocol):
+    """What decides a claim: `Criterion`, `Figures`, `claims.roles.Foretells`."""
+
+    @property
+    def experiments(self) -> tuple[str, ...]:
+        """The experiments whose rows it reads."""
+
+    @property
+    def words(self) -> str:
+        """The rule as a sentence."""
+
+    def finding(self, evidence: Evidence, error: float) -> Finding:
+        """What the evidence says, wrong with probability `error` at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,11 +250,11 @@ class Claim:
     source: str
     statement: str
     paper: str
-    criterion: Criterion | Figures | tuple[Criterion, ...]
+    criterion: Test | tuple[Test, ...]
     papers_model: bool = False
 
     @property
-    def criteria(self) -> tuple[Criterion | Figures, ...]:
+    def criteria(self) -> tuple[Test, ...]:
         """What must be met."""
         return self.criterion if isinstance(self.criterion, tuple) else (self.criterion,)
 
@@ -245,8 +266,8 @@ class Claim:
     @property
     def needs(self) -> tuple[str, ...]:
         """The experiments whose rows it reads."""
-        named = (each.experiment for each in self.criteria)
-        return tuple(dict.fromkeys(filter(None, named)))
+        named = (name for each in self.criteria for name in each.experiments)
+        return tuple(dict.fromkeys(named))
 
     @property
     def rule(self) -> str:

@@ -95,7 +95,7 @@ def change_rows(
 
 def of_kind(rows: Iterable[Row], kind: str, model: str) -> list[Row]:
     """The rows of one kind and model."""
-    return [row for row in rows if (row["kind"], row.get("model")) == (kind, model)]
+    return [row for row in rows if (row.get("kind"), row.get("model")) == (kind, model)]
 
 
 def features(rows: Iterable[Row], model: str) -> dict[str, np.ndarray]:

@@ -277,15 +277,23 @@ def rank_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.divide((x * y).sum(axis=1), spread, out=np.full(len(x), np.nan), where=spread > 0)
 
 
-def spearman_interval(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> Estimate:
+def spearman_interval(
+    x: np.ndarray, y: np.ndarray, level: float = 0.95, pairs: float | None = None
+) -> Estimate:
     """Spearman's correlation with the interval of Bonett and Wright (2000, Psychometrika 65).
 
     Symmetric in Fisher's z, with variance (1 + r^2 / 2) / (n - 3): covers 94 to 97 % with 11 and
     28 pairs, whether they are related or not. No interval for fewer than four. An order that
     agrees in full counts as one swap of neighbours short of it: few pairs agree by luck.
+
+    Args:
+      x: One of each pair.
+      y: The other.
+      level: Coverage.
+      pairs: How many independent pairs they are worth (`effective_pairs`); None: all.
     """
     x, y = _paired(x, y)
-    value, pairs = spearman(x, y), len(x)
+    value, pairs = spearman(x, y), len(x) if pairs is None else pairs
     if pairs < 4 or math.isnan(value):
         return Estimate(value)
     most = 1 - 12 / (pairs * (pairs**2 - 1))
@@ -294,6 +302,22 @@ def spearman_interval(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> Esti
     half = z * math.sqrt((1 + r * r / 2) / (pairs - 3))
     low, high = (math.tanh(math.atanh(r) + side * half) for side in (-1, 1))
     return Estimate(value, min(low, value), max(high, value))
+
+
+def effective_pairs(x_N: np.ndarray, y_N: np.ndarray) -> float:
+    """How many independent pairs two sequences are worth, of which each resembles its neighbours.
+
+    N (1 - ab) / (1 + ab) with the autocorrelations a and b of their ranks at lag 1 (Bartlett 1935;
+    Dawdy and Matalas 1964); N where they are of unlike sign.
+    """
+    from scipy.stats import rankdata
+
+    lags = []
+    for value_N in (x_N, y_N):
+        rank_N = rankdata(value_N) - (len(value_N) + 1) / 2
+        lags.append(float(rank_N[1:] @ rank_N[:-1] / max(rank_N @ rank_N, 1e-30)))
+    both = max(lags[0] * lags[1], 0.0)
+    return len(x_N) * (1 - both) / (1 + both)
 
 
 def z_score(value: float, null_sample: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import (
     Estimate,
     degradation_percent,
+    effective_pairs,
     paired_difference,
     perplexity,
     ratio_intervals,
@@ -245,3 +246,31 @@ def test_an_estimate_goes_through_an_increasing_function():
     assert dataclasses.astuple(found) == pytest.approx((0.0, -50.0, 200.0))
     assert Estimate(0.1, -1.0, 800.0).degradation_percent().ends is None  # overflows
     assert Estimate(0.1).ends is None
+
+
+def test_smooth_sequences_are_worth_fewer_pairs():
+    rng = np.random.default_rng(0)
+    plain_N, other_N = rng.normal(size=(2, 4000))
+    assert effective_pairs(plain_N, other_N) == pytest.approx(4000, rel=0.02)
+    rises = np.arange(40.0)
+    rank = rises - rises.mean()
+    lag = (rank[1:] @ rank[:-1] / (rank @ rank)) ** 2
+    assert effective_pairs(rises, np.exp(rises)) == pytest.approx(40 * (1 - lag) / (1 + lag))
+    swings = np.tile([0.0, 1.0], 20)
+    assert effective_pairs(swings, rises) == 40
+    whole, few = (spearman_interval(plain_N[:30], other_N[:30], pairs=n) for n in (None, 10.0))
+    assert whole == spearman_interval(plain_N[:30], other_N[:30], pairs=30)
+    assert few.value == whole.value
+    assert few.low < whole.low < whole.high < few.high
+    assert math.isnan(spearman_interval(plain_N[:30], other_N[:30], pairs=3.9).low)
+
+
+def test_smooth_curves_that_mean_nothing_are_told_apart_from_chance_in_5_percent_at_most():
+    rng, found = np.random.default_rng(1), {"all": 0, "worth": 0}
+    for _ in range(400):
+        x_N, y_N = (np.convolve(rng.normal(size=34), np.ones(5), "valid") for _ in range(2))
+        for name, pairs in (("all", None), ("worth", effective_pairs(x_N, y_N))):
+            estimate = spearman_interval(x_N, y_N, pairs=pairs)
+            found[name] += estimate.low > 0 or estimate.high < 0
+    assert found["worth"] <= 0.05 * 400
+    assert found["all"] > 0.2 * 400

@@ -1,0 +1,73 @@
+"""Worlds of the claims about layer roles: scores of layers, and what other runs find of them.
+
+Where a claim is true the finding follows a score, apart from noise; layers are in any order.
+Where nothing happens both follow depth smoothly, each by itself, which must not take rules in.
+"""
+
+import numpy as np
+from claims.worlds import DEPTH, WORLDS, Worlds, record
+from claims.worlds_depth_use import changes_of
+from claims.worlds_importance import importance_map
+from claims.worlds_training import healing
+
+from jaxanatomy.forensics.roles import ROLES
+
+SMOOTH = 0.8  # correlation of neighbours where nothing happens
+
+
+def smooth(generator):
+    """A random curve over depth of variance 1 [L]."""
+    value_L = generator.normal(size=DEPTH)
+    for layer in range(1, DEPTH):
+        step = np.sqrt(1 - SMOOTH**2) * value_L[layer]
+        value_L[layer] = SMOOTH * value_L[layer - 1] + step
+    return value_L
+
+
+def scored(found, role, sign):
+    """A run of roles and another, whose finding follows the score of a role; None: no score.
+
+    Args:
+      found: Makes the other run of a number of each layer, about -2 to 2.
+      role: Whose score.
+      sign: +1 or -1.
+    """
+
+    def make(generator, reach):
+        draw = (lambda: generator.normal(size=DEPTH)) if role else (lambda: smooth(generator))
+        scores = {name: 1 / (1 + np.exp(-draw())) for name in ROLES}
+        value_L = draw() if role is None else sign * 4 * (scores[role] - 0.5)
+        rows = [
+            {"hash": "", "kind": "role", "model": "file:x", "layer": layer}
+            | {name: float(score_L[layer]) for name, score_L in scores.items()}
+            for layer in range(DEPTH)
+        ]
+        return {"roles": record(rows)} | found(value_L, generator, reach)
+
+    return make
+
+
+def skipping(value_L, generator, reach):
+    """The damage of skipping each layer."""
+    effects = dict(enumerate(1 + 0.4 * value_L))
+    return importance_map(lambda reach: effects, ("zero",))(generator, reach)
+
+
+def recovering(value_L, generator, reach):
+    """What noise leaves to heal of each layer."""
+    return healing(lambda reach, layer, step: 1 + 0.4 * value_L[layer])(generator, reach)
+
+
+def changing(value_L, generator, reach):
+    """What each layer changes of later predictions."""
+    del reach
+    return changes_of(np.exp(value_L), generator)
+
+
+for id_, found_, role_, sign_ in (
+    ("roles_foretell_skipping", skipping, "specialist", 1),
+    ("passthroughs_can_be_skipped", skipping, "passthrough", -1),
+    ("hubs_serve_later_tokens", changing, "hub", 1),
+    ("roles_foretell_recovery", recovering, "damper", -1),
+):
+    WORLDS[id_] = Worlds(scored(found_, role_, sign_), scored(found_, None, 0))
