@@ -15,7 +15,7 @@ from jaxanatomy.report import style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import LAYER, estimate, once
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import percent, perplexity, plain
+from jaxanatomy.words import percent, plain
 
 METRICS = {
     "attention_norm": "attention: |a| / |h|",
@@ -325,18 +325,17 @@ REMOVALS = v.Table(
         v.Column("hidden neuron", "row"),
         v.Column("neuron", "column"),
         v.Column("weight", "weight", "+.3f"),
-        v.Column("its share of what was written", "contribution", ".2f"),
-        v.Column("perplexity", "ppl", perplexity),
+        v.Column("share written", "contribution", ".2f"),
         v.Column("change (95 %)", "change", percent),
         v.Column("super weight", "verdict"),
-        v.Column("most of the nearest in size", "nearest", percent),
-        v.Column("their magnitudes", "nearest_sizes", ".2f"),
-        v.Column("most of the largest elsewhere", "largest", percent, null="none"),
-        v.Column("their magnitudes", "largest_sizes", ".2f"),
+        v.Column("nearest cost at most", "nearest", percent),
+        v.Column("their sizes", "nearest_sizes", ".1f"),
+        v.Column("largest elsewhere at most", "largest", percent, null="none"),
     ),
     note=(
-        "Nearest: the weights of its matrix next to it by magnitude; where the weight is the "
-        "largest by far, they are smaller. Largest elsewhere: of layers without a candidate. A "
+        "Share written: of what the MLP wrote to that neuron there. Nearest: the weights of its "
+        "matrix next to it by magnitude; where the weight is the largest by far, they are "
+        "smaller. Largest elsewhere: of layers without a candidate. A "
         f"super weight raises the perplexity by {outliers.RUINED_PERCENT:g} % or more and costs "
         "more than each of these, by the lower ends of intervals that hold for all candidates at "
         "once. Candidates are found on the prompts on which they are removed."

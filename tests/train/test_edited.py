@@ -70,6 +70,28 @@ def test_an_edited_model_is_the_one_of_these_layers(found):
     assert found["exit/layer/2"]["eval_nll"] == pytest.approx(found["cut/layer/3"]["eval_nll"])
 
 
+def answers(sources):
+    """The likeliest answers [B, T, K] of the model of these layers."""
+    token_BT = jnp.asarray(SCORER.batch().token_BT)
+    tables = rope.tables(CONFIG, jnp.broadcast_to(jnp.arange(10), token_BT.shape))
+    bias_BTS = model.attention_bias(jnp.ones_like(token_BT))
+    x_BTD = model.embed(PARAMS, token_BT)
+    for layer in sources:
+        params = {"params": PARAMS["layers"][layer]}
+        x_BTD = model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS)[0]
+    logits_BTV = model.logits(CONFIG, PARAMS, x_BTD)[..., :12]
+    return np.asarray(logits_BTV.reshape(*token_BT.shape, 4, 3).argmax(-1))
+
+
+def test_an_edit_agrees_with_the_whole_model_where_their_answers_are_the_same(found):
+    asked = SCORER.batch().label_BTK >= 0
+    whole = answers(range(4))
+    for name in ("cut/layer/0", "exit/layer/1", "swap/span/1-2"):
+        same_K = ((answers(ORDERS[name]) == whole) & asked).sum((0, 1)) / asked.sum((0, 1))
+        assert found[name]["agreement"] == pytest.approx(same_K.mean()), name
+    assert found["exit/layer/1"]["agreement"] < 1
+
+
 def test_a_damped_repeat_adds_half_of_the_change(found):
     batches = [batch_of_numbers(TASK, numbers) for numbers in SCORER.numbers()]
     nll_K = answered_K = 0
