@@ -173,15 +173,22 @@ class Watch:
         memory["steps"], memory["fresh"] = memory["steps"][-WINDOW:], 0
         return found
 
-    def _check(self, state: RunState) -> Response:
+    def _check(self, state: RunState) -> Response | None:
         memory = self._memory
+        grown = state.steps is None and state.at > 0
+        if not grown and (not state.step or state.step % self._alarms.every):
+            return None  # where a stage ends there is nothing new
         if memory["stage"] != state.at:  # layers have other numbers
             memory["stage"], memory["standing"] = state.at, {}
         found = self.judge(state, self.read(state))
-        for alarm in found:
-            if alarm.level > memory["standing"].get(alarm.place, 0):
-                LOG.warning("alarm at step %d, %s", state.step, alarm)
-                self._emit(state, alarm, self._alarms.actions[alarm.level - 1])
+        new = [each for each in found if each.level > memory["standing"].get(each.place, 0)]
+        for alarm in new:
+            self._emit(state, alarm, self._alarms.actions[alarm.level - 1])
+        if new:
+            worst = max(new, key=lambda alarm: (alarm.level, alarm.value))
+            seed, more = state.setup.seeds[worst.seed], f", and {len(new) - 1} more"
+            told = f"alarm at step {state.step}, seed {seed}: {worst}"
+            LOG.warning("%s%s", told, more if len(new) > 1 else "")
         memory["standing"] = {alarm.place: alarm.level for alarm in found}
         counts = collections.Counter(alarm.seed for alarm in found)
         doing = collections.defaultdict(list)

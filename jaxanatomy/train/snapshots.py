@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
+from jaxanatomy.progress import LOG
 from jaxanatomy.reprs import describe_arrays
 from jaxanatomy.tree import PyTree
 
@@ -263,3 +264,49 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps that stand in a folder, whole or not, in order; half-written ones are named."""
+    steps = []
+    for path in Path(folder).iterdir() if Path(folder).exists() else []:
+        if path.name.isdecimal():
+            steps.append(int(path.name))
+        elif path.is_dir() and path.name.partition(".")[0].isdecimal():
+            LOG.warning("%s is skipped: it is half-written", path)
+    return sorted(steps)
+
+
+def read_snapshot(folder: Path, step: int) -> Snapshot:
+    """A checkpoint on the host, whatever run it is of; the optimiser's state without its types.
+
+    Raises:
+      InputError: It is not whole, or its parameters are not those that were saved.
+    """
+    handlers = {"meta": ocp.JsonCheckpointHandler()}
+    handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
+    items = ocp.args.Composite(
+        meta=ocp.args.JsonRestore(),
+        params=ocp.args.StandardRestore(),
+        moments=ocp.args.StandardRestore(),
+    )
+    options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+    try:
+        with (
+            _quiet(),
+            ocp.CheckpointManager(
+                Path(folder).absolute(), item_handlers=handlers, options=options
+            ) as manager,
+        ):
+            found = manager.restore(step, args=items)
+        meta = unseal(found["meta"])
+        params = {**found["params"], "layers": tuple(found["params"]["layers"])}
+        saved = {path: each for path, each in meta["checksums"].items() if path.startswith("[0]")}
+        require_checksums(array_checksums([params]), saved)
+        config = ModelConfig.from_dict(meta["config"])
+    except Exception as error:  # Orbax and its stores have no common base class
+        raise InputError(
+            f"expected a whole checkpoint of a training run in {folder} at step {step}; "
+            f"{_first_line(error)}"
+        ) from error
+    return Snapshot(step, config, params, found["moments"], meta)

@@ -1,5 +1,6 @@
 """Growth on k-hop tasks from the command line, on a small model."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import run_files
 from depth_growth_run import start, without_times
 
 from jaxanatomy.data.depth_tasks import KHop, guessing
+from jaxanatomy.train.metrics import read_metrics
 from jaxanatomy.weights import load
 
 SCRIPT = Path(depth_growth_run.__file__)
@@ -57,6 +59,29 @@ def finished(tmp_path_factory, command):
     done = command(*flags(workdir))
     assert (done.status, done.err) == (0, "")
     return workdir
+
+
+@pytest.mark.slow
+def test_alarms_have_rows_and_are_counted_in_the_metrics(tmp_path, command):
+    """Levels that every model reaches: each tensor of each layer, once and where it has grown."""
+    workdir = tmp_path / "run"
+    levels = {f"alarms.{kind}": "()" for kind in ("update_growth", "update_size", "cv", "jump")}
+    levels |= {"alarms.saturated": "()", "alarms.dead": "()", "alarms.spectral": "0.1,1e6,1e7"}
+    done = command(*flags(workdir, **levels, **{"arms": "lidas", "alarms.every": 4}))
+    assert done.status == 0
+    assert any(
+        re.search("alarm at step 3, seed [01]: spectral of .*, and 71 more", line)
+        for line in done.said
+    )
+    alarms = rows_of(workdir, "alarm")
+    assert {(row["step"], row["stage"], row["action"], row["level"]) for row in alarms} == {
+        (3, 1, "warn", 1)
+    }
+    places = {(row["seed"], row["layer"], row["tensor"]) for row in alarms}
+    assert len(places) == len(alarms) == 2 * 4 * 9
+    assert all(row["alarm"] == "spectral" and 0.1 <= row["value"] < 10 for row in alarms)
+    counts = {line["step"]: line["alarms"] for line in read_metrics(workdir) if "alarms" in line}
+    assert counts == {4: 36, 8: 36, 12: 36}
 
 
 def test_rows_are_of_every_arm_seed_and_hop(finished):
