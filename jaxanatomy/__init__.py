@@ -47,6 +47,7 @@ _PUBLIC = (
     "load_lens",
     "maximum",
     "mean",
+    "momentum",
     "plot",
     "questions",
     "read",
@@ -56,6 +57,7 @@ _PUBLIC = (
     "summary_table",
     "sweep",
     "text",
+    "trajectory",
     "variants",
 )
 __all__ = ["__version__", *_PUBLIC]

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from jaxanatomy import tree
+from jaxanatomy.checkpoints import momentum, trajectory
 from jaxanatomy.data.question_files import load_questions as questions
 from jaxanatomy.data.questions import Question, Questions
 from jaxanatomy.data.text import Text
@@ -97,6 +98,7 @@ __all__ = [
     "load_lens",
     "maximum",
     "mean",
+    "momentum",
     "plot",
     "questions",
     "read",
@@ -106,6 +108,7 @@ __all__ = [
     "summary_table",
     "sweep",
     "text",
+    "trajectory",
     "variants",
 ]
 

@@ -353,3 +353,16 @@ def test_structure_of_a_model():
     assert found["closed_form"]["value"] == pytest.approx(np.mean(expected), rel=1e-5)
     assert found["random_init"]["null_value"] == pytest.approx(np.mean(expected), rel=1e-5)
     assert {row["component"] for row in rows} == {"q_proj"}
+
+
+def test_momentum_on_a_text_is_of_every_matrix():
+    rows = ja.momentum(MODEL, TEXT, updates=2)
+    assert {(row["layer"], row["component"], row["metric"]) for row in rows} == {
+        (layer, component, metric)
+        for layer in range(CONFIG.num_layers)
+        for component in tree.MATRICES
+        for metric in ("momentum_cosine", "stuck_share")
+    }
+    assert all(row["model"] == "test" and -1 <= row["value"] <= 1 for row in rows)
+    with pytest.raises(InputError, match="updates"):
+        ja.momentum(MODEL, TEXT, updates=0)

@@ -48,6 +48,7 @@ SURFACE = (
     "__init__",
     "__main__",
     "study",
+    "checkpoints",
     "api",
     "config_fields",
     "config_files",

@@ -8,7 +8,10 @@ import pytest
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.packing import pack_windows
+from jaxanatomy.data.windows import Window
 from jaxanatomy.forensics.momentum import moments_of, momentum_features, probed_moments
+from jaxanatomy.train.text_moments import text_moments
 
 CONFIG = ModelConfig.uniform(3, 2, 1, 16, vocab_size=9, hidden_size=32, head_dim=16)
 PARAMS = model.init(CONFIG, jax.random.key(0))
@@ -102,6 +105,32 @@ def test_what_an_optimiser_does_not_keep_is_absent(optimiser, kept):
     found = momentum_features(PARAMS, *moments_of(optimiser.init(PARAMS)))
     assert [{metric for _, metric in own} for own in found] == [kept] * 3
     assert np.isnan([*values(found, "momentum_cosine").values()]).all()
+
+
+@pytest.mark.parametrize("ids", [((5, 6, 1, 2), (3, 8, 4)), ((1, 2, 3, 4, 5, 6, 7, 8, 1, 2),)])
+def test_moments_of_a_text_are_those_of_its_documents_gradients(ids):
+    """Against one forward pass for each document, at one update and at two of the same batch."""
+
+    def loss(params):
+        total = 0.0
+        for own in ids:
+            token_T = jnp.asarray(own)
+            log_TV = jax.nn.log_softmax(model.forward(CONFIG, params, token_T[None, :-1])[0])
+            total += -log_TV[jnp.arange(len(own) - 1), token_T[1:]].sum()
+        return total / sum(len(own) - 1 for own in ids)
+
+    gradient = jax.grad(loss)(PARAMS)
+    batches = pack_windows(
+        [Window(at, np.array(own), 1, True) for at, own in enumerate(ids)], tokens_per_batch=64
+    )
+    for updates in (1, 2):
+        first, second = text_moments(CONFIG, PARAMS, batches, updates)
+        found = tree.unstack(first["layers"]), tree.unstack(second["layers"])
+        for name in ("q_proj", "down_proj", "mlp_norm"):
+            own = np.asarray(tree.get(gradient["layers"][2], name))
+            scale = np.abs(own).max()
+            np.testing.assert_allclose(tree.get(found[0][2], name), own, atol=1e-5 * scale)
+            np.testing.assert_allclose(tree.get(found[1][2], name), own**2, atol=1e-4 * scale**2)
 
 
 def test_probed_moments_are_weighted_means_of_gradients():
