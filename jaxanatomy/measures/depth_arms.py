@@ -50,13 +50,15 @@ READINGS: Mapping[str, tuple[Callable[[Row], float | None], bool]] = {
 
 
 def depth_readings(by_arm: Finals) -> dict[str, BySeed]:
-    """Each of `READINGS` by arm and seed.
+    """Each of `READINGS` by arm and seed, of the arms that are as deep as the deepest.
 
-    An arm that answers little says nothing of how models that can do the task use their depth
-    (`edited.knows`).
+    Depth scores of models of different depth do not compare, and an arm that answers little says
+    nothing of how models that can do the task use their depth (`edited.knows`).
     """
     found: dict[str, BySeed] = {name: {} for name in READINGS}
-    for arm, seeds in by_arm.items():
+    layers = {arm: row["layers"] for arm, seeds in by_arm.items() for row in seeds.values()}
+    deepest = {arm: by_arm[arm] for arm in layers if layers[arm] == max(layers.values())}
+    for arm, seeds in deepest.items():
         for seed, row in living(seeds).items():
             for name, (read, of_what_knows) in READINGS.items():
                 value = read(row) if knows(row) or not of_what_knows else None

@@ -60,6 +60,11 @@ def test_of_models_that_know_little_only_the_weights_are_compared():
     assert {*depth_arms.depth_readings(finals_by_arm(finals())).keys()} == {*depth_arms.READINGS}
 
 
+def test_arms_of_another_depth_are_not_compared():
+    rows = finals(scores=SCORES | {"shallow": (0.0, 0.0, 0.0)})
+    assert summarise(rows)["depth"] == summarise(finals())["depth"]
+
+
 def test_what_a_run_lacks_is_left_out():
     rows = finals(block_symmetry=None)
     for row in rows:

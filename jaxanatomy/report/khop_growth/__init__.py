@@ -189,8 +189,8 @@ DEPTH = v.Strip(
     share=False,
     caption=(
         "Differences seed by seed; intervals are over seeds and hold for all arms of a panel at "
-        "once. Of arms that answer less than half of what guessing leaves only the weights are "
-        "compared."
+        "once. Arms of another depth are left out; of those that answer less than half of what "
+        "guessing leaves only the weights are compared."
     ),
 )
 DEPTH_TABLE = v.Table(
