@@ -19,8 +19,9 @@ EXITS = "agreement of late exits"
 SIMILARITY = "mean cosine of blocks"
 SYMMETRY = "symmetry of blocks"
 PERIOD = "periodicity of FFN weights"
-NORM_PERIOD = "periodicity of attention's norm"
-COSINE_PERIOD = "periodicity of attention's cosine"
+# Of what attention adds, a, to the stream before the layer, h.
+NORM_PERIOD = "periodicity of |a| / |h|"
+COSINE_PERIOD = "periodicity of cos(a, h)"
 
 
 def _of_depth(field: str) -> Callable[[Row], float | None]:

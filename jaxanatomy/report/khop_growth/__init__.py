@@ -181,6 +181,8 @@ EXITS = v.Heatmap(
 DEPTH = v.Strip(
     "depth_differences",
     rows.depth_differences,
+    columns=2,
+    size=(4.4, 1.7),
     place=v.Axis("arm", scale="names"),
     measure=v.Axis("less", "less the baseline's"),
     marks=(v.Mark("less"),),
@@ -188,9 +190,10 @@ DEPTH = v.Strip(
     levels=(v.Level(0.0),),
     share=False,
     caption=(
-        "Differences seed by seed; intervals are over seeds and hold for all arms of a panel at "
-        "once. Arms of another depth are left out; of those that answer less than half of what "
-        "guessing leaves only the weights are compared."
+        "h is the stream before a layer, a what its attention adds. Differences seed by seed; "
+        "intervals are over seeds and hold for all arms of a panel at once. Arms of another depth "
+        "are left out; of those that answer less than half of what guessing leaves only the "
+        "weights are compared."
     ),
 )
 DEPTH_TABLE = v.Table(
