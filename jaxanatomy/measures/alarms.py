@@ -17,7 +17,7 @@ from jaxanatomy.measures.statistics import wilson_interval
 from jaxanatomy.records import Row
 
 CALIBRATION, SCORE = "calibration", "score"
-JUMP, GROWTH = "jump", "update_growth"
+JUMPS, GROWTH = ("loss_jump", "gradient_jump"), "update_growth"
 ALL, WEIGHTS, SIMPLEST = "all alarms", "weights and updates", "loss and gradient jumps"
 SHIPPED = "all, levels as shipped"
 EVERY_FAULT = "all faults"
@@ -53,8 +53,8 @@ def detectors(chosen: Levels, shipped: Levels) -> dict[str, Levels]:
     """The kinds of alarm that each detector has, with their levels."""
     return {
         ALL: chosen,
-        WEIGHTS: {kind: level for kind, level in chosen.items() if kind != JUMP},
-        SIMPLEST: {JUMP: chosen[JUMP]},
+        WEIGHTS: {kind: level for kind, level in chosen.items() if kind not in JUMPS},
+        SIMPLEST: {kind: chosen[kind] for kind in JUMPS},
         SHIPPED: shipped,
     }
 
@@ -75,10 +75,13 @@ class Reading:
     def of(cls, row: Row) -> "Reading":
         """Of a row of kind "run"."""
         series = {kind: np.array(values, float) for kind, values in row["series"].items()}
-        jump_E = jumps(np.array([row["loss"], row["gradient"]], float).T).max(axis=1)
-        jump_E = np.concatenate([[np.nan], jump_E])[: len(series[GROWTH])]
+        jump_ES = jumps(np.array([row["loss"], row["gradient"]], float).T)
+        # Of a step: known when it is done.
+        series |= zip(
+            JUMPS, np.pad(jump_ES.T, ((0, 0), (1, 0)), constant_values=np.nan), strict=True
+        )
         always = (0, row["fault_step"]) if row["grown"] else (0,)
-        return cls({**series, JUMP: jump_E}, always)
+        return cls(series, always)
 
     def checks(self, interval: int, offset: int) -> np.ndarray:
         """The steps after which there is a check, [K]."""
@@ -88,7 +91,7 @@ class Reading:
     def at(self, kind: str, check_K: np.ndarray) -> np.ndarray:
         """What is read at checks, [K]."""
         series_E = self.series[kind]
-        if kind == JUMP:  # the largest since the check before
+        if kind in JUMPS:  # the largest since the check before
             parts = np.split(series_E, check_K[:-1] + 1)
             return np.array(
                 [np.fmax.reduce(part, initial=np.nan) for part in parts[: len(check_K)]]

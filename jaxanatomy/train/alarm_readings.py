@@ -28,7 +28,8 @@ KINDS = {
     "cv": "coefficient of variation of the FFN's co-magnitude over the median of the peers'",
     "saturated": "share of FFN neurons above the layer's mean co-magnitude plus 3 std; at most 0.1",
     "dead": "how many times weaker than its peers' a layer's update is, or what it writes",
-    "jump": "loss or gradient norm of a step, in standard deviations of its log over steps before",
+    "loss_jump": "loss of a step, in standard deviations of its log over 50 steps before",
+    "gradient_jump": "the same of the gradient's norm, before clipping",
 }
 NON_FINITE = "non_finite"
 MIN_PEERS = 3  # of two layers one is never far from their median

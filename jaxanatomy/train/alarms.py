@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from jaxanatomy.errors import InputError, choose, require_whole
-from jaxanatomy.measures.alarms import WINDOW, jumps
+from jaxanatomy.measures.alarms import JUMPS, WINDOW, jumps
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.progress import LOG
 from jaxanatomy.train.alarm_readings import KINDS, NON_FINITE, Readings, readings
@@ -53,18 +53,20 @@ class Alarms:
       cv: Likewise.
       saturated: Likewise.
       dead: Likewise.
-      jump: Likewise.
+      loss_jump: Likewise.
+      gradient_jump: Likewise.
       actions: What is done at each level, of `ACTIONS`.
     """
 
     every: int = 100
     spectral: Levels = (10.0, 30.0, 100.0)
-    update_growth: Levels = (3.0, 10.0, 30.0)
+    update_growth: Levels = (5.0, 15.0, 50.0)
     update_size: Levels = (0.3, 1.0, 3.0)
     cv: Levels = (4.0, 8.0, 16.0)
     saturated: Levels = (0.06, 0.08, 0.09)
     dead: Levels = (1e2, 1e3, 1e4)
-    jump: Levels = (10.0, 20.0, 40.0)
+    loss_jump: Levels = (6.0, 12.0, 24.0)
+    gradient_jump: Levels = (10.0, 20.0, 40.0)
     actions: tuple[str, ...] = (WARN, WARN, WARN)
 
     def __post_init__(self):
@@ -169,7 +171,7 @@ class Watch:
             step_EMS = np.array(memory["steps"], float)
             jump_EX = jumps(step_EMS.reshape(len(step_EMS), -1))[-memory["fresh"] :]
             jump_MS = np.fmax.reduce(jump_EX, axis=0).reshape(step_EMS.shape[1:])
-            found |= {("jump", "loss"): jump_MS[:, :1], ("jump", "gradient"): jump_MS[:, 1:]}
+            found |= {(kind, "loss"): jump_MS[:, [at]] for at, kind in enumerate(JUMPS)}
         memory["steps"], memory["fresh"] = memory["steps"][-WINDOW:], 0
         return found
 
@@ -211,7 +213,7 @@ class Watch:
             for (kind, tensor), value_ML in found.items():
                 for layer, value in enumerate(value_ML[seed].tolist()):
                     if level := self._alarms.level(kind, value):
-                        place = None if kind == "jump" else layer
+                        place = None if kind in JUMPS else layer
                         raised.append(Alarm(seed, kind, place, tensor, value, level))
         return raised
 

@@ -143,7 +143,7 @@ def train_fault(
     Returns:
       For each seed `severity`, `layer` (drawn, also where it does not count), `fault_step`, and
       by steps done, from 0 on: `series`, a list for each kind of `alarm_readings.KINDS` but
-      "jump", the largest over layers and tensors (of "update_growth" the norm itself); `loss` and
+      jumps, the largest over layers and tensors (of "update_growth" the norm itself); `loss` and
       `gradient` of each step, from before the first.
     """
     drawn = [_Drawn.of(plan, fault, seed) for seed in seeds]

@@ -12,6 +12,7 @@ import run_files
 from depth_growth_run import start, without_times
 
 from jaxanatomy.data.depth_tasks import KHop, guessing
+from jaxanatomy.train.alarm_readings import KINDS
 from jaxanatomy.train.metrics import read_metrics
 from jaxanatomy.weights import load
 
@@ -65,8 +66,7 @@ def finished(tmp_path_factory, command):
 def test_alarms_have_rows_and_are_counted_in_the_metrics(tmp_path, command):
     """Levels that every model reaches: each tensor of each layer, once and where it has grown."""
     workdir = tmp_path / "run"
-    levels = {f"alarms.{kind}": "()" for kind in ("update_growth", "update_size", "cv", "jump")}
-    levels |= {"alarms.saturated": "()", "alarms.dead": "()", "alarms.spectral": "0.1,1e6,1e7"}
+    levels = {f"alarms.{kind}": "()" for kind in KINDS} | {"alarms.spectral": "0.1,1e6,1e7"}
     done = command(*flags(workdir, **levels, **{"arms": "lidas", "alarms.every": 4}))
     assert done.status == 0
     assert any(
