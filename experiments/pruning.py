@@ -16,7 +16,7 @@ row of the plan is what `experiments.export` takes: `--config.variants=cut/set/5
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         workdir, config.to_dict(), plan.provenance(), MAY_CHANGE_ON_RESUME
     ) as results:
         study.measure(results)
-        _add_weight_proxies(plan, results)
+        results.append(_weight_rows(plan))
         for size in range(2, max(plan.sizes) + 1):
             variants = pruning.greedy_round(study.config, results.rows, size)
             study.add([_part(plan.selection, study.config, variants)])
@@ -54,8 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         chosen = pruning.choices(results.rows, plan.sizes, depth, config.random_orders)
         study.add([_judgement(plan, chosen)])
         study.measure(results)
-        if config.timing_rounds:
-            _add_seconds(config, plan, chosen, results)
+        results.append(_seconds_rows(config, plan, chosen, results))
         results.write_summary(
             pruning_summary.summarise(results.rows, plan.selection.name, plan.judgement.name)
         )
@@ -155,52 +154,36 @@ def _judgement(plan: _Plan, chosen: dict[pruning.Choice, pruning.Layers]) -> Stu
     )
 
 
-def _add_weight_proxies(plan: _Plan, results: runs.Run) -> None:
-    """The proxies that need no text."""
-    keys = [
-        {"kind": "proxy", "proxy": name, "start": start, "size": size}
-        for name in proxies.OF_WEIGHTS
-        for start, size in plan.cuts
-    ]
-
-    def make() -> list[Row]:
-        return proxies.weight_rows(plan.study.load().params, plan.cuts)
-
-    _add_rows(plan.study, plan.selection, results, keys, make)
+def _weight_rows(plan: _Plan) -> Iterator[Row]:
+    """The proxies that need no text; so cheap that every start computes them again."""
+    for row in proxies.weight_rows(plan.study.load().params, plan.cuts):
+        key = {name: row[name] for name in ("kind", "proxy", "start", "size")}
+        yield _labelled(plan.study, plan.selection, row, key)
 
 
-def _add_seconds(
+def _seconds_rows(
     config: ConfigDict, plan: _Plan, chosen: dict[pruning.Choice, pruning.Layers], results: runs.Run
-) -> None:
-    """Seconds a token of the model and of those that greed leaves."""
+) -> list[Row]:
+    """Seconds a token of the model and of those that greed leaves; none if they are there."""
     study, rounds = plan.study, config.timing_rounds
     variants = [pruning.unchanged(study.config)]
     variants += [
         pruning.without(study.config, chosen["greedy", size], pruning.PLAN) for size in plan.sizes
     ]
     keys = [{"kind": "seconds", "variant": each.name, "rounds": rounds} for each in variants]
+    if not rounds or all(results.done(study.row_hash(plan.judgement, **key)) for key in keys):
+        return []
+    tokens = study.batches(plan.judgement)[0].token_RT.ravel().tolist()
+    dtype = SweepOptions(**config.sweep).compute_dtype
+    found = seconds_rows(study.config, study.load().params, variants, tokens, rounds, dtype)
+    return [
+        _labelled(study, plan.judgement, row, key) for row, key in zip(found, keys, strict=True)
+    ]
 
-    def make() -> list[Row]:
-        tokens = study.batches(plan.judgement)[0].token_RT.ravel().tolist()
-        dtype = SweepOptions(**config.sweep).compute_dtype
-        return seconds_rows(study.config, study.load().params, variants, tokens, rounds, dtype)
 
-    _add_rows(study, plan.judgement, results, keys, make)
-
-
-def _add_rows(
-    study: Study,
-    text: Text,
-    results: runs.Run,
-    keys: list[dict[str, Any]],
-    make: Callable[[], list[Row]],
-) -> None:
-    """Rows that no sweep makes, unless all are there; `keys` name them beside the text."""
-    hashes = [study.row_hash(text, **key) for key in keys]
-    if not all(map(results.done, hashes)):
-        labels = {"model": study.model, "text": text.name}
-        rows = zip(hashes, make(), strict=True)
-        results.append({"hash": row_hash, **labels, **row} for row_hash, row in rows)
+def _labelled(study: Study, text: Text, row: Row, key: dict[str, Any]) -> Row:
+    """A row that no sweep makes, with the hash of what names it."""
+    return {"hash": study.row_hash(text, **key), "model": study.model, "text": text.name, **row}
 
 
 if __name__ == "__main__":

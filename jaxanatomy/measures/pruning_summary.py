@@ -55,9 +55,9 @@ def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
       rows: Of one text, those of the unchanged model, of removals and of proxies.
 
     Returns:
-      For each proxy and size `cuts`, their number, `verdict` (the weakest of its looks) and
-      `looks`: by `damage` (nll, kl) and `ends` (whether cuts with the first or the last layer are
-      among them) `spearman`, `ci` (over documents), `p` and `verdict`; see `proxy_audit`.
+      By `proxy`, `size`, `damage` (nll, kl) and `ends` (whether cuts with the first or the last
+      layer are among them) `spearman`, `ci` (over documents) and `p`; `verdict`, the weakest of
+      the four looks at a proxy and size; see `proxy_audit`.
     """
     (baseline,) = [row for row in rows if row["kind"] == BASELINE]
     found = []
@@ -66,10 +66,20 @@ def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
         cuts = sorted((row for row in own if row["kind"] == REMOVAL), key=lambda row: row["layers"])
         looks = _looks(cuts, baseline, {name: _quantity(own, name) for name in PROXIES})
         for name in PROXIES:
-            of_proxy = [_look(damage, ends, each[name]) for (damage, ends), each in looks.items()]
-            verdict = weakest([look["verdict"] for look in of_proxy])
-            labels = {"proxy": name, "size": size, "cuts": len(cuts)}
-            found.append({**labels, "verdict": verdict, "looks": of_proxy})
+            verdict = weakest([found_there[name].verdict for found_there in looks.values()])
+            found += [
+                {
+                    "proxy": name,
+                    "size": size,
+                    "damage": damage,
+                    "ends": ends,
+                    "spearman": finite(found_there[name].correlation.value),
+                    "ci": found_there[name].correlation.ends,
+                    "p": finite(found_there[name].p),
+                    "verdict": verdict,
+                }
+                for (damage, ends), found_there in looks.items()
+            ]
     return found
 
 
@@ -95,17 +105,6 @@ def _quantity(rows: Sequence[Row], proxy: str) -> Quantity:
         sums_VU = np.array([row["unit_value"] for row in own], np.float64)
         return Quantity.of_sums(sums_VU, own[0]["unit_tokens"])
     return Quantity(np.array([row["value"] for row in own], np.float64))
-
-
-def _look(damage: str, ends: bool, found: Agreement) -> dict[str, Any]:
-    return {
-        "damage": damage,
-        "ends": ends,
-        "spearman": finite(found.correlation.value),
-        "ci": found.correlation.ends,
-        "p": finite(found.p),
-        "verdict": found.verdict,
-    }
 
 
 def plan(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -48,36 +48,32 @@ def correlations(record: RunRecord) -> list[v.Row]:
     return [
         {
             "panel": LOOKS[look["damage"], look["ends"]],
-            "proxy": NAMES[found["proxy"]],
-            "size": found["size"],
-            "spearman": estimate(look["spearman"], look["ci"]),
-            "p": look["p"],
-            "is_trusted": found["verdict"] == TRUSTED,
-            "verdict": found["verdict"],
+            "proxy": NAMES[look["proxy"]],
+            "size": look["size"],
+            "spearman": look["spearman"],
+            "is_trusted": look["verdict"] == TRUSTED,
         }
-        for found in record.summary.get("audit", [])
-        for look in found["looks"]
+        for look in record.summary.get("audit", [])
         if look["spearman"] is not None
     ]
 
 
 def verdicts(record: RunRecord) -> list[v.Row]:
     """A row for each proxy: single layers, and for which lengths of cuts it may be trusted."""
-    audit = record.summary.get("audit", [])
-    rows = []
-    for name in PROXIES if audit else ():
-        own = [found for found in audit if found["proxy"] == name]
-        by_look = {(look["damage"], look["ends"]): look for look in own[0]["looks"]}
-        row = {"proxy": NAMES[name], "verdict": own[0]["verdict"]}
-        for (damage, ends), look in by_look.items():
-            field = f"{damage}_{'all' if ends else 'inner'}"
+    found: dict[str, v.Row] = {}
+    sizes: dict[tuple[str, str], set[int]] = {}
+    for look in record.summary.get("audit", []):
+        name = NAMES[look["proxy"]]
+        sizes.setdefault((name, look["verdict"]), set()).add(look["size"])
+        if look["size"] == 1:
+            row = found.setdefault(name, {"proxy": name, "verdict": look["verdict"]})
+            field = f"{look['damage']}_{'all' if look['ends'] else 'inner'}"
             row[field] = estimate(look["spearman"], look["ci"])
             row[f"{field}_p"] = look["p"]
+    for name, row in found.items():
         for verdict in (TRUSTED, BETTER):
-            sizes = [found["size"] for found in own if found["verdict"] == verdict]
-            row[verdict] = write_ranges(sizes) or "–"
-        rows.append(row)
-    return rows
+            row[verdict] = write_ranges(sorted(sizes.get((name, verdict), ()))) or "–"
+    return list(found.values())
 
 
 def single_layers(record: RunRecord) -> list[v.Row]:
@@ -180,18 +176,18 @@ def seconds(record: RunRecord) -> list[v.Row]:
 
 def trust_headline(record: RunRecord) -> str | None:
     """Which proxies may be trusted for single layers."""
-    audit = [found for found in record.summary.get("audit", []) if found["size"] == 1]
-    if not audit:
+    found = verdicts(record)
+    if not found:
         return None
     text = record.summary["selection"]
-    sentences = [
-        f"{verdict.capitalize()}: {listed(names)}."
+    named = {
+        verdict: [row["proxy"] for row in found if row["verdict"] == verdict]
         for verdict in VERDICTS
-        if (names := [NAMES[f["proxy"]] for f in audit if f["verdict"] == verdict])
-    ]
+    }
     return (
-        f"Single layers, on {shortened(text['text'])} ({text['units']} documents or blocks). "
-        + " ".join(sentences)
+        f"Single layers, on {shortened(text['text'])} ({text['units']} documents or blocks): "
+        + "; ".join(f"{verdict}: {listed(names)}" for verdict, names in named.items() if names)
+        + "."
     )
 
 

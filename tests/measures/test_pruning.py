@@ -144,15 +144,13 @@ def test_the_audit_looks_at_each_length_twice_without_the_ends():
             if name == "block_influence":
                 labels |= {"unit_value": (value * tokens).tolist(), "unit_tokens": TOKENS}
             found.append(labels)
-    audit = {(row["proxy"], row["size"]): row for row in pruning_summary.audit(found)}
-    assert audit.keys() == {(name, size) for name in PROXIES for size in (1, 2)}
-    assert [audit["block_influence", size]["verdict"] for size in (1, 2)] == ["trusted"] * 2
-    assert [audit["block_influence", size]["cuts"] for size in (1, 2)] == [14, 13]
-    (inner,) = [
-        look
-        for look in audit["earliness", 2]["looks"]
-        if look["damage"] == "kl" and not look["ends"]
-    ]
+    audit = pruning_summary.audit(found)
+    by_look = {(row["proxy"], row["size"], row["damage"], row["ends"]): row for row in audit}
+    assert len(by_look) == len(audit) == len(PROXIES) * 2 * 4
+    for look in [row for row in audit if row["proxy"] == "block_influence"]:
+        assert look["verdict"] == "trusted"
+        assert look["spearman"] > 0.98
+    inner = by_look["earliness", 2, "kl", False]
     cuts = [row for row in found if row["kind"] == "removal" and row["size"] == 2]
     kept = [row for row in cuts if row["layers"][0] > 0 and row["layers"][1] < depth - 1]
     assert len(kept) == 11
