@@ -1,0 +1,44 @@
+"""The page of alarms: what its rows and its headline say, of a summary made by rule."""
+
+from measures.test_alarms import CALIBRATION, FAULT, HEALTHY, SHIPPED, run
+
+from jaxanatomy.measures.alarms import ALL, EVERY_FAULT, SIMPLEST, summarise
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import alarms
+
+ROWS = [
+    *CALIBRATION,
+    *HEALTHY,
+    *(
+        run(seed, "late", planted=("spectral", FAULT + 5, 9.0), loss={FAULT + 12: 3.0})
+        for seed in range(20)
+    ),
+    *(run(seed, "nothing") for seed in range(20)),
+]
+RECORD = RunRecord("run", ROWS, {}, {}, summarise(ROWS, SHIPPED, (1, 10), 1.25))
+
+
+def test_a_fault_that_doubles_no_loss_has_no_share_found_in_time():
+    rows = {row["fault"]: row for row in alarms.beside(RECORD)}
+    assert list(rows) == ["late", "nothing", EVERY_FAULT]
+    assert rows["late"][f"before.{ALL}"].value == 1
+    assert rows["late"]["lead"] == 7
+    assert rows["nothing"][f"before.{SIMPLEST}"] == "no loss doubled"
+    assert rows["nothing"]["doubled"] == 0
+
+
+def test_the_headline_has_the_shares_of_all_detectors():
+    told = alarms.headline(RECORD)
+    assert told.startswith("20 of 40 faults doubled the loss. Alarms were raised before that for ")
+    assert "100 % (84 to 100) of them: weights and updates alone find 100 % (84 to 100), " in told
+    assert "jumps of the loss and of the gradient alone 0 % (0 to 16)." in told
+    assert alarms.headline(RunRecord("run", [], {}, {}, {})) is None
+    calm = [row for row in ROWS if row["fault"] != "late"]
+    calm = RunRecord("run", calm, {}, {}, summarise(calm, SHIPPED, (1,), 1.25))
+    assert alarms.headline(calm) is None
+
+
+def test_losses_are_those_of_the_twin_before_the_fault():
+    rows = [row for row in alarms.losses(RECORD) if row["panel"] == "late"]
+    assert {row["ratio"] for row in rows if row["step"] < 12} == {1.0}
+    assert len({row["seed"] for row in rows}) == alarms.SHOWN
