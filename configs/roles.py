@@ -2,6 +2,11 @@
 
     python -m experiments.roles --config=configs/roles.py --workdir=runs/roles
 
+The effective rank of o_proj is least in L23, 363 (untrained: 463 everywhere); |gate| |up| varies
+most in L28, CV 1.336: one neuron is 53 times the mean, so that it alone is above three deviations.
+Of the 30 roles 12 are ties and 24 change without some single feature; the untrained model gets 20
+roles by the same rule. 1.4 GB of memory.
+
 On weights alone, for a model without a tokenizer or of any size (a layer in memory at a time):
 
     python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/forensics

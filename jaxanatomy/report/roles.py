@@ -167,8 +167,8 @@ def headline(record: RunRecord) -> str | None:
     own, null = found[record.config["model"]], record.summary.get("null")
     layers = len(own["roles"])
     sentences = [
-        f"{_counted(own['counts'])}. The role of {len(own['fragile'])} of {layers} layers is "
-        "another without some one feature"
+        f"Roles: {_counted(own['counts'])}. Those of {len(own['fragile'])} of {layers} layers "
+        "change when some single feature is left out"
         + (
             f"; over draws of the probe's documents {percent(100 * own['stability']).lstrip('+')} "
             "of the roles stay."
@@ -180,7 +180,7 @@ def headline(record: RunRecord) -> str | None:
         fragile = len(null["fragile"])
         sentences.append(
             f"The untrained model, whose layers differ by chance alone, gets by the same rule "
-            f"{_counted(null['counts'])}, of which {fragile} hang on one feature."
+            f"{_counted(null['counts'])}; {fragile} change without some single feature."
         )
     rank, cv = own["lowest_rank"], own["highest_cv"]
     if rank and cv:
@@ -193,7 +193,7 @@ def headline(record: RunRecord) -> str | None:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return listed(f"{count} {role}" for role, count in counts.items() if count)
+    return listed(f"{role} {count}" for role, count in counts.items() if count)
 
 
 ROLE = v.Palette("role", COLOURS, {TIE: f"tie: no role wins by more than {MARGIN}"})
@@ -219,7 +219,7 @@ ROLE_TABLE = v.Table(
         v.Column("margin", "margin", ".3f"),
         *(v.Column(role, role, ".2f") for role in ROLES),
         v.Column("same over draws", "stability", ".2f", null="no text"),
-        v.Column("another role without", "without"),
+        v.Column("changes without", "without"),
     ),
     note=(
         "Scores are sigmoids of mean z-scores. Same over draws: share of bootstrap draws of the "

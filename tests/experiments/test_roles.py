@@ -151,7 +151,7 @@ def test_features_of_optimisers_are_absent_and_not_0(finished):
 def test_the_page_has_roles_beside_those_of_the_untrained_model(finished, made):
     record = read_run(finished[0])
     words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
-    assert re.search(r"The role of \d of 5 layers is another without some one feature", words)
+    assert re.search(r"Those of \d of 5 layers change when some single feature is left out", words)
     assert "The untrained model, whose layers differ by chance alone" in words
     assert "The role of each layer, and what it hangs on" in finished[1]
     assert len(page.strip(record)) == 3 * LAYERS

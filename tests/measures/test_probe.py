@@ -10,9 +10,9 @@ from jaxanatomy.interventions.variants import baseline
 from jaxanatomy.measures import probe
 from jaxanatomy.sweep import Measured
 
-# Two windows in a row of seven: "a b a b" and "a a c"; the second has no part in the first.
+# Two windows in a row of seven: "b a b a" and "a a c"; the first a of the second follows no a.
 TEXT = types.SimpleNamespace(
-    token_RT=jnp.array([[1, 2, 1, 2, 1, 1, 3]]),
+    token_RT=jnp.array([[2, 1, 2, 1, 1, 1, 3]]),
     position_RT=jnp.array([[0, 1, 2, 3, 0, 1, 2]]),
     segment_RT=jnp.array([[0, 0, 0, 0, 1, 1, 1]]),
 )
