@@ -2,7 +2,10 @@
 
     python -m experiments.pruning --config=configs/pruning.py --workdir=runs/pruning
 
-Layers are chosen on the ten sentences and judged on six documents of `paragraphs`. With more text,
+Layers are chosen on the ten sentences and judged on six documents of `paragraphs`. Block influence,
+angular distance and contribution norm are trusted for cuts of one to five layers (rank correlation
+0.8 to 0.9 with the damage), no proxy of weights is; five layers chosen greedily take the perplexity
+from 66.5 to 103.6, ten to 178.2, random ones to 1,375 and 34,909 (medians). With more text,
 sixteen of them to choose on and the other twenty-four to judge, about ten times as much work:
 
     python -m experiments.pruning --config=configs/pruning.py:paragraphs --workdir=runs/paragraphs
