@@ -125,16 +125,17 @@ def test_readings_are_those_of_a_loop_over_layers(tmp_path, options, seeds):
 
 
 def test_a_scaled_matrix_gives_alarm_once_and_again_at_a_higher_level(tmp_path):
-    plants = planting(7, 2, "down_proj", 50.0), planting(9, 2, "down_proj", 100.0)
+    plants = planting(6, 2, "down_proj", 50.0), planting(9, 2, "down_proj", 100.0)
     emitted, counts, _ = run(tmp_path, SPECTRAL, *plants, seeds=(0, 3))
     found = {(step, a.seed, a.kind, a.layer, a.tensor, a.level) for step, _, a, _ in emitted}
     assert found == {
         (step, seed, "spectral", 2, "down_proj", level)
         for seed in (0, 1)
-        for step, level in ((8, 2), (10, 3))
+        for step, level in ((6, 2), (10, 3))
     }
     assert {action for *_, action in emitted} == {WARN}
     assert {step: count for step, count in counts.items() if any(count)} == {
+        6: [1, 1],
         8: [1, 1],
         10: [1, 1],
     }
@@ -157,9 +158,9 @@ def test_it_is_seen_where_a_model_has_grown_before_any_step(tmp_path):
 def test_what_writes_nothing_is_dead_and_what_is_zero_at_first_is_not(tmp_path):
     """Layers that begin with zeros, as insert_zero has them, learn from the first step on."""
     alarms = Alarms(every=2, **dict(OFF, dead=(50.0, 500.0, 5e3)), spectral=())
-    names = ("o_proj", "down_proj")
+    both = ("o_proj", "down_proj")
 
-    def zeros(place):
+    def zeros(place, names=both):
         def plant(state):
             if place(state):
                 params = state.params
@@ -177,6 +178,9 @@ def test_what_writes_nothing_is_dead_and_what_is_zero_at_first_is_not(tmp_path):
     assert {(a.kind, a.layer, a.tensor, a.level) for _, _, a, _ in emitted} == {
         ("dead", 3, "write", 3)
     }
+    # What attention alone does not write, the MLP does.
+    half = zeros(lambda state: state.at == 1 and state.steps is not None, ("o_proj",))
+    assert run(tmp_path / "half", alarms, half)[0] == []
 
 
 def test_a_jump_of_the_loss_between_checks_is_found(tmp_path):

@@ -140,3 +140,18 @@ def test_a_pattern_may_be_for_layers_that_a_later_stage_has():
         setup.transformation(stage)
     with pytest.raises(InputError, match=r"'layers/4/\.\*' fits none"):
         growing_run.make(optimiser=Optimiser(rate_factors=(("layers/4/.*", 0.0),)))
+
+
+@pytest.mark.parametrize("stack", [tree.stack, tree.stack_each])
+def test_layers_learn_at_the_rates_in_the_state_and_nothing_else_does(stack):
+    params = whole(stack)
+    gradient = jax.tree.map(lambda leaf: 1e-3 * jnp.cos(leaf), params)
+    plain = by_name(updates(Optimiser(), params, gradient))
+    optimiser = make(Optimiser(), params, layer_rates=4)
+    rates = jnp.array([1.0, 0.1, 0.5, 9.0])  # of one layer that is not there yet
+    state = optax.tree.set(optimiser.init(params), layer_rates=rates)
+    update, after = optimiser.update(gradient, state, params)
+    np.testing.assert_array_equal(optax.tree.get(after, "layer_rates"), rates)
+    for name, found in by_name(update).items():
+        factor = float(rates[int(name.split("/")[1])]) if name.startswith("layers/") else 1.0
+        np.testing.assert_allclose(found, factor * plain[name], rtol=1e-6, err_msg=name)
