@@ -11,10 +11,10 @@ On weights alone, for a model without a tokenizer or of any size (a layer in mem
 
     python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/forensics
 
-Beside other checkpoints of the same architecture, such as two steps of a run:
+Beside other checkpoints of the same architecture, such as two models that a run has saved:
 
-    python -m experiments.roles --config=configs/roles.py --workdir=runs/two \\
-        --config.model=orbax:runs/mine@100 --config.others=orbax:runs/mine@200
+    python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/two \\
+        --config.model=file:runs/khop/models/baseline_0 --config.others=file:runs/khop/models/lidas_0
 """
 
 from ml_collections import ConfigDict

@@ -84,7 +84,7 @@ def open_orbax(folder: Path, model_id: str, step: int | None = None) -> Source:
     """A checkpoint of our own as a source; one with LN-scaling keeps it.
 
     Args:
-      folder: What `save_orbax` wrote, or the steps of a run.
+      folder: What `save_orbax` wrote; steps of a training run are `train.trajectory`'s to read.
       model_id: What the user asked for, for messages.
       step: Which is read; None: the latest. One that is half written does not count.
 
@@ -97,6 +97,7 @@ def open_orbax(folder: Path, model_id: str, step: int | None = None) -> Source:
             step = _whole_step(manager, folder, step)
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
             fields = unseal(manager.restore(step, args=items)["meta"])
+            _require_model(folder, fields)
             stored = manager.item_metadata(step)["params"].tree
         config = ModelConfig.from_dict(fields["config"])
         entries = tree.to_leaves(stored)
@@ -119,6 +120,15 @@ def open_orbax(folder: Path, model_id: str, step: int | None = None) -> Source:
         read_sha256=lambda: sha256,
         companions=companions,
     )
+
+
+def _require_model(folder: Path, fields: Mapping[str, Any]) -> None:
+    """Refuses a step of a training run, which has the seeds and the optimiser's state beside it."""
+    if "streams" in fields:
+        raise InputError(
+            f"{folder} must be a model that jaxanatomy saved; it has checkpoints of a training run; "
+            "take a folder below the run's models/, or read its steps with ja.trajectory"
+        )
 
 
 def _whole_step(manager: ocp.CheckpointManager, folder: Path, step: int | None) -> int:

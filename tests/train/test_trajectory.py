@@ -15,6 +15,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.trajectory import settled, trajectory
+from jaxanatomy.weights import open_model
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +76,8 @@ def test_roles_settle_where_they_change_for_the_last_time():
         for at, role in enumerate(course)
     ]
     assert settled(rows) == {0: 0, 1: 10, 2: 30, 3: 30}
+
+
+def test_a_step_of_a_run_is_no_model(run):
+    with pytest.raises(InputError, match=r"it has checkpoints of a training run.*ja\.trajectory"):
+        open_model(f"orbax:{run[0]}@2")
