@@ -14,7 +14,7 @@ On weights alone, for a model without a tokenizer or of any size (a layer in mem
 Beside other checkpoints of the same architecture, such as two models that a run has saved:
 
     python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/two \\
-        --config.model=file:runs/khop/models/baseline_0 --config.others=file:runs/khop/models/lidas_0
+        --config.model=file:runs/khop/models/midas_0 --config.others=file:runs/khop/models/lidas_0
 """
 
 from ml_collections import ConfigDict

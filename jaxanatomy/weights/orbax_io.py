@@ -126,7 +126,7 @@ def _require_model(folder: Path, fields: Mapping[str, Any]) -> None:
     """Refuses a step of a training run, which has the seeds and the optimiser's state beside it."""
     if "streams" in fields:
         raise InputError(
-            f"{folder} must be a model that jaxanatomy saved; it has checkpoints of a training run; "
+            f"{folder} must be a model that jaxanatomy saved; it has the steps of a training run; "
             "take a folder below the run's models/, or read its steps with ja.trajectory"
         )
 

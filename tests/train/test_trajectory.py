@@ -79,5 +79,5 @@ def test_roles_settle_where_they_change_for_the_last_time():
 
 
 def test_a_step_of_a_run_is_no_model(run):
-    with pytest.raises(InputError, match=r"it has checkpoints of a training run.*ja\.trajectory"):
+    with pytest.raises(InputError, match=r"it has the steps of a training run.*ja\.trajectory"):
         open_model(f"orbax:{run[0]}@2")
