@@ -26,10 +26,10 @@ from jaxanatomy.measures.edited import (
 from jaxanatomy.measures.khop_growth import (
     SATURATED,
     TUNED_BY,
+    accuracies,
     finals_by_arm,
     is_flat,
     is_saturated,
-    last_hops,
     loss_spread,
 )
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
@@ -50,7 +50,7 @@ def _finals(table: Table) -> list[Row]:
         for arm, seeds in by_arm.items()
     }
     changes = {
-        "last_hop": last_hops(by_arm),
+        "accuracy": accuracies(by_arm),
         "looped": loop_changes(by_arm, ONCE),
         LATE: share_lost(by_arm, is_late_cut),
         PAIRS: share_lost(by_arm, is_swap_of_pairs),
@@ -114,15 +114,15 @@ def loss_above_shallower() -> Quantity:
     return Quantity("the change of held-out loss against the next smaller depth", PERCENT, read)
 
 
-def last_hop_above(other: str) -> Quantity:
-    """Accuracy at the last hop less another arm's."""
+def accuracy_above(other: str) -> Quantity:
+    """Accuracy, the mean over hops, less another arm's."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
         _require_room(own, its)
-        return _less_than(own, its, "last_hop", level).map(lambda each: 100 * each)
+        return _less_than(own, its, "accuracy", level).map(lambda each: 100 * each)
 
-    words = "the accuracy at the last hop less that of {other}"
-    return against(other, words, POINTS, of, "last_hop")
+    words = "the accuracy over all hops less that of {other}"
+    return against(other, words, POINTS, of, "accuracy")
 
 
 def looped() -> Quantity:

@@ -11,8 +11,8 @@ from jaxanatomy.claims.core import Claim
 from jaxanatomy.claims.depth_growth import GROWN, LIDAS, MIDAS, printed, unlike
 from jaxanatomy.claims.khop_arms import (
     FINALS,
+    accuracy_above,
     constant_depths,
-    last_hop_above,
     looped,
     looped_above,
     loss_above,
@@ -117,12 +117,12 @@ CLAIMS = (
         "not measured; equal losses with 22 % fewer FLOPs suggest it",
     ),
     Claim(
-        "khop_growth_raises_the_last_hop",
+        "khop_growth_answers_more",
         "DG section 3.2, Table 1",
-        "In as many steps grown models answer more at the last hop than the baseline, by "
+        "In as many steps grown models answer more over all hops than the baseline, by "
         f"{LEAST:g} points or more, as they answer more reasoning primitives.",
         f"hops not measured; primitives: {printed('primitives', MIDAS, LIDAS, BASELINE)}",
-        compared(FINALS, _trained(*GROWN), last_hop_above(BASELINE), ALL.above(LEAST)),
+        compared(FINALS, _trained(*GROWN), accuracy_above(BASELINE), ALL.above(LEAST)),
     ),
     Claim(
         "khop_growth_uses_depth",

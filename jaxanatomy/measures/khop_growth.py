@@ -67,10 +67,10 @@ def loss_spread(by_arm: Finals) -> SeedSpread:
     return seed_spread(logs, of_difference=True)
 
 
-def last_hops(by_arm: Finals) -> dict[str, dict[int, float]]:
-    """The accuracy at the last hop, by arm and seed."""
+def accuracies(by_arm: Finals) -> dict[str, dict[int, float]]:
+    """The accuracy, the mean over hops, by arm and seed."""
     return {
-        arm: {seed: row["accuracy_by_hop"][-1] for seed, row in living(seeds).items()}
+        arm: {seed: row["accuracy"] for seed, row in living(seeds).items()}
         for arm, seeds in by_arm.items()
     }
 
@@ -80,7 +80,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
 
     Returns:
       `arms`: for each arm what `arms.account` has; its number of `layers` at the end; of
-      `eval_nll` `mean`, `low` and `high` over living seeds; whether it `is_saturated`;
+      `eval_nll` and `accuracy` the `mean`, `low` and `high` over living seeds; `saturated`;
       `accuracy_by_hop`, for each hop the `mean` over living seeds with `low` and `high`,
       Wilson's interval for as many answers as one seed was asked for; `loops` and `edits`, of
       `measures.edited`.
@@ -103,6 +103,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
             **account(rows, arm, seeds, TUNED_BY),
             "layers": max(row["layers"] for row in seeds.values()),
             "eval_nll": seed_range([row["eval_nll"] for row in alive]),
+            "accuracy": seed_range([row["accuracy"] for row in alive]),
             "saturated": is_saturated(alive),
             "accuracy_by_hop": _accuracies(alive),
             "loops": loops[arm],

@@ -55,15 +55,15 @@ ARMS = v.Table(
         v.Column("rate", "learning_rate", "g"),
         v.Column("held-out loss", "loss", ".3g"),
         v.Column("times the baseline's", "ratio", ".3g"),
-        v.Column("right at the last hop", "last", ".3f"),
+        v.Column("right, all hops", "accuracy", ".3f"),
         v.Column("saturated", "saturated"),
         v.Column("rate at the edge", "edge"),
     ),
     note=(
-        "Loss in nats, the mean over hops, with the lowest and highest seed; of the ratio the mean "
-        "is geometric, and its interval that of the figure. Saturated: more than "
-        f"{100 * SATURATED:g} % right at the last hop. Two such arms differ in how sure they are, "
-        "not in what they can do, and nothing is claimed of them."
+        "Loss in nats and share of right answers, means over hops, with the lowest and highest "
+        "seed; of the ratio the mean is geometric, and its interval that of the figure. Saturated: "
+        f"more than {100 * SATURATED:g} % right at the last hop. Two such arms differ in how sure "
+        "they are, not in what they can do, and nothing is claimed of them."
     ),
     printed=True,
 )

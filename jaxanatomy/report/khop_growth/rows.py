@@ -44,12 +44,11 @@ def arms(record: RunRecord) -> list[Row]:
         more = {
             "layers": arm["layers"],
             "loss": estimate_of(arm["eval_nll"]),
+            "accuracy": estimate_of(arm["accuracy"]),
             "ratio": estimate_of(ratios.get(name)),
             "saturated": arm["saturated"] or None,
             "edge": arm["rate_at_edge"] or None,
         }
-        hops = arm["accuracy_by_hop"]
-        more |= {"last": estimate_of(hops[-1])} if hops else {}
         rows.append({**cost_fields(name, arm), **known(more)})
     return rows
 
