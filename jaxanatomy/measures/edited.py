@@ -13,6 +13,9 @@ from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import Row
 
 BySeed = dict[str, dict[int, float]]  # by arm and seed
+# Of what guessing leaves, over all hops. Hops beyond every arm count: at 24 hops, where six layers
+# answer ten, it is near a half.
+LEAST_KNOWN = 0.25
 LATE = "share lost without a late layer"
 PAIRS = "share lost with blocks of two layers exchanged"
 
@@ -65,8 +68,9 @@ def share_lost(by_arm: Finals, chosen: Callable[[Row, int], bool]) -> BySeed:
 
 
 def knows(row: Row) -> bool:
-    """Whether a model answers at least half of what guessing leaves."""
-    return _accuracy(row) >= 0.5 + 0.5 * float(np.mean(row["guessing_by_hop"]))
+    """Whether a model answers at least a quarter of what guessing leaves."""
+    guessed = float(np.mean(row["guessing_by_hop"]))
+    return _accuracy(row) >= guessed + LEAST_KNOWN * (1 - guessed)
 
 
 def _accuracy(row: Row) -> float:

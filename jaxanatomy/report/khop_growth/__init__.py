@@ -192,7 +192,7 @@ DEPTH = v.Strip(
     caption=(
         "h is the stream before a layer, a what its attention adds. Differences seed by seed; "
         "intervals are over seeds and hold for all arms of a panel at once. Arms of another depth "
-        "are left out; of those that answer less than half of what guessing leaves only the "
+        "are left out; of those that answer less than a quarter of what guessing leaves only the "
         "weights are compared."
     ),
 )
