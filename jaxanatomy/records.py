@@ -1,5 +1,6 @@
 """What a run has left in its folder, read back as a table."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -13,6 +14,7 @@ import numpy as np
 
 from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.provenance import code_version
 from jaxanatomy.storage import read_file, read_json_object, read_rows, read_sealed
 
 Row = dict[str, Any]
@@ -24,6 +26,26 @@ _REMEDY = (
     "restore it, or move rows.jsonl to an empty folder and start the run there with the same "
     "command: its rows are kept"
 )
+
+
+@contextlib.contextmanager
+def as_written_now(records: Iterable["RunRecord"]) -> Iterator[None]:
+    """Where a field is missing from a run that other code has written, that is what is told.
+
+    Raises:
+      InputError: Instead of a KeyError that comes from within.
+    """
+    try:
+        yield
+    except KeyError as error:
+        for record in records:
+            written = record.provenance.get("code_version")
+            if record.experiment and written != code_version(record.experiment):
+                raise InputError(
+                    f"{record.folder} must have what this version writes; another one wrote it, "
+                    f"without {error}; run {record.experiment} again in another folder"
+                ) from error
+        raise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxanatomy import records
 from jaxanatomy.errors import InputError
 from jaxanatomy.runs import Run, read_run
 
@@ -101,3 +102,16 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match=r"expected a JSON object in .* cannot read it"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(("written", "raised"), [("older", InputError), ("this one", KeyError)])
+def test_a_field_that_another_version_did_not_write_is_named(
+    tmp_path, monkeypatch, written, raised
+):
+    """Of a run by the same code a missing field is a fault of ours, and stays a KeyError."""
+    monkeypatch.setattr(records, "code_version", lambda experiment: "this one")
+    made = {"experiment": "importance", "code_version": written}
+    old = records.RunRecord(tmp_path, [{"ppl": 1.0}], {}, made, {})
+    message = "without 'nll'; run importance again" if raised is InputError else "nll"
+    with pytest.raises(raised, match=message), records.as_written_now([old]):
+        [row["nll"] for row in old.rows]

@@ -10,6 +10,7 @@ from jaxanatomy.claims.core import VERDICTS, Claim
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import ERROR
 from jaxanatomy.provenance import row_hash
+from jaxanatomy.records import as_written_now
 
 CLAIMS: tuple[Claim, ...] = (
     *(claim for each in experiment.EXPERIMENTS.values() for claim in each.claims),
@@ -57,10 +58,11 @@ def _names(evidence: Sequence[Evidence], experiments: Sequence[str]) -> list[str
 
 def _row(claim: Claim, evidence: Evidence, model: str) -> dict[str, Any]:
     error = error_of(claim)
-    found = claim.finding(evidence, error)
+    records = {name: evidence.records.get(name) for name in claim.needs}
+    with as_written_now(filter(None, records.values())):
+        found = claim.finding(evidence, error)
     words = f" All intervals: error {error:.2g}, {ERROR:.0%} shared by the claims on one run."
     rule = claim.rule + (words if claim.is_measured else "")
-    records = {name: evidence.records.get(name) for name in claim.needs}
     open_ = [name for name, record in records.items() if record and not record.summary]
     note = f"; the {' and '.join(open_)} run is not finished" if open_ else ""
     hashes = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxanatomy.errors import InputError
 from jaxanatomy.experiment import experiment_of
 from jaxanatomy.progress import announced
-from jaxanatomy.records import RunRecord, read_run
+from jaxanatomy.records import RunRecord, as_written_now, read_run
 from jaxanatomy.report import html, views
 from jaxanatomy.report.sections import Page
 from jaxanatomy.report.terminal import printed
@@ -39,7 +39,8 @@ def write_report(*workdirs: str | os.PathLike, to: str | os.PathLike | None = No
     with announced("drawing the report"):
         records = [read_run(folder) for folder in workdirs]
         page, folder = _page_of(records), Path(to or workdirs[0])
-        filled = html.fill(page, *records)
+        with as_written_now(records):
+            filled = html.fill(page, *records)
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for picture in (part for each in filled for part in each.content):
             if isinstance(picture, html.Picture):
