@@ -59,7 +59,11 @@ def test_strategies(rounded):
 def test_structure(rounded):
     found, expected = (ja.structure(each, initial=each) for each in (rounded, exact(rounded)))
     for row, other in zip(found, expected, strict=True):
-        assert row["value"] == pytest.approx(other["value"], rel=1e-4, abs=1e-6)
+        if other["value"] is None:  # of blocks, of which few layers have too few
+            assert row["value"] is None
+            assert row["component"] == "ffn"
+        else:
+            assert row["value"] == pytest.approx(other["value"], rel=1e-4, abs=1e-6)
 
 
 def test_generate(rounded):
