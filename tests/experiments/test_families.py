@@ -105,7 +105,7 @@ def test_growth_and_structure_of_what_was_grown(run, family, tiny):
     for block, source in zip(grown.params["layers"], sources, strict=True):
         jax.tree.map(np.testing.assert_array_equal, block, original.params["layers"][source])
     rows, _ = run("structure", "--config.null_draws=20", at=workdir / "model")
-    assert {row["component"] for row in rows} == set(tree.MATRICES)
+    assert {row["component"] for row in rows} == {*tree.MATRICES, "ffn"}
     cosines = [row["value"] for row in rows if row["metric"] == "mean_cosine"]
     assert cosines
     assert np.isfinite(cosines).all()
