@@ -17,6 +17,7 @@ import numpy as np
 from jaxanatomy import model
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.layer_means import layer_means
+from jaxanatomy.measures.nll import predicted_streams
 from jaxanatomy.records import Row, read_run
 from jaxanatomy.reprs import repr_in_one_line
 from jaxanatomy.sweep import Beside, Context, Measure, Measured, Parametric, Reading
@@ -116,8 +117,7 @@ def _read_out(x_CRTD: jax.Array, context: Context) -> tuple[jax.Array, jax.Array
 
 def _predicted(x_CRTD: jax.Array, context: Context) -> jax.Array:
     """Streams [C, P, D] at the predicted positions, through the layer's lens if there is one."""
-    C, R, T, D = x_CRTD.shape
-    x_CPD = x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
+    x_CPD = predicted_streams(x_CRTD, context)
     return x_CPD if context.params is None else context.params(x_CPD)
 
 

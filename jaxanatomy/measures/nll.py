@@ -34,7 +34,7 @@ class Clean(NamedTuple):
 
 def clean(streams: tuple[jax.Array, ...], context: Context) -> Clean:
     """What `nll_and_kl` needs of the unedited model, whose last stream is [1, R, T, D]."""
-    x_1PD = _predicted(streams[0], context)
+    x_1PD = predicted_streams(streams[0], context)
     (h_PD,) = model.final_norm(context.config, context.head, x_1PD)
     matrix_VD = tree.unembedding(context.head)
     return Clean(x_1PD, model.reference(h_PD, matrix_VD, context.text.target_P, context.dtype))
@@ -55,7 +55,7 @@ def nll_and_kl(streams: tuple[jax.Array, Clean], context: Context) -> dict[str, 
       `nll` and `kl`, each [C, P], float32, in nats.
     """
     x_CRTD, unedited = streams
-    x_CPD = _predicted(x_CRTD, context)
+    x_CPD = predicted_streams(x_CRTD, context)
     nll_CP, kl_CP = model.token_nll_and_kl(
         model.final_norm(context.config, context.head, x_CPD),
         unedited.predictions,
@@ -76,11 +76,11 @@ LOSSES = {"nll": Reading(_BOTH, part="nll"), "kl": Reading(_BOTH, part="kl")}
 def predictions(streams: tuple[jax.Array, ...], context: Context) -> tuple[jax.Array, jax.Array]:
     """The normed streams [C * P, D] at the predicted positions, and the targets [C * P]."""
     (x_CRTD,) = streams
-    h_CPD = model.final_norm(context.config, context.head, _predicted(x_CRTD, context))
+    h_CPD = model.final_norm(context.config, context.head, predicted_streams(x_CRTD, context))
     return h_CPD.reshape(-1, h_CPD.shape[-1]), jnp.tile(context.text.target_P, len(x_CRTD))
 
 
-def _predicted(x_CRTD: jax.Array, context: Context) -> jax.Array:
+def predicted_streams(x_CRTD: jax.Array, context: Context) -> jax.Array:
     """The streams at the predicted positions, [C, P, D]."""
     C, R, T, D = x_CRTD.shape
     return x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]

@@ -18,7 +18,7 @@ from jaxanatomy import tree
 from jaxanatomy.forensics.layer_features import co_magnitude, matrix_features
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.nll import clean, nll_and_kl
+from jaxanatomy.measures.nll import clean, nll_and_kl, predicted_streams
 from jaxanatomy.measures.statistics import sampling_units
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Beside, Context, Measured, Reading
@@ -45,8 +45,7 @@ Cut = tuple[int, int]  # first layer, number of layers
 def predicted(streams: Sequence[jax.Array], context: Context) -> jax.Array:
     """A measure: the stream at each predicted position, [C, P, D]."""
     (x_CRTD,) = streams
-    C, R, T, D = x_CRTD.shape
-    return x_CRTD.reshape(C, R * T, D)[:, context.text.predict_P]
+    return predicted_streams(x_CRTD, context)
 
 
 def readings(num_layers: int) -> dict[str, Reading]:

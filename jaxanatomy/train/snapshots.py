@@ -83,12 +83,10 @@ class Snapshots:
         self._checksums: dict[str, int] = {}
         last = ocp.checkpoint_managers.LatestN(max_to_keep)
         stay = ocp.checkpoint_managers.AnyPreservationPolicy([last, self._pinned])
-        handlers = {"meta": ocp.JsonCheckpointHandler()}
-        handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
         try:
             self._manager = ocp.CheckpointManager(
                 self._folder,
-                item_handlers=handlers,
+                item_handlers=_handlers(),
                 options=ocp.CheckpointManagerOptions(preservation_policy=stay),
             )
         except OSError as error:
@@ -262,6 +260,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def _handlers() -> dict[str, ocp.CheckpointHandler]:
+    """How the items of a checkpoint are written and read."""
+    arrays = {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
+    return {"meta": ocp.JsonCheckpointHandler(), **arrays}
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
@@ -283,8 +287,6 @@ def read_snapshot(folder: Path, step: int) -> Snapshot:
     Raises:
       InputError: It is not whole, or its parameters are not those that were saved.
     """
-    handlers = {"meta": ocp.JsonCheckpointHandler()}
-    handlers |= {name: ocp.StandardCheckpointHandler() for name in ("params", "moments")}
     items = ocp.args.Composite(
         meta=ocp.args.JsonRestore(),
         params=ocp.args.StandardRestore(),
@@ -295,7 +297,7 @@ def read_snapshot(folder: Path, step: int) -> Snapshot:
         with (
             _quiet(),
             ocp.CheckpointManager(
-                Path(folder).absolute(), item_handlers=handlers, options=options
+                Path(folder).absolute(), item_handlers=_handlers(), options=options
             ) as manager,
         ):
             found = manager.restore(step, args=items)
