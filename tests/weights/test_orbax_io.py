@@ -99,8 +99,6 @@ def test_params_that_do_not_fit_are_named(checkpoint, tmp_path):
     assert "final_norm/scale (8,) instead of (64,)" in str(caught.value)
 
 
-# Orbax closes its event loop while other reads that failed still report to it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="has no complete Orbax checkpoint"):
@@ -116,7 +114,6 @@ def test_what_is_no_checkpoint_is_refused(folder, tmp_path):
         weights.load(f"orbax:{folder}")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_one_flipped_bit_is_refused_or_changes_nothing(checkpoint, folder):
     expected = tree.to_leaves(checkpoint.params)
     refused = 0
