@@ -75,10 +75,7 @@ def dry_run(config: ConfigDict) -> str:
     """The arms, their stages, what they would cost, and memory of the devices they are for."""
     plan = depth_plan(config, dry_run=True)
     shape = config.batch_size, config.model.context_length
-    main = plan.main(config.learning_rates[0])
-    side_by_side = max(plan.tuning, main, key=len) if config.train.vmap_seeds else main[:1]
-    setups = [plan.setup(arm, side_by_side) for arm in plan.arms]
-    memory = describe_runs(setups, *shape, config.train.devices is not None)
+    memory = describe_runs(plan.widest(), *shape, config.train.devices is not None)
     return "\n".join([*describe_arms(plan, *shape), *memory])
 
 

@@ -27,6 +27,7 @@ from jaxanatomy.model import INITS, parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.hop_plan import hop_plan
+from jaxanatomy.train.memory import describe_runs
 from jaxanatomy.train.trials import describe_arms, train_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -62,9 +63,11 @@ def run(config: ConfigDict, workdir: Path) -> None:
 
 
 def dry_run(config: ConfigDict) -> str:
-    """The task, the arms, their stages and what they would cost."""
+    """The task, the arms, their stages, what they would cost, and memory of the devices."""
     plan = hop_plan(config, dry_run=True)
-    return "\n".join([repr(plan.task), *describe_arms(plan, config.batch_size, plan.task.seq_len)])
+    shape = config.batch_size, plan.task.seq_len
+    memory = describe_runs(plan.widest(), *shape, lower=False)
+    return "\n".join([repr(plan.task), *describe_arms(plan, *shape), *memory])
 
 
 def describe() -> str:

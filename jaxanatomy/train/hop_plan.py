@@ -18,7 +18,7 @@ from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.depth_reader import DepthReader
 from jaxanatomy.train.edited import Editor
-from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
+from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, Sequences
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.saved_models import save_model
 from jaxanatomy.train.setup import Setup
@@ -54,7 +54,7 @@ class HopPlan(ArmPlan):
         return {
             "init": self.init,
             "objective": functools.partial(HopLoss, self.task),
-            "make_batch": functools.partial(batch_of_numbers, self.task),
+            "make_batch": Sequences(self.task),
         }
 
     @property

@@ -2,7 +2,7 @@
 
     task = KHop(hops=8)
     setup = Setup(stages, optimiser, schedule, objective=partial(HopLoss, task),
-                  make_batch=partial(batch_of_numbers, task))
+                  make_batch=Sequences(task))
     trainer = Trainer(setup, [NumberStream(seed, batch_size=32)])
 
 The stream gives numbers, of which the compiled step makes sequences. Letters here: K questions
@@ -81,6 +81,10 @@ class HopLoss:
         """What a batch counts in a mean over several."""
         return jnp.float32(len(batch.token_BT))
 
+    def inputs(self, batch: LabelledBatch) -> tuple[jax.Array, ...]:
+        """What the model reads: tokens, [B, T]."""
+        return (batch.token_BT,)
+
     def nll(self, params: tree.Params, batch: LabelledBatch) -> jax.Array:
         """Of each answer, [B, T, K]; 0 where there is none."""
         return answer_scores(self.logits(params, batch.token_BT), batch.label_BTK)[0]
@@ -137,6 +141,24 @@ def batch_of_numbers(task: DepthTask, number_B3: jax.Array) -> LabelledBatch:
 
 
 _made = jax.jit(batch_of_numbers, static_argnums=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """A `Setup.make_batch` of the sequences of a task.
+
+    Attributes:
+      task: What is asked.
+    """
+
+    task: DepthTask
+
+    def __call__(self, number_B3: jax.Array) -> LabelledBatch:
+        return batch_of_numbers(self.task, number_B3)
+
+    def given(self, batch_size: int) -> jax.ShapeDtypeStruct:
+        """The shape of what `NumberStream` gives, [B, 3]."""
+        return jax.ShapeDtypeStruct((batch_size, 3), np.uint32)
 
 
 @dataclasses.dataclass(frozen=True)

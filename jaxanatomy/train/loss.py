@@ -94,10 +94,13 @@ class LanguageModelLoss:
         """What a batch counts in a mean over several."""
         return batch.weight_BT.sum()
 
+    def inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """What the model reads: tokens, positions and segments, [B, T] each."""
+        return batch.token_BT, batch.position_BT, batch.segment_BT
+
     def nll(self, params: tree.Params, batch: Batch) -> jax.Array:
         """Negative log-likelihood of each target, [B, T]."""
-        places = batch.position_BT, batch.segment_BT
-        h_BTD, unembedding_VD = before_head(self, params, batch.token_BT, *places)
+        h_BTD, unembedding_VD = before_head(self, params, *self.inputs(batch))
         nll_P = model.token_nll(
             h_BTD.reshape(-1, self.config.hidden_size),
             unembedding_VD,

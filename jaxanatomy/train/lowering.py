@@ -21,12 +21,13 @@ from jaxanatomy.train.evaluation import target_nll
 from jaxanatomy.train.loop import run_steps
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.setup import Setup
+from jaxanatomy.tree import PyTree
 
 PLATFORMS = ("tpu", "cuda")
 
 
-def abstract_batch(setup: Setup, lead: Sequence[int], batch_size: int, seq_len: int) -> Batch:
-    """Shapes of batches [..., B, T], their rows shared out.
+def abstract_batch(setup: Setup, lead: Sequence[int], batch_size: int, seq_len: int) -> PyTree:
+    """Shapes of what the streams give, [..., B, T] of text, rows shared out.
 
     Args:
       setup: Where.
@@ -35,15 +36,25 @@ def abstract_batch(setup: Setup, lead: Sequence[int], batch_size: int, seq_len: 
       seq_len: Tokens T of a row.
     """
     sharding = setup.placement.row_sharding(len(lead))
-    ids = jax.ShapeDtypeStruct((*lead, batch_size, seq_len), jnp.int32, sharding=sharding)
-    weights = jax.ShapeDtypeStruct(ids.shape, jnp.float32, sharding=sharding)
-    return Batch(ids, ids, weights, ids, ids)
+    if setup.make_batch is None:
+        ids = jax.ShapeDtypeStruct((batch_size, seq_len), jnp.int32)
+        given = Batch(ids, ids, jax.ShapeDtypeStruct(ids.shape, jnp.float32), ids, ids)
+    else:
+        given = setup.make_batch.given(batch_size)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding),
+        given,
+    )
 
 
-def abstract_chunk(setup: Setup, batch_size: int, seq_len: int) -> Batch:
-    """Shapes of the batches of one call, [E, B, T], or [E, M, B, T] for several seeds."""
-    seeds = [len(setup.seeds)] if setup.replicas else []
-    return abstract_batch(setup, [setup.options.steps_per_call, *seeds], batch_size, seq_len)
+def abstract_chunk(setup: Setup, batch_size: int, seq_len: int) -> PyTree:
+    """Shapes of what one call gets, [E, B, T], or [E, M, B, T] for several seeds."""
+    return abstract_batch(setup, _lead(setup), batch_size, seq_len)
+
+
+def _lead(setup: Setup) -> list[int]:
+    """Axes of a chunk before its rows."""
+    return [setup.options.steps_per_call, *([len(setup.seeds)] if setup.replicas else [])]
 
 
 def step_arguments(
@@ -52,8 +63,7 @@ def step_arguments(
     """Arguments of `run_steps` as a run passes them, shapes in the place of arrays."""
     _, state, frozen = setup.like(stage)
     chunk = abstract_chunk(setup, batch_size, seq_len)
-    lead = chunk.token_BT.shape[:-2]
-    rates = jax.ShapeDtypeStruct(lead, jnp.float32, sharding=setup.placement.whole)
+    rates = jax.ShapeDtypeStruct(_lead(setup), jnp.float32, sharding=setup.placement.whole)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     arguments = (setup.loss(stage.config), setup.transformation(stage), state, frozen)
     options = {"replicas": setup.replicas, "grad_accum_steps": setup.options.grad_accum_steps}

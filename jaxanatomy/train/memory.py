@@ -20,8 +20,8 @@ import jax
 from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.loss import Batch, nothing_frozen
-from jaxanatomy.train.lowering import PLATFORMS, abstract_chunk, export_run
+from jaxanatomy.train.loss import nothing_frozen
+from jaxanatomy.train.lowering import PLATFORMS, abstract_batch, abstract_chunk, export_run
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.tree import PyTree
 
@@ -119,7 +119,8 @@ def describe_runs(setups: Sequence[Setup], batch_size: int, seq_len: int, lower:
     memory = step_memory(setups[0], deepest, batch_size, seq_len)
     count = setups[0].placement.device_count
     lines = [
-        f"memory of each of {count} devices, {deepest.config.num_layers} layers: {_figures(memory)}"
+        f"memory of {f'each of {count} devices' if count > 1 else 'the device'}, "
+        f"{deepest.config.num_layers} layers: {_figures(memory)}"
     ]
     if lower:
         # Arms that differ in their growth map alone have the same steps.
@@ -135,11 +136,12 @@ class _Kept:
 
     def __init__(self, setup: Setup, stage: Stage, batch_size: int, seq_len: int):
         self._setup, self._loss = setup, setup.loss(stage.config)
-        ids = jax.ShapeDtypeStruct((batch_size, seq_len), "int32")
-        self._batch = Batch(ids, ids, jax.ShapeDtypeStruct(ids.shape, "float32"), ids, ids)
+        self._batch = abstract_batch(setup, [], batch_size, seq_len)
+        if setup.make_batch is not None:
+            self._batch = jax.eval_shape(setup.make_batch, self._batch)
 
     def by_all(self) -> int:
-        def loss(params: PyTree, batch: Batch) -> jax.Array:
+        def loss(params: PyTree, batch: PyTree) -> jax.Array:
             return self._loss(params, nothing_frozen(params), batch)
 
         return _kept_bytes(loss, self._params(self._loss.config), self._batch)
@@ -149,13 +151,11 @@ class _Kept:
         config = self._loss.config
         config = config.with_layers(config.layers[:count])
 
-        def hidden(params: PyTree, batch: Batch) -> jax.Array:
+        def hidden(params: PyTree, batch: PyTree) -> jax.Array:
             return model.hidden(
                 config,
                 params,
-                batch.token_BT,
-                batch.position_BT,
-                batch.segment_BT,
+                *self._loss.inputs(batch),
                 dtype=self._loss.dtype,
                 remat=remat or self._loss.remat,
                 gather=self._loss.gather,
@@ -167,10 +167,10 @@ class _Kept:
         return jax.eval_shape(lambda: self._setup.initial_params(Stage(config, 1), 0))
 
 
-def _kept_bytes(function: Callable, params: PyTree, batch: Batch) -> int:
+def _kept_bytes(function: Callable, params: PyTree, batch: PyTree) -> int:
     """Bytes of what a function keeps for its gradient, beside its own arguments."""
 
-    def residuals(params: PyTree, batch: Batch) -> list[jax.Array]:
+    def residuals(params: PyTree, batch: PyTree) -> list[jax.Array]:
         _, pull = jax.vjp(lambda params: function(params, batch), params)
         return jax.tree.leaves(pull)
 

@@ -128,8 +128,8 @@ class Setup:
         initial weights layers are fresh; None: of the first stage.
       init: How initial weights are drawn, one of `model.INITS`.
       objective: Makes the loss, as `loss.LanguageModelLoss`: of (config, dtype, remat, gather).
-      make_batch: Makes a batch of what the streams give, inside of the compiled step; None: they
-        give batches.
+      make_batch: Makes a batch of what the streams give, inside of the compiled step, as
+        `hops.Sequences`; None: they give batches.
       layer_rates: Whether callbacks may change how fast single layers learn; see
         `optimiser.LayerRates`.
     """

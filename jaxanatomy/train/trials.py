@@ -206,6 +206,12 @@ class ArmPlan(abc.ABC):
             **self.objective,
         )
 
+    def widest(self) -> list[Setup]:
+        """Of each arm the training of as many trials as ever train together."""
+        main = self.main(self.config.learning_rates[0])
+        together = max(self.tuning, main, key=len) if self.config.train.vmap_seeds else main[:1]
+        return [self.setup(arm, together) for arm in self.arms]
+
     def evaluation(self, call: Any = None, memory: Fields | None = None) -> Every:
         """When trials are evaluated."""
         memory = {} if memory is None else memory

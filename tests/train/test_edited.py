@@ -14,7 +14,7 @@ from jaxanatomy.growth.edits import edits, middle_block
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.model import rope
 from jaxanatomy.train.edited import Editor
-from jaxanatomy.train.hops import HopLoss, HopScorer, batch_of_numbers
+from jaxanatomy.train.hops import HopLoss, HopScorer, Sequences, batch_of_numbers
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import Setup
@@ -31,7 +31,7 @@ def scores_of(sources):
     """Held-out loss and accuracy of the model of these layers, as the trainer evaluates it."""
     config = CONFIG.with_layers(CONFIG.layers[at] for at in sources)
     params = tree.with_layers(PARAMS, tree.stack([PARAMS["layers"][at] for at in sources]))
-    make = functools.partial(batch_of_numbers, TASK)
+    make = Sequences(TASK)
     setup = Setup(
         (Stage(config, 1),),
         Optimiser(),

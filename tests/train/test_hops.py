@@ -14,7 +14,7 @@ from jaxanatomy.data.depth_tasks import Automaton, KHop
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.maps import GrowthMap
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, batch_of_numbers
+from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, Sequences, batch_of_numbers
 from jaxanatomy.train.loss import merge, nothing_frozen, split
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -113,7 +113,7 @@ def setup(seeds, **changes):
     wide = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
     stages = (Stage(wide, 30), Stage(CONFIG, 30, GrowthMap((0, 0))))
     fields = {"objective": functools.partial(HopLoss, TASK), "seeds": seeds}
-    fields["make_batch"] = functools.partial(batch_of_numbers, TASK)
+    fields["make_batch"] = Sequences(TASK)
     fields["options"] = TrainOptions(steps_per_call=10, checkpoint_every=20)
     schedule = WarmupStableDecay(0.02, warmup=0.1, cooldown=0.2)
     return Setup(stages, Optimiser(), schedule, **fields | changes)

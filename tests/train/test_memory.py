@@ -1,12 +1,15 @@
 """Memory on paper, against sums of parts written out and against the compiler's own figures."""
 
 import dataclasses
+import functools
 
 import jax
 import pytest
 
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.depth_tasks import KHop
 from jaxanatomy.growth.stages import Stage
+from jaxanatomy.train.hops import HopLoss, Sequences
 from jaxanatomy.train.loop import run_steps
 from jaxanatomy.train.lowering import step_arguments
 from jaxanatomy.train.memory import describe_runs, step_memory
@@ -61,6 +64,20 @@ def test_against_the_compiler(remat, grad_accum_steps, seeds, scan_layers):
     assert compiled.output_size_in_bytes == state + 2 * rates + pointers
     # Without a loop the compiler has more to merge.
     assert (0.9 if scan_layers else 0.7) < compiled.temp_size_in_bytes / memory.temporary < 1.4
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 5)])
+def test_of_sequences_made_by_rule_against_the_compiler(seeds):
+    task = KHop(alphabet=4, seq_len=LENGTH, hops=3)
+    objective = {"objective": functools.partial(HopLoss, task), "make_batch": Sequences(task)}
+    made = dataclasses.replace(setup(here(), seeds), **objective)
+    memory = step_memory(made, STAGE, ROWS, LENGTH)
+    arguments, options = step_arguments(made, STAGE, ROWS, LENGTH)
+    compiled = run_steps.trace(*arguments, **options).lower().compile().memory_analysis()
+    assert memory.batches == CHUNK * len(seeds) * ROWS * 3 * 4
+    other = len(seeds) * (1 + 4 * CHUNK) + 4  # alive, rates, and a count
+    assert compiled.argument_size_in_bytes == memory.held + other
+    assert 0.9 < compiled.temp_size_in_bytes / memory.temporary < 1.4
 
 
 def test_cut_arrays_count_by_their_parts():
