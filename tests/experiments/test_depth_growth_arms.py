@@ -263,5 +263,5 @@ def test_the_dry_run_lists_arms_stages_and_costs(tokenizer, tmp_path, command):
     assert baseline.startswith("baseline: 12 steps (4 layers 12), ")
     assert equal.startswith("midas_equal_flops: ")
     assert baseline.split(", ")[-1] == equal.split(", ")[-1]
-    assert memory.startswith("memory of each of 1 devices, 4 layers: 0.01 GB on paper (GB: ")
+    assert memory.startswith("memory of the device, 4 layers: 0.01 GB on paper (GB: ")
     assert not any(tmp_path.iterdir())

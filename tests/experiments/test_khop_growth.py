@@ -205,6 +205,7 @@ def test_a_dry_run_and_a_list_say_what_there_is(command):
     assert done.status == 0
     assert done.out.startswith("KHop(alphabet=4, seq_len=104, hops=24)\n")
     assert "expand_2_at_70: 400 steps (2 layers 280, 6 layers 120)" in done.out
+    assert "\nmemory of the device, 6 layers: 0.55 GB on paper (" in done.out
     listed = command("khop_growth", "--list").out
     assert "fresh_layers" in listed
     assert "automaton" in listed
