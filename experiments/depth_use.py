@@ -5,26 +5,28 @@ tokens or up to a boundary; measured is how far each later layer's contribution 
 from layer to layer or each by itself, and how far the predictions do. From the effect on later
 tokens follows the depth score. One pass more gives what each sublayer adds, what the head makes of
 each layer's stream, massive activations and candidates for super weights, which are then removed
-one by one. Beside them stands the same of the untrained architecture; beside the score what layers
-in random order would have; beside a removed weight
+one by one. Beside them stands the same of other checkpoints, if one wants, and of the untrained
+architecture; beside the score what layers in random order would have; beside a removed weight
 those next to it in size and the largest of other layers.
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 
 `rows.jsonl` has rows of kind "effect" (a source and a target), "output", "depth_score",
-"contribution", "periodicity", "lens", "massive", "candidate" and "removal"; `arrays.npz` has the
-heatmaps [source, target]; `report.html` shows them.
+"depth_difference", "contribution", "periodicity", "lens", "massive", "candidate" and "removal";
+`arrays.npz` has the heatmaps [source, target]; `report.html` shows them.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs
 from jaxanatomy.data.packing import FITTED
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
-from jaxanatomy.errors import require_each_once, require_whole
+from jaxanatomy.errors import require_each_once, require_unique, require_whole
 from jaxanatomy.forensics.blocks import sizes_of
 from jaxanatomy.forensics.structure import require_draws
 from jaxanatomy.measures import depth_use, effects, outliers
@@ -46,7 +48,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(
         workdir,
         config.to_dict(),
-        studies[0].provenance(),
+        _provenance(config, studies),
         ignore=MAY_CHANGE_ON_RESUME,
         process_index=process,
         process_count=processes,
@@ -64,6 +66,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
                 key = {field: row[field] for field in depth_use.SCORE_KEY}
                 results.append([{"hash": study.row_hash(text, **key), **row}])
             _append_periods(config, study, text, results)
+        _append_differences(config, studies, text, results)
         results.write_arrays(**depth_use.arrays(results.rows))
         results.write_summary(depth_use.summarise(results.rows))
         report.conclude(results.folder)
@@ -85,13 +88,15 @@ def describe() -> str:
 
 
 def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[Study]:
-    """The model, and its architecture with random weights unless it is that itself."""
+    """The model, others, and its architecture with random weights unless it is that itself."""
     for name in ("conventions", "parts", "spreads", "whens", "boundaries"):
         require_each_once(name, tuple(config[name]))
     require_draws(config.null_draws, config.seed, name="null_draws")
     require_whole("super_weights", config.super_weights, least=0)
     wants_null = config.untrained and not config.model.startswith(RANDOM)
-    ids = [config.model, f"{RANDOM}{config.model}"] if wants_null else [config.model]
+    require_unique("model and others", [config.model, *config.others])
+    ids = [config.model, *config.others]
+    ids += [f"{RANDOM}{config.model}"] if wants_null else []
     settings = StudySettings(
         experiment="depth_use",
         packing={**config.packing.to_dict(), "row_length": FITTED},  # prompts are short
@@ -113,6 +118,25 @@ def _measure_removals(config: ConfigDict, study: Study, text: Text, results: run
         make = functools.partial(rows_of_readings, make=loss_rows)
         study.add([StudyPart(text, variants, rows=make, everywhere=True)])  # only process 0 is left
         study.measure(results)
+
+
+def _provenance(config: ConfigDict, studies: Sequence[Study]) -> dict[str, Any]:
+    """What `runs.Run.open` records: of the model, and the weights that stand beside it."""
+    found = studies[0].provenance()
+    others = zip(config.others, studies[1:], strict=False)  # after them comes the untrained one
+    own = {model: study.provenance()["weights_sha256"] for model, study in others}
+    return found | ({"others_sha256": own} if own else {})
+
+
+def _append_differences(
+    config: ConfigDict, studies: Sequence[Study], text: Text, results: runs.Run
+) -> None:
+    """Depth scores of other models against that of the model."""
+    by_id = {study.model: study for study in studies}
+    for row in depth_use.difference_rows(results.rows, studies[0].model, config.others):
+        key = {field: row[field] for field in depth_use.DIFFERENCE_KEY}
+        study, beside = by_id[row["model"]], {"beside": studies[0].model, "of": len(config.others)}
+        results.append([{"hash": study.row_hash(text, **key, **beside), **row}])
 
 
 def _append_periods(config: ConfigDict, study: Study, text: Text, results: runs.Run) -> None:

@@ -10,7 +10,7 @@ from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.measures.depth_score import changes, depth_score, relabelled
-from jaxanatomy.measures.depth_use import UNTRAINED
+from jaxanatomy.measures.depth_use import of_model
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.words import PLAIN
 
@@ -20,7 +20,7 @@ PROMPTS = 3  # fewer cannot tell
 def _changes(table: Table) -> Sequence[dict[str, Any]]:
     """For each convention and part what layers change of later predictions, [E, L]."""
     depth = len(table.layers)
-    own = [row for row in table.rows if not row.get("model", "").startswith(UNTRAINED)]
+    own = of_model(table.rows, table.rows[0]["model"])  # first the model, then what is beside it
     return [
         {"convention": convention, "part": part, "change_EL": change_EL}
         for (convention, part), change_EL in changes(own, "output").items()

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.measures.arms import family_level
 from jaxanatomy.measures.effects import FUTURE, PROPAGATED
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import Estimate, ratio_intervals
 from jaxanatomy.records import Row
 
@@ -39,6 +41,40 @@ def depth_score(change_EL: np.ndarray, level: float = 0.95) -> Estimate:
     moments_E = change_EL @ np.arange(change_EL.shape[1])
     (found,) = ratio_intervals(moments_E[None], change_EL.sum(axis=1), level)
     return Estimate(*map(float, found))
+
+
+def depth_score_difference(
+    change_EL: np.ndarray, other_EL: np.ndarray, level: float = 0.95
+) -> Estimate:
+    """The score of one model less that of another on the same examples.
+
+    The interval is of the jackknife's pseudo-values: where a few examples make most of the changes
+    it covers better than linearised ratios do.
+
+    Args:
+      change_EL: For each example the largest change that each layer of the one makes.
+      other_EL: The same of the other.
+      level: Coverage.
+
+    Returns:
+      NaN where either has no score; no ends for one example.
+    """
+    value = depth_score(change_EL).value - depth_score(other_EL).value
+    if math.isnan(value):
+        return Estimate(math.nan)
+    without_E = _scores_without_each(change_EL) - _scores_without_each(other_EL)
+    examples = len(without_E)
+    x_E = value + (examples - 1) * (without_E.mean() - without_E) if examples > 1 else [value]
+    (found,) = ratio_intervals(np.array(x_E)[None], np.ones(examples), level)
+    return Estimate(*map(float, found))
+
+
+def _scores_without_each(change_EL: np.ndarray) -> np.ndarray:
+    """The score without each example in turn, [E]; NaN where one was all."""
+    moment_E, total_E = change_EL @ np.arange(change_EL.shape[1]), change_EL.sum(axis=1)
+    left_E = total_E.sum() - total_E
+    scores_E = np.full(len(total_E), np.nan)
+    return np.divide(moment_E.sum() - moment_E, left_E, out=scores_E, where=left_E > 0)
 
 
 def relabelled(change_L: np.ndarray) -> tuple[float, float]:
@@ -106,6 +142,32 @@ def depth_score_rows(rows: Sequence[Row]) -> list[Row]:
             for example, change_L in enumerate(change_EL):
                 one = {"over": None, "example": example, **_score(change_L[None])}
                 found.append(labels | one)
+    return found
+
+
+def depth_difference_rows(rows: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """Rows of kind "depth_difference": the scores of other models less that of one.
+
+    Args:
+      rows: Of one model and text.
+      others: Of others, by `model`; those of another depth or other examples are passed over.
+
+    Returns:
+      For each model, convention, part and effect `value` and `ci95`, which holds for all models of
+      one of these at once.
+    """
+    found, level = [], family_level(len(others))
+    for effect in EFFECTS:
+        given = changes(rows, effect)
+        for model, own in others.items():
+            for key, change_EL in changes(own, effect).items():
+                if key not in given or given[key].shape != change_EL.shape:
+                    continue
+                difference = depth_score_difference(change_EL, given[key], level)
+                labels = dict(zip(("convention", "part"), key, strict=True))
+                labels = {"kind": "depth_difference", "model": model, **labels, "effect": effect}
+                ends = {"value": finite(difference.value), "ci95": difference.ends}
+                found.append(labels | {"text": own[0]["text"]} | ends)
     return found
 
 

@@ -8,13 +8,14 @@ import numpy as np
 from jaxanatomy.forensics.blocks import repeats
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures import contribution, lens, outliers
-from jaxanatomy.measures.depth_score import depth_score_rows
+from jaxanatomy.measures.depth_score import depth_difference_rows, depth_score_rows
 from jaxanatomy.measures.effects import heatmaps
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured
 
 # What tells rows of kind "depth_score", and of kind "periodicity", of one model and text apart.
 SCORE_KEY = ("kind", "convention", "part", "effect", "over", "example")
+DIFFERENCE_KEY = ("kind", "convention", "part", "effect")
 PERIOD_KEY = ("kind", "metric", "positions", "block")
 SUPER_WEIGHT = ("layer", "row", "column", "degradation_percent", "ci95", "is_super")
 UNTRAINED = "random:"
@@ -59,6 +60,12 @@ def score_rows(rows: Sequence[Row], model: str) -> list[Row]:
     return [{"model": model, **row} for row in depth_score_rows(of_model(rows, model))]
 
 
+def difference_rows(rows: Sequence[Row], model: str, others: Sequence[str]) -> list[Row]:
+    """The rows of kind "depth_difference": of other models against a model."""
+    beside = {one: of_model(rows, one) for one in others}
+    return depth_difference_rows(of_model(rows, model), beside)
+
+
 def period_rows(
     rows: Sequence[Row], model: str, sizes: Sequence[int], samples: int, seed: int
 ) -> list[Row]:
@@ -76,14 +83,20 @@ def removed_weights(rows: Sequence[Row]) -> list[Row]:
 
 
 def arrays(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    """The heatmaps [source, target] by name, those of the untrained model after `untrained_`.
+    """The heatmaps [source, target] by name, those of the untrained model after `untrained_`, of
+    other models after `other_0_`, `other_1_`, in their order.
 
     `paper_layer_propagated_future` is the largest effect, `paper_layer_propagated_future_mean` the
     mean; NaN where the target does not come after the source.
     """
     found = {}
-    for model in dict.fromkeys(row["model"] for row in rows):
-        prefix = "untrained_" if model.startswith(UNTRAINED) else ""
+    given, *more = dict.fromkeys(row["model"] for row in rows)
+    null = f"{UNTRAINED}{given}"
+    others = [model for model in more if model != null]
+    prefixes = {given: "", null: "untrained_"}
+    prefixes |= {model: f"other_{at}_" for at, model in enumerate(others)}
+    for model in (given, *more):
+        prefix = prefixes[model]
         for key, matrices in heatmaps(of_model(rows, model)).items():
             name = prefix + "_".join(key)
             found |= {name: matrices["value"], f"{name}_mean": matrices["mean"]}

@@ -15,7 +15,7 @@ from jaxanatomy.report import style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import LAYER, estimate, once
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import percent, plain
+from jaxanatomy.words import percent, plain, shortened
 
 METRICS = {
     "attention_norm": "attention: |a| / |h|",
@@ -42,14 +42,21 @@ PARTS = {"layer": "layer", "attention": "attention", "mlp": "MLP"}
 
 @once
 def models(record: RunRecord) -> dict[str, list[v.Row]]:
-    """The rows of the model and of the untrained one."""
-    ids = dict.fromkeys(row["model"] for row in record.rows)
-    return {
-        (RANDOM if model.startswith(UNTRAINED) and len(ids) > 1 else TRAINED): of_model(
-            record.rows, model
-        )
-        for model in ids
-    }
+    """The rows of the model, of others and of the untrained one."""
+    given, *more = dict.fromkeys(row["model"] for row in record.rows)
+    names = {given: TRAINED, f"{UNTRAINED}{given}": RANDOM}
+    return {names.get(one, shortened(one)): of_model(record.rows, one) for one in (given, *more)}
+
+
+def differences(record: RunRecord) -> list[v.Row]:
+    """Depth scores of other models less that of the model."""
+    return [
+        {name: row[name] for name in ("convention", "part", "effect")}
+        | {"model": model, "difference": estimate(row["value"], row["ci95"])}
+        for model, rows in models(record).items()
+        for row in rows
+        if row["kind"] == "depth_difference"
+    ]
 
 
 def scores(record: RunRecord) -> list[v.Row]:
@@ -83,13 +90,14 @@ def influence(record: RunRecord) -> list[v.Row]:
 def cells(record: RunRecord) -> list[v.Row]:
     """The entries of all heatmaps; `shown` is cut at 1, where as much has changed as there is."""
     found: list[dict[str, Any]] = []
+    several = len(record.config.get("conventions", ())) > 1
     for model, rows in models(record).items():
         for (convention, part, spread, when), matrices in heatmaps(rows).items():
             labels = {"model": model, "convention": convention, "spread": spread, "when": when}
             for source, target in np.argwhere(~np.isnan(matrices["value"])).tolist():
                 value = float(matrices["value"][source, target])
                 place = {"source": source, "target": target, "value": value}
-                panel = f"{PARTS[part]}, {model}, {convention}"
+                panel = ", ".join((PARTS[part], model, *([convention] if several else [])))
                 mean = float(matrices["mean"][source, target])
                 more = {"shown": min(value, 1.0), "mean": min(mean, 1.0), "panel": panel}
                 found.append({**labels, "part": part, **place, **more})
@@ -112,12 +120,16 @@ def headline(record: RunRecord) -> str | None:
         ends = getattr(score, "ends", None)
         value = getattr(score, "value", score)
         words = f" ({plain(ends[0], 2)} to {plain(ends[1], 2)}, 95 % over prompts)" if ends else ""
-        name = "The depth score" if row["model"] == TRAINED else "That of the untrained model"
+        name = "The depth score" if row["model"] == TRAINED else f"That of {_named(row['model'])}"
         sentences.append(
             f"{name} (convention {row['convention']}) is {plain(value, 2)}{words}; layers in "
             f"random order would have {plain(row['null'], 1)} ± {plain(row['deviation'], 1)}."
         )
     return " ".join(sentences) or None
+
+
+def _named(model: str) -> str:
+    return "the untrained model" if model == RANDOM else model
 
 
 def profile(record: RunRecord, kind: str) -> list[v.Row]:
@@ -252,6 +264,20 @@ SCORES = v.Table(
     ),
     printed=True,
 )
+DIFFERENCES = v.Table(
+    "depth_differences",
+    differences,
+    "Depth scores less that of the model",
+    cells=(
+        v.Column("of", "model"),
+        v.Column("convention", "convention"),
+        v.Column("silenced", "part"),
+        v.Column("effect", "effect"),
+        v.Column("difference (95 %)", "difference", "+.2f", null="none"),
+    ),
+    note="Paired by prompt; intervals of a line hold for all models of its kind at once.",
+    printed=True,
+)
 INFLUENCE = v.Curves(
     "influence",
     influence,
@@ -346,7 +372,7 @@ REMOVALS = v.Table(
 PAGE = Page(
     "Depth use",
     lambda record: f"{len(record.rows):,} effects, on {record.config.get('text', 'a text')}.",
-    Section("Depth score", headline, INFLUENCE, SCORES),
+    Section("Depth score", headline, INFLUENCE, SCORES, DIFFERENCES),
     Section(
         "Later tokens, passed on",
         "A source writes nothing up to a boundary; how much each later layer's contribution "

@@ -221,6 +221,33 @@ def test_bad_input_is_refused_in_a_line(start, tmp_path, flags, message):
     assert not (tmp_path / "run" / "rows.jsonl").exists()
 
 
+def test_other_models_stand_beside_it_with_the_difference_of_scores(start, tmp_path, tiny):
+    other = f"random:{tiny.model}"
+    flags = ("--config.parts=layer", "--config.spreads=propagated", "--config.whens=future")
+    more = ("--config.untrained=false", "--config.super_weights=0", f"--config.others={other},")
+    done = start(tmp_path, *flags, *more, "--config.boundaries=1/4")
+    assert (done.status, done.err) == (0, "")
+    record = read_run(tmp_path)
+    by_model = {
+        row["model"]: row["value"]
+        for row in record.rows
+        if row["kind"] == "depth_score" and (row["over"], row["effect"]) == ("mean", "output")
+    }
+    given, beside = by_model
+    (found,) = [
+        row
+        for row in record.rows
+        if row["kind"] == "depth_difference" and row["effect"] == "output"
+    ]
+    assert (found["model"], beside) == (other, other)
+    assert found["value"] == pytest.approx(by_model[beside] - by_model[given], abs=1e-12)
+    assert found["ci95"][0] < found["value"] < found["ci95"][1]
+    assert [*record.provenance["others_sha256"]] == [other]
+    assert "Depth scores less that of the model" in done.out
+    refused = start(tmp_path / "twice", f"--config.others={tiny.model},")
+    assert "each of model and others may come once" in refused.err
+
+
 def test_prompts_too_short_for_a_boundary_are_refused(tiny, command, tmp_path):
     path = tmp_path / "short.jsonl"
     path.write_text("\n".join(json.dumps({"text": each}) for each in ("a long prompt", "ab")))

@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from jaxanatomy.measures.depth_score import changes, depth_score, depth_score_rows, relabelled
+from jaxanatomy.measures.depth_score import (
+    changes,
+    depth_score,
+    depth_score_difference,
+    depth_score_rows,
+    relabelled,
+)
 from jaxanatomy.measures.statistics import ratio_intervals
 
 
@@ -95,3 +101,33 @@ def test_a_model_in_which_nothing_reaches_later_tokens_has_no_score():
     rows = depth_score_rows([row("output", 0, [0.0, 0.0]), row("output", 1, [0.0, None])])
     assert {r["value"] for r in rows if r["effect"] == "output"} == {None}
     assert all("reason" in r for r in rows if r["value"] is None)
+
+
+def test_a_difference_of_scores_is_that_of_a_plain_jackknife():
+    rng = np.random.default_rng(0)
+    one_EL, other_EL = rng.uniform(size=(2, 40, 7)) ** 2
+    found = depth_score_difference(one_EL, other_EL)
+
+    def difference(keep):
+        return depth_score(one_EL[keep]).value - depth_score(other_EL[keep]).value
+
+    everything = np.arange(40)
+    without_E = np.array([difference(everything != each) for each in everything])
+    error = np.sqrt(39 / 40 * ((without_E - without_E.mean()) ** 2).sum())
+    assert found.value == pytest.approx(difference(everything), abs=1e-12)
+    assert found.high - found.low == pytest.approx(2 * 2.023 * error, rel=0.03)
+    assert depth_score_difference(one_EL, one_EL).ends == [0.0, 0.0]
+    assert math.isnan(depth_score_difference(one_EL, 0 * one_EL).value)
+    assert depth_score_difference(one_EL[:1], other_EL[:1]).ends is None
+
+
+def test_models_that_differ_by_prompts_alone_are_told_apart_as_often_as_the_level_says():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(600):
+        one_EL, other_EL = np.exp(
+            0.5 * rng.normal(size=(2, 12, 6)) + 0.7 * rng.normal(size=(1, 12, 1))
+        )
+        found = depth_score_difference(one_EL, other_EL)
+        covered.append(found.low <= 0 <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
