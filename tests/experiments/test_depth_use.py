@@ -11,8 +11,8 @@ import run_files
 
 from jaxanatomy.measures.effects import heatmaps
 from jaxanatomy.records import read_arrays, read_run
+from jaxanatomy.report import depth_scores, html
 from jaxanatomy.report import depth_use as page
-from jaxanatomy.report import html
 
 FLAGS = ("--config.boundaries=1/4,8", "--config.super_weights=2")
 LAYERS = 3
@@ -142,7 +142,9 @@ def test_tidy_rows_of_the_page_are_those_of_the_run(finished, tiny):
     cells = page.cells(record)
     assert len(cells) == 2 * 3 * 4 * PAIRS
     assert all(cell["shown"] == min(cell["value"], 1) for cell in cells)
-    influence = {(r["model"], r["part"], r["layer"]): r["change"] for r in page.influence(record)}
+    influence = {
+        (r["model"], r["part"], r["layer"]): r["change"] for r in depth_scores.influence(record)
+    }
     examples = [
         row["examples"]
         for row in own
