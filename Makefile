@@ -1,5 +1,5 @@
 # make atlas   measure the default model and write runs/atlas/report.html
-# make anatomy the same, then structure, predictability, manipulation and the audit of claims
+# make anatomy the same, then structure, predictability, manipulation, roles and the audit of claims
 # make test    run the tests
 #
 # All set themselves up in .venv. Another Python: make test PYTHON=python3.12 VENV=.venv312
@@ -19,6 +19,7 @@ anatomy: atlas
 	$(PY) -m experiments.structure --config=configs/structure.py --workdir=runs/structure
 	$(PY) -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
 	$(PY) -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
+	$(PY) -m experiments.roles --config=configs/roles.py --workdir=runs/roles
 	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
 # A file's tests stay in one of two processes, which share what its fixtures made.

@@ -10,7 +10,7 @@ With a second text of the same model, read together, or with runs of a second mo
 
     python -m experiments.claims --workdir=runs/claims --config.runs=runs/atlas,runs/other
 
-With the runs that train, and what growth costs:
+With how deep the model computes, the runs that train, and what growth costs:
 
     python -m experiments.claims --config=configs/claims.py:all --workdir=runs/claims
 """
@@ -21,10 +21,16 @@ VARIANTS = ("", "all")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The runs of the default model; "all" is those that train, too."""
+    """The runs that `make anatomy` makes; "all" is every run that claims are about."""
     config = ConfigDict()
-    config.runs = ("runs/atlas", "runs/structure", "runs/predict", "runs/manipulation")
+    config.runs = (
+        "runs/atlas",
+        "runs/structure",
+        "runs/predict",
+        "runs/manipulation",
+        "runs/roles",
+    )
     if variant == "all":
-        config.runs += ("runs/recovery", "runs/developmental")
-        config.runs += ("runs/depth", "runs/flops", "runs/grown")
+        config.runs += ("runs/depth_use", "runs/recovery", "runs/developmental", "runs/depth")
+        config.runs += ("runs/khop", "runs/flops", "runs/grown")
     return config

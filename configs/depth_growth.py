@@ -75,6 +75,7 @@ def get_config(variant: str = "") -> ConfigDict:
         scan_layers=False, steps_per_call=10, checkpoint_every=100
     )
     config.alarms = config_fields.alarms()
+    config.roles_every = 0  # steps between looks at the roles of layers, a multiple of eval_every
     config.distributed = config_fields.distributed()
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra

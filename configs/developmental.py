@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.split_seed = 0  # which sentences are held out
     config.train = config_fields.training(scan_layers=False, steps_per_call=32, devices=1)
     config.alarms = config_fields.alarms()
+    config.roles_every = 0  # steps between looks at the roles of layers, a multiple of eval_every
     if variant in ("main", "quick"):
         config.arms = MAIN
     if variant == "quick":

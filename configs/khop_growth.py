@@ -69,6 +69,7 @@ def _default() -> ConfigDict:
         scan_layers=False, steps_per_call=20, checkpoint_every=200
     )
     config.alarms = config_fields.alarms()
+    config.roles_every = 0  # steps between looks at the roles of layers, a multiple of eval_every
     config.distributed = config_fields.distributed()
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra

@@ -11,10 +11,18 @@ On weights alone, for a model without a tokenizer or of any size (a layer in mem
 
     python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/forensics
 
-Beside other checkpoints of the same architecture, such as two models that a run has saved:
+With Adam's moments at frozen weights, for the two features that hang on an optimiser:
+
+    python -m experiments.roles --config=configs/roles.py --workdir=runs/roles --config.momentum=8
+
+Beside other checkpoints of the same architecture, such as two models that a run has saved, or two
+steps of one that keeps them (--config.train.keep_checkpoints):
 
     python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/two \\
         --config.model=file:runs/khop/models/midas_0 --config.others=file:runs/khop/models/lidas_0
+    python -m experiments.roles --config=configs/roles.py:weights --workdir=runs/steps \\
+        --config.model=orbax:runs/khop/checkpoints/lidas/0_1_2_3_4@200/0 \\
+        --config.others=orbax:runs/khop/checkpoints/lidas/0_1_2_3_4@400/0
 """
 
 from ml_collections import ConfigDict
@@ -31,6 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.others = ()  # checkpoints of the same architecture, each compared with the model
     config.text = "paragraphs"  # of the probe; "": none, and no features that need one
     config.untrained = True  # the same of the architecture with random weights
+    config.momentum = 0  # gradients of the text at frozen weights, for what dampers push; 0: none
     config.draws = 1000  # of the probe's documents, for the stability of roles
     config.seed = 0  # of these draws
 

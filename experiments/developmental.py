@@ -38,6 +38,7 @@ from jaxanatomy.measures.developmental import (
     note_lowest,
     summarise,
 )
+from jaxanatomy.measures.role_courses import summarise_courses
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.arm_fields import check_trials, training_fields
@@ -45,7 +46,6 @@ from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
 from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text, score
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.trials import ArmPlan, Fields, Trial, train_arms
-from jaxanatomy.weights.tokenizer import Tokenizer
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = ("arms", *setup.MAY_CHANGE_ON_RESUME)
@@ -63,7 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     )
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         train_arms(plan, results)
-        results.write_summary(summarise(results.rows))
+        results.write_summary(summarise(results.rows) | summarise_courses(results.rows))
         report.conclude(results.folder)
 
 
@@ -100,14 +100,12 @@ class _Plan(ArmPlan):
 
     Attributes:
       facts: The sentences.
-      tokenizer: Of their words.
       train: Those to learn, as tokens, and how they are packed.
       validation_NT: Those to judge by, as tokens.
       orders: Which sentences each step reads, [steps, R] by seed.
     """
 
     facts: Facts
-    tokenizer: Tokenizer
     train: Documents
     validation_NT: np.ndarray
     orders: Mapping[int, np.ndarray]

@@ -23,12 +23,14 @@ from jaxanatomy.data.depth_tasks import TASKS
 from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
 from jaxanatomy.measures.khop_growth import summarise
+from jaxanatomy.measures.role_courses import summarise_courses
 from jaxanatomy.model import INITS, parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
+from jaxanatomy.train.describe import describe_arms
 from jaxanatomy.train.hop_plan import hop_plan
 from jaxanatomy.train.memory import describe_runs
-from jaxanatomy.train.trials import describe_arms, train_arms
+from jaxanatomy.train.trials import train_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
@@ -56,7 +58,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         train_arms(plan, results)
         if process:
             return
-        results.write_summary(summarise(results.rows))
+        results.write_summary(summarise(results.rows) | summarise_courses(results.rows))
         report.conclude(results.folder)
         if config.save_models:
             print(f"models: {results.path('models')}/ARM_SEED")

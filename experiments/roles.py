@@ -3,9 +3,10 @@
 The method (LR sections 3, 4 and 8): effective ranks, norms against those of peers, how the product
 of gate and up spreads over neurons, attention's share, heads and their like in other layers, read
 off one layer after the other; sink, copying and what is written, read in one pass over a short
-text. Each is z-scored over layers and routed to the roles that it is evidence for. Beside it stands
-the same of the untrained architecture, which gets roles by the same rule; other checkpoints of the
-architecture are compared with the model, tensor by tensor and role by role.
+text; with `momentum`, where gradients of that text would push each matrix. Each is z-scored over
+layers and routed to the roles that it is evidence for. Beside it stands the same of the untrained
+architecture, which gets roles by the same rule; other checkpoints of the architecture are compared
+with the model, tensor by tensor and role by role.
 
     python -m experiments.roles --config=configs/roles.py --workdir=runs/roles
 
@@ -22,13 +23,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy import checkpoints, cli, config_fields, report, runs
 from jaxanatomy.data.text import SOURCES, TEXTS, load_text
 from jaxanatomy.errors import InputError, require_unique, require_whole
 from jaxanatomy.forensics import layer_features, roles
+from jaxanatomy.forensics.momentum import MOMENTUM_FEATURES
 from jaxanatomy.measures import probe
 from jaxanatomy.measures import roles as measures
 from jaxanatomy.model import block_shapes
+from jaxanatomy.progress import announced
 from jaxanatomy.records import Row, read_arrays
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
@@ -49,11 +52,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
             _measure_weights(source, name, results)
             if config.text:
                 _study(config, source).measure(results)
+            if config.momentum:
+                _measure_momentum(config, source, results)
         for other in plan.others:
             _measure_changes(plan.model, other, results)
         for source in plan.named.values():
             rows = measures.role_rows(results.rows, source.id, config.draws, config.seed)
-            _append(source, rows, results, draws=config.draws, seed=config.seed, text=config.text)
+            of = {name: config[name] for name in ("draws", "seed", "text", "momentum")}
+            _append(source, rows, results, **of)
         models = [source.id for source in (plan.model, *plan.others)]
         null = plan.null and plan.null.id
         results.write_summary(measures.summarise(results.rows, models, null))
@@ -68,6 +74,8 @@ def dry_run(config: ConfigDict) -> str:
     ]
     if config.text:
         lines += ["", _study(config, plan.model).describe()]
+    if config.momentum:
+        lines += ["", f"{config.momentum} gradients of each model on {config.text}"]
     return "\n".join(lines)
 
 
@@ -82,6 +90,7 @@ def describe() -> str:
         "features of a norm": layer_features.NORM_FEATURES,
         "features of a layer": layer_features.LAYER_FEATURES,
         "features of a probe text": probe.PROBE_FEATURES,
+        "features of momentum": MOMENTUM_FEATURES,
         "roles": routed,
         "texts": {**TEXTS, **SOURCES},
         **describe_model_ids(),
@@ -129,6 +138,12 @@ class _Plan:
 def _plan(config: ConfigDict) -> _Plan:
     require_whole("draws", config.draws, least=1)
     require_whole("seed", config.seed, least=0)
+    require_whole("momentum", config.momentum, least=0)
+    if config.momentum and not config.text:
+        raise InputError(
+            f"momentum={config.momentum} needs gradients of a text; got text=''; name one, or set "
+            "momentum=0"
+        )
     require_unique("model and others", [config.model, *config.others])
     model = open_model(config.model)
     roles.require_layers(model.config)
@@ -180,6 +195,19 @@ def _measure_weights(source: Source, name: str, results: runs.Run) -> None:
                 results.write_arrays(**{**arrays, name: coupling_LL})
             _append(source, rows, results)
             bar.update()
+
+
+def _measure_momentum(config: ConfigDict, source: Source, results: runs.Run) -> None:
+    """Appends where gradients of the text would push each matrix; model and gradient in memory."""
+    text, updates = load_text(config.text), config.momentum
+    last = {"kind": "feature", "layer": source.config.num_layers - 1, "component": "down_proj"}
+    last |= {"metric": "stuck_share"}
+    if results.done(_hash(source, last, text=text.name, updates=updates)):
+        return
+    with announced(f"{updates} gradients of {source.id}"):
+        rows = checkpoints.momentum(source.load(), text, updates, config.packing.to_dict())
+    rows = [{**row, "text": text.name} for row in rows]
+    _append(source, rows, results, text=text.name, updates=updates)
 
 
 def _measure_changes(model: Source, other: Source, results: runs.Run) -> None:

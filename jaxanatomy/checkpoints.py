@@ -41,21 +41,21 @@ def momentum(
     return [{"model": model.id, **row} for row in rows]
 
 
-def trajectory(folder: str | os.PathLike, seed: int = 0) -> list[Row]:
+def trajectory(folder: str | os.PathLike, seed: int | None = None) -> list[Row]:
     """Features, momentum and roles of each layer at every checkpoint of a training run.
 
     rows = ja.trajectory("runs/khop/checkpoints/lidas/0")
 
     Args:
       folder: Of checkpoints; one is in memory at a time, half-written ones are skipped.
-      seed: Which of the seeds that train together, by its place.
+      seed: Which of the seeds that train together; None: the one that there is.
 
     Returns:
-      Rows with `step`; see `jaxanatomy.train.trajectory`, whose `settled` says from which step on
-      each layer's role stays.
+      Rows with `step`; see `jaxanatomy.train.trajectory`; `settled` of
+      `jaxanatomy.measures.role_courses` says from which step on each layer's role stays.
 
     Raises:
-      InputError: No whole checkpoint, fewer than four layers, no such seed.
+      InputError: No whole checkpoint of four layers or more, no such seed.
     """
     from jaxanatomy.train import trajectory as checkpoints  # slow: Orbax
 

@@ -20,7 +20,15 @@ ROUNDING = {"rel_tol": 1e-5, "abs_tol": 1e-6}
 # Fields of the configs of what trains that choose what to train and to read, or say how to run;
 # the others decide what becomes of it.
 _CHOSEN = ("arms", "layers", "controls", "seeds", "noise_seeds", "tuning_seeds", "text")
-_READ = ("importance", "thresholds", "save_models", "tensorboard", "train", "distributed")
+_READ = (
+    "importance",
+    "thresholds",
+    "save_models",
+    "tensorboard",
+    "train",
+    "distributed",
+    "roles_every",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ names its features but not their formulas; those that it leaves open are decided
 Axes: D residual width, F neurons, H query heads, d width of a head.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import threadpoolctl
@@ -65,12 +65,16 @@ _ROUNDS = 100
 Feature = tuple[str, str]  # component (empty: of the whole layer), metric
 
 
-def layer_features(block: tree.BlockParams, head_dim: int) -> dict[Feature, float]:
+def layer_features(
+    block: tree.BlockParams, head_dim: int, spectra: Collection[str] = tree.MATRICES
+) -> dict[Feature, float]:
     """All features of a layer's weights.
 
     Args:
       block: The layer.
       head_dim: d.
+      spectra: The matrices whose singular values are read, which takes most of the time; of others
+        there are norm and largest weight.
 
     Returns:
       By component (a matrix, a norm, "") and metric; NaN where one is undefined, such as the rank
@@ -81,7 +85,9 @@ def layer_features(block: tree.BlockParams, head_dim: int) -> dict[Feature, floa
         found = {
             (name, metric): value
             for name in tree.MATRICES
-            for metric, value in matrix_features(tree.get(block, name)).items()
+            for metric, value in (matrix_features if name in spectra else size_features)(
+                tree.get(block, name)
+            ).items()
         }
     for name in tree.NORMS:
         scales = norm_features(tree.get(block, name))
@@ -99,15 +105,20 @@ def matrix_features(kernel: tree.Array) -> dict[str, float]:
     sigma_R = singular_values(kernel)
     tail = power_law(sigma_R**2)
     return {
+        **size_features(kernel),
         "effective_rank": float(effective_rank(sigma_R / sigma_R.sum())) if sigma_R[0] else np.nan,
         "spectral_norm": float(sigma_R[0]),
-        "frobenius_norm": float(np.sqrt((sigma_R**2).sum())),
-        "largest_weight": float(np.abs(kernel).max()),
         "alpha": tail.alpha,
         "alpha_error": tail.error,
         "alpha_tail": tail.tail,
         "alpha_distance": tail.distance,
     }
+
+
+def size_features(kernel: tree.Array) -> dict[str, float]:
+    """Those of `MATRIX_FEATURES` that need no singular values."""
+    norm, largest = _norms(kernel, (0, 1)), np.abs(kernel).max()
+    return {"frobenius_norm": float(norm), "largest_weight": float(largest)}
 
 
 def norm_features(scale_D: tree.Array) -> dict[str, float]:

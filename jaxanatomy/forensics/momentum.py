@@ -20,6 +20,10 @@ import optax
 from jaxanatomy import tree
 from jaxanatomy.forensics.layer_features import Feature
 
+MOMENTUM_FEATURES = {
+    "momentum_cosine": "of a matrix: cosine of the next step, minus the first moment, with it",
+    "stuck_share": "of a matrix: share of entries whose moments are below 0.01 of their rms",
+}
 SMALL = 0.01  # of the root mean square over the matrix and its peers
 FIRST, SECOND = ("mu", "trace"), ("nu",)  # optax's names
 
@@ -55,21 +59,23 @@ def probed_moments(
 def momentum_features(
     params: tree.Params, first: tree.Params | None, second: tree.Params | None = None
 ) -> list[dict[Feature, float]]:
-    """Features of each layer's matrices, by component and metric; empty where nothing is kept.
+    """Features of each layer's matrices, by component and metric; empty where moments are not kept.
 
     Args:
       params: Weights, one block for each layer or stacked.
-      first: First moments, of the same form; None: not kept.
+      first: First moments, of the same form; None: not kept. Where some layers do not train, they
+        have None, and nothing compares the layers.
       second: Second moments; None: not kept, and nothing is said to be stuck.
 
     Returns:
       For each layer "momentum_cosine", of minus the first moment with the weight, NaN where either
       is zero; and "stuck_share", the share of entries of which both |m| and sqrt(v) are below a
-      hundredth of their root mean square over the component in all layers.
+      hundredth of their root mean square over the component in all layers; NaN before the first
+      gradient.
     """
     blocks = _blocks(params)
     found: list[dict[Feature, float]] = [{} for _ in blocks]
-    if first is None:
+    if first is None or any(stack is None for stack in first["layers"]):
         return found
     steps, squares = _blocks(first), None if second is None else _blocks(second)
     for name in tree.MATRICES:
@@ -81,8 +87,9 @@ def momentum_features(
             own[name, "momentum_cosine"] = cosine
         if squares is not None:
             roots = [np.sqrt(np.asarray(tree.get(block, name), np.float64)) for block in squares]
+            is_known = any(map(np.any, roots))  # a gradient has been seen
             for own, *both in zip(found, _small(moments), _small(roots), strict=True):
-                own[name, "stuck_share"] = float(np.mean(both[0] & both[1]))
+                own[name, "stuck_share"] = float(np.mean(both[0] & both[1])) if is_known else np.nan
     return found
 
 

@@ -1,7 +1,7 @@
 """Rows of the roles experiment: features of layers, roles and how stable they are, changes."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ CHANGES = {
     "cosine": "cosine of the two",
 }
 DRAWS = 1000
-UNDEFINED = "it has no value here: the weights are 0 or do not vary, or no token counts"
+UNDEFINED = "no value here: weights are 0 or do not vary, or no token or gradient has counted yet"
 
 
 def name_of(component: str, metric: str) -> str:
@@ -46,18 +46,19 @@ def feature_rows(layer: int, features: Mapping[Feature, float]) -> list[Row]:
 
 
 def weight_rows(
-    blocks: Iterable[tree.BlockParams], head_dim: int
+    blocks: Iterable[tree.BlockParams], head_dim: int, spectra: Collection[str] = tree.MATRICES
 ) -> Iterator[tuple[list[Row], np.ndarray | None]]:
     """The rows of each layer as it comes, then those of the coupling of heads with its matrix.
 
     Args:
       blocks: The layers, of which one is held at a time; of each its fingerprints stay.
       head_dim: Width of a head.
+      spectra: As of `layer_features`.
     """
     prints = []
     for layer, block in enumerate(blocks):
         prints.append(fingerprints(block, head_dim))
-        yield feature_rows(layer, layer_features(block, head_dim)), None
+        yield feature_rows(layer, layer_features(block, head_dim, spectra)), None
     coupling_LL = coupling(prints)
     mean_L = np.nanmean(coupling_LL, axis=1)
     rows = [

@@ -1,7 +1,7 @@
 """Learning rates tuned for each arm, on seeds of their own, before its results are trained.
 
-Rows of training have `kind` ("curve", "final" or "alarm"), `arm`, `seed`, `learning_rate` and
-`purpose`: "tuning" where the seed only chooses a rate, "main" for results.
+Rows of training have `kind` ("curve", "final", "alarm" or "roles"), `arm`, `seed`,
+`learning_rate` and `purpose`: "tuning" where the seed only chooses a rate, "main" for results.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.records import Row
 
-CURVE, FINAL, ALARM = "curve", "final", "alarm"
+CURVE, FINAL, ALARM, ROLES = "curve", "final", "alarm", "roles"
 TUNING, MAIN = "tuning", "main"
 
 

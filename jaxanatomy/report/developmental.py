@@ -11,7 +11,7 @@ from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
 from jaxanatomy.papers import paper_table
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report import style
+from jaxanatomy.report import role_courses, style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import (
     ARM,
@@ -310,5 +310,6 @@ PAGE = Page(
         TUNING,
     ),
     Section("Completions", remembered, COMPLETIONS),
+    role_courses.SECTION,
     title="Growing a transformer against training it flat",
 )

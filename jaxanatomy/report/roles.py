@@ -40,6 +40,8 @@ SHOWN = {
     "down_proj.spectral_norm_to_peers": "spectral norm of down / peers",
     "gate_proj.largest_weight_to_peers": "largest weight of gate / peers",
     "down_proj.alpha": "alpha of down_proj",
+    "down_proj.momentum_cosine": "next step against down_proj, cosine",
+    "down_proj.stuck_share": "stuck share of down_proj",
     **{name: name.replace("_", " ") for name in PROBE_FEATURES if name in ROUTED},
 }
 LOGARITHMIC = ("peak_over_mean", "co_magnitude_cv", "write_total")

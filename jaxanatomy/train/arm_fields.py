@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jaxanatomy.errors import require_each_once, require_whole
+from jaxanatomy.errors import InputError, require_each_once, require_whole
 from jaxanatomy.measures.tuning import require_seeds
 from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.mesh import Placement, training_devices
@@ -55,3 +55,9 @@ def check_trials(config: ConfigDict) -> None:
     require_seeds(config.seeds, config.tuning_seeds)
     require_whole("batch_size", config.batch_size)
     require_whole("eval_every", config.eval_every)
+    require_whole("roles_every", config.roles_every, 0)
+    if config.roles_every % config.eval_every:
+        raise InputError(
+            "roles_every must be a multiple of eval_every, so that each look has a loss; got "
+            f"{config.roles_every} and {config.eval_every}; change one of them"
+        )

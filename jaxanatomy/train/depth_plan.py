@@ -29,7 +29,6 @@ from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.saved_models import save_model
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.train.trials import ArmPlan, Fields, Trial
-from jaxanatomy.weights.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +36,11 @@ class DepthPlan(ArmPlan):
     """Validated settings of a run of depth growth.
 
     Attributes:
-      tokenizer: Of all text; a plan on paper has none that would have to be fetched.
       tokenizer_sha256: Its hash.
       asked: Held-out questions of `data.tasks`.
       scoring: The same, packed.
     """
 
-    tokenizer: Tokenizer | None = None
     tokenizer_sha256: str = ""
     asked: Sequence[Question] = ()
     scoring: Scoring | None = None

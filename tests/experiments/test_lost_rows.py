@@ -65,6 +65,7 @@ FLAGS = {
         "--config.steps=12",
         "--config.eval_every=5",
         "--config.batch_size=4",
+        "--config.roles_every=5",
         "--config.data.held_out_sequences=4",
         "--config.model.vocab_size=400",
         "--config.model.num_layers=4",

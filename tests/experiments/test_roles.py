@@ -10,9 +10,11 @@ import orbax.checkpoint as ocp
 import pytest
 import run_files
 
+import jaxanatomy as ja
 from jaxanatomy import tree, weights
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.forensics.layer_features import LAYER_FEATURES, MATRIX_FEATURES, NORM_FEATURES
+from jaxanatomy.forensics.momentum import MOMENTUM_FEATURES
 from jaxanatomy.forensics.roles import ROLES, ROUTED, ROUTING
 from jaxanatomy.measures.probe import PROBE_FEATURES
 from jaxanatomy.records import read_arrays, read_run
@@ -24,7 +26,7 @@ from jaxanatomy.weights.random_init import random_params
 CONFIG = ModelConfig.uniform(5, 4, 2, 24, vocab_size=97, hidden_size=16)
 LAYERS = CONFIG.num_layers
 EACH = 7 * len(MATRIX_FEATURES) + 2 * len(NORM_FEATURES) + len(LAYER_FEATURES) + 1
-DRAWS = "--config.draws=50"
+DRAWS, MOMENTUM = "--config.draws=50", "--config.momentum=3"
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,7 @@ def start(made, tiny, command):
 @pytest.fixture(scope="module")
 def finished(start, made, tmp_path_factory, fixed_version):
     workdir = tmp_path_factory.mktemp("runs") / "roles"
-    done = start(workdir, f"--config.others={made.later}")
+    done = start(workdir, f"--config.others={made.later}", MOMENTUM)
     assert (done.status, done.err) == (0, "")
     return workdir, done.out
 
@@ -83,7 +85,7 @@ def test_the_files_of_the_contract_and_the_rows_of_every_feature(finished, made)
     for model in models:
         own = [row for row in rows if row["model"] == model]
         features = [row for row in own if row["kind"] == "feature"]
-        assert len(features) == LAYERS * (EACH + len(PROBE_FEATURES))
+        assert len(features) == LAYERS * (EACH + len(PROBE_FEATURES) + 7 * len(MOMENTUM_FEATURES))
         assert sum(row["kind"] == "role" for row in own) == LAYERS
     changes = [row for row in rows if row["kind"] == "change"]
     assert {row["model"] for row in changes} == {made.later}
@@ -143,9 +145,21 @@ def test_roles_are_those_of_the_rows_of_features(finished, made):
         assert set(row["without"]) <= set(ROUTED)
 
 
-def test_features_of_optimisers_are_absent_and_not_0(finished):
-    metrics = {row.get("metric") for row in run_files.read_rows(finished[0])}
-    assert not metrics & {"momentum_cosine", "stuck_share"}
+def test_momentum_is_that_of_the_same_text_and_counts(finished, made, tiny):
+    text = ja.text(tiny.jsonl)
+    expected = ja.momentum(ja.load(made.later), text, updates=3, packing={"token_budget": 2048})
+    found = [
+        row
+        for row in run_files.read_rows(finished[0])
+        if row["model"] == made.later and row.get("metric") in MOMENTUM_FEATURES
+    ]
+    assert [(row["layer"], row["component"], row["metric"], row["value"]) for row in found] == [
+        (row["layer"], row["component"], row["metric"], pytest.approx(row["value"], rel=1e-6))
+        for row in expected
+    ]
+    assert {row["text"] for row in found} == {text.name}
+    shown = {row["feature"] for row in page.evidence(read_run(finished[0]))}
+    assert {"down_proj.momentum_cosine", "down_proj.stuck_share"} <= shown
 
 
 def test_the_page_has_roles_beside_those_of_the_untrained_model(finished, made):
@@ -171,7 +185,7 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, start, made, tmp_path)
     lines = (workdir / "rows.jsonl").read_bytes().splitlines(keepends=True)
     (workdir / "rows.jsonl").write_bytes(b"".join(lines[:130]) + lines[130][:20])
     (workdir / "arrays.npz").unlink()
-    done = start(workdir, f"--config.others={made.later}")
+    done = start(workdir, f"--config.others={made.later}", MOMENTUM)
     assert (done.status, done.err) == (0, "")
     again = {row["hash"]: row for row in run_files.read_rows(workdir)}
     assert again == {row["hash"]: row for row in run_files.read_rows(finished[0])}
@@ -194,6 +208,7 @@ def test_weights_alone_need_no_tokenizer(made, command, tmp_path):
     assert len(record.rows) == LAYERS * (EACH + 1)
     assert record.summary["null"] is None
     assert {row["stability"] for row in record.rows if row["kind"] == "role"} == {None}
+    assert not {row.get("metric") for row in record.rows} & {*MOMENTUM_FEATURES}
     words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
     assert "no text was read" in words
 
@@ -236,6 +251,8 @@ def test_steps_of_a_run_beside_each_other(steps, command, tmp_path):
     [
         (("--config.draws=0",), "draws must be a whole number, 1 or above"),
         (("--config.seed=-1",), "seed must be a whole number, 0 or above"),
+        (("--config.momentum=-1",), "momentum must be a whole number, 0 or above"),
+        (("--config.text=", MOMENTUM), "momentum=3 needs gradients of a text; got text=''; name"),
         (("--config.model={tiny}",), "roles need at least 4 layers to compare; this model has 3"),
         (("--config.others={tiny}",), r"must have one architecture; .*they differ in .*layers"),
         (("--config.others={model}",), "each of model and others may come once"),
@@ -265,5 +282,5 @@ def test_dry_run_and_list(start, command, tmp_path):
     assert "5 layers, one by one" in done.out
     assert not (tmp_path / "dry").exists()
     listed = command("roles", "--list").out
-    for name in (*MATRIX_FEATURES, *LAYER_FEATURES, *PROBE_FEATURES, *ROLES):
+    for name in (*MATRIX_FEATURES, *LAYER_FEATURES, *PROBE_FEATURES, *MOMENTUM_FEATURES, *ROLES):
         assert name in listed

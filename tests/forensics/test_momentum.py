@@ -143,3 +143,11 @@ def test_probed_moments_are_weighted_means_of_gradients():
         np.testing.assert_allclose(tree.get(first["layers"][1], name), mean, rtol=1e-4, atol=1e-6)
         square = np.average(np.square(own), axis=0, weights=0.99 ** np.arange(2, -1, -1))
         np.testing.assert_allclose(tree.get(second["layers"][1], name), square, rtol=1e-4)
+
+
+def test_before_a_gradient_nothing_is_known_and_where_some_layers_do_not_train_nothing_is_said():
+    zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+    found = momentum_features(PARAMS, zeros, zeros)
+    assert all(np.isnan(value) for own in found for value in own.values())
+    layers = (*noise(1)["layers"][:2], None)
+    assert momentum_features(PARAMS, {**noise(1), "layers": layers}) == [{}, {}, {}]

@@ -82,3 +82,13 @@ def test_refusals():
         training_devices(0)
     with pytest.raises(InputError, match="got 6 rows and 8 devices"):
         Placement(fake_mesh(2, 4)).check_rows(6)
+
+
+def test_what_is_fetched_is_compiled_once(count_traces):
+    placement = Placement.over(jax.devices()[:1])
+    found = {"a": jax.device_put(np.arange(6.0, dtype=np.float32).reshape(2, 3))}
+    jax.clear_caches()
+    with count_traces() as traces:
+        for _ in range(2):
+            np.testing.assert_array_equal(placement.fetch(found)["a"], [[0, 1, 2], [3, 4, 5]])
+    assert traces["_together"] == 1

@@ -15,6 +15,8 @@ from jaxanatomy.weights.sources import DEFAULT_MODEL, KINDS, KNOWN_SHA256, parse
         ("hf:o/n@refs/pr/1", ("hf", "o/n", "refs/pr/1")),
         ("file:/some where/x.gguf", ("file", "/some where/x.gguf", None)),
         ("orbax:runs/a", ("orbax", "runs/a", None)),
+        ("orbax:a@b@40", ("orbax", "a@b", "40")),
+        ("orbax:runs/a@40/3", ("orbax", "runs/a", "40/3")),
         ("random:hf:o/n@main", ("random", "hf:o/n@main", None)),
     ],
 )

@@ -1,7 +1,7 @@
 """The page of depth growth: which arm ends better, and which is cheaper."""
 
 from jaxanatomy.growth.depth_arms import SHALLOW
-from jaxanatomy.report import style
+from jaxanatomy.report import role_courses, style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import (
     BOTH,
@@ -213,5 +213,6 @@ PAGE = Page(
         ANSWERED,
     ),
     Section("Loss by source", SOURCES),
+    role_courses.SECTION,
     title="Models that grow in depth against models of constant depth",
 )

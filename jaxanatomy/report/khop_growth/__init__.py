@@ -3,7 +3,7 @@
 import dataclasses
 
 from jaxanatomy.measures.khop_growth import SATURATED
-from jaxanatomy.report import style
+from jaxanatomy.report import role_courses, style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import (
     COLOURS,
@@ -314,5 +314,6 @@ PAGE = Page(
         TUNING,
     ),
     Section("Costs", costs_table(rows.arms)),
+    role_courses.SECTION,
     title="Growing in depth where depth matters",
 )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxanatomy.train.snapshots import array_checksums, require_checksums
+from jaxanatomy.weights.training_steps import array_checksums, require_checksums
 
 DTYPES = ("float32", "bfloat16", "int32", "uint8", "bool")
 
@@ -45,7 +45,7 @@ def test_it_does_not_depend_on_how_an_array_is_cut(run_python):
     code = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from jaxanatomy.train.snapshots import array_checksums
+from jaxanatomy.weights.training_steps import array_checksums
 mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
 array = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
 for spec in (P(), P("a"), P("a", "b"), P(None, "b")):

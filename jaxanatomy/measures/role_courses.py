@@ -1,0 +1,184 @@
+"""Roles of layers over training runs: from when on they stay, and whether changes meet losses.
+
+Early in a run losses fall fast and roles change often, whatever causes either, so that the two
+go together along any run. What LR section 8 says is more: that a fall of the loss coincides with
+a change of roles. So each look is compared with the same look of other seeds: where more layers
+than usual have changed their role since the look before, has the loss fallen further than usual?
+Chance deals the courses of roles out among the seeds, each course whole, in every order: then
+either keeps its trend and its own memory, and nothing but the coincidence is lost.
+
+Axes: S seeds, I intervals between two looks of one stage.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxanatomy.measures.arms import stopped
+from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.tuning import CURVE, ROLES, of_purpose
+from jaxanatomy.records import Row
+
+ORDERS, KEY = 5000, 0  # of seeds, drawn where there are more
+_ALL_ORDERS_TO = 7  # seeds
+
+
+def settled(rows: Iterable[Row]) -> dict[int, int]:
+    """The step from which on each layer's role stays what it is at the end.
+
+    Of a layer whose role was another one at the step before the last that is the last: it may
+    change again. A layer that came later counts from its first step.
+
+    Args:
+      rows: Those of kind "role" count, with `step`, `layer` and `role`.
+    """
+    found: dict[int, int] = {}
+    last: dict[int, str] = {}
+    for row in sorted((row for row in rows if row["kind"] == "role"), key=lambda row: row["step"]):
+        if last.get(row["layer"]) != row["role"]:
+            found[row["layer"]], last[row["layer"]] = row["step"], row["role"]
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Coincidence:
+    """How changes of roles go with falls of the loss, each beside the same look of other seeds.
+
+    Attributes:
+      fall_percent: How much further the loss falls for each more layer that changes; NaN where no
+        two seeds differ.
+      correlation: Of the two, over all intervals of all seeds, deviations from the interval's mean.
+      raw: The same without taking means off: what the trend of a run alone may give.
+      p: Share of orders of the seeds in which they go together as well.
+      least_p: The least that so many seeds allow.
+    """
+
+    fall_percent: float
+    correlation: float
+    raw: float
+    p: float
+    least_p: float
+
+
+def coincidence(change_SI: np.ndarray, fall_SI: np.ndarray) -> Coincidence:
+    """Compares changes with falls.
+
+    Args:
+      change_SI: Layers whose role is another than a look before.
+      fall_SI: Log of the loss then, less now.
+    """
+    seeds = len(change_SI)
+    own_SI, its_SI = (each - each.mean(axis=0) for each in (change_SI, fall_SI))
+    together_SS = own_SI @ its_SI.T
+    order_OS = _orders(seeds)
+    found_O = together_SS[order_OS, np.arange(seeds)].sum(axis=1)
+    size = (own_SI**2).sum()
+    slope = found_O[0] / size if size else math.nan
+    scale = math.sqrt(size * (its_SI**2).sum())
+    as_well = found_O >= found_O[0] - 1e-9 * scale
+    return Coincidence(
+        fall_percent=float(100 * -np.expm1(-slope)),
+        correlation=float(found_O[0] / scale) if scale else math.nan,
+        raw=_correlation(change_SI.ravel(), fall_SI.ravel()),
+        p=float(as_well.mean()) if scale else math.nan,
+        least_p=1 / len(order_OS),
+    )
+
+
+def summarise_courses(rows: Iterable[Row]) -> dict[str, Any]:
+    """What a run that kept roles says of them; empty where it kept none.
+
+    Returns:
+      `roles`: `settled`, by arm and layer of its last stage the `roles` at the end and the `steps`
+      from which on they stay, by seed; and `coincidence`, of `Coincidence` by field, with `seeds`,
+      `intervals` and `changes`; None where fewer than two seeds have two looks.
+    """
+    rows = list(rows)
+    courses = _courses(rows)
+    if not courses:
+        return {}
+    return {"roles": {"settled": _settled(courses), "coincidence": _coincidence(rows, courses)}}
+
+
+# Looks in the order of steps, by arm and seed.
+Courses = Mapping[tuple[str, int], Sequence[Row]]
+
+
+def _courses(rows: Sequence[Row]) -> Courses:
+    lost, found = stopped(rows), {}
+    for row in of_purpose(rows, ROLES):
+        if (row["arm"], row["seed"]) not in lost:
+            found.setdefault((row["arm"], row["seed"]), []).append(row)
+    return {key: sorted(own, key=lambda row: row["step"]) for key, own in found.items()}
+
+
+def _settled(courses: Courses) -> list[dict[str, Any]]:
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for (arm, _), looks in courses.items():
+        last = [row for row in looks if row["stage"] == looks[-1]["stage"]]
+        steps = settled(
+            {"kind": "role", "step": row["step"], "layer": layer, "role": role}
+            for row in last
+            for layer, role in enumerate(row["roles"])
+        )
+        for layer, role in enumerate(looks[-1]["roles"]):
+            new = {"arm": arm, "layer": layer, "roles": [], "steps": []}
+            own = found.setdefault((arm, layer), new)
+            own["roles"].append(role)
+            own["steps"].append(steps[layer])
+    return list(found.values())
+
+
+def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None:
+    """Over all arms; of the seeds that every arm has, whose courses are dealt out together."""
+    losses = {_place(row): row["eval_nll"] for row in of_purpose(rows, CURVE)}
+    arms = dict.fromkeys(arm for arm, _ in courses)
+    seeds = [
+        seed
+        for seed in dict.fromkeys(seed for _, seed in courses)
+        if all((arm, seed) in courses for arm in arms)
+    ]
+    by_seed = [[courses[arm, seed] for arm in arms] for seed in seeds]
+    pairs = [
+        [
+            (one, two)
+            for looks in own
+            for one, two in itertools.pairwise(looks)
+            if one["stage"] == two["stage"]
+        ]
+        for own in by_seed
+    ]
+    if len(seeds) < 2 or len({len(own) for own in pairs}) > 1 or not pairs[0]:
+        return None
+    change_SI = [[_changed(one, two) for one, two in own] for own in pairs]
+    fall_SI = [
+        [math.log(losses[_place(one)] / losses[_place(two)]) for one, two in own] for own in pairs
+    ]
+    found = dataclasses.asdict(coincidence(np.array(change_SI, float), np.array(fall_SI)))
+    sizes = {"seeds": len(seeds), "intervals": len(pairs[0]), "changes": int(np.sum(change_SI))}
+    return {name: finite(value) for name, value in found.items()} | sizes
+
+
+def _changed(one: Row, two: Row) -> int:
+    return sum(own != its for own, its in zip(one["roles"], two["roles"], strict=True))
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("arm", "seed", "stage", "step"))
+
+
+def _orders(seeds: int) -> np.ndarray:
+    """Orders of the seeds, the given one first, int [O, S]: all of them, or some drawn."""
+    if seeds <= _ALL_ORDERS_TO:
+        return np.array(list(itertools.permutations(range(seeds))))
+    index_OS = np.tile(np.arange(seeds), (ORDERS, 1))
+    drawn_OS = np.random.default_rng(KEY).permuted(index_OS[1:], axis=1)
+    return np.concatenate([index_OS[:1], drawn_OS])
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.corrcoef(x, y)[0, 1]) if x.std() and y.std() else math.nan
