@@ -54,6 +54,16 @@ def curve_rows(arm, seed, loss, reason=""):
         }
 
 
+def look_rows(arm, seed):
+    """Roles at each point of a curve at which the model has four layers or more."""
+    roles = "hub", "damper", "tie"
+    for row in curve_rows(arm, seed, 1.0):
+        if row["layers"] >= 4:
+            place = {name: row[name] for name in ("arm", "purpose", "seed", "stage", "step")}
+            own = [roles[(layer + row["step"] * (seed + 1)) % 3] for layer in range(row["layers"])]
+            yield {**place, "hash": f"roles {row['hash']}", "kind": "roles", "roles": own}
+
+
 def edits_of(arm, loss, looped, cut, swapped):
     """What a final row has of edits."""
     layers = layers_of(arm)[-1]
@@ -206,4 +216,5 @@ def run_rows(found, looped=None, curves=True):
         for seed, unit_U in enumerate(loss_SU):
             if curves:
                 yield from curve_rows(arm, seed, float(unit_U.mean()))
+                yield from look_rows(arm, seed)
             yield final_row(arm, seed, unit_U, (looped or {}).get(arm, (1.1, 1.5, 1.0)))

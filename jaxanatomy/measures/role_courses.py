@@ -89,6 +89,13 @@ def coincidence(change_SI: np.ndarray, fall_SI: np.ndarray) -> Coincidence:
     )
 
 
+def looks(rows: Sequence[Row]) -> list[Row]:
+    """The looks of a run's results, those of seeds apart that have stopped."""
+    found = of_purpose(rows, ROLES)
+    lost = stopped(rows) if found else ()
+    return [row for row in found if (row["arm"], row["seed"]) not in lost]
+
+
 def summarise_courses(rows: Iterable[Row]) -> dict[str, Any]:
     """What a run that kept roles says of them; empty where it kept none.
 
@@ -109,10 +116,9 @@ Courses = Mapping[tuple[str, int], Sequence[Row]]
 
 
 def _courses(rows: Sequence[Row]) -> Courses:
-    lost, found = stopped(rows), {}
-    for row in of_purpose(rows, ROLES):
-        if (row["arm"], row["seed"]) not in lost:
-            found.setdefault((row["arm"], row["seed"]), []).append(row)
+    found: dict[tuple[str, int], list[Row]] = {}
+    for row in looks(rows):
+        found.setdefault((row["arm"], row["seed"]), []).append(row)
     return {key: sorted(own, key=lambda row: row["step"]) for key, own in found.items()}
 
 
@@ -152,8 +158,9 @@ def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None
         ]
         for own in by_seed
     ]
-    if len(seeds) < 2 or len({len(own) for own in pairs}) > 1 or not pairs[0]:
-        return None
+    there = all(_place(look) in losses for own in pairs for pair in own for look in pair)
+    if len(seeds) < 2 or len({len(own) for own in pairs}) > 1 or not (pairs[0] and there):
+        return None  # or the run has not come so far
     change_SI = [[_changed(one, two) for one, two in own] for own in pairs]
     fall_SI = [
         [math.log(losses[_place(one)] / losses[_place(two)]) for one, two in own] for own in pairs

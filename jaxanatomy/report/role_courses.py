@@ -3,29 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxanatomy.measures.arms import stopped
-from jaxanatomy.measures.tuning import ROLES, of_purpose
+from jaxanatomy.measures.role_courses import looks, summarise_courses
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import ARM
+from jaxanatomy.report.common import ARM, once
 from jaxanatomy.report.roles import ROLE
 from jaxanatomy.report.sections import Section
 from jaxanatomy.words import percent, plain
 
 
+@once
 def found(record: RunRecord) -> Mapping[str, Any]:
     """What `measures.role_courses.summarise_courses` has."""
-    return record.summary.get("roles", {})
+    return summarise_courses(record.rows).get("roles", {})
 
 
 def courses(record: RunRecord) -> list[v.Row]:
     """The role of each layer at each look, of seeds that have not stopped."""
-    lost = stopped(record.rows)
     return [
         {"panel": f"{row['arm']}, seed {row['seed']}", "step": row["step"]}
         | {"layer": layer, "role": role}
-        for row in of_purpose(record.rows, ROLES)
-        if (row["arm"], row["seed"]) not in lost
+        for row in looks(record.rows)
         for layer, role in enumerate(row["roles"])
     ]
 

@@ -287,8 +287,6 @@ class ArmTraining:
         setup, memory, points = plan.setup(arm, trials), {}, []
         writes_steps = self._writes and trials[0].purpose == MAIN
         board = plan.config.get("tensorboard", False)
-        if plan.tokenizer and self._writes:
-            save_tokenizer(plan.tokenizer, folder)
 
         with Metrics(results.folder, arm, setup.seeds, board) as metrics:
 
@@ -316,7 +314,10 @@ class ArmTraining:
             looks = plan.role_watch(trials[0].purpose, emit_roles).callbacks()
             callbacks = [*plan.callbacks(arm, trials), *watch, *looks, *log_steps]
             callbacks.append(plan.evaluation(evaluate, memory))
-            params = Trainer(setup, plan.streams(arm, trials)).train(
+            trainer = Trainer(setup, plan.streams(arm, trials))
+            if plan.tokenizer and self._writes:
+                save_tokenizer(plan.tokenizer, folder)
+            params = trainer.train(
                 folder,
                 callbacks,
                 progress=lambda steps: self._progress.update(steps * len(trials)),

@@ -239,7 +239,7 @@ def test_every_figure_is_drawn(tmp_path):
     assert "can show is" in text
     names = [view.name for section in page.PAGE.sections for view in section.views]
     drawn = {path.stem for path in (tmp_path / "figures").iterdir()}
-    tables = {"arms", "meaning", "rates", "costs", "depth_readings"}
+    tables = {"arms", "meaning", "rates", "costs", "depth_readings", "role_changes", "role_settled"}
     assert drawn == {*names} - tables
 
 
