@@ -124,9 +124,9 @@ class _Plan(ArmPlan):
         """Each seed's sentences in an order of its own."""
         return [DocumentBatches(self.train, self.orders[trial.seed]) for trial in trials]
 
-    @property
-    def scorer(self) -> Scorer:
+    def scorer(self, arm: str) -> Scorer:
         """The paraphrases."""
+        del arm
         return on_text({"validation": self._one_a_row(self.validation_NT)})
 
     def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:

@@ -66,6 +66,13 @@ def alarms() -> ConfigDict:
     return ConfigDict(dataclasses.asdict(Alarms()))
 
 
+def policy() -> ConfigDict:
+    """Fields of `jaxanatomy.train.policy.PolicySettings`, which says what they mean."""
+    from jaxanatomy.train.policy import PolicySettings
+
+    return ConfigDict(dataclasses.asdict(PolicySettings()))
+
+
 def training(**changes: Any) -> ConfigDict:
     """How training runs: fields of `jaxanatomy.train.setup.TrainOptions`, and where.
 

@@ -124,6 +124,12 @@ EXPERIMENTS = {
             ("kind", "fault", "purpose", "seed"),
             trains=True,
         ),
+        Experiment(
+            "role_moves",
+            "Can training move the roles of layers, and does that help?",
+            _OF_ARM,
+            trains=True,
+        ),
         Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
         Experiment(
             "grow_checkpoint",

@@ -19,6 +19,7 @@ READERS = {
     "depth_growth": ("jaxanatomy/train/depth_plan.py", *DEPTH_ARMS),
     "developmental": ARMS,
     "khop_growth": ("jaxanatomy/train/hop_plan.py", *DEPTH_ARMS),
+    "role_moves": ("jaxanatomy/train/role_plan.py", *ARMS),
 }
 METHODS = ("to_dict", "items", "keys", "values", "get")
 

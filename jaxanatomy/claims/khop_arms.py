@@ -13,7 +13,7 @@ from jaxanatomy.claims.arms import against, finals, rows_by_seed
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.growth.edits import ONCE
-from jaxanatomy.measures.arms import living, log_ratio
+from jaxanatomy.measures.arms import finals_by_arm, living, log_ratio, loss_spread
 from jaxanatomy.measures.depth_arms import depth_readings
 from jaxanatomy.measures.edited import (
     LATE,
@@ -27,10 +27,8 @@ from jaxanatomy.measures.khop_growth import (
     SATURATED,
     TUNED_BY,
     accuracies,
-    finals_by_arm,
     is_flat,
     is_saturated,
-    loss_spread,
 )
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
 from jaxanatomy.measures.statistics import Estimate

@@ -9,8 +9,8 @@ names its features but not their formulas; those that it leaves open are decided
   share and no rotation inside the head changes.
 - A scale is damped where it is below half of the median of its norm's scales, in magnitude.
 - Neurons are clustered by six numbers that depend neither on their order nor on a rotation of the
-- Neurons are clustered by six numbers that depend neither on their order nor on a rotation of
-  the stream: the logarithms of the three norms (gate, up, down), and their three cosines. k-means
+  stream: the logarithms of the three norms (gate, up, down), and their three cosines; by k-means
+  begun from equal groups along the first principal axis, so that nothing is drawn.
 
 Axes: D residual width, F neurons, H query heads, d width of a head.
 """
@@ -137,6 +137,11 @@ def co_magnitude(block: tree.BlockParams) -> np.ndarray:
     return _norms(tree.get(block, "gate_proj"), 0) * _norms(tree.get(block, "up_proj"), 0)
 
 
+def saturated_neurons(size_F: np.ndarray) -> np.ndarray:
+    """The neurons whose product is above mean + 3 deviations, int [S] (LR section 4)."""
+    return np.flatnonzero(size_F > size_F.mean() + SATURATED * size_F.std())
+
+
 def neuron_features(block: tree.BlockParams) -> dict[str, float]:
     """Those about neurons.
 
@@ -146,7 +151,7 @@ def neuron_features(block: tree.BlockParams) -> dict[str, float]:
     size_F = co_magnitude(block)
     mean, std, median = size_F.mean(), size_F.std(), np.median(size_F)
     deviation = NORMAL_MAD * np.median(np.abs(size_F - median))
-    saturated = int((size_F > mean + SATURATED * std).sum())
+    saturated = len(saturated_neurons(size_F))
     share_C = np.bincount(cluster_neurons(block)) / len(size_F)
     return {
         "co_magnitude_cv": _ratio(std, mean),

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxanatomy.measures import ratio
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.seed_spread import SeedSpread
+from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
 from jaxanatomy.measures.statistics import Estimate, draws_interval, student_quantile
 from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge
 from jaxanatomy.records import Row
@@ -30,6 +30,12 @@ def family_level(comparisons: int, level: float = 0.95) -> float:
 def by_seed(finals: Iterable[Row], arm: str) -> dict[int, Row]:
     """The final rows of an arm, by seed."""
     return {row["seed"]: row for row in finals if row["arm"] == arm}
+
+
+def finals_by_arm(rows: Iterable[Row]) -> dict[str, dict[int, Row]]:
+    """The final rows of results, by arm and seed."""
+    finals = of_purpose(rows, FINAL)
+    return {arm: by_seed(finals, arm) for arm in dict.fromkeys(row["arm"] for row in finals)}
 
 
 def living(seeds: Mapping[int, Row]) -> dict[int, Row]:
@@ -132,6 +138,15 @@ def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
     # One that stops early has taken less time than those whose steps stand beside it.
     values = [row[field] for row in (living(seeds) or seeds).values()]
     return None if None in values else float(np.mean(values))
+
+
+def loss_spread(by_arm: Finals) -> SeedSpread:
+    """What seeds do to the log of the held-out loss."""
+    logs = {
+        arm: {seed: math.log(row["eval_nll"]) for seed, row in living(seeds).items()}
+        for arm, seeds in by_arm.items()
+    }
+    return seed_spread(logs, of_difference=True)
 
 
 def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ from jaxanatomy.data.questions import Question
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, SHALLOW, grows
 from jaxanatomy.measures.arms import (
     account,
-    by_seed,
     difference,
     difference_fields,
     family_level,
+    finals_by_arm,
 )
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
-from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose
+from jaxanatomy.measures.tuning import losses_by_rate
 from jaxanatomy.records import Row
 
 # Measures of a final row, and the fields with the same by held-out row or question.
@@ -140,8 +140,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       with 95 %. `tuning`: held-out loss by arm and learning rate, in pairs.
     """
     rows = list(rows)
-    finals = of_purpose(rows, FINAL)
-    by_arm = {arm: by_seed(finals, arm) for arm in dict.fromkeys(row["arm"] for row in finals)}
+    by_arm = finals_by_arm(rows)
     level = family_level(len(comparisons(by_arm)))
     arms = {}
     for arm, seeds in by_arm.items():

@@ -10,18 +10,18 @@ from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, Arm, grows
 from jaxanatomy.measures.arms import (
     Finals,
     account,
-    by_seed,
     difference_fields,
     family_level,
+    finals_by_arm,
     living,
     log_ratio,
+    loss_spread,
     seed_range,
 )
 from jaxanatomy.measures.depth_arms import summarise_depth
 from jaxanatomy.measures.edited import summarise_edits, summarise_loops
-from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
 from jaxanatomy.measures.statistics import wilson_interval
-from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose
+from jaxanatomy.measures.tuning import losses_by_rate
 from jaxanatomy.records import Row
 
 TUNED_BY = "eval_nll"
@@ -29,12 +29,6 @@ TUNED_BY = "eval_nll"
 # they are.
 SATURATED = 0.99
 BUDGETS = {"": "equal steps", "flops": "equal FLOPs", "seconds": "equal seconds"}
-
-
-def finals_by_arm(rows: Iterable[Row]) -> dict[str, dict[int, Row]]:
-    """The final rows of results."""
-    finals = of_purpose(rows, FINAL)
-    return {arm: by_seed(finals, arm) for arm in dict.fromkeys(row["arm"] for row in finals)}
 
 
 def is_flat(arm: str) -> bool:
@@ -56,15 +50,6 @@ def is_saturated(finals: Iterable[Row]) -> bool:
     """Whether an arm's living seeds answer nearly everything at the last hop, on average."""
     last = [row["accuracy_by_hop"][-1] for row in finals]
     return bool(last) and float(np.mean(last)) > SATURATED
-
-
-def loss_spread(by_arm: Finals) -> SeedSpread:
-    """What seeds do to the log of the loss."""
-    logs = {
-        arm: {seed: math.log(row["eval_nll"]) for seed, row in living(seeds).items()}
-        for arm, seeds in by_arm.items()
-    }
-    return seed_spread(logs, of_difference=True)
 
 
 def accuracies(by_arm: Finals) -> dict[str, dict[int, float]]:

@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
@@ -25,6 +24,7 @@ from jaxanatomy.measures.losses import finite
 from jaxanatomy.progress import LOG
 from jaxanatomy.train.alarm_readings import KINDS, NON_FINITE, Readings, readings
 from jaxanatomy.train.callbacks import Every, Response, RunState
+from jaxanatomy.train.optimiser import with_layer_factors
 from jaxanatomy.train.points import DIVERGED
 from jaxanatomy.tree import PyTree
 
@@ -225,20 +225,18 @@ def slowed(state: RunState, alarms: Sequence[Alarm]) -> PyTree | None:
     ten times as fast, at most as all. An alarm of no layer is of all.
 
     Args:
-      state: Of a run whose setup has `layer_rates`.
+      state: Of a run whose setup has `layer_factors`.
       alarms: That act.
     """
     rates = optax.tree.get(state.moments, "layer_rates")
-    rate_MN = np.atleast_2d(np.asarray(rates))
-    slow_MN = np.zeros(rate_MN.shape, bool)
+    rate_MNC = np.asarray(rates).reshape(-1, *rates.shape[-2:])
+    slow_MN = np.zeros(rate_MNC.shape[:2], bool)
     for alarm in alarms:
         slow_MN[alarm.seed, slice(None) if alarm.layer is None else alarm.layer] = True
     if state.steps is None:  # a stage begins: its layers have other numbers
-        rate_MN = np.ones_like(rate_MN)
-    changed_MN = np.where(
-        slow_MN, np.maximum(CUT * rate_MN, SLOWEST), np.minimum(rate_MN / CUT, 1.0)
-    )
-    if np.array_equal(changed_MN.reshape(rates.shape), np.asarray(rates)):
+        rate_MNC = np.ones_like(rate_MNC)
+    slower_MNC, faster_MNC = np.maximum(CUT * rate_MNC, SLOWEST), np.minimum(rate_MNC / CUT, 1.0)
+    changed_MNC = np.where(slow_MN[..., None], slower_MNC, faster_MNC).astype(np.float32)
+    if np.array_equal(changed_MNC.reshape(rates.shape), np.asarray(rates)):
         return None
-    changed = jax.device_put(changed_MN.reshape(rates.shape).astype(np.float32), rates.sharding)
-    return optax.tree.set(state.moments, layer_rates=changed)
+    return with_layer_factors(state.moments, layer_rates=changed_MNC)

@@ -75,9 +75,13 @@ class DepthPlan(ArmPlan):
         }
         return [streams[trial.seed] for trial in trials]
 
-    @functools.cached_property
-    def scorer(self) -> Scorer:
+    def scorer(self, arm: str) -> Scorer:
         """Held-out text of each source, the same for every seed and arm."""
+        del arm
+        return self._scorer
+
+    @functools.cached_property
+    def _scorer(self) -> Scorer:
         pipeline = self.pipeline(0, self.config.steps)
         found = pipeline.held_out(self.config.data.held_out_sequences)
         return on_text({name: HeldOut(pipeline.shares[name], found[name]) for name in found})

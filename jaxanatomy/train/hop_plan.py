@@ -58,9 +58,14 @@ class HopPlan(ArmPlan):
         }
 
     @property
-    def scorer(self) -> HopScorer:
+    def held_out(self) -> HopScorer:
         """Sequences of a seed that nothing is trained on."""
         return HopScorer(self.task, self.config.held_out_sequences, self.config.batch_size)
+
+    def scorer(self, arm: str) -> HopScorer:
+        """These, for every arm."""
+        del arm
+        return self.held_out
 
     @functools.cached_property
     def guessed(self) -> list[float]:
@@ -70,12 +75,12 @@ class HopPlan(ArmPlan):
     @functools.cached_property
     def editor(self) -> Editor:
         """What is done to trained models at inference."""
-        return Editor(self.config.block, self.scorer)
+        return Editor(self.config.block, self.held_out)
 
     @functools.cached_property
     def depth_reader(self) -> DepthReader:
         """What is read of how deep trained models compute."""
-        return DepthReader(self.config.block, self.scorer)
+        return DepthReader(self.config.block, self.held_out)
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""
@@ -167,7 +172,7 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
             f"{config.held_out_sequences} and {config.batch_size}; change one of them"
         )
     plan = HopPlan(**fields, task=task, init=config.init)
-    plan.scorer.require_answers()
+    plan.held_out.require_answers()
     return plan
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxanatomy import tree
 from jaxanatomy.errors import InputError, choose, require_positive
 from jaxanatomy.tree import PyTree
 
@@ -91,21 +92,36 @@ class Optimiser:
         return [pattern for pattern, _ in (*self.decay_factors, *self.rate_factors)]
 
 
+# The columns of factors in an optimiser's state: each matrix with its bias, and the norms.
+COLUMNS = (*tree.MATRICES, "other")
+
+
 class LayerRates(NamedTuple):
     """The part of an optimiser's state that says how fast each layer learns.
 
     Attributes:
-      layer_rates: Factors on the learning rate by layer, [N]; growth leaves them where they are.
+      layer_rates: Factors on the learning rate by layer and `COLUMNS`, [N, C]; growth leaves them
+        where they are.
     """
 
     layer_rates: jax.Array
+
+
+class LayerDecays(NamedTuple):
+    """The part that says how fast each layer decays.
+
+    Attributes:
+      layer_decays: Factors on the decay, likewise [N, C].
+    """
+
+    layer_decays: jax.Array
 
 
 def make(
     settings: Optimiser,
     params: PyTree,
     names: Iterable[str] | None = None,
-    layer_rates: int = 0,
+    layer_factors: int = 0,
 ) -> optax.GradientTransformation:
     """The optimiser of a model, without learning rate.
 
@@ -116,13 +132,13 @@ def make(
       settings: What to make.
       params: Parameters, or their shapes, layers stacked; or those of one layer.
       names: All that patterns may fit, where a model has only some of them now.
-      layer_rates: Layers N that have a `LayerRates` factor in the state, 1 at first; at least those
-        of the model, or 0 for none.
+      layer_factors: Layers N that have factors in the state (`LayerRates`, `LayerDecays`), 1 at
+        first; at least those of the model, or 0 for none.
 
     Raises:
       InputError: A pattern fits no parameter.
     """
-    if not settings.by_name and not layer_rates:
+    if not settings.by_name and not layer_factors:
         return _chain(settings, (), 0)
     names = parameter_names(params) if names is None else list(names)
     for pattern in settings.patterns:
@@ -131,7 +147,24 @@ def make(
                 f"expected a pattern of the optimiser to fit a parameter; {pattern!r} fits none; "
                 f"names are like {names[0]} and {names[-1]}"
             )
-    return _chain(settings, _first_layers(params), layer_rates)
+    return _chain(settings, _first_layers(params), layer_factors)
+
+
+def with_layer_factors(moments: PyTree, **factors: np.ndarray) -> PyTree:
+    """An optimiser's state with other factors by layer and component.
+
+    Args:
+      moments: The state of one that was made with `layer_factors`.
+      factors: `layer_rates` and `layer_decays`, [N, C] by layer and `COLUMNS`; with an axis M before
+        if seeds train side by side.
+    """
+
+    def put(name: str, factor: np.ndarray) -> jax.Array:
+        now = optax.tree.get(moments, name)
+        return jax.device_put(np.asarray(factor, now.dtype).reshape(now.shape), now.sharding)
+
+    changed = {name: put(name, factor) for name, factor in factors.items()}
+    return optax.tree.set(moments, **changed)
 
 
 def parameter_names(params: PyTree) -> list[str]:
@@ -143,19 +176,19 @@ def parameter_names(params: PyTree) -> list[str]:
 
 @functools.cache
 def _chain(
-    settings: Optimiser, first_layers: tuple[int, ...], layer_rates: int
+    settings: Optimiser, first_layers: tuple[int, ...], layers: int
 ) -> optax.GradientTransformation:
     exempt = () if settings.decay_norms_and_embeddings else _NOT_DECAYED
     decays = (*settings.decay_factors, *exempt)
     parts = [
         _clip_by_global_norm(settings.clip_norm),
         DIRECTIONS[settings.name](settings),
-        _decayed(settings.weight_decay, decays, first_layers),
+        _decayed(settings.weight_decay, decays, first_layers, layers),
     ]
     if settings.rate_factors:
         parts.append(_scaled(settings.rate_factors, first_layers))
-    if layer_rates:
-        parts.append(_by_layer(first_layers, layer_rates))
+    if layers:
+        parts.append(_by_layer(first_layers, layers))
     return optax.chain(*parts)
 
 
@@ -175,15 +208,24 @@ def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformation:
 
 
 def _decayed(
-    weight_decay: float, factors: Factors, first_layers: tuple[int, ...]
+    weight_decay: float, factors: Factors, first_layers: tuple[int, ...], layers: int
 ) -> optax.GradientTransformation:
-    if not factors:
+    if not factors and not layers:
         return optax.add_decayed_weights(weight_decay)
 
-    def add(path: tuple, update: jax.Array, leaf: jax.Array) -> jax.Array:
-        return update + weight_decay * _factor(path, leaf, factors, first_layers) * leaf
+    def init(params: PyTree) -> LayerDecays | optax.EmptyState:
+        return LayerDecays(jnp.ones((layers, len(COLUMNS)))) if layers else optax.EmptyState()
 
-    return optax.stateless(lambda updates, params: jax.tree.map_with_path(add, updates, params))
+    def update(updates: PyTree, state: Any, params: PyTree) -> tuple[PyTree, Any]:
+        def add(path: tuple, update: jax.Array, leaf: jax.Array) -> jax.Array:
+            factor = weight_decay * _factor(path, leaf, factors, first_layers)
+            if layers:
+                factor = factor * _of_layers(path, leaf, state.layer_decays, first_layers)
+            return update + factor * leaf
+
+        return jax.tree.map_with_path(add, updates, params), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _scaled(factors: Factors, first_layers: tuple[int, ...]) -> optax.GradientTransformation:
@@ -198,15 +240,27 @@ def _by_layer(first_layers: tuple[int, ...], layers: int) -> optax.GradientTrans
         updates: PyTree, state: LayerRates, params: PyTree | None = None
     ) -> tuple[PyTree, LayerRates]:
         def scale(path: tuple, leaf: jax.Array) -> jax.Array:
-            if path[0].key != "layers":
-                return leaf
-            first = first_layers[path[1].idx]
-            rate_L = state.layer_rates[first : first + len(leaf)]
-            return rate_L.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf
+            return _of_layers(path, leaf, state.layer_rates, first_layers) * leaf
 
         return jax.tree.map_with_path(scale, updates), state
 
-    return optax.GradientTransformation(lambda params: LayerRates(jnp.ones(layers)), update)
+    def init(params: PyTree) -> LayerRates:
+        return LayerRates(jnp.ones((layers, len(COLUMNS))))
+
+    return optax.GradientTransformation(init, update)
+
+
+def _of_layers(
+    path: tuple, leaf: jax.Array, factor_NC: jax.Array, first_layers: tuple[int, ...]
+) -> jax.Array | float:
+    """The factors of a stack at a path, one for each of its layers; 1 for what is in no layer."""
+    if path[0].key != "layers":
+        return 1.0
+    names = [key.key for key in path[2:]]
+    column = next((at for at, name in enumerate(tree.MATRICES) if name in names), -1)
+    first = first_layers[path[1].idx]
+    factor_L = factor_NC[first : first + len(leaf), column]
+    return factor_L.reshape(-1, *[1] * (leaf.ndim - 1))
 
 
 def _factor(

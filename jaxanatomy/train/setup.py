@@ -133,8 +133,8 @@ class Setup:
       objective: Makes the loss, as `loss.LanguageModelLoss`: of (config, dtype, remat, gather).
       make_batch: Makes a batch of what the streams give, inside of the compiled step, as
         `hops.Sequences`; None: they give batches.
-      layer_rates: Whether callbacks may change how fast single layers learn; see
-        `optimiser.LayerRates`.
+      layer_factors: Whether callbacks may change how fast single layers learn and decay; see
+        `optimiser.with_layer_factors`.
     """
 
     stages: Sequence[Stage]
@@ -148,7 +148,7 @@ class Setup:
     init: str = "normal"
     objective: Callable[..., Any] = LanguageModelLoss
     make_batch: Callable[[PyTree], PyTree] | None = None
-    layer_rates: bool = False
+    layer_factors: bool = False
 
     def __post_init__(self):
         choose("init", self.init, model.INITS)
@@ -216,7 +216,7 @@ class Setup:
         return {}
 
     def _transformation(self, stage: Stage) -> optax.GradientTransformation:
-        deepest = max(each.config.num_layers for each in self.stages) if self.layer_rates else 0
+        deepest = max(each.config.num_layers for each in self.stages) if self.layer_factors else 0
         if not self.optimiser.by_name and not deepest:
             return make(self.optimiser, {})
         # A pattern may be for layers that other stages have.

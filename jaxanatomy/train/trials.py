@@ -8,7 +8,7 @@ rows of kind "roles" where they are looked at; `metrics.jsonl` has every step of
 import abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,6 +49,8 @@ from jaxanatomy.weights.tokenizer import Tokenizer
 from jaxanatomy.weights.training_steps import save_tokenizer
 
 Fields = dict[str, Any]
+# Appends rows of a kind: of a state, the kind, and the fields of each trial.
+Emit = Callable[[RunState, str, Sequence[Fields]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +115,9 @@ class ArmPlan(abc.ABC):
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[BatchStream]:
         """The data of each trial."""
 
-    @property
     @abc.abstractmethod
-    def scorer(self) -> Scorer:
-        """Scores every trial on the same held-out rows."""
+    def scorer(self, arm: str) -> Scorer:
+        """Scores every trial of an arm on the same held-out rows."""
 
     @abc.abstractmethod
     def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
@@ -143,8 +144,9 @@ class ArmPlan(abc.ABC):
     def note(self, point: Evaluation, memory: Fields) -> None:  # noqa: B027 (nothing by default)
         """Notes what the final rows need of a point; JSON-ready."""
 
-    def callbacks(self, arm: str, trials: Sequence[Trial]) -> list[Every]:
+    def callbacks(self, arm: str, trials: Sequence[Trial], emit: Emit) -> list[Every]:
         """What else watches the trials that train together; called before they are evaluated."""
+        del arm, trials, emit
         return []
 
     def hash(self, arm: str, trial: Trial, **more: Any) -> str:
@@ -201,9 +203,9 @@ class ArmPlan(abc.ABC):
             )
         return rate
 
-    def setup(self, arm: str, trials: Sequence[Trial]) -> Setup:
-        """What is trained together."""
-        return Setup(
+    def setup(self, arm: str, trials: Sequence[Trial], **more: Any) -> Setup:
+        """What is trained together; `more` are fields in the place of those here."""
+        fields = dict(
             stages=self.arms[arm],
             optimiser=self.optimiser,
             schedule=self.schedule,
@@ -212,9 +214,10 @@ class ArmPlan(abc.ABC):
             options=self.options,
             learning_rates=[trial.learning_rate for trial in trials],
             initial=self.model,
-            layer_rates=self.alarms.acts,
+            layer_factors=self.alarms.acts,
             **self.objective,
         )
+        return Setup(**fields | more)
 
     def widest(self) -> list[Setup]:
         """Of each arm the training of as many trials as ever train together."""
@@ -285,6 +288,7 @@ class ArmTraining:
         """Trains trials side by side, all of one purpose."""
         plan, results = self._plan, self._results
         setup, memory, points = plan.setup(arm, trials), {}, []
+        append = results.append if self._writes else lambda rows: None
         writes_steps = self._writes and trials[0].purpose == MAIN
         board = plan.config.get("tensorboard", False)
 
@@ -293,26 +297,26 @@ class ArmTraining:
             def emit(point: Evaluation) -> None:
                 plan.note(point, memory)
                 points.append(point)
-                if self._writes:
-                    results.append(self._curve_rows(arm, trials, point))
+                own = [plan.curve_fields(arm, each, point, at) for at, each in enumerate(trials)]
+                append(self._rows_of(arm, trials, CURVE, (point.stage, point.step), own))
                 if writes_steps:
                     metrics.write_point(point)
 
             def emit_alarm(state: RunState, alarm: Alarm, action: str) -> None:
-                if self._writes:
-                    results.append([self._alarm_row(arm, trials, state, alarm, action)])
+                append([self._alarm_row(arm, trials, state, alarm, action)])
+
+            def emit_rows(state: RunState, kind: str, found: Sequence[Fields]) -> None:
+                append(self._rows_of(arm, trials, kind, (state.at, state.step), found))
 
             def emit_roles(state: RunState, at: int, found: Fields) -> None:
-                if self._writes:
-                    place = {"kind": ROLES, "stage": self._stage(arm, state.at), "step": state.step}
-                    results.append([{**self._labels(arm, trials[at], **place), **found}])
+                append(self._rows_of(arm, [trials[at]], ROLES, (state.at, state.step), [found]))
 
-            evaluate = evaluating(plan.scorer, emit)
+            evaluate = evaluating(plan.scorer(arm), emit)
             # Steps before points: the first line of a new start takes away those beyond it.
             log_steps = [Every(None, metrics.log)] if writes_steps else []
             watch = Watch(plan.alarms, emit_alarm).callbacks()
             looks = plan.role_watch(trials[0].purpose, emit_roles).callbacks()
-            callbacks = [*plan.callbacks(arm, trials), *watch, *looks, *log_steps]
+            callbacks = [*plan.callbacks(arm, trials, emit_rows), *watch, *looks, *log_steps]
             callbacks.append(plan.evaluation(evaluate, memory))
             trainer = Trainer(setup, plan.streams(arm, trials))
             if plan.tokenizer and self._writes:
@@ -330,15 +334,15 @@ class ArmTraining:
             {**self._labels(arm, trial, kind=FINAL), **fields}
             for trial, fields in zip(trials, found, strict=True)
         ]
-        if self._writes:
-            results.append(rows)
+        append(rows)
         return rows
 
-    def _curve_rows(self, arm: str, trials: Sequence[Trial], point: Evaluation) -> list[Fields]:
-        place = {"kind": CURVE, "stage": self._stage(arm, point.stage), "step": point.step}
+    def _rows_of(self, arm, trials, kind: str, at: tuple[int, int], found) -> list[Fields]:
+        """Rows of a kind with the fields of each trial, made at a stage and step."""
+        place = {"kind": kind, "stage": self._stage(arm, at[0]), "step": at[1]}
         return [
-            {**self._labels(arm, trial, **place), **self._plan.curve_fields(arm, trial, point, at)}
-            for at, trial in enumerate(trials)
+            {**self._labels(arm, trial, **place), **fields}
+            for trial, fields in zip(trials, found, strict=True)
         ]
 
     def _alarm_row(

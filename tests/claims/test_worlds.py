@@ -8,6 +8,7 @@ from claims import (  # noqa: F401  enter worlds
     worlds_depth_use,
     worlds_importance,
     worlds_khop,
+    worlds_role_moves,
     worlds_roles,
     worlds_training,
     worlds_weights,

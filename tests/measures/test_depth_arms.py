@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import t
 
 from jaxanatomy.measures import depth_arms
-from jaxanatomy.measures.khop_growth import finals_by_arm, summarise
+from jaxanatomy.measures.arms import finals_by_arm
+from jaxanatomy.measures.khop_growth import summarise
 
 SCORES = {"baseline": (2.0, 2.2, 1.9), "lidas": (2.5, 2.9, 2.4), "midas": (2.1, 2.0, 2.3)}
 

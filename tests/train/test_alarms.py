@@ -16,6 +16,7 @@ from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.alarm_readings import KINDS, readings, spectral_norms
 from jaxanatomy.train.alarms import ACT, STOP, WARN, Alarms, Watch
 from jaxanatomy.train.callbacks import Every, Response
+from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
 
 UNSAVED = dataclasses.replace(OPTIONS, checkpoint_every=100)
 UNSCANNED = dataclasses.replace(UNSAVED, scan_layers=False)
@@ -65,7 +66,7 @@ def run(folder, alarms, *more, log=lambda steps: None, **kwargs):
             counts[state.step] = state.log["alarms"]
 
     callbacks = [*more, *Watch(alarms, emit).callbacks(), Every(None, note), *watching(log=log)]
-    kwargs = {"layer_rates": alarms.acts, "options": UNSAVED} | kwargs
+    kwargs = {"layer_factors": alarms.acts, "options": UNSAVED} | kwargs
     params = growing_run.make(**kwargs).train(folder, callbacks)
     return emitted, counts, params
 
@@ -217,7 +218,9 @@ def test_a_layer_in_alarm_learns_a_tenth_as_fast_until_it_ends(tmp_path):
     rates = {}
 
     def note(state):
-        rates[state.step] = np.asarray(optax.tree.get(state.moments, "layer_rates")).tolist()
+        rate_NC = np.asarray(optax.tree.get(state.moments, "layer_rates"))
+        assert (rate_NC == rate_NC[:, :1]).all()
+        rates[state.step] = rate_NC[:, 0].tolist()
 
     _, _, params = run(tmp_path / "once", alarms, *plants, Every(1, note))
     assert rates[6] == [1, 1, 1, 1]  # the check of a step comes after the note
@@ -229,10 +232,10 @@ def test_a_layer_in_alarm_learns_a_tenth_as_fast_until_it_ends(tmp_path):
         factor = {6: 0.1, 8: 0.01, 10: 0.1}.get(state.step)
         if factor is None:
             return None
-        changed = jnp.asarray([1, 1, factor, 1], jnp.float32)
-        return Response(moments=optax.tree.set(state.moments, layer_rates=changed))
+        rate_NC = np.repeat([[1], [1], [factor], [1]], len(COLUMNS), axis=1)
+        return Response(moments=with_layer_factors(state.moments, layer_rates=rate_NC))
 
-    expected = growing_run.make(layer_rates=True).train(
+    expected = growing_run.make(layer_factors=True).train(
         tmp_path / "hand", [*plants, Every(2, by_hand)]
     )
     jax.tree.map(
@@ -252,7 +255,7 @@ def test_a_layer_in_alarm_learns_a_tenth_as_fast_until_it_ends(tmp_path):
 
 def test_factors_on_layers_multiply_updates_and_one_changes_nothing(tmp_path):
     plain = growing_run.make().train(tmp_path / "plain", watching())
-    ones = growing_run.make(layer_rates=True).train(tmp_path / "ones", watching())
+    ones = growing_run.make(layer_factors=True).train(tmp_path / "ones", watching())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), plain, ones)
 
 

@@ -11,7 +11,14 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.train.loss import split
-from jaxanatomy.train.optimiser import DIRECTIONS, Optimiser, make, parameter_names
+from jaxanatomy.train.optimiser import (
+    COLUMNS,
+    DIRECTIONS,
+    Optimiser,
+    make,
+    parameter_names,
+    with_layer_factors,
+)
 
 CONFIG = ModelConfig.uniform(3, 2, 1, 8, vocab_size=9, hidden_size=8, head_dim=4)
 MATRIX = "layers/1/attention/q_proj/kernel"
@@ -143,15 +150,41 @@ def test_a_pattern_may_be_for_layers_that_a_later_stage_has():
 
 
 @pytest.mark.parametrize("stack", [tree.stack, tree.stack_each])
-def test_layers_learn_at_the_rates_in_the_state_and_nothing_else_does(stack):
+def test_layers_learn_and_decay_by_the_factors_in_the_state_and_nothing_else_does(stack):
     params = whole(stack)
     gradient = jax.tree.map(lambda leaf: 1e-3 * jnp.cos(leaf), params)
-    plain = by_name(updates(Optimiser(), params, gradient))
-    optimiser = make(Optimiser(), params, layer_rates=4)
-    rates = jnp.array([1.0, 0.1, 0.5, 9.0])  # of one layer that is not there yet
-    state = optax.tree.set(optimiser.init(params), layer_rates=rates)
+    settings = Optimiser(weight_decay=0.1, decay_factors=(("layers/2/.*", 0.5),))
+    plain = by_name(updates(settings, params, gradient))
+    undecayed = by_name(updates(Optimiser(weight_decay=0.0), params, gradient))
+    optimiser = make(settings, params, layer_factors=4)
+    rng = np.random.default_rng(0)
+    # Of four layers one is not there yet.
+    rate_NC, decay_NC = rng.uniform(0.1, 9.0, (2, 4, len(COLUMNS))).astype(np.float32)
+    start = optimiser.init(params)
+    state = with_layer_factors(start, layer_rates=rate_NC, layer_decays=decay_NC)
     update, after = optimiser.update(gradient, state, params)
-    np.testing.assert_array_equal(optax.tree.get(after, "layer_rates"), rates)
+    np.testing.assert_array_equal(optax.tree.get(after, "layer_rates"), rate_NC)
+    np.testing.assert_array_equal(optax.tree.get(after, "layer_decays"), decay_NC)
+    untouched, _ = optimiser.update(gradient, start, params)
     for name, found in by_name(update).items():
-        factor = float(rates[int(name.split("/")[1])]) if name.startswith("layers/") else 1.0
-        np.testing.assert_allclose(found, factor * plain[name], rtol=1e-6, err_msg=name)
+        rate = decay = 1.0
+        if name.startswith("layers/"):
+            layer = int(name.split("/")[1])
+            column = COLUMNS.index(next((each for each in COLUMNS if each in name), "other"))
+            rate, decay = rate_NC[layer, column], decay_NC[layer, column]
+        expected = rate * (undecayed[name] + decay * (plain[name] - undecayed[name]))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7, err_msg=name)
+        np.testing.assert_allclose(by_name(untouched)[name], plain[name], rtol=1e-6)
+
+
+def test_no_rate_factor_meets_the_epsilon_of_adam():
+    """LR section 7: a scale before Adam does nothing, until it drowns a small gradient in epsilon."""
+    params = whole()
+    gradient = jax.tree.map(lambda leaf: 1e-9 * jnp.cos(leaf), params)
+    optimiser = make(Optimiser(weight_decay=0.0), params, layer_factors=3)
+    start = optimiser.init(params)
+    plain, _ = optimiser.update(gradient, start, params)
+    slow = with_layer_factors(start, layer_rates=np.full((3, len(COLUMNS)), 1e-3))
+    for name, found in by_name(optimiser.update(gradient, slow, params)[0]).items():
+        factor = 1e-3 if name.startswith("layers/") else 1.0
+        np.testing.assert_allclose(found, factor * by_name(plain)[name], rtol=1e-5, err_msg=name)

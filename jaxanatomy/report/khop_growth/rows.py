@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm, grows
 from jaxanatomy.growth.edits import EXIT, KINDS, SWAP
-from jaxanatomy.measures.arms import living, seed_range
-from jaxanatomy.measures.khop_growth import TUNED_BY, finals_by_arm, is_flat, summarise
+from jaxanatomy.measures.arms import finals_by_arm, living, seed_range
+from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared

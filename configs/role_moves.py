@@ -1,0 +1,65 @@
+"""Roles moved on purpose: weight decay and learning rates by layer, proposed by a policy.
+
+    python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
+
+Six layers of width 64 on the running Python's English, five seeds of each arm side by side.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import config_fields
+
+VARIANTS = ("",)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The full default experiment."""
+    del variant
+    config = ConfigDict()
+    config.arms = (
+        "uniform",
+        "uniform_again",
+        "none",
+        "random_policy",
+        "learned_policy",
+        "rate_scale",
+    )
+    config.seeds = (0, 1, 2, 3, 4)  # of initial weights, of the order of the text, of proposals
+
+    config.text = "library_english"  # or files, as my/*.txt; see data.corpora.SOURCES
+    config.tokenizer = "offline:512"
+    config.held_out_rows = 48  # that arms are scored on
+    config.judged_rows = 8  # of other documents: what proposals are judged by
+    config.policy = config_fields.policy()
+
+    config.model = ConfigDict()
+    config.model.num_layers = 6
+    config.model.hidden_size = 64
+    config.model.num_heads = 4
+    config.model.num_kv_heads = 4
+    config.model.ffn_width = 192
+    config.model.context_length = 96
+    config.model.vocab_size = 512
+    config.model.rope_theta = 10_000.0
+    config.model.norm_epsilon = 1e-5
+    config.model.tie_embeddings = False
+
+    config.steps = 500
+    config.batch_size = 8
+    # One is taken as it is; of several each arm takes its best on seeds of its own.
+    config.learning_rates = (5e-3,)
+    config.tuning_seeds = (100,)
+    config.warmup = 0.05  # share of the steps
+    config.cooldown = 0.2
+    config.optimiser = config_fields.optimiser(
+        weight_decay=0.1, beta2=0.99, decay_norms_and_embeddings=False
+    )
+    del config.optimiser.learning_rate  # the plateau of the schedule, above
+    config.eval_every = 100
+    config.roles_every = 0  # steps between looks at the roles of layers, a multiple of eval_every
+
+    config.train = config_fields.training(
+        scan_layers=False, steps_per_call=10, checkpoint_every=250, devices=1
+    )
+    config.alarms = config_fields.alarms()
+    return config

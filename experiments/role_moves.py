@@ -1,0 +1,65 @@
+"""Roles moved on purpose: can training decide which layer becomes what, and does that help?
+
+The method (LR sections 5 to 9, with controls): a small model is trained on one text in several arms
+that share first weights and text, seed by seed. Beside one weight decay for all there are none,
+decays drawn at random for each matrix of each layer, and decays proposed by a policy that learns by
+REINFORCE on held-out loss (our own design: the paper keeps its own to itself); the same policy on
+each layer's learning rate. Each arm is held against the baseline of the same seed: which layers have
+another role, which saturated neurons are lost and gained, effective ranks, held-out loss. The null
+is the baseline itself with its text in another order.
+
+    python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
+
+`rows.jsonl` has the curve of every seed (`kind: curve`), the proposals of policies with their rewards
+(`kind: proposal`), and a `kind: final` row for each with what its weights say of each layer. A run
+that was killed resumes from its last checkpoint.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jaxanatomy import cli, report, runs
+from jaxanatomy.data.corpora import SOURCES
+from jaxanatomy.data.vocabulary import TOKENIZERS
+from jaxanatomy.measures.role_moves import summarise
+from jaxanatomy.model import parameter_count
+from jaxanatomy.train import setup
+from jaxanatomy.train.role_arms import ARMS
+from jaxanatomy.train.role_plan import role_plan
+from jaxanatomy.train.trials import describe_arms, train_arms
+
+# Fields of the config that decide no result: a run may go on with other values.
+MAY_CHANGE_ON_RESUME = ("arms", "seeds", *setup.MAY_CHANGE_ON_RESUME)
+
+
+def run(config: ConfigDict, workdir: Path) -> None:
+    """Trains what is not trained yet, then writes summary, figures and report."""
+    plan = role_plan(config, ARMS)
+    provenance = runs.provenance(
+        "role_moves",
+        architecture=plan.model.to_dict(),
+        parameters=parameter_count(plan.model),
+        data=plan.text.identity,
+    )
+    with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
+        train_arms(plan, results)
+        what = {name: arm.help for name, arm in ARMS.items()}
+        results.write_summary(summarise(results.rows, what))
+        report.conclude(results.folder)
+
+
+def dry_run(config: ConfigDict) -> str:
+    """The arms and what they would cost."""
+    plan = role_plan(config, ARMS, dry_run=True)
+    return "\n".join(describe_arms(plan, config.batch_size, plan.model.context_length))
+
+
+def describe() -> str:
+    """Arms, texts and tokenizers, a line each."""
+    arms = {name: arm.help for name, arm in ARMS.items()}
+    return cli.format_sections({"arms": arms, "texts": SOURCES, "tokenizers": TOKENIZERS})
+
+
+if __name__ == "__main__":
+    cli.run_experiment("role_moves", run)

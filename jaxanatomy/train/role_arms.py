@@ -1,0 +1,79 @@
+"""The arms of moving roles, by name; the one place to enter one."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxanatomy import tree
+from jaxanatomy.measures.role_moves import AGAIN, UNIFORM
+from jaxanatomy.train.callbacks import Every, Response, RunState
+from jaxanatomy.train.evaluation import score
+from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
+from jaxanatomy.train.policy import Lever
+from jaxanatomy.train.proposals import Proposer
+from jaxanatomy.train.role_plan import JUDGED, RoleArm, RolePlan
+from jaxanatomy.train.trials import Emit, Trial
+
+_NEVER = 2**31
+
+
+@dataclasses.dataclass(frozen=True)
+class Undecayed(RoleArm):
+    """No weight decay."""
+
+    def callbacks(self, plan: RolePlan, trials: Sequence[Trial], emit: Emit) -> list[Every]:
+        """Sets the factors on the decay to 0 before the first step."""
+        del emit
+        shape = len(trials), plan.model.num_layers, len(COLUMNS)
+
+        def begin(state: RunState) -> Response | None:
+            if state.step:
+                return None
+            return Response(moments=with_layer_factors(state.moments, layer_decays=np.zeros(shape)))
+
+        return [Every(_NEVER, begin, at_ends=True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposed(RoleArm):
+    """Coefficients proposed by a policy, which is judged by held-out text.
+
+    Attributes:
+      of: "decay", of each matrix of each layer, or "rate", of each layer.
+      learns: Whether the policy does; else it proposes at random to the end.
+    """
+
+    of: str = "decay"
+    learns: bool = True
+
+    def lever(self, plan: RolePlan) -> Lever:
+        """What is proposed."""
+        if self.of == "rate":
+            return Lever("layer_rates", ("layer",), 1.0, *plan.policy.rate_scale)
+        decay = plan.optimiser.weight_decay
+        return Lever("layer_decays", tree.MATRICES, decay, *plan.policy.decay)
+
+    def callbacks(self, plan: RolePlan, trials: Sequence[Trial], emit: Emit) -> list[Every]:
+        """The policy at work."""
+        judged = self.held_out(plan, plan.parts[JUDGED])
+
+        def judge(state: RunState) -> list[float]:
+            return score(state.setup, state.stage, state.params, judged).mean()
+
+        seeds = [trial.seed for trial in trials]
+        lever = self.lever(plan)
+        return Proposer(plan.policy, lever, self.learns, seeds, judge, emit).callbacks()
+
+
+ARMS: Mapping[str, RoleArm] = {
+    UNIFORM: RoleArm("one weight decay for all matrices: the baseline"),
+    AGAIN: RoleArm("the same from the same first weights, its text in another order", order=1),
+    "none": Undecayed("no weight decay"),
+    "random_policy": Proposed("a decay for each matrix of each layer, drawn anew", learns=False),
+    "learned_policy": Proposed("the same, proposed by a policy that learns (LR section 5)"),
+    "random_rates": Proposed(
+        "a factor on each layer's learning rate, drawn anew", 0, "rate", False
+    ),
+    "rate_scale": Proposed("the same, proposed by a policy that learns (LR section 7)", of="rate"),
+}

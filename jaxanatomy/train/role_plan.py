@@ -1,0 +1,272 @@
+"""What a run of moving roles is: its arms, its text, and how each arm departs from plain training."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxanatomy import runs, tree
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.facts import batch_order
+from jaxanatomy.data.joined import JoinedRows, joined_rows
+from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer
+from jaxanatomy.errors import InputError, choose, require_whole
+from jaxanatomy.forensics.roles import require_layers
+from jaxanatomy.growth.stages import Stage
+from jaxanatomy.measures.depth_growth import final_fields, point_fields
+from jaxanatomy.measures.role_moves import TUNED_BY, layer_fields
+from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.arm_fields import check_trials, training_fields
+from jaxanatomy.train.callbacks import Every
+from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text
+from jaxanatomy.train.loss import Batch
+from jaxanatomy.train.points import Evaluation
+from jaxanatomy.train.policy import PolicySettings
+from jaxanatomy.train.setup import BatchStream, Setup
+from jaxanatomy.train.trials import ArmPlan, Emit, Fields, Trial
+
+HELD_OUT, JUDGED = "held_out", "judged"
+
+
+@dataclasses.dataclass(frozen=True)
+class RoleArm:
+    """An arm: plain training, of which a kind of arm changes what it is about.
+
+    Attributes:
+      help: What it is, one line.
+      order: Which order of the text; arms of the same one read the same, seed by seed.
+    """
+
+    help: str
+    order: int = 0
+
+    def model(self, plan: "RolePlan") -> ModelConfig:
+        """Its architecture."""
+        return plan.model
+
+    def setup_fields(self, plan: "RolePlan") -> Fields:
+        """Fields of `Setup` that are its own."""
+        del plan
+        return {}
+
+    def stream(self, plan: "RolePlan", trial: Trial, stream: BatchStream) -> BatchStream:
+        """What it reads of a text."""
+        del plan, trial
+        return stream
+
+    def held_out(self, plan: "RolePlan", held_out: HeldOut) -> HeldOut:
+        """What it is scored on."""
+        del plan
+        return held_out
+
+    def callbacks(self, plan: "RolePlan", trials: Sequence[Trial], emit: Emit) -> list[Every]:
+        """What is done to its training."""
+        del plan, trials, emit
+        return []
+
+    def final_fields(
+        self, plan: "RolePlan", trial: Trial, config: ModelConfig, params: tree.Params
+    ) -> Fields:
+        """What else its final rows have; the model is on the host, its layers unstacked."""
+        del plan, trial, config, params
+        return {}
+
+
+class RowBatches:
+    """Rows of a text in an order: a `train.setup.BatchStream`."""
+
+    def __init__(self, token_NT: np.ndarray, order_ER: np.ndarray):
+        """Begins at the first step.
+
+        Args:
+          token_NT: Rows of T + 1 tokens.
+          order_ER: The rows of each step.
+        """
+        self._token_NT, self._order_ER, self._step = token_NT, order_ER, 0
+
+    def next(self) -> Batch:
+        """The batch of the next step."""
+        self._step += 1
+        return batch_of_rows(self._token_NT[self._order_ER[self._step - 1]])
+
+    def state(self) -> Fields:
+        """How many were read."""
+        return {"step": self._step}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Resumes from there."""
+        self._step = state["step"]
+
+
+def batch_of_rows(token_BT: np.ndarray) -> Batch:
+    """Every next token of rows without padding, on the host."""
+    target_BT = token_BT[:, 1:]
+    return Batch(token_BT[:, :-1], target_BT, np.ones(target_BT.shape, np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class RolePlan(ArmPlan):
+    """Validated settings of a run.
+
+    Attributes:
+      kinds: What each arm is.
+      policy: How policies propose and learn.
+      text: What is read.
+    """
+
+    kinds: Mapping[str, RoleArm]
+    policy: PolicySettings
+    text: JoinedRows
+
+    experiment = "role_moves"
+    tuned_by = TUNED_BY
+
+    @property
+    def identity(self) -> Any:
+        """The text, how much of it is held out, and the policy."""
+        rows = [self.config.held_out_rows, self.config.judged_rows]
+        return [self.text.identity, rows, dataclasses.asdict(self.policy)]
+
+    def setup(self, arm: str, trials: Sequence[Trial]) -> Setup:
+        """With factors by layer in the optimiser's state, whether an arm changes them or not."""
+        own = self.kinds[arm].setup_fields(self)
+        model = self.arms[arm][0].config
+        return super().setup(arm, trials, initial=model, layer_factors=True, **own)
+
+    def streams(self, arm: str, trials: Sequence[Trial]) -> list[BatchStream]:
+        """Each seed's rows in an order of its own, that of other arms of the seed."""
+        kind, token_NT = self.kinds[arm], self.text.train_NT
+        shape = len(token_NT), self.config.batch_size, self.config.steps
+        orders = (batch_order(*shape, (trial.seed, kind.order)) for trial in trials)
+        streams = [RowBatches(token_NT, order_ER) for order_ER in orders]
+        return [kind.stream(self, *pair) for pair in zip(trials, streams, strict=True)]
+
+    @functools.cached_property
+    def parts(self) -> dict[str, HeldOut]:
+        """Held-out text to score on, and, of other documents, to judge proposals by.
+
+        A policy that were judged by what all are scored on would be scored on what it learns from.
+        """
+        sizes = {HELD_OUT: self.config.held_out_rows, JUDGED: self.config.judged_rows}
+        rows, batch = self.text.held_out_NT, self.config.batch_size
+        total = sum(sizes.values())
+        spread_N = np.arange(total) * len(rows) // total
+        found, first = {}, 0
+        for name, count in sizes.items():
+            own = rows[spread_N[first : first + count]]
+            batches = [batch_of_rows(own[at : at + batch]) for at in range(0, count, batch)]
+            found[name], first = HeldOut(1.0, batches), first + count
+        return found
+
+    def part(self, arm: str, name: str) -> HeldOut:
+        """One of `parts` as an arm reads it."""
+        return self.kinds[arm].held_out(self, self.parts[name])
+
+    def scorer(self, arm: str) -> Scorer:
+        """The text that nothing is trained on or judged by."""
+        return on_text({HELD_OUT: self.part(arm, HELD_OUT)})
+
+    def callbacks(self, arm: str, trials: Sequence[Trial], emit: Emit) -> list[Every]:
+        """What an arm does to its training."""
+        return self.kinds[arm].callbacks(self, trials, emit)
+
+    def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+        """Losses, and what they took."""
+        return point_fields(point, at)
+
+    def final_fields(
+        self,
+        arm: str,
+        trials: Sequence[Trial],
+        setup: Setup,
+        point: Evaluation,
+        memory: Mapping[str, Any],
+        params: tree.Params,
+        results: runs.Run,
+    ) -> list[Fields]:
+        """The last losses by row; of results what the weights say of each layer."""
+        found = [{"step": point.step, **final_fields(point, at)} for at in range(len(trials))]
+        if trials[0].purpose != MAIN:
+            return found
+        config, whole = setup.stages[-1].config, self.placement.fetch(params)
+        for at, (trial, fields) in enumerate(zip(trials, found, strict=True)):
+            if not fields["reason"]:
+                own = setup.model_of(whole, at)
+                own = tree.with_layers(own, tree.unstack(own["layers"]))
+                fields |= {"alike": config == self.model, **layer_fields(config, own["layers"])}
+                fields |= self.kinds[arm].final_fields(self, trial, config, own)
+        return found
+
+
+def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = False) -> RolePlan:
+    """Checks a config, what is cheap first; reads and encodes the text.
+
+    Args:
+      config: Of `experiments.role_moves`.
+      kinds: All arms that there are.
+      dry_run: The devices need not be here then.
+
+    Raises:
+      InputError: Something in it does not fit; the message says what.
+    """
+    check_trials(config)
+    for arm in config.arms:
+        choose("arm", arm, kinds)
+    for name in ("steps", "held_out_rows", "judged_rows"):
+        require_whole(name, config[name])
+    for name in ("held_out_rows", "judged_rows"):
+        if config[name] % config.batch_size:
+            raise InputError(
+                f"{name} must be a multiple of batch_size; got {config[name]} and "
+                f"{config.batch_size}; change one of them"
+            )
+    model, policy = ModelConfig.uniform(**config.model), PolicySettings(**config.policy)
+    require_layers(model)
+    training = training_fields(config, dry_run)
+    _require_arithmetic(config, policy, training["alarms"].acts)
+    tokenizer = load_tokenizer(config.tokenizer)
+    check_vocabulary(tokenizer, model.vocab_size)
+    text = joined_rows(config.text, tokenizer, model.context_length)
+    for name, count, there in (
+        ("batch_size", config.batch_size, len(text.train_NT)),
+        (
+            "held_out_rows and judged_rows",
+            config.held_out_rows + config.judged_rows,
+            len(text.held_out_NT),
+        ),
+    ):
+        if count > there:
+            raise InputError(
+                f"{name} must be at most the {there} rows that {config.text!r} has for it; got "
+                f"{count}; lower it, or take a longer text"
+            )
+    fields = dict(config=config, model=model, tokenizer=tokenizer, **training)
+    fields |= dict(kinds=kinds, policy=policy, text=text)
+    blank = RolePlan(arms={}, **fields)
+    stages = {arm: (Stage(kinds[arm].model(blank), config.steps),) for arm in config.arms}
+    return RolePlan(arms=stages, **fields)
+
+
+def _require_arithmetic(config: ConfigDict, policy: PolicySettings, acts: bool) -> None:
+    """Refuses clamps that what they multiply does not stand (LR section 7)."""
+    if acts:
+        raise InputError(
+            "alarms that act set the rates that rate_scale proposes; got alarms.actions="
+            f"{tuple(config.alarms.actions)}; take warn or stop"
+        )
+    decay = config.optimiser.weight_decay
+    if not policy.decay[0] < decay < policy.decay[1]:
+        raise InputError(
+            f"policy.decay must hold optimiser.weight_decay, from which it begins; got "
+            f"{policy.decay} and {decay}; widen it or change the decay"
+        )
+    largest = max(config.learning_rates) * max(policy.decay[1], decay * policy.rate_scale[1])
+    if largest >= 1:
+        raise InputError(
+            "the largest rate times the largest decay must be below 1, or a step turns weights "
+            f"round; got {largest:g}; lower policy.decay, policy.rate_scale or learning_rates"
+        )
