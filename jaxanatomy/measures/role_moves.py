@@ -119,14 +119,14 @@ def summarise(rows: Iterable[Row], what: Mapping[str, str]) -> dict[str, Any]:
       what: Of each arm what it is.
 
     Returns:
-      `arms`: for each `what` it is, what `arms.account` has, and of `eval_nll` the `mean`, `low` and
+      `arms`: for each `what` it is, what `arms.account` has, and `eval_nll`: `mean`, `low` and
       `high` over seeds.
       `moves`: for each arm but the baseline `arm` and, beside the baseline of the same seed:
       `loss_percent`, the change of the held-out loss; `distance` of roles and its excess over the
       null, `beyond_null`; `changed`, layers of another role; `saturated`: positions (layer, neuron)
-      `lost`, `gained` and `kept`, and their `net`; `rank`: by matrix the `largest` change of a layer's
-      effective rank (mean over seeds), that `layer`, how many layers stay `within` 3, and `of`, the
-      baseline's mean rank. Of arms of other shapes there is the loss alone.
+      `lost`, `gained` and `kept`, and their `net`; `rank`: by matrix the `largest` change of the
+      effective rank of a layer (mean over seeds), that `layer`, how many layers stay `within` 3,
+      and `of`, the baseline's mean rank. Of arms of other shapes there is the loss alone.
       Intervals are of `level`, so that those of one figure hold for all arms at once with 95 %.
       `policies`: what each came to; see `summarise_policies`.
     """

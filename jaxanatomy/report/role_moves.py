@@ -137,8 +137,8 @@ def headline(record: RunRecord) -> str | None:
 
     moved = beyond("beyond", 1) if any("beyond" in row for row in rows) else "not measured"
     return (
-        f"Roles moved further from the baseline than another order of the text moves them: {moved}. "
-        f"Held-out loss below the baseline's: {beyond('loss_percent', -1)}; above it: "
+        f"Roles moved further from the baseline than another order of the text moves them: "
+        f"{moved}. Held-out loss below the baseline's: {beyond('loss_percent', -1)}; above it: "
         f"{beyond('loss_percent', 1)}. More saturated neurons: {beyond('net', 1)}; fewer: "
         f"{beyond('net', -1)}."
     )

@@ -155,8 +155,8 @@ def with_layer_factors(moments: PyTree, **factors: np.ndarray) -> PyTree:
 
     Args:
       moments: The state of one that was made with `layer_factors`.
-      factors: `layer_rates` and `layer_decays`, [N, C] by layer and `COLUMNS`; with an axis M before
-        if seeds train side by side.
+      factors: `layer_rates` and `layer_decays`, [N, C] by layer and `COLUMNS`; with an axis M
+        before if seeds train side by side.
     """
 
     def put(name: str, factor: np.ndarray) -> jax.Array:

@@ -9,8 +9,8 @@ LR section 5 has "a small policy that proposes a weight-decay coefficient for ea
 tensors", "updated by REINFORCE against held-out loss", and holds its design back (section 10). So
 this one is ours, the plainest that can be checked: each coefficient is log-normal, its logarithm
 drawn with a mean and a standard deviation of its own; the reward is what the held-out loss fell by
-since the proposal, less a moving mean and over a moving deviation of rewards; an entropy bonus keeps
-the spread from closing. Seeds that train side by side have a policy each.
+since the proposal, less a moving mean and over a moving deviation of rewards; an entropy bonus
+keeps the spread from closing. Seeds that train side by side have a policy each.
 
 Axes: M seeds, L layers, C tensors of a layer with a coefficient of their own.
 """
@@ -25,6 +25,7 @@ from jaxanatomy.errors import InputError, require_positive, require_whole
 
 LARGEST = 2.0  # advantage, in deviations of the reward: one lucky step moves no mean far
 NARROWEST, WIDEST = 0.25, 2.0  # times the spread at the start
+NEAR = 0.43  # deviations, beyond which lies a third of a normal law
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,8 @@ class PolicySettings:
             object.__setattr__(self, name, ends)
         if not self.rate_scale[0] < 1 < self.rate_scale[1]:
             raise InputError(
-                f"policy.rate_scale must hold 1, from which it begins; got {self.rate_scale}; widen it"
+                f"policy.rate_scale must hold 1, from which it begins; got {self.rate_scale}; "
+                "widen it"
             )
 
 
@@ -92,10 +94,6 @@ class Lever:
     def coefficient(self, x_MLC: np.ndarray) -> np.ndarray:
         """The coefficients of logarithms, clamped."""
         return np.exp(np.clip(x_MLC, np.log(self.low), np.log(self.high)))
-
-    def at_clamp(self, x_MLC: np.ndarray) -> np.ndarray:
-        """Which logarithms lie at the ends or beyond, bool."""
-        return (x_MLC <= np.log(self.low)) | (x_MLC >= np.log(self.high))
 
 
 class PolicyState(NamedTuple):
@@ -123,6 +121,12 @@ class PolicyState(NamedTuple):
     def from_json(cls, parts: Sequence[Any]) -> "PolicyState":
         """The inverse."""
         return cls(*map(np.array, parts[:-1]), parts[-1])
+
+
+def at_clamp(lever: Lever, state: PolicyState) -> np.ndarray:
+    """Which means lie so near an end that a third of their proposals is clamped, bool [M, L, C]."""
+    room_MLC = np.minimum(state.mean_MLC - np.log(lever.low), np.log(lever.high) - state.mean_MLC)
+    return room_MLC < NEAR * np.exp(state.log_std_MLC)
 
 
 def start(settings: PolicySettings, lever: Lever, layers: int, seeds: int) -> PolicyState:

@@ -3,8 +3,8 @@
     proposer = Proposer(settings, lever, True, seeds=(0, 1), judge=judge, emit=emit)
     trainer.train(folder, proposer.callbacks())
 
-What a proposal sets are factors in the optimiser's state, so that the compiled step is that of every
-other arm. A checkpoint has the factors, and with the callback's memory the policy.
+What a proposal sets are factors in the optimiser's state, so that the compiled step is that of
+every other arm. A checkpoint has the factors, and with the callback's memory the policy.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,15 @@ from jaxanatomy.measures.role_moves import PROPOSAL, STUCK
 from jaxanatomy.progress import LOG
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
-from jaxanatomy.train.policy import Lever, PolicySettings, PolicyState, draw, start, update
+from jaxanatomy.train.policy import (
+    Lever,
+    PolicySettings,
+    PolicyState,
+    at_clamp,
+    draw,
+    start,
+    update,
+)
 
 
 class Proposer:
@@ -78,7 +86,7 @@ class Proposer:
         policy, x_MLC = PolicyState.from_json(memory["policy"]), np.array(memory["proposal"])
         reward_M = np.array(memory["loss"], np.float64) - loss_M
         self._emit(state, PROPOSAL, self._rows(policy, x_MLC, reward_M))
-        self._warn(state, lever.at_clamp(policy.mean_MLC))
+        self._warn(state, at_clamp(lever, policy))
         if not self._learns:
             return policy
         return update(self._settings, lever, policy, x_MLC, reward_M)
@@ -90,7 +98,7 @@ class Proposer:
         parts = {
             "coefficient": lever.coefficient(x_MLC),
             "mean": lever.coefficient(policy.mean_MLC),
-            "at_clamp": lever.at_clamp(policy.mean_MLC),
+            "at_clamp": at_clamp(lever, policy),
         }
         return [
             {"since": since, "reward": finite(reward)}

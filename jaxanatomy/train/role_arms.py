@@ -73,7 +73,7 @@ ARMS: Mapping[str, RoleArm] = {
     "random_policy": Proposed("a decay for each matrix of each layer, drawn anew", learns=False),
     "learned_policy": Proposed("the same, proposed by a policy that learns (LR section 5)"),
     "random_rates": Proposed(
-        "a factor on each layer's learning rate, drawn anew", 0, "rate", False
+        "a factor on each layer's learning rate, drawn anew", of="rate", learns=False
     ),
     "rate_scale": Proposed("the same, proposed by a policy that learns (LR section 7)", of="rate"),
 }

@@ -1,11 +1,10 @@
-"""What a run of moving roles is: its arms, its text, and how each arm departs from plain training."""
+"""What a run of moving roles is: its arms, its text, how each arm departs from plain training."""
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 

@@ -16,7 +16,7 @@ from jaxanatomy.tree import MATRICES
 SCRIPT = Path(depth_growth_run.__file__)
 pytestmark = pytest.mark.usefixtures("fixed_version")
 ARMS = ("uniform", "uniform_again", "none", "random_policy", "learned_policy", "rate_scale")
-STEPS, EVERY, LAYERS, ROWS = 8, 3, 4, 8
+STEPS, EVERY, LAYERS, ROWS = 8, 2, 4, 8
 FIELDS = {
     "arms": ",".join(ARMS),
     "seeds": "0,1",
@@ -37,7 +37,23 @@ FIELDS = {
     "train.steps_per_call": 4,
     "train.checkpoint_every": 4,
 }
-WORDS = "red blue green gold one two three four ship tree stone river runs falls sings".split()
+WORDS = [
+    "red",
+    "blue",
+    "green",
+    "gold",
+    "one",
+    "two",
+    "three",
+    "four",
+    "ship",
+    "tree",
+    "stone",
+    "river",
+    "runs",
+    "falls",
+    "sings",
+]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +137,7 @@ def test_proposals_are_logged_with_their_rewards(finished):
     policies = ("random_policy", "learned_policy", "rate_scale")
     assert found.keys() == {(arm, seed) for arm in policies for seed in (0, 1)}
     for (arm, _), own in found.items():
-        assert [(row["since"], row["step"]) for row in own] == [(0, 3), (3, 6), (6, 8)]
+        assert [(row["since"], row["step"]) for row in own] == [(0, 2), (2, 4), (4, 6), (6, 8)]
         tensors = ["layer"] if arm == "rate_scale" else [*MATRICES]
         for row in own:
             assert [*row["coefficient"]] == [*row["mean"]] == tensors
@@ -131,7 +147,8 @@ def test_proposals_are_logged_with_their_rewards(finished):
         random, learned = found["random_policy", seed], found["learned_policy", seed]
         assert random[0]["coefficient"] == learned[0]["coefficient"]
         assert random[0]["mean"] == random[-1]["mean"]
-        assert learned[0]["mean"] == learned[1]["mean"]  # the first reward has no baseline
+        # The first reward is the baseline, the second the deviation.
+        assert learned[0]["mean"] == learned[2]["mean"]
         assert learned[0]["mean"] != learned[-1]["mean"]
 
 

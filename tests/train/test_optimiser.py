@@ -178,7 +178,7 @@ def test_layers_learn_and_decay_by_the_factors_in_the_state_and_nothing_else_doe
 
 
 def test_no_rate_factor_meets_the_epsilon_of_adam():
-    """LR section 7: a scale before Adam does nothing, until it drowns a small gradient in epsilon."""
+    """LR section 7: a scale before Adam does nothing until epsilon drowns the gradient."""
     params = whole()
     gradient = jax.tree.map(lambda leaf: 1e-9 * jnp.cos(leaf), params)
     optimiser = make(Optimiser(weight_decay=0.0), params, layer_factors=3)

@@ -1,4 +1,4 @@
-"""A policy: its step against jax.grad, a world in which one coefficient counts, one where none does."""
+"""A policy: its step against jax.grad, a world in which one coefficient counts, one without."""
 
 import dataclasses
 import json
@@ -14,6 +14,7 @@ from jaxanatomy.train.policy import (
     Lever,
     PolicySettings,
     PolicyState,
+    at_clamp,
     draw,
     start,
     update,
@@ -94,12 +95,15 @@ def test_where_nothing_counts_proposals_stay_at_their_start_within_noise(trend):
 
 def test_the_clamp_holds_and_is_told():
     lever = dataclasses.replace(LEVER, low=0.05, high=0.2)
-    state = learned(lambda step, x_MLC: x_MLC.sum(axis=(1, 2)), 200, 4, lever=lever)
-    assert lever.at_clamp(state.mean_MLC).all()
-    np.testing.assert_array_equal(lever.coefficient(state.mean_MLC + 1), 0.2)
+    state = learned(lambda step, x_MLC: x_MLC[:, 0, 0], 200, 4, lever=lever)
+    assert at_clamp(lever, state)[:, 0, 0].all()
+    assert not at_clamp(LEVER, start(SETTINGS, LEVER, LAYERS, 4)).any()
+    np.testing.assert_array_equal(lever.coefficient(state.mean_MLC + 9), 0.2)
     assert lever.coefficient(np.log(0.01)) == pytest.approx(0.05)
-    assert lever.at_clamp(np.log([0.01, 0.05, 0.2, 3])).all()
-    assert not lever.at_clamp(np.log([0.051, 0.199])).any()
+    # A third of what is proposed from there is clamped.
+    edge = np.log(lever.high) - 0.43 * np.exp(state.log_std_MLC)
+    x_NMLC = [draw(state._replace(mean_MLC=edge), range(4), at) for at in range(400)]
+    assert np.mean(lever.coefficient(np.array(x_NMLC)) == 0.2) == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_a_reward_that_is_not_finite_teaches_its_seed_nothing():
