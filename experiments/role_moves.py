@@ -25,9 +25,10 @@ from jaxanatomy.data.vocabulary import TOKENIZERS
 from jaxanatomy.measures.role_moves import summarise
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
+from jaxanatomy.train.describe import describe_arms
 from jaxanatomy.train.role_arms import ARMS
 from jaxanatomy.train.role_plan import role_plan
-from jaxanatomy.train.trials import describe_arms, train_arms
+from jaxanatomy.train.trials import train_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = ("arms", "seeds", *setup.MAY_CHANGE_ON_RESUME)

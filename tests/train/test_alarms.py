@@ -256,7 +256,9 @@ def test_a_layer_in_alarm_learns_a_tenth_as_fast_until_it_ends(tmp_path):
 def test_factors_on_layers_multiply_updates_and_one_changes_nothing(tmp_path):
     plain = growing_run.make().train(tmp_path / "plain", watching())
     ones = growing_run.make(layer_factors=True).train(tmp_path / "ones", watching())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), plain, ones)
+    # Of whole tensors: entries near 0 have the rounding of their sums, which is that of a program.
+    for own, other in zip(*map(jax.tree.leaves, (plain, ones)), strict=True):
+        assert np.linalg.norm(own - other) <= 1e-6 * np.linalg.norm(own)
 
 
 def test_a_seed_that_diverges_is_an_alarm(tmp_path):
