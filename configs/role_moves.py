@@ -38,13 +38,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.num_heads = 4
     config.model.num_kv_heads = 4
     config.model.ffn_width = 192
-    config.model.context_length = 96
+    config.model.context_length = 64
     config.model.vocab_size = 512
     config.model.rope_theta = 10_000.0
     config.model.norm_epsilon = 1e-5
     config.model.tie_embeddings = False
 
-    config.steps = 500
+    config.steps = 300
     config.batch_size = 8
     # One is taken as it is; of several each arm takes its best on seeds of its own.
     config.learning_rates = (5e-3,)
@@ -55,11 +55,11 @@ def get_config(variant: str = "") -> ConfigDict:
         weight_decay=0.1, beta2=0.99, decay_norms_and_embeddings=False
     )
     del config.optimiser.learning_rate  # the plateau of the schedule, above
-    config.eval_every = 100
+    config.eval_every = 60
     config.roles_every = 0  # steps between looks at the roles of layers, a multiple of eval_every
 
     config.train = config_fields.training(
-        scan_layers=False, steps_per_call=10, checkpoint_every=250, devices=1
+        scan_layers=False, steps_per_call=10, checkpoint_every=150, devices=1
     )
     config.alarms = config_fields.alarms()
     return config
