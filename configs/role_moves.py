@@ -23,6 +23,12 @@ def get_config(variant: str = "") -> ConfigDict:
         "random_policy",
         "learned_policy",
         "rate_scale",
+        "wide_late",
+        "wide_early",
+        "wide_middle",
+        "registers_learned",
+        "registers_frozen",
+        "registers_random",
     )
     config.seeds = (0, 1, 2, 3, 4)  # of initial weights, of the order of the text, of proposals
 
@@ -31,6 +37,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.held_out_rows = 48  # that arms are scored on
     config.judged_rows = 8  # of other documents: what proposals are judged by
     config.policy = config_fields.policy()
+    config.width_ratio = 1.8  # the widest layer over the narrowest; LR's 1372 / 1024, squared
+    config.registers = ConfigDict()
+    config.registers.count = 4  # before every window
+    config.registers.pool = 32  # rows of the embedding of which registers_random draws
+    config.skip_most = 3  # layers of the baseline that are left out at most, in every set
 
     config.model = ConfigDict()
     config.model.num_layers = 6
@@ -39,7 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.num_kv_heads = 4
     config.model.ffn_width = 192
     config.model.context_length = 64
-    config.model.vocab_size = 512
+    config.model.vocab_size = 544  # the tokenizer's, and a pool of registers
     config.model.rope_theta = 10_000.0
     config.model.norm_epsilon = 1e-5
     config.model.tie_embeddings = False

@@ -22,7 +22,8 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, report, runs
 from jaxanatomy.data.corpora import SOURCES
 from jaxanatomy.data.vocabulary import TOKENIZERS
-from jaxanatomy.measures.role_moves import summarise
+from jaxanatomy.measures.role_moves import UNIFORM, summarise
+from jaxanatomy.measures.role_shape import summarise_shapes
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.describe import describe_arms
@@ -46,7 +47,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         train_arms(plan, results)
         what = {name: arm.help for name, arm in ARMS.items()}
-        results.write_summary(summarise(results.rows, what))
+        summary = summarise(results.rows, what) | summarise_shapes(results.rows, UNIFORM)
+        results.write_summary(summary)
         report.conclude(results.folder)
 
 

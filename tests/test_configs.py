@@ -19,7 +19,11 @@ READERS = {
     "depth_growth": ("jaxanatomy/train/depth_plan.py", *DEPTH_ARMS),
     "developmental": ARMS,
     "khop_growth": ("jaxanatomy/train/hop_plan.py", *DEPTH_ARMS),
-    "role_moves": ("jaxanatomy/train/role_plan.py", *ARMS),
+    "role_moves": (
+        "jaxanatomy/train/role_plan.py",
+        "jaxanatomy/train/shape_arms.py",
+        *ARMS,
+    ),
 }
 METHODS = ("to_dict", "items", "keys", "values", "get")
 

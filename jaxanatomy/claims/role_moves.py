@@ -11,6 +11,7 @@ import numpy as np
 from jaxanatomy.claims.arms import against, compared, finals
 from jaxanatomy.claims.core import Claim
 from jaxanatomy.claims.quantities import Quantity
+from jaxanatomy.claims.role_shape import SHAPE_CLAIMS
 from jaxanatomy.claims.rows import Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.measures.arms import finals_by_arm, log_ratio, loss_spread
@@ -80,4 +81,5 @@ CLAIMS = (
         "no such control",
         compared(FINALS, (LEARNED,), loss_above(RANDOM), ALL.below(0.0), (UNIFORM,)),
     ),
+    *SHAPE_CLAIMS,
 )

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.forensics.structure import effective_rank
-from jaxanatomy.measures.arms import Finals, difference_fields, family_level, living
-from jaxanatomy.measures.khop_growth import finals_by_arm
+from jaxanatomy.measures.arms import Finals, difference_fields, family_level, finals_by_arm, living
 from jaxanatomy.measures.registers import summarise_registers
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
 from jaxanatomy.measures.skips import summarise_skips

@@ -9,6 +9,7 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import arm_order, cost_fields, costs_table, diverged
 from jaxanatomy.report.common import ARM, estimate_of, grouped, known, once, over_seeds
+from jaxanatomy.report.role_shape import REGISTERS_SECTION, SKIPS, WIDTHS
 from jaxanatomy.report.roles import ROLE
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import label, listed
@@ -262,6 +263,9 @@ PAGE = Page(
     Section("Roles", STRIPS),
     Section("Layers", PROFILES, RANKS),
     Section("The policies", DRIFT, POLICIES),
+    WIDTHS,
+    REGISTERS_SECTION,
+    SKIPS,
     Section("Curves and costs", CURVES, costs_table(costs)),
     title="Roles moved on purpose",
 )

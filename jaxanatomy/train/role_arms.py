@@ -13,6 +13,7 @@ from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
 from jaxanatomy.train.policy import Lever
 from jaxanatomy.train.proposals import Proposer
 from jaxanatomy.train.role_plan import JUDGED, RoleArm, RolePlan
+from jaxanatomy.train.shape_arms import SHAPE_ARMS, Baseline
 from jaxanatomy.train.trials import Emit, Trial
 
 _NEVER = 2**31
@@ -67,7 +68,7 @@ class Proposed(RoleArm):
 
 
 ARMS: Mapping[str, RoleArm] = {
-    UNIFORM: RoleArm("one weight decay for all matrices: the baseline"),
+    UNIFORM: Baseline("one weight decay for all matrices: the baseline"),
     AGAIN: RoleArm("the same from the same first weights, its text in another order", order=1),
     "none": Undecayed("no weight decay"),
     "random_policy": Proposed("a decay for each matrix of each layer, drawn anew", learns=False),
@@ -76,4 +77,5 @@ ARMS: Mapping[str, RoleArm] = {
         "a factor on each layer's learning rate, drawn anew", of="rate", learns=False
     ),
     "rate_scale": Proposed("the same, proposed by a policy that learns (LR section 7)", of="rate"),
+    **SHAPE_ARMS,
 }

@@ -9,6 +9,7 @@ from claims import (  # noqa: F401  enter worlds
     worlds_importance,
     worlds_khop,
     worlds_role_moves,
+    worlds_role_shape,
     worlds_roles,
     worlds_training,
     worlds_weights,
