@@ -1,4 +1,4 @@
-"""Roles moved on purpose: weight decay and learning rates by layer, proposed by a policy.
+"""Roles moved on purpose: by decay and rates that a policy proposes, by widths, by registers.
 
     python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
 
@@ -10,26 +10,27 @@ from ml_collections import ConfigDict
 from jaxanatomy import config_fields
 
 VARIANTS = ("",)
+ARMS = (
+    "uniform",
+    "uniform_again",
+    "none",
+    "random_policy",
+    "learned_policy",
+    "rate_scale",
+    "wide_late",
+    "wide_early",
+    "wide_middle",
+    "registers_learned",
+    "registers_frozen",
+    "registers_random",
+)
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The full default experiment."""
     del variant
     config = ConfigDict()
-    config.arms = (
-        "uniform",
-        "uniform_again",
-        "none",
-        "random_policy",
-        "learned_policy",
-        "rate_scale",
-        "wide_late",
-        "wide_early",
-        "wide_middle",
-        "registers_learned",
-        "registers_frozen",
-        "registers_random",
-    )
+    config.arms = ARMS
     config.seeds = (0, 1, 2, 3, 4)  # of initial weights, of the order of the text, of proposals
 
     config.text = "library_english"  # or files, as my/*.txt; see data.corpora.SOURCES
