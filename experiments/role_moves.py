@@ -5,9 +5,10 @@ that share first weights and text, seed by seed. Beside one weight decay for all
 decays drawn at random for each matrix of each layer, and decays proposed by a policy that learns
 by REINFORCE on held-out loss (our own design: the paper keeps its own to itself); the same policy
 on each layer's learning rate. Three arms have layers of other widths and as many parameters, three
-read registers before their text; layers are left out of the baseline by role and at random. Each arm is held against the baseline of the same seed: which layers
-have another role, which saturated neurons are lost and gained, effective ranks, held-out loss. The
-null is the baseline itself with its text in another order.
+read registers before their text; layers are left out of the baseline by role and at random. Each
+arm is held against the baseline of the same seed: which layers have another role, which saturated
+neurons are lost and gained, effective ranks, held-out loss. The null is the baseline itself with
+its text in another order.
 
     python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
 
