@@ -372,14 +372,15 @@ class ArmTraining:
         return next((row for row in self._results.rows if row["hash"] == hash), None)
 
     def _is_trained(self, arm: str, trial: Trial) -> bool:
-        """Whether the final row of a trial is there, and every point of its curve."""
+        """Whether the final row of a trial is there, every point of its curve and every look."""
         final = self._final(arm, trial)
         if final is None:
             return False
         # Where all have diverged, the end may be at any step.
         stages = range(len(self._plan.arms[arm]))
-        ends = (self._has_point(arm, trial, CURVE, stage, final["step"]) for stage in stages)
-        return any(ends) and self._has_points(arm, trial, stages[-1], final["step"] - 1)
+        step = final["step"]
+        ends = [stage for stage in stages if self._has_point(arm, trial, CURVE, stage, step)]
+        return bool(ends) and self._has_points(arm, trial, ends[-1], step)
 
     def _has_points(self, arm: str, trial: Trial, stage: int, step: int) -> bool:
         """Whether a trial has every point up to a step, those of stages beyond `stage` apart."""
