@@ -19,7 +19,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.roles import defined
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures import roles
-from jaxanatomy.train import layer_roles
+from jaxanatomy.train import layer_roles, snapshots
 from jaxanatomy.train import trajectory as module
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.layer_roles import RoleWatch
@@ -202,3 +202,17 @@ def test_a_look_that_takes_long_beside_training_is_told(monkeypatch, caplog, sha
     for _ in range(3):
         every.call(state)
     assert sum("raise roles_every" in each for each in caplog.messages) == warned
+
+
+def test_moments_that_are_not_those_that_were_saved_are_refused(monkeypatch, tmp_path, caplog):
+    sums = snapshots.array_checksums
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            snapshots,
+            "array_checksums",
+            lambda tree: {path: each + (".mu" in path) for path, each in sums(tree).items()},
+        )
+        growing_run.make((5,), stages=STAGES[:1]).train(tmp_path, watching())
+    with pytest.raises(InputError, match="has none"):
+        list(trajectory(tmp_path))
+    assert "the values of the optimiser's state are not those that were saved" in caplog.text
