@@ -103,7 +103,7 @@ def stopped(rows: Iterable[Row]) -> set[tuple[str, int]]:
     """
     rows = list(rows)
     results = (*of_purpose(rows, CURVE), *of_purpose(rows, FINAL))
-    return {(row["arm"], row["seed"]) for row in results if row["reason"]}
+    return {(row["arm"], row["seed"]) for row in results if row.get("reason")}
 
 
 def account(rows: Iterable[Row], arm: str, seeds: Mapping[int, Row], measure: str) -> dict:

@@ -1,6 +1,9 @@
 """Growth on k-hop tasks from the command line, on a small model."""
 
+import itertools
+import operator
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -175,6 +178,25 @@ def test_steps_of_an_arm_are_models_where_they_are_kept(finished):
     assert kept.config.layers == saved.config.layers
     for leaf, array in tree.to_leaves(saved.params).items():
         np.testing.assert_array_equal(tree.to_leaves(kept.params)[leaf], array, err_msg=leaf)
+
+
+@pytest.mark.slow
+def test_looks_that_were_lost_come_back(finished, tmp_path, command):
+    """The last ones of an arm, of both seeds, so that they train side by side again."""
+    workdir = shutil.copytree(finished, tmp_path / "run")
+    lines = (workdir / "rows.jsonl").read_text().splitlines(keepends=True)
+    own = '"kind": "roles"', '"step": 12', '"arm": "lidas"'
+    lost = [all(each in line for each in own) for line in lines]
+    (workdir / "rows.jsonl").write_text(
+        "".join(itertools.compress(lines, map(operator.not_, lost)))
+    )
+    assert sum(lost) == 2
+    assert command(*flags(workdir)).status == 0
+    found, expected = (
+        {row["hash"]: row for row in without_times(run_files.read_rows(each))}
+        for each in (workdir, finished)
+    )
+    assert found == expected
 
 
 @pytest.mark.slow

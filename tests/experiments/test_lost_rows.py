@@ -53,7 +53,6 @@ FLAGS = {
         "--config.steps=20",
         "--config.growth_50_steps=20",
         "--config.eval_every=10",
-        "--config.roles_every=10",
         "--config.learning_rates=1e-3",
         "--config.tuning_seeds=7",
     ),

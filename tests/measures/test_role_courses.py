@@ -86,7 +86,11 @@ def looks(arm, seed, courses, losses, stage=0, first=0):
             "step": first + 10 * at,
         }
         yield {**place, "kind": "roles", "roles": [*roles]}
-        yield {**place, "kind": "curve", "eval_nll": loss, "reason": ""}
+        yield {
+            **place,
+            "kind": "curve",
+            "eval_nll": loss,
+        }  # those of `developmental` have no reason
 
 
 def test_a_summary_compares_looks_of_one_stage_and_of_seeds_that_go_on():

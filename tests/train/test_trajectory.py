@@ -204,15 +204,26 @@ def test_a_look_that_takes_long_beside_training_is_told(monkeypatch, caplog, sha
     assert sum("raise roles_every" in each for each in caplog.messages) == warned
 
 
-def test_moments_that_are_not_those_that_were_saved_are_refused(monkeypatch, tmp_path, caplog):
+@pytest.mark.parametrize("where", [".mu", "embedding"])
+def test_arrays_that_are_not_those_that_were_saved_are_refused(
+    monkeypatch, tmp_path, caplog, where
+):
     sums = snapshots.array_checksums
     with monkeypatch.context() as patch:
         patch.setattr(
             snapshots,
             "array_checksums",
-            lambda tree: {path: each + (".mu" in path) for path, each in sums(tree).items()},
+            lambda tree: {path: each + (where in path) for path, each in sums(tree).items()},
         )
         growing_run.make((5,), stages=STAGES[:1]).train(tmp_path, watching())
     with pytest.raises(InputError, match="has none"):
         list(trajectory(tmp_path))
-    assert "the values of the optimiser's state are not those that were saved" in caplog.text
+    if where == ".mu":
+        assert "the values of the optimiser's state are not those that were saved" in caplog.text
+        assert open_model(f"orbax:{tmp_path}").load().config.num_layers == 2
+    else:
+        assert "embedding'] are not those that were saved" in caplog.text
+        with pytest.raises(
+            InputError, match=r"are not those that were saved; .* name another step"
+        ):
+            open_model(f"orbax:{tmp_path}").load()
