@@ -55,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.rope_theta = 10_000.0
     config.model.norm_epsilon = 1e-5
     config.model.tie_embeddings = False
+    config.init = "fan_in"  # or "normal", 0.02 everywhere
 
     config.steps = 300
     config.batch_size = 8

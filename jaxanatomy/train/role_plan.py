@@ -130,6 +130,11 @@ class RolePlan(ArmPlan):
         rows = [self.config.held_out_rows, self.config.judged_rows]
         return [self.text.identity, rows, dataclasses.asdict(self.policy)]
 
+    @property
+    def objective(self) -> Mapping[str, Any]:
+        """How initial weights are drawn."""
+        return {"init": self.config.init}
+
     def setup(self, arm: str, trials: Sequence[Trial]) -> Setup:
         """With factors by layer in the optimiser's state, whether an arm changes them or not."""
         own = self.kinds[arm].setup_fields(self)

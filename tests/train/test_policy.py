@@ -98,6 +98,7 @@ def test_the_clamp_holds_and_is_told():
     state = learned(lambda step, x_MLC: x_MLC[:, 0, 0], 200, 4, lever=lever)
     assert at_clamp(lever, state)[:, 0, 0].all()
     assert not at_clamp(LEVER, start(SETTINGS, LEVER, LAYERS, 4)).any()
+    assert np.exp(state.mean_MLC.max()) == pytest.approx(lever.high, rel=1e-12)
     np.testing.assert_array_equal(lever.coefficient(state.mean_MLC + 9), 0.2)
     assert lever.coefficient(np.log(0.01)) == pytest.approx(0.05)
     # A third of what is proposed from there is clamped.
