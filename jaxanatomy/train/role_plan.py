@@ -19,6 +19,7 @@ from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.depth_growth import final_fields, point_fields
 from jaxanatomy.measures.role_moves import TUNED_BY, layer_fields
 from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.model import INITS
 from jaxanatomy.train.arm_fields import check_trials, training_fields
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text
@@ -220,6 +221,7 @@ def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = 
     check_trials(config)
     for arm in config.arms:
         choose("arm", arm, kinds)
+    choose("init", config.init, INITS)
     for name in ("steps", "held_out_rows", "judged_rows"):
         require_whole(name, config[name])
     for name in ("held_out_rows", "judged_rows"):
