@@ -60,7 +60,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 300
     config.batch_size = 8
     # One is taken as it is; of several each arm takes its best on seeds of its own.
-    config.learning_rates = (5e-3,)
+    config.learning_rates = (4e-3,)
     config.tuning_seeds = (100,)
     config.warmup = 0.05  # share of the steps
     config.cooldown = 0.2

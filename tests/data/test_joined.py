@@ -47,5 +47,7 @@ def test_other_text_and_other_lengths_are_told_apart(source, tokenizer, tmp_path
 
 
 def test_a_text_that_fills_no_row_is_refused(source, tokenizer):
-    with pytest.raises(InputError, match=r"the validation part of .* must fill a row of 5001 token"):
+    with pytest.raises(
+        InputError, match=r"the validation part of .* must fill a row of 5001 token"
+    ):
         joined_rows(source, tokenizer, 5000)
