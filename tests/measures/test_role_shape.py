@@ -35,6 +35,9 @@ def test_strips_differ_where_their_distance_is_beyond_that_of_seeds():
     same = role_shape.strips_differ(one, one)
     assert same == {"between": 0.0, "within": 0.0, "p": 1.0}
     assert role_shape.strips_differ(one, other[:1]) == {"between": None, "within": None, "p": None}
+    found = role_shape.strips_differ(["aa", "ab"], ["bb", "bb"])
+    # Of the three ways to pair four strips none other has its halves so far apart.
+    assert found == pytest.approx({"between": 0.75, "within": 0.25, "p": 2 / 6})
     assert role_shape.strip_distance("abca", "abbb") == 0.5
 
 
@@ -101,7 +104,7 @@ def test_widths_that_do_nothing_are_told_apart_once_in_twenty_for_all_figures_to
 def test_seeds_that_are_lost_count_in_no_difference():
     own = arms(np.random.default_rng(0), 0.5)
     own["wide_late"][1]["reason"] = "diverged"
-    del own["uniform"][2]
+    own["uniform"][2] = {"reason": "diverged"}
     found = role_shape.summarise_widths(own, "uniform")
     assert found["arms"]["wide_late"]["centre"]["seeds"] == 3
     assert found["slope"]["seeds"] == 3
