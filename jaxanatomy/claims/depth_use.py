@@ -10,7 +10,6 @@ from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.measures.depth_score import changes, depth_score, relabelled
-from jaxanatomy.measures.depth_use import of_model
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.words import PLAIN
 
@@ -20,7 +19,9 @@ PROMPTS = 3  # fewer cannot tell
 def _changes(table: Table) -> Sequence[dict[str, Any]]:
     """For each convention and part what layers change of later predictions, [E, L]."""
     depth = len(table.layers)
-    own = of_model(table.rows, table.rows[0]["model"])  # first the model, then what is beside it
+    # First comes the model, then what stands beside it.
+    given = next((row["model"] for row in table.rows if "model" in row), None)
+    own = [row for row in table.rows if row.get("model") == given]
     return [
         {"convention": convention, "part": part, "change_EL": change_EL}
         for (convention, part), change_EL in changes(own, "output").items()

@@ -229,8 +229,14 @@ class Setup:
         return self._stacked(stage, params, params["layers"])
 
     def _shapes(self, stage: Stage) -> tree.Params:
-        """Of the parameters of one seed."""
-        return jax.eval_shape(lambda: self.initial_params(stage, 0))
+        """Of the parameters of one seed; traced once for each stage."""
+        if stage not in self._traced_shapes:
+            self._traced_shapes[stage] = jax.eval_shape(lambda: self.initial_params(stage, 0))
+        return self._traced_shapes[stage]
+
+    @functools.cached_property
+    def _traced_shapes(self) -> dict[Stage, tree.Params]:
+        return {}
 
     def like(self, stage: Stage) -> tuple[tree.Params, TrainState, tree.Params]:
         """Shapes of all parameters, of the state of what trains and of what does not; placed."""
