@@ -221,6 +221,8 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
         item_handlers={
             "meta": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
             "params": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+            # Of a step of a training run; Orbax would warn of an item that it cannot read.
+            "moments": ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
         },
         options=ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone),
     )
