@@ -15,7 +15,7 @@ from jaxanatomy.claims.role_shape import SHAPE_CLAIMS
 from jaxanatomy.claims.rows import Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.measures.arms import finals_by_arm, log_ratio, loss_spread
-from jaxanatomy.measures.role_moves import AGAIN, UNIFORM, beyond_null, distances
+from jaxanatomy.measures.role_moves import AGAIN, UNIFORM, beyond_null, distances, peers
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.words import PERCENT, PLAIN
 
@@ -25,7 +25,7 @@ LEARNED, RANDOM = "learned_policy", "random_policy"
 def _finals(table: Table) -> list[Row]:
     """Final rows, with how far each is from the baseline of its seed, and the spread of losses."""
     by_arm = finals_by_arm(table.record.rows)
-    far, spread = distances(by_arm), loss_spread(by_arm)
+    far, spread = distances(by_arm), loss_spread(peers(by_arm, LEARNED))
     return [
         {**row, "nll": row["eval_nll"], "far": far, "losses": spread}
         | {"distance": far.get(row["arm"], {}).get(row["seed"])}

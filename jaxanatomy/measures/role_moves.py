@@ -87,6 +87,20 @@ def paired(by_arm: Finals) -> dict[str, list[tuple[Row, Row]]]:
     }
 
 
+def peers(by_arm: Finals, arm: str) -> dict[str, Mapping[int, Row]]:
+    """The baseline, and the arms that share as much with it as one does.
+
+    Arms with its first weights and its text differ from it far less, seed by seed, than those with
+    others: variances are pooled over the one kind or the other.
+    """
+    close = paired(by_arm).keys() - {AGAIN}
+    return {
+        name: seeds
+        for name, seeds in by_arm.items()
+        if name == UNIFORM or (name in close) == (arm in close)
+    }
+
+
 def distances(by_arm: Finals) -> dict[str, dict[int, float]]:
     """`role_distance` from the baseline of the same seed, by arm and seed."""
     return {
@@ -144,7 +158,8 @@ def summarise(rows: Iterable[Row], what: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _moved(by_arm: Finals, arm: str, level: float) -> dict[str, Any]:
-    log, seeds = log_ratio(by_arm, (arm, UNIFORM), loss_spread(by_arm), level)
+    alike = peers(by_arm, arm)
+    log, seeds = log_ratio(by_arm, (arm, UNIFORM), loss_spread(alike), level)
     loss = difference_fields((log.degradation_percent(), seeds))
     pairs = paired(by_arm)
     if arm not in pairs:
@@ -158,18 +173,19 @@ def _moved(by_arm: Finals, arm: str, level: float) -> dict[str, Any]:
     return {
         "arm": arm,
         "loss_percent": loss,
-        "distance": _over_seeds(far, arm, level),
+        "distance": _over_seeds(far, alike, arm, level),
         **(null if arm != AGAIN and AGAIN in far else {}),
         "changed": seed_range([_changed(*pair) for pair in own]),
-        "saturated": {**_saturated(own), "net": _over_seeds(net, arm, level)},
+        "saturated": {**_saturated(own), "net": _over_seeds(net, alike, arm, level)},
         "rank": {name: _rank(own, name) for name in RANKED},
     }
 
 
 def _over_seeds(
-    values: Mapping[str, Mapping[int, float]], arm: str, level: float
+    values: Mapping[str, Mapping[int, float]], alike: Iterable[str], arm: str, level: float
 ) -> dict[str, Any]:
-    spread, own = seed_spread(values, of_difference=False), list(values[arm].values())
+    among = {name: values[name] for name in alike if name in values}
+    spread, own = seed_spread(among, of_difference=False), list(values[arm].values())
     return difference_fields((_mean(own, (arm,), spread, level), len(own)))
 
 

@@ -178,15 +178,6 @@ RANKS = v.Table(
     ),
     note="Means over seeds. LR's matrices are ten times as wide as the default ones here.",
 )
-LOSS = v.Strip(
-    "losses",
-    moves,
-    place=v.Axis("arm", scale="names"),
-    measure=v.Axis("loss_percent", "change of the held-out loss (%)"),
-    marks=(v.Mark("loss_percent"),),
-    spans=(v.Span("loss_percent"),),
-    levels=(v.Level(0.0),),
-)
 STRIPS = v.Strip(
     "roles",
     strips,
@@ -259,7 +250,7 @@ PAGE = Page(
     "Moving roles",
     "Arms begin alike and read the same, seed by seed; the null is the baseline with its text in "
     "another order.",
-    Section("Do roles move?", headline, diverged, MOVES, LOSS, WHAT),
+    Section("Do roles move?", headline, diverged, MOVES, WHAT),
     Section("Roles", STRIPS),
     Section("Layers", PROFILES, RANKS),
     Section("The policies", DRIFT, POLICIES),

@@ -59,11 +59,11 @@ class Documents:
 class DocumentBatches:
     """Packed batches in an order: a `train.setup.BatchStream`."""
 
-    def __init__(self, documents: Documents, order_ER: np.ndarray):
+    def __init__(self, documents: Any, order_ER: np.ndarray):
         """Begins at the first step.
 
         Args:
-          documents: What to read.
+          documents: What to read: `Documents`, or what else makes a `batch` of numbers.
           order_ER: Documents of each step.
         """
         self._documents, self._order_ER, self._step = documents, order_ER, 0

@@ -22,6 +22,7 @@ from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.model import INITS
 from jaxanatomy.train.arm_fields import check_trials, training_fields
 from jaxanatomy.train.callbacks import Every
+from jaxanatomy.train.documents import DocumentBatches
 from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.points import Evaluation
@@ -76,36 +77,17 @@ class RoleArm:
         return {}
 
 
-class RowBatches:
-    """Rows of a text in an order: a `train.setup.BatchStream`."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextRows:
+    """Rows [N, T + 1] of a text, chosen by number: what `DocumentBatches` reads."""
 
-    def __init__(self, token_NT: np.ndarray, order_ER: np.ndarray):
-        """Begins at the first step.
+    token_NT: np.ndarray
 
-        Args:
-          token_NT: Rows of T + 1 tokens.
-          order_ER: The rows of each step.
-        """
-        self._token_NT, self._order_ER, self._step = token_NT, order_ER, 0
-
-    def next(self) -> Batch:
-        """The batch of the next step."""
-        self._step += 1
-        return batch_of_rows(self._token_NT[self._order_ER[self._step - 1]])
-
-    def state(self) -> Fields:
-        """How many were read."""
-        return {"step": self._step}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Resumes from there."""
-        self._step = state["step"]
-
-
-def batch_of_rows(token_BT: np.ndarray) -> Batch:
-    """Every next token of rows without padding, on the host."""
-    target_BT = token_BT[:, 1:]
-    return Batch(token_BT[:, :-1], target_BT, np.ones(target_BT.shape, np.float32))
+    def batch(self, chosen_R: np.ndarray) -> Batch:
+        """Every next token of some rows, which have no padding; on the host."""
+        token_BT = self.token_NT[chosen_R]
+        target_BT = token_BT[:, 1:]
+        return Batch(token_BT[:, :-1], target_BT, np.ones(target_BT.shape, np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,10 +126,10 @@ class RolePlan(ArmPlan):
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[BatchStream]:
         """Each seed's rows in an order of its own, that of other arms of the seed."""
-        kind, token_NT = self.kinds[arm], self.text.train_NT
-        shape = len(token_NT), self.config.batch_size, self.config.steps
+        kind, rows = self.kinds[arm], TextRows(self.text.train_NT)
+        shape = len(rows.token_NT), self.config.batch_size, self.config.steps
         orders = (batch_order(*shape, (trial.seed, kind.order)) for trial in trials)
-        streams = [RowBatches(token_NT, order_ER) for order_ER in orders]
+        streams = [DocumentBatches(rows, order_ER) for order_ER in orders]
         return [kind.stream(self, *pair) for pair in zip(trials, streams, strict=True)]
 
     @functools.cached_property
@@ -157,13 +139,13 @@ class RolePlan(ArmPlan):
         A policy that were judged by what all are scored on would be scored on what it learns from.
         """
         sizes = {HELD_OUT: self.config.held_out_rows, JUDGED: self.config.judged_rows}
-        rows, batch = self.text.held_out_NT, self.config.batch_size
+        rows, batch = TextRows(self.text.held_out_NT), self.config.batch_size
         total = sum(sizes.values())
-        spread_N = np.arange(total) * len(rows) // total
+        spread_N = np.arange(total) * len(rows.token_NT) // total
         found, first = {}, 0
         for name, count in sizes.items():
-            own = rows[spread_N[first : first + count]]
-            batches = [batch_of_rows(own[at : at + batch]) for at in range(0, count, batch)]
+            own_N = spread_N[first : first + count]
+            batches = [rows.batch(own_N[at : at + batch]) for at in range(0, count, batch)]
             found[name], first = HeldOut(1.0, batches), first + count
         return found
 

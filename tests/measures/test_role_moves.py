@@ -167,3 +167,21 @@ def test_what_is_stuck_at_its_clamp_is_listed():
 )
 def test_the_longest_run(flags, most):
     assert longest_run(np.array(flags, bool)) == most
+
+
+def test_an_arm_of_the_same_text_is_not_measured_by_what_another_text_does():
+    """Losses that go together seed by seed, beside the null's, which do not."""
+    generator = np.random.default_rng(5)
+    rows = run.run_rows(
+        generator, dict.fromkeys((UNIFORM, AGAIN, "none", "learned_policy"), (0, 0))
+    )
+    base = {row["seed"]: row["unit_nll"] for row in rows if row["arm"] == UNIFORM}
+    for row in rows:
+        if row["arm"] in ("none", "learned_policy"):
+            factor = np.exp(0.001 * generator.normal() - 0.01 * (row["arm"] == "none"))
+            row["unit_nll"] = (factor * np.array(base[row["seed"]])).tolist()
+            row["eval_nll"] = float(np.mean(row["unit_nll"]))
+    found = {arm: row["loss_percent"] for arm, row in moves(rows).items()}
+    width = {arm: own["high"] - own["low"] for arm, own in found.items()}
+    assert max(width["none"], width["learned_policy"]) < width[AGAIN] / 5
+    assert found["none"]["high"] < 0
