@@ -222,7 +222,7 @@ SKIPS = Section(
         "skip_costs",
         costs,
         x=v.Axis("layers", "layers left out", "names"),
-        y=v.Axis("cost", "nats a token lost", "log"),
+        y=v.Axis("cost", "nats a token lost"),
         series=v.Palette("order"),
         point="always",
         size=(5.0, 3.0),
