@@ -57,9 +57,14 @@ def strips(record: RunRecord) -> list[v.Row]:
 
 
 def profile(record: RunRecord) -> list[v.Row]:
-    """Features by layer: means over seeds and their ranges, a field of each."""
+    """Features by layer: means over seeds and their ranges, a field of each.
+
+    Of the arms of the baseline's shape: layers of other widths have other ranks.
+    """
     rows = []
     for arm, seeds in finals(record).items():
+        if not all(row["alike"] for row in seeds.values()):
+            continue
         for layer in range(len(next(iter(seeds.values()))["roles"]) if seeds else 0):
             own = {
                 name: [row["features"][name][layer] for row in seeds.values()] for name in PROFILE
@@ -197,7 +202,7 @@ PROFILES = v.Curves(
     y=tuple(v.Axis(name, words) for name, words in PROFILE.items()),
     series=SERIES,
     size=(4.6, 2.6),
-    caption="Means over seeds.",
+    caption="Means over seeds, of arms whose layers are as wide as the baseline's.",
 )
 CURVES = v.Curves(
     "curves",

@@ -65,6 +65,24 @@ def test_a_value_without_a_colour_gets_none_that_looks_like_another_that_is_show
     assert not style.alike("#D55E00", "#E69F00")
 
 
+def test_more_lines_than_colours_are_told_apart_by_dashes():
+    rows = [
+        {"arm": f"arm {at}", "step": step, "loss": at + step} for at in range(20) for step in (0, 1)
+    ]
+    palette = views.Palette("arm")
+    shown = [(palette.of(rows)[arm], palette.dashes(rows)[arm]) for arm in palette.of(rows)]
+    assert len(set(shown)) == 20
+    assert [dash for _, dash in shown[:9]] == ["-"] * 8 + ["--"]
+    view = views.Curves(
+        "losses", rows, x=views.Axis("step", "step"), y=views.Axis("loss", "loss"), series=palette
+    )
+    ax = Figure().add_subplot()
+    view.draw(ax, rows, rows, view.pairs[0])
+    drawn = [(line.get_color(), line.get_linestyle()) for line in ax.get_lines()]
+    assert drawn == shown
+    assert [(each.get_color(), each.get_linestyle()) for each in view.handles(rows)] == shown
+
+
 @pytest.mark.parametrize(("inches", "layers"), [(4.2, 30), (11.5, 30), (9.0, 80), (2.5, 6)])
 def test_numbers_of_layers_do_not_touch(inches, layers):
     figure = Figure(figsize=(inches, 3.0))

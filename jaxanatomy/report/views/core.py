@@ -5,6 +5,7 @@ figures; a function of the run does, so that what is drawn can be read, tested a
 field that has an interval holds an `Estimate`: tables write its ends, spans and bands draw them.
 """
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from jaxanatomy.records import Row
 from jaxanatomy.report import style
 
 RUN = "run"  # field that names the run of a row on a page of several
+_DASHES = ("-", "--", ":", "-.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,15 @@ class Palette:
         rest = [value for value in values if value not in self.colours]
         chosen = {value: free[index % len(free)] for index, value in enumerate(rest)}
         return {value: self.colours.get(value) or chosen[value] for value in values}
+
+    def dashes(self, rows: Iterable[Row]) -> dict[Any, str]:
+        """A line style for each value: solid, and others where there are more than colours."""
+        seen: collections.Counter[str] = collections.Counter()
+        found = {}
+        for value, colour in self.of(rows).items():
+            found[value] = _DASHES[seen[colour] % len(_DASHES)]
+            seen[colour] += 1
+        return found
 
     def words(self, value: Any) -> str:
         """What the legend says of a value."""

@@ -97,7 +97,7 @@ class Curves(View):
         set_axis(ax, "x", x, at.values(), at)
         for level in self.levels:
             level.draw(ax.axhline, rows, y.unit)
-        colours = self.series.of(everything)
+        colours, dashes = self.series.of(everything), self.series.dashes(everything)
         lines: dict[tuple, list[Row]] = {}
         for row in shown:
             key = tuple(
@@ -107,15 +107,20 @@ class Curves(View):
         for (name, *_), own in lines.items():
             own.sort(key=lambda row: at[row[x.field]])
             place = [at[row[x.field]] for row in own]
-            self._line(ax, own, place, y, colours[name])
+            dash = self.dashes.of(own[0])
+            self._line(ax, own, place, y, colours[name], dashes[name] if dash == "-" else dash)
 
     def handles(self, rows: Sequence[Row]) -> list[Any]:
         """A line for each series and line style, the levels and the points."""
-        handles = []
+        handles, dashes = [], self.series.dashes(rows)
         for name, colour in self.series.of(rows).items() if self.series.field else ():
             own = [row for row in rows if row.get(self.series.field) == name]
             has_line = any(map(self.dashes.of, own))
-            look = {"color": colour, "linestyle": "-" if has_line else "", "linewidth": 1.6}
+            look = {
+                "color": colour,
+                "linestyle": dashes[name] if has_line else "",
+                "linewidth": 1.6,
+            }
             dots = {"marker": "o", "markersize": 3.5}
             look |= dots if self.point == "always" or not has_line else {}
             handles.append(line_handle(self.series.words(name), **look))
@@ -134,10 +139,15 @@ class Curves(View):
         return y.field if self.band == "y" else self.band
 
     def _line(
-        self, ax: Axes, rows: Sequence[Row], place: Sequence[float], y: Axis, colour: str
+        self,
+        ax: Axes,
+        rows: Sequence[Row],
+        place: Sequence[float],
+        y: Axis,
+        colour: str,
+        dash: str,
     ) -> None:
         heights = [finite(row, y.field, y.unit) for row in rows]
-        dash = self.dashes.of(rows[0])
         look = {"color": colour, "linestyle": dash, "linewidth": 0.9 if self.thin else 1.5}
         if self.point == "always" or not dash:
             look |= {"marker": "o", "markersize": 3.2}
