@@ -216,8 +216,10 @@ def test_sigkill_across_growth_gives_the_same_rows(finished, tmp_path, command, 
 def test_two_devices_and_two_processes_give_the_rows_of_one(finished, tmp_path, run_python):
     arms = "baseline,lidas,aligned"
     expected = {(row["arm"], row["seed"]): row for row in rows_of(finished, "final")}
+    looks = {}
     for name, options in (("devices", {"devices": 2}), ("processes", {"processes": 2})):
         start(run_python, *flags(tmp_path / name, arms=arms), **{"devices": 1} | options)
+        looks[name] = rows_of(tmp_path / name, "roles")
         finals = rows_of(tmp_path / name, "final")
         assert len(finals) == 6
         for row in finals:
@@ -225,6 +227,13 @@ def test_two_devices_and_two_processes_give_the_rows_of_one(finished, tmp_path, 
             for field in ("unit_nll", "nll_by_hop", "unit_tokens"):
                 assert row[field] == pytest.approx(own[field], rel=1e-4)
             assert row["answered_by_hop"] == own["answered_by_hop"]
+    assert len(looks["devices"]) == len(looks["processes"]) > 0
+    for own, other in zip(*looks.values(), strict=True):
+        place, its = ([row[name] for name in ("arm", "seed", "step")] for row in (own, other))
+        assert place == its
+        assert own["features"].keys() == other["features"].keys()
+        cv, its = (row["features"]["co_magnitude_cv"] for row in (own, other))
+        assert cv == pytest.approx(its, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_a_run_of_one_seed_needs_no_name_and_has_its_tokenizer(tmp_path, caplog)
 
 
 def test_what_is_no_model_of_a_run_is_refused_with_the_remedy(run, copy, tmp_path):
-    with pytest.raises(InputError, match=r"seeds 0, 3 at step 6; got no seed; .*run0@6/0"):
+    with pytest.raises(InputError, match=r"seeds 0, 3 at step 6; got no seed; .*run\d+@6/0"):
         open_model(f"orbax:{run.folder}")
     with pytest.raises(InputError, match="got seed 2; name one of them"):
         open_model(f"orbax:{run.folder}@4/2")
