@@ -1,5 +1,6 @@
 """A policy at work in a small run: what it sets, what its rows say, and across a kill."""
 
+import functools
 import json
 
 import growing_run
@@ -12,6 +13,7 @@ from growing_run import OPTIONS, config, watching
 from jaxanatomy import tree
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.role_moves import PROPOSAL, STUCK
+from jaxanatomy.train import proposals
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.optimiser import COLUMNS
 from jaxanatomy.train.policy import Lever, PolicySettings, draw, start, update
@@ -32,7 +34,9 @@ def judge(state):
     return [1 / (1 + state.step), float(np.cos(state.step))]
 
 
-def run(folder, lever=DECAY, learns=True, die_at=None, judge=judge, settings=SETTINGS):
+def run(
+    folder, lever=DECAY, learns=True, die_at=None, judge=judge, settings=SETTINGS, watch=watching
+):
     """(rows, factors by step, parameters)."""
     rows, factors = [], {}
 
@@ -47,7 +51,7 @@ def run(folder, lever=DECAY, learns=True, die_at=None, judge=judge, settings=SET
             raise KilledError
 
     proposer = Proposer(settings, lever, learns, SEEDS, judge, emit)
-    callbacks = [*proposer.callbacks(), Every(1, note), *watching()]
+    callbacks = [*proposer.callbacks(), Every(1, note), *watch()]
     trainer = growing_run.make(
         seeds=SEEDS, stages=(Stage(config(4), STEPS),), layer_factors=True, options=OPTIONS
     )
@@ -147,6 +151,26 @@ def test_a_mean_that_stays_at_its_clamp_is_told_once(tmp_path, caplog):
     assert stuck
     assert 1 <= len(told) <= len(stuck)
     assert f"at the clamp for {STUCK} proposals (0.999 to 1.001)" in told[0]
+
+
+def test_a_clamp_keeps_a_run_that_proposals_beyond_it_would_end(tmp_path, monkeypatch):
+    """LR section 7: an unsafe clamp on rates by layer destroyed training.
+
+    Three hundred times the rate does not end this run; where rate times decay is above 2, weights
+    grow with every step. The experiment refuses such a clamp.
+    """
+    monkeypatch.setattr(proposals, "draw", lambda policy, *_: np.full(policy.mean_MLC.shape, 99.0))
+    losses = {}
+    for high in (3.0, 1e5):
+        points = []
+        settings = PolicySettings(every=EVERY, rate_scale=(0.3, high))
+        lever = Lever("layer_rates", ("layer",), 1.0, 0.3, high)
+        watch = functools.partial(watching, points.append)
+        run(tmp_path / str(high), lever, settings=settings, watch=watch)
+        losses[high] = [np.mean(point.eval_nll) for point in (points[0], points[-1])]
+    first, narrow = losses[3.0]
+    assert narrow < first - 0.05
+    assert not losses[1e5][1] < first  # worse than before the first step, or not finite
 
 
 def longest(flags):
