@@ -104,15 +104,25 @@ def run_python(tmp_path):
     """Runs Python in fresh processes with virtual CPU devices; fails with their stderr.
 
     run_python(code_or_file, *arguments, devices=8, processes=1, check=True, cwd=None,
-               timeout=300)
+               timeout=300, exchange=False)
 
     Returns what it printed, or a list of that for several processes. Those find their
     index in PROCESS_INDEX, their number in PROCESS_COUNT, and a free address for
     `jax.distributed.initialize` in COORDINATOR. With check=False it returns the finished
-    `subprocess.CompletedProcess` (or a list) and does not fail.
+    `subprocess.CompletedProcess` (or a list) and does not fail. Processes that compute together
+    say so by exchange=True: under the flag at the head of this file they stand still now and then.
     """
 
-    def run(code, *arguments, devices=8, processes=1, check=True, cwd=None, timeout=300):
+    def run(
+        code,
+        *arguments,
+        devices=8,
+        processes=1,
+        check=True,
+        cwd=None,
+        timeout=300,
+        exchange=False,
+    ):
         path = Path(code) if isinstance(code, Path) else tmp_path / "code.py"
         if not isinstance(code, Path):
             path.write_text(code)
@@ -125,7 +135,7 @@ def run_python(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 cwd=cwd,
-                env=_environment(devices, index, processes, address),
+                env=_environment(devices, index, processes, address, exchange),
             )
             for index in range(processes)
         ]
@@ -140,9 +150,9 @@ def run_python(tmp_path):
     return run
 
 
-def _environment(devices, index, count, address):
+def _environment(devices, index, count, address, exchange):
     flags = os.environ.get("XLA_FLAGS", "")
-    if count > 1:  # under this flag exchanges between processes stand still now and then
+    if exchange:
         flags = flags.replace("--xla_cpu_use_fusion_emitters=false", "")
     return {
         **os.environ,

@@ -258,7 +258,8 @@ def test_several_devices_train_the_same_as_one(run_python):
 @pytest.mark.slow
 def test_two_processes_of_two_devices_train_the_same_as_one(run_python, tmp_path):
     script = Path(__file__).parent / "mesh_script.py"
-    printed = run_python(script, str(tmp_path / "both"), devices=2, processes=2, timeout=400)
+    given = script, str(tmp_path / "both")
+    printed = run_python(*given, devices=2, processes=2, timeout=400, exchange=True)
     _, points, losses = growing_run.train(tmp_path / "one", seeds=(0, 3), stages=growing_run.SHORT)
     for found in (json.loads(each.splitlines()[-1]) for each in printed):  # after the words of Gloo
         np.testing.assert_allclose(found["losses"], losses, rtol=1e-5)
