@@ -7,8 +7,6 @@ was not tuned or lies at the edge of those that were tried.
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from jaxanatomy.claims.arms import against, finals, rows_by_seed
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
@@ -30,7 +28,7 @@ from jaxanatomy.measures.khop_growth import (
     is_flat,
     is_saturated,
 )
-from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
+from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import losses_by_rate, rate_at_edge
 from jaxanatomy.words import PERCENT, PLAIN, POINTS
@@ -131,7 +129,7 @@ def looped() -> Quantity:
         _require_tuned(rows)
         changes = [row["looped"] for row in rows]
         spread = rows[0]["spreads"]["loops"]
-        return _mean(changes, (rows[0]["arm"],), spread, level).degradation_percent()
+        return spread.mean(changes, (rows[0]["arm"],), level).degradation_percent()
 
     words = "the change of held-out loss with the middle block applied once more"
     return Quantity(words, PERCENT, read)
@@ -170,14 +168,8 @@ def _less_than(own: Sequence[Row], its: Sequence[Row], field: str, level: float)
     """A field of one arm less that of another, seed by seed."""
     _require_tuned(own, its)
     less = [row[field] - paired[field] for row, paired in zip(own, its, strict=True)]
-    return _mean(less, (own[0]["arm"], its[0]["arm"]), own[0]["spreads"][field], level)
-
-
-def _mean(
-    values: Sequence[float], arms: tuple[str, ...], spread: SeedSpread, level: float
-) -> Estimate:
-    mean, half = float(np.mean(values)), spread.half_width(arms, len(values), level)
-    return Estimate(mean, mean - half, mean + half)
+    arms = own[0]["arm"], its[0]["arm"]
+    return own[0]["spreads"][field].mean(less, arms, level)
 
 
 def constant_depths(table: Table) -> list[str]:

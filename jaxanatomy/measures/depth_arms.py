@@ -1,6 +1,5 @@
 """How deep trained arms compute: against the baseline, seed by seed (DG section 4)."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,8 +9,7 @@ from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.growth.edits import EXIT
 from jaxanatomy.measures.arms import Finals, difference_fields, family_level, living, seed_range
 from jaxanatomy.measures.edited import BySeed, knows
-from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.records import Row
 
 SCORE = "depth score"
@@ -68,19 +66,6 @@ def depth_readings(by_arm: Finals) -> dict[str, BySeed]:
     return found
 
 
-def difference(
-    own: BySeed, arms: tuple[str, str], spread: SeedSpread, level: float
-) -> tuple[Estimate, int]:
-    """A reading of one arm less that of another, over the seeds that both have."""
-    one, two = (own.get(arm, {}) for arm in arms)
-    seeds = [seed for seed in one if seed in two]
-    if not seeds:
-        return Estimate(math.nan), 0
-    mean = float(np.mean([one[seed] - two[seed] for seed in seeds]))
-    half = spread.half_width(arms, len(seeds), level)
-    return Estimate(mean, mean - half, mean + half), len(seeds)
-
-
 def summarise_depth(by_arm: Finals) -> list[dict[str, Any]]:
     """Each reading of each arm, and how far it is from the baseline's.
 
@@ -96,7 +81,7 @@ def summarise_depth(by_arm: Finals) -> list[dict[str, Any]]:
         for arm, seeds in own.items():
             row = {"reading": name, "arm": arm, "value": seed_range([*seeds.values()])}
             if arm != BASELINE:
-                less = difference(own, (arm, BASELINE), spread, level)
+                less = spread.difference(own, (arm, BASELINE), level)
                 row["difference"] = difference_fields(less)
             rows.append(row)
     return rows

@@ -99,9 +99,7 @@ def summarise_loops(by_arm: Finals) -> dict[str, dict[str, Any]]:
         changes = loop_changes(by_arm, name)
         spread = seed_spread(changes, of_difference=False)
         for arm, own in changes.items():
-            mean = float(np.mean(list(own.values())))
-            half = spread.half_width((arm,), len(own), level)
-            change = Estimate(mean, mean - half, mean + half).map(np.exp)
+            change = spread.mean([*own.values()], (arm,), level).map(np.exp)
             found[arm][name]["change"] = difference_fields((change, len(own)))
     return found
 

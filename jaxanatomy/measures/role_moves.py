@@ -6,7 +6,6 @@ that this is the null: an arm has moved roles where it moves them further than a
 (`AGAIN`, which is further from the baseline than an arm that changes nothing).
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ from jaxanatomy.measures.arms import (
 )
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.roles import features, name_of_role, weight_rows
-from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
+from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import Row
 
@@ -119,10 +118,7 @@ def beyond_null(
       arm: Which.
       level: Coverage; the interval is that of `seed_spread`.
     """
-    own, null = found.get(arm, {}), found.get(AGAIN, {})
-    less = [own[seed] - null[seed] for seed in own if seed in null]
-    spread = seed_spread(found, of_difference=True)
-    return _mean(less, (arm, AGAIN), spread, level), len(less)
+    return seed_spread(found, of_difference=True).difference(found, (arm, AGAIN), level)
 
 
 def summarise(rows: Iterable[Row], what: Mapping[str, str]) -> dict[str, Any]:
@@ -186,16 +182,7 @@ def _over_seeds(
 ) -> dict[str, Any]:
     among = {name: values[name] for name in alike if name in values}
     spread, own = seed_spread(among, of_difference=False), list(values[arm].values())
-    return difference_fields((_mean(own, (arm,), spread, level), len(own)))
-
-
-def _mean(
-    values: Sequence[float], arms: tuple[str, ...], spread: SeedSpread, level: float
-) -> Estimate:
-    if not values:
-        return Estimate(math.nan)
-    mean, half = float(np.mean(values)), spread.half_width(arms, len(values), level)
-    return Estimate(mean, mean - half, mean + half)
+    return difference_fields((spread.mean(own, (arm,), level), len(own)))
 
 
 def _changed(own: Row, base: Row) -> int:

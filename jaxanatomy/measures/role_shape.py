@@ -21,7 +21,7 @@ import numpy as np
 from jaxanatomy.forensics.structure import effective_rank
 from jaxanatomy.measures.arms import Finals, difference_fields, family_level, finals_by_arm, living
 from jaxanatomy.measures.registers import summarise_registers
-from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
+from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.skips import summarise_skips
 from jaxanatomy.measures.statistics import Estimate, seeds_interval
 from jaxanatomy.records import Row
@@ -144,29 +144,13 @@ def summarise_widths(by_arm: Finals, uniform: str) -> dict[str, Any] | None:
         }
         over_seeds = seed_spread(values, of_difference=True)
         for arm in uneven:
-            less = _less(values, arm, uniform, over_seeds, level)
+            less = over_seeds.difference(values, (arm, uniform), level)
             found[arm][name] = difference_fields(less)
     return {"arms": found, "slope": difference_fields(_slope(uneven, even, level))}
 
 
 def _strips(seeds: Mapping[int, Row]) -> list[list[str]]:
     return [row["roles"] for row in seeds.values()]
-
-
-def _less(
-    values: Mapping[str, Mapping[int, float]],
-    arm: str,
-    other: str,
-    over_seeds: SeedSpread,
-    level: float,
-) -> tuple[Estimate, int]:
-    """What an arm has more than another, over the seeds of both."""
-    seeds = values[arm].keys() & values[other].keys()
-    if not seeds:
-        return Estimate(math.nan), 0
-    mean = float(np.mean([values[arm][seed] - values[other][seed] for seed in seeds]))
-    half = over_seeds.half_width((arm, other), len(seeds), level)
-    return Estimate(mean, mean - half, mean + half), len(seeds)
 
 
 def _slope(

@@ -21,11 +21,11 @@ seeds 2.2 (2.6 and 3.5).
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxanatomy.measures.statistics import student_quantile
+from jaxanatomy.measures.statistics import Estimate, student_quantile
 
 ALONE = 0.05
 _UNKNOWN = (math.nan, 0)
@@ -66,6 +66,21 @@ class SeedSpread:
             alone = 1 - math.sqrt(ALONE * (1 - level))
             width = max(width, student_quantile(alone, welch) * math.sqrt(total / seeds))
         return width
+
+    def mean(self, values: Sequence[float], arms: tuple[str, ...], level: float) -> Estimate:
+        """The mean of values over seeds, with that interval; NaN where there is none."""
+        if not values:
+            return Estimate(math.nan)
+        mean, half = float(np.mean(values)), self.half_width(arms, len(values), level)
+        return Estimate(mean, mean - half, mean + half)
+
+    def difference(
+        self, values: Mapping[str, Mapping[int, float]], arms: tuple[str, str], level: float
+    ) -> tuple[Estimate, int]:
+        """What one arm has more than another, over the seeds of both, and how many these are."""
+        one, two = (values.get(arm, {}) for arm in arms)
+        less = [one[seed] - two[seed] for seed in one if seed in two]
+        return self.mean(less, arms, level), len(less)
 
 
 def seed_spread(values: Mapping[str, Mapping[int, float]], of_difference: bool) -> SeedSpread:
