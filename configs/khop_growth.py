@@ -45,6 +45,7 @@ def _default() -> ConfigDict:
 
     config.task = _task()
     config.held_out_sequences = 512
+    config.depth_sequences = 128  # of them, on which is read how deep models compute
 
     config.model = _model()
     config.init = "fan_in"  # or "normal", 0.02 everywhere

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from jaxanatomy.train.depth_reader import EFFECTS
+
 HOPS, UNITS, ANSWERED, GUESSED = 4, 24, 400, 0.3
 RATES = (0.002, 0.004, 0.008)
 # Layers by stage; other arms have all of theirs from the start.
@@ -106,12 +108,15 @@ def depth_of(arm, **readings):
     own = {
         "influence": [1.0 - 0.1 * layer for layer in range(layers)],
         "depth_score": 2.0,
-        "effect": [
-            [0.1 if target > source else None for target in range(layers)]
-            for source in range(layers)
-        ]
-        if layers > 1
-        else None,
+        "effects": {
+            name: [
+                [0.1 if target > source else None for target in range(layers)]
+                for source in range(layers)
+            ]
+            for name in EFFECTS
+            if layers > 1
+        },
+        "first_attention": 0.5 if layers > 4 else None,
         **{name: [0.5] * layers for name in CONTRIBUTIONS},
     }
     if layers >= 4:

@@ -35,6 +35,7 @@ from jaxanatomy.growth.depth_arms import (
 from jaxanatomy.measures.depth_arms import (
     COSINE_PERIOD,
     EXITS,
+    FIRST_ATTENTION,
     NORM_PERIOD,
     SCORE,
     SIMILARITY,
@@ -231,6 +232,14 @@ CLAIMS = (
             compared(FINALS, _trained(*GROWN), reads_above(BASELINE, each), ALL.above(0.0))
             for each in (NORM_PERIOD, COSINE_PERIOD)
         ),
+    ),
+    Claim(
+        "khop_first_attention_of_blocks_does_more_in_lidas",
+        "DG section 4.4, Figures 7b and 21",
+        "Without the attention of a central block's first layer later layers write something else, "
+        "in LIDAS more than in MIDAS.",
+        "read off figures: 'a lower effect on the following layers' current computations in MIDAS'",
+        compared(FINALS, (LIDAS,), unlike(reads_above(MIDAS, FIRST_ATTENTION)), ALL.above(0.0)),
     ),
     Claim(
         "khop_looping_helps_grown_models",

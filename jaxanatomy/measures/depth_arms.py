@@ -17,6 +17,7 @@ EXITS = "agreement of late exits"
 SIMILARITY = "mean cosine of blocks"
 SYMMETRY = "symmetry of blocks"
 PERIOD = "periodicity of FFN weights"
+FIRST_ATTENTION = "effect of blocks' first attention"
 # Of what attention adds, a, to the stream before the layer, h.
 NORM_PERIOD = "periodicity of |a| / |h|"
 COSINE_PERIOD = "periodicity of cos(a, h)"
@@ -45,6 +46,7 @@ READINGS: Mapping[str, tuple[Callable[[Row], float | None], bool]] = {
     PERIOD: (_of_depth("block_periodicity"), False),
     NORM_PERIOD: (_of_depth("attention_norm_periodicity"), True),
     COSINE_PERIOD: (_of_depth("attention_cosine_periodicity"), True),
+    FIRST_ATTENTION: (_of_depth("first_attention"), True),
 }
 
 

@@ -22,6 +22,12 @@ from jaxanatomy.sweep import Measured, Sweep, SweepOptions
 from jaxanatomy.train.hops import HopScorer
 
 CONVENTION = "paper"
+LATER, LATER_LOCAL, ATTENTION = "later", "later_local", "attention"
+EFFECTS = {  # spread, what is silent, and when (DG Figures 5a, 5b and 7b)
+    LATER: (effects.PROPAGATED, "layer", effects.FUTURE),
+    LATER_LOCAL: (effects.LOCAL, "layer", effects.FUTURE),
+    ATTENTION: (effects.PROPAGATED, "attention", effects.CURRENT),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,39 +52,45 @@ class DepthReader:
         Returns:
           `influence`, of each layer how much the answers at later tokens change when it writes
           nothing at earlier ones (L2 over all answers of a position; the largest over positions and
-          boundaries, mean over sequences), and its `depth_score`; `effect` [source, target], how
-          much later layers' contributions change, means; of each layer the contributions in
+          boundaries, mean over sequences), and its `depth_score`; `effects`, of each of `EFFECTS`
+          [source, target], how much later layers' contributions change, means;
+          `first_attention`, the mean effect of the attention of the first layer of each block that
+          is neither the first nor the last, None without one; of each layer the contributions in
           `contribution.PERIODIC`. Where two blocks fit, of the FFN weights `similarity` [block,
           block] and the scores of `blocks.SCORES`, and `NAME_periodicity` of each contribution.
         """
-        whole, engine, variants = self._engines(config)
-        whole.place(params)
-        engine.place(params)
-        measured = engine.run(0)
-        change_EL = self._changes(measured["logits"], variants)
-        maps = effects.heatmaps(effects.effect_rows(measured, variants, text=""))
-        parts = whole.run(0)
+        parts, *changes = (_run(sweep, params) for sweep in self._sweeps(config))
+        silent = {name: _variants(config, name) for name in EFFECTS}
+        measured = dict(zip(EFFECTS, changes, strict=True))
+        change_EL = self._changes(measured[LATER]["logits"], silent[LATER])
+        effect = {
+            name: each["mean"]
+            for name, own in measured.items()
+            for each in effects.heatmaps(effects.effect_rows(own, silent[name], text="")).values()
+        }
         added = {name: parts[name][BASELINE].astype(float).tolist() for name in PERIODIC}
         return {
             "influence": change_EL.mean(axis=0).tolist(),
             "depth_score": finite(depth_score(change_EL).value),
-            "effect": next((_finite(each["mean"]) for each in maps.values()), None),
+            "effects": {name: _finite(mean_LL) for name, mean_LL in effect.items()},
+            "first_attention": self._first_attention(effect.get(ATTENTION)),
             **added,
             **self._blocks(params["layers"], added),
         }
 
     @functools.cache  # noqa: B019 (a plan has one, as long as it lives)
-    def _engines(self, config: ModelConfig) -> tuple[Sweep, Sweep, list[Variant]]:
-        """Sweeps of the model, and of each silent layer; compiled once for each architecture."""
+    def _sweeps(self, config: ModelConfig) -> list[Sweep]:
+        """Of the model, and of each of `EFFECTS`; compiled once for each architecture."""
         clean, text = baseline(config.num_layers), self.scorer.windows()
-        silent = effects.effect_variants(
-            config, effects.PROPAGATED, parts=("layer",), whens=(effects.FUTURE,)
-        )
         added = {name: contributions(reduction=OVER_ALL)[name] for name in PERIODIC}
-        readings = {"logits": logits(), "effect": effects.LAYER_CHANGE}
-        options = SweepOptions(chunk_size=1 + len(silent))
-        moved = Sweep(config, [clean, *silent], text, readings, options)
-        return Sweep(config, [clean], text, added), moved, silent
+        found = [Sweep(config, [clean], text, added)]
+        for name in EFFECTS:
+            variants = [clean, *_variants(config, name)]
+            answers = {"logits": logits()} if name == LATER else {}
+            options = SweepOptions(chunk_size=len(variants))
+            readings = {"effect": effects.LAYER_CHANGE, **answers}
+            found.append(Sweep(config, variants, text, readings, options))
+        return found
 
     def _changes(self, scores: Measured, variants: Sequence[Variant]) -> np.ndarray:
         """The largest change of each sequence's answers by silent layer, [E, L]."""
@@ -100,6 +112,12 @@ class DepthReader:
         answer_BTKQ = softmax(used_NV.reshape(*label_BTK.shape, task.alphabet), axis=-1)
         return answer_BTKQ * (label_BTK >= 0)[..., None]
 
+    def _first_attention(self, effect_LL: np.ndarray | None) -> float | None:
+        layers = 0 if effect_LL is None else len(effect_LL)
+        first = range(self.block, layers - self.block, self.block)
+        known = [effect_LL[layer, layer + 1 :].mean() for layer in first]
+        return finite(np.mean(known)) if known else None
+
     def _blocks(
         self, layers: Sequence[tree.BlockParams], added: Mapping[str, Sequence[float]]
     ) -> dict[str, Any]:
@@ -114,6 +132,16 @@ class DepthReader:
             alike_LL = blocks.likeness(np.array(value_L))
             found[f"{name}_periodicity"] = finite(blocks.periodicity(alike_LL, size))
         return {"similarity": _finite(blocks.block_similarity(moments, size)), **found}
+
+
+def _variants(config: ModelConfig, effect: str) -> list[Variant]:
+    spread, part, when = EFFECTS[effect]
+    return effects.effect_variants(config, spread, parts=(part,), whens=(when,))
+
+
+def _run(sweep: Sweep, params: tree.Params) -> dict[str, Measured]:
+    sweep.place(params)
+    return sweep.run(0)
 
 
 def _finite(x_MN: np.ndarray) -> list[list[float | None]]:

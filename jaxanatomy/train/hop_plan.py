@@ -80,7 +80,8 @@ class HopPlan(ArmPlan):
     @functools.cached_property
     def depth_reader(self) -> DepthReader:
         """What is read of how deep trained models compute."""
-        return DepthReader(self.config.block, self.held_out)
+        first = dataclasses.replace(self.held_out, sequences=self.config.depth_sequences)
+        return DepthReader(self.config.block, first)
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""
@@ -165,11 +166,17 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
     model = ModelConfig.uniform(**config.model, context_length=task.seq_len)
     HopLoss(task, model)  # refuses an output that is too small
     fields = depth_arm_fields(config, model, task.seq_len, dry_run)
-    require_whole("held_out_sequences", config.held_out_sequences)
-    if config.held_out_sequences % config.batch_size:
+    for name in ("held_out_sequences", "depth_sequences"):
+        require_whole(name, config[name])
+        if config[name] % config.batch_size:
+            raise InputError(
+                f"{name} must be a multiple of batch_size; got {config[name]} and "
+                f"{config.batch_size}; change one of them"
+            )
+    if config.depth_sequences > config.held_out_sequences:
         raise InputError(
-            "held_out_sequences must be a multiple of batch_size; got "
-            f"{config.held_out_sequences} and {config.batch_size}; change one of them"
+            f"depth_sequences must be some of the held-out sequences; got {config.depth_sequences} "
+            f"of {config.held_out_sequences}; lower it"
         )
     plan = HopPlan(**fields, task=task, init=config.init)
     plan.held_out.require_answers()

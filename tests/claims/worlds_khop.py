@@ -115,6 +115,9 @@ WORLDS |= {
     "khop_grown_models_have_higher_depth_scores": reads(["depth_score"], FAR),
     "khop_blocks_of_grown_models_are_alike": reads(["block_similarity"], FAR),
     "khop_lidas_blocks_more_symmetric_than_midas": reads(["block_symmetry"], FAR, arms=("lidas",)),
+    "khop_first_attention_of_blocks_does_more_in_lidas": reads(
+        ["first_attention"], FAR, arms=("lidas",)
+    ),
     "khop_attention_repeats_in_grown_models": reads(
         ["attention_norm_periodicity", "attention_cosine_periodicity"], FAR
     ),

@@ -14,6 +14,7 @@ from jaxanatomy.report.arms import diverged
 from jaxanatomy.report.khop_growth import rows as tidy
 from jaxanatomy.report.khop_growth import words
 from jaxanatomy.report.views import Table
+from jaxanatomy.train.depth_reader import EFFECTS
 
 LOSSES = {
     "baseline": (0.10, 0.11, 0.09),
@@ -256,8 +257,9 @@ def test_how_deep_arms_compute_is_that_of_the_summary(record):
     influence = [own["influence"][3] for own in lidas]
     assert profile["lidas", 3]["influence"].value == pytest.approx(np.mean(influence))
     assert ("shallow", 2) not in profile
-    cells = [row for row in tidy.effects(record) if row["panel"] == "lidas"]
-    assert len(cells) == 6 * 5 / 2
+    for name in EFFECTS:
+        cells = [row for row in tidy.effects(name, record) if row["panel"] == "lidas"]
+        assert len(cells) == 6 * 5 / 2
     assert {row["panel"] for row in tidy.similarities(record)} == {
         "baseline",
         "midas",

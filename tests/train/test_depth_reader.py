@@ -10,7 +10,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import KHop
 from jaxanatomy.forensics import blocks
 from jaxanatomy.model import rope
-from jaxanatomy.train.depth_reader import DepthReader
+from jaxanatomy.train.depth_reader import EFFECTS, DepthReader
 from jaxanatomy.train.hops import HopScorer
 
 TASK = KHop(alphabet=3, seq_len=12, hops=4)
@@ -27,20 +27,25 @@ def found():
     return DepthReader(2, SCORER).read(CONFIG, PARAMS)
 
 
+def apply(layer, x_BTD, gate=None):
+    """The stream after a layer; `gate` opens its heads and, last, its MLP."""
+    position_BT = jnp.broadcast_to(jnp.arange(12), x_BTD.shape[:2])
+    bias_BTS = model.attention_bias(jnp.ones_like(position_BT))
+    params = {"params": PARAMS["layers"][layer]}
+    tables = rope.tables(CONFIG, position_BT)
+    return model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS, gate)[0]
+
+
 def trace(silent=None, up_to=None):
     """Streams [L + 1] where a layer writes nothing at positions up to one, and the answers."""
     batch = SCORER.batch()
     token_BT = jnp.asarray(batch.token_BT)
-    position_BT = jnp.broadcast_to(jnp.arange(12), token_BT.shape)
-    tables = rope.tables(CONFIG, position_BT)
-    bias_BTS = model.attention_bias(jnp.ones_like(token_BT))
     streams = [model.embed(PARAMS, token_BT)]
     for layer in range(L):
-        params = {"params": PARAMS["layers"][layer]}
         x_BTD = streams[-1]
-        after_BTD = model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS)[0]
+        after_BTD = apply(layer, x_BTD)
         if layer == silent:
-            after_BTD = jnp.where(position_BT[..., None] <= up_to, x_BTD, after_BTD)
+            after_BTD = jnp.where(jnp.arange(12)[:, None] <= up_to, x_BTD, after_BTD)
         streams.append(after_BTD)
     logit_BTV = np.asarray(model.logits(CONFIG, PARAMS, streams[-1]), np.float64)
     answer = np.exp(logit_BTV[..., :12].reshape(*batch.label_BTK.shape, 3))
@@ -71,17 +76,54 @@ def test_the_depth_score_is_of_answers_that_are_asked_for_at_later_tokens(found)
     assert not asked.all()
 
 
+def change(own, its):
+    """How far a contribution moves, of its norm, at each token."""
+    return np.linalg.norm(own - its, axis=-1) / np.linalg.norm(own, axis=-1)
+
+
 def test_effects_are_means_over_sequences_positions_and_boundaries(found):
     clean, _ = trace()
     parts = []
     for boundary in BOUNDARIES:
         other, _ = trace(1, boundary)
         own, its = (each[3] - each[2] for each in (clean, other))
-        change = np.linalg.norm(own - its, axis=-1) / np.linalg.norm(own, axis=-1)
-        parts.append(change[:, boundary + 1 :].mean())
-    assert found["effect"][1][2] == pytest.approx(np.mean(parts), rel=1e-4)
-    known = [(a, b) for a in range(L) for b in range(L) if found["effect"][a][b] is not None]
+        parts.append(change(own, its)[:, boundary + 1 :].mean())
+    effect_LL = found["effects"]["later"]
+    assert effect_LL[1][2] == pytest.approx(np.mean(parts), rel=1e-4)
+    known = [(a, b) for a in range(L) for b in range(L) if effect_LL[a][b] is not None]
     assert known == [(a, b) for a in range(L) for b in range(L) if a < b]
+
+
+def test_a_local_effect_passes_through_no_layer_between(found):
+    clean, _ = trace()
+    parts = []
+    for boundary in BOUNDARIES:
+        silent_T1 = np.arange(12)[:, None] <= boundary
+        x_BTD = clean[3] - (clean[2] - clean[1]) * silent_T1
+        its = np.asarray(apply(3, jnp.float32(x_BTD)), np.float64) - x_BTD
+        parts.append(change(clean[4] - clean[3], its)[:, boundary + 1 :].mean())
+    assert found["effects"]["later_local"][1][3] == pytest.approx(np.mean(parts), rel=1e-4)
+
+
+def test_current_effects_are_of_attention_that_is_silent_at_every_token(found):
+    clean, _ = trace()
+    only_mlp = np.zeros((*SCORER.batch().token_BT.shape, CONFIG.layers[1].num_heads + 2))
+    only_mlp[..., -1] = 1
+    x_BTD = apply(1, jnp.float32(clean[1]), jnp.float32(only_mlp))
+    for layer in (2, 3):
+        after_BTD = apply(layer, x_BTD)
+        its = np.asarray(after_BTD - x_BTD, np.float64)
+        expected = change(clean[layer + 1] - clean[layer], its).mean()
+        assert found["effects"]["attention"][1][layer] == pytest.approx(expected, rel=1e-4)
+        x_BTD = after_BTD
+
+
+def test_the_first_attention_is_of_blocks_between_the_first_and_the_last(found):
+    assert found["first_attention"] is None  # two blocks of two layers
+    single = DepthReader(1, SCORER).read(CONFIG, PARAMS)
+    effect_LL = single["effects"]["attention"]
+    of_layer = np.mean(effect_LL[1][2:]), effect_LL[2][3]
+    assert single["first_attention"] == pytest.approx(np.mean(of_layer))
 
 
 def test_contributions_are_means_over_all_tokens(found):
@@ -116,5 +158,5 @@ def test_a_shallow_model_has_what_it_can_have(layers):
     found = DepthReader(2, SCORER).read(config, params)
     assert len(found["influence"]) == layers
     assert found["depth_score"] is not None
-    assert (found["effect"] is None) == (layers == 1)
+    assert set(found["effects"]) == (set(EFFECTS) if layers == 2 else set())
     assert "similarity" not in found

@@ -1,6 +1,7 @@
 """The page of growth where depth matters: does it pay, where, and against what."""
 
 import dataclasses
+import functools
 
 from jaxanatomy.measures.khop_growth import SATURATED
 from jaxanatomy.report import role_courses, style
@@ -211,7 +212,8 @@ DEPTH_TABLE = v.Table(
         "tokens stands on average. Late exits: the share of answers, left after a layer of the "
         "second half, that are the final ones. Symmetry: 1 where blocks mirrored at the centre "
         "are as alike as each other, about 0 by chance. Periodicity: how much more alike layers a "
-        "block apart are than layers one more or one less apart."
+        "block apart are than layers one more or one less apart. Effect of blocks' first "
+        "attention: on layers after it, of blocks that are neither the first nor the last."
     ),
     printed=True,
 )
@@ -240,15 +242,34 @@ SIMILARITY = v.Heatmap(
     numbers=False,
     caption="Blocks of as many layers as a growth step adds (DG Figure 7a); means over seeds.",
 )
-EFFECTS = v.Heatmap(
-    "effects",
-    rows.effects,
-    columns=3,
-    x=v.Axis("layer", "effect at layer"),
-    y=v.Axis("other", "silenced"),
-    cell=v.Axis("value", "mean relative change at later tokens"),
-    numbers=False,
-    caption="A layer writes nothing up to a boundary (DG Figure 5a); means over seeds.",
+EFFECTS = tuple(
+    v.Heatmap(
+        f"effects_{name}",
+        functools.partial(rows.effects, name),
+        columns=3,
+        x=v.Axis("layer", "effect at layer"),
+        y=v.Axis("other", "silenced"),
+        cell=v.Axis("value", label),
+        numbers=False,
+        caption=f"{caption}; means over seeds.",
+    )
+    for name, label, caption in (
+        (
+            "later",
+            "mean relative change at later tokens",
+            "A layer writes nothing up to a boundary, and layers pass the change on (DG Figure 5a)",
+        ),
+        (
+            "later_local",
+            "mean relative change at later tokens",
+            "The same, but each later layer sees that change alone (DG Figure 5b)",
+        ),
+        (
+            "attention",
+            "mean relative change at all tokens",
+            "The attention of a layer writes nothing at all (DG Figure 7b)",
+        ),
+    )
 )
 TUNING = v.Table(
     "rates",
@@ -305,7 +326,7 @@ PAGE = Page(
         DEPTH,
         DEPTH_TABLE,
         DEPTH_PROFILE,
-        EFFECTS,
+        *EFFECTS,
         SIMILARITY,
     ),
     Section(

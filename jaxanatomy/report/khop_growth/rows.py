@@ -266,18 +266,22 @@ def depth_profile(record: RunRecord) -> list[Row]:
 def similarities(record: RunRecord) -> list[Row]:
     """The cosine of every two blocks that share no layer: means over seeds."""
     size = record.config.get("block", 1)
-    return _matrices(record, "similarity", lambda a, b: abs(a - b) >= size)
+    return _matrices(record, lambda own: own.get("similarity"), lambda a, b: abs(a - b) >= size)
 
 
-def effects(record: RunRecord) -> list[Row]:
-    """What each silent layer does to later ones, at later tokens: means over seeds."""
-    return _matrices(record, "effect", lambda source, target: target > source)
+def effects(name: str, record: RunRecord) -> list[Row]:
+    """One of the effects of what is silent on later layers: means over seeds."""
+    return _matrices(record, lambda own: own["effects"].get(name), lambda a, b: b > a)
 
 
-def _matrices(record: RunRecord, field: str, shown: Callable[[int, int], bool]) -> list[Row]:
+def _matrices(
+    record: RunRecord,
+    read: Callable[[Row], Any],
+    shown: Callable[[int, int], bool],
+) -> list[Row]:
     rows = []
     for arm, found in read_of_depth(record).items():
-        own = [each[field] for each in found if each.get(field)]
+        own = [matrix for matrix in map(read, found) if matrix]
         if own:
             mean_LL = np.mean(np.array(own, float), axis=0)
             rows += [
