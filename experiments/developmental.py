@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, report, runs, tree
+from jaxanatomy import cli, report, runs
 from jaxanatomy.data import facts
 from jaxanatomy.data.facts import Facts, batch_order
 from jaxanatomy.errors import InputError, require_each_once, require_whole
@@ -42,10 +42,11 @@ from jaxanatomy.measures.role_courses import summarise_courses
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.arm_fields import check_trials, training_fields
+from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.documents import DocumentBatches, Documents, one_a_row
 from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text, score
 from jaxanatomy.train.points import Evaluation
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial, train_arms
+from jaxanatomy.train.trials import train_arms
 
 # Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = ("arms", *setup.MAY_CHANGE_ON_RESUME)
@@ -137,22 +138,14 @@ class _Plan(ArmPlan):
         """The lowest validation loss of each seed."""
         note_lowest(point, memory)
 
-    def final_fields(
-        self,
-        arm: str,
-        trials: Sequence[Trial],
-        setup: setup.Setup,
-        point: Evaluation,
-        memory: Mapping[str, Any],
-        params: tree.Params,
-        results: runs.Run,
-    ) -> list[Fields]:
+    def final_fields(self, trained: Trained) -> list[Fields]:
         """Last and lowest loss, the training loss, and what is written after the prompts."""
-        end, rows = setup.stages[point.stage], []
-        told = score(setup, end, params, self._one_a_row(self.train.token_NT)).mean()
+        end, point, rows = trained.end, trained.point, []
+        train = self._one_a_row(self.train.token_NT)
+        told = score(trained.setup, end, trained.params, train).mean()
         prompts, taught = zip(*self.facts.prompts, strict=True)
-        for at, trial in enumerate(trials):
-            own = setup.model_of(params, at)
+        for at, trial in enumerate(trained.trials):
+            own = trained.setup.model_of(trained.params, at)
             written = complete(end.config, own, self.tokenizer, prompts)
             exact = sum(text == rest for text, rest in zip(written, taught, strict=True))
             rows.append(
@@ -160,10 +153,10 @@ class _Plan(ArmPlan):
                     "stage": end.name,
                     "step": point.step,
                     **self._spent(trial, point),
-                    **final_fields(point, at, memory, told[at]),
+                    **final_fields(point, at, trained.memory, told[at]),
                     "completions": written,
                     "exact_completions": exact,
-                    "core_steps": core_steps(self.arms[arm]),
+                    "core_steps": core_steps(self.arms[trained.arm]),
                 }
             )
         return rows

@@ -13,7 +13,7 @@ CONFIGS = sorted((ROOT / "configs").glob("[a-z]*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[a-z]*.py"))
 COMMAND = re.compile(r"python -m experiments\.(\w+) (?:\S+ )*--workdir=")
 # Modules that an experiment gives its whole config to.
-ARMS = ("jaxanatomy/train/trials.py", "jaxanatomy/train/arm_fields.py")
+ARMS = ("jaxanatomy/train/arm_plan.py", "jaxanatomy/train/arm_fields.py")
 DEPTH_ARMS = (*ARMS, "jaxanatomy/train/depth_arm_fields.py")
 READERS = {
     "depth_growth": ("jaxanatomy/train/depth_plan.py", *DEPTH_ARMS),

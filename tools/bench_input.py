@@ -22,11 +22,11 @@ from jaxanatomy.data.pipeline import THREADS, Pipeline
 from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.arm_plan import Trial
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.depth_plan import depth_plan
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.train.trainer import Trainer
-from jaxanatomy.train.trials import Trial
 
 MIXTURE, ONE_BATCH = "mixture", "one batch"
 

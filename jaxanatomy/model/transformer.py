@@ -38,21 +38,29 @@ def init(config: ModelConfig, key: jax.Array, how: str = "normal") -> tree.Param
       how: One of `INITS`.
     """
     embed_key, unembed_key, *layer_keys = jax.random.split(key, 2 + config.num_layers)
-    x_BTD = jnp.zeros((1, 1, config.hidden_size))
-    tables, bias_BTS = rope.tables(config, jnp.zeros((1, 1), jnp.int32)), jnp.zeros((1, 1, 1))
-    blocks = [
-        block(config, layer).init(layer_key, x_BTD, tables, bias_BTS)["params"]
-        for layer, layer_key in enumerate(layer_keys)
-    ]
     shape_VD = (config.vocab_size, config.hidden_size)
     params = {
         "embed": {"embedding": KERNEL_INIT(embed_key, shape_VD)},
-        "layers": tuple(blocks),
+        "layers": _blocks(config, layer_keys),
         "final_norm": {"scale": jnp.ones(config.hidden_size)},
     }
     if not config.tie_embeddings:
         params["unembed"] = {"embedding": KERNEL_INIT(unembed_key, shape_VD)}
     return params if how == "normal" else _by_fan_in(config, params)
+
+
+def _blocks(config: ModelConfig, keys: Sequence[jax.Array]) -> tuple[tree.BlockParams, ...]:
+    """Random layers. Those of one shape are drawn at once: each draw takes a while to compile."""
+    x_BTD = jnp.zeros((1, 1, config.hidden_size))
+    tables, bias_BTS = rope.tables(config, jnp.zeros((1, 1), jnp.int32)), jnp.zeros((1, 1, 1))
+    found: dict[int, tree.BlockParams] = {}
+    for shape in dict.fromkeys(config.layers):
+        alike = [layer for layer, own in enumerate(config.layers) if own == shape]
+        draw = jax.vmap(block(config, alike[0]).init, (0, None, None, None))
+        keys_L = jnp.stack([keys[layer] for layer in alike])
+        drawn = draw(keys_L, x_BTD, tables, bias_BTS)["params"]
+        found |= zip(alike, tree.unstack([drawn]), strict=True)
+    return tuple(found[layer] for layer in range(config.num_layers))
 
 
 def _by_fan_in(config: ModelConfig, params: tree.Params) -> tree.Params:

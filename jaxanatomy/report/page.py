@@ -46,6 +46,8 @@ def write_report(*workdirs: str | os.PathLike, to: str | os.PathLike | None = No
             if isinstance(picture, html.Picture):
                 with replacing(folder / "figures" / f"{picture.name}.png") as path:
                     path.write_bytes(views.to_png(picture.figure))
+                # It is laid out: half of what the same figure on the page would take.
+                picture.figure.set_layout_engine(None)
         with replacing(folder / "report.html") as path:
             path.write_text(html.render(page, filled, *records), encoding="utf-8")
     return folder / "report.html"

@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
 from jaxanatomy.data.corpora import GENERATED, tasks_of
@@ -23,12 +22,10 @@ from jaxanatomy.growth.stages import total_steps
 from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.progress import announced
+from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.evaluation import HeldOut, Scorer, answers, on_text
 from jaxanatomy.train.points import Evaluation
-from jaxanatomy.train.saved_models import save_model
-from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,32 +93,14 @@ class DepthPlan(ArmPlan):
         """Layers, and what is known of the seed."""
         return {"layers": self._layers(arm, point), **point_fields(point, at)}
 
-    def final_fields(
-        self,
-        arm: str,
-        trials: Sequence[Trial],
-        setup: Setup,
-        point: Evaluation,
-        memory: Mapping[str, Any],
-        params: tree.Params,
-        results: runs.Run,
-    ) -> list[Fields]:
-        """The last losses; what each seed of the results answers; their models become folders."""
-        place = {"layers": self._layers(arm, point), "step": point.step}
-        found = [{**place, **final_fields(point, at)} for at in range(len(trials))]
-        if trials[0].purpose != MAIN:
+    def final_fields(self, trained: Trained) -> list[Fields]:
+        """The last losses; what each seed of the results answers."""
+        point = trained.point
+        place = {"layers": self._layers(trained.arm, point), "step": point.step}
+        found = [{**place, **final_fields(point, at)} for at in range(len(trained.trials))]
+        if trained.purpose != MAIN:
             return found
-        # Where all seeds have diverged, that may be before the last stage.
-        end = setup.stages[point.stage]
-        right_MQ = answers(setup, end, params, self.scoring)
-        if self.config.save_models:
-            whole = self.placement.fetch(params)
-            for at, reason in enumerate(point.reason):
-                if jax.process_index() == 0 and not reason:
-                    folder = results.path("models") / f"{arm}_{setup.seeds[at]}"
-                    own = setup.model_of(whole, at)
-                    own = tree.with_layers(own, tree.unstack(own["layers"]))
-                    save_model(end.config, own, self.tokenizer, folder)
+        right_MQ = answers(trained.setup, trained.end, trained.params, self.scoring)
         return [
             fields | answer_fields(self.asked, right_Q, not reason)
             for fields, right_Q, reason in zip(found, right_MQ, point.reason, strict=True)

@@ -2,7 +2,7 @@
 
 from jaxanatomy.growth.stages import total_flops, total_steps
 from jaxanatomy.model import parameter_count
-from jaxanatomy.train.trials import ArmPlan
+from jaxanatomy.train.arm_plan import ArmPlan
 
 
 def describe_arms(plan: ArmPlan, batch_size: int, seq_len: int) -> list[str]:

@@ -9,20 +9,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import runs, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
 from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.depth_reader import DepthReader
 from jaxanatomy.train.edited import Editor
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, Sequences
 from jaxanatomy.train.points import Evaluation
-from jaxanatomy.train.saved_models import save_model
-from jaxanatomy.train.setup import Setup
-from jaxanatomy.train.trials import ArmPlan, Fields, Trial
 
 _GUESSING_SEED = 0
 
@@ -102,35 +99,22 @@ class HopPlan(ArmPlan):
             "reason": point.reason[at],
         }
 
-    def final_fields(
-        self,
-        arm: str,
-        trials: Sequence[Trial],
-        setup: Setup,
-        point: Evaluation,
-        memory: Mapping[str, Any],
-        params: tree.Params,
-        results: runs.Run,
-    ) -> list[Fields]:
-        """Scores of the last point by hop and sequence; edits and models of the results."""
-        found = [self._scores(arm, trial, point, at) for at, trial in enumerate(trials)]
-        if trials[0].purpose != MAIN:
+    def final_fields(self, trained: Trained) -> list[Fields]:
+        """Scores of the last point by hop and sequence; of results edits and depth, too."""
+        found = [self._scores(trained, at) for at in range(len(trained.trials))]
+        if trained.purpose != MAIN:
             return found
-        end = setup.stages[point.stage].config
-        whole = self.placement.fetch(params)
-        for at, fields in enumerate(found):
-            own = jax.tree.map(np.asarray, setup.model_of(whole, at))
-            own = tree.with_layers(own, tree.unstack(own["layers"]))
-            alive = not fields["reason"]
-            fields["edited"] = self.editor.score(end, own) if alive else None
-            fields["depth"] = self.depth_reader.read(end, own) if alive else None
-            if self.config.save_models and alive and jax.process_index() == 0:
-                save_model(end, own, None, results.path("models") / f"{arm}_{setup.seeds[at]}")
+        end = trained.end.config
+        for fields, params in zip(found, trained.models, strict=True):
+            alive = params is not None
+            fields["edited"] = self.editor.score(end, params) if alive else None
+            fields["depth"] = self.depth_reader.read(end, params) if alive else None
         return found
 
-    def _scores(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
+    def _scores(self, trained: Trained, at: int) -> Fields:
         """What a final row has of one seed before its model is looked at."""
-        found = self.curve_fields(arm, trial, point, at)
+        point = trained.point
+        found = self.curve_fields(trained.arm, trained.trials[at], point, at)
         del found["loss"]
         right_K, answered_K = _counts(point, at)
         rows = list(point.units.values())

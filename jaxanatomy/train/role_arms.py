@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.measures.role_moves import AGAIN, UNIFORM
+from jaxanatomy.train.arm_plan import Emit, Trial
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.evaluation import score
 from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
@@ -14,7 +15,6 @@ from jaxanatomy.train.policy import Lever
 from jaxanatomy.train.proposals import Proposer
 from jaxanatomy.train.role_plan import JUDGED, RoleArm, RolePlan
 from jaxanatomy.train.shape_arms import SHAPE_ARMS, Baseline
-from jaxanatomy.train.trials import Emit, Trial
 
 _NEVER = 2**31
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import runs, tree
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.facts import batch_order
 from jaxanatomy.data.joined import JoinedRows, joined_rows
@@ -21,6 +21,7 @@ from jaxanatomy.measures.role_moves import TUNED_BY, layer_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.model import INITS
 from jaxanatomy.train.arm_fields import check_trials, training_fields
+from jaxanatomy.train.arm_plan import ArmPlan, Emit, Fields, Trained, Trial
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.documents import DocumentBatches
 from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text
@@ -28,7 +29,6 @@ from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.policy import PolicySettings
 from jaxanatomy.train.setup import BatchStream, Setup
-from jaxanatomy.train.trials import ArmPlan, Emit, Fields, Trial
 
 HELD_OUT, JUDGED = "held_out", "judged"
 
@@ -165,27 +165,18 @@ class RolePlan(ArmPlan):
         """Losses, and what they took."""
         return point_fields(point, at)
 
-    def final_fields(
-        self,
-        arm: str,
-        trials: Sequence[Trial],
-        setup: Setup,
-        point: Evaluation,
-        memory: Mapping[str, Any],
-        params: tree.Params,
-        results: runs.Run,
-    ) -> list[Fields]:
+    def final_fields(self, trained: Trained) -> list[Fields]:
         """The last losses by row; of results what the weights say of each layer."""
-        found = [{"step": point.step, **final_fields(point, at)} for at in range(len(trials))]
-        if trials[0].purpose != MAIN:
+        point, kind, config = trained.point, self.kinds[trained.arm], trained.end.config
+        found = [
+            {"step": point.step, **final_fields(point, at)} for at in range(len(trained.trials))
+        ]
+        if trained.purpose != MAIN:
             return found
-        config, whole = setup.stages[-1].config, self.placement.fetch(params)
-        for at, (trial, fields) in enumerate(zip(trials, found, strict=True)):
-            if not fields["reason"]:
-                own = setup.model_of(whole, at)
-                own = tree.with_layers(own, tree.unstack(own["layers"]))
+        for trial, fields, own in zip(trained.trials, found, trained.models, strict=True):
+            if own is not None:
                 fields |= {"alike": config == self.model, **layer_fields(config, own["layers"])}
-                fields |= self.kinds[arm].final_fields(self, trial, config, own)
+                fields |= kind.final_fields(self, trial, config, own)
         return found
 
 

@@ -13,6 +13,7 @@ from jaxanatomy.data.registers import KINDS, Registers
 from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.growth.widths import ORDERS, relative_widths, variable_width
 from jaxanatomy.measures.registers import FREQUENT, KIND, REGISTERS
+from jaxanatomy.train.arm_plan import Emit, Fields, Trial
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.evaluation import HeldOut
 from jaxanatomy.train.loss import LanguageModelLoss
@@ -21,7 +22,6 @@ from jaxanatomy.train.registers import FrozenRowsLoss, RegisterStream, following
 from jaxanatomy.train.role_plan import HELD_OUT, RoleArm, RolePlan
 from jaxanatomy.train.role_reader import RoleReader
 from jaxanatomy.train.setup import BatchStream
-from jaxanatomy.train.trials import Emit, Fields, Trial
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,6 +159,18 @@ def test_initial_values_are_normal_and_no_two_layers_alike():
     np.testing.assert_array_equal(tree.get(params["layers"][2], "mlp_norm"), np.ones(16))
 
 
+@CONFIG_OF
+def test_each_layer_is_drawn_from_a_key_of_its_own(config):
+    key = jax.random.key(3)
+    keys = jax.random.split(key, 2 + config.num_layers)[2:]
+    position_BT = jnp.zeros((1, 1), jnp.int32)
+    given = jnp.zeros((1, 1, config.hidden_size)), model.rope.tables(config, position_BT)
+    for layer, found in enumerate(model.init(config, key)["layers"]):
+        bias_BTS = jnp.zeros((1, 1, 1))
+        alone = model.block(config, layer).init(keys[layer], *given, bias_BTS)["params"]
+        jax.tree.map(np.testing.assert_array_equal, found, alone)
+
+
 def test_initial_values_by_fan_in():
     config = dataclasses.replace(CONFIG, tie_embeddings=False, vocab_size=5_000)
     plain, params = (model.init(config, jax.random.key(0), how) for how in ("normal", "fan_in"))
