@@ -18,6 +18,7 @@ ARMS = (
     "none",
     "random_policy",
     "learned_policy",
+    "random_rates",
     "rate_scale",
     "wide_late",
     "wide_early",

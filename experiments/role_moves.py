@@ -13,8 +13,9 @@ its text in another order.
     python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
 
 `rows.jsonl` has the curve of every seed (`kind: curve`), the proposals of policies with their
-rewards (`kind: proposal`), and a `kind: final` row for each with what its weights say of each
-layer. A run that was killed resumes from its last checkpoint.
+rewards (`kind: proposal`), how far registers have moved (`kind: registers`), and a `kind: final`
+row for each with what its weights say of each layer. A run that was killed resumes from its last
+checkpoint.
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, report, runs
 from jaxanatomy.data.corpora import SOURCES
 from jaxanatomy.data.vocabulary import TOKENIZERS
+from jaxanatomy.measures.role_courses import summarise_courses
 from jaxanatomy.measures.role_moves import UNIFORM, summarise
 from jaxanatomy.measures.role_shape import summarise_shapes
 from jaxanatomy.model import parameter_count
@@ -50,7 +52,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         train_arms(plan, results)
         what = {name: arm.help for name, arm in ARMS.items()}
         summary = summarise(results.rows, what) | summarise_shapes(results.rows, UNIFORM)
-        results.write_summary(summary)
+        results.write_summary(summary | summarise_courses(results.rows))
         report.conclude(results.folder)
 
 

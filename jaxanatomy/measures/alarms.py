@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import wilson_interval
 from jaxanatomy.records import Row
 
 CALIBRATION, SCORE = "calibration", "score"
-JUMPS, GROWTH = ("loss_jump", "gradient_jump"), "update_growth"
+JUMPS = {"loss_jump": "loss", "gradient_jump": "gradient"}  # of which series of a run
+GROWTH = "update_growth"
 ALL, WEIGHTS, SIMPLEST = "all alarms", "weights and updates", "loss and gradient jumps"
 SHIPPED = "all, levels as shipped"
 EVERY_FAULT = "all faults"
@@ -54,7 +56,7 @@ def detectors(chosen: Levels, shipped: Levels) -> dict[str, Levels]:
     return {
         ALL: chosen,
         WEIGHTS: {kind: level for kind, level in chosen.items() if kind not in JUMPS},
-        SIMPLEST: {kind: chosen[kind] for kind in JUMPS},
+        SIMPLEST: {kind: level for kind, level in chosen.items() if kind in JUMPS},
         SHIPPED: shipped,
     }
 
@@ -75,7 +77,7 @@ class Reading:
     def of(cls, row: Row) -> "Reading":
         """Of a row of kind "run"."""
         series = {kind: np.array(values, float) for kind, values in row["series"].items()}
-        jump_ES = jumps(np.array([row["loss"], row["gradient"]], float).T)
+        jump_ES = jumps(np.array([row[name] for name in JUMPS.values()], float).T)
         # Of a step: known when it is done.
         series |= zip(
             JUMPS, np.pad(jump_ES.T, ((0, 0), (1, 0)), constant_values=np.nan), strict=True
@@ -92,10 +94,8 @@ class Reading:
         """What is read at checks, [K]."""
         series_E = self.series[kind]
         if kind in JUMPS:  # the largest since the check before
-            parts = np.split(series_E, check_K[:-1] + 1)
-            return np.array(
-                [np.fmax.reduce(part, initial=np.nan) for part in parts[: len(check_K)]]
-            )
+            parts = np.split(series_E[: check_K[-1] + 1], check_K[:-1] + 1)
+            return np.array([np.fmax.reduce(part, initial=np.nan) for part in parts])
         value_K = series_E[check_K]
         if kind != GROWTH:
             return value_K
@@ -134,9 +134,17 @@ def doubled_at(row: Row, twin: Row) -> int | None:
     """Steps done before the first loss that is twice the twin's; None where none is.
 
     A loss that is not finite is. What the loss is on a corrupted batch says nothing of the model.
+
+    Raises:
+      InputError: The twin has diverged by itself.
     """
     for step in range(row["fault_step"] + row["corrupted"], len(row["loss"])):
         own, other = row["loss"][step], twin["loss"][step]
+        if other is None:
+            raise InputError(
+                f"a healthy run is what faults are compared with; that of seed {twin['seed']} has "
+                f"diverged at step {step}; lower learning_rate"
+            )
         if own is None or own >= TIMES * other:
             return step
     return None

@@ -9,6 +9,7 @@ import numpy as np
 from jaxanatomy.interventions.variants import after
 from jaxanatomy.measures.arms import Finals, difference_fields, living
 from jaxanatomy.measures.statistics import Estimate, seeds_interval
+from jaxanatomy.measures.tuning import of_purpose
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Context, Reading, mean
 
@@ -16,7 +17,7 @@ KIND = "registers"  # of rows
 REGISTERS, FREQUENT = "registers", "frequent"
 ROWS = {
     REGISTERS: "the registers",
-    FREQUENT: "as many of the most frequent tokens, which are as often in a batch",
+    FREQUENT: "as many of the most frequent tokens",
 }
 ON_REGISTERS, ON_FIRST = "attention_on_registers", "attention_on_first"
 
@@ -103,9 +104,8 @@ def summarise_registers(rows: Iterable[Row], by_arm: Finals) -> dict[str, dict[s
 
 
 def last_moves(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
-    """The last row that follows registers, by arm and seed."""
-    followed = (row for row in rows if row.get("kind") == KIND)
-    ordered = sorted(followed, key=lambda row: row["step"])
+    """The last row of the results that follows registers, by arm and seed."""
+    ordered = sorted(of_purpose(rows, KIND), key=lambda row: row["step"])
     return {(row["arm"], row["seed"]): row for row in ordered}
 
 

@@ -154,7 +154,7 @@ def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None
             (one, two)
             for looks in own
             for one, two in itertools.pairwise(looks)
-            if one["stage"] == two["stage"]
+            if one["stage"] == two["stage"] and one["features"].keys() == two["features"].keys()
         ]
         for own in by_seed
     ]

@@ -31,6 +31,7 @@ from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.roles import features, name_of_role, weight_rows
 from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.tuning import of_purpose
 from jaxanatomy.records import Row
 
 UNIFORM, AGAIN = "uniform", "uniform_again"
@@ -135,8 +136,8 @@ def summarise(rows: Iterable[Row], what: Mapping[str, str]) -> dict[str, Any]:
       `loss_percent`, the change of the held-out loss; `distance` of roles and its excess over the
       null, `beyond_null`; `changed`, layers of another role; `saturated`: positions (layer, neuron)
       `lost`, `gained` and `kept`, and their `net`; `rank`: by matrix the `largest` change of the
-      effective rank of a layer (mean over seeds), that `layer`, how many layers stay `within` 3,
-      and `of`, the baseline's mean rank. Of arms of other shapes there is the loss alone.
+      effective rank of any layer in any seed, that `layer`, how many layers stay `within` 3 in all
+      seeds, and `of`, the baseline's mean rank. Of arms of other shapes there is the loss alone.
       Intervals are of `level`, so that those of one figure hold for all arms at once with 95 %.
       `policies`: what each came to; see `summarise_policies`.
     """
@@ -206,19 +207,18 @@ def _saturated(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Any]:
 
 
 def _rank(pairs: Sequence[tuple[Row, Row]], name: str) -> dict[str, Any]:
-    """How far the effective rank of a matrix has changed, layer by layer; means over seeds."""
+    """How far the effective rank of a matrix has changed, layer by layer, and in any seed."""
     field = f"{name}.effective_rank"
     own_SL, base_SL = (
         np.array([row["features"][field] for row in side], np.float64)
         for side in zip(*pairs, strict=True)
     )
-    change_L = (own_SL - base_SL).mean(axis=0)
-    known_L = np.nan_to_num(np.abs(change_L))
-    layer = int(known_L.argmax())
+    change_SL = own_SL - base_SL
+    seed, layer = np.unravel_index(np.nan_to_num(np.abs(change_SL)).argmax(), change_SL.shape)
     return {
-        "layer": layer,
-        "largest": finite(change_L[layer]),
-        "within": int((np.abs(change_L) <= WITHIN).sum()),
+        "layer": int(layer),
+        "largest": finite(change_SL[seed, layer]),
+        "within": int((np.abs(change_SL) <= WITHIN).all(axis=0).sum()),
         "of": float(np.nanmean(base_SL)),
     }
 
@@ -233,9 +233,8 @@ def summarise_policies(rows: Iterable[Row]) -> dict[str, Any]:
       would do beyond is not known.
     """
     found: dict[str, dict[int, list[Row]]] = {}
-    for row in rows:
-        if row.get("kind") == PROPOSAL:
-            found.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
+    for row in of_purpose(rows, PROPOSAL):
+        found.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
     return {arm: _policy(seeds) for arm, seeds in found.items()}
 
 

@@ -9,7 +9,7 @@ passthrough, roles and places cannot be told apart by more seeds. So the null de
 all seeds alike, and a second order takes the roles of the *other* seeds: what those know as well is
 known by the place alone.
 
-Axes: S seeds, L layers, K sizes of sets, N deals.
+Axes: S seeds, L layers, X sets, K sizes of sets, N deals.
 """
 
 import itertools
@@ -43,20 +43,19 @@ def all_sets(layers: int, most: int) -> list[tuple[int, ...]]:
     return [own for size in sizes for own in itertools.combinations(range(layers), size)]
 
 
-def rank_table(sets: Sequence[Sequence[int]], nll_N: Sequence[float], layers: int) -> np.ndarray:
-    """How many sets of its size each set beats, by the bits of its layers, [2^L].
+def ranks(sets: Sequence[Sequence[int]], nll_X: Sequence[float | None]) -> np.ndarray:
+    """How many sets of its size each set beats, [X].
 
-    1 / 2 is chance: a set beats another of more loss, half of itself and of one of equal loss. NaN
-    for sets that were not measured.
+    1 / 2 is chance: a set beats another of more loss, half of itself and of one of equal loss.
+    What is not finite costs most.
     """
-    found = np.full(2**layers, np.nan)
-    nll_N = np.array([math.inf if nll is None else nll for nll in nll_N])
-    size_N = np.array(list(map(len, sets)))
-    for own, nll in zip(sets, nll_N, strict=True):
-        others = nll_N[size_N == len(own)]
-        beaten = (others > nll).sum() + (others == nll).sum() / 2
-        found[sum(1 << layer for layer in own)] = beaten / len(others)
-    return found
+    nll_X = np.array([math.inf if nll is None else nll for nll in nll_X])
+    size_X = np.array(list(map(len, sets)))
+    found_X = np.empty(len(sets))
+    for at, nll in enumerate(nll_X):
+        others = nll_X[size_X == size_X[at]]
+        found_X[at] = ((others > nll).sum() + (others == nll).sum() / 2) / len(others)
+    return found_X
 
 
 def layer_orders(rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -116,16 +115,20 @@ def placements(rows: Sequence[Row], level: float) -> dict[str, dict[str, Any]]:
       and `random_K`, that of the mean over all sets; None where one is not finite.
     """
     layers, most = len(rows[0]["skip_roles"]), max(map(len, rows[0]["skip_sets"]))
-    table_SX = np.stack([rank_table(row["skip_sets"], row["skip_nll"], layers) for row in rows])
+    bits_X = np.array([sum(1 << layer for layer in own) for own in rows[0]["skip_sets"]])
+    rank_SX = np.stack([ranks(row["skip_sets"], row["skip_nll"]) for row in rows])
+    table = bits_X[np.argsort(bits_X)], rank_SX[:, np.argsort(bits_X)]
     deal_NL = deals(layers)
     found = {}
     for name, order_SL in layer_orders(rows).items():
-        share_NSK = _shares(table_SX, deal_NL[:, order_SL[:, :most]])
+        share_NSK = _shares(*table, deal_NL[:, order_SL[:, :most]])
         null_N = share_NSK.mean(axis=(1, 2)) - 0.5
         value = float(null_N[0])  # the first deal leaves all as it is
-        low, high = np.quantile(null_N, [(1 - level) / 2, (1 + level) / 2])
+        # Values that there are: between two of few deals there is none, and no p below 1 / N.
+        low = float(np.quantile(null_N, (1 - level) / 2, method="lower"))
+        high = float(np.quantile(null_N, (1 + level) / 2, method="higher"))
         found[name] = {
-            "share": Estimate(value, value - float(high), value - float(low)),
+            "share": Estimate(value, value - high, value - low),
             "share_K": share_NSK[0].mean(axis=0).tolist(),
             **_costs(rows, order_SL, most),
         }
@@ -141,10 +144,10 @@ def deals(layers: int) -> np.ndarray:
     return own_NL
 
 
-def _shares(table_SX: np.ndarray, layer_NSK: np.ndarray) -> np.ndarray:
-    """The rank of the sets of the first 1, 2, ... layers, [N, S, K]."""
-    bits_NSK = np.cumsum(1 << layer_NSK, axis=-1)
-    return np.take_along_axis(table_SX[None], bits_NSK, axis=-1)
+def _shares(bits_X: np.ndarray, rank_SX: np.ndarray, layer_NSK: np.ndarray) -> np.ndarray:
+    """The rank of the sets of the first 1, 2, ... layers, [N, S, K]; `bits_X` ascends."""
+    place_NSK = np.searchsorted(bits_X, np.cumsum(1 << layer_NSK, axis=-1))
+    return np.take_along_axis(rank_SX[None], place_NSK, axis=-1)
 
 
 def _costs(rows: Sequence[Row], order_SL: np.ndarray, most: int) -> dict[str, list[float | None]]:

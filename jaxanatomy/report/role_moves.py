@@ -6,6 +6,7 @@ from jaxanatomy.measures.arms import finals_by_arm, living, seed_range, stopped
 from jaxanatomy.measures.role_moves import AGAIN, PROPOSAL, STUCK, UNIFORM, WITHIN
 from jaxanatomy.measures.tuning import CURVE, of_purpose
 from jaxanatomy.records import RunRecord
+from jaxanatomy.report import role_courses
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import arm_order, cost_fields, costs_table, diverged
 from jaxanatomy.report.common import ARM, estimate_of, grouped, known, once, over_seeds
@@ -262,6 +263,7 @@ PAGE = Page(
     WIDTHS,
     REGISTERS_SECTION,
     SKIPS,
+    role_courses.SECTION,
     Section("Curves and costs", CURVES, costs_table(costs)),
     title="Roles moved on purpose",
 )

@@ -9,6 +9,7 @@ from jaxanatomy.measures.role_moves import UNIFORM
 from jaxanatomy.measures.role_shape import CV, SHAPES
 from jaxanatomy.measures.skips import ORDERS
 from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.tuning import of_purpose
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
@@ -71,7 +72,7 @@ def by_layer(record: RunRecord) -> list[v.Row]:
 
 def moves(record: RunRecord) -> list[v.Row]:
     """How far rows of the embedding have moved by step, means over seeds and their ranges."""
-    followed = [row for row in record.rows if row.get("kind") == KIND and row["step"]]
+    followed = [row for row in of_purpose(record.rows, KIND) if row["step"]]
     rows = []
     for (arm, step), own in sorted(grouped(followed, "arm", "step").items()):
         place = {"panel": label(arm), "step": step}

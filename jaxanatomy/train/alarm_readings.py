@@ -18,6 +18,7 @@ from jaxanatomy.forensics.layer_features import SATURATED
 from jaxanatomy.growth.clone import co_magnitude
 from jaxanatomy.train.callbacks import RunState
 from jaxanatomy.train.loss import merge
+from jaxanatomy.train.optimiser import COLUMNS
 from jaxanatomy.tree import PyTree
 
 KINDS = {
@@ -32,6 +33,7 @@ KINDS = {
     "gradient_jump": "the same of the gradient's norm, before clipping",
 }
 NON_FINITE = "non_finite"
+DEAD = "dead"
 MIN_PEERS = 3  # of two layers one is never far from their median
 ITERATIONS = 8
 
@@ -78,12 +80,24 @@ def readings(
         found |= {("update_size", name): relative_MCL[:, at] for at, name in enumerate(names)}
         change_ML = np.sqrt((change_MCL**2).sum(axis=1))
         trains_L = np.isin(stage.layers, stage.train)
-        quiet_ML = np.where(trains_L, 1 / _over_peers(np.where(trains_L, change_ML, np.nan)), 0.0)
+        # Not slower because an alarm has slowed it: that alarm would never end.
+        own_ML = np.sqrt(((change_MCL / _slowed(state, names, stage.layers)) ** 2).sum(axis=1))
+        quiet_ML = np.where(trains_L, 1 / _over_peers(np.where(trains_L, own_ML, np.nan)), 0.0)
         written = [_over_peers(size_MCL[:, names.index(name)]) for name in tree.WRITING]
-        found |= {("dead", "update"): quiet_ML, ("dead", "write"): 1 / np.fmax(*written)}
+        found |= {(DEAD, "update"): quiet_ML, (DEAD, "write"): 1 / np.fmax(*written)}
         if largest_M is not None:
             found["update_growth", ""] = change_ML / largest_M[:, None]
     return found, change_ML
+
+
+def _slowed(state: RunState, names: Sequence[str], layers: Sequence[int]) -> np.ndarray:
+    """The factors on the learning rate of watched tensors, [M, C, L]; ones without any."""
+    rates = optax.tree.get(state.moments, "layer_rates")
+    if rates is None:
+        return np.ones((1, len(names), len(layers)))
+    rate_MNK = np.asarray(rates, np.float64).reshape(-1, *rates.shape[-2:])
+    column_C = [COLUMNS.index(name) if name in COLUMNS else -1 for name in names]
+    return rate_MNK[:, : len(layers), column_C].swapaxes(1, 2)
 
 
 def watched(stacks: Sequence[tree.BlockParams]) -> list[str]:

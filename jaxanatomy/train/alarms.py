@@ -22,7 +22,7 @@ from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.measures.alarms import JUMPS, WINDOW, jumps
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.progress import LOG
-from jaxanatomy.train.alarm_readings import KINDS, NON_FINITE, Readings, readings
+from jaxanatomy.train.alarm_readings import DEAD, KINDS, NON_FINITE, Readings, readings
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.optimiser import with_layer_factors
 from jaxanatomy.train.points import DIVERGED
@@ -31,7 +31,8 @@ from jaxanatomy.tree import PyTree
 WARN, ACT, STOP = "warn", "act", "stop"
 ACTIONS = {
     WARN: "a row and a line on stderr",
-    ACT: "the layer learns a tenth as fast for as long as the alarm stands, less with each check",
+    ACT: "the layer learns a tenth as fast for as long as the alarm stands, less with each check; "
+    "not a dead one, which would never come back",
     STOP: "the seed stops",
 }
 CUT, SLOWEST = 0.1, 1e-3
@@ -171,7 +172,7 @@ class Watch:
             step_EMS = np.array(memory["steps"], float)
             jump_EX = jumps(step_EMS.reshape(len(step_EMS), -1))[-memory["fresh"] :]
             jump_MS = np.fmax.reduce(jump_EX, axis=0).reshape(step_EMS.shape[1:])
-            found |= {(kind, "loss"): jump_MS[:, [at]] for at, kind in enumerate(JUMPS)}
+            found |= {(kind, of): jump_MS[:, [at]] for at, (kind, of) in enumerate(JUMPS.items())}
         memory["steps"], memory["fresh"] = memory["steps"][-WINDOW:], 0
         return found
 
@@ -222,7 +223,7 @@ def slowed(state: RunState, alarms: Sequence[Alarm]) -> PyTree | None:
     """The optimiser's state after an alarm that acts, or after one has ended; None as it is.
 
     A layer in alarm learns a tenth as fast with each check, at least a thousandth; one that is not
-    ten times as fast, at most as all. An alarm of no layer is of all.
+    ten times as fast, at most as all. An alarm of no layer is of all. A dead layer is not slowed.
 
     Args:
       state: Of a run whose setup has `layer_factors`.
@@ -231,7 +232,7 @@ def slowed(state: RunState, alarms: Sequence[Alarm]) -> PyTree | None:
     rates = optax.tree.get(state.moments, "layer_rates")
     rate_MNC = np.asarray(rates).reshape(-1, *rates.shape[-2:])
     slow_MN = np.zeros(rate_MNC.shape[:2], bool)
-    for alarm in alarms:
+    for alarm in (each for each in alarms if each.kind != DEAD):
         slow_MN[alarm.seed, slice(None) if alarm.layer is None else alarm.layer] = True
     if state.steps is None:  # a stage begins: its layers have other numbers
         rate_MNC = np.ones_like(rate_MNC)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxanatomy import tree
+from jaxanatomy.errors import InputError
 from jaxanatomy.measures.role_moves import AGAIN, UNIFORM
 from jaxanatomy.train.arm_plan import Emit, Trial
 from jaxanatomy.train.callbacks import Every, Response, RunState
@@ -17,6 +18,7 @@ from jaxanatomy.train.role_plan import JUDGED, RoleArm, RolePlan
 from jaxanatomy.train.shape_arms import SHAPE_ARMS, Baseline
 
 _NEVER = 2**31
+_CLAMPS = {"decay": "decay", "rate": "rate_scale"}  # fields of PolicySettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,30 @@ class Proposed(RoleArm):
 
     of: str = "decay"
     learns: bool = True
+
+    def require(self, plan: RolePlan) -> None:
+        """Refuses clamps that what they multiply does not stand (LR section 7)."""
+        if plan.alarms.acts:
+            raise InputError(
+                "alarms that act set the rates that a policy proposes; got alarms.actions="
+                f"{plan.alarms.actions}; take warn or stop"
+            )
+        lever, optimiser = self.lever(plan), plan.optimiser
+        if not lever.low < lever.begin < lever.high:
+            raise InputError(
+                "policy.decay must hold optimiser.weight_decay, from which it begins; got "
+                f"{plan.policy.decay} and {lever.begin}; widen it or change the decay"
+            )
+        largest = max(plan.config.learning_rates) * lever.high
+        largest *= optimiser.weight_decay if self.of == "rate" else 1.0
+        for factors in (optimiser.rate_factors, optimiser.decay_factors):
+            largest *= max([1.0, *(factor for _, factor in factors)])
+        if largest >= 1:
+            raise InputError(
+                "the largest rate times the largest decay, factors included, must be below 1, or a "
+                f"step turns weights round; got {largest:g}; lower policy.{_CLAMPS[self.of]}, "
+                "learning_rates or the factors of the optimiser"
+            )
 
     def lever(self, plan: RolePlan) -> Lever:
         """What is proposed."""

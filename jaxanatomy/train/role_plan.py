@@ -45,6 +45,9 @@ class RoleArm:
     help: str
     order: int = 0
 
+    def require(self, plan: "RolePlan") -> None:
+        """Refuses settings that it cannot train with."""
+
     def model(self, plan: "RolePlan") -> ModelConfig:
         """Its architecture."""
         return plan.model
@@ -206,7 +209,6 @@ def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = 
     model, policy = ModelConfig.uniform(**config.model), PolicySettings(**config.policy)
     require_layers(model)
     training = training_fields(config, dry_run)
-    _require_arithmetic(config, policy, training["alarms"].acts)
     tokenizer = load_tokenizer(config.tokenizer)
     check_vocabulary(tokenizer, model.vocab_size)
     text = joined_rows(config.text, tokenizer, model.context_length)
@@ -226,26 +228,7 @@ def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = 
     fields = dict(config=config, model=model, tokenizer=tokenizer, **training)
     fields |= dict(kinds=kinds, policy=policy, text=text)
     blank = RolePlan(arms={}, **fields)
+    for arm in config.arms:
+        kinds[arm].require(blank)
     stages = {arm: (Stage(kinds[arm].model(blank), config.steps),) for arm in config.arms}
     return RolePlan(arms=stages, **fields)
-
-
-def _require_arithmetic(config: ConfigDict, policy: PolicySettings, acts: bool) -> None:
-    """Refuses clamps that what they multiply does not stand (LR section 7)."""
-    if acts:
-        raise InputError(
-            "alarms that act set the rates that rate_scale proposes; got alarms.actions="
-            f"{tuple(config.alarms.actions)}; take warn or stop"
-        )
-    decay = config.optimiser.weight_decay
-    if not policy.decay[0] < decay < policy.decay[1]:
-        raise InputError(
-            f"policy.decay must hold optimiser.weight_decay, from which it begins; got "
-            f"{policy.decay} and {decay}; widen it or change the decay"
-        )
-    largest = max(config.learning_rates) * max(policy.decay[1], decay * policy.rate_scale[1])
-    if largest >= 1:
-        raise InputError(
-            "the largest rate times the largest decay must be below 1, or a step turns weights "
-            f"round; got {largest:g}; lower policy.decay, policy.rate_scale or learning_rates"
-        )

@@ -28,16 +28,14 @@ from jaxanatomy.train.setup import BatchStream
 class Baseline(RoleArm):
     """Equal layers and plain text, read for attention and for what its layers cost to skip."""
 
-    def model(self, plan: RolePlan) -> ModelConfig:
-        """The model, once it is known that so many of its layers can be left out."""
-        config = plan.config
-        require_whole("skip_most", config.skip_most)
-        if config.skip_most >= plan.model.num_layers:
+    def require(self, plan: RolePlan) -> None:
+        """Refuses to leave out more layers than there are."""
+        most = plan.config.skip_most
+        require_whole("skip_most", most)
+        if most >= plan.model.num_layers:
             raise InputError(
-                f"skip_most must be below the {plan.model.num_layers} layers; got "
-                f"{config.skip_most}; lower it"
+                f"skip_most must be below the {plan.model.num_layers} layers; got {most}; lower it"
             )
-        return plan.model
 
     def final_fields(
         self, plan: RolePlan, trial: Trial, config: ModelConfig, params: tree.Params

@@ -179,6 +179,13 @@ def test_sigkill_between_proposals_gives_the_same_rows(
     assert sorted(found, key=key) == sorted(expected, key=key)
 
 
+def test_arms_without_a_policy_ask_nothing_of_its_clamps(command, flags, tmp_path):
+    """No decay, from which no policy could begin."""
+    fields = {"arms": "uniform,wide_late", "optimiser.weight_decay": 0}
+    done = command(*flags(tmp_path / "run", **fields), "--dry_run")
+    assert (done.status, done.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -191,8 +198,15 @@ def test_sigkill_between_proposals_gives_the_same_rows(
         ({"model.vocab_size": 20}, "must have the vocabulary of the tokenizer"),
         ({"model.context_length": 100_000}, "must fill a row of 100001 tokens"),
         ({"policy.decay": "0.2,1.0"}, "policy.decay must hold optimiser.weight_decay"),
-        ({"policy.decay": "0.01,300"}, "the largest rate times the largest decay must be below 1"),
-        ({"policy.rate_scale": "0.3,3000"}, "must be below 1, or a step turns weights round"),
+        (
+            {"policy.decay": "0.01,300"},
+            "rate times the largest decay, factors included",
+        ),
+        ({"policy.rate_scale": "0.3,3000"}, "must be below 1, or a step turns weights round; got"),
+        (
+            {"optimiser.decay_factors": "layers/.*=300", "learning_rates": 4e-3},
+            "the largest rate times the largest decay, factors included, must be below 1",
+        ),
         ({"policy.memory": 1.0}, "policy.memory must be at least 0 and below 1"),
         ({"alarms.actions": "warn,act,stop"}, "alarms that act set the rates"),
         ({"text": "library_englsh"}, "unknown source 'library_englsh'"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxanatomy.errors import InputError
 from jaxanatomy.measures.alarms import (
     ALL,
     SIMPLEST,
@@ -120,6 +121,29 @@ def test_onsets_are_those_of_a_walk_over_checks():
                     found += [(step, kind)] if on and not standing.get(kind) else []
                     standing[kind] = on
             assert reading.onsets(levels, interval, offset) == sorted(found)
+
+
+def test_a_check_sees_the_jumps_since_the_one_before_and_none_after_it():
+    for jump in (43, 50, 75):  # step 75 comes after the last of the checks at 10, 20, ... 70
+        row = run(3, loss={jump: 30.0})
+        row["loss"], row["gradient"] = row["loss"][:79], row["gradient"][:79]
+        row["series"] = {kind: values[:80] for kind, values in row["series"].items()}
+        found = Reading.of(row).onsets({"loss_jump": 10.0}, 10, 0)
+        # The jump of a step, counted from 0, is known when it is done.
+        assert found == ([(-(-(jump + 1) // 10) * 10, "loss_jump")] if jump < 75 else [])
+
+
+def test_a_kind_that_is_off_is_in_no_detector():
+    shipped = {kind: level for kind, level in SHIPPED.items() if kind != "loss_jump"}
+    found = summarise([*CALIBRATION, *HEALTHY], shipped, (1,), 1.25)
+    assert "loss_jump" not in found["levels"]
+
+
+def test_a_healthy_run_that_diverges_is_refused():
+    twin, lost = run(4), run(4, "x")
+    twin["loss"][FAULT + 6] = lost["loss"][FAULT + 6] = None
+    with pytest.raises(InputError, match="seed 4 has diverged at step 46; lower learning_rate"):
+        doubled_at(lost, twin)
 
 
 def test_jumps_are_deviations_from_the_steps_before():

@@ -22,6 +22,7 @@ UNSAVED = dataclasses.replace(OPTIONS, checkpoint_every=100)
 UNSCANNED = dataclasses.replace(UNSAVED, scan_layers=False)
 OFF = dict.fromkeys(set(KINDS) - {"spectral"}, ())
 # What a model of width 16 does in its first steps is no measure of anything.
+DEAD = Alarms().dead
 SPECTRAL = Alarms(every=2, spectral=(5.0, 20.0, 1000.0), **OFF)
 
 
@@ -251,6 +252,27 @@ def test_a_layer_in_alarm_learns_a_tenth_as_fast_until_it_ends(tmp_path):
     again, _, resumed = run(tmp_path / "twice", alarms, *plants, options=OPTIONS)
     jax.tree.map(np.testing.assert_array_equal, params, resumed)
     assert [(step, a.layer) for step, _, a, _ in again if step < 8] == []
+
+
+def test_a_slowed_layer_is_not_dead_for_being_slow(tmp_path):
+    """Else the alarm would keep itself alive; and a dead layer is not slowed."""
+    six = [Stage(growing_run.config(6), 30)]
+    alarms = Alarms(every=2, spectral=(5.0, 20.0, 1e3), actions=(ACT,) * 3, **OFF | {"dead": DEAD})
+    plants = planting(6, 1, "down_proj", 50.0), planting(13, 1, "down_proj", 0.02)
+    rates = {}
+
+    def note(state):
+        rates[state.step] = np.asarray(optax.tree.get(state.moments, "layer_rates"))[1, 0]
+
+    emitted, *_ = run(tmp_path / "slowed", alarms, *plants, Every(1, note), stages=six)
+    assert {alarm.kind for _, _, alarm, _ in emitted} == {"spectral"}
+    assert rates[13] == pytest.approx(1e-3)
+    assert rates[29] == 1
+    rates.clear()
+    killed = [planting(6, 1, name, 0.0) for name in ("o_proj", "down_proj")]
+    emitted, *_ = run(tmp_path / "dead", alarms, *killed, Every(1, note), stages=six)
+    assert ("dead", "write") in {(alarm.kind, alarm.tensor) for _, _, alarm, _ in emitted}
+    assert set(rates.values()) == {1}
 
 
 def test_factors_on_layers_multiply_updates_and_one_changes_nothing(tmp_path):
