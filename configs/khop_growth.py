@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.task.seq_len = 40
         config.batch_size = 32
         config.steps = 800
-        config.learning_rates = (1e-3, 3e-3, 9e-3)
+        config.learning_rates = (3e-3, 9e-3, 2.7e-2)
     if variant == "all":
         config.arms = (*config.arms, *_MORE_ARMS)
     return config

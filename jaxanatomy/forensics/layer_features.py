@@ -187,6 +187,7 @@ def cluster_neurons(block: tree.BlockParams) -> np.ndarray:
     spread_K = x_FK.std(axis=0)
     x_FK = (x_FK - x_FK.mean(axis=0)) / np.where(spread_K > 0, spread_K, 1.0)
     axis_K = np.linalg.eigh(x_FK.T @ x_FK)[1][:, -1]
+    axis_K *= np.sign(axis_K[np.abs(axis_K).argmax()])  # which of the two LAPACK leaves open
     rank_F = np.argsort(np.argsort(x_FK @ axis_K, kind="stable"), kind="stable")
     label_F = rank_F * CLUSTERS // len(x_FK)
     for _ in range(_ROUNDS):

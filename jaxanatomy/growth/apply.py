@@ -26,7 +26,8 @@ MOMENTS = {
     "zero": "new layers start without, the others keep theirs; under the bias correction of an "
     "old count Adam's first steps are then long ones",
     "rescale": "each of k layers of one source has 1/k of its first moment and 1/k^2 of its "
-    "second: Adam's next step is the same, but new gradients soon outweigh the old",
+    "second: Adam's next step is the same, but new gradients soon outweigh the old; a copy that "
+    "writes nothing at first does not count",
 }
 _POWERS = {"mu": 1, "trace": 1, "nu": 2}  # optax's names of moments, and what they are of
 
@@ -151,8 +152,9 @@ def _moment_factors(growth: GrowthMap, moments: str, path: tuple) -> np.ndarray:
             f"moments=rescale knows the moments {', '.join(_POWERS)} of optax; got {name!r}; take "
             "moments=copy"
         )
-    copies = np.bincount(growth.sources)[list(growth.sources)]
-    return 1.0 / copies ** _POWERS[name]
+    speaking = [each for at, each in enumerate(growth.sources) if at not in growth.zeroed]
+    copies = np.bincount(speaking, minlength=growth.num_sources)[list(growth.sources)]
+    return 1.0 / np.maximum(copies, 1) ** _POWERS[name]
 
 
 def _is_stacked(layers: Sequence[tree.BlockParams]) -> bool:

@@ -12,7 +12,7 @@ without zeros that say nothing.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ ALIGNED, RANDOM, FRESH = "aligned", "random_copies", "fresh_layers"
 _AS_LIDAS = {
     ALIGNED: "as lidas, but a new layer is the mean of its source and of the layer that follows "
     "it, neurons and heads matched first",
-    RANDOM: "control: in the places of the new layers of lidas, copies of any layers",
+    RANDOM: "control: in the places of the new layers of lidas, copies of any others than its own; "
+    "one draw for all seeds",
     FRESH: "control: in the places of the new layers of lidas, layers with initial weights",
 }
 _GROWING = {name: operator.help for name, operator in OPERATORS.items()} | _AS_LIDAS
@@ -194,15 +195,22 @@ def _no_arm(name: str) -> InputError:
     return InputError(f"unknown arm {name!r}; {hint}")
 
 
-def arm_names() -> tuple[str, ...]:
-    """Arms without numbers in their names; those that grow have a twin of equal FLOPs."""
-    plain = tuple(name for name in ARMS if name.islower())
-    return (*plain, *(name + EQUAL_FLOPS for name in plain if grows(name)))
-
-
 def grows(name: str) -> bool:
     """Whether an arm's model gains layers while it trains."""
     return Arm.parse(name).grows
+
+
+def shallow_beside(name: str) -> str:
+    """The control of an arm that grows, which stays shallow, in the same steps, FLOPs or time."""
+    equal = Arm.parse(name).equal
+    return f"{SHALLOW}_equal_{equal}" if equal else SHALLOW
+
+
+def comparisons(names: Collection[str]) -> list[tuple[str, str]]:
+    """Which arms are compared: all with the baseline, those that grow with a shallow one."""
+    pairs = [(arm, BASELINE) for arm in names if arm != BASELINE]
+    pairs += [(arm, shallow_beside(arm)) for arm in names if grows(arm)]
+    return [pair for pair in pairs if pair[1] in names]
 
 
 def describe(name: str) -> str:
@@ -234,7 +242,7 @@ def depth_arms(
         arm = Arm.parse(name)
         own = dataclasses.replace(settings, **dict(arm.changes))
         arm = dataclasses.replace(arm, changes=())
-        if arm.base in (BASELINE, SHALLOW, FLAT):
+        if arm.base in (BASELINE, SHALLOW, MEAN_DEPTH, FLAT):
             depth = _constant_depth(arm, config, settings)
             equal = arm.equal if depth < config.num_layers else ""
             arm = dataclasses.replace(arm, base=FLAT, depth=depth, equal=equal)
@@ -322,11 +330,12 @@ def _grown(arm: Arm, before: Stage, steps: int, settings: DepthArmSettings) -> S
 
 
 def _random_copies(growth: GrowthMap) -> GrowthMap:
-    """The same places, other sources; drawn by the depth, so the same in every seed."""
+    """The same places, other sources if there are; drawn by the depth: the same in every seed."""
     drawn = np.random.default_rng(growth.num_sources)
-    sources = list(growth.sources)
+    sources, layers = list(growth.sources), range(growth.num_sources)
     for place in growth.inserted:
-        sources[place] = int(drawn.integers(growth.num_sources))
+        others = [layer for layer in layers if layer != sources[place]] or [*layers]
+        sources[place] = int(drawn.choice(others))
     return GrowthMap(tuple(sources), depth=growth.num_sources, new=growth.inserted)
 
 

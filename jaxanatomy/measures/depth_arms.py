@@ -57,7 +57,7 @@ def depth_readings(by_arm: Finals) -> dict[str, BySeed]:
     nothing of how models that can do the task use their depth (`edited.knows`).
     """
     found: dict[str, BySeed] = {name: {} for name in READINGS}
-    layers = {arm: row["layers"] for arm, seeds in by_arm.items() for row in seeds.values()}
+    layers = {arm: max(row["layers"] for row in own.values()) for arm, own in by_arm.items()}
     deepest = {arm: by_arm[arm] for arm in layers if layers[arm] == max(layers.values())}
     for arm, seeds in deepest.items():
         for seed, row in living(seeds).items():

@@ -1,12 +1,12 @@
 """Rows and summary of the depth growth experiment (DG section 3.2, Table 1)."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.data.questions import Question
-from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, SHALLOW, grows
+from jaxanatomy.growth.depth_arms import BASELINE, comparisons, shallow_beside
 from jaxanatomy.measures.arms import (
     account,
     difference,
@@ -158,16 +158,6 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     return {"arms": arms, "level": level, "tuning": tuning}
 
 
-def comparisons(arms: Collection[str]) -> list[tuple[str, str]]:
-    """Which arms are compared with which: all with the baseline, those that grow with shallow.
-
-    At equal steps: an arm of equal FLOPs has read more tokens than the shallow one.
-    """
-    others = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
-    grown = [(arm, SHALLOW) for arm in arms if grows(arm) and not arm.endswith(EQUAL_FLOPS)]
-    return others + (grown if SHALLOW in arms else [])
-
-
 def _compared(
     field: str, arm: str, by_arm: Mapping[str, Mapping[int, Row]], level: float
 ) -> dict[str, Any]:
@@ -176,7 +166,7 @@ def _compared(
     found: dict[str, Any] = dict.fromkeys(("mean", "ci95", "less_baseline", "less_shallow"))
     if values:
         found |= {"mean": float(np.mean(values)), "ci95": seeds_interval(values).ends}
-    for name, other in (("less_baseline", BASELINE), ("less_shallow", SHALLOW)):
+    for name, other in (("less_baseline", BASELINE), ("less_shallow", shallow_beside(arm))):
         if (arm, other) in comparisons(by_arm):
             pair = by_arm[arm], by_arm[other]
             found[name] = difference_fields(difference(*pair, level, *UNITS[field]))

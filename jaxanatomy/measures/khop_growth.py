@@ -1,12 +1,12 @@
 """Summary of growth on tasks where depth matters: losses of arms against each other, and by hop."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, Arm, grows
+from jaxanatomy.growth.depth_arms import Arm, comparisons
 from jaxanatomy.measures.arms import (
     Finals,
     account,
@@ -35,15 +35,6 @@ def is_flat(arm: str) -> bool:
     """Whether an arm has one depth from the first step to the last, at equal steps, unscaled."""
     parsed = Arm.parse(arm)
     return not (parsed.grows or parsed.equal or parsed.ln_scaling)
-
-
-def comparisons(arms: Collection[str]) -> list[tuple[str, str]]:
-    """All arms with the baseline; those that grow with the shallow one of the same budget."""
-    pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
-    for arm in filter(grows, arms):
-        equal = Arm.parse(arm).equal
-        pairs.append((arm, f"{SHALLOW}_equal_{equal}" if equal else SHALLOW))
-    return [pair for pair in pairs if pair[1] in arms]
 
 
 def is_saturated(finals: Iterable[Row]) -> bool:

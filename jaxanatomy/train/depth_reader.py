@@ -37,10 +37,12 @@ class DepthReader:
     Attributes:
       block: Layers of the blocks that are compared.
       scorer: Of the sequences.
+      dtype: Of the operands of matrix products.
     """
 
     block: int
     scorer: HopScorer
+    dtype: str = "float32"
 
     def read(self, config: ModelConfig, params: tree.Params) -> dict[str, Any]:
         """What layers do for later tokens, what they add, and how alike blocks of them are.
@@ -83,11 +85,11 @@ class DepthReader:
         """Of the model, and of each of `EFFECTS`; compiled once for each architecture."""
         clean, text = baseline(config.num_layers), self.scorer.windows()
         added = {name: contributions(reduction=OVER_ALL)[name] for name in PERIODIC}
-        found = [Sweep(config, [clean], text, added)]
+        found = [Sweep(config, [clean], text, added, SweepOptions(self.dtype))]
         for name in EFFECTS:
             variants = [clean, *_variants(config, name)]
             answers = {"logits": logits()} if name == LATER else {}
-            options = SweepOptions(chunk_size=len(variants))
+            options = SweepOptions(self.dtype, chunk_size=len(variants))
             readings = {"effect": effects.LAYER_CHANGE, **answers}
             found.append(Sweep(config, variants, text, readings, options))
         return found

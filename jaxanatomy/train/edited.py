@@ -24,10 +24,12 @@ class Editor:
     Attributes:
       block: Layers of the block that is applied again.
       scorer: Of the sequences.
+      dtype: Of the operands of matrix products: that of the scores which edits are held against.
     """
 
     block: int
     scorer: HopScorer
+    dtype: str = "float32"
 
     def score(self, config: ModelConfig, params: tree.Params) -> list[dict[str, Any]]:
         """Loss and accuracy by hop of a model after each edit.
@@ -56,8 +58,8 @@ class Editor:
         """A sweep of the edits, compiled once for each architecture."""
         edited = edits(config, self.block)
         variants = [baseline(config.num_layers), *(edit.variant for edit in edited)]
-        options, batches = SweepOptions(chunk_size=len(variants)), self.scorer.windows()
-        return Sweep(config, variants, batches, {"logits": logits()}, options), edited
+        options = SweepOptions(self.dtype, chunk_size=len(variants))
+        return Sweep(config, variants, self.scorer.windows(), {"logits": logits()}, options), edited
 
     def _row(self, logit_NV: np.ndarray, clean_NV: np.ndarray) -> dict[str, Any]:
         """Scores of one variant from its logits at all positions, and those of the whole model."""

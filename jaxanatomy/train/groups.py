@@ -28,15 +28,16 @@ def plan_groups(folder: Path, seeds: Sequence[int], vmap_seeds: bool) -> list[li
     """
     groups, left = [], list(seeds)
     for path, begun in _groups(folder):
-        if not begun & set(seeds):
+        wanted = [seed for seed in begun if seed in seeds]
+        if not wanted:
             continue
-        if not begun <= set(seeds):
+        if wanted != begun:
             raise InputError(
                 f"{folder.name} was begun with the seeds {_words(begun)} together; now it is to "
-                f"train {_words(begun & set(seeds))} without the others; set seeds as they were, "
+                f"train {_words(wanted)} without the others; set seeds as they were, "
                 f"or remove {path} to begin these seeds anew"
             )
-        groups.append([seed for seed in seeds if seed in begun])
+        groups.append(begun)  # in the order that its folder and its checkpoints have
         left = [seed for seed in left if seed not in begun]
     groups += [left] if vmap_seeds and left else [[seed] for seed in left]
     return sorted(groups, key=lambda group: seeds.index(group[0]))
@@ -45,17 +46,17 @@ def plan_groups(folder: Path, seeds: Sequence[int], vmap_seeds: bool) -> list[li
 def clear_groups(folder: Path, diverged: Collection[int]) -> None:
     """Removes the checkpoints of an arm that is trained; those with a seed that diverged stay."""
     for path, seeds in list(_groups(folder)):
-        if not seeds & set(diverged):
+        if not set(seeds) & set(diverged):
             shutil.rmtree(path, ignore_errors=True)
     if folder.exists() and not any(folder.iterdir()):
         folder.rmdir()
 
 
-def _groups(folder: Path) -> Iterator[tuple[Path, set[int]]]:
+def _groups(folder: Path) -> Iterator[tuple[Path, list[int]]]:
     for path in sorted(folder.iterdir()) if folder.exists() else []:
         numbers = path.name.split("_")
         if all(number.isdecimal() for number in numbers):
-            yield path, set(map(int, numbers))
+            yield path, [*map(int, numbers)]
 
 
 def _words(seeds: Collection[int]) -> str:

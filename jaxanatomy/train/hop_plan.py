@@ -72,13 +72,13 @@ class HopPlan(ArmPlan):
     @functools.cached_property
     def editor(self) -> Editor:
         """What is done to trained models at inference."""
-        return Editor(self.config.block, self.held_out)
+        return Editor(self.config.block, self.held_out, self.options.dtype)
 
     @functools.cached_property
     def depth_reader(self) -> DepthReader:
         """What is read of how deep trained models compute."""
         first = dataclasses.replace(self.held_out, sequences=self.config.depth_sequences)
-        return DepthReader(self.config.block, first)
+        return DepthReader(self.config.block, first, self.options.dtype)
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""
@@ -149,6 +149,11 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
     task = task_of(config)
     model = ModelConfig.uniform(**config.model, context_length=task.seq_len)
     HopLoss(task, model)  # refuses an output that is too small
+    if config.train.grad_accum_steps != 1:
+        raise InputError(
+            "each hop counts by the answers of a whole batch, so that a batch cannot be taken in "
+            f"parts; got train.grad_accum_steps={config.train.grad_accum_steps}; set it to 1"
+        )
     fields = depth_arm_fields(config, model, task.seq_len, dry_run)
     for name in ("held_out_sequences", "depth_sequences"):
         require_whole(name, config[name])

@@ -199,7 +199,7 @@ class Trainer:
             seconds = (time.perf_counter() - began) / len(setup.seeds)
             steps = self._add(rates_EM[:count], trace, seconds)
             progress(count)
-            self._note_stops(np.asarray(state.alive).reshape(-1), trace.loss)
+            self._note_stops(np.asarray(state.alive).reshape(-1), trace.loss + trace.gradient_norm)
             ends_here = stop == end or not any(self._alive)
             due = functools.partial(Every.due, step=stop, start=start, ends=ends_here)
             state, frozen = self._call(state, frozen, due, steps)
@@ -326,12 +326,15 @@ class Trainer:
             mfu=self._peak and count * flops / (seconds * self._peak),
         )
 
-    def _note_stops(self, alive_M: np.ndarray, loss_EM: np.ndarray) -> None:
-        """Notes the seeds that diverged in a chunk, and keeps the last checkpoint before."""
+    def _note_stops(self, alive_M: np.ndarray, step_EM: np.ndarray) -> None:
+        """Notes the seeds that diverged in a chunk, and keeps the last checkpoint before.
+
+        A step is taken where its loss and its gradient, whose sum `step_EM` is, are finite.
+        """
         for seed, alive in enumerate(alive_M.tolist()):
             if not alive and self._stopped[seed] is None:
-                taken = int(np.isfinite(loss_EM[:, seed]).sum())
-                self._stopped[seed] = self._step - len(loss_EM) + taken
+                taken = int(np.isfinite(step_EM[:, seed]).sum())
+                self._stopped[seed] = self._step - len(step_EM) + taken
                 self._reasons[seed] = DIVERGED
                 self._snapshots.pin_latest()
 

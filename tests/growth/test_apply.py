@@ -198,6 +198,13 @@ def test_rescale_divides_by_the_number_of_copies_and_its_square(form):
     assert_layers(found.nu, state.nu, growth.sources, scales=ninth)
 
 
+def test_a_layer_keeps_its_moments_beside_a_copy_that_writes_nothing():
+    params = stacked(random_params(FOUR))
+    state = trained_state(optax.scale_by_adam(), params)
+    kept, found = (grow(ZERO, params, state, moments=each)[1] for each in ("copy", "rescale"))
+    jax.tree.map(np.testing.assert_array_equal, found, kept)
+
+
 def test_masked_moments_grow_where_they_are():
     params = stacked(random_params(FOUR))
     norms = {"attention_norm": True, "attention": False, "mlp_norm": True, "mlp": False}

@@ -9,7 +9,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.growth.depth_arms import (
     DepthArmSettings,
-    arm_names,
+    comparisons,
     depth_arm,
     depth_arms,
     describe,
@@ -117,6 +117,21 @@ def test_controls_insert_where_lidas_does():
         assert new == other.growth.inserted
         kept = [at for at in range(own.config.num_layers) if at not in new]
         assert [own.growth.sources[at] for at in kept] == list(range(len(kept)))
+        assert all(own.growth.sources[at] != other.growth.sources[at] for at in new)
+
+
+def test_growing_arms_are_compared_with_the_shallow_one_of_their_budget():
+    names = ("baseline", "shallow", "lidas", "lidas_equal_seconds", "midas_equal_flops", "flat_3")
+    pairs = comparisons((*names, "shallow_equal_flops"))
+    assert [other for arm, other in pairs if arm == "baseline"] == []
+    assert {arm for arm, other in pairs if other == "baseline"} == {
+        *names[1:],
+        "shallow_equal_flops",
+    }
+    assert [pair for pair in pairs if pair[1] != "baseline"] == [
+        ("lidas", "shallow"),
+        ("midas_equal_flops", "shallow_equal_flops"),
+    ]
 
 
 def test_equal_costs_buy_shallow_arms_more_steps():
@@ -179,6 +194,7 @@ def test_names_that_say_nothing_are_refused(name, message):
         ("baseline", "flat_6"),
         ("flat_6_equal_flops", "baseline"),
         ("expand_2_at_70_copy_moments", "expand_2_at_70"),
+        ("mean_depth", "flat_5"),
         ("shallow_equal_flops", "flat_2_equal_flops"),
     ],
 )
@@ -220,4 +236,3 @@ def test_refusals():
         DepthArmSettings(steps=9, block=2, growth_fraction=1.5)
     with pytest.raises(InputError, match="6"):
         depth_arm("midas", CONFIG, DepthArmSettings(steps=120, block=4))
-    assert "baseline_equal_flops" not in arm_names()

@@ -10,7 +10,6 @@ from jaxanatomy.measures.arms import stopped
 from jaxanatomy.measures.depth_growth import (
     accuracies,
     answer_fields,
-    comparisons,
     final_fields,
     point_fields,
     summarise,
@@ -85,11 +84,6 @@ def test_rows_of_text_are_a_source_of_spread_and_questions_are():
 
 
 def test_growing_arms_are_compared_with_the_shallow_one_at_equal_steps():
-    arms = ("baseline", "midas", "shallow", "lidas_equal_flops", "ln_scaling_lidas", "mean_depth")
-    found = comparisons(arms)
-    against_baseline = [(arm, "baseline") for arm in arms[1:]]
-    assert found == [*against_baseline, ("midas", "shallow"), ("ln_scaling_lidas", "shallow")]
-    assert comparisons(("midas", "lidas")) == []
     ends = {"baseline": 3.0, "midas": 2.5, "shallow": 2.0}
     rows = [
         final(arm, seed, nll + 0.1 * seed * (arm == "midas"), 0.3)

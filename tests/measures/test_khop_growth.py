@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from jaxanatomy.growth.depth_arms import comparisons
 from jaxanatomy.measures.arms import finals_by_arm, loss_spread
 from jaxanatomy.measures.edited import is_late_cut, is_swap_of_pairs
-from jaxanatomy.measures.khop_growth import comparisons, is_flat, summarise
+from jaxanatomy.measures.khop_growth import is_flat, summarise
 from jaxanatomy.measures.statistics import wilson_interval
 
 DRAWS = 200

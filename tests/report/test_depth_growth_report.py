@@ -16,7 +16,7 @@ from report.depth_growth_rows import (
     units,
 )
 
-from jaxanatomy.growth.depth_arms import arm_names
+from jaxanatomy.growth import depth_arms
 from jaxanatomy.measures.depth_growth import summarise
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import arms, html, terminal, views, write_report
@@ -352,7 +352,9 @@ def test_points_of_primitives_tell_arms_apart(folder):
 
 
 def test_no_two_arms_look_alike():
-    names = (*arm_names(), "lidas_equal_seconds", "ln_scaling_lidas_equal_seconds")
+    plain = [name for name in depth_arms.ARMS if name.islower()]
+    equal = [name + depth_arms.EQUAL_FLOPS for name in plain if depth_arms.grows(name)]
+    names = (*plain, *equal, "lidas_equal_seconds", "ln_scaling_lidas_equal_seconds")
     looks = {(row["operator"], row["look"]) for row in map(arms.looks, names)}
     assert len(looks) == len(names)
     assert {look for _, look in looks} == {arms.PLAIN, *arms.LOOKS.styles}

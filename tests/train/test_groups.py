@@ -24,9 +24,12 @@ def test_a_folder_is_named_by_its_seeds(folder):
 
 def test_seeds_go_on_with_those_that_they_were_begun_with(folder):
     assert plan_groups(folder, [], True) == []
-    assert plan_groups(folder, [2, 1, 0, 12, 3], True) == [[2, 3], [1, 0], [12]]
-    assert plan_groups(folder, [2, 1, 0, 12, 3], False) == [[2], [1, 0], [12], [3]]
+    assert plan_groups(folder, [2, 1, 0, 12, 3], True) == [[2, 3], [0, 1], [12]]
+    assert plan_groups(folder, [2, 1, 0, 12, 3], False) == [[2], [0, 1], [12], [3]]
     assert plan_groups(folder, [3, 2], True) == [[3, 2]]
+    # In the order that they were begun in, which names their folder.
+    group_folder(folder, (5, 4)).mkdir()
+    assert plan_groups(folder, [4, 5], True) == [[5, 4]]
 
 
 def test_nothing_was_begun(tmp_path):
