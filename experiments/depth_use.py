@@ -27,9 +27,9 @@ from jaxanatomy import cli, config_fields, report, runs
 from jaxanatomy.data.packing import FITTED
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import require_each_once, require_unique, require_whole
-from jaxanatomy.forensics.blocks import sizes_of
+from jaxanatomy.forensics.blocks import require_enough_draws, sizes_of
 from jaxanatomy.forensics.structure import require_draws
-from jaxanatomy.measures import depth_use, effects, outliers
+from jaxanatomy.measures import contribution, depth_use, effects, outliers
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
@@ -66,7 +66,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
                 key = {field: row[field] for field in depth_use.SCORE_KEY}
                 results.append([{"hash": study.row_hash(text, **key), **row}])
             _append_periods(config, study, text, results)
-        _append_differences(config, studies, text, results)
+        _append_differences(studies, text, results)
         results.write_arrays(**depth_use.arrays(results.rows))
         results.write_summary(depth_use.summarise(results.rows))
         report.conclude(results.folder)
@@ -89,7 +89,9 @@ def describe() -> str:
 
 def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[Study]:
     """The model, others, and its architecture with random weights unless it is that itself."""
-    for name in ("conventions", "parts", "spreads", "whens", "boundaries"):
+    wants_future = effects.FUTURE in config.whens
+    lists = ("conventions", "parts", "spreads", "whens", *(("boundaries",) * wants_future))
+    for name in lists:
         require_each_once(name, tuple(config[name]))
     require_draws(config.null_draws, config.seed, name="null_draws")
     require_whole("super_weights", config.super_weights, least=0)
@@ -128,15 +130,14 @@ def _provenance(config: ConfigDict, studies: Sequence[Study]) -> dict[str, Any]:
     return found | ({"others_sha256": own} if own else {})
 
 
-def _append_differences(
-    config: ConfigDict, studies: Sequence[Study], text: Text, results: runs.Run
-) -> None:
-    """Depth scores of other models against that of the model."""
-    by_id = {study.model: study for study in studies}
-    for row in depth_use.difference_rows(results.rows, studies[0].model, config.others):
+def _append_differences(studies: Sequence[Study], text: Text, results: runs.Run) -> None:
+    """Depth scores of other models, the untrained one among them, less that of the model."""
+    given, *more = studies
+    by_id = {study.model: study for study in more}
+    for row in depth_use.difference_rows(results.rows, given.model, list(by_id)):
         key = {field: row[field] for field in depth_use.DIFFERENCE_KEY}
-        study, beside = by_id[row["model"]], {"beside": studies[0].model, "of": len(config.others)}
-        results.append([{"hash": study.row_hash(text, **key, **beside), **row}])
+        beside = {"beside": given.model, "of": len(more)}
+        results.append([{"hash": by_id[row["model"]].row_hash(text, **key, **beside), **row}])
 
 
 def _append_periods(config: ConfigDict, study: Study, text: Text, results: runs.Run) -> None:
@@ -152,14 +153,16 @@ def _study(config: ConfigDict, model_id: str, settings: StudySettings) -> Study:
     """The model as it is, then effects; nothing is measured before prompts and boundaries fit."""
     study, text = Study(open_model(model_id), [], settings), load_text(config.text)
     layers = study.config.num_layers
-    sizes_of(config.blocks, layers)
+    looks = contribution.looks(sizes_of(config.blocks, layers))
+    require_enough_draws(config.null_draws, looks)
     units = functools.partial(depth_use.profile_units, num_layers=layers)
     rows, readings = depth_use.profile_rows, depth_use.PROFILE
     study.add([StudyPart(text, [], readings, rows=rows, units=units, everywhere=True)])
     boundaries = tuple(map(str, config.boundaries))
     units = functools.partial(effects.units, num_layers=layers)
+    needed = boundaries if effects.FUTURE in config.whens else ()
     for convention in config.conventions:
-        effects.require_boundaries(boundaries, convention, study.batches(text))
+        effects.require_boundaries(needed, convention, study.batches(text))
         for spread in config.spreads:
             variants = effects.effect_variants(
                 study.config,

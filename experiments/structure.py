@@ -20,7 +20,14 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import cli, report, runs, tree
 from jaxanatomy.errors import InputError
-from jaxanatomy.forensics.blocks import FFN, FFN_PARTS, SCORES, block_keys, sizes_of
+from jaxanatomy.forensics.blocks import (
+    FFN,
+    FFN_PARTS,
+    SCORES,
+    block_keys,
+    require_enough_draws,
+    sizes_of,
+)
 from jaxanatomy.forensics.components import require_comparable
 from jaxanatomy.forensics.gram import Moments, gram
 from jaxanatomy.forensics.structure import METRICS, NULLS, reading_keys, require_draws
@@ -140,6 +147,7 @@ def _plan(config: ConfigDict) -> _Plan:
     initial = None if is_random else open_model(f"random:{config.model}")
     components = require_comparable(source.config, config.components)
     sizes = sizes_of(config.blocks, source.config.num_layers)
+    require_enough_draws(config.null_draws, sum(size > 1 for size in sizes))
     has_ffn = set(FFN_PARTS) <= set(components)
     if config.blocks and not has_ffn:
         raise InputError(

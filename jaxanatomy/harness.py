@@ -19,7 +19,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from jaxanatomy.data.prefixes import Scored, pack_sequences
-from jaxanatomy.errors import InputError
+from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.variants import BASELINE, Variant
 from jaxanatomy.measures.answers import READINGS, of_sequences
@@ -104,7 +104,13 @@ class Harness(TemplateLM):
     """One variant of a scorer, as lm-evaluation-harness takes a model."""
 
     def __init__(self, scorer: Scorer, variant: str = BASELINE):
+        """Scores nothing yet.
+
+        Raises:
+          InputError: The scorer has no such variant.
+        """
         super().__init__()
+        choose("variant", variant, scorer.variants)
         self._scorer, self._variant = scorer, variant
         self._tokenizer = scorer.tokenizer
 

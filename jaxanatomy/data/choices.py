@@ -23,6 +23,8 @@ from jaxanatomy.data.text import LeftOut
 from jaxanatomy.errors import InputError
 from jaxanatomy.weights.tokenizer import Tokenizer
 
+NO_CHOICE = -1
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scoring:
@@ -48,7 +50,7 @@ class Scoring:
         return float(np.mean([question.chance for question in self.questions]))
 
     def chosen(self, nll_NBT: Sequence[np.ndarray]) -> np.ndarray:
-        """Which choice of each question has the lowest summed loss, [Q].
+        """Which choice of each question has the lowest summed loss, [Q]; `NO_CHOICE` if none has.
 
         Args:
           nll_NBT: The loss of each target of each batch, in their order.
@@ -57,8 +59,14 @@ class Scoring:
         weight_NBT = np.stack([batch.weight_BT for batch in self.batches])
         counted = weight_NBT > 0
         sums = np.bincount(self.item_NBT[counted], nll_NBT[counted])
+        sums = np.where(np.isfinite(sums), sums, np.inf)  # what is no number is never taken
         ends = np.cumsum([len(question.choices) for question in self.questions])
-        return np.array([part.argmin() for part in np.split(sums, ends[:-1])])
+        return np.array(
+            [
+                part.argmin() if np.isfinite(part).any() else NO_CHOICE
+                for part in np.split(sums, ends[:-1])
+            ]
+        )
 
     def right(self, nll_NBT: Sequence[np.ndarray]) -> np.ndarray:
         """Whether each question is answered, bool [Q]; arguments as `chosen`."""

@@ -60,7 +60,11 @@ def load_questions(source: str, count: int | None = None, seed: int = 0) -> Ques
         return Questions(source, questions(tasks, count or 100, seed, fewshot))
     path = Path(name)
     if not path.suffix and len(path.parts) == 1 and not path.exists():
-        choose("task", name, ["paper_primitives", *GENERATED, *TASKS])
+        known = ["paper_primitives", *GENERATED, *TASKS]
+        try:
+            choose("task", name, known)
+        except InputError as error:
+            raise InputError(f"{error}; a file of questions ends in .jsonl or .json") from error
     if not path.is_file() or path.suffix not in (".jsonl", ".json"):
         raise InputError(
             f"questions are a .jsonl or .json file; there is none {name!r}; check the path"
@@ -68,6 +72,8 @@ def load_questions(source: str, count: int | None = None, seed: int = 0) -> Ques
     found = files.read_each(_question, _records(path))
     fewshot = shots if shots is not None else FEWSHOT if found and found[0][1] else 0
     asked = [question for question, _ in found]
+    if not asked:
+        raise InputError(f"{name!r} holds no question; add some, or check the path")
     if len(asked) <= fewshot:
         raise InputError(
             f"{name!r} must hold more questions than the {fewshot} that are examples; it holds "

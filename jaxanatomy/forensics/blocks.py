@@ -10,6 +10,7 @@ Axes: L layers, B = L - size + 1 blocks by their first layer, S draws of a null.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -193,6 +194,20 @@ def analyse_blocks(
         _score(score, size, values[score, size], null, nulls[null][score, size])
         for score, size, null in block_keys(sizes, initial is not None)
     ), {size: block_similarity(moments, size) for size in sizes}
+
+
+def require_enough_draws(draws: int, looks: int) -> None:
+    """Refuses so many looks at periodicity that no draw could tell any of them.
+
+    Raises:
+      InputError: The smallest p of the draws, 1 / (draws + 1), is above what each look has.
+    """
+    least = math.ceil(looks / ERROR) - 1
+    if looks and draws < least:
+        raise InputError(
+            f"null_draws must be {least} or more for {looks} looks at what repeats, or none could "
+            f"be found; got {draws}; raise it or give fewer blocks"
+        )
 
 
 def repeats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

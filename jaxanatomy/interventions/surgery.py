@@ -39,12 +39,18 @@ def surgery_variants(
       swap both blocks) and `start`.
 
     Raises:
-      InputError: Nothing to do, a length twice or out of range, a damping twice or no number.
+      InputError: Nothing to do, a length twice or out of range, a damping twice or no number, or
+        without anything to repeat.
     """
     L = config.num_layers
     again = _lengths("repeat", repeat, 1, L)
     sizes = {"cut": _lengths("cut", cut, 1, L - 1), "repeat": again}
     require_unique("damping", list(damping))
+    if damping and not again:
+        raise InputError(
+            f"damping is of the second pass of repeat; got {tuple(damping)} and no lengths of "
+            "repeat; name some"
+        )
     sizes |= {f"{DAMPED}_{factor}": again for factor in damping}
     sizes["swap"] = [2 * block for block in _lengths("swap", swap, 1, L // 2)]
     sizes["reverse"] = _lengths("reverse", reverse, 3, L)

@@ -51,6 +51,11 @@ def contribution_rows(measured: Mapping[str, Measured], variant: str) -> list[Ro
     return rows
 
 
+def looks(sizes: Sequence[int]) -> int:
+    """How many rows `period_rows` has: looks at whether anything repeats."""
+    return len(PERIODIC) * len(POSITIONS) * sum(size > 1 for size in sizes)
+
+
 def period_rows(rows: Sequence[Row], sizes: Sequence[int], samples: int, seed: int) -> list[Row]:
     """Rows of kind "periodicity": whether contributions repeat at the size of a block (DG 4.3).
 

@@ -41,9 +41,10 @@ def seconds_rows(
       dtype: Of the operands of products.
 
     Returns:
-      By variant `prompt_seconds` and `decode_seconds`, for a token; `..._seconds_saved_percent`,
-      less than the unchanged model takes in the same round. All are medians over rounds, with
-      `..._range`, [least, most]. `prompt_tokens` and `written_tokens` say of how many.
+      By variant, with the `rounds`, `prompt_seconds` and `decode_seconds`, for a token;
+      `..._seconds_saved_percent`, less than the unchanged model takes in the same round. All are
+      medians over rounds, with `..._range`, [least, most]; None where a model is too small for its
+      time to be told. `prompt_tokens` and `written_tokens` say of how many.
     """
     read = min(PROMPT, len(tokens), config.context_length // 2)
     written = min(STEPS, config.context_length - read - 1)
@@ -56,9 +57,12 @@ def seconds_rows(
                 seconds_VN2[number, turn] = measured
                 progress.update()
     seconds_VN2 = seconds_VN2[:, 1:]
+    # A written token is a difference of two times.
+    too_short_V12 = (seconds_VN2 <= 0).any(axis=1, keepdims=True)
+    seconds_VN2 = np.where(too_short_V12, np.nan, seconds_VN2)
     saved_VN2 = 100 * (1 - seconds_VN2 / seconds_VN2[0])
     return [
-        {"kind": "seconds", "variant": variant.name}
+        {"kind": "seconds", "variant": variant.name, "rounds": rounds}
         | {name: variant.labels[name] for name in ("size", "layers")}
         | {"prompt_tokens": read, "written_tokens": written}
         | _fields("prompt_seconds", seconds_N2[:, 0])
@@ -82,6 +86,8 @@ def _measure(
     stacked = jax.device_put(tree.with_layers(changed, transformer.stacks(own, changed)))
     jax.block_until_ready(stacked)
     times = []
+    # What is placed anew is slow once: one call is not timed.
+    jax.block_until_ready(model.generate(own, stacked, prompt_1T, 1, dtype=dtype))
     for steps in (1, 1 + written):
         started = time.perf_counter()
         jax.block_until_ready(model.generate(own, stacked, prompt_1T, steps, dtype=dtype))
@@ -90,5 +96,8 @@ def _measure(
 
 
 def _fields(name: str, values: np.ndarray) -> Row:
+    """A median and its range; None where a token was too short to be timed."""
     found = values.tolist()
+    if not np.isfinite(values).all():
+        return {name: None, f"{name}_range": None}
     return {name: statistics.median(found), f"{name}_range": [min(found), max(found)]}

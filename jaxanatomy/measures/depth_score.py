@@ -3,6 +3,10 @@
 As DG appendix B has it (after Csordás et al. 2025, arXiv 2505.13898): m_l is the mean over examples
 of the largest change at future tokens when layer l writes nothing at earlier ones, and the score
 is sum(l m_l) / sum(m_l), layers counted from 0.
+
+The null is the architecture with random weights, not layers in random order: what a layer writes
+reaches later tokens through the attention of the layers after it, of which the first layer has the
+most and the last none, so that m_l falls with depth in any transformer.
 """
 
 import math
@@ -77,19 +81,6 @@ def _scores_without_each(change_EL: np.ndarray) -> np.ndarray:
     return np.divide(moment_E.sum() - moment_E, left_E, out=scores_E, where=left_E > 0)
 
 
-def relabelled(change_L: np.ndarray) -> tuple[float, float]:
-    """The null: mean and standard deviation of the score when layers are numbered at random.
-
-    The moments of a sum over a random pairing, exact: a model in whose depth there is no order
-    has the score (L - 1) / 2, give or take this much.
-    """
-    change_L = np.asarray(change_L, np.float64)
-    L = len(change_L)
-    share_L, label_L = change_L / change_L.sum(), np.arange(L)
-    variance = ((share_L - 1 / L) ** 2).sum() * ((label_L - label_L.mean()) ** 2).sum()
-    return (L - 1) / 2, math.sqrt(variance / (L - 1)) if L > 1 else 0.0
-
-
 def changes(rows: Iterable[Row], effect: str) -> dict[tuple[str, str], np.ndarray]:
     """For each convention and part the largest change by example and layer, [E, L].
 
@@ -126,9 +117,9 @@ def depth_score_rows(rows: Sequence[Row]) -> list[Row]:
     """Rows of kind "depth_score" of one model and text.
 
     Returns:
-      For each convention, part and effect a row with `value`, `ci95` over examples and, of layers
-      numbered at random, `null_value`, `null_std` and `z`; one with `over` "max", of the largest
-      change over examples instead of the mean (it has no interval); one for each `example`.
+      For each convention, part and effect a row with `value` and `ci95` over examples; one with
+      `over` "max", of the largest change over examples instead of the mean (it has no interval);
+      one for each `example`.
     """
     texts = dict.fromkeys(row["text"] for row in rows if row["kind"] == "output")
     found = []
@@ -150,37 +141,37 @@ def depth_difference_rows(rows: Sequence[Row], others: Mapping[str, Sequence[Row
 
     Args:
       rows: Of one model and text.
-      others: Of others, by `model`; those of another depth or other examples are passed over.
+      others: Of others, by `model`.
 
     Returns:
       For each model, convention, part and effect `value` and `ci95`, which holds for all models of
-      one of these at once.
+      one of these at once; of a model of another depth or with other examples None, with a
+      `reason`.
     """
     found, level = [], family_level(len(others))
     for effect in EFFECTS:
         given = changes(rows, effect)
         for model, own in others.items():
             for key, change_EL in changes(own, effect).items():
-                if key not in given or given[key].shape != change_EL.shape:
+                if key not in given:
                     continue
-                difference = depth_score_difference(change_EL, given[key], level)
                 labels = dict(zip(("convention", "part"), key, strict=True))
                 labels = {"kind": "depth_difference", "model": model, **labels, "effect": effect}
-                ends = {"value": finite(difference.value), "ci95": difference.ends}
-                found.append(labels | {"text": own[0]["text"]} | ends)
+                labels |= {"text": own[0]["text"]}
+                if given[key].shape == change_EL.shape:
+                    difference = depth_score_difference(change_EL, given[key], level)
+                    ends = {"value": finite(difference.value), "ci95": difference.ends}
+                else:
+                    shapes = ("examples, layers", given[key].shape, change_EL.shape)
+                    reason = "{} {} and {} do not compare".format(*shapes)
+                    ends = {"value": None, "ci95": None, "reason": reason}
+                found.append(labels | ends)
     return found
 
 
 def _score(change_EL: np.ndarray) -> Mapping[str, Any]:
     found = depth_score(change_EL)
     if math.isnan(found.value):
-        none = dict.fromkeys(("value", "ci95", "null_value", "null_std", "z"))
-        return none | {"reason": "no layer makes a change, or one that is not finite"}
-    mean, deviation = relabelled(change_EL.mean(axis=0))
-    return {
-        "value": found.value,
-        "ci95": found.ends,
-        "null_value": mean,
-        "null_std": deviation,
-        "z": (found.value - mean) / deviation if deviation > 0 else None,
-    }
+        reason = "no layer makes a change, or one that is not finite"
+        return {"value": None, "ci95": None, "reason": reason}
+    return {"value": found.value, "ci95": found.ends}

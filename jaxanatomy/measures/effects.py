@@ -145,8 +145,9 @@ def require_boundaries(
     choose("convention", convention, CONVENTIONS)
     require_unique("boundaries", boundaries)
     for boundary in boundaries:
-        part = re.fullmatch(r"(\d+)/(\d+)", boundary)
-        if not (int(part[1]) < int(part[2]) if part else boundary.isdecimal()):
+        part = re.fullmatch(r"(\d{1,9})/(\d{1,9})", boundary)
+        index = re.fullmatch(r"\d{1,9}", boundary)
+        if not (int(part[1]) < int(part[2]) if part else index):
             raise InputError(
                 "a boundary is a part of a prompt below 1 as in '1/4', or the index of a token "
                 f"as in '12'; got {boundary!r}"

@@ -128,9 +128,15 @@ def without_weight(own: tree.BlockParams, *, row: int, column: int) -> tree.Bloc
     return tree.replace(own, {"down_proj": kernel_FD})
 
 
+def _tried(candidates: Sequence[Row], count: int) -> list[Row]:
+    """The likeliest, of the layers whose MLP writes something finite."""
+    writing = [row for row in candidates if row["out_value"] and row["hidden_value"] is not None]
+    return sorted(writing, key=lambda row: -abs(row["out_value"]))[:count]
+
+
 def removals(candidates: Sequence[Row], count: int) -> int:
     """How many rows the removal of so many candidates makes; there is a candidate of each layer."""
-    tried = min(count, len(candidates))
+    tried = len(_tried(candidates, count))
     return 1 + tried * (1 + CONTROLS[NEAREST]) + min(CONTROLS[LARGEST], len(candidates) - tried)
 
 
@@ -148,8 +154,7 @@ def removal_variants(params: tree.Params, candidates: Sequence[Row], count: int)
       and `control`: None, `NEAREST` or `LARGEST`.
     """
     kernels = [np.asarray(tree.get(own, "down_proj"), np.float32) for own in params["layers"]]
-    tried = sorted(candidates, key=lambda row: -abs(row["out_value"] or 0.0))[:count]
-    removed = []
+    tried, removed = _tried(candidates, count), []
     for found in tried:
         layer, place = found["layer"], (found["hidden_neuron"], found["out_neuron"])
         share = found["hidden_value"] * float(kernels[layer][place]) / found["out_value"]

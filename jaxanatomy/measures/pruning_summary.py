@@ -42,10 +42,15 @@ def summarise(rows: Sequence[Row], selection: str, judgement: str) -> dict[str, 
         "plan": plan(plans),
         "seconds": [
             {name: value for name, value in row.items() if name not in ("hash", "model", "text")}
-            for row in sorted(rows, key=lambda row: row["size"])
-            if row["kind"] == "seconds"
+            for row in sorted(_last_timed(rows), key=lambda row: row["size"])
         ],
     }
+
+
+def _last_timed(rows: Sequence[Row]) -> list[Row]:
+    """The rows of kind "seconds", those of the last number of rounds where a run went on."""
+    timed = [row for row in rows if row["kind"] == "seconds"]
+    return [row for row in timed if row["rounds"] == timed[-1]["rounds"]]
 
 
 def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -94,7 +99,8 @@ def _looks(
         cost = Quantity.of_sums(*differences(cuts, baseline, field))
         for ends, kept_V in ((True, np.ones(len(cuts), bool)), (False, is_inner_V)):
             kept = {name: each.at(kept_V) for name, each in proxies.items()}
-            found[damage, ends] = agreements(cost.at(kept_V), kept, (last + 1) // size)
+            apart = (last + 1 if ends else last - 1) // size
+            found[damage, ends] = agreements(cost.at(kept_V), kept, apart)
     return found
 
 

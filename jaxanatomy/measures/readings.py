@@ -107,7 +107,7 @@ def _contributions(streams: Sequence[jax.Array], context: Context) -> dict[str, 
 
 
 def _relative(part_CRTD: jax.Array, whole_CRTD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Norm against norm, and cosine, [C, R, T]; 0 where there is nothing to compare with."""
+    """Norm against norm, not finite for a stream of zeros, and cosine, 0 then; [C, R, T]."""
     part, whole = (jnp.linalg.norm(x, axis=-1) for x in (part_CRTD, whole_CRTD))
     inner = (part_CRTD * whole_CRTD).sum(axis=-1)
     return part / whole, inner / jnp.maximum(part * whole, 1e-30)

@@ -70,6 +70,7 @@ def held_out_rows(
             variant.name,
             {"kind": "lens", "lens": own, "metric": name, "text": text},
             of=None if own == DIFFERENCE else OF_MEAN[name],
+            together=own == DIFFERENCE,
         )
     ]
 
@@ -216,8 +217,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
     Returns:
       `steps`, `last_loss`, `kl` of each lens and their `difference` by layer, its
-      `kl_difference_ci95`, and the layers at which the tuned lens is shown to be nearer to the
-      final predictions (`layers_better`) or farther (`layers_worse`) than the logit lens.
+      `kl_difference_ci95`, which hold for all layers at once, and the layers at which the tuned
+      lens is shown by them to be nearer to the final predictions (`layers_better`) or farther
+      (`layers_worse`) than the logit lens.
     """
     kl = [row for row in rows if row["kind"] == "lens" and row["metric"] == "kl"]
     kl.sort(key=lambda row: row["layer"])

@@ -1,5 +1,8 @@
 """Depth scores on a page: of the model, of others and of the untrained one; what they come from."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from jaxanatomy.measures.depth_score import changes
 from jaxanatomy.measures.depth_use import UNTRAINED, of_model
 from jaxanatomy.records import RunRecord
@@ -37,11 +40,9 @@ def scores(record: RunRecord) -> list[v.Row]:
     """The depth scores, the mean over prompts with its interval."""
     return [
         {
-            **{name: row[name] for name in ("convention", "part", "effect", "over", "z")},
+            **{name: row[name] for name in ("convention", "part", "effect", "over")},
             "model": model,
             "score": estimate(row["value"], row["ci95"]),
-            "null": row["null_value"],
-            "deviation": row["null_std"],
         }
         for model, rows in models(record).items()
         for row in rows
@@ -61,27 +62,35 @@ def influence(record: RunRecord) -> list[v.Row]:
 
 
 def headline(record: RunRecord) -> str | None:
-    """The depth score beside its nulls."""
-    found = [
-        row
-        for row in scores(record)
-        if (row["part"], row["effect"], row["over"]) == ("layer", "output", "mean")
-    ]
+    """The depth score, those beside it, and how far they are from it."""
+    apart = {(row["convention"], row["model"]): row for row in _of_output(differences(record))}
     sentences = []
-    for row in found:
-        score = row["score"]
-        if score is None:
+    for row in _of_output(scores(record)):
+        if row["over"] != "mean":
+            continue
+        if row["score"] is None:
             sentences.append(f"No depth score of the {row['model']} ({row['convention']}).")
             continue
-        ends = getattr(score, "ends", None)
-        value = getattr(score, "value", score)
-        words = f" ({plain(ends[0], 2)} to {plain(ends[1], 2)}, 95 % over prompts)" if ends else ""
         name = "The depth score" if row["model"] == TRAINED else f"That of {_named(row['model'])}"
-        sentences.append(
-            f"{name} (convention {row['convention']}) is {plain(value, 2)}{words}; layers in "
-            f"random order would have {plain(row['null'], 1)} ± {plain(row['deviation'], 1)}."
-        )
+        words = f"{name} (convention {row['convention']}) is {_over_prompts(row['score'])}"
+        other = apart.get((row["convention"], row["model"]))
+        if other and other["difference"] is not None:
+            words += f", apart from the model's by {_over_prompts(other['difference'], '+')}"
+        sentences.append(f"{words}.")
     return " ".join(sentences) or None
+
+
+def _of_output(rows: Iterable[v.Row]) -> list[v.Row]:
+    return [row for row in rows if (row["part"], row["effect"]) == ("layer", "output")]
+
+
+def _over_prompts(found: Any, sign: str = "") -> str:
+    """A number and, where there are several prompts, its interval."""
+    ends, value = getattr(found, "ends", None), getattr(found, "value", found)
+    if not ends:
+        return plain(value, 2, sign)
+    low, high = (plain(end, 2, sign) for end in ends)
+    return f"{plain(value, 2, sign)} ({low} to {high}, 95 % over prompts)"
 
 
 def _named(model: str) -> str:
@@ -91,7 +100,7 @@ def _named(model: str) -> str:
 SCORES = v.Table(
     "depth_scores",
     scores,
-    "Depth scores, beside layers in random order",
+    "Depth scores",
     cells=(
         v.Column("model", "model"),
         v.Column("convention", "convention"),
@@ -99,14 +108,11 @@ SCORES = v.Table(
         v.Column("effect", "effect"),
         v.Column("over prompts", "over"),
         v.Column("score (95 %)", "score", ".2f", null="none"),
-        v.Column("random order", "null", ".1f", null="none"),
-        v.Column("deviation", "deviation", ".2f", null="none"),
-        v.Column("z", "z", "+.1f", null="none"),
     ),
     note=(
-        "Effect: on the predicted distribution, or on the later layer that moves most. Random "
-        "order: the exact mean and standard deviation when the same changes are dealt to layers "
-        "at random."
+        "Effect: on the predicted distribution, or on the later layer that moves most. In any "
+        "transformer later layers do less for later tokens, as fewer layers with attention come "
+        "after them: what training has made of it is the difference from the untrained model."
     ),
     printed=True,
 )

@@ -300,10 +300,10 @@ SECONDS = v.Table(
     "Measured time for a token",
     cells=(
         v.Column("layers left out", "size", "d"),
-        v.Column("writing, s [range]", "decode_seconds", ".5f"),
-        v.Column("saved, %", "decode_seconds_saved_percent", "+.1f"),
-        v.Column("reading, s [range]", "prompt_seconds", ".5f"),
-        v.Column("saved, %", "prompt_seconds_saved_percent", "+.1f"),
+        v.Column("writing, s [range]", "decode_seconds", ".5f", null="too short"),
+        v.Column("saved, %", "decode_seconds_saved_percent", "+.1f", null="too short"),
+        v.Column("reading, s [range]", "prompt_seconds", ".5f", null="too short"),
+        v.Column("saved, %", "prompt_seconds_saved_percent", "+.1f", null="too short"),
     ),
     note=(
         "Medians over rounds in which the models take turns; ranges are the fastest and the "

@@ -95,8 +95,8 @@ def headline(record: RunRecord) -> str | None:
         f"predictions than the logit lens at {len(better)} of {lenses} layers"
         + (f", farther at {layers(worse)}" if worse else "")
         + (f" (neither shown at {layers(others)})" if others else "")
-        + ", the last one, at which both are the model, apart. Each layer has its own 95 % "
-        f"interval, paired by {f'block of {BLOCK_TOKENS} tokens' if few else 'document'}."
+        + ", the last one, at which both are the model, apart. The 95 % intervals hold for all "
+        f"layers at once, paired by {f'block of {BLOCK_TOKENS} tokens' if few else 'document'}."
     )
 
 
@@ -131,7 +131,7 @@ DIFFERENCES = v.Curves(
     y=v.Axis("difference", "KL, tuned less logit, nats"),
     band="y",
     levels=(v.Level(0.0),),
-    caption="Below 0 the tuned lens is nearer. Bands: 95 %, paired by document.",
+    caption="Below 0 the tuned lens is nearer. Band: 95 % for all layers at once, by document.",
 )
 PREDICTIONS = v.Heatmap(
     "predictions",

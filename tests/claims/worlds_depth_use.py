@@ -3,16 +3,19 @@
 import numpy as np
 from claims.worlds import DEPTH, WORLDS, Worlds, record
 
+from jaxanatomy.claims.depth_use import MARGIN
+
 PROMPTS = 8
+FALL = 1.5  # of the logarithm over the depth, in any model: what comes later has less after it
 
 
-def changes_of(layer_L, generator):
-    """A run in which each layer changes so much of later predictions, apart from the prompt."""
+def rows_of(model, layer_L, generator):
+    """Outputs of a model in which each layer changes so much, apart from the prompt."""
     change_EL = layer_L * np.exp(0.3 * generator.normal(size=(PROMPTS, DEPTH)))
-    rows = [
+    return [
         {
             "kind": "output",
-            "model": "file:x",
+            "model": model,
             "text": "prompts",
             "convention": "paper",
             "part": "layer",
@@ -26,22 +29,38 @@ def changes_of(layer_L, generator):
         }
         for layer, change_E in enumerate(change_EL.T)
     ]
-    return {"depth_use": record(rows)}
 
 
-def outputs(slope):
-    """Rows of a run whose layers change less the later they stand, or regardless of where.
+def falling(slope, generator, noise):
+    """A profile that falls, and has nothing at its end: no layer follows the last one."""
+    layer_L = np.exp(noise * generator.normal(size=DEPTH) - slope * np.linspace(0, 1, DEPTH))
+    layer_L[-1] = 0.0
+    return layer_L
+
+
+def score(layer_L):
+    return float(layer_L @ np.arange(len(layer_L)) / layer_L.sum())
+
+
+def trained(below):
+    """A run whose model has a score so much of the depth below the untrained one's.
 
     Args:
-      slope: How much less of its change, in logarithms, the last layer makes than the first.
+      below: Percent of the depth.
     """
 
     def make(generator, reach):
         del reach
-        layer_L = np.exp(0.5 * generator.normal(size=DEPTH) - slope * np.linspace(0, 1, DEPTH))
-        return changes_of(layer_L, generator)
+        # Untrained models differ, too.
+        null_L = falling(FALL, generator, 0.05)
+        wanted = score(null_L) - below / 100 * (DEPTH - 1)
+        slopes = np.linspace(-2, 12, 400)
+        flat = [abs(score(falling(each, generator, 0.0)) - wanted) for each in slopes]
+        own_L = falling(slopes[int(np.argmin(flat))], generator, 0.05)
+        rows = rows_of("file:x", own_L, generator) + rows_of("random:file:x", null_L, generator)
+        return {"depth_use": record(rows)}
 
     return make
 
 
-WORLDS["late_layers_do_less_for_later_tokens"] = Worlds(outputs(2.5), outputs(0.0))
+WORLDS["late_layers_do_less_for_later_tokens"] = Worlds(trained(4 * MARGIN), trained(MARGIN))

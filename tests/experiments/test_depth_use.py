@@ -103,13 +103,20 @@ def test_silencing_a_layer_for_the_next_one_is_the_same_passed_on_or_not(finishe
         assert propagated == pytest.approx(local, rel=1e-4)
 
 
-def test_the_page_says_the_score_beside_both_nulls(finished):
+def test_the_page_says_the_score_beside_the_untrained_one(finished):
     record = read_run(finished[0])
     words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
-    assert re.search(
-        r"The depth score .*is 0\.\d\d \(0\.\d\d to .*random order would have 1\.0", words
+    assert re.search(r"The depth score .*is 0\.\d\d \(0\.\d\d to ", words)
+    apart = [
+        row["value"]
+        for row in record.rows
+        if row["kind"] == "depth_difference" and row["model"].startswith("random:")
+        if (row["part"], row["effect"], row["convention"]) == ("layer", "output", "paper")
+    ]
+    said = re.search(
+        r"That of the untrained model .*?, apart from the model's by ([+−][\d.]+)", words
     )
-    assert "That of the untrained model" in words
+    assert float(said[1].replace("−", "-")) == pytest.approx(*apart, abs=0.005)
     assert "Depth scores" in finished[1]
     assert "Single weights of down_proj, removed alone" in finished[1]
 
