@@ -22,18 +22,19 @@ anatomy: atlas
 	$(PY) -m experiments.roles --config=configs/roles.py --workdir=runs/roles
 	$(PY) -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
-# A file's tests stay in one of two processes, which share what its fixtures made.
-PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --durations 40
+# A file's tests stay in one of two processes, which share what its fixtures made; files with slow
+# tests come first (tests/conftest.py).
+PYTEST := $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 40
 # Test processes start many more; what one of them compiled the others find.
 test slow worlds parity: export JAX_COMPILATION_CACHE_DIR = $(abspath $(VENV))/jax_cache
 test slow worlds parity: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
 # Small programs take longer to compile than to run; make parity compiles them as users do.
 test slow worlds: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
 
+# With SLOW=1 what takes more than ten seconds each, too.
 test: model
-	$(PYTEST) -m "not parity and not slow and not worlds"
+	$(PYTEST) -m "not parity and not worlds $(if $(SLOW),,and not slow)"
 
-# What takes more than ten seconds each; .ci/run runs both.
 slow: model
 	$(PYTEST) -m "slow and not parity"
 
@@ -53,8 +54,10 @@ format: $(VENV)/.installed
 	$(PY) -m ruff check --fix .
 
 # Against live transformers; the only place besides the benchmark that needs torch.
+# Torch's threads spin while they wait for each other: one in each process.
+parity: export OMP_NUM_THREADS = 1
 parity: model $(VENV)/.torch
-	$(PYTEST) -m parity
+	$(PYTEST) -m parity tests/parity tests/tools
 
 # lm-evaluation-harness on models and their variants; .ci/run leaves out its many dependencies.
 harness: model $(VENV)/.torch

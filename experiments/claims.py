@@ -8,7 +8,7 @@ figure, ours, its null or control, and a rule with its threshold; the rule says 
 
 A claim whose experiment is not among the runs is listed as not measured. Runs of several models
 are audited apart, several runs of one experiment on one model read together. A second audit in the
-same folder replaces the first, also when the runs or the code have changed.
+same folder replaces the first, even if the runs or the code have changed.
 """
 
 from collections.abc import Mapping

@@ -1,13 +1,13 @@
 """Depth use: what each layer does to later layers, to later tokens and to the output.
 
-The method (DG section 4 and appendix B): a layer, its attention or its MLP writes nothing, at all
-tokens or up to a boundary; measured is how far each later layer's contribution moves, passed on
-from layer to layer or each by itself, and how far the predictions do. From the effect on later
-tokens follows the depth score. One pass more gives what each sublayer adds, what the head makes of
-each layer's stream, massive activations and candidates for super weights, which are then removed
-one by one. Beside them stands the same of other checkpoints, if one wants, and of the untrained
-architecture; beside the score what layers in random order would have; beside a removed weight
-those next to it in size and the largest of other layers.
+The method (DG section 4 and appendix B): a layer, its attention or its MLP is silenced, at all
+tokens or up to a boundary. We measure how far each later layer's contribution moves, with the
+change propagated through the layers or seen by each alone, and how far the predictions move. The
+depth score follows from the effects on later tokens. One pass more gives what each sublayer adds,
+what the head makes of each layer's stream, massive activations and candidates for super weights,
+which are then removed one by one. Beside them stands the same of other checkpoints, if one wants,
+and of the untrained architecture, the null of the depth score; beside a removed weight those next
+to it in size and the largest of other layers.
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 

@@ -1,8 +1,8 @@
 """FLOPs: what growing a model in depth saves, beside the paper's Table 7.
 
-The method (DG Table 7): count the matrix products of a step at each depth, three times those
-of the forward; multiply by the steps of each stage; divide the sum of a run at full depth by
-it. No model is run and no weights are read.
+The method (DG Table 7): count the matrix products of a forward pass at each depth, multiply by
+three for a training step and by the steps of each stage, and add them up. The ratio is the cost of
+training at full depth over that of the growing run. No model is run and no weights are read.
 
     python -m experiments.flops --config=configs/flops.py --workdir=runs/flops
 

@@ -1,4 +1,4 @@
-"""Predictability: whether earlier layers' weights foretell a later layer's, and if it works.
+"""Predictability: whether earlier layers' weights predict a later layer's, and if it works.
 
 The method (AH sections 3.3 and 4.2, with nulls): ridge regression on the layer index
 predicts the weights of every layer from those before it. The paper does not say where it

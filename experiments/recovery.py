@@ -4,8 +4,8 @@ The method (AH sections 3.6 and 4.5, with controls): noise of half a matrix's st
 deviation on the seven matrices of one layer, then AdamW on that layer alone; perplexity on
 another text every few steps. All layers train at once. Training alone lowers the perplexity,
 so beside every curve stands the same training without noise, and the gap to it is what has
-not recovered; beside every noised model stands other noise of the same size. From the
-steps that a layer takes to come near that training follows a budget, beside AH Table 10.
+not recovered. Beside every noised model stand others with different noise of the same size. The
+steps that a layer takes to come near that training give a budget, shown beside AH Table 10.
 
     python -m experiments.recovery --config=configs/recovery.py --workdir=runs/recovery
 

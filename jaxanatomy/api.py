@@ -78,9 +78,7 @@ __all__ = [
     "Questions",
     "Reading",
     "Reduction",
-    "Row",
     "Step",
-    "Sweep",
     "SweepOptions",
     "Text",
     "Variant",
@@ -273,8 +271,10 @@ def sweep(
       variants: What to measure; the baseline is added if it is not among them.
       text: What to measure on.
       measures: Functions of your own by name, read beside the loss: each takes the
-        streams ([C, R, T, D],) and a `sweep.Context` and returns [C], [C, P] or [C, R, T]; the
-        mean over predicted positions goes into the row. Or a `Reading` that gives one number.
+        streams, a tuple of one array [C, R, T, D] (variants, rows of text, tokens, features), and a
+        `jaxanatomy.sweep.Context`, and returns [C], [C, P] (a value for each predicted token) or
+        [C, R, T]; the mean over predicted positions goes into the row. Or a `Reading` that gives
+        one number.
       options: How to run; see `SweepOptions`.
       packing: How the text is cut into windows, as `{"add_bos": "window", "window": 256}`; see
         `jaxanatomy.data.packing.pack`.
@@ -378,7 +378,8 @@ def evaluate(
       options: How to run.
 
     Returns:
-      A row for each variant and task, the baseline first; see `measures.answers.task_row`.
+      A row for each variant and task, the baseline first; see
+      `jaxanatomy.measures.answers.task_row`.
 
     Raises:
       InputError: A model without a tokenizer, questions that it cannot read, a bad variant.

@@ -66,7 +66,7 @@ EXPERIMENTS = {
         ),
         Experiment(
             "predictability",
-            "Do earlier layers foretell later ones?",
+            "Can a layer's weights be predicted from earlier layers?",
             (*_OF_WEIGHTS, *_OF_VARIANT),
         ),
         Experiment(
@@ -104,7 +104,7 @@ EXPERIMENTS = {
         ),
         Experiment(
             "pruning",
-            "Which layers can it do without, and which cheap proxy foretells it?",
+            "Which layers can it do without, and which cheap proxy predicts it?",
             (*_OF_VARIANT, "proxy", "start", "size", "way"),
         ),
         Experiment(

@@ -125,10 +125,6 @@ class RunRecord:
         ]
         return dataclasses.replace(self, rows=rows)
 
-    def to_columns(self) -> dict[str, list[Any]]:
-        """Every field as a list over the rows; None where a row lacks it."""
-        return {name: self.column(name) for name in self.fields}
-
     def _require_fields(self, *names: str) -> None:
         if self.rows:
             for name in names:

@@ -37,7 +37,9 @@ def default_model_cached() -> bool:
 
 
 def pytest_collection_modifyitems(items):
-    """Skips what needs the real model or torch where they are absent, with the reason."""
+    """Puts files with slow tests first; skips what needs a model or torch that is absent."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])  # stable: a file's tests stay together
     real = [item for item in items if item.get_closest_marker("real")]
     if real and not default_model_cached():
         reason = pytest.mark.skip(reason=f"{DEFAULT_MODEL} is not in the cache: make model")

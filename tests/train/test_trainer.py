@@ -209,6 +209,13 @@ def test_a_run_that_goes_on_compiles_its_steps_once(tmp_path, count_compilations
     assert compiled["run_steps"] == 1
 
 
+def test_an_equal_training_finds_its_steps_compiled(tmp_path, count_compilations):
+    growing_run.train(tmp_path / "one")
+    with count_compilations() as compiled:
+        growing_run.train(tmp_path / "two")
+    assert compiled["run_steps"] == 0
+
+
 @pytest.mark.slow
 def test_layers_apart_train_the_same_and_go_on_after_a_stop(oracle, tmp_path):
     def stop(done):

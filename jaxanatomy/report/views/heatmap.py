@@ -18,7 +18,6 @@ _DIVERGING = LinearSegmentedColormap.from_list(
     "diverging", ["#1F5FA8", "#9DC0E2", "#FFFFFF", "#F0A58A", "#AE2320"], N=512
 )
 _EMPTY = "#EEF0F2"
-_MOST_NUMBERS = 45  # cells a line, with numbers in them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
