@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxanatomy.data.choices import pack_choices
+from jaxanatomy.data.choices import NO_CHOICE, pack_choices
 from jaxanatomy.data.questions import Question
 from jaxanatomy.errors import InputError
 
@@ -75,6 +75,17 @@ def test_the_choice_with_the_lowest_summed_loss_is_taken(rows, length):
     ]
     assert {batch.token_BT.shape for batch in scoring.batches} == {(rows, length)}
     assert {batch.token_BT.dtype for batch in scoring.batches} == {np.dtype(np.int32)}
+
+
+def test_a_choice_that_is_no_number_is_never_taken():
+    scoring = pack_choices(ASKED, Letters(), 2, 20)
+    nothing = [np.full(batch.token_BT.shape, np.nan) for batch in scoring.batches]
+    assert set(scoring.chosen(nothing)) == {NO_CHOICE}
+    assert not scoring.right(nothing).any()
+    first = np.stack([batch.weight_BT for batch in scoring.batches]) > 0
+    first &= np.isin(scoring.item_NBT, np.cumsum([0, *(len(q.choices) for q in ASKED[:-1])]))
+    some = [np.where(own, np.nan, 1.0) for own in first]
+    assert (scoring.chosen(some) > 0).all()
 
 
 def test_every_token_of_a_choice_is_scored_and_none_of_a_prompt():

@@ -186,10 +186,10 @@ def test_files_that_hold_too_few(written):
         InputError, match=r"more questions than the 5 that are examples; it holds 3"
     ):
         load_questions(written(*GSM8K[:3]))
-    with pytest.raises(
-        InputError, match=r"more questions than the 0 that are examples; it holds 0"
-    ):
+    with pytest.raises(InputError, match=r"holds no question; add some, or check the path"):
         load_questions(written(""))
+    with pytest.raises(InputError, match=r"'lambda'.*; a file of questions ends in \.jsonl or"):
+        load_questions("lambda")
     with pytest.raises(InputError, match=r"must be a list of objects; got dict"):
         load_questions(written("{}", name="a.json"))
     with pytest.raises(InputError, match=r"at least one question"):

@@ -257,6 +257,11 @@ def test_other_models_stand_beside_it_with_the_difference_of_scores(start, tmp_p
     assert "each of model and others may come once" in refused.err
 
 
+def test_current_effects_need_no_boundaries(start, tmp_path):
+    flags = ("--config.parts=layer", "--config.whens=current", "--config.boundaries=100")
+    assert start(tmp_path / "dry", *flags, "--dry_run").status == 0
+
+
 def test_prompts_too_short_for_a_boundary_are_refused(tiny, command, tmp_path):
     path = tmp_path / "short.jsonl"
     path.write_text("\n".join(json.dumps({"text": each}) for each in ("a long prompt", "ab")))

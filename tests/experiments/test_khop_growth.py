@@ -47,6 +47,7 @@ FIELDS = {
     "roles_every": 5,
     "train.steps_per_call": 3,
     "train.checkpoint_every": 4,
+    "train.scan_layers": True,
     "train.keep_checkpoints": True,
 }
 

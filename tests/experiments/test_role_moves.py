@@ -37,6 +37,7 @@ FIELDS = {
     "optimiser.weight_decay": 0.1,
     "train.steps_per_call": 4,
     "train.checkpoint_every": 4,
+    "train.scan_layers": True,
 }
 WORDS = [
     "red",

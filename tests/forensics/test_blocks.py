@@ -174,6 +174,19 @@ def test_scores_come_in_the_order_of_their_keys_beside_their_nulls():
     assert shuffled.value == pytest.approx(blocks.periodicity(blocks.cosine(moments), 2))
 
 
+def test_so_many_looks_need_so_many_draws():
+    blocks.require_enough_draws(1119, 56)
+    blocks.require_enough_draws(2, 0)
+    with pytest.raises(
+        InputError, match="null_draws must be 1119 or more for 56 looks .* got 1118"
+    ):
+        blocks.require_enough_draws(1118, 56)
+    # The smallest p that there is then suffices, and one draw fewer would not.
+    found = [{"p": 1 / 1120}, *[{"p": 1.0}] * 55]
+    assert blocks.repeats(found) == found[:1]
+    assert blocks.repeats([{"p": 1 / 1119}, *found[1:]]) == []
+
+
 def test_sizes_are_those_that_fit():
     assert [blocks.sizes_of((), layers) for layers in (1, 2, 4, 30)] == [
         (),

@@ -76,7 +76,8 @@ def test_no_two_variants_are_the_same_model():
     ("lengths", "message"),
     [
         ({}, "needs lengths of cut, repeat, swap or reverse; got none"),
-        ({"damping": (0.5,)}, "needs lengths of cut, repeat, swap or reverse; got none"),
+        ({"damping": (0.5,)}, "damping is of the second pass of repeat; got .* name some"),
+        ({"cut": "1", "damping": (0.5,)}, "damping is of the second pass of repeat"),
         ({"cut": "8"}, "cut takes 1 to 7 layers of this model; got 8"),
         ({"cut": "0"}, "cut takes 1 to 7 layers of this model; got 0"),
         ({"repeat": "7-9"}, "repeat takes 1 to 8 layers of this model; got 9"),

@@ -7,6 +7,7 @@ import pytest
 
 from jaxanatomy.measures.depth_score import (
     changes,
+    depth_difference_rows,
     depth_score,
     depth_score_difference,
     depth_score_rows,
@@ -94,6 +95,13 @@ def test_a_difference_of_scores_is_that_of_a_plain_jackknife():
     assert depth_score_difference(one_EL, one_EL).ends == [0.0, 0.0]
     assert math.isnan(depth_score_difference(one_EL, 0 * one_EL).value)
     assert depth_score_difference(one_EL[:1], other_EL[:1]).ends is None
+
+
+def test_a_model_of_another_depth_has_no_difference_and_a_reason():
+    own = [row("output", layer, [1.0, 2.0]) for layer in range(3)]
+    (found,) = depth_difference_rows(own, {"deeper": [*own, row("output", 3, [1.0, 2.0])]})[:1]
+    assert (found["model"], found["value"], found["ci95"]) == ("deeper", None, None)
+    assert found["reason"] == "examples, layers (2, 3) and (2, 4) do not compare"
 
 
 def test_models_that_differ_by_prompts_alone_are_told_apart_as_often_as_the_level_says():

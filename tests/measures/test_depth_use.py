@@ -160,6 +160,11 @@ def test_a_planted_super_weight_is_found_and_its_controls_are_not():
     variants = outliers.removal_variants(params, candidates, 2)
     # Four nearest of each, and the largest of each of the other three layers.
     assert len(variants) == outliers.removals(candidates, 2) == 1 + 2 * (1 + 4) + 3
+    # A layer that writes nothing, or nothing finite, has no candidate.
+    for silent in ({"out_value": 0.0}, {"out_value": None}, {"hidden_value": None}):
+        fewer = [row | silent if row["layer"] == 2 else row for row in candidates]
+        own = outliers.removal_variants(params, fewer, L)
+        assert len(own) == outliers.removals(fewer, L) == 1 + (L - 1) * (1 + 4) + 1
     found, *controls = variants[1:6]
     assert (found.labels["layer"], found.labels["row"], found.labels["column"]) == (2, 7, 3)
     assert found.labels["contribution"] == pytest.approx(1, abs=1e-3)

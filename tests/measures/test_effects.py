@@ -248,6 +248,8 @@ def test_changes_of_which_a_layer_is_missing_are_left_out():
         (("1/0",), "paper", "got '1/0'"),
         (("-1",), "paper", "got '-1'"),
         (("half",), "paper", "got 'half'"),
+        (("9" * 20,), "paper", "got '9{20}'"),
+        (("1/" + "9" * 20,), "paper", "got '1/9{20}'"),
         (("1/4", "1/4"), "paper", "boundaries"),
         (("1/4",), "papers", "unknown convention 'papers'; did you mean 'paper'"),
     ],

@@ -172,4 +172,10 @@ def test_seconds_are_for_a_token_and_saved_in_the_same_round(monkeypatch):
     assert found[0]["decode_seconds_saved_percent"] == 0
     assert found[1]["decode_seconds_saved_percent_range"] == [25, 75]
     assert found[2]["decode_seconds_saved_percent"] == pytest.approx((75 + 25) / 2)
+    assert {row["rounds"] for row in found} == {2}
+    # Writing is a difference of two times: where one is below 0, no more is known.
+    times = iter([9, 9, 9, 9, 9, 9, 0.4, 4.0, 0.3, -3.0, 0.1, 1.0, 0.4, 8.0, 0.2, 2.0, 0.1, 6.0])
+    short = decoding_speed.seconds_rows(CONFIG, {}, variants, range(90), 2, None)[1]
+    assert (short["decode_seconds"], short["decode_seconds_saved_percent"]) == (None, None)
+    assert short["prompt_seconds"] == pytest.approx(0.25)
     assert (found[0]["prompt_tokens"], found[0]["written_tokens"]) == (32, 31)

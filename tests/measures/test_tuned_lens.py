@@ -11,7 +11,7 @@ from jaxanatomy.data.questions import Question, Questions
 from jaxanatomy.interventions.variants import baseline, baseline_steps
 from jaxanatomy.measures import tuned_lens
 from jaxanatomy.measures.lens import TunedLens
-from jaxanatomy.measures.statistics import ratio_intervals
+from jaxanatomy.measures.statistics import ratio_intervals, simultaneous_intervals
 from jaxanatomy.sweep import Sweep
 
 L, D = CONFIG.num_layers, CONFIG.hidden_size
@@ -80,6 +80,20 @@ def rows():
     return {(row["lens"], row["metric"], row["layer"]): row for row in found}
 
 
+@functools.cache
+def together(name):
+    """The differences of all layers with intervals that hold at once, [L, 3]."""
+    document_P = np.concatenate([batch.document_P for batch in BATCHES])
+    sums_LU = [
+        np.bincount(
+            document_P,
+            naive_metrics("tuned", layer)[name] - naive_metrics("logit", layer)[name],
+        )
+        for layer in range(L)
+    ]
+    return simultaneous_intervals(np.stack(sums_LU), np.bincount(document_P))
+
+
 @pytest.mark.parametrize("layer", range(L))
 def test_means_and_intervals_are_those_of_whole_distributions(rows, layer):
     document_P = np.concatenate([batch.document_P for batch in BATCHES])
@@ -87,11 +101,14 @@ def test_means_and_intervals_are_those_of_whole_distributions(rows, layer):
     values["difference"] = {
         name: values["tuned"][name] - values["logit"][name] for name in tuned_lens.DIFFERENCES
     }
+    tokens = np.bincount(document_P)
     for lens, by_metric in values.items():
         for name, value_P in by_metric.items():
             sums = np.bincount(document_P, value_P)
-            (expected,) = ratio_intervals(sums[None], np.bincount(document_P))
-            if lens != "difference":
+            (expected,) = ratio_intervals(sums[None], tokens)
+            if lens == "difference":
+                expected = together(name)[layer]
+            else:
                 bounds = {"top_1": (0, 1), "top_5": (0, 1)}.get(name, (0, np.inf))
                 expected = expected.clip(*bounds)
             expected = np.exp(expected) if name == "perplexity" else expected
