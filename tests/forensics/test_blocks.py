@@ -178,7 +178,7 @@ def test_so_many_looks_need_so_many_draws():
     blocks.require_enough_draws(1119, 56)
     blocks.require_enough_draws(2, 0)
     with pytest.raises(
-        InputError, match="null_draws must be 1119 or more for 56 looks .* got 1118"
+        InputError, match=r"null_draws must be 1119 or more for 56 looks .* got 1118"
     ):
         blocks.require_enough_draws(1118, 56)
     # The smallest p that there is then suffices, and one draw fewer would not.
