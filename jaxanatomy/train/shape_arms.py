@@ -30,11 +30,11 @@ class Baseline(RoleArm):
 
     def require(self, plan: RolePlan) -> None:
         """Refuses to leave out more layers than there are."""
-        most = plan.config.skip_most
-        require_whole("skip_most", most)
-        if most >= plan.model.num_layers:
+        config, layers = plan.config, plan.model.num_layers
+        require_whole("skip_most", config.skip_most)
+        if config.skip_most >= layers:
             raise InputError(
-                f"skip_most must be below the {plan.model.num_layers} layers; got {most}; lower it"
+                f"skip_most must be below the {layers} layers; got {config.skip_most}; lower it"
             )
 
     def final_fields(
