@@ -17,7 +17,7 @@ EXITS = "agreement of late exits"
 SIMILARITY = "mean cosine of blocks"
 SYMMETRY = "symmetry of blocks"
 PERIOD = "periodicity of FFN weights"
-FIRST_ATTENTION = "effect of blocks' first attention"
+FIRST_ATTENTION = "effect of first attention"
 # Of what attention adds, a, to the stream before the layer, h.
 NORM_PERIOD = "periodicity of |a| / |h|"
 COSINE_PERIOD = "periodicity of cos(a, h)"

@@ -212,8 +212,8 @@ DEPTH_TABLE = v.Table(
         "tokens stands on average. Late exits: the share of answers, left after a layer of the "
         "second half, that are the final ones. Symmetry: 1 where blocks mirrored at the centre "
         "are as alike as each other, about 0 by chance. Periodicity: how much more alike layers a "
-        "block apart are than layers one more or one less apart. Effect of blocks' first "
-        "attention: on layers after it, of blocks that are neither the first nor the last."
+        "block apart are than layers one more or one less apart. Effect of first attention: what "
+        "later layers change without that of a block's first layer, of inner blocks."
     ),
     printed=True,
 )

@@ -31,6 +31,7 @@ from jaxanatomy.report.views.core import (
 _BAR = 0.78
 _NEAR = 2.5  # words over a bar cover marks up to this many times higher
 _HATCHED = {"edgecolor": "white", "hatch": "/////"}
+_LEAST_PER_PLACE = 0.15  # inches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,8 +116,11 @@ class _Categories(View):
     def panel_size(self, rows: Sequence[Row]) -> tuple[float, float]:
         """Inches of one panel."""
         count = len(places(rows, self.place))
-        lying = 9.6, 1.3 + self.per_place * count
-        return self.size or ((max(style.layers_width(count), 7.5), 3.6) if self.upright else lying)
+        if self.upright:
+            return self.size or (max(style.layers_width(count), 7.5), 3.6)
+        if self.size:  # names must not lie on each other
+            return self.size[0], max(self.size[1], 0.9 + _LEAST_PER_PLACE * count)
+        return 9.6, 1.3 + self.per_place * count
 
     def _extent(self, rows: Sequence[Row]) -> list[float]:
         unit = self.measure.unit
