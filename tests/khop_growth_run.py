@@ -63,7 +63,8 @@ def look_rows(arm, seed):
         if row["layers"] >= 4:
             place = {name: row[name] for name in ("arm", "purpose", "seed", "stage", "step")}
             own = [roles[(layer + row["step"] * (seed + 1)) % 3] for layer in range(row["layers"])]
-            yield {**place, "hash": f"roles {row['hash']}", "kind": "roles", "roles": own}
+            looked = {"kind": "roles", "roles": own, "features": {}}
+            yield {**place, "hash": f"roles {row['hash']}", **looked}
 
 
 def edits_of(arm, loss, looped, cut, swapped):

@@ -45,13 +45,6 @@ def test_arrays_are_read_at_first_use_and_once(record, monkeypatch):
 
 def test_columns(record):
     assert record.column("ppl") == [2.0, None, 4.0]
-    assert record.to_columns() == {
-        "hash": ["a", "b", "c"],
-        "scope": ["layer", "layer", "mlp"],
-        "layer": [0, 1, 1],
-        "ppl": [2.0, None, 4.0],
-        "reason": [None, "overflow", None],
-    }
 
 
 def test_select_by_one_value_and_by_any_of_several(record):

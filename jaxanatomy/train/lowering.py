@@ -107,7 +107,7 @@ def export_growth(
     params, state, _ = setup.like(setup.stages[at - 1])
     seeds = jax.ShapeDtypeStruct(jnp.shape(setup.seed_array), jnp.uint32)
     arguments = (params, state.moments, seeds)
-    program = setup.placement.maker(setup.entering(at))
+    program = setup.placement.maker(setup.entering(at), *arguments)
     return jax.export.export(program, platforms=platforms)(*arguments)
 
 

@@ -137,11 +137,12 @@ class Placement:
 
     def make(self, function: Callable[..., PyTree], *arguments: Any) -> PyTree:
         """The result of a function of arrays, computed where it is to lie."""
-        return self.maker(function)(*arguments)
+        return self.maker(function, *arguments)(*arguments)
 
-    def maker(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-        """What `make` calls, not compiled yet."""
-        return jax.jit(lambda *arguments: self.constrain(function(*arguments)))
+    def maker(self, function: Callable[..., PyTree], *arguments: Any) -> Callable[..., PyTree]:
+        """What `make` calls, not compiled yet; of the arguments only shapes are asked for."""
+        shardings = self.shardings(jax.eval_shape(function, *arguments))
+        return jax.jit(function, out_shardings=shardings)
 
     def put(self, tree: PyTree) -> PyTree:
         """Parameters or moments from the host; every process has the whole of them."""

@@ -46,7 +46,8 @@ def moved(times):
         for seed in range(SEEDS):
             own = 0.3 / times * math.exp(0.1 * generator.normal())
             its = {"rms": 0.02, "rms_change": 1e-4 * generator.normal(), "moved": own}
-            place = {"kind": "registers", "arm": "registers_learned", "seed": seed}
+            place = {"kind": "registers", "purpose": "main", "seed": seed}
+            place |= {"arm": "registers_learned"}
             rows.append({**place, "step": 9, "straight": 0.3, "walk": 0.01, "registers": its})
             rows.append(final("registers_learned", seed))
         return run(rows)

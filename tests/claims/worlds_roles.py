@@ -6,7 +6,7 @@ Where nothing happens both follow depth smoothly, each by itself, which must not
 
 import numpy as np
 from claims.worlds import DEPTH, WORLDS, Worlds, record
-from claims.worlds_depth_use import changes_of
+from claims.worlds_depth_use import rows_of
 from claims.worlds_importance import importance_map
 from claims.worlds_training import healing
 
@@ -61,7 +61,7 @@ def recovering(value_L, generator, reach):
 def changing(value_L, generator, reach):
     """What each layer changes of later predictions."""
     del reach
-    return changes_of(np.exp(value_L), generator)
+    return {"depth_use": record(rows_of("file:x", np.exp(value_L), generator))}
 
 
 for id_, found_, role_, sign_ in (

@@ -166,7 +166,8 @@ def test_roles_are_kept_over_the_run_and_compared_with_the_losses(finished):
     assert "down_proj.momentum_cosine" not in found[0]["features"]
     record = read_run(finished)
     (own,) = role_courses.chance(record)
-    assert (own["seeds"], own["intervals"], own["least_p"]) == (2, 6, 0.5)
+    # Of six intervals one begins before there is any momentum, by which roles are judged, too.
+    assert (own["seeds"], own["intervals"], own["least_p"]) == (2, 5, 0.5)
     assert len(role_courses.settled(record)) == 8
     assert len(role_courses.courses(record)) == len(found) * 4
     filled = html.fill(PAGE, record)

@@ -182,7 +182,7 @@ def test_sigkill_between_proposals_gives_the_same_rows(
 
 def test_arms_without_a_policy_ask_nothing_of_its_clamps(command, flags, tmp_path):
     """No decay, from which no policy could begin."""
-    fields = {"arms": "uniform,wide_late", "optimiser.weight_decay": 0}
+    fields = {"arms": "uniform,none", "optimiser.weight_decay": 0}
     done = command(*flags(tmp_path / "run", **fields), "--dry_run")
     assert (done.status, done.err) == (0, "")
 

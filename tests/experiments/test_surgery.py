@@ -177,7 +177,7 @@ def test_the_page_names_every_cut_that_may_be_the_cheapest(finished):
         (("--config.repeat=2,two",), "repeat must be whole numbers or ranges"),
         (("--config.damping=0.5,0.5",), "each of damping may come once; repeated: 0.5"),
         (
-            tuple(f"--config.{op}=" for op in ("cut", "repeat", "swap", "reverse")),
+            tuple(f"--config.{op}=" for op in ("cut", "repeat", "damping", "swap", "reverse")),
             "needs lengths of cut, repeat, swap or reverse; got none",
         ),
         (("--config.texts=",), "texts must name at least one, each once"),

@@ -69,7 +69,8 @@ def test_attention_on_registers_and_on_the_first_token_by_hand():
 
 
 def moves(arm, seed, step, moved, far=0.3):
-    row = {"kind": "registers", "arm": arm, "seed": seed, "step": step, "straight": far}
+    row = {"kind": "registers", "purpose": "main", "arm": arm, "seed": seed, "step": step}
+    row |= {"straight": far}
     its = {"rms": 0.02, "rms_change": 0.001, "moved": moved}
     return {**row, "walk": 0.01, "registers": its, "frequent": {**its, "moved": 0.1}}
 
@@ -78,6 +79,7 @@ def test_a_summary_has_the_last_point_of_living_seeds():
     rows = [moves("registers_learned", 0, 5, 0.2), moves("registers_learned", 0, 9, 0.01)]
     rows += [moves("registers_learned", 1, 9, 0.03), moves("registers_learned", 2, 9, 9.0)]
     rows += [moves("registers_frozen", seed, 9, 0.0) for seed in range(2)]
+    rows += [moves("registers_learned", 0, 9, 7.0) | {"purpose": "tuning"}]
     attention = {"attention_on_registers": [0.5, 0.3], "attention_on_first": [0.0, 0.2]}
     by_arm = {
         "registers_learned": {0: attention, 1: attention, 2: attention},

@@ -85,7 +85,7 @@ def looks(arm, seed, courses, losses, stage=0, first=0):
             "stage": stage,
             "step": first + 10 * at,
         }
-        yield {**place, "kind": "roles", "roles": [*roles]}
+        yield {**place, "kind": "roles", "roles": [*roles], "features": {}}
         yield {
             **place,
             "kind": "curve",

@@ -39,7 +39,8 @@ def record():
         rows.append(final("registers_learned", seed, even_L, attention_on_registers=[0.4] * LAYERS))
         for step in (0, 4, 8):
             moved = {"rms": 0.02, "rms_change": 0.0, "moved": 0.01 * step * (1 + seed)}
-            row = {"kind": "registers", "arm": "registers_learned", "seed": seed, "step": step}
+            row = {"kind": "registers", "purpose": "main", "arm": "registers_learned"}
+            row |= {"seed": seed, "step": step}
             row |= {"straight": 0.5 * step, "walk": 0.1 * step}
             rows.append({**row, "registers": moved, "frequent": moved | {"moved": 0.1 * step}})
     return RunRecord("run", rows, {}, {}, summarise_shapes(rows, UNIFORM))
