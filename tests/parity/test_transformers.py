@@ -73,14 +73,15 @@ def pair(request, tmp_path_factory):
 
 
 def test_logits(pair):
-    """Against transformers in float64: in float32 its own rounding, as large as ours, counts too.
+    """Against transformers in float64, of the largest logit: what rounds is a share of a number.
 
-    On some processors the two of them add up to more than the tolerance.
+    In float32 its own rounding, as large as ours, counts too (1.3e-5 and 9e-6 of logits up to 4.4
+    on one processor), and on some processors the two add up to more than the tolerance.
     """
     llama, ours = pair
     exact = their_logits(copy.deepcopy(llama).double(), TOKEN_BT)
     difference = our_logits(ours.config, ours.params, TOKEN_BT) - exact
-    assert np.abs(difference).max() < TOLERANCE
+    assert np.abs(difference).max() < TOLERANCE * np.abs(exact).max()
 
 
 def test_packed_documents_are_scored_as_if_alone(pair):
