@@ -89,10 +89,10 @@ def describe() -> str:
 
 def _studies(config: ConfigDict, process: int = 0, processes: int = 1) -> list[Study]:
     """The model, others, and its architecture with random weights unless it is that itself."""
-    wants_future = effects.FUTURE in config.whens
-    lists = ("conventions", "parts", "spreads", "whens", *(("boundaries",) * wants_future))
-    for name in lists:
+    for name in ("conventions", "parts", "spreads", "whens"):
         require_each_once(name, tuple(config[name]))
+    if effects.FUTURE in config.whens:
+        require_each_once("boundaries", tuple(config.boundaries))
     require_draws(config.null_draws, config.seed, name="null_draws")
     require_whole("super_weights", config.super_weights, least=0)
     wants_null = config.untrained and not config.model.startswith(RANDOM)
@@ -158,11 +158,10 @@ def _study(config: ConfigDict, model_id: str, settings: StudySettings) -> Study:
     units = functools.partial(depth_use.profile_units, num_layers=layers)
     rows, readings = depth_use.profile_rows, depth_use.PROFILE
     study.add([StudyPart(text, [], readings, rows=rows, units=units, everywhere=True)])
-    boundaries = tuple(map(str, config.boundaries))
+    boundaries = tuple(map(str, config.boundaries)) if effects.FUTURE in config.whens else ()
     units = functools.partial(effects.units, num_layers=layers)
-    needed = boundaries if effects.FUTURE in config.whens else ()
     for convention in config.conventions:
-        effects.require_boundaries(needed, convention, study.batches(text))
+        effects.require_boundaries(boundaries, convention, study.batches(text))
         for spread in config.spreads:
             variants = effects.effect_variants(
                 study.config,

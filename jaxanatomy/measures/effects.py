@@ -216,7 +216,8 @@ def effect_variants(
     """
     choose("spread", spread, SPREADS)
     choose("convention", convention, CONVENTIONS)
-    places = [(choose("when", when, WHENS), b) for when in whens for b in _of(when, boundaries)]
+    whens = [choose("when", when, WHENS) for when in whens]
+    places = [(when, boundary) for when in whens for boundary in _of(when, boundaries)]
     sources = range(config.num_layers - (spread == LOCAL))  # the last layer has none after it
     found = []
     for source, part, (when, boundary) in itertools.product(sources, parts, places):

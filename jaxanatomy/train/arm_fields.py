@@ -61,3 +61,18 @@ def check_trials(config: ConfigDict) -> None:
             "roles_every must be a multiple of eval_every, so that each look has a loss; got "
             f"{config.roles_every} and {config.eval_every}; change one of them"
         )
+
+
+def require_whole_batches(config: ConfigDict, *names: str) -> None:
+    """Refuses numbers of rows that are scored that do not fill batches.
+
+    Raises:
+      InputError: One is no whole number, or no multiple of `batch_size`.
+    """
+    for name in names:
+        require_whole(name, config[name])
+        if config[name] % config.batch_size:
+            raise InputError(
+                f"{name} must be a multiple of batch_size; got {config[name]} and "
+                f"{config.batch_size}; change one of them"
+            )

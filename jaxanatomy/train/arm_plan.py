@@ -15,11 +15,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.roles import require_layers
 from jaxanatomy.growth.stages import Stage, total_steps
-from jaxanatomy.measures.tuning import (
-    MAIN,
-    TUNING,
-    choose_rate,
-)
+from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
 from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.callbacks import Every, RunState
 from jaxanatomy.train.evaluation import Scorer

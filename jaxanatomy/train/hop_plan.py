@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
-from jaxanatomy.errors import InputError, choose, require_whole
+from jaxanatomy.errors import InputError, choose
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.train.arm_fields import require_whole_batches
 from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.depth_reader import DepthReader
@@ -155,13 +156,7 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
             f"parts; got train.grad_accum_steps={config.train.grad_accum_steps}; set it to 1"
         )
     fields = depth_arm_fields(config, model, task.seq_len, dry_run)
-    for name in ("held_out_sequences", "depth_sequences"):
-        require_whole(name, config[name])
-        if config[name] % config.batch_size:
-            raise InputError(
-                f"{name} must be a multiple of batch_size; got {config[name]} and "
-                f"{config.batch_size}; change one of them"
-            )
+    require_whole_batches(config, "held_out_sequences", "depth_sequences")
     if config.depth_sequences > config.held_out_sequences:
         raise InputError(
             f"depth_sequences must be some of the held-out sequences; got {config.depth_sequences} "

@@ -20,7 +20,7 @@ from jaxanatomy.measures.depth_growth import final_fields, point_fields
 from jaxanatomy.measures.role_moves import TUNED_BY, layer_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.model import INITS
-from jaxanatomy.train.arm_fields import check_trials, training_fields
+from jaxanatomy.train.arm_fields import check_trials, require_whole_batches, training_fields
 from jaxanatomy.train.arm_plan import ArmPlan, Emit, Fields, Trained, Trial
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.documents import DocumentBatches
@@ -198,14 +198,8 @@ def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = 
     for arm in config.arms:
         choose("arm", arm, kinds)
     choose("init", config.init, INITS)
-    for name in ("steps", "held_out_rows", "judged_rows"):
-        require_whole(name, config[name])
-    for name in ("held_out_rows", "judged_rows"):
-        if config[name] % config.batch_size:
-            raise InputError(
-                f"{name} must be a multiple of batch_size; got {config[name]} and "
-                f"{config.batch_size}; change one of them"
-            )
+    require_whole("steps", config.steps)
+    require_whole_batches(config, "held_out_rows", "judged_rows")
     model, policy = ModelConfig.uniform(**config.model), PolicySettings(**config.policy)
     require_layers(model)
     training = training_fields(config, dry_run)
