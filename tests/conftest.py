@@ -105,25 +105,23 @@ def _counting(pattern):
 def run_python(tmp_path):
     """Runs Python in fresh processes with virtual CPU devices; fails with their stderr.
 
-    run_python(code_or_file, *arguments, devices=8, processes=1, check=True, cwd=None,
-               timeout=300, exchange=False)
+    run_python(code_or_file, *arguments, devices=1, processes=1, check=True, cwd=None,
+               timeout=300)
 
     Returns what it printed, or a list of that for several processes. Those find their
     index in PROCESS_INDEX, their number in PROCESS_COUNT, and a free address for
     `jax.distributed.initialize` in COORDINATOR. With check=False it returns the finished
-    `subprocess.CompletedProcess` (or a list) and does not fail. Processes that compute together
-    say so by exchange=True: under the flag at the head of this file they stand still now and then.
+    `subprocess.CompletedProcess` (or a list) and does not fail.
     """
 
     def run(
         code,
         *arguments,
-        devices=8,
+        devices=1,
         processes=1,
         check=True,
         cwd=None,
         timeout=300,
-        exchange=False,
     ):
         path = Path(code) if isinstance(code, Path) else tmp_path / "code.py"
         if not isinstance(code, Path):
@@ -137,7 +135,7 @@ def run_python(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 cwd=cwd,
-                env=_environment(devices, index, processes, address, exchange),
+                env=_environment(devices, index, processes, address),
             )
             for index in range(processes)
         ]
@@ -152,13 +150,21 @@ def run_python(tmp_path):
     return run
 
 
-def _environment(devices, index, count, address, exchange):
+def _environment(devices, index, count, address):
+    """Devices that exchange wait for each other in threads of one pool.
+
+    It has as many as there are devices: one that is busy with something else, and all stand
+    still. So it is twice as large here; and the flag at the head of this file, under which
+    processes that exchange stood still now and then, is for those that are alone.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
-    if exchange:
+    if devices * count > 1:
         flags = flags.replace("--xla_cpu_use_fusion_emitters=false", "")
+        flags += " --xla_cpu_collective_call_terminate_timeout_seconds=300"
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
+        "NPROC": str(max(2 * devices, os.cpu_count())),
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(":"),
         "PROCESS_INDEX": str(index),

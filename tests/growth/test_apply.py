@@ -314,7 +314,7 @@ def test_dtypes_are_kept():
 
 def test_sharded_arrays_grow_to_the_same_values_and_stay_sharded(run_python):
     script = Path(__file__).with_name("sharded_script.py")
-    assert run_python(script).split() == ["grown", "on", "8", "devices"]
+    assert run_python(script, devices=8).split() == ["grown", "on", "8", "devices"]
 
 
 def test_bad_input_is_refused_in_one_line():

@@ -23,7 +23,7 @@ def with_tests_on_path(monkeypatch):
 
 @pytest.fixture
 def report(run_python, with_tests_on_path):
-    return json.loads(run_python(HERE / "devices_script.py", timeout=400))
+    return json.loads(run_python(HERE / "devices_script.py", devices=8, timeout=400))
 
 
 @pytest.mark.slow

@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_numbers(tmp_path, 
 
 @pytest.mark.slow
 def test_several_devices_train_the_same_as_one(run_python):
-    printed = run_python(Path(__file__).parent / "mesh_script.py", devices=8, timeout=400)
+    printed = run_python(Path(__file__).parent / "mesh_script.py", devices=8, timeout=600)
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines] == ["1", "8", "1", "8"]  # shards; two seeds at the end
     for _, losses, scores in lines:
@@ -266,7 +266,7 @@ def test_several_devices_train_the_same_as_one(run_python):
 def test_two_processes_of_two_devices_train_the_same_as_one(run_python, tmp_path):
     script = Path(__file__).parent / "mesh_script.py"
     given = script, str(tmp_path / "both")
-    printed = run_python(*given, devices=2, processes=2, timeout=400, exchange=True)
+    printed = run_python(*given, devices=2, processes=2, timeout=600)
     _, points, losses = growing_run.train(tmp_path / "one", seeds=(0, 3), stages=growing_run.SHORT)
     for found in (json.loads(each.splitlines()[-1]) for each in printed):  # after the words of Gloo
         np.testing.assert_allclose(found["losses"], losses, rtol=1e-5)

@@ -51,7 +51,7 @@ array = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
 for spec in (P(), P("a"), P("a", "b"), P(None, "b")):
     print(array_checksums([jax.device_put(array, NamedSharding(mesh, spec))]))
 """
-    lines = run_python(code).splitlines()
+    lines = run_python(code, devices=8).splitlines()
     array = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
     assert lines == [str({"[0]": naive(array)})] * 4
 
