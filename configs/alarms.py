@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.seeds = tuple(range(20))  # that score; of weights, sentences and faults
     config.calibration_seeds = tuple(range(100, 120))  # that choose the levels
-    config.intervals = (1, 10, 25, 100)  # steps between checks
+    config.intervals = (1, 10, 25, 100)  # steps between checks; other experiments have 100
     config.margin = 1.25  # chosen levels over the highest reading of a healthy run
     config.shipped = config_fields.alarms()  # the lowest levels are scored beside the chosen ones
     del config.shipped.every, config.shipped.actions  # the intervals; nothing is done here

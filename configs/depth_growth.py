@@ -2,7 +2,7 @@
 
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
-All arms of the paper, those of equal FLOPs and two controls, with 2.9 million parameters on
+All arms of the paper, those of equal FLOPs and three controls, with 2.9 million parameters on
 text that needs no download: each arm at three learning rates on a seed of its own, then three
 seeds at the best. Three hours and 4.8 GB on two cores; --config.learning_rates=3e-3 tunes
 nothing and takes half of that. This is `growth_small`. The other configs of the experiment start
@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "midas_equal_flops",
         "lidas_equal_flops",
         "shallow",
+        "shallow_equal_flops",
         "mean_depth",
     )
     config.seeds = (0, 1, 2)  # of initial weights and of the order of the data

@@ -4,13 +4,15 @@
 
 Effects of each layer, its attention and its MLP, on eight short prompts and three boundaries, and
 the depth score; contributions, the logit lens, massive activations and super weights (DG section
-4); beside each the same of the model before training. The depth score is 9.59 [8.83, 10.27],
-untrained 7.07. One weight writes the sink,
-down_proj[1229, 507] of layer 11: without it alone the perplexity of the prompts rises from 9.6 to
-245; without the weight nearest to it in size, down_proj[1487, 507] of the same layer, by 67 %;
-without the largest of layers 2, 9 and 1 by 79, 26 and 13 %.
+4); beside each the same of the model before training. The depth score is 9.59 [8.84, 10.27],
+untrained 7.07 (of one draw of weights). One weight writes the sink, down_proj[1229, 507] of layer
+11: without it alone the perplexity of the prompts rises from 9.6 to 245; without the largest of
+layers 2, 9 and 1 by 79, 26 and 13 %. Each further draw of the untrained model adds its propagated
+future effects.
 
-Models that a run has trained, side by side, with the difference of depth scores over prompts:
+Models that a run has trained, side by side, with the difference of depth scores over prompts. It
+describes these checkpoints and decides nothing about arms: the unit of that is the training seed,
+of which each checkpoint is one (`khop_growth` measures depth scores of all seeds of its arms):
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/grown_depth \\
         --config.model=file:runs/growth/models/baseline_0 \\
@@ -44,8 +46,10 @@ def get_config(variant: str = "") -> ConfigDict:
     # At what distances contributions may repeat; empty: 2 and 4, as far as two such blocks fit.
     config.blocks = ()
     config.null_draws = 1000  # layers in random order, beside what repeats
-    config.seed = 0  # of these
-    config.untrained = True  # the same of the architecture with random weights
+    config.seed = 0  # of these, and of the weights removed beside candidates
+    # Draws of the architecture with random weights, the null of the depth score; 0: none. The
+    # claim about it needs two or more.
+    config.untrained_draws = 3
 
     config.packing = config_fields.packing()
 
@@ -54,5 +58,5 @@ def get_config(variant: str = "") -> ConfigDict:
 
     if variant == "quick":
         config.parts = ("layer",)
-        config.untrained = False
+        config.untrained_draws = 0
     return config

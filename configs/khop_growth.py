@@ -5,8 +5,11 @@
 
 The first grows to six layers at 24 hops, beside constant depth and a model that stays shallow, each
 at three learning rates on a seed of its own, then five seeds at the best; the second has constant
-depths at 8 hops. `:all` is the first with every arm, hours instead of minutes. At 24 hops no arm
-comes near the last of them, and seeds differ by a twentieth of the loss; at 12 by a third.
+depths at 8 hops. `:all` is the first with every kind of arm, hours instead of minutes, but not with
+every combination: blocks of one, two and three layers (growing by fours does not reach six), with
+LN-scaling LIDAS alone (`ln_scaling_midas` can be named), at equal seconds LIDAS and two layers. At
+24 hops no arm comes near the last of them, and seeds differ by a twentieth of the loss; at 12 by a
+third.
 """
 
 from ml_collections import ConfigDict
@@ -45,12 +48,12 @@ def _default() -> ConfigDict:
 
     config.task = _task()
     config.held_out_sequences = 512
-    config.depth_sequences = 128  # of them, on which is read how deep models compute
+    config.depth_sequences = 128  # the first of them, on which is read how deep models compute
 
     config.model = _model()
     config.init = "fan_in"  # or "normal", 0.02 everywhere
 
-    config.block = 2  # layers that a growth step adds, and of the first stage
+    config.block = 2  # layers that a growth step adds, and of the first stage; all arms are read so
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
     config.growth_fraction = 0.8  # share of the steps until the model has its depth
     config.moments = "copy"  # "zero", "rescale" or "restart"; see --list
@@ -80,7 +83,7 @@ def _default() -> ConfigDict:
 def _task() -> ConfigDict:
     task = ConfigDict()
     task.name = "khop"  # or "automaton" or "assignments"; see --list
-    task.alphabet = 4
+    task.alphabet = 4  # assignments have these two from names and values
     task.seq_len = 104  # tokens, the start among them
     task.hops = 24  # questions at each position
     task.rule_seed = 0  # of the automaton

@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.others = ()  # checkpoints of the same architecture, each compared with the model
     config.text = "paragraphs"  # of the probe; "": none, and no features that need one
     config.untrained = True  # the same of the architecture with random weights
-    config.momentum = 0  # gradients of the text at frozen weights, for what dampers push; 0: none
+    config.momentum = 0  # gradients of the text at frozen weights, for models of no run; 0: none
     config.draws = 1000  # of the probe's documents, for the stability of roles
     config.seed = 0  # of these draws
 

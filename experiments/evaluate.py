@@ -42,6 +42,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     process, processes = distributed.start(**config.distributed)
     _require_alone(config, processes)
     study, harness = _study(config, process, processes), _harness(config)
+    _require_answerable(config, harness)
     with runs.Run.open(
         workdir,
         config.to_dict(),
@@ -64,7 +65,9 @@ def run(config: ConfigDict, workdir: Path) -> None:
 def dry_run(config: ConfigDict) -> str:
     """The variants, and what they would cost."""
     _require_alone(config, config.distributed.num_processes)
-    parts = [_study(config).describe(), *_harness(config)]
+    study, harness = _study(config), _harness(config)
+    _require_answerable(config, harness)
+    parts = [study.describe(), *harness]
     return "\n\n".join(filter(None, parts))
 
 
@@ -119,6 +122,18 @@ def _require_alone(config: ConfigDict, processes: int) -> None:
             f"tasks named {HARNESS}NAME run in one process; got {processes} processes; give these "
             "tasks a run of their own, without config.distributed"
         )
+
+
+def _require_answerable(config: ConfigDict, tasks: dict[str, Any]) -> None:
+    """Refuses tasks of lm-eval that the model or a variant cannot answer, before any is measured.
+
+    Raises:
+      InputError: As `harness_tasks.require_answerable`.
+    """
+    if tasks:
+        model = open_model(config.model).config
+        variants = parse_variants(model, split_names(config.variants))
+        _harness_tasks().require_answerable(tasks, config.questions, model, variants)
 
 
 def _harness_provenance(config: ConfigDict, tasks: dict[str, Any]) -> dict[str, Any]:

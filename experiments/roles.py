@@ -3,10 +3,11 @@
 The method (LR sections 3, 4 and 8): effective ranks, norms against those of peers, how the product
 of gate and up spreads over neurons, attention's share, heads and their like in other layers, read
 off one layer after the other; sink, copying and what is written, read in one pass over a short
-text; with `momentum`, where gradients of that text would push each matrix. Each is z-scored over
-layers and routed to the roles that it is evidence for. Beside it stands the same of the untrained
-architecture, which gets roles by the same rule; other checkpoints of the architecture are compared
-with the model, tensor by tensor and role by role.
+text; of a step of a training run where its optimiser pushes each matrix, of other models, with
+`momentum`, where gradients of that text would. Each is z-scored over layers and routed to the roles
+that it is evidence for. Beside it stands the same of the untrained architecture, which gets roles
+by the same rule; other checkpoints of the architecture are compared with the model, tensor by
+tensor and role by role.
 
     python -m experiments.roles --config=configs/roles.py --workdir=runs/roles
 
@@ -35,6 +36,7 @@ from jaxanatomy.progress import announced
 from jaxanatomy.records import Row, read_arrays
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
+from jaxanatomy.train import role_moments
 from jaxanatomy.weights import Source, describe_model_ids, open_model
 
 # Fields of the config that decide no result: a run may go on with other values.
@@ -52,8 +54,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             _measure_weights(source, name, results)
             if config.text:
                 _study(config, source).measure(results)
-            if config.momentum:
-                _measure_momentum(config, source, results)
+            _measure_momentum(config, source, results)
         for other in plan.others:
             _measure_changes(plan.model, other, results)
         for source in plan.named.values():
@@ -74,8 +75,11 @@ def dry_run(config: ConfigDict) -> str:
     ]
     if config.text:
         lines += ["", _study(config, plan.model).describe()]
+    stored = [each.id for each in plan.named.values() if role_moments.optimiser_step(each.id)]
+    lines += [f"the optimiser's state of {name}" for name in stored]
     if config.momentum:
-        lines += ["", f"{config.momentum} gradients of each model on {config.text}"]
+        whose = "each other model" if stored else "each model"
+        lines += ["", f"{config.momentum} gradients of {whose} on {config.text}"]
     return "\n".join(lines)
 
 
@@ -198,10 +202,21 @@ def _measure_weights(source: Source, name: str, results: runs.Run) -> None:
 
 
 def _measure_momentum(config: ConfigDict, source: Source, results: runs.Run) -> None:
-    """Appends where gradients of the text would push each matrix; model and gradient in memory."""
-    text, updates = load_text(config.text), config.momentum
+    """Appends where the optimiser pushes each matrix, or else where gradients of the text would."""
     last = {"kind": "feature", "layer": source.config.num_layers - 1, "component": "down_proj"}
     last |= {"metric": "stuck_share"}
+    step = role_moments.optimiser_step(source.id)
+    if step and results.done(_hash(source, last)):
+        return
+    if step:
+        with announced(f"the optimiser's state of {source.id}"):
+            rows = role_moments.stored_momentum(*step)
+        if rows:
+            _append(source, rows, results)
+            return
+    if not config.momentum:
+        return
+    text, updates = load_text(config.text), config.momentum
     if results.done(_hash(source, last, text=text.name, updates=updates)):
         return
     with announced(f"{updates} gradients of {source.id}"):

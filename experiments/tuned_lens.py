@@ -6,7 +6,8 @@ in KL. The lenses of all layers are trained at once on one part of a text. On do
 lens was trained on, each lens stands beside the logit lens, which reads the stream as it is: KL
 both ways, overlap of the likeliest tokens, entropy and perplexity at every layer, with intervals
 over documents. For one prompt the page shows the likeliest token at every layer and position, and
-questions are answered by what each lens reads after each layer (early exit).
+questions are answered by what each lens reads after each layer (early exit). A learning rate may be
+chosen on documents of its own (`choosing_share`, `choosing`), which neither train nor give results.
 
     python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens
 
@@ -29,11 +30,12 @@ from jaxanatomy.data import question_files
 from jaxanatomy.data.packing import TextBatch, count_predictions
 from jaxanatomy.data.question_files import load_questions
 from jaxanatomy.data.questions import Questions
-from jaxanatomy.data.text import SOURCES, TEXTS, Text, hold_out, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, beginnings, hold_out, load_text
 from jaxanatomy.data.windows import DEFAULT_WINDOW
-from jaxanatomy.errors import require_unique, require_whole
+from jaxanatomy.errors import InputError, require_unique, require_whole
 from jaxanatomy.measures import tuned_lens as measures
 from jaxanatomy.measures.lens import TunedLens
+from jaxanatomy.measures.statistics import MIN_DOCUMENTS
 from jaxanatomy.progress import format_duration
 from jaxanatomy.records import read_arrays
 from jaxanatomy.study import Study, StudyPart, StudySettings, required_tokenizer, tokenise
@@ -88,7 +90,7 @@ class _Plan:
       study: Measures it.
       train_text: What lenses are trained on.
       batches: That as the model reads it.
-      held_out: What they are measured on.
+      held_out: What they are measured on, of the results or to choose settings on.
       prompt: Of the figure.
       prompt_tokens: That as the model reads it.
       questions: Of each task, to be answered after each layer.
@@ -145,7 +147,7 @@ def _plan(config: ConfigDict) -> _Plan:
     lens = LensSettings(Optimiser(**config.optimiser), **config.lens)
     options = SweepOptions(**config.sweep)
     source = open_model(config.model)
-    train_text, held_out = hold_out(load_text(config.text), config.held_out_share)
+    train_text, held_out = _texts(config)
     window = min(config.packing.window or DEFAULT_WINDOW, source.config.context_length)
     # Windows that overlap would show tokens twice, and predict none of them twice.
     own = {"window": window, "stride": max(1, window - 1), "token_budget": config.train_tokens}
@@ -155,6 +157,7 @@ def _plan(config: ConfigDict) -> _Plan:
     asked = [load_questions(name, config.questions, config.seed) for name in config.tasks]
     for text in (held_out, *asked):
         study.batches(text)  # refused here, not after the training
+    _require_documents(held_out, study.count_documents(held_out), config.packing.token_budget)
     return _Plan(
         source=source,
         study=study,
@@ -167,6 +170,38 @@ def _plan(config: ConfigDict) -> _Plan:
         lens=dataclasses.replace(lens, dtype=options.dtype),
         packing=own,
     )
+
+
+def _texts(config: ConfigDict) -> tuple[Text, Text]:
+    """What lenses are trained on, and what they are measured on; no document is in both.
+
+    The last documents are those of the results; those before them, if there are any, are there to
+    choose settings on; the others train. Which those are is the same whether one chooses or not.
+    """
+    results, choosing = config.held_out_share, config.choosing_share
+    text = load_text(config.text)
+    if config.document_characters is not None:
+        text = beginnings(text, config.document_characters)
+    others, held_out = hold_out(text, results)
+    if not choosing and not config.choosing:
+        return others, held_out
+    if not 0 < choosing < 1 - results:
+        raise InputError(
+            f"choosing_share must be above 0 and leave documents to train on beside held_out_share="
+            f"{results}; got {choosing}; 0.2 is usual"
+        )
+    train, chosen_on = hold_out(others, choosing / (1 - results), "to choose on")
+    return train, chosen_on if config.choosing else held_out
+
+
+def _require_documents(held_out: Text, read: int, budget: int | None) -> None:
+    """Refuses a budget that leaves intervals to be over blocks of a few documents."""
+    if budget is not None and read < MIN_DOCUMENTS <= len(held_out.documents):
+        raise InputError(
+            f"packing.token_budget must reach {MIN_DOCUMENTS} of the {len(held_out.documents)} "
+            f"documents held out, or no interval is over documents; {budget} tokens reach {read}; "
+            "raise it, or read less of each (document_characters)"
+        )
 
 
 def _lens(config: ConfigDict, plan: _Plan, results: runs.Run) -> TunedLens:

@@ -1,4 +1,4 @@
-"""The experiments: their names, what each asks, and where its page is. The one place to enter one.
+"""The experiments: their names, and what names their rows. The one place to enter one.
 
 An experiment `NAME` is found by its name: `experiments/NAME.py` runs it, `configs/NAME.py` is its
 default config, `jaxanatomy/report/NAME.py` its page, and `jaxanatomy/claims/NAME.py`, if there is
@@ -21,13 +21,11 @@ class Experiment:
 
     Attributes:
       name: As on the command line and in the `config.json` of its runs.
-      question: What it asks.
       key: The fields that name a row among those of its runs; the others are what was found.
       trains: Whether its runs train what they measure.
     """
 
     name: str
-    question: str
     key: tuple[str, ...] = ()
     trains: bool = False
 
@@ -51,95 +49,34 @@ _OF_ARM = ("kind", "arm", "purpose", "learning_rate", "seed", "stage", "step", *
 _OF_EFFECT = ("convention", "part", "spread", "when", "boundary", "source", "target")
 _OF_LAYER = ("layer", "metric", "positions", "block", "rank", "control")
 _OF_DEPTH = ("kind", "model", "text", *_OF_EFFECT, "effect", "over", "example", *_OF_LAYER)
+_OF_LENS = ("kind", "text", "lens", "metric", "task", "layer", "position", "step")
 _OF_ROLES = ("kind", "model", "text", "layer", "component", "metric")
 
 EXPERIMENTS = {
     each.name: each
     for each in (
+        Experiment("importance", _OF_VARIANT),
+        Experiment("structure", _OF_WEIGHTS),
+        Experiment("predictability", (*_OF_WEIGHTS, *_OF_VARIANT)),
+        Experiment("manipulation", ("set", *_OF_VARIANT, *_OF_NOISE)),
         Experiment(
-            "importance",
-            "What does the model lose without each layer, and its parts?",
-            _OF_VARIANT,
+            "recovery", (*_OF_VARIANT, "layer", "seed", "noise", "train_text", "step"), True
         ),
-        Experiment(
-            "structure", "Do the weights of neighbouring layers follow a pattern?", _OF_WEIGHTS
-        ),
-        Experiment(
-            "predictability",
-            "Can a layer's weights be predicted from earlier layers?",
-            (*_OF_WEIGHTS, *_OF_VARIANT),
-        ),
-        Experiment(
-            "manipulation",
-            "How much change of whole sets of layers does it tolerate?",
-            ("set", *_OF_VARIANT, *_OF_NOISE),
-        ),
-        Experiment(
-            "recovery",
-            "How fast does a damaged layer heal?",
-            (*_OF_VARIANT, "layer", "seed", "noise", "train_text", "step"),
-            trains=True,
-        ),
-        Experiment(
-            "developmental", "Does growing in phases beat training flat?", _OF_ARM, trains=True
-        ),
-        Experiment(
-            "depth_growth", "Does growing in depth beat constant depth?", _OF_ARM, trains=True
-        ),
-        Experiment("khop_growth", "Does growing pay where depth matters?", _OF_ARM, trains=True),
-        Experiment(
-            "depth_use",
-            "How deep does it compute: what do layers do to later layers and tokens?",
-            _OF_DEPTH,
-        ),
-        Experiment(
-            "evaluate",
-            "Which questions does it answer, and what does a layer, cut or repeat cost by task?",
-            (*_OF_VARIANT, "task", "metric"),
-        ),
-        Experiment(
-            "surgery",
-            "What does it cost to leave out, repeat or reorder any run of layers?",
-            _OF_VARIANT,
-        ),
-        Experiment(
-            "pruning",
-            "Which layers can it do without, and which cheap proxy predicts it?",
-            (*_OF_VARIANT, "proxy", "start", "size", "way"),
-        ),
-        Experiment(
-            "roles",
-            "What is each layer for, by its weights and what it does on a short text?",
-            _OF_ROLES,
-        ),
-        Experiment(
-            "tuned_lens",
-            "What would it predict if it stopped after each layer?",
-            ("kind", "text", "lens", "metric", "task", "layer", "position", "step"),
-            trains=True,
-        ),
-        Experiment(
-            "alarms",
-            "Do alarms find what goes wrong in training before the loss tells?",
-            ("kind", "fault", "purpose", "seed"),
-            trains=True,
-        ),
-        Experiment(
-            "role_moves",
-            "Can training move the roles of layers, and does that help?",
-            _OF_ARM,
-            trains=True,
-        ),
-        Experiment("flops", "What does growing save?", ("model", "arm", "rounding")),
-        Experiment(
-            "grow_checkpoint",
-            "What does a trained model lose when layers are inserted?",
-            _OF_VARIANT,
-        ),
-        Experiment(
-            "claims", "Which claims of the papers hold on this checkpoint?", ("claim", "model")
-        ),
-        Experiment("export", "The model after a change, as a folder that others open."),
+        Experiment("developmental", _OF_ARM, trains=True),
+        Experiment("depth_growth", _OF_ARM, trains=True),
+        Experiment("khop_growth", _OF_ARM, trains=True),
+        Experiment("depth_use", _OF_DEPTH),
+        Experiment("evaluate", (*_OF_VARIANT, "task", "metric")),
+        Experiment("surgery", _OF_VARIANT),
+        Experiment("pruning", (*_OF_VARIANT, "proxy", "start", "size", "way")),
+        Experiment("roles", _OF_ROLES),
+        Experiment("tuned_lens", _OF_LENS, trains=True),
+        Experiment("alarms", ("kind", "fault", "purpose", "seed"), trains=True),
+        Experiment("role_moves", _OF_ARM, trains=True),
+        Experiment("flops", ("model", "arm", "rounding")),
+        Experiment("grow_checkpoint", _OF_VARIANT),
+        Experiment("claims", ("claim", "model")),
+        Experiment("export"),
     )
 }
 

@@ -9,7 +9,7 @@ written by the variant as a model of its own.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,34 @@ from jaxanatomy.weights import Checkpoint
 Pair = tuple[tuple[int, ...], tuple[int, ...]]  # tokens of a context and of a continuation
 PIECE = 32  # tokens that are written before stop sequences are looked for
 Answer = tuple[float, bool]  # log-likelihood in nats, and whether greedy decoding would write it
+
+
+def writing(
+    settings: Mapping[str, Any], context_length: int, task: str = "this task"
+) -> tuple[int, list[str]]:
+    """How many tokens a request has the model write, and the stop sequences.
+
+    Args:
+      settings: The second argument of a `generate_until` request.
+      context_length: Tokens that the model takes.
+      task: Its name, for the message.
+
+    Raises:
+      InputError: It draws tokens, or takes as many as the context holds.
+    """
+    wanted = normalize_gen_kwargs(dict(settings))
+    if wanted["do_sample"]:
+        raise InputError(
+            f"a model is asked for its likeliest tokens; {task} of lm-eval draws them "
+            f"({json.dumps(settings, sort_keys=True)}); choose another task"
+        )
+    steps = wanted["max_gen_toks"]
+    if steps >= context_length:
+        raise InputError(
+            f"{task} of lm-eval asks for {steps} tokens, and the context is {context_length}; "
+            "choose another task"
+        )
+    return steps, wanted["until"]
 
 
 class Scorer:
@@ -195,21 +223,10 @@ class Harness(TemplateLM):
         found = [""] * len(requests)
         for setting in dict.fromkeys(settings):
             chosen = [index for index, own in enumerate(settings) if own == setting]
-            wanted = normalize_gen_kwargs(json.loads(setting))
-            if wanted["do_sample"]:
-                raise InputError(
-                    "a model is asked for its likeliest tokens; this task of lm-eval draws them "
-                    f"({setting}); choose another task"
-                )
-            steps = wanted["max_gen_toks"]
+            steps, until = writing(json.loads(setting), self.max_length)
             room = self.max_length - steps
-            if room < 1:
-                raise InputError(
-                    f"this task of lm-eval asks for {steps} tokens, and the context is "
-                    f"{self.max_length}; choose another task"
-                )
             prompts = [self.tok_encode(requests[index].args[0])[-room:] for index in chosen]
-            texts = self._write(prompts, steps, wanted["until"])
+            texts = self._write(prompts, steps, until)
             for index, text in zip(chosen, texts, strict=True):
                 found[index] = text
                 self.cache_hook.add_partial("generate_until", requests[index].args, text)

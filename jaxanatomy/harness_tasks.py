@@ -14,9 +14,11 @@ import numpy as np
 from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.tasks import TaskManager
 
-from jaxanatomy.data.files import first_line
+from jaxanatomy.config import ModelConfig
+from jaxanatomy.data.files import first_line, first_of
 from jaxanatomy.errors import InputError
-from jaxanatomy.harness import Harness, Scorer
+from jaxanatomy.harness import Harness, Scorer, writing
+from jaxanatomy.interventions.materialise import materialised_config
 from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
 from jaxanatomy.measures.answers import task_row
 from jaxanatomy.records import Row
@@ -25,6 +27,8 @@ from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import Source
 
 VERSION = lm_eval.__version__
+WRITTEN = "generate_until"  # requests whose answer the model writes
+SCORED = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")  # tasks that have none
 
 # By task and metric: the harness's figure, whether each item is right (None if the metric is not
 # yes or no), and the accuracy of guessing.
@@ -39,6 +43,49 @@ def load_tasks(name: str) -> dict[str, Any]:
     """
     with _complaints(f"the task {name!r} of lm-eval cannot be loaded"):
         return dict(TaskManager().load([name])["tasks"])
+
+
+def require_answerable(
+    tasks: Mapping[str, Any], limit: int | None, config: ModelConfig, variants: Sequence[Variant]
+) -> None:
+    """Refuses tasks that ask for text which the model or a variant cannot write.
+
+    A task of any output type may be scored under any variant; what is written (`generate_until`)
+    a variant writes as a model of its own, which adds no streams and changes no single positions.
+
+    Args:
+      tasks: Of `load_tasks`.
+      limit: Items of each task; None: all.
+      config: The model.
+      variants: What is to be measured beside it.
+
+    Raises:
+      InputError: A task draws tokens, or asks for as many as the context holds; a variant cannot
+        be a model of its own.
+    """
+    refused = _not_materialised(config, variants)
+    for name, task in tasks.items():
+        asked = () if task.OUTPUT_TYPE in SCORED else _requests(task, limit)
+        settings = [each.args[1] for each in asked if each.request_type == WRITTEN]
+        for own in settings:
+            writing(own, config.context_length, f"the task {name!r}")
+        if settings and refused:
+            raise InputError(
+                f"the task {name!r} of lm-eval has text written ({WRITTEN}), which a variant does "
+                f"as a model of its own; {first_of([*refused])} cannot be one "
+                f"({next(iter(refused.values()))}); give this task a run without such variants"
+            )
+
+
+def _not_materialised(config: ModelConfig, variants: Sequence[Variant]) -> dict[str, InputError]:
+    """The variants that are no model of their own, and why."""
+    found = {}
+    for variant in variants:
+        try:
+            materialised_config(config, variant.steps)
+        except InputError as error:
+            found[variant.name] = error
+    return found
 
 
 def harness_rows(
@@ -153,11 +200,19 @@ def hashes(tasks: Mapping[str, Any], limit: int | None) -> dict[str, str]:
     return {name: _sha256(task, limit) for name, task in tasks.items()}
 
 
-def _sha256(task: Any, limit: int | None) -> str:
+def _requests(task: Any, limit: int | None) -> list[Any]:
+    """What a task asks, as the harness will ask it."""
     with _complaints("a task of lm-eval cannot be asked"):
         task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
         task.build_all_requests(limit=limit, rank=0, world_size=1)
-        asked = [[each.request_type, *map(str, each.args), each.doc] for each in task.instances]
+        return list(task.instances)
+
+
+def _sha256(task: Any, limit: int | None) -> str:
+    with _complaints("a task of lm-eval cannot be asked"):
+        asked = [
+            [each.request_type, *map(str, each.args), each.doc] for each in _requests(task, limit)
+        ]
         content = json.dumps([asked, _settings(task)], default=lambda value: type(value).__name__)
     # An object without a text of its own has its place in memory there.
     return hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", content).encode()).hexdigest()

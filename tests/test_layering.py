@@ -1,6 +1,7 @@
 """Data flows one way: a package imports only from those above it."""
 
 import ast
+import configparser
 import graphlib
 from pathlib import Path
 
@@ -164,6 +165,17 @@ def test_packages_import_only_from_those_above():
 def test_layering_faults_are_found(path, text, fault):
     (found,) = layering_faults({path: text})
     assert fault in found
+
+
+def test_all_packages_are_installed():
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "jaxanatomy").rglob("__init__.py")
+    }
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = setup["options"]["packages"].split()
+    assert sorted(named) == sorted(found | {"jaxanatomy.configs", "jaxanatomy.experiments"})
 
 
 def test_no_modules_import_each_other():

@@ -33,6 +33,9 @@ def test_table1_has_the_papers_figures_and_no_boundary():
         ("table5_recovery", ("layers", "17"), [18.5, 0, 0, 0, 17.6]),
         ("table8", ("growth_100", "val_loss"), 0.127),
         ("table10_budget", ("total_growth",), 2760),
+        ("lr_section5", ("saturated", "9"), [4, 6]),
+        ("lr_section6", ("uniform", "L10", "saturated"), 609),
+        ("lr_section9", ("rms",), [0.01807, 0.01812]),
     ],
 )
 def test_tables_of_the_paper(name, path, value):

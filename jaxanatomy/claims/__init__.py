@@ -2,5 +2,6 @@
 
 A claim is an entry of the table of its experiment: rows, a quantity, a rule, a control. `core` says
 what a verdict is, `rules` when one is given, `evidence` which runs are read together, `audit` tests
-all claims on them. What the papers' figures alone decide is in `figures_ah` and `figures_dg`.
+all claims on them. What the papers' figures alone decide is in `figures_ah`, `figures_dg` and
+`figures_lr`.
 """

@@ -1,4 +1,8 @@
-"""Arms of training: what is read of their final rows, by seeds and held-out text together."""
+"""Arms of training: what is read of their final rows, by seeds and held-out text together.
+
+Losses decide nothing where a learning rate was not tuned, or lies at the edge of those that were
+tried.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -9,17 +13,43 @@ from jaxanatomy.claims.core import Criterion
 from jaxanatomy.claims.quantities import Quantity, certain
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, Values
 from jaxanatomy.claims.rules import Rule
-from jaxanatomy.measures.arms import log_ratio_sums
+from jaxanatomy.measures.arms import Losses
 from jaxanatomy.measures.statistics import Estimate, draws_interval, seeds_interval
-from jaxanatomy.measures.tuning import of_purpose
+from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose, rate_at_edge
 from jaxanatomy.words import COUNT, NATS, PERCENT, PLAIN, POINTS
 
 SEEDS = 3  # fewer cannot tell
 
 
-def finals(table: Table) -> list[Row]:
-    """The final rows of results; those of seeds that only tune a learning rate are left out."""
-    return [{**row, "kind": None} for row in of_purpose(table.rows, "final")]
+def finals(table: Table, measure: str = "") -> list[Row]:
+    """The final rows of results; those of seeds that only tune a learning rate are left out.
+
+    Args:
+      table: Rows of a run.
+      measure: Field of a loss: rows have the `losses` of all arms then, and why those of their own
+        are `untuned`.
+    """
+    found = [{**row, "kind": None} for row in of_purpose(table.rows, FINAL)]
+    if not measure:
+        return found
+    rows = table.record.rows
+    losses, rates = Losses.of(rows, measure), losses_by_rate(rows, measure)
+    why = {arm: _untuned(rows, arm, len(rates.get(arm, ())), measure) for arm in losses.by_arm}
+    return [{**row, "losses": losses, "untuned": why[row["arm"]]} for row in found]
+
+
+def _untuned(rows: Sequence[Row], arm: str, rates: int, measure: str) -> str:
+    if rates < 2:
+        return f"no learning rate was tuned for {arm}"
+    edge = rate_at_edge(rows, arm, measure)
+    return f"the learning rate of {arm} is at the edge of those that were tried" if edge else ""
+
+
+def require_tuned(*arms: Sequence[Row]) -> None:
+    """Raises `MissingError` where an arm's learning rate leaves open how good it is."""
+    why = next((rows[0]["untuned"] for rows in arms if rows[0]["untuned"]), "")
+    if why:
+        raise MissingError(why)
 
 
 def seeds_of(table: Table) -> list[int]:
@@ -93,19 +123,20 @@ def loss_less(other: str) -> Quantity:
     """Final held-out loss of an arm less another's, nats per token, on the same seeds."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        less_SU = array_of(own, "unit_nll") - array_of(its, "unit_nll")
-        return draws_interval(less_SU, own[0]["unit_tokens"], level)
+        require_tuned(own, its)
+        found, _ = own[0]["losses"].difference((own[0]["arm"], its[0]["arm"]), level)
+        return found
 
     return against(other, "the final held-out loss less that of {other}", NATS, of)
 
 
 def loss_ratio(other: str) -> Quantity:
-    """How many times an arm's final held-out loss another arm's is; linearised in its logarithm."""
+    """How many times an arm's final held-out loss another arm's is."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        tokens_U = np.asarray(own[0]["unit_tokens"])
-        sums_SU = log_ratio_sums(array_of(its, "unit_nll"), array_of(own, "unit_nll"), tokens_U)
-        return draws_interval(sums_SU, tokens_U, level).map(np.exp)
+        require_tuned(own, its)
+        found, _ = own[0]["losses"].log_ratio((its[0]["arm"], own[0]["arm"]), level)
+        return found.map(np.exp)
 
     return against(other, "the final held-out loss of {other} over the arm's", COUNT, of)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxanatomy import experiment
-from jaxanatomy.claims import figures_ah, figures_dg
+from jaxanatomy.claims import figures_ah, figures_dg, figures_lr
 from jaxanatomy.claims.core import VERDICTS, Claim
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import ERROR
@@ -16,6 +16,7 @@ CLAIMS: tuple[Claim, ...] = (
     *(claim for each in experiment.EXPERIMENTS.values() for claim in each.claims),
     *figures_dg.CLAIMS,
     *figures_ah.CLAIMS,
+    *figures_lr.CLAIMS,
 )
 
 EXPERIMENTS = tuple(dict.fromkeys(name for claim in CLAIMS for name in claim.needs))

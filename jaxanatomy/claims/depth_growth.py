@@ -18,6 +18,7 @@ from jaxanatomy.claims.rules import ALL
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
 from jaxanatomy.growth.maps import depths, lidas, midas
+from jaxanatomy.measures.depth_growth import TUNED_BY
 from jaxanatomy.measures.guessing import guessing
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.papers import paper_table
@@ -38,7 +39,7 @@ def _finals(table: Table) -> list[Row]:
     """Final rows with the answers to the paper's primitives; a seed that diverged has no loss."""
     return [
         {**row, "nll": None if row["reason"] else row["eval_nll"], **_primitives(row)}
-        for row in finals(table)
+        for row in finals(table, TUNED_BY)
     ]
 
 

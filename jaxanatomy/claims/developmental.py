@@ -16,7 +16,7 @@ from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import exact
 from jaxanatomy.claims.rows import Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
-from jaxanatomy.measures.developmental import BASELINE
+from jaxanatomy.measures.developmental import BASELINE, TUNED_BY
 from jaxanatomy.papers import paper_table
 from jaxanatomy.words import PERCENT
 
@@ -42,7 +42,7 @@ def _finals(table: Table) -> list[Row]:
             "nll": row["final_nll"],
             "done": 100 * row["exact_completions"] / len(row["completions"]),
         }
-        for row in finals(table)
+        for row in finals(table, TUNED_BY)
     ]
 
 

@@ -19,7 +19,15 @@ _FIGURES = (*_LOSSES, "value", "null_value", "r2", "null_r2", "argmax_changed", 
 ROUNDING = {"rel_tol": 1e-5, "abs_tol": 1e-6}
 # Fields of the configs of what trains that choose what to train and to read, or say how to run;
 # the others decide what becomes of it.
-_CHOSEN = ("arms", "layers", "controls", "seeds", "noise_seeds", "tuning_seeds", "text")
+_CHOSEN = (
+    "arms",
+    "layers",
+    "controls",
+    "seeds",
+    "num_seeds",
+    "num_noise_seeds",
+    "tuning_seeds",
+)
 _READ = (
     "importance",
     "thresholds",

@@ -1,17 +1,20 @@
 """Arms on k-hop tasks: what claims read of their final rows, and when these decide nothing.
 
-Losses are compared as ratios, seed by seed (`measures.seed_spread`). Nothing is decided where fewer
+That an arm matches another has a rule of its own (`NotAbove`).
+
+Losses are compared as ratios, seed by seed (`measures.arms.Losses`). Nothing is decided where fewer
 than three seeds were trained, where both arms answer nearly everything, and where a learning rate
 was not tuned or lies at the edge of those that were tried.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from jaxanatomy.claims.arms import against, finals, rows_by_seed
+from jaxanatomy.claims.arms import against, finals, require_tuned, rows_by_seed
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
+from jaxanatomy.claims.rules import Count, Rule
 from jaxanatomy.growth.edits import ONCE
-from jaxanatomy.measures.arms import finals_by_arm, living, log_ratio, loss_spread
+from jaxanatomy.measures.arms import finals_by_arm, living
 from jaxanatomy.measures.depth_arms import depth_readings
 from jaxanatomy.measures.edited import (
     LATE,
@@ -30,21 +33,36 @@ from jaxanatomy.measures.khop_growth import (
 )
 from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import losses_by_rate, rate_at_edge
 from jaxanatomy.words import PERCENT, PLAIN, POINTS
+
+DEPTHS = 3  # constant ones that a claim about each of them needs: two are one comparison
+
+
+class NotAbove(Rule):
+    """Parts lie below a margin above 0, and none is told to lie above 0, however little."""
+
+    def meets(self, estimate: Estimate) -> bool:
+        """Whether the interval ends below the margin, and reaches 0."""
+        return super().meets(estimate) and estimate.low <= 0
+
+    def misses(self, estimate: Estimate) -> bool:
+        """Whether the whole interval lies above 0, inside the margin or beyond it."""
+        return estimate.low > 0
+
+    def words(self, unit: str) -> str:
+        """As of `Rule`."""
+        return f"{super().words(unit)} and reaches 0; it fails if it lies above 0"
+
+
+def not_above(count: Count, margin: float) -> Rule:
+    """So many parts are not higher than what they are compared with, to a margin."""
+    return NotAbove(count, high=margin)
 
 
 def _finals(table: Table) -> list[Row]:
     """Final rows with what seeds do to them, and why they decide nothing."""
     by_arm = finals_by_arm(table.record.rows)
-    rates = losses_by_rate(table.record.rows, TUNED_BY)
-    more = {
-        arm: {
-            "saturated": is_saturated(living(seeds).values()),
-            "untuned": _untuned(table.record.rows, arm, len(rates.get(arm, ()))),
-        }
-        for arm, seeds in by_arm.items()
-    }
+    saturated = {arm: is_saturated(living(seeds).values()) for arm, seeds in by_arm.items()}
     changes = {
         "accuracy": accuracies(by_arm),
         "looped": loop_changes(by_arm, ONCE),
@@ -53,35 +71,21 @@ def _finals(table: Table) -> list[Row]:
         **depth_readings(by_arm),
     }
     spreads = {
-        "losses": loss_spread(by_arm),
         "loops": seed_spread(changes["looped"], of_difference=False),
         **{name: seed_spread(own, of_difference=True) for name, own in changes.items()},
     }
     return [
-        {**row, **more[row["arm"]], "spreads": spreads, "nll": row["eval_nll"]}
+        {**row, "saturated": saturated[row["arm"]], "spreads": spreads, "nll": row["eval_nll"]}
         | {name: own.get(row["arm"], {}).get(row["seed"]) for name, own in changes.items()}
-        for row in finals(table)
+        for row in finals(table, TUNED_BY)
     ]
-
-
-def _untuned(rows: Iterable[Row], arm: str, rates: int) -> str:
-    if rates < 2:
-        return f"no learning rate was tuned for {arm}"
-    edge = rate_at_edge(rows, arm, TUNED_BY)
-    return f"the learning rate of {arm} is at the edge of those that were tried" if edge else ""
 
 
 FINALS = Rows("khop_growth", _finals)
 
 
-def _require_tuned(*arms: Sequence[Row]) -> None:
-    why = next((rows[0]["untuned"] for rows in arms if rows[0]["untuned"]), "")
-    if why:
-        raise MissingError(why)
-
-
 def _require_room(*arms: Sequence[Row]) -> None:
-    _require_tuned(*arms)
+    require_tuned(*arms)
     if all(rows[0]["saturated"] for rows in arms):
         names = " and ".join(rows[0]["arm"] for rows in arms)
         raise MissingError(f"{names} answer more than {100 * SATURATED:g} % at the last hop")
@@ -92,9 +96,7 @@ def loss_above(other: str) -> Quantity:
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
         _require_room(own, its)
-        by_arm = {rows[0]["arm"]: {row["seed"]: row for row in rows} for rows in (own, its)}
-        names = own[0]["arm"], its[0]["arm"]
-        found, _ = log_ratio(by_arm, names, own[0]["spreads"]["losses"], level)
+        found, _ = own[0]["losses"].log_ratio((own[0]["arm"], its[0]["arm"]), level)
         return found.degradation_percent()
 
     return against(other, "the change of held-out loss against {other}", PERCENT, of)
@@ -105,6 +107,8 @@ def loss_above_shallower() -> Quantity:
 
     def read(part: Part, level: float) -> Estimate:
         arms = constant_depths(part.table)
+        if len(arms) < DEPTHS:
+            raise MissingError(f"{len(arms)} constant depths where the claim needs {DEPTHS}")
         return loss_above(arms[arms.index(str(part.key["arm"])) - 1]).of(part, level)
 
     return Quantity("the change of held-out loss against the next smaller depth", PERCENT, read)
@@ -126,7 +130,7 @@ def looped() -> Quantity:
 
     def read(part: Part, level: float) -> Estimate:
         rows = rows_by_seed(part, "looped")
-        _require_tuned(rows)
+        require_tuned(rows)
         changes = [row["looped"] for row in rows]
         spread = rows[0]["spreads"]["loops"]
         return spread.mean(changes, (rows[0]["arm"],), level).degradation_percent()
@@ -166,7 +170,7 @@ def reads_above(other: str, reading: str) -> Quantity:
 
 def _less_than(own: Sequence[Row], its: Sequence[Row], field: str, level: float) -> Estimate:
     """A field of one arm less that of another, seed by seed."""
-    _require_tuned(own, its)
+    require_tuned(own, its)
     less = [row[field] - paired[field] for row, paired in zip(own, its, strict=True)]
     arms = own[0]["arm"], its[0]["arm"]
     return own[0]["spreads"][field].mean(less, arms, level)

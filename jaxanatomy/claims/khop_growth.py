@@ -10,6 +10,7 @@ from jaxanatomy.claims.arms import compared, saved
 from jaxanatomy.claims.core import Claim
 from jaxanatomy.claims.depth_growth import GROWN, LIDAS, MIDAS, printed, unlike
 from jaxanatomy.claims.khop_arms import (
+    DEPTHS,
     FINALS,
     accuracy_above,
     constant_depths,
@@ -18,6 +19,7 @@ from jaxanatomy.claims.khop_arms import (
     loss_above,
     loss_above_shallower,
     lost_above,
+    not_above,
     reads_above,
 )
 from jaxanatomy.claims.rows import Table
@@ -36,24 +38,33 @@ from jaxanatomy.measures.depth_arms import (
     COSINE_PERIOD,
     EXITS,
     FIRST_ATTENTION,
+    FIRST_COSINE,
     NORM_PERIOD,
+    NORM_RISE,
     SCORE,
     SIMILARITY,
     SYMMETRY,
 )
 from jaxanatomy.measures.edited import LATE, PAIRS
 
-MARGIN = 25.0  # percent of the loss
+MARGIN = 10.0  # percent of the loss: little more than the default run can show, which is 8
+# Layers of depth score: of six what 0.4 are of the paper's 24. A choice, as the paper draws scores
+# and prints none: lower by any amount is what it says, and a tie is no gain in depth either.
+DEEPER = 0.1
+_MATCHES = f"to {MARGIN:g} % of it, and is not told to be higher"
 # Percent of answers: intervals of accuracies are over seeds alone, and other held-out sequences
 # than these would move them by about one.
 LEAST = 3.0
 
 _TEXT = "on text, in nats: {}"
 _EQUAL = tuple(arm + EQUAL_FLOPS for arm in GROWN)
+_LN_LIDAS = f"{LN_SCALING}_{LIDAS}"
 
 
 def _deeper(table: Table) -> list[str]:
-    return constant_depths(table)[1:]
+    """All constant depths but the smallest; that one where it is alone."""
+    depths = constant_depths(table)
+    return depths[1:] or depths
 
 
 def _expanded(table: Table) -> list[str]:
@@ -70,14 +81,13 @@ def _matches(arm: str) -> Claim:
     return Claim(
         f"khop_{arm}_matches_loss",
         "DG section 3.2, Table 1",
-        f"In as many steps {arm.upper()} matches the baseline's held-out loss, to "
-        f"{MARGIN:g} % of it.",
+        f"In as many steps {arm.upper()} matches the baseline's held-out loss, {_MATCHES}.",
         _TEXT.format(printed("nll", arm, BASELINE)),
         compared(
             FINALS,
             (arm,),
             loss_above(BASELINE),
-            ALL.below(MARGIN),
+            not_above(ALL, MARGIN),
             (arm,),
             by=saved("flops", BASELINE),
         ),
@@ -96,7 +106,8 @@ CLAIMS = (
     Claim(
         "khop_needs_depth",
         "LD (arXiv 2402.09268)",
-        "The task needs depth: each constant depth has less held-out loss than the next smaller.",
+        f"The task needs depth: of {DEPTHS} constant depths or more each has less held-out loss "
+        "than the next smaller.",
         "proved for the depth that k hops need, about log2(k); losses not measured",
         compared(FINALS, _deeper, loss_above_shallower(), ALL.below(0.0)),
     ),
@@ -149,7 +160,8 @@ CLAIMS = (
         (LIDAS,),
         RANDOM,
         "DG section 3.1",
-        "Copies of the middle layers are better than copies of any layers in their places.",
+        "Copies of the middle layers are better than copies of other layers in their places: of "
+        "those of one draw, the same in all seeds; the interval has nothing of other draws.",
         "not measured",
     ),
     _less(
@@ -163,18 +175,17 @@ CLAIMS = (
     Claim(
         "khop_growth_keeps_loss_under_ln_scaling",
         "DG appendix E, Table 8",
-        "With LN-scaling, too, LIDAS matches the held-out loss of constant depth, to "
-        f"{MARGIN:g} % of it.",
-        _TEXT.format(printed("nll", f"{LN_SCALING}_{LIDAS}", LN_SCALING)),
-        compared(FINALS, (f"{LN_SCALING}_{LIDAS}",), loss_above(LN_SCALING), ALL.below(MARGIN)),
+        f"With LN-scaling, too, LIDAS matches the held-out loss of constant depth, {_MATCHES}.",
+        _TEXT.format(printed("nll", _LN_LIDAS, LN_SCALING)),
+        compared(FINALS, (_LN_LIDAS,), loss_above(LN_SCALING), not_above(ALL, MARGIN)),
     ),
     Claim(
         "khop_one_step_expansion_reaches_baseline",
         "ZO abstract (arXiv 2511.04981)",
-        "A model of one or two layers that gets all others at once, late, comes to the "
-        f"baseline's held-out loss, to {MARGIN:g} % of it, for some share of the steps.",
+        "A model of one or two layers that gets all others at once, late, matches the baseline's "
+        f"held-out loss, {_MATCHES}, for some share of the steps.",
         "on text: almost the loss of constant depth with about 80 % less compute",
-        compared(FINALS, _expanded, loss_above(BASELINE), ANY.below(MARGIN)),
+        compared(FINALS, _expanded, loss_above(BASELINE), not_above(ANY, MARGIN)),
     ),
     Claim(
         "khop_grown_models_need_late_layers",
@@ -201,6 +212,22 @@ CLAIMS = (
         compared(FINALS, _trained(*GROWN), reads_above(BASELINE, SCORE), ALL.above(0.0)),
     ),
     Claim(
+        "khop_ln_scaling_no_deeper",
+        "DG section 4.1 and appendix E, Figures 1A and 14A",
+        f"LN-scaling has no higher depth score than the baseline, to {DEEPER:g} layers, and is not "
+        "told to have one.",
+        "read off figures: 'LN-Scaling shows a lower depth score'",
+        compared(FINALS, (LN_SCALING,), reads_above(BASELINE, SCORE), not_above(ALL, DEEPER)),
+    ),
+    Claim(
+        "khop_growth_deepens_ln_scaling",
+        "DG appendix E, Figures 27 and 28",
+        "LN-scaling with LIDAS has a higher depth score than LN-scaling alone.",
+        "read off figures: 'growing can also increase the depth usage of architectures using "
+        "LN-Scaling'",
+        compared(FINALS, (_LN_LIDAS,), reads_above(LN_SCALING, SCORE), ALL.above(0.0)),
+    ),
+    Claim(
         "khop_grown_models_finish_later",
         "DG section 4.1, Figures 1B and 14B",
         "Left after a layer of the second half, grown models agree less than the baseline with "
@@ -214,6 +241,13 @@ CLAIMS = (
         "The FFN weights of grown models' blocks are more alike than those of the baseline's.",
         "read off figures; 'we omit the baseline as its weight similarities are all close to zero'",
         compared(FINALS, _trained(*GROWN), reads_above(BASELINE, SIMILARITY), ALL.above(0.0)),
+    ),
+    Claim(
+        "khop_lidas_blocks_more_alike_than_midas",
+        "DG section 4.4, Figures 7a and 22",
+        "The FFN weights of LIDAS's blocks are more alike than those of MIDAS's.",
+        "read off figures: 'in LIDAS, inter-block cosine similarities are higher'",
+        compared(FINALS, (LIDAS,), unlike(reads_above(MIDAS, SIMILARITY)), ALL.above(0.0)),
     ),
     Claim(
         "khop_lidas_blocks_more_symmetric_than_midas",
@@ -232,6 +266,23 @@ CLAIMS = (
             compared(FINALS, _trained(*GROWN), reads_above(BASELINE, each), ALL.above(0.0))
             for each in (NORM_PERIOD, COSINE_PERIOD)
         ),
+    ),
+    Claim(
+        "khop_attention_rises_within_blocks",
+        "DG section 4.3, Figures 4, 23 and 24",
+        "From the first layer of a central block to its last, what attention adds grows against "
+        "the stream, in grown models more than in the baseline.",
+        "read off figures: 'always grows from its lowest point at the first layer of every block "
+        "to its highest point at the last'",
+        compared(FINALS, _trained(*GROWN), reads_above(BASELINE, NORM_RISE), ALL.above(0.0)),
+    ),
+    Claim(
+        "khop_first_attention_of_blocks_less_aligned_in_midas",
+        "DG section 4.3, Figure 4",
+        "What the attention of a central block's first layer adds has a lower cosine to the stream "
+        "in MIDAS than in LIDAS.",
+        "read off figures: MIDAS 'very low'; in LIDAS it 'never drops as low'",
+        compared(FINALS, (MIDAS,), unlike(reads_above(LIDAS, FIRST_COSINE)), ALL.below(0.0)),
     ),
     Claim(
         "khop_first_attention_of_blocks_does_more_in_lidas",

@@ -2,6 +2,12 @@
 
 Scores are ranked against what other experiments find of each layer. Roles are relative (z-scores),
 so nothing is claimed of a single layer's role: an untrained model has roles, too.
+
+Scores follow depth, and so does nearly all that is found of layers: two curves over depth that have
+nothing to do with each other agree or disagree by rank. So both are taken beside their place: what
+the best parabola over depth leaves of their ranks is correlated. Simulated on 30 layers
+(`tests/claims/test_role_depth.py`): of two independent trends plain ranks are decided in 4.3 %
+at the error of these claims, 0.0031; beside their place in 0.2 %.
 """
 
 import dataclasses
@@ -30,6 +36,7 @@ from jaxanatomy.measures.statistics import (
 from jaxanatomy.words import PLAIN, plain
 
 WEAK = 0.3  # rank correlations within it foretell nothing
+BENDS = 2  # degree of the polynomial over depth that is taken out of both
 DRAWS, KEY = 10_000, 0  # of layers dealt at random
 
 
@@ -37,22 +44,26 @@ DRAWS, KEY = 10_000, 0  # of layers dealt at random
 class ByScore:
     """The rank correlation of a quantity with the score of each of some roles, over layers.
 
-    Layers resemble their neighbours, in roles as in what others find of them, and two smooth curves
-    over depth agree by chance: they count as fewer pairs (`statistics.effective_pairs`).
+    Of both, what their place in the depth leaves (`agreement`).
 
     Attributes:
       each: What is read of each layer.
       scores: By role the score of each layer.
+      side: +1 or -1 where only correlations of that sign count, else 0.
     """
 
     each: Quantity
     scores: Mapping[str, Mapping[int, float]]
+    side: int = 0
     unit: str = PLAIN
 
     @property
     def words(self) -> str:
         """As of `Quantity`."""
-        return f"the rank correlation over layers of the role's score with {self.each.words}"
+        return (
+            "the rank correlation over layers, beyond what a parabola over depth accounts for, of "
+            f"the role's score with {self.each.words}"
+        )
 
     def measure(self, parts: Sequence[Part]) -> list[Measured]:
         """A correlation for each role; it is missing where a layer is."""
@@ -68,16 +79,21 @@ class ByScore:
         value_N = np.array([part.at(0.95).value for part in self.each.measure(parts) if part.at])
         if len(value_N) < max(len(parts), 4):
             return ""
-        scores = [[own[part.key["layer"]] for part in parts] for own in self.scores.values()]
-        rank_N, *rank_KN = (_centred_ranks(each) for each in (value_N, *scores))
+        layer_N = _layers(parts)
+        scores = [[own[layer] for layer in layer_N] for own in self.scores.values()]
+        left = (beyond_depth(each, layer_N) for each in (value_N, *scores))
+        rank_N, *rank_KN = map(_centred_ranks, left)
         words = []
         for name, order_SN in _orders(len(value_N)).items():
-            # Of all orders the ranks are the same, so that products compare as correlations do.
-            size_S = np.abs(rank_N[order_SN] @ np.transpose(rank_KN)).max(axis=1)
-            observed = np.abs(rank_KN @ rank_N).max()
+            # All orders have the same values, so that products compare as correlations do.
+            size_S = self._sized(rank_N[order_SN] @ np.transpose(rank_KN)).max(axis=1)
+            observed = self._sized(rank_KN @ rank_N).max()
             share = float((size_S >= observed - 1e-9).mean())
             words.append(f"{name}: p = {plain(max(share, 1 / len(order_SN)), 4)}")
         return f"as well with layers {', '.join(words)}"
+
+    def _sized(self, correlation: np.ndarray) -> np.ndarray:
+        return self.side * correlation if self.side else np.abs(correlation)
 
 
 @functools.cache
@@ -105,13 +121,48 @@ def _as_a_series(
     own: Callable[[float], Sequence[Estimate]],
     level: float,
 ) -> Estimate:
-    """A rank correlation with the interval of as many pairs as the layers are worth."""
+    """`agreement`, where the layers are told apart at all."""
     found = ranked.of(parts, own, level)
     if math.isnan(found.value):
         return found
-    value_N = np.array([each.value for each in own(level)])
-    score_N = np.array([score[part.key["layer"]] for part in parts])
-    return spearman_interval(value_N, score_N, level, effective_pairs(value_N, score_N))
+    layer_N, value_N = _layers(parts), [each.value for each in own(level)]
+    return agreement(value_N, [score[layer] for layer in layer_N], layer_N, level)
+
+
+def _layers(parts: Sequence[Part]) -> list[int]:
+    return [part.key["layer"] for part in parts]
+
+
+def beyond_depth(value_N: Sequence[float], layer_N: Sequence[int]) -> np.ndarray:
+    """What the best parabola over depth leaves of the ranks of layers; 0 where it is all."""
+    from scipy.stats import rankdata
+
+    place_N = np.asarray(layer_N, np.float64) - np.mean(layer_N)
+    basis_NK, _ = np.linalg.qr(np.vander(place_N, BENDS + 1))
+    rank_N = rankdata(value_N)
+    return (rank_N - basis_NK @ (basis_NK.T @ rank_N)).round(9)
+
+
+def agreement(
+    value_N: Sequence[float], score_N: Sequence[float], layer_N: Sequence[int], level: float
+) -> Estimate:
+    """The rank correlation of two numbers of each layer, beside their place in the depth.
+
+    Layers resemble their neighbours beyond any trend, too: they count as fewer pairs
+    (`statistics.effective_pairs`), less one for each degree of the polynomial.
+
+    Args:
+      value_N: Of each layer.
+      score_N: Another.
+      layer_N: Which layers.
+      level: Coverage.
+
+    Returns:
+      NaN where depth accounts for all of one; no ends where fewer than four pairs are left.
+    """
+    own_N, its_N = (beyond_depth(each, layer_N) for each in (value_N, score_N))
+    pairs = effective_pairs(own_N, its_N) - BENDS
+    return spearman_interval(own_N, its_N, level, pairs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +202,16 @@ class Foretells:
         layers = {part.key["layer"] for own in parts.values() for part in own}
         if any(layers - score.keys() for score in scores.values()):
             return Finding(UNMEASURED, reason="the roles of some layers are lacking")
-        by_score = ByScore(self.quantity, scores)
+        by_score = ByScore(self.quantity, scores, _side(self.rule))
         chance = {text: by_score.by_chance(own) for text, own in parts.items()}
         words = [f"{text}: {each}".removeprefix(": ") for text, each in chance.items() if each]
         beside = "; ".join(words) or "0 for unrelated rankings"
         return Criterion(self.over, by_score, self.rule, beside=beside).finding(evidence, error)
+
+
+def _side(rule: Rule) -> int:
+    """The sign that a correlation needs to meet a rule; 0: either."""
+    return int(math.isinf(rule.high)) - int(math.isinf(rule.low))
 
 
 def _later_tokens(table: Table) -> list[Row]:

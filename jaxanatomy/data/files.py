@@ -1,6 +1,7 @@
 """Documents from a file: .txt, .jsonl or .parquet."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -15,6 +16,7 @@ DEFAULT_FIELD = "text"
 PIECE = 4096  # characters of a piece of a .txt, at most
 MOST_NAMED = 4  # lines, rows or documents that one message describes
 _SPACES = re.compile(r"[^\S\n]*")  # inside a line
+_TITLE = re.compile(r"= (?!= ).*\S(?<! =) =")  # of an article; a section's is = = TITLE = =
 
 
 def path_and_part(source: str) -> tuple[str, str]:
@@ -91,6 +93,31 @@ def split_pieces(text: str) -> tuple[str, ...]:
         pieces.append(text[start:end])
         start = _SPACES.match(text, end).end()
     return _not_blank([*pieces, text[start:]])
+
+
+def split_articles(text: str) -> tuple[str, ...]:
+    """Articles as WikiText has them: each begins with its title, = TITLE = between blank lines.
+
+    What stands before the first title is a document of its own.
+
+    Raises:
+      InputError: There is no title.
+    """
+    lines = ["", *text.split("\n"), ""]
+    titles = [
+        at
+        for at in range(1, len(lines) - 1)
+        if _TITLE.fullmatch(lines[at].strip())
+        and not lines[at - 1].strip()
+        and not lines[at + 1].strip()
+    ]
+    if not titles:
+        raise InputError(
+            "a .txt of #articles must have titles, each a line '= TITLE =' between blank lines; it "
+            "has none; write them, or make a .jsonl with an article a line"
+        )
+    edges = itertools.pairwise((0, *titles, len(lines)))
+    return _not_blank("\n".join(lines[start:end]) for start, end in edges)
 
 
 def split_lines(text: str) -> tuple[str, ...]:
@@ -280,6 +307,7 @@ SPLITS: dict[str, Callable[[str], tuple[str, ...]]] = {
     "blank_lines": split_blank_lines,
     "lines": split_lines,
     "pieces": split_pieces,
+    "articles": split_articles,
 }
 READERS: dict[str, Callable[[Path, str], tuple[str | None, ...]]] = {
     ".txt": _read_txt,

@@ -18,11 +18,14 @@ class JoinedRows:
       identity: Changes when the rows may have changed.
       train_NT: To learn from, int32.
       held_out_NT: Of other documents.
+      document_NT: The number in the source of the document that each held-out token is of, int32;
+        the token that ends a document is its own.
     """
 
     identity: str
     train_NT: np.ndarray
     held_out_NT: np.ndarray
+    document_NT: np.ndarray
 
 
 def joined_rows(source: str, tokenizer: Tokenizer, seq_len: int) -> JoinedRows:
@@ -38,17 +41,27 @@ def joined_rows(source: str, tokenizer: Tokenizer, seq_len: int) -> JoinedRows:
     """
     corpus, end = open_corpus(source), end_id(tokenizer)
     token: dict[str, list[int]] = {"train": [], "validation": []}
-    for text, split in corpus.documents():
+    document: dict[str, list[int]] = {split: [] for split in token}
+    for number, (text, split) in enumerate(corpus.documents()):
         if text:
-            token[split] += [*tokenizer.encode(text), end]
-    rows = []
+            own = [*tokenizer.encode(text), end]
+            token[split] += own
+            document[split] += [number] * len(own)
     for split, own in token.items():
-        count = len(own) // (seq_len + 1)
-        if not count:
+        if len(own) <= seq_len:
             raise InputError(
                 f"the {split} part of {source!r} must fill a row of {seq_len + 1} tokens; it has "
                 f"{len(own)}; take a longer text"
             )
-        kept = own[: count * (seq_len + 1)]
-        rows.append(np.array(kept, np.int32).reshape(count, seq_len + 1))
-    return JoinedRows(f"{corpus.identity} {tokenizer_sha256(tokenizer)[:16]} {seq_len}", *rows)
+    return JoinedRows(
+        identity=f"{corpus.identity} {tokenizer_sha256(tokenizer)[:16]} {seq_len}",
+        train_NT=_rows(token["train"], seq_len),
+        held_out_NT=_rows(token["validation"], seq_len),
+        document_NT=_rows(document["validation"], seq_len),
+    )
+
+
+def _rows(values: list[int], seq_len: int) -> np.ndarray:
+    """Whole rows [N, T + 1], int32."""
+    count = len(values) // (seq_len + 1)
+    return np.array(values[: count * (seq_len + 1)], np.int32).reshape(count, seq_len + 1)

@@ -30,8 +30,9 @@ class Question:
     Attributes:
       task: The name of its task.
       prompt: Ends without white space.
-      choices: Continuations, each with the space that it begins with; all different. One alone
-        is right if it is what the model writes: if every token of it is the likeliest.
+      choices: Continuations, each with the space that it begins with; all different, none of
+        white space alone. One alone is right if it is what the model writes: if every token of
+        it is the likeliest.
       answer: Index of the right one.
 
     Raises:
@@ -50,11 +51,11 @@ class Question:
                 f"{self.prompt[-40:]!r}; begin the choices with the white space"
             )
         choices = self.choices
-        good = isinstance(choices, tuple) and all(isinstance(e, str) and e for e in choices)
+        good = isinstance(choices, tuple) and all(isinstance(e, str) and e.strip() for e in choices)
         if not good or not choices or len({*choices}) < len(choices):
             raise InputError(
                 "the choices of a question must be a tuple of one text or several different ones, "
-                f"none empty; got {choices!r}; mend them"
+                f"none blank; got {choices!r}; mend them"
             )
         if type(self.answer) is not int or not 0 <= self.answer < len(choices):
             raise InputError(

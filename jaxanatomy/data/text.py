@@ -6,11 +6,12 @@ import hashlib
 import importlib.resources
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxanatomy.data import files, sources
-from jaxanatomy.errors import InputError, choose, require_unique
+from jaxanatomy.errors import InputError, choose, require_unique, require_whole
 from jaxanatomy.ranges import parse_ranges
 
 # Name and a line of help; every name is a text that ships with the package.
@@ -24,7 +25,8 @@ TEXTS: dict[str, str] = {
 # The other forms of a source, for help and lists.
 SOURCES: dict[str, str] = {
     "NAME#0-15": "some documents of a text that ships with the package, counted from 0",
-    "PATH.txt[#blank_lines|#lines]": "a UTF-8 file: one document, or split where it says",
+    "PATH.txt[#blank_lines|#lines|#articles]": "a UTF-8 file: one document, or split where it says "
+    "(an article: = TITLE =)",
     "PATH.jsonl[#FIELD]": "a JSON object a line with a field, by default 'text', or a string",
     "PATH.parquet[#FIELD]": "the same from the rows of a table (needs pyarrow)",
     sources.TFDS_FORM: "TensorFlow Datasets: split 'test' and field 'text' unless named",
@@ -90,12 +92,30 @@ class Text:
         return hashlib.sha256(json.dumps(self.documents).encode()).hexdigest()
 
 
-def hold_out(text: Text, share: float) -> tuple[Text, Text]:
+def beginnings(text: Text, characters: int) -> Text:
+    """The beginning of each document: the words within so many characters of it.
+
+    Raises:
+      InputError: No whole number of characters, 1 or above.
+    """
+    require_whole("the characters of a document", characters)
+
+    def beginning(document: str) -> str:
+        if len(document) <= characters:
+            return document
+        words = re.match(rf"(?s).{{1,{int(characters)}}}(?=\s)", document)
+        return words[0].rstrip() if words else document[: int(characters)]
+
+    return Text(text.name, tuple(map(beginning, text.documents)))
+
+
+def hold_out(text: Text, share: float, purpose: str = "held out") -> tuple[Text, Text]:
     """Splits a text by document: the last ones are held out, so that neighbours stay together.
 
     Args:
       text: What is split.
       share: Of the documents that are held out; at least one is, and one is not.
+      purpose: What for, in the name of those.
 
     Returns:
       (the others, those held out); what is word for word in both is left out of the first.
@@ -112,9 +132,9 @@ def hold_out(text: Text, share: float) -> tuple[Text, Text]:
     if not others:
         raise InputError(
             f"text {text.name!r} must hold at least two different documents to hold some out; got "
-            f"{count}; name a longer one, or split a file with PATH.txt#blank_lines"
+            f"{count}; name a longer one, or split a file: PATH.txt#blank_lines, #articles"
         )
-    return Text(text.name, others), Text(f"{text.name} (held out)", held_out)
+    return Text(text.name, others), Text(f"{text.name} ({purpose})", held_out)
 
 
 def load_text(source: str | os.PathLike) -> Text:

@@ -235,8 +235,14 @@ def depth_arms(
     """The stages of several arms, as `depth_arm` has them.
 
     Raises:
-      InputError: Two names are of one arm, whose results would count twice.
+      InputError: The block is too large for the model to grow; two names are of one arm, whose
+        results would count twice.
     """
+    if 2 * settings.block > config.num_layers:
+        raise InputError(
+            f"block must be at most half of the model's {config.num_layers} layers, so that there "
+            f"is something to grow; got {settings.block}; lower it or raise num_layers"
+        )
     known: dict[Any, str] = {}
     for name in names:
         arm = Arm.parse(name)

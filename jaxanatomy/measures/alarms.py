@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.statistics import wilson_interval
+from jaxanatomy.measures import ratio
+from jaxanatomy.measures.statistics import Estimate, wilson_interval
 from jaxanatomy.records import Row
 
 CALIBRATION, SCORE = "calibration", "score"
@@ -22,7 +23,7 @@ JUMPS = {"loss_jump": "loss", "gradient_jump": "gradient"}  # of which series of
 GROWTH = "update_growth"
 ALL, WEIGHTS, SIMPLEST = "all alarms", "weights and updates", "loss and gradient jumps"
 SHIPPED = "all, levels as shipped"
-EVERY_FAULT = "all faults"
+EVERY_FAULT, CLEAN_FAULTS = "all faults", "all but corrupted batches"
 Levels = Mapping[str, float]
 OFFSETS = 10  # places of the first check that are tried, where an interval has as many
 TIMES = 2.0  # the loss of the twin
@@ -66,12 +67,16 @@ class Reading:
     """What was read of one run.
 
     Attributes:
+      seed: Of the run.
       series: By kind, [E]; NaN where there is nothing. Of `GROWTH` norms of updates.
       always: Steps at which alarms check whatever the interval: where stages begin.
+      since: Steps before it grows; until then it is to the bit the run of its seed that does not.
     """
 
+    seed: int
     series: Mapping[str, np.ndarray]
     always: tuple[int, ...]
+    since: int
 
     @classmethod
     def of(cls, row: Row) -> "Reading":
@@ -82,8 +87,13 @@ class Reading:
         series |= zip(
             JUMPS, np.pad(jump_ES.T, ((0, 0), (1, 0)), constant_values=np.nan), strict=True
         )
-        always = (0, row["fault_step"]) if row["grown"] else (0,)
-        return cls(series, always)
+        since = row["fault_step"] if row["grown"] else 0
+        return cls(row["seed"], series, tuple({0, since}), since)
+
+    @property
+    def own_steps(self) -> int:
+        """Steps that no other healthy run of the seed has."""
+        return len(next(iter(self.series.values()))) - 1 - self.since
 
     def checks(self, interval: int, offset: int) -> np.ndarray:
         """The steps after which there is a check, [K]."""
@@ -120,14 +130,18 @@ def offsets(interval: int) -> list[int]:
 def calibrated(
     healthy: Sequence[Reading], kinds: Iterable[str], intervals: Sequence[int], margin: float
 ) -> dict[str, float]:
-    """The level of each kind: `margin` times the highest reading of any healthy run."""
+    """The level of each kind: `margin` times the highest reading of any healthy run.
+
+    A kind that reads nothing above 0 there is left out: a level of 0 would be reached at once.
+    """
 
     def highest(kind: str, reading: Reading) -> float:
         places = [(interval, at) for interval in intervals for at in offsets(interval)]
         read = [np.fmax.reduce(reading.at(kind, reading.checks(*each))) for each in places]
         return float(np.fmax.reduce(read, initial=0.0))
 
-    return {kind: margin * max(highest(kind, each) for each in healthy) for kind in kinds}
+    most = {kind: max(highest(kind, each) for each in healthy) for kind in kinds}
+    return {kind: margin * value for kind, value in most.items() if value > 0}
 
 
 def doubled_at(row: Row, twin: Row) -> int | None:
@@ -159,9 +173,9 @@ def scores(rows: Sequence[Row], found_by: Mapping[str, Levels], interval: int) -
       interval: Steps between checks.
 
     Returns:
-      Rows with `fault`, `seed`, `detector`, `doubled` (steps done, or None), `flagged` (likewise),
-      `first` (the kind), `lead` (steps from the alarm to the doubled loss; None without both) and
-      `delay` (steps from the fault to the alarm).
+      Rows with `fault`, `seed`, `corrupted` (batches), `detector`, `doubled` (steps done, or None),
+      `flagged` (likewise), `first` (the kind), `lead` (steps from the alarm to the doubled loss;
+      None without both) and `delay` (steps from the fault to the alarm).
     """
     twins = {(row["fault"], row["seed"]): row for row in rows}
     found = []
@@ -178,6 +192,7 @@ def scores(rows: Sequence[Row], found_by: Mapping[str, Levels], interval: int) -
                 {
                     "fault": row["fault"],
                     "seed": row["seed"],
+                    "corrupted": row["corrupted"],
                     "detector": detector,
                     "doubled": doubled,
                     "flagged": flagged,
@@ -189,33 +204,60 @@ def scores(rows: Sequence[Row], found_by: Mapping[str, Levels], interval: int) -
     return found
 
 
+def clustered_share(hits_S: np.ndarray, runs_S: np.ndarray) -> Estimate:
+    """A share of runs, its interval for other seeds: runs of one seed are not independent.
+
+    Wilson's, with as many trials as have the variance between seeds (the runs over their design
+    effect: Rao and Scott 1992, Biometrics 48). No more than there are runs; no fewer than if all
+    runs of a seed came out alike (Kish 1965), which is taken where seeds do not differ. Holds in 93
+    to 97 % of simulated worlds of 20 seeds (shares of 0.5 to 0.95), Wilson's over runs in as few
+    as 73 %.
+
+    Args:
+      hits_S: Runs of each seed that succeeded; fractions where a run is looked at repeatedly.
+      runs_S: Runs of each seed.
+    """
+    runs_S = np.asarray(runs_S, np.float64)
+    (share,), (error,), _ = ratio.linearise(np.asarray(hits_S)[None], runs_S)
+    trials = fewest = runs_S.sum() ** 2 / (runs_S**2).sum()
+    if error > 0:
+        trials = np.clip(share * (1 - share) / error**2, fewest, runs_S.sum())
+    return wilson_interval(float(share), int(trials))
+
+
 def detection(scored: Iterable[Row]) -> list[Row]:
-    """A row for each fault and detector, and for all faults together.
+    """A row for each fault and detector, for all faults together, and those on clean batches.
+
+    The loss of a corrupted batch counts as no doubled one, but as a jump: such a fault can be seen
+    long before "the loss has doubled".
 
     Returns:
       `runs`, `doubled` (how many lose), `before` (the share of those flagged before the loss had
-      doubled, with `before_ci95`, Wilson's over runs; None where no loss doubled), `flagged` (the
+      doubled, with `before_ci95`, of `clustered_share`; None where no loss doubled), `flagged` (the
       share of all runs, likewise), `lead` and `delay` (medians), `first` (the kinds that were
       first, most often first).
     """
+    scored = list(scored)
     groups = collections.defaultdict(list)
     for row in scored:
         groups[row["fault"], row["detector"]].append(row)
         groups[EVERY_FAULT, row["detector"]].append(row)
+    if any(row["corrupted"] for row in scored):
+        for row in (each for each in scored if not each["corrupted"]):
+            groups[CLEAN_FAULTS, row["detector"]].append(row)
     found = []
     for (fault, detector), own in groups.items():
         doubled = [row for row in own if row["doubled"] is not None]
-        runs, lost = (len({(row["fault"], row["seed"]) for row in part}) for part in (own, doubled))
         early = [row["lead"] is not None and row["lead"] >= 0 for row in doubled]
         first = collections.Counter(row["first"] for row in own if row["first"])
         found.append(
             {
                 "fault": fault,
                 "detector": detector,
-                "runs": runs,
-                "doubled": lost,
-                **_share("before", early, lost),
-                **_share("flagged", [row["flagged"] is not None for row in own], runs),
+                "runs": _runs(own),
+                "doubled": _runs(doubled),
+                **_share("before", early, doubled),
+                **_share("flagged", [row["flagged"] is not None for row in own], own),
                 "lead": _median(row["lead"] for row in doubled),
                 "delay": _median(row["delay"] for row in own),
                 "first": [kind for kind, _ in first.most_common(3)],
@@ -229,20 +271,36 @@ def false_alarms(
 ) -> list[Row]:
     """Alarms of healthy runs by detector, means over places of the first check.
 
+    Each step counts once: a run that grows from there on.
+
     Returns:
       Rows with `alarms`, `steps`, `per_10000` (steps) and `per_10000_ci95`, Wilson's for the share
-      of steps.
+      of steps as if they were independent, which those of a run are not; `seeds`, `affected` (the
+      share of seeds with any alarm) and `affected_ci95`, Wilson's over seeds.
     """
-    found, steps = [], sum(len(each.series[GROWTH]) - 1 for each in healthy)
+    found, steps = [], sum(each.own_steps for each in healthy)
+    seed_R = np.array([each.seed for each in healthy])
+    seeds = len(np.unique(seed_R))
     for detector, levels in found_by.items():
-        counts = [
-            sum(len(each.onsets(levels, interval, at)) for each in healthy)
-            for at in offsets(interval)
-        ]
-        count = float(np.mean(counts))
+        count_PR = np.array(
+            [_own_alarms(healthy, levels, interval, at) for at in offsets(interval)]
+        )
+        count = float(count_PR.sum(axis=1).mean())
         rate = wilson_interval(min(count / steps, 1.0), steps).map(lambda share: 1e4 * share)
-        own = {"alarms": count, "steps": steps, "per_10000": rate.value}
-        found.append({"detector": detector, **own, "per_10000_ci95": rate.ends})
+        hit = [len(np.unique(seed_R[count_R > 0])) / seeds for count_R in count_PR]
+        affected = wilson_interval(float(np.mean(hit)), seeds)
+        found.append(
+            {
+                "detector": detector,
+                "alarms": count,
+                "steps": steps,
+                "per_10000": rate.value,
+                "per_10000_ci95": rate.ends,
+                "seeds": seeds,
+                "affected": affected.value,
+                "affected_ci95": affected.ends,
+            }
+        )
     return found
 
 
@@ -258,7 +316,8 @@ def summarise(
       margin: Of levels over the highest reading of calibration.
 
     Returns:
-      `levels` by kind, and `shipped`; `detection` and `false_alarms`, rows with their `interval`.
+      `levels` by kind, and `shipped`; `uncalibrated`, kinds that read nothing above 0 in healthy
+      runs; `detection` and `false_alarms`, rows with their `interval`.
     """
     rows = list(rows)
     scoring = [row for row in rows if row["purpose"] == SCORE]
@@ -270,13 +329,37 @@ def summarise(
         at = {"interval": interval}
         found += [at | row for row in detection(scores(scoring, found_by, interval))]
         wrong += [at | row for row in false_alarms(healthy, found_by, interval)]
-    return {"shipped": dict(shipped), "levels": levels, "detection": found, "false_alarms": wrong}
+    return {
+        "shipped": dict(shipped),
+        "levels": levels,
+        "uncalibrated": [kind for kind in shipped if kind not in levels],
+        "detection": found,
+        "false_alarms": wrong,
+    }
 
 
-def _share(name: str, hits: Sequence[bool], count: int) -> Row:
+def _own_alarms(
+    healthy: Sequence[Reading], levels: Levels, interval: int, offset: int
+) -> list[int]:
+    """Alarms of each run from where it is not another one's."""
+    onsets = [each.onsets(levels, interval, offset) for each in healthy]
+    return [
+        sum(step >= each.since for step, _ in own)
+        for each, own in zip(healthy, onsets, strict=True)
+    ]
+
+
+def _runs(rows: Sequence[Row]) -> int:
+    return len({(row["fault"], row["seed"]) for row in rows})
+
+
+def _share(name: str, hits: Sequence[bool], rows: Sequence[Row]) -> Row:
+    """Of runs, each of which has as many rows as there are places of the first check."""
     if not hits:
         return {name: None, f"{name}_ci95": None}
-    share = wilson_interval(float(np.mean(hits)), count)
+    places = len(rows) / _runs(rows)
+    _, seed_R = np.unique([row["seed"] for row in rows], return_inverse=True)
+    share = clustered_share(np.bincount(seed_R, hits) / places, np.bincount(seed_R) / places)
     return {name: share.value, f"{name}_ci95": share.ends}
 
 

@@ -1,11 +1,12 @@
 """Trained arms against each other: the same seeds, the same held-out units, intervals over both.
 
-Final rows have `unit_nll`, the summed loss of each held-out unit (a sentence, a row of packed
-text), and `unit_tokens`, its predictions. Another run has other seeds and another text
+Final rows have `unit_nll`, the summed loss of each held-out unit (a sentence, a document, a row of
+packed text), and `unit_tokens`, its predictions. Another run has other seeds and another text
 other units; each moves all losses that share it, so an interval over seeds alone takes one
 text for all text.
 """
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from jaxanatomy.measures import ratio
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.seed_spread import SeedSpread, seed_spread
 from jaxanatomy.measures.statistics import Estimate, draws_interval, student_quantile
-from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge
+from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose, rate_at_edge, regrets
 from jaxanatomy.records import Row
 
 Finals = Mapping[str, Mapping[int, Row]]  # final rows by arm and seed
@@ -140,15 +141,6 @@ def _mean(field: str, seeds: Mapping[int, Row]) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
-def loss_spread(by_arm: Finals) -> SeedSpread:
-    """What seeds do to the log of the held-out loss."""
-    logs = {
-        arm: {seed: math.log(row["eval_nll"]) for seed, row in living(seeds).items()}
-        for arm, seeds in by_arm.items()
-    }
-    return seed_spread(logs, of_difference=True)
-
-
 def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarray) -> np.ndarray:
     """The log of the ratio of two mean losses, linearised in the units: sums by seed and unit.
 
@@ -166,40 +158,99 @@ def log_ratio_sums(own_SU: np.ndarray, other_SU: np.ndarray, tokens_U: np.ndarra
     return own_SU / own_S1 - other_SU / other_S1 + np.log(own_S1 / other_S1) * tokens_U
 
 
-def log_ratio(
-    by_arm: Finals,
-    arms: tuple[str, str],
-    spread: SeedSpread,
-    level: float = 0.95,
-) -> tuple[Estimate, int]:
-    """The log of how many times another's loss an arm has, over seeds and units.
+@dataclasses.dataclass(frozen=True)
+class Losses:
+    """Held-out losses of arms, for comparisons of arms at their best rates.
 
-    The interval is that of `seed_spread`. Held-out units add what they make of the difference in
-    all seeds alike; what seed and unit make together stands in the seeds' spread already.
-
-    Args:
-      by_arm: Final rows by arm and seed, with `unit_nll` and `unit_tokens`.
-      arms: The arm, and the other.
-      spread: Of the log losses, `of_difference`.
-      level: Coverage.
-
-    Returns:
-      (log ratio, number of seeds that did not diverge in either); NaN where there is none.
+    Attributes:
+      by_arm: Final rows by arm and seed.
+      spread: What seeds do to the log of the loss.
+      regret: Of arms whose rate was tuned, how much less that log may be at another rate.
     """
-    pairs = living_pairs(*(by_arm[arm] for arm in arms))
-    if not pairs:
-        return Estimate(math.nan), 0
-    sides = zip(*pairs, strict=True)
-    nll_2SU = np.array([[row["unit_nll"] for row in side] for side in sides], np.float64)
-    tokens_U = np.asarray(pairs[0][0]["unit_tokens"], np.float64)
-    sums_SU = log_ratio_sums(*nll_2SU, tokens_U)
+
+    by_arm: Finals
+    spread: SeedSpread
+    regret: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, rows: Iterable[Row], measure: str = "eval_nll", among: Iterable[str] | None = None
+    ) -> "Losses":
+        """Of the rows of a run.
+
+        Args:
+          rows: Those of tuning among them.
+          measure: Field of the loss.
+          among: Arms that are alike, over which variances are pooled; by default all.
+        """
+        rows = list(rows)
+        by_arm = finals_by_arm(rows)
+        logs = {
+            arm: {
+                seed: math.log(row[measure])
+                for seed, row in by_arm[arm].items()
+                if row[measure] is not None
+            }
+            for arm in (by_arm if among is None else among)
+        }
+        spread = seed_spread(logs, of_difference=True)
+        return cls(by_arm, spread, regrets(rows, measure, spread))
+
+    def log_ratio(self, arms: tuple[str, str], level: float = 0.95) -> tuple[Estimate, int]:
+        """The log of how many times another's loss an arm has, over seeds and units.
+
+        The interval is that of `seed_spread`. Held-out units add what they make of the difference
+        in all seeds alike; what seed and unit make together stands in the seeds' spread already.
+        It reaches further by what either arm may gain at another rate.
+
+        Args:
+          arms: The arm, and the other; their rows have `unit_nll` and `unit_tokens`.
+          level: Coverage.
+
+        Returns:
+          (log ratio, number of seeds that did not diverge in either); NaN where there is none.
+        """
+        pairs = living_pairs(*(self.by_arm[arm] for arm in arms))
+        if not pairs:
+            return Estimate(math.nan), 0
+        sides = zip(*pairs, strict=True)
+        nll_2SU = np.array([[row["unit_nll"] for row in side] for side in sides], np.float64)
+        tokens_U = np.asarray(pairs[0][0]["unit_tokens"], np.float64)
+        sums_SU = log_ratio_sums(*nll_2SU, tokens_U)
+        seeds, units = sums_SU.shape
+        mean = float(sums_SU.sum() / seeds / tokens_U.sum())
+        if min(seeds, units) < 2:
+            return Estimate(mean), seeds
+        half = math.hypot(
+            self.spread.half_width(arms, seeds, level), _error_of_units(sums_SU, tokens_U, level)
+        )
+        own, other = (self.regret.get(arm, 0.0) for arm in arms)
+        return Estimate(mean, mean - half - own, mean + half + other), seeds
+
+    def difference(
+        self, arms: tuple[str, str], level: float = 0.95, values: str = "unit_nll"
+    ) -> tuple[Estimate, int]:
+        """`difference` of two arms, in nats per token; as wide as both arms' rates leave it."""
+        sides = [self.by_arm.get(arm, {}) for arm in arms]
+        found, seeds = difference(*sides, level, values)
+        own, other = (
+            0.0 if not self.regret.get(arm) else _gain(side, values, self.regret[arm])
+            for arm, side in zip(arms, sides, strict=True)
+        )
+        return Estimate(found.value, found.low - own, found.high + other), seeds
+
+
+def _gain(seeds: Mapping[int, Row], values: str, regret: float) -> float:
+    """Nats per token that an arm gains if the log of its loss is less by that much."""
+    alive = [row for row in seeds.values() if row[values] is not None]
+    loss = np.mean([np.sum(row[values]) / np.sum(row["unit_tokens"]) for row in alive])
+    return float(-loss * math.expm1(-regret))
+
+
+def _error_of_units(sums_SU: np.ndarray, tokens_U: np.ndarray, level: float) -> float:
+    """What held-out units make of a mean over seeds: half the width of its interval."""
     seeds, units = sums_SU.shape
-    mean = float(sums_SU.sum() / seeds / tokens_U.sum())
-    if min(seeds, units) < 2:
-        return Estimate(mean), seeds
     _, (error,), _ = ratio.linearise(sums_SU.mean(axis=0)[None], tokens_U)
     _, together_S, _ = ratio.linearise(sums_SU - sums_SU.mean(axis=0), tokens_U)
     alone = error**2 - float((together_S**2).sum()) / (seeds * (seeds - 1))
-    of_units = student_quantile(level, units - 1) * math.sqrt(max(alone, 0.0))
-    half = math.hypot(spread.half_width(arms, seeds, level), of_units)
-    return Estimate(mean, mean - half, mean + half), seeds
+    return student_quantile(level, units - 1) * math.sqrt(max(alone, 0.0))

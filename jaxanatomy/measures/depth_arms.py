@@ -1,6 +1,6 @@
 """How deep trained arms compute: against the baseline, seed by seed (DG section 4)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,33 @@ FIRST_ATTENTION = "effect of first attention"
 # Of what attention adds, a, to the stream before the layer, h.
 NORM_PERIOD = "periodicity of |a| / |h|"
 COSINE_PERIOD = "periodicity of cos(a, h)"
+FIRST_COSINE = "cos(a, h) of first attention"
+NORM_RISE = "rise of |a| / |h| within blocks"
 
 
 def _of_depth(field: str) -> Callable[[Row], float | None]:
     return lambda row: (row.get("depth") or {}).get(field)
+
+
+def _of_inner_blocks(
+    field: str, of: Callable[[Sequence[float]], float]
+) -> Callable[[Row], float | None]:
+    """What is read of a field of the layers of each block but the first and the last, on average.
+
+    A model that was read in blocks of n of its L layers has similarities of L - n + 1. Blocks of
+    one layer have no first one.
+    """
+
+    def read(row: Row) -> float | None:
+        value_L, similarity = (_of_depth(name)(row) for name in (field, "similarity"))
+        if value_L is None or not similarity:
+            return None
+        size = len(value_L) - len(similarity) + 1
+        inner = range(size, len(value_L) - size, size) if size > 1 else ()
+        found = [of(value_L[first : first + size]) for first in inner]
+        return float(np.mean(found)) if found else None
+
+    return read
 
 
 def _late_exits(row: Row) -> float | None:
@@ -47,6 +70,8 @@ READINGS: Mapping[str, tuple[Callable[[Row], float | None], bool]] = {
     NORM_PERIOD: (_of_depth("attention_norm_periodicity"), True),
     COSINE_PERIOD: (_of_depth("attention_cosine_periodicity"), True),
     FIRST_ATTENTION: (_of_depth("first_attention"), True),
+    FIRST_COSINE: (_of_inner_blocks("attention_cosine", lambda own: own[0]), True),
+    NORM_RISE: (_of_inner_blocks("attention_norm", lambda own: own[-1] - own[0]), True),
 }
 
 

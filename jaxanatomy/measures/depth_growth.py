@@ -8,6 +8,7 @@ import numpy as np
 from jaxanatomy.data.questions import Question
 from jaxanatomy.growth.depth_arms import BASELINE, comparisons, shallow_beside
 from jaxanatomy.measures.arms import (
+    Losses,
     account,
     difference,
     difference_fields,
@@ -81,9 +82,9 @@ def final_fields(point: Any, at: int) -> dict[str, Any]:
       at: Which of its seeds.
 
     Returns:
-      `unit_nll` and `unit_tokens` are sums over the held-out rows of packed text, weighted by
-      the share of their source, so that their ratio is `eval_nll`. Losses are None for a
-      seed that has diverged: its parameters are those of some step before. `mfu` is None
+      `unit_nll` and `unit_tokens` are sums over the held-out rows (documents in `role_moves`),
+      weighted by the share of their source, so that their ratio is `eval_nll`. Losses are None
+      for a seed that has diverged: its parameters are those of some step before. `mfu` is None
       where the peak is not known.
     """
     found = {name: value for name, value in point_fields(point, at).items() if name != "loss"}
@@ -133,14 +134,15 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       `arms`: for each arm what `arms.account` has; for `eval_nll` and `accuracy` a dict of
       `mean`, `ci95` over seeds, and the differences `less_baseline` and `less_shallow`, each of
       `mean`, `low`, `high` and `seeds`, over seeds and held-out rows (or questions) together; the
-      second of arms that grow, at equal steps, else None; and
+      second of arms that grow, at equal steps, else None, those of the loss as wide as the
+      choice of the arms' rates leaves them; and
       `accuracy_by_task`, of each task `mean` over seeds, its `ci95` over questions (see
       `_answered`), `chance` and number of `questions`. What cannot be had is None.
       `level`: of the intervals of differences, so that those of one measure hold all at once
       with 95 %. `tuning`: held-out loss by arm and learning rate, in pairs.
     """
     rows = list(rows)
-    by_arm = finals_by_arm(rows)
+    by_arm, losses = finals_by_arm(rows), Losses.of(rows, TUNED_BY)
     level = family_level(len(comparisons(by_arm)))
     arms = {}
     for arm, seeds in by_arm.items():
@@ -148,7 +150,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         arms[arm] = {
             **account(rows, arm, seeds, TUNED_BY),
             "chance": first["chance"],
-            **{field: _compared(field, arm, by_arm, level) for field in UNITS},
+            **{field: _compared(field, arm, losses, level) for field in UNITS},
             "accuracy_by_task": {
                 task: _answered([row["accuracy_by_task"][task] for row in seeds.values()])
                 for task in first["accuracy_by_task"]
@@ -158,18 +160,20 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     return {"arms": arms, "level": level, "tuning": tuning}
 
 
-def _compared(
-    field: str, arm: str, by_arm: Mapping[str, Mapping[int, Row]], level: float
-) -> dict[str, Any]:
+def _compared(field: str, arm: str, losses: Losses, level: float) -> dict[str, Any]:
     """The mean of an arm, and its differences from others; None where there is none."""
+    by_arm = losses.by_arm
     values = [row[field] for row in by_arm[arm].values() if row[field] is not None]
     found: dict[str, Any] = dict.fromkeys(("mean", "ci95", "less_baseline", "less_shallow"))
     if values:
         found |= {"mean": float(np.mean(values)), "ci95": seeds_interval(values).ends}
     for name, other in (("less_baseline", BASELINE), ("less_shallow", shallow_beside(arm))):
         if (arm, other) in comparisons(by_arm):
-            pair = by_arm[arm], by_arm[other]
-            found[name] = difference_fields(difference(*pair, level, *UNITS[field]))
+            if field == TUNED_BY:
+                less = losses.difference((arm, other), level)
+            else:
+                less = difference(by_arm[arm], by_arm[other], level, *UNITS[field])
+            found[name] = difference_fields(less)
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
+from jaxanatomy.measures.arms import Losses, difference_fields, family_level
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval
 from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose, rate_at_edge
@@ -98,7 +98,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     return {
         "arms": arms,
         "differences_level": level,
-        "differences": {name: differences(finals, name, level=level) for name in others},
+        "differences": {name: differences(rows, name, level=level) for name in others},
         "tuning": {
             arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()
         },
@@ -107,24 +107,23 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def differences(
-    finals: Iterable[Row], arm: str, other: str = BASELINE, level: float = 0.95
+    rows: Iterable[Row], arm: str, other: str = BASELINE, level: float = 0.95
 ) -> dict[str, Any]:
     """How much an arm's losses differ from another's, over the seeds of both and the sentences.
 
     Args:
-      finals: Final rows of results.
+      rows: Of the run.
       arm: Its name.
       other: What it is compared with.
-      level: Coverage of each interval.
+      level: Coverage of each interval, which is as wide as the choice of both rates leaves it.
 
     Returns:
       For `final_nll` and `min_nll`: `mean` (arm minus other, nats per token) with `low` and
       `high`; None where no two seeds are there; and the number of `seeds`.
     """
-    finals = list(finals)
-    own, others = (by_seed(finals, name) for name in (arm, other))
+    rows = list(rows)
     return {
-        measure: difference_fields(difference(own, others, level, units))
+        measure: difference_fields(Losses.of(rows, measure).difference((arm, other), level, units))
         for measure, units in UNITS.items()
     }
 

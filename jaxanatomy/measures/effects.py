@@ -213,8 +213,16 @@ def effect_variants(
       parts: Of `PARTS`: what writes nothing.
       whens: Of `WHENS`.
       boundaries: Of future effects.
+
+    Raises:
+      InputError: A name is unknown, or local effects are asked of a model of one layer.
     """
     choose("spread", spread, SPREADS)
+    if spread == LOCAL and config.num_layers < 2:
+        raise InputError(
+            f"local effects need two layers or more; got {config.num_layers}; leave {LOCAL!r} out "
+            "of spreads"
+        )
     choose("convention", convention, CONVENTIONS)
     whens = [choose("when", when, WHENS) for when in whens]
     places = [(when, boundary) for when in whens for boundary in _of(when, boundaries)]

@@ -9,18 +9,16 @@ import numpy as np
 from jaxanatomy.growth.depth_arms import Arm, comparisons
 from jaxanatomy.measures.arms import (
     Finals,
+    Losses,
     account,
     difference_fields,
     family_level,
     finals_by_arm,
     living,
-    log_ratio,
-    loss_spread,
     seed_range,
 )
 from jaxanatomy.measures.depth_arms import summarise_depth
 from jaxanatomy.measures.edited import summarise_edits, summarise_loops
-from jaxanatomy.measures.statistics import wilson_interval
 from jaxanatomy.measures.tuning import losses_by_rate
 from jaxanatomy.records import Row
 
@@ -56,14 +54,12 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
 
     Returns:
       `arms`: for each arm what `arms.account` has; its number of `layers` at the end; of
-      `eval_nll` and `accuracy` the `mean`, `low` and `high` over living seeds; `saturated`;
-      `accuracy_by_hop`, for each hop the `mean` over living seeds with `low` and `high`,
-      Wilson's interval for as many answers as one seed was asked for; `loops` and `edits`, of
-      `measures.edited`.
+      `eval_nll`, `accuracy` and each of `accuracy_by_hop` the `mean`, `low` and `high` over living
+      seeds; `saturated`; `loops` and `edits`, of `measures.edited`.
       `comparisons`: `arm`, `other`, `at`, the budget at which they are equal, and how many times
       the loss of the one is that of the other: `mean` (geometric, over seeds), `low`, `high`,
       `seeds`; and whether both are `saturated`. Intervals are of `level`, so that all hold at
-      once with 95 %.
+      once with 95 %, and are as wide as the choice of the arms' rates leaves them.
       `smallest_difference_percent`: of the loss; half the width of the median interval, of pairs
       that are not saturated. A difference of this size is told in about half of all such runs.
       `depth`: how deep arms compute, of `depth_arms.summarise_depth`.
@@ -89,21 +85,21 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     guessed = next((row["guessing_by_hop"] for own in by_arm.values() for row in own.values()), [])
     return {
         "arms": found,
-        **_compared(by_arm, found),
+        **_compared(Losses.of(rows, TUNED_BY), found),
         "depth": summarise_depth(by_arm),
         "guessing_by_hop": guessed,
         "tuning": tuning,
     }
 
 
-def _compared(by_arm: Finals, arms: Mapping[str, Any]) -> dict[str, Any]:
-    pairs, spread = comparisons(by_arm), loss_spread(by_arm)
+def _compared(losses: Losses, arms: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = comparisons(losses.by_arm)
     level = family_level(len(pairs))
     rows, widths = [], []
     for arm, other in pairs:
-        log, seeds = log_ratio(by_arm, (arm, other), spread, level)
+        log, seeds = losses.log_ratio((arm, other), level)
         saturated = arms[arm]["saturated"] and arms[other]["saturated"]
-        widths += [log.high - log.value] if not saturated else []
+        widths += [(log.high - log.low) / 2] if not saturated else []
         ratio = difference_fields((log.map(np.exp), seeds))
         names = {"arm": arm, "other": other, "at": BUDGETS[Arm.parse(arm).equal]}
         rows.append({**names, **ratio, "saturated": saturated})
@@ -112,12 +108,6 @@ def _compared(by_arm: Finals, arms: Mapping[str, Any]) -> dict[str, Any]:
     return {"comparisons": rows, "level": level, "smallest_difference_percent": smallest}
 
 
-def _accuracies(alive: Sequence[Row]) -> list[dict[str, float]]:
-    if not alive:
-        return []
-    mean_K = np.mean([row["accuracy_by_hop"] for row in alive], axis=0)
-    found = []
-    for mean, answered in zip(mean_K.tolist(), alive[0]["answered_by_hop"], strict=True):
-        low, high = wilson_interval(mean, answered).ends
-        found.append({"mean": mean, "low": low, "high": high})
-    return found
+def _accuracies(alive: Sequence[Row]) -> list[dict[str, float | None]]:
+    by_hop = zip(*(row["accuracy_by_hop"] for row in alive), strict=True)
+    return [seed_range(values) for values in by_hop]

@@ -6,12 +6,12 @@ few tokens and always the same neurons, thousands of times as large as the media
 Super weights (Yu et al. 2024, arXiv 2411.07191): a single entry of a down_proj through which one
 hidden neuron writes such an activation; without it alone the model is lost. Candidates are found in
 one pass: at the token where the MLP writes most, the output neuron that it writes to and the hidden
-neuron that is largest. Whether they are super weights shows their removal, beside that of other
-weights of their size in the same matrix.
+neuron that is largest. Whether they are super weights shows their removal, beside that of random
+weights of their size, of any layer's down_proj.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,16 @@ from jaxanatomy.measures.statistics import paired_difference
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Context, Measured, Reading
 
+Place = tuple[int, int, int]  # layer, row, column
+
 TOP = 3  # entries of a layer that have a row
 MASSIVE, TIMES_MEDIAN = 100.0, 1000.0  # Sun et al., section 2
-NEAREST, LARGEST = "nearest", "largest"
+SIMILAR, NEAREST, LARGEST = "similar", "nearest", "largest"
 CONTROLS = {
-    NEAREST: 4,  # of each candidate: the weights of its matrix next to it by magnitude
+    SIMILAR: 4,  # of each candidate: random weights of its size; `NEAREST` where there are none
     LARGEST: 4,  # of all together: the largest weights of layers of which no candidate is tried
 }
+SIMILAR_PERCENT = 10  # by which the magnitude of a weight of similar size may differ
 RUINED_PERCENT = THRESHOLDS_PERCENT[-1]  # a model is lost whose perplexity has doubled
 ERROR = 0.05  # of all candidates together
 
@@ -137,46 +140,46 @@ def _tried(candidates: Sequence[Row], count: int) -> list[Row]:
 def removals(candidates: Sequence[Row], count: int) -> int:
     """How many rows the removal of so many candidates makes; there is a candidate of each layer."""
     tried = len(_tried(candidates, count))
-    return 1 + tried * (1 + CONTROLS[NEAREST]) + min(CONTROLS[LARGEST], len(candidates) - tried)
+    return 1 + tried * (1 + CONTROLS[SIMILAR]) + min(CONTROLS[LARGEST], len(candidates) - tried)
 
 
-def removal_variants(params: tree.Params, candidates: Sequence[Row], count: int) -> list[Variant]:
+def removal_variants(
+    params: tree.Params, candidates: Sequence[Row], count: int, seed: int
+) -> list[Variant]:
     """The model without each of the likeliest candidates, and without each of their controls.
 
     Args:
       params: The model's.
       candidates: Of `candidate_rows`, of one model and text.
       count: How many are tried: those of the largest `out_value`.
+      seed: Of the draw of controls.
 
     Returns:
       A baseline, and variants with labels `kind` "removal", `layer`, `row`, `column`, `weight`,
-      `contribution` (the share of what the MLP wrote to that neuron that came through the weight)
-      and `control`: None, `NEAREST` or `LARGEST`.
+      `contribution` (the share of what the MLP wrote to that neuron that came through the weight),
+      `control`: None, `SIMILAR`, `NEAREST` or `LARGEST`, and `control_of`, the layer of the
+      candidate that it is a control of; None of those of all, and of candidates. No weight is
+      removed twice.
     """
     kernels = [np.asarray(tree.get(own, "down_proj"), np.float32) for own in params["layers"]]
-    tried, removed = _tried(candidates, count), []
-    for found in tried:
-        layer, place = found["layer"], (found["hidden_neuron"], found["out_neuron"])
-        share = found["hidden_value"] * float(kernels[layer][place]) / found["out_value"]
-        removed.append((layer, place, share, None))
-        near = _nearest(kernels[layer], place, CONTROLS[NEAREST])
-        removed += [(layer, each, None, NEAREST) for each in near]
-    others = {*range(len(kernels))} - {found["layer"] for found in tried}
-    largest = {layer: _largest(kernels[layer]) for layer in sorted(others)}
-    by_size = sorted(largest, key=lambda layer: -abs(kernels[layer][largest[layer]]))
-    removed += [(layer, largest[layer], None, LARGEST) for layer in by_size[: CONTROLS[LARGEST]]]
+    tried, rng = _tried(candidates, count), np.random.default_rng(seed)
+    places = [(found["layer"], found["hidden_neuron"], found["out_neuron"]) for found in tried]
+    largest = _largest(kernels, {layer for layer, _, _ in places})
+    taken, removed = [*places, *largest], []
+    for found, place in zip(tried, places, strict=True):
+        written = found["hidden_value"] * float(kernels[place[0]][place[1:]])
+        share = {"contribution": written / found["out_value"]}
+        removed.append((place, share))
+        for control, kind in _controls(kernels, place, taken, CONTROLS[SIMILAR], rng):
+            removed.append((control, {"control": kind, "control_of": place[0]}))
+            taken.append(control)
+    removed += [(place, {"control": LARGEST}) for place in largest]
     clean = baseline_steps(len(kernels))
     variants = [Variant(BASELINE, clean, labels={"kind": "removal"})]
-    for layer, (row, column), share, control in removed:
-        labels = {
-            "kind": "removal",
-            "layer": layer,
-            "row": row,
-            "column": column,
-            "weight": float(kernels[layer][row, column]),
-            "contribution": share,
-            "control": control,
-        }
+    for (layer, row, column), more in removed:
+        labels = {"kind": "removal", "layer": layer, "row": row, "column": column}
+        labels |= {"weight": float(kernels[layer][row, column]), "contribution": None}
+        labels |= {"control": None, "control_of": None, **more}
         steps = (*clean[:layer], _without(layer, row, column), *clean[layer + 1 :])
         variants.append(Variant(f"without_weight/{layer}/{row},{column}", steps, labels))
     return variants
@@ -204,8 +207,7 @@ def super_weights(rows: Sequence[Row]) -> list[Row]:
         controls = [
             other
             for other in removed
-            if other["control"] == LARGEST
-            or (other["control"], other["layer"]) == (NEAREST, row["layer"])
+            if other["control"] == LARGEST or other["control_of"] == row["layer"]
         ]
         lost = [paired_difference(row, each, level).degradation_percent().low for each in whole]
         beyond = [paired_difference(row, other, level).low for other in controls]
@@ -215,17 +217,60 @@ def super_weights(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _nearest(kernel_FD: np.ndarray, place: tuple[int, int], count: int) -> list[tuple[int, int]]:
-    """The entries nearest in magnitude, the entry itself left out."""
-    apart = np.abs(np.abs(kernel_FD) - abs(kernel_FD[place])).ravel()
-    apart[np.ravel_multi_index(place, kernel_FD.shape)] = np.inf
-    nearest = apart.argsort(kind="stable")[:count]
-    return [divmod(index, kernel_FD.shape[1]) for index in nearest.tolist()]
+def _controls(
+    kernels: Sequence[np.ndarray],
+    place: Place,
+    taken: Sequence[Place],
+    count: int,
+    rng: np.random.Generator,
+) -> list[tuple[Place, str]]:
+    """Random weights of the magnitude of one, of all layers, each with `SIMILAR`.
+
+    None is of its column, the neuron of the stream that it writes to, in any layer, nor of its row
+    in its own layer. Where fewer than `count` are within `SIMILAR_PERCENT`, those next to it in
+    magnitude fill up, with `NEAREST`.
+    """
+    size = abs(kernels[place[0]][place[1:]])
+    within = size * SIMILAR_PERCENT / 100
+    pools = [
+        np.flatnonzero(_apart(layer, kernel_FD, size, place, taken) <= within)
+        for layer, kernel_FD in enumerate(kernels)
+    ]
+    ends, found = np.cumsum([len(pool) for pool in pools]), []
+    for each in rng.choice(ends[-1], min(count, ends[-1]), replace=False).tolist():
+        layer = int(np.searchsorted(ends, each, side="right"))
+        at = int(pools[layer][each - ends[layer]])  # counted from the pool's end
+        found.append((layer, *divmod(at, kernels[layer].shape[1])))
+    rest, missing = [], count - len(found)
+    for layer, kernel_FD in enumerate(kernels if missing else ()):
+        apart = _apart(layer, kernel_FD, size, place, [*taken, *found]).ravel()
+        nearest = apart.argsort(kind="stable")[:missing].tolist()
+        rest += [(apart[at], (layer, *divmod(at, kernel_FD.shape[1]))) for at in nearest]
+    nearest = [control for apart, control in sorted(rest)[:missing] if np.isfinite(apart)]
+    return [(control, SIMILAR) for control in found] + [(control, NEAREST) for control in nearest]
 
 
-def _largest(kernel_FD: np.ndarray) -> tuple[int, int]:
-    """The entry of largest magnitude."""
-    return divmod(int(np.abs(kernel_FD).argmax()), kernel_FD.shape[1])
+def _apart(
+    layer: int, kernel_FD: np.ndarray, size: float, place: Place, taken: Sequence[Place]
+) -> np.ndarray:
+    """How far each weight is from a magnitude [F, D]; infinite for what is no control."""
+    apart_FD = np.abs(np.abs(kernel_FD) - size)
+    apart_FD[:, place[2]] = np.inf
+    if layer == place[0]:
+        apart_FD[place[1]] = np.inf
+    for _, row, column in (each for each in taken if each[0] == layer):
+        apart_FD[row, column] = np.inf
+    return apart_FD
+
+
+def _largest(kernels: Sequence[np.ndarray], without: Collection[int]) -> list[Place]:
+    """The entries of largest magnitude of layers, of the largest layers first."""
+    found = []
+    for layer, kernel_FD in enumerate(kernels):
+        row, column = divmod(int(np.abs(kernel_FD).argmax()), kernel_FD.shape[1])
+        found.append((layer, row, column))
+    found = [place for place in found if place[0] not in without]
+    return sorted(found, key=lambda place: -abs(kernels[place[0]][place[1:]]))[: CONTROLS[LARGEST]]
 
 
 def _without(layer: int, row: int, column: int) -> Step:

@@ -17,18 +17,17 @@ from jaxanatomy.forensics.layer_features import co_magnitude, saturated_neurons
 from jaxanatomy.forensics.roles import ROLES, assign, defined, role_scores
 from jaxanatomy.measures.arms import (
     Finals,
+    Losses,
     account,
     difference_fields,
     family_level,
     finals_by_arm,
     living,
     living_pairs,
-    log_ratio,
-    loss_spread,
     seed_range,
 )
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.roles import features, name_of_role, weight_rows
+from jaxanatomy.measures.roles import features, name_of_role, role_distance, weight_rows
 from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.measures.tuning import of_purpose
@@ -66,12 +65,6 @@ def layer_fields(config: ModelConfig, blocks: Sequence[tree.BlockParams]) -> dic
     }
 
 
-def role_distance(own: Row, other: Row) -> float:
-    """How far the roles of two models are apart: root mean square over role scores and layers."""
-    own_RL, other_RL = (np.array([row["scores"][role] for role in ROLES]) for row in (own, other))
-    return float(np.sqrt(np.mean((own_RL - other_RL) ** 2)))
-
-
 def paired(by_arm: Finals) -> dict[str, list[tuple[Row, Row]]]:
     """Rows of arms beside the baseline's of the same seed, by arm.
 
@@ -104,18 +97,45 @@ def peers(by_arm: Finals, arm: str) -> dict[str, Mapping[int, Row]]:
 def distances(by_arm: Finals) -> dict[str, dict[int, float]]:
     """`role_distance` from the baseline of the same seed, by arm and seed."""
     return {
-        arm: {own["seed"]: role_distance(own, base) for own, base in pairs}
+        arm: {own["seed"]: role_distance(own["scores"], base["scores"]) for own, base in pairs}
         for arm, pairs in paired(by_arm).items()
     }
+
+
+def lost_positions(by_arm: Finals) -> dict[str, dict[int, int]]:
+    """How many saturated positions of the baseline of the same seed are lost, by arm and seed."""
+    return {
+        arm: {own["seed"]: len(positions(base) - positions(own)) for own, base in pairs}
+        for arm, pairs in paired(by_arm).items()
+    }
+
+
+def rank_changes(by_arm: Finals) -> dict[str, dict[int, float]]:
+    """The largest change in size of an effective rank, over `RANKED` and layers, by arm and seed.
+
+    Beside the baseline of the same seed; NaN where a rank is undefined.
+    """
+    return {
+        arm: {own["seed"]: _largest_rank_change(own, base) for own, base in pairs}
+        for arm, pairs in paired(by_arm).items()
+    }
+
+
+def _largest_rank_change(own: Row, base: Row) -> float:
+    own_KL, base_KL = (
+        np.array([row["features"][f"{name}.effective_rank"] for name in RANKED], np.float64)
+        for row in (own, base)
+    )
+    return float(np.abs(own_KL - base_KL).max())
 
 
 def beyond_null(
     found: Mapping[str, Mapping[int, float]], arm: str, level: float
 ) -> tuple[Estimate, int]:
-    """How much further an arm has moved the roles than another order of the text, and the seeds.
+    """How much more an arm has than another order of the text, and over how many seeds.
 
     Args:
-      found: Of `distances`.
+      found: By arm and seed what it is like beside the baseline of the seed, as `distances`.
       arm: Which.
       level: Coverage; the interval is that of `seed_spread`.
     """
@@ -150,13 +170,14 @@ def summarise(rows: Iterable[Row], what: Mapping[str, str]) -> dict[str, Any]:
         | {"eval_nll": seed_range([row["eval_nll"] for row in living(seeds).values()])}
         for arm, seeds in by_arm.items()
     }
-    moves = [_moved(by_arm, arm, level) for arm in by_arm if arm != UNIFORM and UNIFORM in by_arm]
+    others = [arm for arm in by_arm if arm != UNIFORM and UNIFORM in by_arm]
+    moves = [_moved(rows, by_arm, arm, level) for arm in others]
     return {"arms": arms, "moves": moves, "level": level, "policies": summarise_policies(rows)}
 
 
-def _moved(by_arm: Finals, arm: str, level: float) -> dict[str, Any]:
+def _moved(rows: Sequence[Row], by_arm: Finals, arm: str, level: float) -> dict[str, Any]:
     alike = peers(by_arm, arm)
-    log, seeds = log_ratio(by_arm, (arm, UNIFORM), loss_spread(alike), level)
+    log, seeds = Losses.of(rows, TUNED_BY, alike).log_ratio((arm, UNIFORM), level)
     loss = difference_fields((log.degradation_percent(), seeds))
     pairs = paired(by_arm)
     if arm not in pairs:

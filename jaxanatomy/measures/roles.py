@@ -163,6 +163,19 @@ def name_of_role(index: int) -> str:
     return TIE if index < 0 else ROLES[index]
 
 
+def role_distance(
+    own: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]
+) -> float:
+    """How far the roles of two models are apart: root mean square over role scores and layers.
+
+    Args:
+      own: The scores of the layers, by role.
+      other: Those of another model.
+    """
+    own_RL, other_RL = (np.array([scores[role] for role in ROLES]) for scores in (own, other))
+    return float(np.sqrt(np.mean((own_RL - other_RL) ** 2)))
+
+
 def _stability(
     rows: Sequence[Row],
     model: str,
@@ -209,16 +222,29 @@ def summarise(rows: Sequence[Row], models: Sequence[str], null: str | None) -> d
       `models`, by id: `roles` (one for each layer), `counts`, `stability` (mean over layers, or
       None), `fragile` (layers whose role hangs on a single feature), `lowest_rank` (layer and
       effective rank of o_proj), `highest_cv`; of others `moved` (layers of another role than in the
-      model) and `largest_change` (layer, component, relative change). `null` is the entry of the
-      untrained model, by the same rule.
+      model), `largest_change` (layer, component, relative change) and `role_distance` from the
+      model, None where other features have given the roles. `null` is the entry of the untrained
+      model, by the same rule, with its `role_distance`: that of roles that have nothing in common.
     """
+    first, *others = models
     found = {model: _digest(rows, model) for model in models}
-    first = found[models[0]]["roles"]
-    for model in models[1:]:
-        pairs = enumerate(zip(first, found[model]["roles"], strict=True))
+    for model in others:
+        pairs = enumerate(zip(found[first]["roles"], found[model]["roles"], strict=True))
         found[model]["moved"] = [layer for layer, (own, its) in pairs if own != its]
         found[model]["largest_change"] = _largest_change(rows, model)
-    return {"models": found, "null": null and _digest(rows, null)}
+        found[model]["role_distance"] = _distance(rows, first, model)
+    untrained = null and {**_digest(rows, null), "role_distance": _distance(rows, first, null)}
+    return {"models": found, "null": untrained}
+
+
+def _distance(rows: Sequence[Row], model: str, other: str) -> float | None:
+    """`role_distance` of two models; None where their routed features are not the same."""
+    names, scores = [], []
+    for each in (model, other):
+        own = sorted(of_kind(rows, "role", each), key=lambda row: row["layer"])
+        scores.append({role: [row[role] for row in own] for role in ROLES})
+        names.append(defined(features(rows, each)).keys())
+    return role_distance(*scores) if names[0] == names[1] else None
 
 
 def _digest(rows: Sequence[Row], model: str) -> dict[str, Any]:

@@ -2,17 +2,25 @@
 
 Rows of training have `kind` ("curve", "final", "alarm" or "roles"), `arm`, `seed`,
 `learning_rate` and `purpose`: "tuning" where the seed only chooses a rate, "main" for results.
+
+A rate is the best of a few draws, one for each tuning seed, so that another may be better. An
+interval over the seeds of the results knows nothing of that: of runs in which all arms are equal
+at their best rates, it tells some apart in up to a third (five arms, five seeds, one tuning seed,
+three rates; `tests/measures/test_tuning.py`). Hence `regrets`.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures.seed_spread import SeedSpread
 from jaxanatomy.records import Row
 
 CURVE, FINAL, ALARM, ROLES = "curve", "final", "alarm", "roles"
 TUNING, MAIN = "tuning", "main"
+LEVEL = 0.95  # of what a rate that was not taken may still be
 
 
 def require_seeds(seeds: Sequence[int], tuning_seeds: Sequence[int]) -> None:
@@ -86,3 +94,36 @@ def rate_at_edge(rows: Iterable[Row], arm: str, measure: str) -> bool:
     rows = list(rows)
     rates = losses_by_rate(rows, measure).get(arm, {})
     return len(rates) > 1 and choose_rate(rows, arm, measure) in (min(rates), max(rates))
+
+
+def regrets(rows: Iterable[Row], measure: str, spread: SeedSpread) -> dict[str, float]:
+    """By how much less the log of each arm's loss may be at another of the rates that were tried.
+
+    What tuning leaves open: for each other rate the upper end, at 95 %, of how far the loss at the
+    arm's rate lies above that at the other; the largest of these, not below 0. A rate that diverged
+    is none. Intervals of arms at their best rates are wider by this much: see `arms.Losses`.
+
+    Args:
+      rows: Of a run.
+      measure: Field of the loss.
+      spread: What seeds do to its log in the results, `of_difference`: rates are tried on the
+        same seeds.
+
+    Returns:
+      By arm with tuning rows and results; NaN where two results of a seed have no spread.
+    """
+    rows = list(rows)
+    tuned, found = of_purpose(rows, FINAL, TUNING), {}
+    taken = {row["arm"]: row["learning_rate"] for row in of_purpose(rows, FINAL)}
+    for arm, by_rate in losses_by_rate(rows, measure).items():
+        if by_rate.get(taken.get(arm)) is None or arm not in spread.own:
+            continue
+        seeds = len({row["seed"] for row in tuned if row["arm"] == arm})
+        own, noise = by_rate[taken[arm]], spread.half_width((arm, arm), seeds, LEVEL)
+        gaps = [
+            math.log(own / other) + noise
+            for rate, other in by_rate.items()
+            if rate != taken[arm] and other is not None
+        ]
+        found[arm] = max(0.0, *gaps) if gaps else 0.0
+    return found

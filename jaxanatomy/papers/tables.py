@@ -1,4 +1,5 @@
-"""The figures of the papers that we show beside our own (AH Tables 1 to 10, DG 1, 7, 8)."""
+"""The figures of the papers that we show beside our own (AH Tables 1 to 10, DG 1, 7, 8, LR sections
+5 to 9)."""
 
 import copy
 import functools
@@ -24,7 +25,8 @@ def paper_table(name: str) -> Any:
     Args:
       name: For example "table1" (printed degradations and categories), "table2_r2"
         ({component: [average, best]}), "table3_delta_correlation" ({component: value}),
-        "table4_ppl" ({strategy: perplexity}) or "table5_recovery"; those of DG begin with "dg_".
+        "table4_ppl" ({strategy: perplexity}) or "table5_recovery"; those of DG begin with "dg_",
+        those of LR with "lr_".
 
     Returns:
       A new copy, so that a reader may change it.

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from jaxanatomy.measures.depth_score import changes
-from jaxanatomy.measures.depth_use import UNTRAINED, of_model
+from jaxanatomy.measures.depth_score import changes, untrained_draws, untrained_id
+from jaxanatomy.measures.depth_use import of_model
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
@@ -19,10 +19,15 @@ MODELS = v.Palette("model", {TRAINED: MEASURED, RANDOM: NULL})
 
 @once
 def models(record: RunRecord) -> dict[str, list[v.Row]]:
-    """The rows of the model, of others and of the untrained one."""
+    """The rows of the model, of others and of the untrained one; of its draws the first."""
     given, *more = dict.fromkeys(row["model"] for row in record.rows)
-    names = {given: TRAINED, f"{UNTRAINED}{given}": RANDOM}
-    return {names.get(one, shortened(one)): of_model(record.rows, one) for one in (given, *more)}
+    further = {*untrained_draws(given, more)} - {untrained_id(given)}
+    names = {given: TRAINED, untrained_id(given): RANDOM}
+    return {
+        names.get(one, shortened(one)): of_model(record.rows, one)
+        for one in (given, *more)
+        if one not in further
+    }
 
 
 def differences(record: RunRecord) -> list[v.Row]:
@@ -30,6 +35,7 @@ def differences(record: RunRecord) -> list[v.Row]:
     return [
         {name: row[name] for name in ("convention", "part", "effect")}
         | {"model": model, "difference": estimate(row["value"], row["ci95"])}
+        | ({"draw_scores": row["draw_scores"]} if row["draw_scores"] else {})
         for model, rows in models(record).items()
         for row in rows
         if row["kind"] == "depth_difference"
@@ -75,7 +81,11 @@ def headline(record: RunRecord) -> str | None:
         words = f"{name} (convention {row['convention']}) is {_over_prompts(row['score'])}"
         other = apart.get((row["convention"], row["model"]))
         if other and other["difference"] is not None:
-            words += f", apart from the model's by {_over_prompts(other['difference'], '+')}"
+            draws = len(other.get("draw_scores", ()))
+            of_mean = f"; the mean of {draws} draws of its weights is" if draws > 1 else ","
+            over = "prompts and draws" if draws > 1 else "prompts"
+            words += f"{of_mean} apart from the model's by "
+            words += _over_prompts(other["difference"], "+", over)
         sentences.append(f"{words}.")
     return " ".join(sentences) or None
 
@@ -84,13 +94,13 @@ def _of_output(rows: Iterable[v.Row]) -> list[v.Row]:
     return [row for row in rows if (row["part"], row["effect"]) == ("layer", "output")]
 
 
-def _over_prompts(found: Any, sign: str = "") -> str:
+def _over_prompts(found: Any, sign: str = "", over: str = "prompts") -> str:
     """A number and, where there are several prompts, its interval."""
     ends, value = getattr(found, "ends", None), getattr(found, "value", found)
     if not ends:
         return plain(value, 2, sign)
     low, high = (plain(end, 2, sign) for end in ends)
-    return f"{plain(value, 2, sign)} ({low} to {high}, 95 % over prompts)"
+    return f"{plain(value, 2, sign)} ({low} to {high}, 95 % over {over})"
 
 
 def _named(model: str) -> str:
@@ -126,8 +136,16 @@ DIFFERENCES = v.Table(
         v.Column("silenced", "part"),
         v.Column("effect", "effect"),
         v.Column("difference (95 %)", "difference", "+.2f", null="none"),
+        v.Column("score of each draw", "draw_scores", ".2f", null="none"),
     ),
-    note="Paired by prompt; intervals of a line hold for all models of its kind at once.",
+    note=(
+        "Paired by prompt; intervals of a line hold for all models of its kind at once. Of the "
+        "untrained model it is the mean over draws of its weights, and its interval holds for "
+        "other prompts and one more draw; of one draw alone for other prompts only. Of other "
+        "models it says how these checkpoints differ on other prompts. It is no verdict on the "
+        "ways in which they were trained: the unit of that is the training seed, of which a "
+        "checkpoint is one."
+    ),
     printed=True,
 )
 INFLUENCE = v.Curves(

@@ -126,11 +126,15 @@ def removals(record: RunRecord) -> list[v.Row]:
     for row in (row for own in models(record).values() for row in removed_weights(own)):
         change = estimate(row["degradation_percent"], row["ci95"])
         wide = {**row, "change": change, "verdict": VERDICTS[row["is_super"]]}
-        for kind in outliers.CONTROLS:
-            own = [each for each in row["controls"] if each["control"] == kind]
+        sets = {kind: [] for kind in outliers.CONTROLS}
+        for each in row["controls"]:
+            own_set = outliers.SIMILAR if each["control"] == outliers.NEAREST else each["control"]
+            sets[own_set].append(each)
+        for kind, own in sets.items():
             costs = [each["degradation_percent"] for each in own]
             wide[kind] = None if None in costs else max(costs, default=None)
             wide[f"{kind}_sizes"] = [abs(each["weight"]) for each in own]
+        wide["within"] = sum(each["control"] == outliers.SIMILAR for each in row["controls"])
         found.append(wide)
     return found
 
@@ -235,14 +239,17 @@ REMOVALS = v.Table(
         v.Column("share written", "contribution", ".2f"),
         v.Column("change (95 %)", "change", percent),
         v.Column("super weight", "verdict"),
-        v.Column("nearest cost at most", "nearest", percent),
-        v.Column("their sizes", "nearest_sizes", ".1f"),
+        v.Column("others of its size cost at most", "similar", percent),
+        v.Column("their sizes", "similar_sizes", ".1f"),
+        v.Column(f"of them within {outliers.SIMILAR_PERCENT} %", "within"),
         v.Column("largest elsewhere at most", "largest", percent, null="none"),
     ),
     note=(
-        "Share written: of what the MLP wrote to that neuron there. Nearest: the weights of its "
-        "matrix next to it by magnitude; where the weight is the largest by far, they are "
-        "smaller. Largest elsewhere: of layers without a candidate. A "
+        "Share written: of what the MLP wrote to that neuron there. Others of its size: "
+        f"{outliers.CONTROLS[outliers.SIMILAR]} random weights of any layer's down_proj within "
+        f"{outliers.SIMILAR_PERCENT} % of its magnitude that write to another neuron; where there "
+        "are fewer, those next to it in magnitude stand in, which are smaller where it is the "
+        "largest by far. Largest elsewhere: of layers without a candidate. A "
         f"super weight raises the perplexity by {outliers.RUINED_PERCENT:g} % or more and costs "
         "more than each of these, by the lower ends of intervals that hold for all candidates at "
         "once. Candidates are found on the prompts on which they are removed."
@@ -285,7 +292,7 @@ PAGE = Page(
         "Massive activations and super weights",
         "Candidates come from one pass: where the MLP of a layer writes most, the weight from its "
         "largest hidden neuron to the neuron that it writes to. A super weight is one whose "
-        "removal alone ruins the model, and costs more than that of those next to it in size and "
+        "removal alone ruins the model, and costs more than that of random ones of its size and "
         "of the largest of other layers.",
         REMOVALS,
         MASSIVE,

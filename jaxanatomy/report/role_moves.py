@@ -182,7 +182,10 @@ RANKS = v.Table(
         v.Column("{}: largest change of a layer", "rank.*", "+.2f"),
         v.Column(f"{{}}: layers within {WITHIN:g}", "within.*"),
     ),
-    note="Means over seeds. LR's matrices are ten times as wide as the default ones here.",
+    note=(
+        "The largest change is that of any layer in any seed; layers are within the bound in all "
+        "seeds. LR's matrices are ten times as wide as the default ones here."
+    ),
 )
 STRIPS = v.Strip(
     "roles",

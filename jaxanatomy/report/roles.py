@@ -145,11 +145,15 @@ def changes(record: RunRecord) -> list[v.Row]:
 
 
 def moved(record: RunRecord) -> list[v.Row]:
-    """Of each other checkpoint the layers whose role is another, and the largest change."""
-    found = record.summary.get("models", {})
-    return [
+    """Of each other checkpoint the layers whose role is another, and the largest change.
+
+    Beside them how far the roles of the untrained model are, if there is one.
+    """
+    found, null = record.summary.get("models", {}), record.summary.get("null")
+    rows = [
         {
             "model": models(record)[model],
+            "distance": own["role_distance"],
             "moved": [
                 f"L{layer} {found[record.config['model']]['roles'][layer]} → {own['roles'][layer]}"
                 for layer in own["moved"]
@@ -159,6 +163,8 @@ def moved(record: RunRecord) -> list[v.Row]:
         for model, own in found.items()
         if "moved" in own
     ]
+    untrained = [{"model": UNTRAINED, "distance": null["role_distance"]}] if null else []
+    return [*rows, *untrained] if rows else []
 
 
 def headline(record: RunRecord) -> str | None:
@@ -295,10 +301,16 @@ MOVED = v.Table(
     "Other checkpoints beside the model",
     cells=(
         v.Column("checkpoint", "model"),
+        v.Column("distance of roles", "distance", ".3f", null="other features"),
         v.Column("layers of another role", "moved"),
         v.Column("largest change: layer", "largest_layer"),
         v.Column("tensor", "largest_component"),
         v.Column("relative", "largest_value", ".3g"),
+    ),
+    note=(
+        "Distance: root mean square difference of role scores (0 to 1) over roles and layers; none "
+        "where the roles hang on other features. The untrained model's is that of roles which have "
+        "nothing in common with the model's."
     ),
     printed=True,
 )

@@ -35,6 +35,7 @@ KINDS = {
 NON_FINITE = "non_finite"
 DEAD = "dead"
 MIN_PEERS = 3  # of two layers one is never far from their median
+PEER_KINDS = ("spectral", "cv", DEAD)
 ITERATIONS = 8
 
 # [M, L] by kind and tensor; L is 1 for what is of no layer.

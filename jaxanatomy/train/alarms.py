@@ -22,7 +22,15 @@ from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.measures.alarms import JUMPS, WINDOW, jumps
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.progress import LOG
-from jaxanatomy.train.alarm_readings import DEAD, KINDS, NON_FINITE, Readings, readings
+from jaxanatomy.train.alarm_readings import (
+    DEAD,
+    KINDS,
+    MIN_PEERS,
+    NON_FINITE,
+    PEER_KINDS,
+    Readings,
+    readings,
+)
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.optimiser import with_layer_factors
 from jaxanatomy.train.points import DIVERGED
@@ -61,6 +69,7 @@ class Alarms:
 
     every: int = 100
     spectral: Levels = (10.0, 30.0, 100.0)
+    # Not 2: from a check in early warmup to the next a healthy update grows up to 3.9 times.
     update_growth: Levels = (5.0, 15.0, 50.0)
     update_size: Levels = (0.3, 1.0, 3.0)
     cv: Levels = (4.0, 8.0, 16.0)
@@ -178,6 +187,8 @@ class Watch:
 
     def _check(self, state: RunState) -> Response | None:
         memory = self._memory
+        if state.steps is None:
+            self._tell(state)
         grown = state.steps is None and state.at > 0
         if not grown and (not state.step or state.step % self._alarms.every):
             return None  # where a stage ends there is nothing new
@@ -202,6 +213,14 @@ class Watch:
             stop={alarm.seed: f"alarm: {alarm}" for alarm in doing[STOP]},
             moments=slowed(state, doing[ACT]) if self._alarms.acts else None,
         )
+
+    def _tell(self, state: RunState) -> None:
+        """Where a stage begins with too few layers, which alarms that turns off."""
+        layers = state.stage.config.num_layers
+        kinds = [kind for kind in PEER_KINDS if getattr(self._alarms, kind)]
+        if layers < MIN_PEERS and kinds:
+            told = "alarms %s are off in stage %d: they compare at least %d layers, it has %d"
+            LOG.warning(told, ", ".join(kinds), state.at, MIN_PEERS, layers)
 
     def judge(self, state: RunState, found: Readings) -> list[Alarm]:
         """The readings that have reached a level, of seeds that go on or have just diverged."""

@@ -1,4 +1,8 @@
-"""How deep trained models compute, read on the sequences that they are scored on (DG section 4)."""
+"""How deep trained models compute (DG section 4).
+
+All of it but the weights is read on the first `depth_sequences` of the held-out sequences, not on
+all that models are scored on (`hop_plan.HopPlan.depth_reader`).
+"""
 
 import dataclasses
 import functools
@@ -35,7 +39,7 @@ class DepthReader:
     """Reads models on held-out sequences.
 
     Attributes:
-      block: Layers of the blocks that are compared.
+      block: Layers of the blocks that are compared; the same for every arm, so that arms compare.
       scorer: Of the sequences.
       dtype: Of the operands of matrix products.
     """

@@ -25,6 +25,7 @@ from jaxanatomy.errors import InputError, require_positive, require_whole
 
 LARGEST = 2.0  # advantage, in deviations of the reward: one lucky step moves no mean far
 NARROWEST, WIDEST = 0.25, 2.0  # times the spread at the start
+REWARDS_UNTIL_LEARNED = 3  # the first two say what is usual, so that no mean has moved before
 NEAR = 0.43  # deviations, beyond which lies a third of a normal law
 
 

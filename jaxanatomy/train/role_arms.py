@@ -12,7 +12,7 @@ from jaxanatomy.train.arm_plan import Emit, Trial
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.evaluation import score
 from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
-from jaxanatomy.train.policy import Lever
+from jaxanatomy.train.policy import REWARDS_UNTIL_LEARNED, Lever
 from jaxanatomy.train.proposals import Proposer
 from jaxanatomy.train.role_plan import JUDGED, RoleArm, RolePlan
 from jaxanatomy.train.shape_arms import SHAPE_ARMS, Baseline
@@ -51,7 +51,15 @@ class Proposed(RoleArm):
     learns: bool = True
 
     def require(self, plan: RolePlan) -> None:
-        """Refuses clamps that what they multiply does not stand (LR section 7)."""
+        """Refuses a policy that would change nothing, and clamps that end a run (LR section 7)."""
+        every, steps = plan.policy.every, plan.config.steps
+        least = every * (REWARDS_UNTIL_LEARNED if self.learns else 1)
+        if steps <= least:
+            why = "proposes what it has learned" if self.learns else "draws a second time"
+            raise InputError(
+                f"steps must be above {least}, at which a policy that proposes every {every} steps "
+                f"first {why}; got {steps}; lower policy.every or raise steps"
+            )
         if plan.alarms.acts:
             raise InputError(
                 "alarms that act set the rates that a policy proposes; got alarms.actions="

@@ -1,7 +1,6 @@
 """What a run of moving roles is: its arms, its text, how each arm departs from plain training."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,17 +16,18 @@ from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.forensics.roles import require_layers
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.depth_growth import final_fields, point_fields
-from jaxanatomy.measures.role_moves import TUNED_BY, layer_fields
+from jaxanatomy.measures.role_moves import TUNED_BY, UNIFORM, layer_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.model import INITS
 from jaxanatomy.train.arm_fields import check_trials, require_whole_batches, training_fields
 from jaxanatomy.train.arm_plan import ArmPlan, Emit, Fields, Trained, Trial
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.documents import DocumentBatches
-from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text
+from jaxanatomy.train.evaluation import Scorer
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.policy import PolicySettings
+from jaxanatomy.train.role_documents import DocumentRows, by_document, rows_apart
 from jaxanatomy.train.setup import BatchStream, Setup
 
 HELD_OUT, JUDGED = "held_out", "judged"
@@ -62,7 +62,7 @@ class RoleArm:
         del plan, trial
         return stream
 
-    def held_out(self, plan: "RolePlan", held_out: HeldOut) -> HeldOut:
+    def held_out(self, plan: "RolePlan", held_out: DocumentRows) -> DocumentRows:
         """What it is scored on."""
         del plan
         return held_out
@@ -101,11 +101,14 @@ class RolePlan(ArmPlan):
       kinds: What each arm is.
       policy: How policies propose and learn.
       text: What is read.
+      parts: Held-out text to score on, and, of other documents, to judge proposals by: a policy
+        that were judged by what all are scored on would be scored on what it learns from.
     """
 
     kinds: Mapping[str, RoleArm]
     policy: PolicySettings
     text: JoinedRows
+    parts: Mapping[str, DocumentRows]
 
     experiment = "role_moves"
     tuned_by = TUNED_BY
@@ -135,30 +138,9 @@ class RolePlan(ArmPlan):
         streams = [DocumentBatches(rows, order_ER) for order_ER in orders]
         return [kind.stream(self, *pair) for pair in zip(trials, streams, strict=True)]
 
-    @functools.cached_property
-    def parts(self) -> dict[str, HeldOut]:
-        """Held-out text to score on, and, of other documents, to judge proposals by.
-
-        A policy that were judged by what all are scored on would be scored on what it learns from.
-        """
-        sizes = {HELD_OUT: self.config.held_out_rows, JUDGED: self.config.judged_rows}
-        rows, batch = TextRows(self.text.held_out_NT), self.config.batch_size
-        total = sum(sizes.values())
-        spread_N = np.arange(total) * len(rows.token_NT) // total
-        found, first = {}, 0
-        for name, count in sizes.items():
-            own_N = spread_N[first : first + count]
-            batches = [rows.batch(own_N[at : at + batch]) for at in range(0, count, batch)]
-            found[name], first = HeldOut(1.0, batches), first + count
-        return found
-
-    def part(self, arm: str, name: str) -> HeldOut:
-        """One of `parts` as an arm reads it."""
-        return self.kinds[arm].held_out(self, self.parts[name])
-
     def scorer(self, arm: str) -> Scorer:
-        """The text that nothing is trained on or judged by."""
-        return on_text({HELD_OUT: self.part(arm, HELD_OUT)})
+        """The text that nothing is trained on or judged by; its units are documents."""
+        return by_document({HELD_OUT: self.kinds[arm].held_out(self, self.parts[HELD_OUT])})
 
     def callbacks(self, arm: str, trials: Sequence[Trial], emit: Emit) -> list[Every]:
         """What an arm does to its training."""
@@ -169,7 +151,7 @@ class RolePlan(ArmPlan):
         return point_fields(point, at)
 
     def final_fields(self, trained: Trained) -> list[Fields]:
-        """The last losses by row; of results what the weights say of each layer."""
+        """The last losses by document; of results what the weights say of each layer."""
         point, kind, config = trained.point, self.kinds[trained.arm], trained.end.config
         found = [
             {"step": point.step, **final_fields(point, at)} for at in range(len(trained.trials))
@@ -197,6 +179,11 @@ def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = 
     check_trials(config)
     for arm in config.arms:
         choose("arm", arm, kinds)
+    if UNIFORM not in config.arms:
+        raise InputError(
+            f"arms must have {UNIFORM}, the baseline that every other one is held against; got "
+            f"{', '.join(config.arms)}; add it: an arm that is trained already is not trained again"
+        )
     choose("init", config.init, INITS)
     require_whole("steps", config.steps)
     require_whole_batches(config, "held_out_rows", "judged_rows")
@@ -206,23 +193,36 @@ def role_plan(config: ConfigDict, kinds: Mapping[str, RoleArm], dry_run: bool = 
     tokenizer = load_tokenizer(config.tokenizer)
     check_vocabulary(tokenizer, model.vocab_size)
     text = joined_rows(config.text, tokenizer, model.context_length)
+    fields = dict(config=config, model=model, tokenizer=tokenizer, **training)
+    fields |= dict(kinds=kinds, policy=policy, text=text, parts=_parts(config, text))
+    blank = RolePlan(arms={}, **fields)
+    for arm in config.arms:
+        kinds[arm].require(blank)
+    stages = {arm: (Stage(kinds[arm].model(blank), config.steps),) for arm in config.arms}
+    return RolePlan(arms=stages, **fields)
+
+
+def _parts(config: ConfigDict, text: JoinedRows) -> dict[str, DocumentRows]:
+    """The parts of the held-out text by their names."""
+    size, held_out, judged = config.batch_size, config.held_out_rows, config.judged_rows
     for name, count, there in (
-        ("batch_size", config.batch_size, len(text.train_NT)),
-        (
-            "held_out_rows and judged_rows",
-            config.held_out_rows + config.judged_rows,
-            len(text.held_out_NT),
-        ),
+        ("batch_size", size, len(text.train_NT)),
+        ("held_out_rows and judged_rows", held_out + judged, len(text.held_out_NT)),
     ):
         if count > there:
             raise InputError(
                 f"{name} must be at most the {there} rows that {config.text!r} has for it; got "
                 f"{count}; lower it, or take a longer text"
             )
-    fields = dict(config=config, model=model, tokenizer=tokenizer, **training)
-    fields |= dict(kinds=kinds, policy=policy, text=text)
-    blank = RolePlan(arms={}, **fields)
-    for arm in config.arms:
-        kinds[arm].require(blank)
-    stages = {arm: (Stage(kinds[arm].model(blank), config.steps),) for arm in config.arms}
-    return RolePlan(arms=stages, **fields)
+    rows, found = TextRows(text.held_out_NT), {}
+    chosen = rows_apart(text.document_NT, held_out, judged)
+    for name, own_N in zip((HELD_OUT, JUDGED), chosen, strict=True):
+        batches = [rows.batch(own_N[at : at + size]) for at in range(0, len(own_N), size)]
+        found[name] = DocumentRows.of(batches, text.document_NT[own_N, 1:])
+    if not found[HELD_OUT].document_NT.any():
+        raise InputError(
+            "held_out_rows must be of 2 documents or more, so that roles are read on others than "
+            f"layers are left out on; got {held_out} rows of one document of {config.text!r}; "
+            "raise held_out_rows, or take a text of more documents"
+        )
+    return found

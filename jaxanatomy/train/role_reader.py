@@ -1,12 +1,12 @@
 """Trained models read on held-out rows: what layers are for, and which can be left out (LR 8, 9).
 
-Half of the rows are the probe text of roles, the other half is what layers are left out on, so that
-a score is not taken on the text that it is to foretell.
+Half of the documents are the probe text of roles, the other half is what layers are left out on, so
+that a score is not taken on the text that it is to foretell.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy as np
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch, pack_windows
-from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.data.windows import Window
 from jaxanatomy.forensics.roles import ROLES, assign, defined, role_scores
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
@@ -24,6 +23,7 @@ from jaxanatomy.measures.readings import losses
 from jaxanatomy.measures.registers import attention_readings
 from jaxanatomy.measures.skips import PASSTHROUGH, all_sets
 from jaxanatomy.sweep import Sweep, SweepOptions
+from jaxanatomy.train.role_documents import DocumentRows, halves
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,13 +32,13 @@ class RoleReader:
 
     Attributes:
       config: The architecture.
-      batches: Held-out rows, of one segment each.
+      rows: What is read.
       registers: R, at the beginning of each row.
       most: Layers that are left out at most.
     """
 
     config: ModelConfig
-    batches: Sequence[TokenBatch]
+    rows: DocumentRows
     registers: int = 0
     most: int = 1
 
@@ -85,7 +85,7 @@ class RoleReader:
     @functools.cached_property
     def _attention(self) -> Sweep:
         clean = [baseline(self.config.num_layers)]
-        text = as_text(self.batches, self.registers)
+        text = row_text(self.rows, self.registers)
         return Sweep(self.config, clean, text, attention_readings(self.registers))
 
     @functools.cached_property
@@ -104,33 +104,51 @@ class RoleReader:
         options = SweepOptions(chunk_size=len(variants))
         return Sweep(self.config, variants, self._half(1), {"nll": losses()}, options)
 
-    def _half(self, first: int) -> tuple[TextBatch, ...]:
-        """Every other row."""
-        leaves = zip(*(batch[:3] for batch in self.batches), strict=True)
-        rows = TokenBatch(*(np.concatenate(each)[first::2] for each in leaves))
-        return as_text([rows], self.registers)
+    def _half(self, half: int) -> tuple[TextBatch, ...]:
+        return document_text(self.rows, half, self.registers)
 
 
-def as_text(batches: Sequence[TokenBatch], registers: int = 0) -> tuple[TextBatch, ...]:
-    """Rows as a sweep reads them, each a document of its own.
+def row_text(rows: DocumentRows, registers: int = 0) -> tuple[TextBatch, ...]:
+    """Whole rows as a sweep reads them, each a document of its own; errors as `document_text`."""
+    tokens = enumerate(_tokens(rows, registers))
+    return pack_windows([Window(number, own, 1 + registers, True) for number, own in tokens])
+
+
+def document_text(rows: DocumentRows, half: int, registers: int = 0) -> tuple[TextBatch, ...]:
+    """Half of the documents as a sweep reads them: each part of a row that is of one document.
+
+    A part begins with the token from which its first target is predicted: where a document begins
+    that is the token that ends the one before.
 
     Args:
-      batches: Rows of one segment each, in which all is predicted but what stands in registers.
-      registers: R, at the beginning of each row.
+      rows: Rows of both halves.
+      half: 0 or 1, of `role_documents.halves`.
+      registers: R, at the beginning of each row and so of each of its parts.
 
     Raises:
-      ValueError: Rows are not so; those of padding alone are left out.
+      ValueError: Rows have several segments, or not all but their registers is predicted.
     """
-    windows = []
-    for batch in batches:
+    chosen_U = halves(rows.document_NT) == half
+    number_U = np.cumsum(chosen_U) - 1  # among those of the half
+    windows: list[Window] = []
+    for token_T, document_T in zip(_tokens(rows, registers), rows.document_NT, strict=True):
+        for document in np.unique(document_T[chosen_U[document_T]]):
+            own = np.flatnonzero(document_T == document)  # side by side
+            text = token_T[registers + own[0] : registers + own[-1] + 2]
+            number = int(number_U[document])
+            is_first = not windows or windows[-1].document != number
+            token = np.concatenate([token_T[:registers], text])
+            windows.append(Window(number, token, 1 + registers, is_first))
+    return pack_windows(windows)
+
+
+def _tokens(rows: DocumentRows, registers: int) -> Iterator[np.ndarray]:
+    """Each row with its last target, int64 [R + T + 1]."""
+    for batch in rows.batches:
         if batch.segment_BT is not None:
             raise ValueError("a text is made of rows of one segment; got rows of several")
-        rows = (np.asarray(leaf) for leaf in (batch.token_BT, batch.target_BT, batch.weight_BT))
-        for token_T, target_T, weight_T in zip(*rows, strict=True):
-            if not weight_T.any():
-                continue
-            if weight_T[:registers].any() or not weight_T[registers:].all():
-                raise ValueError(f"all but {registers} registers must be predicted; got {weight_T}")
-            token = np.append(token_T, target_T[-1]).astype(np.int64)
-            windows.append(Window(len(windows), token, 1 + registers, True))
-    return pack_windows(windows)
+        weight_BT = np.asarray(batch.weight_BT)
+        if weight_BT[:, :registers].any() or not weight_BT[:, registers:].all():
+            raise ValueError(f"all but {registers} registers must be predicted; got {weight_BT}")
+        last_B1 = np.asarray(batch.target_BT)[:, -1:]
+        yield from np.append(batch.token_BT, last_B1, axis=1).astype(np.int64)

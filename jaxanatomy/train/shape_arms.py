@@ -15,10 +15,10 @@ from jaxanatomy.growth.widths import ORDERS, relative_widths, variable_width
 from jaxanatomy.measures.registers import FREQUENT, KIND, REGISTERS
 from jaxanatomy.train.arm_plan import Emit, Fields, Trial
 from jaxanatomy.train.callbacks import Every
-from jaxanatomy.train.evaluation import HeldOut
 from jaxanatomy.train.loss import LanguageModelLoss
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.registers import FrozenRowsLoss, RegisterStream, following, with_registers
+from jaxanatomy.train.role_documents import DocumentRows
 from jaxanatomy.train.role_plan import HELD_OUT, RoleArm, RolePlan
 from jaxanatomy.train.role_reader import RoleReader
 from jaxanatomy.train.setup import BatchStream
@@ -112,7 +112,7 @@ class Registered(RoleArm):
         """The text with registers."""
         return RegisterStream(stream, self.registers(plan), trial.seed)
 
-    def held_out(self, plan: RolePlan, held_out: HeldOut) -> HeldOut:
+    def held_out(self, plan: RolePlan, held_out: DocumentRows) -> DocumentRows:
         """The same."""
         return with_registers(held_out, self.registers(plan))
 
@@ -144,13 +144,12 @@ def _decays_embeddings(optimiser: Optimiser) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _reader(
-    config: ModelConfig, held_out: HeldOut, registers: Registers | None, most: int = 1
+    config: ModelConfig, held_out: DocumentRows, registers: Registers | None, most: int = 1
 ) -> RoleReader:
     """One for all seeds of an arm: it is compiled once."""
     if registers is None:
-        return RoleReader(config, held_out.batches, most=most)
-    batches = with_registers(held_out, registers).batches
-    return RoleReader(config, batches, registers.count)
+        return RoleReader(config, held_out, most=most)
+    return RoleReader(config, with_registers(held_out, registers), registers.count)
 
 
 SHAPE_ARMS: dict[str, RoleArm] = {

@@ -6,7 +6,7 @@ import pkgutil
 import pytest
 
 import jaxanatomy.claims
-from jaxanatomy.claims import figures_ah
+from jaxanatomy.claims import figures_ah, figures_lr
 from jaxanatomy.claims.audit import CLAIMS, audit, error_of, summarise
 from jaxanatomy.claims.core import FAILS, HOLDS, UNMEASURED, VERDICTS
 from jaxanatomy.claims.evidence import Evidence
@@ -14,7 +14,7 @@ from jaxanatomy.claims.figures_ah import implied_baselines
 from jaxanatomy.growth.depth_arms import DepthArmSettings
 from jaxanatomy.growth.smollm import LENGTH, MODELS
 from jaxanatomy.measures.flops import beside_the_paper, cost_rows
-from jaxanatomy.papers import PAPERS, paper_table
+from jaxanatomy.papers import KEYS, paper_table
 from jaxanatomy.records import RunRecord
 
 PRINTED = paper_table("dg_table7")["models"]
@@ -37,7 +37,7 @@ def test_every_claim_has_a_row_also_without_any_run():
     assert len({row["claim"] for row in rows}) == len({row["hash"] for row in rows}) == len(rows)
     assert {row["verdict"] for row in rows if row["needs"]} == {UNMEASURED}
     assert all(row["rule"] and row["reason"] and row["paper"] for row in rows)
-    assert all(row["source"].split()[0] in {paper.key for paper in PAPERS} for row in rows)
+    assert all(row["source"].split()[0] in KEYS for row in rows)
 
 
 def test_no_table_of_claims_is_left_out():
@@ -111,6 +111,11 @@ FIGURES = {
     "table1_growth_beats_baseline": ("does not hold", "midas 28.18, baseline 30.06"),
     "table1_ln_scaling_trails": ("does not hold", "lidas 31.2, ln_scaling 31.38"),
     "table8_growth_helps_ln_scaling": ("does not hold", "ln_scaling_lidas 43.32, ln_scaling 44.38"),
+    "flattening_factors": ("holds", "L3 3.52, L4 6.59, L5 11.44"),
+    "saturated_counts_add_up": ("does not hold", "14 lost, 9 gained: 18 before, 13 after"),
+    "saturated_share_is_possible": ("does not hold", "609 of 3,504 are 17.4 %"),
+    "norms_of_a_pathological_run": ("does not hold", "7 to 28 times"),
+    "change_of_registers": ("does not hold", "5e-05"),
 }
 
 
@@ -141,6 +146,18 @@ CONSISTENT = {
     "anti_layer_sign": (figures_ah, "_TABLE1", {"anti_layers": [17]}),
     "half_budget": (figures_ah, "_CLAIMS8", {"growth_50_budget_percent": 63}),
     "steps_of_an_epoch": (figures_ah, "_CLAIMS8", {"uniform_epochs": 103}),
+    "saturated_counts_add_up": (
+        figures_lr,
+        "_SECTION5",
+        {"saturated": {"3": [14, 0], "6": [0, 13]}},
+    ),
+    "saturated_share_is_possible": (
+        figures_lr,
+        "_SECTION6",
+        {"uniform": {"L10": {"saturated": 350, "neurons": 3504}}},
+    ),
+    "norms_of_a_pathological_run": (figures_lr, "_SECTION8", {"times_peers": [25, 100]}),
+    "change_of_registers": (figures_lr, "_SECTION9", {"rms_change": 5e-5}),
 }
 
 

@@ -184,8 +184,10 @@ def curve(layer, loss):
     ("changed", "folders"),
     [
         ({}, [["x", "y"]]),
-        ({"train": {"group_size": 2}, "noise_seeds": 4, "layers": [2]}, [["x", "y"]]),
+        ({"train": {"group_size": 2}, "num_noise_seeds": 4, "layers": [2]}, [["x", "y"]]),
+        ({"num_seeds": 3}, [["x", "y"]]),
         ({"steps": 60}, [["x"], ["y"]]),
+        ({"text": "v"}, [["x"], ["y"]]),
         ({"optimiser": {"learning_rate": 1e-3}}, [["x"], ["y"]]),
     ],
 )

@@ -6,12 +6,14 @@ import khop_growth_run as run
 import numpy as np
 import pytest
 from claims.worlds import BY_ID, evidence
-from claims.worlds_khop import DEPTHS, FAR, hops
+from claims.worlds_khop import DEPTHS, FAR, LIMIT, hops
 
 from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED
 from jaxanatomy.claims.evidence import Evidence
-from jaxanatomy.claims.khop_arms import FINALS
+from jaxanatomy.claims.khop_arms import FINALS, not_above
+from jaxanatomy.claims.rules import ALL
 from jaxanatomy.measures.edited import LATE
+from jaxanatomy.measures.statistics import Estimate
 
 ID = "khop_lidas_matches_loss"
 
@@ -75,6 +77,47 @@ def test_two_saturated_arms_decide_nothing_and_one_does():
     assert finding(made({"lidas": -4.0})).verdict == HOLDS
 
 
+@pytest.mark.parametrize(
+    ("id", "arms", "other"),
+    [
+        (ID, ("lidas",), "baseline"),
+        ("khop_growth_keeps_loss_under_ln_scaling", ("ln_scaling_lidas",), "ln_scaling"),
+        (
+            "khop_one_step_expansion_reaches_baseline",
+            ("expand_1_at_50", "expand_2_at_90"),
+            "baseline",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("log", "right", "wrong"),
+    [(0.0, HOLDS, FAILS), (LIMIT / 2, FAILS, HOLDS), (LIMIT, FAILS, HOLDS)],
+    ids=["alike", "worse inside the margin", "at the margin"],
+)
+def test_an_arm_that_is_told_worse_matches_nothing_inside_the_margin(
+    id, arms, other, log, right, wrong
+):
+    """Seeds that differ so little that a run tells 5 %."""
+    make = hops(dict.fromkeys(arms, log) | {other: 0.0}, spread=0.005)
+    draws = 40
+    found = [
+        finding(evidence(BY_ID[id], make, seed).records["khop_growth"], id).verdict
+        for seed in range(draws)
+    ]
+    assert found.count(right) >= 0.9 * draws, found
+    assert found.count(wrong) <= 0.05 * draws, found
+
+
+@pytest.mark.parametrize(
+    ("ends", "answer"),
+    [((-1, 9), True), ((-9, -1), True), ((-1, 11), None), ((1, 9), False), ((11, 12), False)],
+)
+def test_not_above_needs_an_interval_that_reaches_0_and_ends_below_the_margin(ends, answer):
+    rule = not_above(ALL, 10.0)
+    assert rule.answer(Estimate(sum(ends) / 2, *ends)) is answer
+    assert rule.words("%").startswith("lies below 10 % in each and reaches 0; it fails if")
+
+
 def test_depths_are_compared_with_the_next_smaller_one():
     id = "khop_needs_depth"
     found = finding(made(DEPTHS, id), id)
@@ -84,6 +127,20 @@ def test_depths_are_compared_with_the_next_smaller_one():
     turned = finding(made(DEPTHS | {"flat_4": 4 * FAR}, id), id)
     assert turned.verdict == UNDECIDED
     assert "open: flat 4" in turned.reason
+
+
+def test_two_depths_do_not_show_that_each_counts():
+    id = "khop_needs_depth"
+    two = without(made(DEPTHS, id), lambda row: row["arm"] not in ("shallow", "baseline"))
+    found = finding(two, id)
+    assert (found.verdict, found.reason) == (
+        UNMEASURED,
+        "2 constant depths where the claim needs 3",
+    )
+    one = without(two, of("shallow"))
+    assert finding(one, id).reason == "1 constant depths where the claim needs 3"
+    three = without(made(DEPTHS, id), of("flat_3"))
+    assert finding(three, id).verdict == HOLDS
 
 
 def test_a_run_without_an_arm_says_which(record):

@@ -4,8 +4,10 @@ import numpy as np
 from claims.worlds import DEPTH, WORLDS, Worlds, record
 
 from jaxanatomy.claims.depth_use import MARGIN
+from jaxanatomy.measures.depth_score import untrained_id
 
 PROMPTS = 8
+DRAWS = 3  # of the untrained model
 FALL = 1.5  # of the logarithm over the depth, in any model: what comes later has less after it
 
 
@@ -42,22 +44,26 @@ def score(layer_L):
     return float(layer_L @ np.arange(len(layer_L)) / layer_L.sum())
 
 
-def trained(below):
-    """A run whose model has a score so much of the depth below the untrained one's.
+def trained(below, apart=0.0):
+    """A run whose model has a score so much of the depth below the untrained ones'.
 
     Args:
       below: Percent of the depth.
+      apart: Standard deviation of the fall of untrained draws; 1 moves scores by 7 % of the depth.
     """
 
     def make(generator, reach):
         del reach
         # Untrained models differ, too.
-        null_L = falling(FALL, generator, 0.05)
-        wanted = score(null_L) - below / 100 * (DEPTH - 1)
+        falls = FALL + apart * generator.normal(size=DRAWS)
+        draws = [falling(fall, generator, 0.05) for fall in falls]
+        wanted = score(falling(FALL, generator, 0.0)) - below / 100 * (DEPTH - 1)
         slopes = np.linspace(-2, 12, 400)
         flat = [abs(score(falling(each, generator, 0.0)) - wanted) for each in slopes]
         own_L = falling(slopes[int(np.argmin(flat))], generator, 0.05)
-        rows = rows_of("file:x", own_L, generator) + rows_of("random:file:x", null_L, generator)
+        rows = rows_of("file:x", own_L, generator)
+        for draw, null_L in enumerate(draws):
+            rows += rows_of(untrained_id("file:x", draw), null_L, generator)
         return {"depth_use": record(rows)}
 
     return make

@@ -9,6 +9,7 @@ from jaxanatomy.claims.role_shape import LESS
 from jaxanatomy.measures.skips import all_sets
 
 SEEDS, LAYERS, MOST = 5, 6, 3
+STEPS, RATE = 15_000, 1e-5
 
 
 def final(arm, seed, **fields):
@@ -37,18 +38,21 @@ def widths(even):
     return make
 
 
-def moved(times):
-    """Registers that have moved so many times less than straight on."""
+def moved(less_than_noise, less_than_tokens):
+    """Registers that have moved so many times less than noise would have moved them, and than
+    frequent tokens have, in 15,000 steps of one rate."""
 
     def make(generator, reach):
         del reach
-        rows = []
+        straight, walk, rows = STEPS * RATE, math.sqrt(STEPS) * RATE, []
         for seed in range(SEEDS):
-            own = 0.3 / times * math.exp(0.1 * generator.normal())
-            its = {"rms": 0.02, "rms_change": 1e-4 * generator.normal(), "moved": own}
-            place = {"kind": "registers", "purpose": "main", "seed": seed}
-            place |= {"arm": "registers_learned"}
-            rows.append({**place, "step": 9, "straight": 0.3, "walk": 0.01, "registers": its})
+            own = walk / less_than_noise * math.exp(0.1 * generator.normal())
+            its = walk / less_than_noise * less_than_tokens * math.exp(0.1 * generator.normal())
+            of_rows = {"rms": 0.02, "rms_change": 1e-4 * generator.normal()}
+            place = {"kind": "registers", "purpose": "main", "seed": seed, "step": STEPS}
+            place |= {"arm": "registers_learned", "straight": straight, "walk": walk}
+            own, its = ({**of_rows, "moved": each} for each in (own, its))
+            rows.append({**place, "registers": own, "frequent": its})
             rows.append(final("registers_learned", seed))
         return run(rows)
 
@@ -87,6 +91,13 @@ def skipped(known, by_place):
 
 WORLDS |= {
     "variable_width_spreads_specialists": Worlds(widths(1.8), widths(1.1)),
-    "registers_hardly_move": Worlds(moved(3 * LESS), moved(LESS)),
+    "registers_hardly_move": Worlds(moved(3 * LESS, 3 * LESS), moved(LESS, 3 * LESS)),
     "skip_gates_belong_at_passthroughs": Worlds(skipped(True, False), skipped(False, True)),
+}
+# Far behind a gradient of one direction (122 times in 15,000 steps), as noise and tokens are.
+MUST_NOT_HOLD = {
+    "registers_hardly_move": {
+        "they walk like noise": moved(1.0, 10.0),
+        "they move as tokens do": moved(10.0, 1.0),
+    }
 }

@@ -1,7 +1,8 @@
 """Worlds of the claims about layer roles: scores of layers, and what other runs find of them.
 
 Where a claim is true the finding follows a score, apart from noise; layers are in any order.
-Where nothing happens both follow depth smoothly, each by itself, which must not take rules in.
+Where nothing happens both follow depth, each by itself: a smooth curve on a trend of its own, which
+must not take rules in.
 """
 
 import numpy as np
@@ -24,6 +25,11 @@ def smooth(generator):
     return value_L
 
 
+def trend(generator, size=1.5):
+    """A straight line over depth of a random slope [L]."""
+    return size * generator.normal() * np.linspace(-1, 1, DEPTH)
+
+
 def scored(found, role, sign):
     """A run of roles and another, whose finding follows the score of a role; None: no score.
 
@@ -34,7 +40,11 @@ def scored(found, role, sign):
     """
 
     def make(generator, reach):
-        draw = (lambda: generator.normal(size=DEPTH)) if role else (lambda: smooth(generator))
+        def draw():
+            if role:
+                return generator.normal(size=DEPTH)
+            return (smooth(generator) + trend(generator)) / np.sqrt(2)
+
         scores = {name: 1 / (1 + np.exp(-draw())) for name in ROLES}
         value_L = draw() if role is None else sign * 4 * (scores[role] - 0.5)
         rows = [

@@ -118,6 +118,15 @@ WORLDS["budget_follows_recovery"] = Worlds(
 # Arms of training: log losses by arm, on the same seeds and held-out sentences.
 
 TRAINED = range(3)
+RATES = (1e-3, 2e-3, 4e-3)
+
+
+def tuning(arm):
+    """One seed at each of three rates, of which the middle one is far better."""
+    for rate, loss in zip(RATES, (9.0, 3.0, 9.0), strict=True):
+        labels = {"kind": "final", "purpose": "tuning", "arm": arm, "seed": 100}
+        losses = {"final_nll": loss, "eval_nll": loss, "reason": None}
+        yield {"hash": "", "learning_rate": rate, **labels, **losses}
 
 
 def arms(experiment, less, baseline, others, fields=lambda generator, arm: {}, scale=1.0, **config):
@@ -127,6 +136,7 @@ def arms(experiment, less, baseline, others, fields=lambda generator, arm: {}, s
         base_U, rows = np.exp(1 + 0.3 * generator.normal(size=UNITS)), []
         for arm in (baseline, *others):
             gain = less(reach) * (arm != baseline)
+            rows += tuning(arm)
             for seed in TRAINED:
                 noise_U = NOISE * generator.normal(size=UNITS) + DRAW * generator.normal()
                 noise_U = scale * noise_U
@@ -137,6 +147,7 @@ def arms(experiment, less, baseline, others, fields=lambda generator, arm: {}, s
                     "purpose": "main",
                     "arm": arm,
                     "seed": seed,
+                    "learning_rate": RATES[1],
                     "unit_nll": (TOKENS * mean_U).tolist(),
                     "unit_tokens": [TOKENS] * UNITS,
                     "final_nll": float(mean_U.mean()),

@@ -25,16 +25,20 @@ def source(tmp_path):
 
 def test_rows_hold_the_documents_of_their_split_end_to_end(source, tokenizer):
     found = joined_rows(source, tokenizer, 7)
-    expected = {"train": [], "validation": []}
-    for text, split in open_corpus(source).documents():
+    expected, number_of = {"train": [], "validation": []}, []
+    for number, (text, split) in enumerate(open_corpus(source).documents()):
         if text:
-            expected[split] += [*tokenizer.encode(text), tokenizer.eos_id]
+            own = [*tokenizer.encode(text), tokenizer.eos_id]
+            expected[split] += own
+            number_of += [number for _ in own if split == "validation"]
     for rows, split in ((found.train_NT, "train"), (found.held_out_NT, "validation")):
         assert rows.shape[1] == 8
         assert rows.dtype == np.int32
         own = expected[split]
         assert rows.reshape(-1).tolist() == own[: rows.size]
         assert len(own) - rows.size < 8
+    assert found.document_NT.reshape(-1).tolist() == number_of[: found.held_out_NT.size]
+    assert len(set(number_of)) > 3
 
 
 def test_other_text_and_other_lengths_are_told_apart(source, tokenizer, tmp_path):

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from jaxanatomy.data.text import SOURCES, TEXTS, LeftOut, Text, hold_out, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, LeftOut, Text, beginnings, hold_out, load_text
 from jaxanatomy.errors import InputError
 
 
@@ -180,8 +180,24 @@ def test_the_last_documents_are_held_out_and_no_other_is_like_them():
     train, held_out = hold_out(text, 0.4)
     assert (train.name, train.documents) == ("t", ("b", "c"))
     assert (held_out.name, held_out.documents) == ("t (held out)", ("a", "d"))
+    assert hold_out(text, 0.4, "to choose on")[1].name == "t (to choose on)"
     for share, count in ((0.01, 1), (0.99, 4), (0.5, 2), (0.3, 2)):
         assert len(hold_out(Text("u", tuple("vwxyz")), share)[1].documents) == count
+
+
+def test_the_beginning_of_a_document_is_its_words_within_so_many_characters():
+    text = Text("t", ("one two  three", "uninterrupted", "one", "  \n a"))
+    for characters, documents in (
+        (3, ("one", "uni", "one", "  \n")),
+        (6, ("one", "uninte", "one", "  \n a")),
+        (8, ("one two", "uninterr", "one", "  \n a")),
+        (99, text.documents),
+    ):
+        found = beginnings(text, characters)
+        assert (found.name, found.documents) == ("t", Text("t", documents).documents)
+    for characters in (0, 1.5, True, "3"):
+        with pytest.raises(InputError, match="the characters of a document must be a whole number"):
+            beginnings(text, characters)
 
 
 def test_a_text_that_cannot_be_split_is_refused():

@@ -36,6 +36,26 @@ def test_txt_is_one_document_unless_split(part, documents, newline, write):
     assert read_documents(path, part) == documents
 
 
+WIKITEXT = (
+    " \n = Homarus gammarus = \n \n A lobster . \n \n = = Description = = \n \n Large . \n"
+    " = No title = \n \n = a = b = c = \n \n = = = Deep = = = \n \n"
+)
+
+
+def test_articles_begin_with_their_titles_and_hold_their_sections(write):
+    articles = (
+        " = Homarus gammarus = \n \n A lobster . \n \n = = Description = = \n \n Large . \n"
+        " = No title =",
+        " = a = b = c = \n \n = = = Deep = = =",
+    )
+    assert read_documents(write("wiki.txt", WIKITEXT), "articles") == articles
+    begun = write("begun.txt", f"The end of another .\n{WIKITEXT}")
+    assert read_documents(begun, "articles") == ("The end of another .", *articles)
+    for content in (BOOK, "\n = = Section = = \n\n", "text\n= Title =\n\n"):
+        with pytest.raises(InputError, match="'= TITLE =' between blank lines; it has none; write"):
+            read_documents(write("none.txt", content), "articles")
+
+
 def test_jsonl_takes_objects_and_strings_to_the_letter(write):
     lines = [{"text": " a\n"}, "b\u2028c", {"other": 1, "text": "é"}]
     content = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n"
@@ -72,7 +92,7 @@ def test_parquet(tmp_path):
     ("name", "content", "part", "message"),
     [
         ("t.txt", b"ab\xff", "", r"t\.txt' must be UTF-8; byte 2 \(0xff\) is not"),
-        ("t.txt", "a", "paragraphs", "unknown way to split a .txt 'paragraphs'; known: blank_li"),
+        ("t.txt", "a", "paragraphs", "unknown way to split a .txt 'paragraphs'; known: .*articles"),
         ("t.json", "[]", "", r"must end in \.txt, \.jsonl, \.parquet; got .*t\.json'"),
         ("t.jsonl", '"a"\n\n{"text": 1}', "", r"field 'text' of line 3 of .* got int"),
         ("t.jsonl", '"a"\n{"text": "b"', "", r"line 2 of .*t\.jsonl' is not JSON"),

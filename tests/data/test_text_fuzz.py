@@ -54,7 +54,10 @@ def test_any_lines_of_a_jsonl_are_read_or_refused(lines):
 
 @pytest.mark.slow
 @fuzz.bounded(300)
-@given(st.binary(max_size=40), st.sampled_from(["", "#lines", "#blank_lines", "#pieces", "#odd"]))
+@given(
+    st.binary(max_size=40),
+    st.sampled_from(["", "#lines", "#blank_lines", "#pieces", "#articles", "#odd"]),
+)
 def test_any_txt_is_read_or_refused(content, part):
     read(content, "txt", part)
 

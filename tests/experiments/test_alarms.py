@@ -5,6 +5,8 @@ import json
 import pytest
 import run_files
 
+from jaxanatomy import config_files
+from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.faults import FAULTS, TWINS
 
 pytestmark = pytest.mark.usefixtures("fixed_version")
@@ -73,7 +75,7 @@ def test_every_run_is_read_at_every_step_and_faults_change_what_follows(finished
     assert places == {
         (interval, fault)
         for interval in (1, 3)
-        for fault in (*FAULTS, "all faults")
+        for fault in (*FAULTS, "all faults", "all but corrupted batches")
         if fault not in TWINS
     }
     assert (finished / "report.html").exists()
@@ -90,6 +92,11 @@ def test_what_was_lost_is_trained_again_and_the_rest_is_not(finished, command, t
     assert again == {row["hash"]: row for row in rows}
 
 
+def test_the_longest_interval_is_the_one_that_ships():
+    """Pages and docs say of it what is found as shipped."""
+    assert max(config_files.shipped("alarms").intervals) == Alarms().every
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -100,6 +107,11 @@ def test_what_was_lost_is_trained_again_and_the_rest_is_not(finished, command, t
         ({"after": 9}, "must end within the schedule of 16 steps"),
         ({"margin": 0.5}, "margin must be 1 or more"),
         ({"intervals": "0,1"}, "intervals"),
+        (
+            {"model.num_layers": 2},
+            "model.num_layers must be 3 or more, as spectral, cv, dead compare a layer with its "
+            "peers; got 2; raise model.num_layers",
+        ),
         ({"shipped.spectral": "3,2,1"}, "alarms.spectral must be three levels"),
     ],
 )

@@ -14,7 +14,11 @@ from jaxanatomy.records import read_arrays, read_run
 from jaxanatomy.report import depth_scores, html
 from jaxanatomy.report import depth_use as page
 
-FLAGS = ("--config.boundaries=1/4,8", "--config.super_weights=2")
+FLAGS = (
+    "--config.boundaries=1/4,8",
+    "--config.super_weights=2",
+    "--config.untrained_draws=2",
+)
 LAYERS = 3
 PAIRS = LAYERS * (LAYERS - 1) // 2
 
@@ -47,7 +51,17 @@ def test_the_files_of_the_contract_and_the_rows_of_every_pair(finished):
     files = {"config.json", "rows.jsonl", "summary.json", "arrays.npz", "figures", "report.html"}
     assert names == files
     rows = run_files.read_rows(workdir)
-    for model in {row["model"] for row in rows}:
+    models = dict.fromkeys(row["model"] for row in rows)
+    *whole, further = models
+    assert further == f"{whole[1]}#1"
+    own = [row for row in rows if row["model"] == further]
+    counts = collections.Counter(row["kind"] for row in own)
+    # Of a further draw what the depth score needs.
+    assert counts == {"effect": 3 * 2 * PAIRS, "output": 3 * 2 * LAYERS, "depth_score": 48}
+    assert {(row["spread"], row["when"]) for row in own if row["kind"] != "depth_score"} == {
+        ("propagated", "future")
+    }
+    for model in whole:
         own = [row for row in rows if row["model"] == model]
         places = 1 + 2  # all tokens, two boundaries
         effects = [row for row in own if row["kind"] == "effect"]
@@ -96,6 +110,8 @@ def test_silencing_a_layer_for_the_next_one_is_the_same_passed_on_or_not(finishe
             and row["part"] == "layer"
             and row["target"] == row["source"] + 1
         ):
+            if row["model"].endswith("#1"):
+                continue  # propagated alone
             key = tuple(row[name] for name in ("model", "when", "boundary", "source"))
             found.setdefault(key, []).append(row["value"])
     assert len(found) == 2 * 3 * (LAYERS - 1)
@@ -114,9 +130,19 @@ def test_the_page_says_the_score_beside_the_untrained_one(finished):
         if (row["part"], row["effect"], row["convention"]) == ("layer", "output", "paper")
     ]
     said = re.search(
-        r"That of the untrained model .*?, apart from the model's by ([+−][\d.]+)", words
+        r"That of the untrained model .*?; the mean of 2 draws of its weights is apart from the "
+        r"model's by ([+−][\d.]+) \(.* to .*, 95 % over prompts and draws\)",
+        words,
     )
     assert float(said[1].replace("−", "-")) == pytest.approx(*apart, abs=0.005)
+    (row,) = [
+        row
+        for row in depth_scores.differences(record)
+        if (row["part"], row["effect"], row["model"]) == ("layer", "output", "untrained")
+    ]
+    assert len(row["draw_scores"]) == 2
+    assert row["draw_scores"][0] != row["draw_scores"][1]
+    assert not any("#" in model for model in depth_scores.models(record))
     assert "Depth scores" in finished[1]
     assert "Single weights of down_proj, removed alone" in finished[1]
 
@@ -136,13 +162,10 @@ def test_tidy_rows_of_the_page_are_those_of_the_run(finished, tiny):
     assert len(page.lenses(record)) == 2 * LAYERS
     assert [row["verdict"] for row in page.removals(record)] == ["no", "no"]
     for row in page.removals(record):
-        others = [
-            other["degradation_percent"]
-            for other in own
-            if other.get("control") == "nearest" and other["layer"] == row["layer"]
-        ]
+        others = [other for other in own if other.get("control_of") == row["layer"]]
         assert len(others) == 4
-        assert row["nearest"] == max(others)
+        assert row["similar"] == max(other["degradation_percent"] for other in others)
+        assert row["within"] == sum(other["control"] == "similar" for other in others)
         (largest,) = (other for other in own if other.get("control") == "largest")
         assert row["largest"] == largest["degradation_percent"]
         assert row["largest_sizes"] == [abs(largest["weight"])]
@@ -180,7 +203,11 @@ def test_a_stopped_run_goes_on_to_the_same_rows(finished, start, tmp_path):
 
 
 def test_quick_and_dry_run(start, tmp_path):
-    more = ("--config.parts=layer", "--config.untrained=False", "--config.conventions=as_published")
+    more = (
+        "--config.parts=layer",
+        "--config.untrained_draws=0",
+        "--config.conventions=as_published",
+    )
     done = start(tmp_path / "dry", *more, "--config.boundaries=4", "--dry_run")
     assert done.status == 0
     assert "as_published/layer/propagated/future/4" in done.out
@@ -197,8 +224,10 @@ def test_the_depth_score_alone(finished, start, tmp_path):
     effects = [row for row in rows if row["kind"] == "effect"]
     assert {(row["spread"], row["when"]) for row in effects} == {("propagated", "future")}
     scores = [row for row in rows if row["kind"] == "depth_score"]
-    assert len(scores) == 2 * 2 * (2 + 6)
+    assert len(scores) == 4 * 2 * (2 + 6)  # the model and three draws
     for row in scores:
+        if row["model"].endswith("#2"):
+            continue  # two draws there
         assert row["value"] == pytest.approx(of_all[row["hash"]]["value"], rel=1e-4, abs=1e-6)
 
 
@@ -220,6 +249,7 @@ def test_the_depth_score_alone(finished, start, tmp_path):
         (("--config.blocks=2",), "two blocks must fit into the 3 layers; got blocks of 2"),
         (("--config.null_draws=1",), "null_draws must be a whole number, 2 or above"),
         (("--config.super_weights=-1",), "super_weights must be a whole number, 0 or above"),
+        (("--config.untrained_draws=-1",), "untrained_draws must be a whole number, 0 or above"),
     ],
 )
 def test_bad_input_is_refused_in_a_line(start, tmp_path, flags, message):
@@ -233,7 +263,7 @@ def test_bad_input_is_refused_in_a_line(start, tmp_path, flags, message):
 def test_other_models_stand_beside_it_with_the_difference_of_scores(start, tmp_path, tiny):
     other = f"random:{tiny.model}"
     flags = ("--config.parts=layer", "--config.spreads=propagated", "--config.whens=future")
-    more = ("--config.untrained=false", "--config.super_weights=0", f"--config.others={other},")
+    more = ("--config.untrained_draws=0", "--config.super_weights=0", f"--config.others={other},")
     done = start(tmp_path, *flags, *more, "--config.boundaries=1/4")
     assert (done.status, done.err) == (0, "")
     record = read_run(tmp_path)
@@ -255,6 +285,10 @@ def test_other_models_stand_beside_it_with_the_difference_of_scores(start, tmp_p
     assert "Depth scores less that of the model" in done.out
     refused = start(tmp_path / "twice", f"--config.others={tiny.model},")
     assert "each of model and others may come once" in refused.err
+    for draw in ("", "#2"):
+        twice = start(tmp_path / "twice", f"--config.others={other}{draw},")
+        assert twice.status == 2
+        assert f"untrained_draws=3 measures {other}{draw}, so others must not name it" in twice.err
 
 
 def test_current_effects_need_no_boundaries(start, tmp_path):

@@ -10,6 +10,8 @@ import pytest
 import run_files
 from depth_growth_run import ENTRIES, without_times
 
+from jaxanatomy.data.corpora import open_corpus
+from jaxanatomy.data.vocabulary import load_tokenizer
 from jaxanatomy.forensics.roles import ROLES
 from jaxanatomy.train.metrics import read_metrics
 from jaxanatomy.tree import MATRICES
@@ -122,7 +124,7 @@ def test_final_rows_have_roles_and_neurons_of_every_layer(finished):
         assert (row["step"], row["alike"], len(row["roles"])) == (STEPS, True, LAYERS)
         assert {role: len(own) for role, own in row["scores"].items()} == dict.fromkeys(ROLES, 4)
         assert [len(own) for own in row["saturated"]] == row["features"]["saturated"]
-        assert len(row["unit_nll"]) == ROWS
+        assert len(row["unit_nll"]) == len(row["unit_tokens"])
         mean = sum(row["unit_nll"]) / sum(row["unit_tokens"])
         assert mean == pytest.approx(row["eval_nll"], rel=1e-9)
     norms = {
@@ -132,6 +134,20 @@ def test_final_rows_have_roles_and_neurons_of_every_layer(finished):
     for seed in (0, 1):  # without decay weights stay larger, in every layer
         assert (norms["none", seed] > norms["uniform", seed]).all()
         assert not (norms["rate_scale", seed] == norms["uniform", seed]).any()
+
+
+def test_units_are_the_documents_of_the_held_out_rows(finished, text, tokenizer):
+    """Each with all its tokens in the rows that are scored; the judges' are of others."""
+    own = load_tokenizer(f"file:{tokenizer}")
+    documents = [each for each, split in open_corpus(text).documents() if split == "validation"]
+    lengths = [len(own.encode(each)) + 1 for each in documents]
+    number_N = np.repeat(np.arange(len(lengths)), lengths)
+    # Of 20 rows of 12 targets, eight spread over what is left beside the judges' four.
+    targets = [number_N[13 * row + 1 : 13 * row + 13] for row in (0, 1, 3, 5, 6, 8, 10, 11)]
+    expected = np.unique(np.concatenate(targets), return_counts=True)[1] / (ROWS * 12)
+    assert 1 < len(expected) < ROWS
+    for row in rows_of(finished, "final"):
+        assert row["unit_tokens"] == pytest.approx(expected.tolist(), rel=1e-12)
 
 
 def test_proposals_are_logged_with_their_rewards(finished):
@@ -181,8 +197,8 @@ def test_sigkill_between_proposals_gives_the_same_rows(
 
 
 def test_arms_without_a_policy_ask_nothing_of_its_clamps(command, flags, tmp_path):
-    """No decay, from which no policy could begin."""
-    fields = {"arms": "uniform,none", "optimiser.weight_decay": 0}
+    """No decay, from which no policy could begin; nor is there a step at which one proposes."""
+    fields = {"arms": "uniform,none", "optimiser.weight_decay": 0, "policy.every": 100}
     done = command(*flags(tmp_path / "run", **fields), "--dry_run")
     assert (done.status, done.err) == (0, "")
 
@@ -192,6 +208,13 @@ def test_arms_without_a_policy_ask_nothing_of_its_clamps(command, flags, tmp_pat
     [
         ({"arms": "uniform,nnoe"}, "unknown arm 'nnoe'; did you mean"),
         ({"arms": "uniform,uniform"}, "arms must name at least one, each once"),
+        ({"arms": "none,random_policy"}, "arms must have uniform, the baseline that every other"),
+        ({"policy.every": STEPS}, "steps must be above 8, at which a policy that proposes every 8"),
+        (
+            {"policy.every": 3},
+            "above 9, at which a policy that proposes every 3 steps first proposes",
+        ),
+        ({"held_out_rows": 16}, "held_out_rows must be at most the 13 rows of documents that none"),
         ({"held_out_rows": 6}, "held_out_rows must be a multiple of batch_size; got 6 and 4"),
         ({"held_out_rows": 4000}, "held_out_rows and judged_rows must be at most the"),
         ({"batch_size": 40_000, "held_out_rows": 40_000, "judged_rows": 40_000}, "at most the"),

@@ -5,6 +5,7 @@ import re
 import shutil
 import types
 
+import growing_run
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -16,10 +17,12 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.forensics.layer_features import LAYER_FEATURES, MATRIX_FEATURES, NORM_FEATURES
 from jaxanatomy.forensics.momentum import MOMENTUM_FEATURES
 from jaxanatomy.forensics.roles import ROLES, ROUTED, ROUTING
+from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures.probe import PROBE_FEATURES
 from jaxanatomy.records import read_arrays, read_run
 from jaxanatomy.report import html
 from jaxanatomy.report import roles as page
+from jaxanatomy.train.role_moments import optimiser_step
 from jaxanatomy.weights import orbax_io
 from jaxanatomy.weights.random_init import random_params
 
@@ -116,6 +119,12 @@ def test_the_planted_specialist_is_found_and_the_summary_says_what_moved(finishe
         layer for layer in range(LAYERS) if own["roles"][layer] != later["roles"][layer]
     ]
     assert len(summary["null"]["roles"]) == LAYERS
+    rows = [row for row in read_run(finished[0]).rows if row["kind"] == "role"]
+    score = {(row["model"], row["layer"]): np.array([row[role] for role in ROLES]) for row in rows}
+    for other, found in ((made.later, later), (f"random:{made.model}", summary["null"])):
+        apart = [score[made.model, layer] - score[other, layer] for layer in range(LAYERS)]
+        assert found["role_distance"] == pytest.approx(np.sqrt(np.square(apart).mean()), rel=1e-12)
+    assert 0 < later["role_distance"] < summary["null"]["role_distance"]
     assert 0 < own["stability"] <= 1
 
 
@@ -162,6 +171,51 @@ def test_momentum_is_that_of_the_same_text_and_counts(finished, made, tiny):
     assert {"down_proj.momentum_cosine", "down_proj.stuck_share"} <= shown
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Steps 2 and 4 of a run of two seeds, each with the optimiser's state."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    options = dataclasses.replace(growing_run.OPTIONS, max_to_keep=9)
+    stages = (Stage(growing_run.config(4), 4),)
+    growing_run.make((0, 3), options, stages=stages).train(folder, growing_run.watching())
+    return folder
+
+
+def test_momentum_of_a_step_of_a_run_is_that_of_its_own_optimiser(trained, command, tmp_path):
+    """And so are its roles, with no text: those that `ja.trajectory` gives."""
+    ids = {step: f"orbax:{trained}@{step}/3" for step in (4, 2)}
+    flags = (f"--config.model={ids[4]}", f"--config.others={ids[2]}", "--config.text=", DRAWS)
+    done = command("roles", *flags, f"--workdir={tmp_path / 'run'}")
+    assert (done.status, done.err) == (0, "")
+    record = read_run(tmp_path / "run")
+    names = ("layer", "component", "metric", "value", "role", "margin")
+    expected = {row["step"]: [] for row in ja.trajectory(trained, seed=3)}
+    for row in ja.trajectory(trained, seed=3):
+        if row["kind"] == "role" or row["metric"] in MOMENTUM_FEATURES:
+            expected[row["step"]].append([row.get(name) for name in names])
+    for step, model in ids.items():
+        found = [
+            [row.get(name) for name in names]
+            for row in record.rows
+            if row["model"] == model
+            and (row["kind"] == "role" or row.get("metric") in MOMENTUM_FEATURES)
+        ]
+        assert found == expected[step]
+        assert len(found) == 4 * (7 * len(MOMENTUM_FEATURES) + 1)
+    # The untrained model has no optimiser: its roles hang on other features.
+    null = [row for row in record.rows if row["model"] == f"random:{ids[4]}"]
+    assert not {row.get("metric") for row in null} & {*MOMENTUM_FEATURES}
+    assert record.summary["null"]["role_distance"] is None
+    assert record.summary["models"][ids[2]]["role_distance"] > 0
+
+
+def test_only_steps_of_a_run_have_an_optimisers_state(trained, steps, made):
+    assert optimiser_step(f"orbax:{trained}") == (trained, 4, None)
+    assert optimiser_step(f"orbax:{trained}@2/3") == (trained, 2, 3)
+    for model in (f"orbax:{steps}@10", made.model, f"random:orbax:{trained}@2/3"):
+        assert optimiser_step(model) is None
+
+
 def test_the_page_has_roles_beside_those_of_the_untrained_model(finished, made):
     record = read_run(finished[0])
     words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
@@ -169,8 +223,10 @@ def test_the_page_has_roles_beside_those_of_the_untrained_model(finished, made):
     assert "The untrained model, whose layers differ by chance alone" in words
     assert "The role of each layer, and what it hangs on" in finished[1]
     assert len(page.strip(record)) == 3 * LAYERS
-    (moved,) = page.moved(record)
+    moved, untrained = page.moved(record)
     assert (moved["largest_component"], moved["largest_layer"]) == ("o_proj", 4)
+    distances = [record.summary["models"][made.later], record.summary["null"]]
+    assert [moved["distance"], untrained["distance"]] == [own["role_distance"] for own in distances]
     shown = {row["feature"] for row in page.evidence(record)}
     assert shown <= set(ROUTED)
     assert {*PROBE_FEATURES} & {*ROUTED} <= shown

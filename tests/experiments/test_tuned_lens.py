@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import run_files
 
+from configs.tuned_lens import get_config
+from experiments import tuned_lens
 from jaxanatomy.data.text import hold_out, load_text
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.lens import load_lens
@@ -170,6 +172,18 @@ def test_a_lens_is_refused_by_another_model(finished, tiny, copy_model, tmp_path
         (("--config.lens.steps=0",), "steps must be"),
         (("--config.lens.positions=0",), "positions must be"),
         (("--config.train_tokens=1",), "train_tokens must be"),
+        (
+            ("--config.choosing_share=0.5",),
+            "leave documents to train on beside held_out_share=0.5; go",
+        ),
+        (
+            ("--config.choosing=True",),
+            "choosing_share must be above 0 and leave documents to train",
+        ),
+        (
+            ("--config.document_characters=0",),
+            "the characters of a document must be a whole number",
+        ),
         (("--config.prompt= ",), "'prompt' must hold at least one document with text"),
         (("--config.packing.window=5",), "the prompt must fit into one window; it takes 3"),
         (("--config.tasks=copying_reel,",), "copying_reel"),
@@ -184,6 +198,44 @@ def test_what_cannot_be_run_is_refused_before_anything_is_trained(start, tmp_pat
     assert message in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("[a-z]*"))
+
+
+@pytest.fixture
+def wiki(tmp_path):
+    """Ten articles of two lines."""
+    articles = (
+        f" = Title {at} = \n \n First of {at} . \n Second of {at} . \n \n" for at in range(10)
+    )
+    (tmp_path / "wiki.txt").write_text("".join(articles))
+    return f"{tmp_path / 'wiki.txt'}#articles"
+
+
+def test_what_chooses_settings_is_in_neither_the_training_nor_the_results(wiki):
+    config = get_config()
+    config.update({"text": wiki, "held_out_share": 0.3, "document_characters": 27})
+    begun = [f" = Title {at} = \n \n First of {at}" for at in range(10)]
+    train, results = tuned_lens._texts(config)
+    assert (train.documents, results.documents) == (tuple(begun[:7]), tuple(begun[7:]))
+    config.choosing_share = 0.2
+    train, results = tuned_lens._texts(config)
+    assert (train.documents, results.documents) == (tuple(begun[:5]), tuple(begun[7:]))
+    config.choosing = True
+    assert tuned_lens._texts(config)[0] == train
+    chosen_on = tuned_lens._texts(config)[1]
+    assert chosen_on.documents == tuple(begun[5:7])
+    assert chosen_on.name == f"{wiki} (to choose on)"
+
+
+def test_a_budget_that_ends_in_the_first_documents_is_refused(start, tmp_path, wiki):
+    given = (f"--config.text={wiki}", "--config.packing.window=40", "--dry_run")
+    done = start(tmp_path / "run", *given, "--config.packing.token_budget=150")
+    assert done.status == 2
+    assert "must reach 5 of the 5 documents held out" in done.err
+    assert "150 tokens reach 2; raise it, or read less of each" in done.err
+    assert start(tmp_path / "run", *given).status == 0
+    read_less = (*given, "--config.packing.token_budget=150", "--config.document_characters=13")
+    done = start(tmp_path / "run", *read_less)
+    assert "held_out_documents 5" in done.out
 
 
 def test_a_text_of_one_document_cannot_be_split(start, tmp_path):

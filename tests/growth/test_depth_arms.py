@@ -203,6 +203,15 @@ def test_an_arm_under_two_names_is_refused(names):
         depth_arms(names, CONFIG, SETTINGS)
 
 
+@pytest.mark.parametrize("names", [("baseline", "shallow"), ("baseline",), ("flat_2", "midas")])
+@pytest.mark.parametrize("block", [4, 6, 7])
+def test_a_block_that_leaves_nothing_to_grow_is_refused_by_its_name(names, block):
+    settings = dataclasses.replace(SETTINGS, block=block)
+    with pytest.raises(InputError, match=f"^block must be .* 6 layers, .*; got {block}; lower it"):
+        depth_arms(names, CONFIG, settings)
+    assert set(depth_arms(names, CONFIG, dataclasses.replace(SETTINGS, block=3))) == {*names}
+
+
 def test_arms_that_differ_stand_side_by_side():
     names = ("lidas", "lidas_b3", "lidas_prop0.5", "lidas_equal_flops", "lidas_zero_moments")
     names += ("midas", "flat_2", "flat_2_equal_flops", "flat_2_equal_seconds", "ln_scaling")

@@ -54,6 +54,18 @@ def test_late_exits_are_those_of_the_second_half_but_the_last():
     assert found(rows, depth_arms.EXITS, "lidas")["value"]["mean"] == pytest.approx(0.35)
 
 
+def test_attention_is_read_in_blocks_that_are_neither_the_first_nor_the_last():
+    ramp = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0]
+    rows = finals(attention_cosine=ramp, attention_norm=ramp)
+    # Six layers in blocks of two: of the inner block, layers 2 and 3.
+    assert found(rows, depth_arms.FIRST_COSINE, "lidas")["value"]["mean"] == 2.0
+    assert found(rows, depth_arms.NORM_RISE, "lidas")["value"]["mean"] == 2.0
+    for row in rows:  # in blocks of three none is inside; blocks of one have no first layer
+        row["depth"]["similarity"] = np.eye(4 if row["arm"] == "midas" else 6).tolist()
+    read = {row["reading"] for row in summarise(rows)["depth"]}
+    assert not read & {depth_arms.FIRST_COSINE, depth_arms.NORM_RISE}
+
+
 def test_of_models_that_know_little_only_the_weights_are_compared():
     readings = depth_arms.depth_readings(finals_by_arm(finals(loss=3.0)))
     weights = {depth_arms.SIMILARITY, depth_arms.SYMMETRY, depth_arms.PERIOD}

@@ -9,10 +9,12 @@ from jaxanatomy.measures.depth_score import (
     changes,
     depth_difference_rows,
     depth_score,
+    depth_score_beyond_draws,
     depth_score_difference,
     depth_score_rows,
+    untrained_draws,
+    untrained_id,
 )
-from jaxanatomy.measures.statistics import ratio_intervals
 
 
 def test_closed_forms():
@@ -24,20 +26,57 @@ def test_closed_forms():
     assert math.isnan(depth_score([[1.0, math.inf]]).value)
 
 
-def test_the_interval_is_that_of_a_ratio_over_examples():
-    change_EL = np.random.default_rng(0).uniform(0.1, 1, (8, 5))
+def test_the_interval_of_a_score_is_that_of_a_plain_jackknife():
+    change_EL = np.random.default_rng(0).uniform(size=(40, 7)) ** 2
     found = depth_score(change_EL)
     weights_L = change_EL.mean(axis=0) / change_EL.mean()
-    assert found.value == pytest.approx((np.arange(5) * weights_L).sum() / 5)
-    moments_E = (np.arange(5) * change_EL).sum(axis=1)
-    (expected,) = ratio_intervals(moments_E[None], change_EL.sum(axis=1))
-    assert [found.value, *found.ends] == pytest.approx(expected.tolist())
-    assert depth_score(change_EL[:1]).ends is None
+    assert found.value == pytest.approx((np.arange(7) * weights_L).sum() / 7)
+    without_E = np.array([depth_score(np.delete(change_EL, at, axis=0)).value for at in range(40)])
+    error = np.sqrt(39 / 40 * ((without_E - without_E.mean()) ** 2).sum())
+    assert found.high - found.low == pytest.approx(2 * 2.023 * error, rel=0.03)
+    assert found.low < found.value < found.high
+
+
+def test_a_score_has_no_interval_of_one_example_that_makes_all_changes():
+    for change_EL in ([[1.0, 2.0]], [[1.0, 2.0], [0.0, 0.0]]):
+        found = depth_score(change_EL)
+        assert (found.value, found.ends) == (pytest.approx(2 / 3), None)
+        difference = depth_score_difference(change_EL, np.ones_like(change_EL))
+        assert (difference.value, difference.ends) == (pytest.approx(2 / 3 - 1 / 2), None)
+
+
+LAYERS, EXAMPLES = 30, 8
+
+
+def drawn_examples(rng, draws, shift):
+    """Changes that fall with depth [draws, E, L]: examples differ in size, and in how they fall."""
+    fall_E1 = 1.5 + shift * rng.normal(size=(draws, EXAMPLES, 1))
+    size_E1 = rng.normal(size=(draws, EXAMPLES, 1))
+    noise_EL = 0.3 * rng.normal(size=(draws, EXAMPLES, LAYERS))
+    return np.exp(size_E1 + noise_EL - fall_E1 * np.linspace(0, 1, LAYERS))
+
+
+@pytest.mark.parametrize(("shift", "least"), [(0.0, 0.91), (1.0, 0.885)])
+def test_the_interval_of_a_score_covers_it_as_often_as_the_docstring_says(shift, least):
+    """Sizes of examples have a standard deviation of 1; a linearised ratio covers 88 and 85 %."""
+    rng = np.random.default_rng(0)
+    many = [drawn_examples(rng, 2000, shift).sum(axis=(0, 1)) for _ in range(20)]
+    truth = depth_score(np.sum(many, axis=0)[None]).value
+    found = [depth_score(each_EL) for each_EL in drawn_examples(rng, 1500, shift)]
+    covered = np.mean([each.low <= truth <= each.high for each in found])
+    assert least <= covered <= 0.96, covered
 
 
 def row(kind, source, examples, boundary="1/2", **more):
     labels = {"convention": "paper", "part": "layer", "when": "future", "spread": "propagated"}
-    return {"kind": kind, **labels, "source": source, "boundary": boundary, "text": "t"} | {
+    return {
+        "kind": kind,
+        "model": "m",
+        **labels,
+        "source": source,
+        "boundary": boundary,
+        "text": "t",
+    } | {
         "examples": examples,
         **more,
     }
@@ -114,3 +153,61 @@ def test_models_that_differ_by_prompts_alone_are_told_apart_as_often_as_the_leve
         found = depth_score_difference(one_EL, other_EL)
         covered.append(found.low <= 0 <= found.high)
     assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_draws_of_the_untrained_model_are_known_by_their_names():
+    models = ["m", "random:m", "random:m#2", "random:mm", "random:m#1x", "random:m#"]
+    assert untrained_draws("m", models) == ["random:m", "random:m#2"]
+    assert [untrained_id("m", draw) for draw in (0, 2)] == ["random:m", "random:m#2"]
+
+
+def test_draws_add_their_spread_to_the_interval():
+    rng = np.random.default_rng(0)
+    own_EL, *draws = rng.uniform(size=(4, 8, 7))
+    found = depth_score_beyond_draws(own_EL, draws)
+    scores = [depth_score(each).value for each in draws]
+    assert found.value == pytest.approx(depth_score(own_EL).value - np.mean(scores))
+    # Draws that are all the same one add nothing.
+    alike = depth_score_beyond_draws(own_EL, [draws[0]] * 3)
+    assert alike.ends == pytest.approx(depth_score_difference(own_EL, draws[0]).ends)
+    # Student's quantile of two degrees of freedom.
+    half = 4.303 * np.std(scores, ddof=1) * np.sqrt(1 + 1 / 3)
+    assert min(found.high - found.value, found.value - found.low) >= half
+    at_level = depth_score_beyond_draws(own_EL, draws, 0.99)
+    assert at_level.low < found.low < found.high < at_level.high
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 2.0])
+def test_a_model_that_is_one_more_untrained_draw_is_told_apart_no_more_often_than_the_level(spread):
+    """Draws differ in how their changes fall with depth, and by examples."""
+    rng = np.random.default_rng(0)
+    depth_L, covered = np.linspace(0, 1, 12), []
+    for _ in range(600):
+        fall_D11 = 1.5 + spread * rng.normal(size=(4, 1, 1))
+        size_1E1 = 0.5 * rng.normal(size=(1, 8, 1))
+        noise_DEL = 0.3 * rng.normal(size=(4, 8, 12))
+        own_EL, *draws = np.exp(size_1E1 + noise_DEL - fall_D11 * depth_L)
+        found = depth_score_beyond_draws(own_EL, draws)
+        covered.append(found.low <= 0 <= found.high)
+    assert np.mean(covered) >= 0.93
+
+
+def test_untrained_draws_are_compared_together_and_others_alone():
+    def model(rng):
+        return [row("output", layer, (1 + rng.uniform(size=8)).tolist()) for layer in range(5)]
+
+    rng = np.random.default_rng(0)
+    given = model(rng)
+    others = {name: model(rng) for name in ("other", "random:m", "random:m#1", "random:m#2")}
+    found = {each["model"]: each for each in depth_difference_rows(given, others)}
+    assert [*found] == ["other", "random:m"]
+    assert found["other"]["draw_scores"] is None
+    change_EL = {name: next(iter(changes(own, "output").values())) for name, own in others.items()}
+    own_EL = next(iter(changes(given, "output").values()))
+    draws = [change_EL[name] for name in others if name != "other"]
+    assert found["random:m"]["draw_scores"] == [depth_score(each).value for each in draws]
+    expected = depth_score_beyond_draws(own_EL, draws, 0.975)  # two comparisons
+    assert found["random:m"]["value"] == pytest.approx(-expected.value)
+    assert found["random:m"]["ci95"] == pytest.approx([-expected.high, -expected.low])
+    alone = depth_score_difference(change_EL["other"], own_EL, 0.975)
+    assert found["other"]["ci95"] == pytest.approx(alone.ends)

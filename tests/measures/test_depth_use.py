@@ -157,19 +157,21 @@ def test_a_planted_super_weight_is_found_and_its_controls_are_not():
     rows = depth_use.profile_rows(sweep.run(0), [BASE], text="letters")
     assert {row["layer"] for row in find(rows, "massive", massive=True)} == {2, 3, 4}
     candidates = find(rows, "candidate")
-    variants = outliers.removal_variants(params, candidates, 2)
-    # Four nearest of each, and the largest of each of the other three layers.
+    variants = outliers.removal_variants(params, candidates, 2, seed=0)
+    # Four of the size of each, and the largest of each of the other three layers.
     assert len(variants) == outliers.removals(candidates, 2) == 1 + 2 * (1 + 4) + 3
     # A layer that writes nothing, or nothing finite, has no candidate.
     for silent in ({"out_value": 0.0}, {"out_value": None}, {"hidden_value": None}):
         fewer = [row | silent if row["layer"] == 2 else row for row in candidates]
-        own = outliers.removal_variants(params, fewer, L)
+        own = outliers.removal_variants(params, fewer, L, seed=0)
         assert len(own) == outliers.removals(fewer, L) == 1 + (L - 1) * (1 + 4) + 1
     found, *controls = variants[1:6]
     assert (found.labels["layer"], found.labels["row"], found.labels["column"]) == (2, 7, 3)
     assert found.labels["contribution"] == pytest.approx(1, abs=1e-3)
     assert found.labels["control"] is None
+    # No weight is as large as the planted one.
     assert [each.labels["control"] for each in controls] == ["nearest"] * 4
+    assert [each.labels["control_of"] for each in controls] == [2] * 4
     assert [each.labels["control"] for each in variants[-3:]] == ["largest"] * 3
     sizes = [abs(each.labels["weight"]) for each in variants[-3:]]
     assert sizes == sorted(sizes, reverse=True)
@@ -189,26 +191,75 @@ def test_a_planted_super_weight_is_found_and_its_controls_are_not():
         assert tree.get(new, "down_proj")[tuple(changed[0])] == 0
 
 
-def test_the_nearest_in_size_are_the_controls_of_a_weight():
+def naive_controls(kernels, place, taken, seed):
+    """Four of the same size in a plain loop over all weights; the nearest where there are fewer."""
+    own_layer, own_row, own_column = place
+    size, within, beyond = abs(kernels[own_layer][own_row, own_column]), [], []
+    for layer, kernel_FD in enumerate(kernels):
+        for row in range(kernel_FD.shape[0]):
+            for column in range(kernel_FD.shape[1]):
+                if column == own_column or (layer, row) == (own_layer, own_row):
+                    continue
+                if (layer, row, column) in taken:
+                    continue
+                apart = abs(abs(kernel_FD[row, column]) - size)
+                near = within if apart <= size * 10 / 100 else beyond
+                near.append((apart, layer, row, column))
+    picked = np.random.default_rng(seed).choice(len(within), min(4, len(within)), replace=False)
+    found = [(within[at][1:], "similar") for at in picked]
+    return found + [(each[1:], "nearest") for each in sorted(beyond)[: 4 - len(found)]]
+
+
+@pytest.mark.parametrize("alike", [None, 4, 3, 0])
+def test_controls_of_a_weight_are_those_of_a_plain_loop(alike):
+    """Of a weight as others are, and of a huge one with so many of its size beside it."""
+    kernels = [np.array(tree.get(own, "down_proj")) for own in PARAMS["layers"]]
+    if alike is not None:
+        kernels[1][3, 5] = 50.0
+        kernels[0][0, 5] = kernels[1][3, 6] = kernels[1][4, 5] = 50.0  # its column, its row
+        for at in range(alike):
+            kernels[at % 2][7 + at, 1] = -50.0 + at
+        kernels[3][0, 0] = 50.0  # the largest of its layer, a control already
+    layers = [
+        tree.replace(own, {"down_proj": kernel})
+        for own, kernel in zip(PARAMS["layers"], kernels, strict=True)
+    ]
     place = {"layer": 1, "hidden_neuron": 3, "out_neuron": 5}
     candidates = [place | {"hidden_value": 1.0, "out_value": 2.0}]
-    kernel_FD = np.abs(tree.get(PARAMS["layers"][1], "down_proj"))
-    controls = outliers.removal_variants(PARAMS, candidates, 1)[2:6]
-    assert all((each.labels["row"], each.labels["column"]) != (3, 5) for each in controls)
-    apart = sorted(abs(size - kernel_FD[3, 5]) for size in kernel_FD.ravel().tolist())
-    found = [abs(abs(each.labels["weight"]) - kernel_FD[3, 5]) for each in controls]
-    assert found == pytest.approx(apart[1:5])
+    variants = outliers.removal_variants({**PARAMS, "layers": tuple(layers)}, candidates, 1, seed=3)
+    places = [(v.labels["layer"], v.labels["row"], v.labels["column"]) for v in variants[1:]]
+    kinds = [variant.labels["control"] for variant in variants[1:]]
+    expected = naive_controls(kernels, (1, 3, 5), places[5:], seed=3)
+    assert kinds[5:] == ["largest"] * (L - 1)
+    assert list(zip(places[1:5], kinds[1:5], strict=True)) == expected
+    assert kinds.count("similar") == (4 if alike is None else alike)
+    assert len({*places}) == len(places)
 
 
-def removal_rows(candidate, nearest=(0.0,) * 4, largest=(0.0,) * 4, noise=0.1, seed=0, tried=1):
+def test_controls_are_drawn_with_the_seed_from_all_layers():
+    place = {"layer": 1, "hidden_neuron": 3, "out_neuron": 5}
+    candidates = [place | {"hidden_value": 1.0, "out_value": 2.0}]
+    drawn = [
+        [
+            (each.labels["layer"], each.labels["row"], each.labels["column"])
+            for each in outliers.removal_variants(PARAMS, candidates, 1, seed)[2:6]
+        ]
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len({layer for layer, _, _ in drawn[0] + drawn[2]}) > 1
+
+
+def removal_rows(candidate, similar=(0.0,) * 4, largest=(0.0,) * 4, noise=0.1, seed=0, tried=1):
     """Rows of removals that raise the loss by so much, in nats, on eight documents."""
     rng = np.random.default_rng(seed)
 
-    def row(rise, layer, control, at):
+    def row(rise, layer, control, at, of=None):
         return {
             "variant": f"without_weight/{layer}/{control},{at}",
             "layer": layer,
             "control": control,
+            "control_of": of,
             "degradation_percent": 100 * np.expm1(rise),
             "unit_nll": (10 * (3 + rise + noise * rng.normal(size=8))).tolist(),
             "unit_tokens": [10] * 8,
@@ -217,7 +268,8 @@ def removal_rows(candidate, nearest=(0.0,) * 4, largest=(0.0,) * 4, noise=0.1, s
     rows = [{**row(0.0, 0, None, 0), "variant": "baseline"}]
     for layer in range(tried):
         rows.append(row(candidate, layer, None, 0))
-        rows += [row(rise, layer, "nearest", at) for at, rise in enumerate(nearest)]
+        # Controls may be of any layer.
+        rows += [row(rise, 20 + at, "similar", layer, layer) for at, rise in enumerate(similar)]
     return rows + [row(rise, 9 + at, "largest", at) for at, rise in enumerate(largest)]
 
 
@@ -232,17 +284,17 @@ def test_a_super_weight_ruins_the_model_and_no_control_does():
     assert verdicts(3.0) == [True]
     assert verdicts(3.0, tried=3) == [True] * 3
     assert verdicts(0.5) == [False]  # it costs, but the model lives
-    assert verdicts(3.0, nearest=(0.0, 0.0, 3.0, 0.0)) == [False]
+    assert verdicts(3.0, similar=(0.0, 0.0, 3.0, 0.0)) == [False]
     assert verdicts(3.0, largest=(0.0, 3.0)) == [False]
     assert verdicts(3.0, largest=()) == [True]
     assert verdicts(np.inf) == [None]
     (found,) = outliers.super_weights(removal_rows(3.0))
-    assert [row["control"] for row in found["controls"]] == ["nearest"] * 4 + ["largest"] * 4
+    assert [row["control"] for row in found["controls"]] == ["similar"] * 4 + ["largest"] * 4
     assert outliers.super_weights(removal_rows(3.0)[:1]) == []
 
 
 @pytest.mark.parametrize(
-    "world", [{"candidate": DOUBLED}, {"candidate": 2.0, "nearest": (0.0, 2.0)}, {"candidate": 0.0}]
+    "world", [{"candidate": DOUBLED}, {"candidate": 2.0, "similar": (0.0, 2.0)}, {"candidate": 0.0}]
 )
 def test_noise_makes_no_super_weight(world):
     """On the threshold, or no worse than a control: one run of twenty names any of three."""

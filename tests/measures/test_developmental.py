@@ -84,6 +84,7 @@ def final_row(arm, seed, final, low=None, rate=1e-3, purpose="main", units=(1, 1
         "seconds": 3.0 + seed,
         "exact_completions": 12 - seed,
         "diverged_step": None if final is not None else 3,
+        "reason": None if final is not None else "the loss was not finite at step 3",
         "wall_seconds": 40.0,
     }
 

@@ -1,5 +1,6 @@
 """Effects of layers on later ones and on the output are those of a plain loop."""
 
+import dataclasses
 import functools
 
 import jax
@@ -278,3 +279,10 @@ def test_a_prompt_of_several_windows_is_refused():
 def test_unknown_words_are_refused(change, message):
     with pytest.raises(InputError, match=message):
         effects.effect_variants(CONFIG, **{"spread": "local", **change})
+
+
+def test_local_effects_of_one_layer_are_refused():
+    one = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
+    with pytest.raises(InputError, match="local effects need two layers or more; got 1; leave"):
+        effects.effect_variants(one, "local")
+    assert effects.effect_variants(one, "propagated", whens=("current",), parts=("mlp",))

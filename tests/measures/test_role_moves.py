@@ -17,9 +17,9 @@ from jaxanatomy.measures.role_moves import (
     distances,
     layer_fields,
     longest_run,
-    role_distance,
     summarise,
 )
+from jaxanatomy.measures.roles import role_distance
 
 ARMS = (UNIFORM, AGAIN, "none", "random_policy", "learned_policy", "rate_scale")
 CONFIG = ModelConfig.uniform(5, 2, 1, 40, vocab_size=31, hidden_size=16, head_dim=8)
@@ -56,8 +56,9 @@ def test_the_distance_of_roles_is_a_root_mean_square():
     other = other.copy()
     other[1, 2], other[0, 0] = 0.9, 0.2
     rows = [run.final_row("a", 0, [1.0], own), run.final_row("b", 0, [1.0], other)]
-    assert role_distance(*rows) == pytest.approx(np.sqrt((0.16 + 0.09) / 24))
-    assert role_distance(rows[0], rows[0]) == 0
+    one, two = (row["scores"] for row in rows)
+    assert role_distance(one, two) == pytest.approx(np.sqrt((0.16 + 0.09) / 24))
+    assert role_distance(one, one) == 0
 
 
 def test_positions_lost_and_gained_are_counted_seed_by_seed():
@@ -85,7 +86,10 @@ def test_intervals_over_seeds_are_students_where_there_is_one_arm():
     rows = run.run_rows(generator, {UNIFORM: (0, 0), AGAIN: (0, 0), "none": (0, 0.1)}, seeds=4)
     by_seed = {(row["arm"], row["seed"]): row for row in rows}
     far = {
-        arm: [role_distance(by_seed[arm, s], by_seed[UNIFORM, s]) for s in range(4)]
+        arm: [
+            role_distance(by_seed[arm, s]["scores"], by_seed[UNIFORM, s]["scores"])
+            for s in range(4)
+        ]
         for arm in (AGAIN, "none")
     }
     found = moves(rows)

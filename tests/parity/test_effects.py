@@ -1,11 +1,9 @@
 """Effects of layers and the depth score against hooks on live transformers; the real model.
 
-Needs the `[parity]` extra (torch). What is erased, and how a change is measured, are written again
-here from the text of DG appendix B: prompt by prompt, one forward for each source and boundary.
+Needs the `[parity]` extra (torch). `test_small_effects.py` compares all that there is on a small
+model; here it is the real one.
 """
 
-import contextlib
-import functools
 import itertools
 
 import numpy as np
@@ -19,6 +17,9 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Measured, Sweep
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
+
+from torch_effects import erased, local, relative, watched  # noqa: E402
+
 pytestmark = [
     pytest.mark.parity,
     pytest.mark.real,
@@ -55,85 +56,9 @@ def prompts(checkpoint):
     return [torch.tensor([checkpoint.tokenizer.encode(document)]) for document in documents]
 
 
-def first(output):
-    return output[0] if isinstance(output, tuple) else output
-
-
-def with_first(output, new):
-    return (new, *output[1:]) if isinstance(output, tuple) else new
-
-
-def watched(llama, ids):
-    """Runs a prompt: what each layer reads and adds, [T, D] each, and the distribution [T, V]."""
-    inputs, added = [], []
-
-    def after(module, arguments, output):
-        inputs.append(arguments[0][0].clone())
-        added.append((first(output) - arguments[0])[0].clone())
-
-    with contextlib.ExitStack() as stack:
-        for layer in llama.model.layers:
-            stack.callback(layer.register_forward_hook(after).remove)
-        with torch.no_grad():
-            scores = llama(ids, use_cache=False).logits[0]
-    return inputs, added, scores.double().softmax(-1)
-
-
-def erased(llama, ids, source, part, last):
-    """The same where a source writes nothing at tokens 0 .. `last`."""
-    layer = llama.model.layers[source]
-    module = {"layer": layer, "attention": layer.self_attn, "mlp": layer.mlp}[part]
-
-    def erase(module, arguments, output):
-        new = first(output).clone()
-        new[:, : last + 1] = arguments[0][:, : last + 1] if part == "layer" else 0
-        return with_first(output, new)
-
-    handle = module.register_forward_hook(erase)
-    try:
-        return watched(llama, ids)
-    finally:
-        handle.remove()
-
-
-def local(llama, ids, source, part, last):
-    """What each later layer adds on its clean input less what the source wrote at 0 .. `last`."""
-    inputs, added, _ = watched(llama, ids)
-    layer, written = llama.model.layers[source], {"layer": added[source]}
-    handles = [
-        layer.self_attn.register_forward_hook(
-            lambda m, a, output: written.__setitem__("attention", first(output)[0].clone())
-        ),
-        layer.mlp.register_forward_hook(
-            lambda m, a, output: written.__setitem__("mlp", first(output)[0].clone())
-        ),
-    ]
-    watched(llama, ids)
-    for handle in handles:
-        handle.remove()
-
-    def before(target, module, arguments):
-        new = inputs[target].clone()
-        new[: last + 1] -= written[part][: last + 1]
-        return (new[None], *arguments[1:])
-
-    handles = [
-        llama.model.layers[target].register_forward_pre_hook(functools.partial(before, target))
-        for target in range(source + 1, LAYERS)
-    ]
-    try:
-        return watched(llama, ids)
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def relative(clean, other, start):
+def largest(clean, other, start):
     """The largest relative change of each layer's contribution at tokens from `start` on."""
-    return [
-        float(((a - b).norm(dim=-1) / a.norm(dim=-1).clamp(min=1e-6))[start:].max())
-        for a, b in zip(clean, other, strict=True)
-    ]
+    return [float(relative(*pair)[start:].max()) for pair in zip(clean, other, strict=True)]
 
 
 def rows_of(checkpoint, spread, wanted):
@@ -165,7 +90,7 @@ def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
         _, _, clean = watched(llama, ids)
         for part, source in itertools.product(BOUNDARIES.values(), range(LAYERS)):
             last = int(ids.shape[1] * part)
-            _, _, other = erased(llama, ids, source, "layer", last)
+            _, _, other = erased(llama, ids, source, "layer", slice(last + 1))
             largest = float((clean - other).norm(dim=-1)[last + 1 :].max())
             change_L[source] = max(change_L[source], largest)
         expected = (np.arange(LAYERS) * change_L).sum() / change_L.sum()
@@ -192,8 +117,8 @@ def test_effects_on_later_layers_are_those_of_a_plain_loop(checkpoint, llama, pr
         last = ids.shape[1] - 1 if boundary is None else int(ids.shape[1] * BOUNDARIES[boundary])
         start = 0 if boundary is None else last + 1
         _, clean, _ = watched(llama, ids)
-        _, other, _ = run(llama, ids, source, part, last)
-        expected = relative(clean, other, start)[source + 1 :]
+        _, other, _ = run(llama, ids, source, part, slice(last + 1))
+        expected = largest(clean, other, start)[source + 1 :]
         found = [
             row["examples"][example]
             for row in rows

@@ -149,7 +149,8 @@ def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
     record = RunRecord.of_rows(rows)
     assert words.shallow_verdict(record) == "Held-out loss at the end: midas: worse than shallow."
     assert words.unmeasured(record) == ""
-    assert [row["arm"] for row in tidy.beside_shallow(record)] == ["midas"]
+    (row,) = tidy.beside_shallow(record)
+    assert (row["arm"], row["control"]) == ("midas", "shallow")
     # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.8602000.
     half = 8.8602000 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
     said = f"0.600 [{0.6 - half:+.3f}, +{0.6 + half:.3f}]".replace("-", "−")

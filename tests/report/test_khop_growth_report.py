@@ -7,6 +7,7 @@ import run_files
 
 from jaxanatomy.growth.depth_arms import ARMS
 from jaxanatomy.measures.khop_growth import summarise
+from jaxanatomy.measures.statistics import wilson_interval
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import khop_growth as page
 from jaxanatomy.report import terminal, write_report
@@ -118,8 +119,25 @@ def test_what_is_wrong_stands_by_hop_beside_guessing(record):
     right = [[round(400 * each) / 400 for each in run.accuracies(loss)] for loss in LOSSES["midas"]]
     np.testing.assert_allclose(shares, 1 - np.mean(right, axis=0))
     assert [row["wrong"] for row in rows if row["operator"] == tidy.GUESSING] == [0.7] * run.HOPS
-    one = next(row["wrong"] for row in rows)
-    assert one.low < one.value < one.high
+    # Bands are ranges over seeds.
+    (last,) = (row["wrong"] for row in rows if (row.get("arm"), row["hop"]) == ("lidas", run.HOPS))
+    of_seeds = [1 - run.accuracies(loss)[-1] for loss in LOSSES["lidas"]]
+    assert last.ends == pytest.approx((min(of_seeds), max(of_seeds)), abs=1 / 400)
+
+
+def test_wilsons_interval_is_of_one_seed_and_counts_its_sequences(record):
+    rows = tidy.by_hop_of_one_seed(record)
+    found = {row["hop"]: row["wrong"] for row in rows if row.get("arm") == "lidas"}
+    share = round(400 * run.accuracies(LOSSES["lidas"][0])[0]) / 400
+    assert found[1] == wilson_interval(1 - share, 4)  # sequences, not 400 answers
+    assert page.BY_HOP_OF_ONE_SEED.rows is tidy.by_hop_of_one_seed
+    assert "first seed" in page.BY_HOP_OF_ONE_SEED.caption
+
+
+def test_the_page_says_on_how_much_depth_is_read(record):
+    config = {"depth_sequences": 128, "held_out_sequences": 1024}
+    read_on = words.read_on(RunRecord("run", record.rows, config, {}, {}))
+    assert read_on.endswith("on the first 128 of the 1,024 held-out sequences.")
 
 
 def test_constant_depths_are_a_line_from_the_shallowest_and_other_arms_are_points(record):

@@ -143,6 +143,14 @@ def test_a_scaled_matrix_gives_alarm_once_and_again_at_a_higher_level(tmp_path):
     }
 
 
+def test_kinds_that_need_peers_are_told_where_there_are_too_few_layers(tmp_path, caplog):
+    """Two layers, then four: a line for the first stage, of the kinds that have levels."""
+    with caplog.at_level("WARNING"):
+        run(tmp_path, SPECTRAL)
+    told = [each for each in caplog.messages if "are off" in each]
+    assert told == ["alarms spectral are off in stage 0: they compare at least 3 layers, it has 2"]
+
+
 def test_it_is_seen_where_a_model_has_grown_before_any_step(tmp_path):
     def plant(state):
         if state.at == 1 and state.steps is None:

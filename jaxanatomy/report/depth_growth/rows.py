@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.data.corpora import TASKS
+from jaxanatomy.growth.depth_arms import shallow_beside
 from jaxanatomy.measures.depth_growth import TUNED_BY, summarise
 from jaxanatomy.measures.guessing import guessing
 from jaxanatomy.measures.statistics import Estimate
@@ -44,8 +45,10 @@ def arms(record: RunRecord) -> list[Row]:
 
 def beside_shallow(record: RunRecord) -> list[Row]:
     """What grown arms lose less than the one that never has more layers than at their start."""
+    level = summary(record)["level"]
     return [
-        {"arm": name, "level": summary(record)["level"], **known(_less(arm, "less_shallow"))}
+        {"arm": name, "control": shallow_beside(name), "level": level}
+        | known(_less(arm, "less_shallow"))
         for name, arm in summary(record)["arms"].items()
         if arm["eval_nll"]["less_shallow"]
     ]

@@ -42,7 +42,9 @@ RATIOS = v.Strip(
     share=False,
     caption=(
         "Left of 1 the arm has less loss than the one it is compared with. Intervals are over "
-        "seeds and held-out sequences, and hold with 95 % for all pairs of this figure at once."
+        "seeds and held-out sequences, and hold with 95 % for all pairs of this figure at once; "
+        "they reach further by what another of the learning rates that were tried may gain. "
+        "random_copies is one draw of copies in all seeds: its intervals have nothing of others."
     ),
 )
 ARMS = v.Table(
@@ -78,10 +80,19 @@ BY_HOP = v.Curves(
     band="wrong",
     size=(9.0, 3.4),
     caption=(
-        "Means over seeds; bands are Wilson's 95 % for as many answers as one seed was asked for, "
-        "which all arms were: they are of these seeds, and take the answers of a sequence for "
-        "independent. Where a line ends nothing was wrong. Guessing: the best table of answers by "
-        "the last three symbols or the most frequent one, measured."
+        "Means over seeds, and bands from the lowest seed to the highest. Where a line ends "
+        "nothing was wrong. Guessing: the best table of answers by the last three symbols or the "
+        "most frequent one, measured."
+    ),
+)
+BY_HOP_OF_ONE_SEED = dataclasses.replace(
+    BY_HOP,
+    name="wrong_by_hop_of_one_seed",
+    rows=rows.by_hop_of_one_seed,
+    caption=(
+        "The first seed of each arm alone, with Wilson's 95 % for as many answers as there are "
+        "held-out sequences: answers of one sequence depend on each other, and are taken for one. "
+        "The bands are of other sequences for the same models; what other seeds do is above."
     ),
 )
 BY_COST = v.Curves(
@@ -99,8 +110,9 @@ BY_COST = v.Curves(
     levels=(v.Level("guessing", rows.GUESSING, style.MUTED, True),),
     size=(3.9, 2.5),
     caption=(
-        "The line joins the arms of constant depth at equal steps, with Wilson's intervals. A "
-        "point below it is of an arm that gets less wrong than constant depth for its FLOPs."
+        "The line joins the arms of constant depth at equal steps; its band runs from the lowest "
+        "seed to the highest. A point below it is of an arm that gets less wrong than constant "
+        "depth for its FLOPs."
     ),
 )
 LOSS = v.Axis("loss", "held-out loss (nats)", "log")
@@ -150,8 +162,9 @@ LOOPS = v.Strip(
     ),
     levels=(v.Level(1.0),),
     caption=(
-        "Left of 1 the model is better with its middle block applied again. Intervals are over "
-        "seeds, and hold for all of this figure at once."
+        "Left of 1 the model is better with its middle block applied again, of as many layers in "
+        "every arm (block of the config), also where the name says another size. Intervals are "
+        "over seeds, and hold for all of this figure at once."
     ),
 )
 EDITS = v.Curves(
@@ -213,7 +226,9 @@ DEPTH_TABLE = v.Table(
         "second half, that are the final ones. Symmetry: 1 where blocks mirrored at the centre "
         "are as alike as each other, about 0 by chance. Periodicity: how much more alike layers a "
         "block apart are than layers one more or one less apart. Effect of first attention: what "
-        "later layers change without that of a block's first layer, of inner blocks."
+        "later layers change without that of a block's first layer, cos(a, h) of it, and how much "
+        "more |a| / |h| the last layer of a block has than the first: means over inner blocks. "
+        "Blocks are of as many layers in every arm."
     ),
     printed=True,
 )
@@ -240,7 +255,10 @@ SIMILARITY = v.Heatmap(
     y=v.Axis("other", "first layer"),
     cell=v.Axis("value", "cosine of two blocks' FFN weights", "diverging"),
     numbers=False,
-    caption="Blocks of as many layers as a growth step adds (DG Figure 7a); means over seeds.",
+    caption=(
+        "Blocks of as many layers as a growth step adds (DG Figure 7a), but of as many in arms "
+        "whose names say another size (_b1, _b3), so that arms compare; means over seeds."
+    ),
 )
 EFFECTS = tuple(
     v.Heatmap(
@@ -301,6 +319,7 @@ PAGE = Page(
         "another pointer moves the edge at which accuracy falls. An arm that gains at the last "
         "hops has gained depth; one that gains at all alike has learnt faster.",
         BY_HOP,
+        BY_HOP_OF_ONE_SEED,
         BY_COST,
     ),
     Section("Curves", CURVES, BESIDE_FLAT),
@@ -321,8 +340,7 @@ PAGE = Page(
     ),
     Section(
         "How deep trained models compute",
-        "The analyses of DG section 4 on the models that the arms leave, on the sequences that "
-        "they are scored on.",
+        words.read_on,
         DEPTH,
         DEPTH_TABLE,
         DEPTH_PROFILE,

@@ -9,7 +9,7 @@ from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm, grows
 from jaxanatomy.growth.edits import EXIT, KINDS, SWAP
 from jaxanatomy.measures.arms import finals_by_arm, living, seed_range
 from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics import Estimate, wilson_interval
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared
 from jaxanatomy.report.arms import arm_order, cost_fields, looks
@@ -68,40 +68,69 @@ def ratios(record: RunRecord) -> list[Row]:
     return [row for rows in panels.values() for row in rows]
 
 
+@once
+def living_seeds(record: RunRecord) -> dict[str, list[Row]]:
+    """The final rows of each arm's seeds that did not diverge; arms without one are left out."""
+    found = {arm: [*living(own).values()] for arm, own in finals_by_arm(record.rows).items()}
+    return {arm: rows for arm, rows in found.items() if rows}
+
+
 def by_hop(record: RunRecord) -> list[Row]:
-    """What each arm gets wrong by hop, in a panel of its family; guessing beside."""
-    found = summary(record)
+    """What each arm gets wrong by hop, over seeds, in a panel of its family; guessing beside."""
     own = [
-        {"hop": hop, "wrong": _wrong(each), **looks(arm)}
-        for arm, has in found["arms"].items()
-        for hop, each in enumerate(has["accuracy_by_hop"], 1)
+        {"hop": hop, "wrong": each, **looks(arm)}
+        for arm, seeds in living_seeds(record).items()
+        for hop, each in enumerate(_wrong_by_hop(seeds), 1)
     ]
+    return _beside_guessing(record, own)
+
+
+def by_hop_of_one_seed(record: RunRecord) -> list[Row]:
+    """The same of the first seed of each arm, with Wilson's interval.
+
+    It has as many answers as there are held-out sequences: those of one sequence depend on each
+    other, and it takes them for one.
+    """
+    own = [
+        {"hop": hop, "wrong": wilson_interval(1 - share, len(row["unit_tokens"])), **looks(arm)}
+        for arm, (row, *_) in living_seeds(record).items()
+        for hop, share in enumerate(row["accuracy_by_hop"], 1)
+    ]
+    return _beside_guessing(record, own)
+
+
+def _beside_guessing(record: RunRecord, own: Sequence[Row]) -> list[Row]:
     level = [
         {"hop": hop, "wrong": 1 - share, "operator": GUESSING, "look": GUESSING}
-        for hop, share in enumerate(found["guessing_by_hop"], 1)
+        for hop, share in enumerate(summary(record)["guessing_by_hop"], 1)
     ]
     rows = in_families(own)
     panels = dict.fromkeys(row["panel"] for row in rows)
     return rows + [{**row, "panel": panel} for panel in panels for row in level]
 
 
+def _wrong_by_hop(seeds: Sequence[Row]) -> list[Estimate | float | None]:
+    """Of each hop the mean share of wrong answers, with the lowest and the highest seed."""
+    wrong_SK = 1 - np.array([row["accuracy_by_hop"] for row in seeds])
+    return [estimate_of(seed_range(wrong_S)) for wrong_S in wrong_SK.T]
+
+
 def by_cost(record: RunRecord) -> list[Row]:
     """What arms get wrong at some hops, against layers and FLOPs; constant depths are a line."""
     found = summary(record)
     guessed = found["guessing_by_hop"]
-    arms = [(arm, has) for arm, has in found["arms"].items() if has["accuracy_by_hop"]]
-    arms.sort(key=lambda each: each[1]["layers"])
+    wrong = {arm: _wrong_by_hop(seeds) for arm, seeds in living_seeds(record).items()}
     rows = []
     for hop in some_hops(len(guessed)):
-        for arm, has in arms:
+        for arm in sorted(wrong, key=lambda each: found["arms"][each]["layers"]):
+            has, own = found["arms"][arm], wrong[arm][hop - 1]
             series = FLAT if is_flat(arm) else arm
-            if len(arms) > MANY and not is_flat(arm):
+            if len(wrong) > MANY and not is_flat(arm):
                 series = family(arm) if grows(arm) else f"{FLAT}, {looks(arm)['look']}"
             place = {"panel": f"hop {hop}", "layers": has["layers"], "flops": has["flops"]}
             names = {"series": series, "points": not is_flat(arm), "guessing": 1 - guessed[hop - 1]}
-            wrong = _wrong(has["accuracy_by_hop"][hop - 1])
             # Of points no band, which would join them.
-            rows.append({**place, **names, "wrong": wrong if is_flat(arm) else wrong.value})
+            rows.append({**place, **names, "wrong": own if is_flat(arm) else own.value})
     return rows
 
 
@@ -213,10 +242,6 @@ def some_hops(hops: int) -> list[int]:
     return sorted({-(-hops * part // 4) for part in (1, 2, 3, 4)}) if hops else []
 
 
-def _wrong(accuracy: Mapping[str, float]) -> Estimate:
-    return Estimate(*(1 - accuracy[name] for name in ("mean", "high", "low")))
-
-
 def depth_differences(record: RunRecord) -> list[Row]:
     """How far each reading of an arm is from the baseline's, in a panel of each reading."""
     return [
@@ -245,8 +270,8 @@ def depth_values(record: RunRecord) -> list[Row]:
 def read_of_depth(record: RunRecord) -> dict[str, list[Row]]:
     """What was read of each living seed, by arm."""
     return {
-        arm: [row["depth"] for row in living(seeds).values() if row.get("depth")]
-        for arm, seeds in finals_by_arm(record.rows).items()
+        arm: [row["depth"] for row in seeds if row.get("depth")]
+        for arm, seeds in living_seeds(record).items()
     }
 
 
@@ -264,7 +289,7 @@ def depth_profile(record: RunRecord) -> list[Row]:
 
 
 def similarities(record: RunRecord) -> list[Row]:
-    """The cosine of every two blocks that share no layer: means over seeds."""
+    """The cosine of every two blocks of `block` layers that share none: means over seeds."""
     size = record.config.get("block", 1)
     return _matrices(record, lambda own: own.get("similarity"), lambda a, b: abs(a - b) >= size)
 

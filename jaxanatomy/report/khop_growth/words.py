@@ -68,3 +68,13 @@ def edges(record: RunRecord) -> str:
     names = [arm for arm, has in summary(record)["arms"].items() if has["rate_at_edge"]]
     words = "At the edge of the rates that were tried, so that another may be better: {}."
     return words.format(listed(names)) if names else ""
+
+
+def read_on(record: RunRecord) -> str:
+    """What depth is read on."""
+    first, of = (record.config.get(f"{name}_sequences") for name in ("depth", "held_out"))
+    some = f"the first {first:,} of the {of:,}" if first and of else "the first"
+    return (
+        "The analyses of DG section 4 on the models that the arms leave, on "
+        f"{some} held-out sequences."
+    )
