@@ -7,7 +7,7 @@ article of WikiText is one, and of all of them the beginning is read.
 
     python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/wikitext \
         --config.text=wikitext2_valid.txt#articles --config.document_characters=2000 \
-        --config.packing.token_budget=6000 --config.choosing_share=0.2
+        --config.packing.stride=255 --config.packing.token_budget=6500 --config.choosing_share=0.2
 
 The same with `--config.choosing=True --config.optimiser.learning_rate=3e-3` and a workdir of its
 own measures a learning rate on articles that are in neither the training nor the results.

@@ -45,7 +45,7 @@ SOURCES: dict[str, str] = {
     "library_english": "docstrings and manual of the running Python, about 2 MB",
     "library_code": "source of the running Python's library, about 7 MB",
     "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt is cut into pieces, "
-    "or by #lines, #blank_lines",
+    "or by #lines, #blank_lines, #articles",
     sources.TFDS_FORM: "TensorFlow Datasets: field 'text' unless named",
     sources.HF_FORM: "data sets of the Hugging Face hub; FILE may hold *; a commit as REVISION "
     "makes it the same text for ever",

@@ -106,7 +106,7 @@ def lead(record: RunRecord) -> str:
     return (
         f"Lenses trained for {summary.get('steps', 0)} steps on the first "
         f"{summary.get('train_documents', 0):,} documents of {text} "
-        f"({summary.get('train_predictions', 0):,} predictions), measured on the last ones."
+        f"({summary.get('train_predictions', 0):,} predictions), measured on others."
     )
 
 
