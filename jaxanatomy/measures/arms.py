@@ -74,8 +74,9 @@ def difference(
     pairs = living_pairs(own, other, values)
     if not pairs:
         return Estimate(math.nan), 0
-    sums_SU = [np.subtract(one[values], two[values]) for one, two in pairs]
-    return draws_interval(np.array(sums_SU), np.asarray(pairs[0][0][sizes]), level), len(pairs)
+    sums_2SU = [[row[values] for row in side] for side in zip(*pairs, strict=True)]
+    less_SU = np.subtract(*np.array(sums_2SU, np.float64))
+    return draws_interval(less_SU, np.asarray(pairs[0][0][sizes]), level), len(pairs)
 
 
 def living_pairs(
@@ -243,7 +244,8 @@ class Losses:
 def _gain(seeds: Mapping[int, Row], values: str, regret: float) -> float:
     """Nats per token that an arm gains if the log of its loss is less by that much."""
     alive = [row for row in seeds.values() if row[values] is not None]
-    loss = np.mean([np.sum(row[values]) / np.sum(row["unit_tokens"]) for row in alive])
+    sums_SU = np.array([row[values] for row in alive], np.float64)
+    loss = sums_SU.sum(axis=1).mean() / np.sum(alive[0]["unit_tokens"])
     return float(-loss * math.expm1(-regret))
 
 

@@ -142,6 +142,8 @@ class DepthReader:
 
 def _variants(config: ModelConfig, effect: str) -> list[Variant]:
     spread, part, when = EFFECTS[effect]
+    if spread == effects.LOCAL and config.num_layers < 2:
+        return []  # nothing comes later
     return effects.effect_variants(config, spread, parts=(part,), whens=(when,))
 
 

@@ -148,12 +148,15 @@ def test_a_change_of_weights_is_no_choice_of_layers(tiny, command, tmp_path):
 def test_seconds_are_measured_of_each_depth(finished):
     rows = of_kind(finished[0], "seconds")
     assert [row["size"] for row in rows] == [0, 1, 2]
-    for row in rows:
-        low, high = row["decode_seconds_range"]
-        assert low <= row["decode_seconds"] <= high
-        assert row["prompt_seconds"] > 0
     saved = read_run(finished[0]).summary["seconds"]
-    assert saved[0]["decode_seconds_saved_percent"] == 0
+    for row in rows:
+        assert row["prompt_seconds"] > 0
+        # So small a model's time a token cannot be told on a busy machine.
+        if row["decode_seconds"] is not None:
+            low, high = row["decode_seconds_range"]
+            assert low <= row["decode_seconds"] <= high
+    first = rows[0]["decode_seconds"]
+    assert saved[0]["decode_seconds_saved_percent"] == (None if first is None else 0)
 
 
 def test_the_page_and_the_summary_are_those_of_the_rows(finished):

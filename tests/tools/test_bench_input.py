@@ -22,8 +22,8 @@ def bench(monkeypatch, tmp_path):
     with config.unlocked():
         config.data.tokenizer = f"file:{tmp_path / 'tokenizer'}"
         config.data.mixture = depth_growth_run.MIXTURE
-        config.model.update(num_layers=1, hidden_size=16, ffn_width=32, vocab_size=400)
-        config.update(batch_size=2)
+        config.model.update(num_layers=2, hidden_size=16, ffn_width=32, vocab_size=400)
+        config.update(batch_size=2, block=1)
     monkeypatch.syspath_prepend(TOOLS)
     module = importlib.import_module("bench_input")
     monkeypatch.setattr(module.config_files, "shipped", {"growth_small": config}.get)
