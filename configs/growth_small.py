@@ -2,10 +2,10 @@
 
     python -m experiments.depth_growth --config=configs/growth_small.py --workdir=runs/growth_small
 
-Each arm takes the best of three learning rates, tried on a seed of its own. The run ends by
+Each arm takes the best of four learning rates, tried on a seed of its own. The run ends by
 printing what has grown less the arm that stays shallow, and the loss of each rate, marked where
-the best is at the edge of those that were tried. 1,000 TFLOP of matrix products: an estimate of
-three hours on two quiet cores. It may be killed and started again.
+the best is at the edge of those that were tried. 1,300 TFLOP of matrix products, three to four
+hours on two cores. It may be killed and started again.
 """
 
 from ml_collections import ConfigDict

@@ -152,8 +152,8 @@ CLAIMS = (
             _equal(*GROWN),
             loss_less(BASELINE),
             ALL.below(0.0),
-            (*GROWN, SHALLOW, MEAN_DEPTH),
-            "the control: at equal steps, and constant depths",
+            (*_equal(SHALLOW), *GROWN, SHALLOW, MEAN_DEPTH),
+            "the control: two layers with as many FLOPs, at equal steps, and constant depths",
         ),
     ),
     Claim(
