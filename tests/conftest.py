@@ -106,12 +106,13 @@ def run_python(tmp_path):
     """Runs Python in fresh processes with virtual CPU devices; fails with their stderr.
 
     run_python(code_or_file, *arguments, devices=1, processes=1, check=True, cwd=None,
-               timeout=300)
+               timeout=300, exchange=False)
 
     Returns what it printed, or a list of that for several processes. Those find their
     index in PROCESS_INDEX, their number in PROCESS_COUNT, and a free address for
     `jax.distributed.initialize` in COORDINATOR. With check=False it returns the finished
-    `subprocess.CompletedProcess` (or a list) and does not fail.
+    `subprocess.CompletedProcess` (or a list) and does not fail. Processes that train together say
+    so by exchange=True.
     """
 
     def run(
@@ -122,6 +123,7 @@ def run_python(tmp_path):
         check=True,
         cwd=None,
         timeout=300,
+        exchange=False,
     ):
         path = Path(code) if isinstance(code, Path) else tmp_path / "code.py"
         if not isinstance(code, Path):
@@ -135,7 +137,7 @@ def run_python(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 cwd=cwd,
-                env=_environment(devices, index, processes, address),
+                env=_environment(devices, index, processes, address, exchange),
             )
             for index in range(processes)
         ]
@@ -150,15 +152,15 @@ def run_python(tmp_path):
     return run
 
 
-def _environment(devices, index, count, address):
+def _environment(devices, index, count, address, exchange):
     """Devices that exchange wait for each other in threads of one pool.
 
     It has as many as there are devices: one that is busy with something else, and all stand
     still. So it is twice as large here; and the flag at the head of this file, under which
-    processes that exchange stood still now and then, is for those that are alone.
+    they stood still now and then, is for those that do not exchange.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if devices * count > 1:
+    if devices > 1 or exchange:
         flags = flags.replace("--xla_cpu_use_fusion_emitters=false", "")
         flags += " --xla_cpu_collective_call_terminate_timeout_seconds=300"
     return {

@@ -116,7 +116,8 @@ sys.exit(cli.main(sys.argv[1:] + (more if count > 1 else [])))
 def start(run_python, *argv, **options):
     """Runs the command line in a process of its own, or in several."""
     where = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})"
-    return run_python(where + _CODE, *argv, timeout=500, **options)
+    exchange = options.get("processes", 1) > 1
+    return run_python(where + _CODE, *argv, timeout=500, exchange=exchange, **options)
 
 
 def dying(method, is_reached):
