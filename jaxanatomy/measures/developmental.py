@@ -98,7 +98,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     return {
         "arms": arms,
         "differences_level": level,
-        "differences": {name: differences(rows, name, level=level) for name in others},
+        "differences": differences(rows, others, BASELINE, level),
         "tuning": {
             arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()
         },
@@ -107,24 +107,28 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
 
 
 def differences(
-    rows: Iterable[Row], arm: str, other: str = BASELINE, level: float = 0.95
-) -> dict[str, Any]:
-    """How much an arm's losses differ from another's, over the seeds of both and the sentences.
+    rows: Iterable[Row], arms: Iterable[str], other: str, level: float
+) -> dict[str, dict[str, Any]]:
+    """How much arms' losses differ from another's, over the seeds of both and the sentences.
 
     Args:
       rows: Of the run.
-      arm: Its name.
-      other: What it is compared with.
+      arms: Their names.
+      other: What they are compared with.
       level: Coverage of each interval, which is as wide as the choice of both rates leaves it.
 
     Returns:
-      For `final_nll` and `min_nll`: `mean` (arm minus other, nats per token) with `low` and
-      `high`; None where no two seeds are there; and the number of `seeds`.
+      Of each arm for `final_nll` and `min_nll`: `mean` (arm minus other, nats per token) with `low`
+      and `high`; None where no two seeds are there; and the number of `seeds`.
     """
     rows = list(rows)
+    losses = {measure: Losses.of(rows, measure) for measure in UNITS}
     return {
-        measure: difference_fields(Losses.of(rows, measure).difference((arm, other), level, units))
-        for measure, units in UNITS.items()
+        arm: {
+            measure: difference_fields(losses[measure].difference((arm, other), level, units))
+            for measure, units in UNITS.items()
+        }
+        for arm in arms
     }
 
 

@@ -72,8 +72,7 @@ def differences(record: RunRecord) -> list[v.Row]:
     for other in (BASELINE, GROWTH):
         compared = [name for name in names if name != other] if other in names else []
         level = family_level(len(compared))
-        for name in compared:
-            found = measures.differences(record.rows, name, other, level)
+        for name, found in measures.differences(record.rows, compared, other, level).items():
             row = {"arm": name, "other": other, "panel": f"against {other}", "level": level}
             row |= {"compared": len(compared), "seeds": found["final_nll"]["seeds"]}
             rows.append(row | {measure: estimate_of(each) for measure, each in found.items()})
