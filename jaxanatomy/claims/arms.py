@@ -141,6 +141,22 @@ def loss_ratio(other: str) -> Quantity:
     return against(other, "the final held-out loss of {other} over the arm's", COUNT, of)
 
 
+def loss_above(other: str, require: Callable[..., None] = lambda own, its: None) -> Quantity:
+    """By how much of another arm's held-out loss that of an arm lies above it.
+
+    Args:
+      other: The other arm.
+      require: Raises `MissingError` where the rows of the two decide nothing.
+    """
+
+    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
+        require(own, its)
+        found, _ = own[0]["losses"].log_ratio((own[0]["arm"], its[0]["arm"]), level)
+        return found.degradation_percent()
+
+    return against(other, "the change of held-out loss against {other}", PERCENT, of)
+
+
 def accuracy_less(other: str) -> Quantity:
     """Accuracy on the paper's primitives less another arm's, over seeds and questions."""
 

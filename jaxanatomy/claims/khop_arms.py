@@ -9,6 +9,7 @@ was not tuned or lies at the edge of those that were tried.
 
 from collections.abc import Sequence
 
+from jaxanatomy.claims import arms as trained
 from jaxanatomy.claims.arms import against, finals, require_tuned, rows_by_seed
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
@@ -92,14 +93,8 @@ def _require_room(*arms: Sequence[Row]) -> None:
 
 
 def loss_above(other: str) -> Quantity:
-    """By how much of another arm's held-out loss that of an arm lies above it."""
-
-    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        _require_room(own, its)
-        found, _ = own[0]["losses"].log_ratio((own[0]["arm"], its[0]["arm"]), level)
-        return found.degradation_percent()
-
-    return against(other, "the change of held-out loss against {other}", PERCENT, of)
+    """`claims.arms.loss_above`, of arms that are tuned and not both saturated."""
+    return trained.loss_above(other, _require_room)
 
 
 def loss_above_shallower() -> Quantity:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxanatomy.claims.arms import against, compared, finals, rows_by_seed
+from jaxanatomy.claims.arms import against, compared, finals, loss_above, rows_by_seed
 from jaxanatomy.claims.core import Claim
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.role_shape import SHAPE_CLAIMS
@@ -95,16 +95,6 @@ LOST = more_than_again("lost", "the number of saturated positions of the baselin
 RANKS = "the largest change of an effective rank (o_proj, gate_proj, down_proj) of any layer"
 RANK_CHANGE = Quantity(RANKS, PLAIN, _rank_change)
 RANK_CHANGE_MORE = more_than_again("rank_changes", RANKS)
-
-
-def loss_above(other: str) -> Quantity:
-    """By how much of another arm's held-out loss that of an arm lies above it."""
-
-    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        found, _ = own[0]["losses"].log_ratio((own[0]["arm"], its[0]["arm"]), level)
-        return found.map(lambda log: 100 * np.expm1(log))
-
-    return against(other, "the change of held-out loss against {other}", PERCENT, of)
 
 
 CLAIMS = (
