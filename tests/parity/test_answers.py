@@ -5,6 +5,7 @@ Needs the `[parity]` extra (torch). Every choice goes through torch by itself, a
 
 import numpy as np
 import pytest
+from parity_marks import PARITY
 
 from jaxanatomy import weights
 from jaxanatomy.data.question_files import load_questions
@@ -16,13 +17,7 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.real,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY, pytest.mark.real]
 
 ABSOLUTE = 1e-3  # nats of a whole answer
 CUT = (12, 13, 14)

@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import pytest
+from parity_marks import PARITY
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
@@ -20,13 +21,7 @@ torch = pytest.importorskip("torch", reason="needs the [parity] extra")
 
 from torch_effects import erased, local, relative, watched  # noqa: E402
 
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.real,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY, pytest.mark.real]
 
 RELATIVE = 1e-3
 LAYERS = 30

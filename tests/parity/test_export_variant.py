@@ -10,6 +10,7 @@ import string
 import numpy as np
 import pytest
 import tokenizers
+from parity_marks import PARITY
 from tokenizers import models
 
 from jaxanatomy import cli, weights
@@ -21,13 +22,7 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
-pytestmark = [
-    pytest.mark.parity,
-    # Other libraries' notices about their own insides; ours stay errors.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY]
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 DOCUMENTS = ["The river runs to the sea.", "Two and two make four.", "Rain fell all night."]

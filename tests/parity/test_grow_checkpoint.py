@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tokenizers
 from naive import CONFIG, random_params
+from parity_marks import PARITY
 from tokenizers import models
 
 from jaxanatomy import cli, model, weights
@@ -20,13 +21,7 @@ from jaxanatomy.growth.maps import growth_map
 from jaxanatomy.weights import Checkpoint
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
-pytestmark = [
-    pytest.mark.parity,
-    # Other libraries' notices about their own insides; ours stay errors.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY]
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 TOKENS = np.random.default_rng(0).integers(1, 90, (2, 11)).astype(np.int32)

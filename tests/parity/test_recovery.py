@@ -10,6 +10,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from parity_marks import PARITY
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
@@ -19,13 +20,7 @@ from jaxanatomy.train.recovery.options import RecoveryOptions
 from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.real,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY, pytest.mark.real]
 
 TOOLS = pathlib.Path(__file__).parents[2] / "tools"
 TABLE5 = (0, 1, 3, 5, 8, 10, 11, 14, 17, 23, 24, 27, 29)

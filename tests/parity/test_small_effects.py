@@ -11,6 +11,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from parity_marks import PARITY
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import Text
@@ -23,12 +24,7 @@ torch = pytest.importorskip("torch", reason="needs the [parity] extra")
 
 from torch_effects import erased, local, relative, sublayers, watched  # noqa: E402
 
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY]
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-6
 LAYERS, VOCABULARY = 4, 97

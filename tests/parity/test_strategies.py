@@ -6,6 +6,7 @@ the text of AH section 3.5.
 
 import numpy as np
 import pytest
+from parity_marks import PARITY
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
@@ -15,13 +16,7 @@ from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
-pytestmark = [
-    pytest.mark.parity,
-    pytest.mark.real,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY, pytest.mark.real]
 
 RELATIVE = 1e-3
 PAPER = (0, 3, 5, 6, 12, 14, 17, 19, 29)

@@ -12,17 +12,12 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from parity_marks import PARITY
 
 from jaxanatomy import model, tree, weights
 
 torch = pytest.importorskip("torch", reason="needs the [parity] extra")
-pytestmark = [
-    pytest.mark.parity,
-    # Other libraries' notices about their own insides; ours stay errors.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:transformers"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
-]
+pytestmark = [*PARITY]
 
 ROOT = pathlib.Path(__file__).parents[2]
 SEED = 1000
