@@ -197,7 +197,9 @@ class Losses:
         spread = seed_spread(logs, of_difference=True)
         return cls(by_arm, spread, regrets(rows, measure, spread))
 
-    def log_ratio(self, arms: tuple[str, str], level: float = 0.95) -> tuple[Estimate, int]:
+    def log_ratio(
+        self, arms: tuple[str, str], level: float = 0.95, values: str = "unit_nll"
+    ) -> tuple[Estimate, int]:
         """The log of how many times another's loss an arm has, over seeds and units.
 
         The interval is that of `seed_spread`. Held-out units add what they make of the difference
@@ -205,17 +207,18 @@ class Losses:
         It reaches further by what either arm may gain at another rate.
 
         Args:
-          arms: The arm, and the other; their rows have `unit_nll` and `unit_tokens`.
+          arms: The arm, and the other.
           level: Coverage.
+          values: Field of the summed losses of units, which `unit_tokens` divides.
 
         Returns:
           (log ratio, number of seeds that did not diverge in either); NaN where there is none.
         """
-        pairs = living_pairs(*(self.by_arm[arm] for arm in arms))
+        pairs = self._pairs(arms, values)
         if not pairs:
             return Estimate(math.nan), 0
         sides = zip(*pairs, strict=True)
-        nll_2SU = np.array([[row["unit_nll"] for row in side] for side in sides], np.float64)
+        nll_2SU = np.array([[row[values] for row in side] for side in sides], np.float64)
         tokens_U = np.asarray(pairs[0][0]["unit_tokens"], np.float64)
         sums_SU = log_ratio_sums(*nll_2SU, tokens_U)
         seeds, units = sums_SU.shape
@@ -231,22 +234,22 @@ class Losses:
     def difference(
         self, arms: tuple[str, str], level: float = 0.95, values: str = "unit_nll"
     ) -> tuple[Estimate, int]:
-        """`difference` of two arms, in nats per token; as wide as both arms' rates leave it."""
-        sides = [self.by_arm.get(arm, {}) for arm in arms]
-        found, seeds = difference(*sides, level, values)
+        """An arm's loss less another's, in nats per token.
+
+        The interval is that of `log_ratio`, times the mean loss of the two.
+        """
+        log, seeds = self.log_ratio(arms, level, values)
+        if not seeds:
+            return log, seeds
         own, other = (
-            0.0 if not self.regret.get(arm) else _gain(side, values, self.regret[arm])
-            for arm, side in zip(arms, sides, strict=True)
+            float(np.mean([sum(row[values]) / sum(row["unit_tokens"]) for row in side]))
+            for side in zip(*self._pairs(arms, values), strict=True)
         )
-        return Estimate(found.value, found.low - own, found.high + other), seeds
+        scale = (own + other) / 2
+        return log.map(lambda end: own - other + scale * (end - log.value)), seeds
 
-
-def _gain(seeds: Mapping[int, Row], values: str, regret: float) -> float:
-    """Nats per token that an arm gains if the log of its loss is less by that much."""
-    alive = [row for row in seeds.values() if row[values] is not None]
-    sums_SU = np.array([row[values] for row in alive], np.float64)
-    loss = sums_SU.sum(axis=1).mean() / np.sum(alive[0]["unit_tokens"])
-    return float(-loss * math.expm1(-regret))
+    def _pairs(self, arms: tuple[str, str], values: str) -> list[tuple[Row, Row]]:
+        return living_pairs(*(self.by_arm.get(arm, {}) for arm in arms), values)
 
 
 def _error_of_units(sums_SU: np.ndarray, tokens_U: np.ndarray, level: float) -> float:

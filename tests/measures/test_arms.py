@@ -5,16 +5,25 @@ import math
 import numpy as np
 import pytest
 
-from jaxanatomy.measures.arms import by_seed, difference, difference_fields, family_level
+from jaxanatomy.measures.arms import (
+    Losses,
+    by_seed,
+    difference,
+    difference_fields,
+    family_level,
+)
+from jaxanatomy.measures.tuning import FINAL, MAIN
 
 WORLDS = 400
 
 
 def rows(arm, mean_SU, tokens_U):
     """Final rows from the mean loss of each seed on each unit."""
+    of_a_run = {"kind": FINAL, "purpose": MAIN, "reason": None, "learning_rate": 1e-3}
+    of_a_run["unit_tokens"] = tokens_U.tolist()
     return [
-        {"arm": arm, "seed": seed, "unit_nll": (own_U * tokens_U).tolist()}
-        | {"unit_tokens": tokens_U.tolist()}
+        {"arm": arm, "seed": seed, "unit_nll": (own_U * tokens_U).tolist(), **of_a_run}
+        | {"eval_nll": float((own_U * tokens_U).sum() / tokens_U.sum())}
         for seed, own_U in enumerate(mean_SU)
     ]
 
@@ -35,30 +44,66 @@ def world(generator, arms, seeds, units, of_seed, of_unit, effect=0.0):
     return found
 
 
-def told_apart(finals, arms):
+def of_pairs(finals):
+    """Differences that know the two arms alone."""
+    return lambda arms, level: difference(*(by_seed(finals, arm) for arm in arms), level)
+
+
+def of_losses(finals):
+    """Those of `Losses`, which knows the spread of all arms."""
+    return Losses.of(finals).difference
+
+
+def told_apart(finals, arms, method):
     """How many arms the intervals put above or below the first, all at once."""
-    first = by_seed(finals, "0")
-    level = family_level(arms - 1)
-    found = [difference(by_seed(finals, str(arm)), first, level)[0] for arm in range(1, arms)]
+    differ, level = method(finals), family_level(arms - 1)
+    found = [differ((str(arm), "0"), level)[0] for arm in range(1, arms)]
     return sum(not each.low <= 0 <= each.high for each in found)
 
 
+@pytest.mark.parametrize("method", [of_pairs, of_losses])
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize(("of_seed", "of_unit"), [(0.05, 0.0), (0.05, 0.2), (0.005, 0.2), (0, 0)])
 def test_where_all_arms_are_equal_one_in_twenty_runs_tells_some_apart_at_most(
-    seeds, of_seed, of_unit
+    seeds, of_seed, of_unit, method
 ):
     generator = np.random.default_rng(seeds)
     wrong = sum(
-        told_apart(world(generator, 6, seeds, 32, of_seed, of_unit), 6) > 0 for _ in range(WORLDS)
+        told_apart(world(generator, 6, seeds, 32, of_seed, of_unit), 6, method) > 0
+        for _ in range(WORLDS)
     )
     assert wrong <= 0.05 * WORLDS + 2 * math.sqrt(0.05 * 0.95 * WORLDS)
 
 
-def test_arms_that_differ_are_told_apart():
+@pytest.mark.parametrize("method", [of_pairs, of_losses])
+def test_arms_that_differ_are_told_apart(method):
     generator = np.random.default_rng(0)
-    found = [told_apart(world(generator, 3, 3, 32, 0.01, 0.1, effect=0.4), 3) for _ in range(100)]
-    assert np.mean(found) >= 0.9 * 2
+    worlds = [world(generator, 3, 3, 32, 0.01, 0.1, effect=0.4) for _ in range(100)]
+    assert np.mean([told_apart(each, 3, method) for each in worlds]) >= 0.9 * 2
+
+
+def test_pooling_over_arms_tells_more_among_many_arms():
+    generator = np.random.default_rng(0)
+    worlds = [world(generator, 9, 3, 200, 0.02, 0.02, effect=0.2) for _ in range(50)]
+    alone, pooled = (
+        np.mean([told_apart(each, 9, method) for each in worlds])
+        for method in (of_pairs, of_losses)
+    )
+    assert pooled > 1.2 * alone
+
+
+def test_a_difference_in_nats_has_the_interval_of_the_log_ratio():
+    tokens_U = np.array([2.0, 4.0])
+    own = rows("a", np.array([[1.1, 1.3], [2.2, 2.0]]), tokens_U)
+    finals = [*own, *rows("b", np.array([[1.0, 1.0], [2.0, 2.0]]), tokens_U)]
+    found, seeds = Losses.of(finals).difference(("a", "b"))
+    log, _ = Losses.of(finals).log_ratio(("a", "b"))
+    means = (7.4 + 12.4) / 12, 1.5
+    assert (found.value, seeds) == (pytest.approx(means[0] - means[1]), 2)
+    for end, of_log in ((found.low, log.low), (found.high, log.high)):
+        assert end - found.value == pytest.approx(np.mean(means) * (of_log - log.value))
+    gone = Losses.of(own).difference(("a", "b"))
+    assert difference_fields(gone) == {"mean": None, "low": None, "high": None, "seeds": 0}
 
 
 def test_an_interval_over_seeds_alone_would_take_one_text_for_all_text():

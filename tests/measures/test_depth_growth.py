@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, ttest_rel
 
-from jaxanatomy.measures.arms import stopped
+from jaxanatomy.measures.arms import Losses, difference_fields, stopped
 from jaxanatomy.measures.depth_growth import (
     accuracies,
     answer_fields,
@@ -59,10 +59,13 @@ def test_arms_are_compared_with_the_baseline_of_the_same_seed():
     rows.append(final("midas", 9, 1.0, 0.9, purpose="tuning"))
     arms = summarise(rows)["arms"]
     found = arms["midas"]["eval_nll"]
-    expected = ttest_rel(grown, base).confidence_interval()
+    # Of two arms the spread is that of their pairs; in nats by the mean loss of the two.
+    logs = ttest_rel(np.log(grown), np.log(base)).confidence_interval()
     assert found["mean"] == pytest.approx(np.mean(grown))
-    less = {"mean": np.mean(grown) - np.mean(base), "low": expected.low, "high": expected.high}
-    assert found["less_baseline"] == pytest.approx({**less, "seeds": 3})
+    mean, half = np.mean(grown) - np.mean(base), (logs.high - logs.low) / 2
+    half *= np.mean([grown, base])
+    less = {"mean": mean, "low": mean - half, "high": mean + half, "seeds": 3}
+    assert found["less_baseline"] == pytest.approx(less)
     assert (found["less_shallow"], arms["baseline"]["eval_nll"]["less_baseline"]) == (None, None)
     assert arms["midas"]["accuracy"]["less_baseline"]["mean"] == pytest.approx(0.1)
     assert (arms["midas"]["seconds"], arms["midas"]["diverged"]) == (2.0, [])
@@ -75,8 +78,9 @@ def test_rows_of_text_are_a_source_of_spread_and_questions_are():
     for row in rows[3:]:
         row |= {"unit_nll": [0.5, 1.0, 1.5], "unit_right": [0.0, 1.0]}
     found = summarise(rows)["arms"]["midas"]
-    # Residuals -0.5, 0, 0.5 of three tokens: variance 3 / 2 * 0.5 / 9; t of two degrees: 4.302653.
-    half = 4.302653 * np.sqrt(0.75 / 9)
+    # Residuals -0.5, 0, 0.5 of three tokens: variance 3 / 2 * 0.5 / 9; t of two degrees: 4.302653;
+    # the mean loss of the two is 1.5.
+    half = 1.5 * 4.302653 * np.sqrt(0.75 / 9)
     less = found["eval_nll"]["less_baseline"]
     assert less == pytest.approx({"mean": -1, "low": -1 - half, "high": -1 + half, "seeds": 3})
     less = found["accuracy"]["less_baseline"]
@@ -93,10 +97,12 @@ def test_growing_arms_are_compared_with_the_shallow_one_at_equal_steps():
     summary = summarise(rows)
     assert summary["level"] == pytest.approx(1 - 0.05 / 3)
     arms = summary["arms"]
-    # t of two degrees at 1 - 0.05 / 6: 7.6488039.
-    half = 7.6488039 * 0.1 / np.sqrt(3)
     less = arms["midas"]["eval_nll"]["less_shallow"]
-    assert less == pytest.approx({"mean": 0.6, "low": 0.6 - half, "high": 0.6 + half, "seeds": 3})
+    expected = Losses.of(rows).difference(("midas", "shallow"), summary["level"])
+    assert less == pytest.approx(difference_fields(expected))
+    assert (less["mean"], less["seeds"]) == (pytest.approx(0.6), 3)
+    # Narrower than the pair's alone: t of two degrees at 1 - 0.05 / 6 is 7.6488039.
+    assert less["high"] - less["mean"] < 7.6488039 * 0.1 / np.sqrt(3)
     assert arms["shallow"]["eval_nll"]["less_shallow"] is None
     assert arms["shallow"]["eval_nll"]["less_baseline"]["mean"] == pytest.approx(-1.0)
 
@@ -187,7 +193,7 @@ def test_a_seed_that_has_diverged_counts_in_no_mean_of_its_arm():
     assert found["eval_nll"]["mean"] == pytest.approx(1.7)
     assert found["eval_nll"]["less_baseline"]["mean"] == pytest.approx((-0.5 - 0.3) / 2)
     without = [row for row in rows if row["seed"] != 1]
-    assert found["eval_nll"] == summarise(without)["arms"]["midas"]["eval_nll"]
+    assert found["eval_nll"]["ci95"] == summarise(without)["arms"]["midas"]["eval_nll"]["ci95"]
     # Nor does one of the baseline in a difference.
     rows[0] = final("baseline", 0, None, None, "diverged")
     found = summarise(rows)["arms"]["midas"]["eval_nll"]
