@@ -242,7 +242,8 @@ class Losses:
         if not seeds:
             return log, seeds
         own, other = (
-            float(np.mean([sum(row[values]) / sum(row["unit_tokens"]) for row in side]))
+            float(np.array([row[values] for row in side], np.float64).sum(axis=1).mean())
+            / sum(side[0]["unit_tokens"])
             for side in zip(*self._pairs(arms, values), strict=True)
         )
         scale = (own + other) / 2

@@ -4,7 +4,9 @@ import json
 import math
 import types
 
+import numpy as np
 import pytest
+from scipy.stats import t
 
 from jaxanatomy.measures import developmental
 from jaxanatomy.measures.statistics import seeds_interval
@@ -112,13 +114,15 @@ def test_the_summary_pairs_seeds():
     assert uniform["final_nll"] == pytest.approx({"mean": 3, "low": 3 - half, "high": 3 + half})
     assert found["arms"]["growth_100"]["diverged_seeds"] == [2]
     assert found["arms"]["growth_100"]["final_nll"]["mean"] == 2.0
-    assert found["differences"] == {
-        "growth_100": {
-            # One arm alone has all seeds: nothing is known of how the two go together.
-            "final_nll": {"seeds": 2, "mean": -0.5, "low": None, "high": None},
-            "min_nll": {"seeds": 2, "mean": 0.25, "low": None, "high": None},
-        }
-    }
+    # One arm alone has all seeds, so nothing can be pooled: Welch's interval of the logs, times the
+    # mean loss of the two.
+    own, other = np.var(np.log([1.5, 2.5]), ddof=1), np.var(np.log([2.0, 3.0, 4.0]), ddof=1)
+    freedom = (own + other) ** 2 / (own**2 + other**2 / 2)
+    half = 2.25 * t.ppf(0.975, freedom) * math.sqrt((own + other) / 2)
+    grown = found["differences"]["growth_100"]
+    expected = {"mean": -0.5, "low": -0.5 - half, "high": -0.5 + half, "seeds": 2}
+    assert grown["final_nll"] == pytest.approx(expected)
+    assert grown["min_nll"] == {"seeds": 2, "mean": 0.25, "low": 0.25, "high": 0.25}
     assert found["differences_level"] == 0.95
     assert found["tuning"] == {"growth_100": [(3e-3, 3.0)]}
     assert found["wall_seconds"] == {"uniform_100": 40.0, "growth_100": 80.0}

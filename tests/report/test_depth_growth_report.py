@@ -17,6 +17,7 @@ from report.depth_growth_rows import (
 )
 
 from jaxanatomy.growth import depth_arms
+from jaxanatomy.measures.arms import Losses
 from jaxanatomy.measures.depth_growth import summarise
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import arms, html, terminal, views, write_report
@@ -151,9 +152,9 @@ def test_what_has_grown_is_set_beside_a_model_that_never_grows(folder):
     assert words.unmeasured(record) == ""
     (row,) = tidy.beside_shallow(record)
     assert (row["arm"], row["control"]) == ("midas", "shallow")
-    # 2.5, 2.61 and 2.69 less 2: t of two degrees at 1 - 0.05 / 8 is 8.8602000.
-    half = 8.8602000 * np.std([2.5, 2.61, 2.69], ddof=1) / np.sqrt(3)
-    said = f"0.600 [{0.6 - half:+.3f}, +{0.6 + half:.3f}]".replace("-", "−")
+    less, _ = Losses.of(rows).difference(("midas", "shallow"), 1 - 0.05 / 4)
+    assert less.value == pytest.approx(0.6)
+    said = f"0.600 [{less.low:+.3f}, +{less.high:.3f}]".replace("-", "−")
     assert cells("beside_shallow", record, "midas")["loss less shallow"] == f"+{said}"
     assert f"+{said}".replace("−", "-") in terminal.printed(page.PAGE, record)
 
