@@ -16,7 +16,7 @@ Only gate_proj is above noise in the first three (z of 4.7, 4.9, 3.3), by 0.015,
 0.001: its layers have a little in common. Out of sample its R2 is -1.24 nevertheless. On
 `paragraphs` predicting one layer is worse than deleting it in 24 of 28 layers.
 
-The weights alone, without a text (7.5 s on two cores; at most 0.92 GB):
+The weights alone, without a text (8 s on two cores, 0.9 GB):
 
     python -m experiments.predictability --config.texts= --workdir=runs/weights
 """
