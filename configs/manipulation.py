@@ -4,9 +4,9 @@
 
 A grid of 447 variants on the ten sentences (79 s on two cores), the main sets on `paragraphs`
 too, the temperature control for every improvement, 1 % perturbations, and noise on queries and
-keys: 20 minutes in all by the dry run. On the sentences halving the weights of the paper's nine layers raises the perplexity by
-159,998 % (baseline 26.534), of the seven among them without layers 0 and 29 by 114 %, of the nine
-measured as least important by 94 %. The main sets on the sentences alone:
+keys: 20 minutes in all by the dry run. On the sentences halving the weights of the paper's nine
+layers raises the perplexity by 159,998 % (baseline 26.534), of the seven without layers 0 and 29 by
+114 %, of the nine measured as least important by 94 %. The main sets on the sentences alone:
 
     python -m experiments.manipulation --config=configs/manipulation.py:quick --workdir=runs/quick
 
