@@ -6,11 +6,11 @@ A few seconds. With the importance run alone:
 
     python -m experiments.claims --workdir=runs/claims --config.runs=runs/atlas
 
-With a second text of the same model, read together, or with runs of a second model, audited apart:
+With a second text of the same model, read together, or runs of a second model, audited separately:
 
     python -m experiments.claims --workdir=runs/claims --config.runs=runs/atlas,runs/other
 
-With how deep the model computes, the runs that train, and what growth costs:
+With depth use, the experiments that train, and what growth costs:
 
     python -m experiments.claims --config=configs/claims.py:all --workdir=runs/claims
 """

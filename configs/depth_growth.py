@@ -3,13 +3,13 @@
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 
 All arms of the paper, those of equal FLOPs and three controls, with 2.9 million parameters on
-text that needs no download: each arm at four learning rates on a seed of its own, then three
+text that needs no download: each arm at four learning rates on a tuning seed, then three
 seeds at the best. 1,300 TFLOP, three to four hours on two cores; --config.learning_rates=1.5e-3
-tunes nothing and takes less than half of that. This is `growth_small`. The other configs of the
-experiment start from it:
+tunes nothing and takes less than half of that. `growth_small` is this config under another name;
+the other configs of the experiment start from it:
 
     configs/growth_tiny.py    four arms of 2 million parameters
-    configs/growth_gpu.py     one GPU, 40 minutes
+    configs/growth_gpu.py     one GPU, an estimated 40 minutes
     configs/smollm_360m.py    the paper's models on a pod; --dry_run needs none
     configs/smollm_1p7b.py
 """
@@ -22,7 +22,7 @@ VARIANTS = ("",)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The full experiment, as far as a laptop goes."""
+    """The full experiment, at a size that a laptop can train."""
     del variant
     config = ConfigDict()
     config.arms = (
@@ -43,9 +43,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = _model()
     config.block = 2  # layers that a growth step adds, and of the first stage
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
-    config.growth_fraction = 0.85  # share of the steps until the model has its depth
+    config.growth_fraction = 0.85  # share of the steps until the model has its full depth
     config.moments = "copy"  # "zero", "rescale" or "restart"; see --list
-    # Time of a step beside its layers, in layers; of _equal_seconds. Here FLOPs of the head.
+    # For arms _equal_seconds: time of a step outside its layers, in layers; here the head's FLOPs.
     config.step_overhead = 2.5
 
     config.data = ConfigDict()
@@ -53,16 +53,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.mixture = "offline"  # or "0.8 offline, 0.2 hops", "0.7 offline, 0.3 my/*.txt"
     config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
     config.data.held_out_sequences = 32  # of each source, to evaluate on
-    config.data.tasks = ("primitives",)  # asked at the end: sources made by rule, as "hops"
+    config.data.tasks = ("primitives",)  # asked at the end: generated sources, such as "hops"
     config.data.questions = 40  # of each of their tasks
     config.data.num_fewshot = 0  # examples before each question; five in the paper
 
     config.steps = 500  # of the baseline
     config.batch_size = 16  # sequences of a batch
-    # Tried for each arm, side by side; deep arms take 1.5e-3, others 3e-3. One rate alone is taken
-    # as it is.
+    # Tried for each arm; deep arms take 1.5e-3, others 3e-3. A single rate is used without tuning.
     config.learning_rates = (7.5e-4, 1.5e-3, 3e-3, 6e-3)
-    config.tuning_seeds = (100,)  # which none of the results is from
+    config.tuning_seeds = (100,)  # none of the results is from these
     config.warmup = 0.05  # share of the steps
     config.cooldown = 0.15
     # The decay of DG Table 2 and the clipping of its appendix A, which say neither what decays
@@ -71,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
     del config.optimiser.learning_rate  # the plateau of the schedule, above
     config.eval_every = 100
 
-    # No scan: faster on a CPU; with one it is faster to compile, and remat saves memory.
+    # Without a scan steps are faster on a CPU; with one compilation is, and remat saves memory.
     config.train = config_fields.training(
         scan_layers=False, steps_per_call=10, checkpoint_every=100
     )

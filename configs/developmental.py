@@ -1,10 +1,10 @@
-"""Growing a 9.6-million-parameter transformer against training it flat, and controls.
+"""Growing a 9.6-million-parameter transformer against training it flat, with controls.
 
     python -m experiments.developmental --workdir=runs/developmental
 
 The three arms of AH Table 8 and eight controls, five seeds each, after tuning each arm's
-learning rate: 196 TFLOP, 50 minutes on two cores. `:main` is the three arms of the paper
-alone (52 TFLOP, 13 minutes), `:quick` one seed of them in 60 steps.
+learning rate: 196 TFLOP, 50 minutes on two cores. `:main` has only the three arms of the paper
+(52 TFLOP, 13 minutes), `:quick` one seed of them in 60 steps.
 """
 
 from ml_collections import ConfigDict
@@ -32,9 +32,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.steps = 656
     config.growth_50_steps = 416  # 63 %, though the paper calls it half
     config.seeds = (0, 1, 2, 3, 4)
-    # Tried for each arm; as many as seeds, so that one compiled program trains both.
+    # Tried for each arm; as many as seeds, so that the same compiled program trains both.
     config.learning_rates = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
-    config.tuning_seeds = (100,)  # which none of the results is from
+    config.tuning_seeds = (100,)  # none of the results is from these
     config.core = "text"  # the core trains in phases 1, 2, 3, 6; "table": in 1 and 6
     config.not_yet_grown = "absent"  # or "frozen"
     config.shuffle_seed = 0  # of the order of shuffled_phases

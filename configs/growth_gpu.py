@@ -1,23 +1,23 @@
-"""Depth growth on one GPU, on text mixed with questions that need depth: six legs, an arm each.
+"""Depth growth on one GPU, on text mixed with questions that need depth: six arms, a leg each.
 
     python tools/bench_accelerator.py --minutes 9 --out runs/accelerator
 
-does a leg or so in each call, goes on where the last one was ended, and says how many are left.
-The same by hand, status 124 where there is more to do and 0 when the report is written:
+trains about one leg in each call, continues where the last call ended, and says how many are left.
+The same by hand, with status 124 while there is more to do and 0 when the report is written:
 
     timeout 540 python -m experiments.depth_growth --config=configs/growth_gpu.py --workdir=runs/gpu
 
-Between legs no more is needed than config.json and the .jsonl files; within one, checkpoints/.
+Between legs only config.json and the .jsonl files are needed; within one, checkpoints/ as well.
 
-An estimate, never measured: 20 million parameters; 16,384 tokens a step, 2.2 TFLOP for one
+An estimate, not yet measured: 20 million parameters; 16,384 tokens a step, 2.2 TFLOP for one
 seed; 1,000 steps, 16 million tokens, two in five of them k-hop induction and chains of variables
 as text, one in four reasoning primitives. An arm is three rates tuned on one seed, then three
 seeds: 13.5 PFLOP, two and a half minutes at 90 TFLOP/s, a tenth of an H100's peak in bfloat16.
 It reads 66 million tokens, those of equal FLOPs 82, and one process makes 225,000 a second
 (measured on a CPU): five to six minutes. With a minute and a half to compile, evaluate and start
 a leg takes six to eight. 29 GB of memory on paper; --config.train.remat=dots where there is less.
-Whether any task leaves the level of guessing, which at one hop is two in three and not one in
-four, is what the run is to say.
+The question is whether any task rises above guessing, which at one hop is right two times in three,
+not one in four.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +28,7 @@ VARIANTS = ("",)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Of `configs/depth_growth.py` a larger model and more tokens, in bfloat16."""
+    """As `configs/depth_growth.py`, with a larger model and more tokens, in bfloat16."""
     config = config_files.shipped("depth_growth", variant)
     config.arms = (
         "baseline",

@@ -1,11 +1,11 @@
-"""All arms of depth growth and those of equal FLOPs, three seeds: the default by its name.
+"""The default of depth growth under a name of its own: all arms and equal FLOPs, three seeds.
 
     python -m experiments.depth_growth --config=configs/growth_small.py --workdir=runs/growth_small
 
-Each arm takes the best of four learning rates, tried on a seed of its own. The run ends by
-printing what has grown less the arm that stays shallow, and the loss of each rate, marked where
-the best is at the edge of those that were tried. 1,300 TFLOP of matrix products, three to four
-hours on two cores. It may be killed and started again.
+Each arm takes the best of four learning rates, tried on a tuning seed. At the end the run prints
+the grown arms against the shallow one, and the loss at each rate, marked where the best is at the
+edge of those tried. 1,300 TFLOP of matrix products, three to four hours on two cores. It may be
+killed and started again.
 """
 
 from ml_collections import ConfigDict
@@ -16,5 +16,5 @@ VARIANTS = ("",)
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """What configs/depth_growth.py says."""
+    """The same as configs/depth_growth.py."""
     return config_files.shipped("depth_growth", variant)

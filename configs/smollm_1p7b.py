@@ -3,8 +3,8 @@
     python -m experiments.depth_growth --config=configs/smollm_1p7b.py --dry_run
     python -m experiments.depth_growth --config=configs/smollm_1p7b.py --workdir=DIR
 
-On 128 devices of 40 GB, as in the paper, the parameters cut into eight parts: one host's
-devices share them. All else as configs/smollm_360m.py, `:math_cooldown` too. Never run here.
+On 128 devices of 40 GB, as in the paper, the parameters cut into eight parts, shared by the
+devices of a host. All else as in configs/smollm_360m.py, including `:math_cooldown`. Not run yet.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ VARIANTS = ("", "math_cooldown")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Of `configs/smollm_360m.py` another architecture, batch and learning rate."""
+    """As `configs/smollm_360m.py`, with another architecture, batch and learning rate."""
     config = config_files.shipped("smollm_360m", variant)
     config.arms = ("baseline", "ln_scaling", "midas", "lidas", "ln_scaling_lidas")
     config.model.num_layers = 24

@@ -3,16 +3,16 @@
     python -m experiments.depth_growth --config=configs/smollm_360m.py --dry_run
     python -m experiments.depth_growth --config=configs/smollm_360m.py --workdir=DIR
 
-The dry run needs neither devices nor network: FLOPs of every arm, memory of a device, and
-whether the programs can be lowered for TPU and CUDA. The run itself is for a pod, one process
-on each host, all with the same DIR; they find each other on Cloud TPU and under Slurm, and
+The dry run needs neither devices nor network: it gives the FLOPs of every arm, the memory of a
+device, and whether the programs can be lowered for TPU and CUDA. The run itself is for a pod, one
+process on each host, all with the same DIR; they find each other on Cloud TPU and under Slurm,
 elsewhere with --config.distributed.coordinator_address=HOST:PORT
---config.distributed.num_processes=8 --config.distributed.process_id=0 .. 7. As in the paper 64
-devices of 40 GB (--config.train.devices for another number). Never run here.
+--config.distributed.num_processes=8 --config.distributed.process_id=0 .. 7. As in the paper, 64
+devices of 40 GB (--config.train.devices for another number). Not run yet.
 
     python -m experiments.depth_growth --config=configs/smollm_360m.py:math_cooldown --workdir=DIR
 
-reads OpenWebMath from the start of the cooldown on.
+switches to OpenWebMath at the start of the cooldown.
 """
 
 from ml_collections import ConfigDict
@@ -55,7 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.steps = 200_000
     config.batch_size = 512  # of 2,048 tokens: "1M"
-    config.learning_rates = (3e-3,)  # DG Table 2; too dear to tune
+    config.learning_rates = (3e-3,)  # DG Table 2; too expensive to tune
     config.warmup = 0.01  # 2,000 steps
     config.cooldown = 0.15  # 30,000 steps
     config.growth_fraction = 0.85  # 170,000 steps

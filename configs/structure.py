@@ -1,10 +1,10 @@
-"""How the weights of SmolLM2-135M change from layer to layer, beside what chance gives.
+"""How the weights of SmolLM2-135M change from layer to layer, against what chance gives.
 
     python -m experiments.structure --config=configs/structure.py --workdir=runs/structure
 
-Delta correlations, cosines and PCA over layers for each of the seven matrices. 6.6 s on two
-cores; at most 0.92 GB of memory. The mean delta correlations (AH Table 3) beside the closed form
-for independent layers with the same variances, and z against Gaussian layers:
+Delta correlations, cosines and PCA over layers for each of the seven matrices. 8 s on two cores,
+0.9 GB of memory. The mean delta correlations (AH Table 3), the closed form for independent layers
+with the same variances, and z against Gaussian layers:
 
     q_proj     -0.4985  -0.4984  -0.4
     k_proj     -0.4966  -0.4964  -0.3
@@ -14,8 +14,8 @@ for independent layers with the same variances, and z against Gaussian layers:
     up_proj    -0.4998  -0.4996  -1.4
     down_proj  -0.5005  -0.5003  -1.3
 
-So -0.5 is what independent layers give, to 0.0007. Only gate_proj lies outside the draws, away
-from an oscillation: its layers have a little in common (mean cosine 0.002, z = 42).
+So -0.5 is what independent layers give, to 0.0007. Only gate_proj lies outside the draws, on the
+side away from oscillation: its layers are slightly similar (mean cosine 0.002, z = 42).
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
-"""SmolLM2-135M cut, repeated and put into other orders: every run of layers.
+"""SmolLM2-135M cut, repeated and reordered: every run of layers.
 
     python -m experiments.surgery --config=configs/surgery.py --workdir=runs/surgery
 
-Every cut, repeat (damped, too), swap of adjacent blocks and reversal, on the ten sentences. DG's
-list alone (skip and swap of 1, 2, 4 and 8 layers, reversal of 3, 4 and 8: 282 variants); every cut
-and repeat alone (930); cuts and repeats of at most four layers:
+Every cut, repeat (plain and damped), swap of adjacent blocks and reversal, on the ten sentences.
+DG's list alone (skip and swap of 1, 2, 4 and 8 layers, reversal of 3, 4 and 8: 282 variants); every
+cut and repeat alone (930); cuts and repeats of at most four layers:
 
     python -m experiments.surgery --config=configs/surgery.py:order --workdir=runs/order
     python -m experiments.surgery --config=configs/surgery.py:triangles --workdir=runs/triangles
@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.packing = config_fields.packing()
 
     config.sweep = config_fields.sweep()  # how to run; decides no result beyond rounding
-    config.sweep.chunk_size = 1024  # a triangle at once: no layer application comes twice
+    config.sweep.chunk_size = 1024  # a triangle at once: no layer application runs twice
     config.distributed = config_fields.distributed()
 
     if variant == "order":

@@ -1,14 +1,15 @@
-"""Alarms scored: faults put into training runs on purpose, and runs in which nothing happens.
+"""Alarms put to the test: training runs with faults injected on purpose, and healthy runs.
 
-The method (LR section 8 says that weights tell of a failing run long before its loss): each fault
+The method (LR section 8 says that weights show a failing run long before its loss does): each fault
 sets in at a known step, strongly or weakly, in twenty seeds of a small model, beside twins of the
-same seeds without it. The levels of the alarms are chosen on healthy runs of other seeds. How many
-faults are found before the loss is twice the twin's, how many steps before, and how often is there
-an alarm without a fault; beside the simplest alarm, a jump of the loss or of the gradient's norm.
+same seeds without it. The levels of the alarms are chosen on healthy runs of other seeds. Measured
+are how many faults are found before the loss is twice the twin's, how many steps before, and how
+often an alarm is false; and the same for the simplest alarm, a jump of the loss or of the
+gradient's norm.
 
     python -m experiments.alarms --config=configs/alarms.py --workdir=runs/alarms
 
-`rows.jsonl` has one row for each run with what was read at every step; a run that was killed trains
+`rows.jsonl` has one row for each run with the readings of every step; a run that was killed trains
 the faults that have no rows yet.
 """
 

@@ -1,13 +1,13 @@
 """Claims: which claims of the papers hold on a checkpoint, each decided by a written rule.
 
-Reads the rows of finished runs and measures nothing. Every claim stands beside the paper's
-figure, ours, its null or control, and a rule with its threshold; the rule says "holds",
-"does not hold", "cannot tell" or "not measured". Others are arithmetic on the papers' figures.
+Reads the rows of finished runs and measures nothing. Every claim is shown with the paper's
+figure, ours, its null or control, and a rule with its threshold; the verdict is "holds",
+"does not hold", "cannot tell" or "not measured". Some claims are arithmetic on the papers' figures.
 
     python -m experiments.claims --config=configs/claims.py --workdir=runs/claims
 
-A claim whose experiment is not among the runs is listed as not measured. Runs of several models
-are audited apart, several runs of one experiment on one model read together. A second audit in the
+A claim whose experiment is not among the runs is listed as not measured. Each model is audited
+separately; several runs of one experiment on one model are read together. A second audit in the
 same folder replaces the first, even if the runs or the code have changed.
 """
 

@@ -1,12 +1,12 @@
 """Depth growth: does a model that grows while it trains end better, or cheaper?
 
 The method (DG section 3, with controls): one architecture, one mixture of data, one
-continuous learning rate; in some arms the model starts shallow and blocks of its own layers
+continuous learning rate; in some arms the model starts shallow and copies of its own layers
 are inserted stage by stage. Arms are compared at equal steps and at equal FLOPs, with the
-same seeds and the same order of the data, on held-out text and on questions made by rule
+same seeds and the same order of the data, on held-out text and on generated questions
 (reasoning primitives, k-hop induction, ...: `data.tasks`), each beside chance and what guessing
-reaches, and with a model that never grows. Each arm has a learning rate of its own, tuned on
-seeds of their own; a config with one rate tunes nothing.
+reaches, and with models that never grow. Each arm has its own learning rate, tuned on separate
+seeds; a config with one rate tunes nothing.
 
     python -m experiments.depth_growth --config=configs/depth_growth.py --workdir=runs/depth
 

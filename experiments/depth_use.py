@@ -3,12 +3,12 @@
 The method (DG section 4 and appendix B): a layer, its attention or its MLP is silenced, at all
 tokens or up to a boundary. We measure how far each later layer's contribution moves, with the
 change propagated through the layers or seen by each alone, and how far the predictions move. The
-depth score follows from the effects on later tokens. One pass more gives what each sublayer adds,
+depth score follows from the effects on later tokens. One more pass gives what each sublayer adds,
 what the head makes of each layer's stream, massive activations and candidates for super weights,
-which are then removed one by one. Beside them stands the same of other checkpoints, if one wants,
-and of the untrained architecture, the null of the depth score; beside a removed weight random ones
-of its size and the largest of other layers. Further draws of the untrained architecture are
-measured as far as the depth score needs them (propagated future effects).
+which are then removed one by one; their controls are random weights of the same size and the
+largest of other layers. The same is measured for other checkpoints, if any, and for the untrained
+architecture, the null of the depth score. Further draws of the untrained architecture are
+measured only as far as the depth score needs them (propagated future effects).
 
     python -m experiments.depth_use --config=configs/depth_use.py --workdir=runs/depth_use
 

@@ -2,11 +2,11 @@
 
 The method (AH section 4.6, with controls): a 12-layer model whose FFN widths follow the
 importance of layers (Table 6) learns simple facts, either all layers at every step, or in six
-phases in which new layers are initialised from a copy (Table 7). Both are judged by paraphrases
-of facts that they were told, at the end and at their best. Controls take the claim apart: clones
-made at the start, phases in other orders (two of them train the core for as many steps), a
-uniform optimiser that starts anew where the grown one does, equal FLOPs instead of equal steps,
-the core without anything grown on it, and a learning rate tuned for every arm.
+phases in which new layers are initialised from a copy (Table 7). Both are judged on paraphrases
+of the facts that they trained on, at the end and at their best. Controls take the claim apart:
+clones made at the start, phases in other orders (two of them train the core for as many steps),
+flat training with the optimiser restarted where that of the grown model is, equal FLOPs instead of
+equal steps, the core with nothing grown on it, and a learning rate tuned for every arm.
 
     python -m experiments.developmental --workdir=runs/developmental
 

@@ -1,10 +1,10 @@
 """Evaluate: which questions the model answers, and what each layer, cut or repeat costs by task.
 
 The method (DG section 3.2, figure 3 and appendix C): every choice of a question is scored after
-its prompt, by the losses that a sweep reads; the likeliest is taken, or, where there are no
-choices, the answer must be what the model writes. Choices share their prompt and variants their
-layers, so that the damage to a task is a sweep like any other. Accuracies stand with Wilson's
-interval beside the level of guessing, changes are paired by item.
+its prompt, by the losses that a sweep reads, and the likeliest is taken; where there are no
+choices, the model must write the answer. Choices share their prompt and variants their layers, so
+that the damage to a task is a sweep like any other. Accuracies have Wilson's intervals and the
+level of guessing beside them; changes are paired by item.
 
     python -m experiments.evaluate --config=configs/evaluate.py --workdir=runs/evaluate
 

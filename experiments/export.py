@@ -1,13 +1,13 @@
 """Export: the model after a change, as a Hugging Face folder that transformers loads.
 
-What the importance map found can be acted on: layers dropped, scaled, cloned or
-replaced, parts of them zeroed, several at once, in any order.
+Layers are dropped, scaled, cloned or replaced, or parts of them zeroed, several at once and in any
+order, as the other experiments name their variants.
 
-    python -m experiments.export --config=configs/export.py --workdir=runs/export \
+    python -m experiments.export --config=configs/export.py --workdir=runs/export \\
         --config.variants=zero/layer/14,scale_0.9/layer/17
 
-The folder is `model` in the workdir; `summary.json` says what was changed, and what it
-costs in perplexity, measured on the tensors as they were written.
+The folder is `model` in the workdir; `summary.json` says what was changed, and what that
+costs in perplexity, measured on the tensors as written.
 """
 
 import dataclasses

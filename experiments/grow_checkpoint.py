@@ -1,9 +1,10 @@
 """Growing a trained model in depth: what copied layers cost before any training.
 
-A map takes layers of a model to a deeper one (DG section 3.1); the result is written as a
-Hugging Face folder, to be trained on (depth up-scaling). Beside it stand the model as it
-was, every other map to the same depth, and three nulls: any layers in the places of the new
-ones, the same new layers in another order, and blocks copied after themselves anywhere.
+A map takes the layers of a model to those of a deeper one (DG section 3.1); the result is written
+as a Hugging Face folder, for further training (depth up-scaling). It is compared with the
+original model, every other map to the same depth, and three nulls: random layers in the places of
+the new ones, the same new layers in random order, and blocks copied after themselves at random
+places.
 
     python -m experiments.grow_checkpoint --config=configs/grow_checkpoint.py --workdir=runs/grown
 

@@ -1,9 +1,9 @@
-"""Importance: what the model loses without each layer, and parts of it, beside its controls.
+"""Importance: what the model loses without each layer, and parts of it, with controls.
 
-The method (AH section 3.2, with the controls of our protocol): replace a layer's weights
+The method (AH section 3.2, with controls of our own): replace a layer's weights
 by the mean of its neighbours', or by one of eight controls, and measure the perplexity.
 The same for attention and MLP, each matrix and each head; at all token positions,
-at the first alone, at the others alone. Intervals over documents, paired.
+at the first only, at the others only. Intervals are over documents, paired.
 
     python -m experiments.importance --config=configs/importance.py --workdir=runs/atlas
 

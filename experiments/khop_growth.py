@@ -1,11 +1,11 @@
 """Growth where depth matters: does growing pay on k-hop induction?
 
-On text a small model of two layers does as well as one of twelve, so that growing cannot show
-what it is good for. In k-hop induction each layer answers some more hops: a position is asked
-what follows the previous occurrence of its symbol, what follows that one's, and so on, all K
-questions at once. Arms are those of depth growth (DG section 3, with controls) at equal steps;
-`:all` adds equal FLOPs and equal seconds. Each has a learning rate tuned for it. Trained models are
-scored again with their middle block repeated, without a layer, with layers swapped, and left early.
+On text a small model of two layers does as well as one of twelve, so growing cannot show what it is
+good for. In k-hop induction more layers answer more hops: each position is asked what follows the
+previous occurrence of its symbol, what follows that one's, and so on, all K questions at once. Arms
+are those of depth growth (DG section 3, with controls) at equal steps; `:all` adds equal FLOPs and
+equal seconds. Each has a learning rate tuned for it. Trained models are scored again with their
+middle block repeated, without a layer, with layers swapped, and with early exits.
 
     python -m experiments.khop_growth --config=configs/khop_growth.py --workdir=runs/khop
 

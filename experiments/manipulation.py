@@ -3,9 +3,9 @@
 The method (AH sections 3.5 and 4.4, with controls): zero, clone, blend, low-rank blend or
 scale the layers that the importance map calls redundant, and measure the perplexity. The
 same on the paper's set, on that set without its first and last layer, on the k least
-important layers and on pairs. Beside every improvement stands what a temperature alone
-would gain; beside the paper's reasons stand tests of them: whether a 1 % error compounds
-over layers, and whether it redirects attention.
+important layers and on pairs. Every improvement is compared with what a temperature alone
+would gain. The paper's reasons are tested, too: whether a 1 % error compounds over layers,
+and whether it redirects attention.
 
     python -m experiments.manipulation --config=configs/manipulation.py --workdir=runs/manipulation
 

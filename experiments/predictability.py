@@ -1,14 +1,14 @@
-"""Predictability: whether earlier layers' weights predict a later layer's, and if it works.
+"""Predictability: whether earlier layers' weights predict a later layer's, and whether that works.
 
 The method (AH sections 3.3 and 4.2, with nulls): ridge regression on the layer index
 predicts the weights of every layer from those before it. The paper does not say where it
-scores, so six readings of its text are measured, each beside independent Gaussians of the
-same moments and beside the same layers in random order. Then the function: perplexity with
+scores, so six readings of its text are measured, each against independent Gaussians of the
+same moments and the same layers in random order. Then the function test: perplexity with
 predicted weights in one layer and in sets of layers, against deleting the same layers.
 
     python -m experiments.predictability --config=configs/predictability.py --workdir=runs/predict
 
-`rows.jsonl` has rows of both kinds: those of the function test say `reading: "function"`.
+`rows.jsonl` has rows of both kinds: those of the function test have `reading: "function"`.
 """
 
 import dataclasses

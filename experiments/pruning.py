@@ -1,12 +1,12 @@
-"""Pruning: cheap proxies of a layer's worth under audit, and a plan of which layers to leave out.
+"""Pruning: an audit of cheap proxies of a layer's worth, and a plan of which layers to leave out.
 
-The method. Every run of n layers is left out, and its damage measured: perplexity, and KL to the
-unchanged model. Beside it stand proxies that cost one pass over the text, or none: block influence,
-angular distance, contribution norm, what the logit lens gains, effective rank, co-magnitude. Of
-each the rank correlation with the damage, over documents drawn again and layers turned around, says
-whether it may be trusted on this checkpoint. Then k layers are chosen: by the damage of each alone,
-by each proxy, one by one (greedy), as one run, and at random; all choices are judged on a text that
-chose nothing, and timed.
+The method. Every run of n layers is left out, and the damage measured: perplexity, and KL to the
+unchanged model. It is compared with proxies that cost one pass over the text, or none: block
+influence, angular distance, contribution norm, what the logit lens gains, effective rank, tail
+exponent, co-magnitude, depth alone. The rank correlation of a proxy with the damage, with documents
+resampled and against proxies rotated around the depth, says whether it may be trusted on this
+checkpoint. Then k layers are chosen: by the damage of each alone, by each proxy, one by one
+(greedy), as one run, and at random; all choices are judged on a second text, and timed.
 
     python -m experiments.pruning --config=configs/pruning.py --workdir=runs/pruning
 

@@ -1,11 +1,11 @@
-"""Recovery: what each layer recovers after noise, and how fast, with all the others frozen.
+"""Recovery: how far each layer recovers from noise, and how fast, with all the others frozen.
 
 The method (AH sections 3.6 and 4.5, with controls): noise of half a matrix's standard
 deviation on the seven matrices of one layer, then AdamW on that layer alone; perplexity on
 another text every few steps. All layers train at once. Training alone lowers the perplexity,
-so beside every curve stands the same training without noise, and the gap to it is what has
-not recovered. Beside every noised model stand others with different noise of the same size. The
-steps that a layer takes to come near that training give a budget, shown beside AH Table 10.
+so every curve is compared with the same training without noise, and the gap to it is what has
+not recovered. Every layer is measured under several draws of noise. The steps that a layer takes
+to come near that training give a budget, shown beside AH Table 10.
 
     python -m experiments.recovery --config=configs/recovery.py --workdir=runs/recovery
 

@@ -1,20 +1,20 @@
 """Roles moved on purpose: can training decide which layer becomes what, and does that help?
 
 The method (LR sections 5 to 9, with controls): a small model is trained on one text in several arms
-that share first weights and text, seed by seed. Beside one weight decay for all there are none,
-decays drawn at random for each matrix of each layer, and decays proposed by a policy that learns
-by REINFORCE on held-out loss (our own design: the paper keeps its own to itself); the same policy
-on each layer's learning rate. Three arms have layers of other widths and as many parameters, three
-read registers before their text; layers are left out of the baseline by role and at random. Each
-arm is held against the baseline of the same seed: which layers have another role, which saturated
-neurons are lost and gained, effective ranks, held-out loss. The null is the baseline itself with
-its text in another order.
+that share initial weights and text, seed by seed. Besides one weight decay for all, there are no
+decay, decays drawn at random for each matrix of each layer, and decays proposed by a policy that
+learns by REINFORCE on held-out loss (our own design: the paper does not publish its own), and the
+same for each layer's learning rate. Three arms have layers of different widths with as many
+parameters, three read registers before their text; layers are left out of the baseline by role and
+at random. Each arm is compared with the baseline of the same seed: which layers change role, which
+saturated neurons are lost and gained, effective ranks, held-out loss. The null is the baseline
+itself with its text in another order.
 
     python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
 
 `rows.jsonl` has the curve of every seed (`kind: curve`), the proposals of policies with their
 rewards (`kind: proposal`), how far registers have moved (`kind: registers`), and a `kind: final`
-row for each with what its weights say of each layer. A run that was killed resumes from its last
+row for each with the features of each layer. A run that was killed resumes from its last
 checkpoint.
 """
 

@@ -1,13 +1,13 @@
 """Roles: what each layer is for, from its weights and a short probe of what it does.
 
 The method (LR sections 3, 4 and 8): effective ranks, norms against those of peers, how the product
-of gate and up spreads over neurons, attention's share, heads and their like in other layers, read
-off one layer after the other; sink, copying and what is written, read in one pass over a short
-text; of a step of a training run where its optimiser pushes each matrix, of other models, with
-`momentum`, where gradients of that text would. Each is z-scored over layers and routed to the roles
-that it is evidence for. Beside it stands the same of the untrained architecture, which gets roles
-by the same rule; other checkpoints of the architecture are compared with the model, tensor by
-tensor and role by role.
+of gate and up spreads over neurons, attention's share, and matching heads in other layers, read
+from one layer after another; sink, copying and what is written, read in one pass over a short
+text; for a step of a training run where its optimiser pushes each matrix, for other models, with
+`momentum`, where gradients of that text would. Each feature is z-scored over layers and routed to
+the roles that it is evidence for. The untrained architecture gets roles by the same rule, as a
+null; other checkpoints of the architecture are compared with the model, tensor by tensor and role
+by role.
 
     python -m experiments.roles --config=configs/roles.py --workdir=runs/roles
 

@@ -1,10 +1,10 @@
-"""Structure: how weights change from layer to layer, beside what chance alone would give.
+"""Structure: how weights change from layer to layer, against what chance alone would give.
 
 The method (AH sections 3.4 and 4.3, with nulls): flatten a matrix of every layer; correlate
 consecutive differences between layers, compare all pairs by cosine, and do PCA over layers.
-Beside every figure stands what independent layers, Gaussian layers, the same layers in
+Every figure is compared with what independent layers, Gaussian layers, the same layers in
 random order, layers without their trend of scale and an untrained model give. Blocks of layers are
-compared by their FFN weights, laid end to end (DG section 4.4).
+compared by their FFN weights, concatenated (DG section 4.4).
 
     python -m experiments.structure --config=configs/structure.py --workdir=runs/structure
 

@@ -1,8 +1,8 @@
-"""Surgery: layers left out, applied twice, exchanged and reversed, every run of them.
+"""Surgery: every run of layers left out, applied twice, swapped and reversed.
 
 The method (DG section 4, extended from single sizes to every contiguous run): cut, repeat, damp the
 repeat, swap with the next block or reverse, and measure the perplexity and how far each prediction
-moved (KL to the unchanged model), paired by document. The best of hundreds is good by chance, so
+moved (KL to the unchanged model), paired by document. The best of hundreds looks good by chance, so
 the intervals of an operation hold for all of its variants at once.
 
     python -m experiments.surgery --config=configs/surgery.py --workdir=runs/surgery

@@ -3,11 +3,11 @@
 The method (Belrose et al. 2023; DG section 4.1): for each layer an affine map is trained, from the
 identity, after which the model's own final norm and head come nearest to its final predictions,
 in KL. The lenses of all layers are trained at once on one part of a text. On documents that no
-lens was trained on, each lens stands beside the logit lens, which reads the stream as it is: KL
+lens was trained on, each lens is compared with the logit lens, which reads the stream as it is: KL
 both ways, overlap of the likeliest tokens, entropy and perplexity at every layer, with intervals
 over documents. For one prompt the page shows the likeliest token at every layer and position, and
-questions are answered by what each lens reads after each layer (early exit). A learning rate may be
-chosen on documents of its own (`choosing_share`, `choosing`), which neither train nor give results.
+questions are answered by each lens after each layer (early exit). A learning rate may be chosen on
+separate documents (`choosing_share`, `choosing`), used for neither training nor results.
 
     python -m experiments.tuned_lens --config=configs/tuned_lens.py --workdir=runs/tuned_lens
 

@@ -38,10 +38,10 @@ TASKS = {name: task for tasks in GENERATED.values() for name, task in tasks.item
 
 # The forms of a source of training text, for help and lists.
 SOURCES: dict[str, str] = {
-    "primitives": "copying and variable assignment, made by rule, without end",
-    "arithmetic": "arithmetic word problems, made by rule, without end",
-    "hops": "k-hop induction over words, which needs depth, made by rule, without end",
-    "chains": "chains of variables set to each other, which need depth, made by rule, without end",
+    "primitives": "copying and variable assignment, generated without end",
+    "arithmetic": "arithmetic word problems, generated without end",
+    "hops": "k-hop induction over words, which needs depth, generated without end",
+    "chains": "chains of variables set to each other, which need depth, generated without end",
     "library_english": "docstrings and manual of the running Python, about 2 MB",
     "library_code": "source of the running Python's library, about 7 MB",
     "PATH.txt|.jsonl|.parquet[#FIELD]": "files (PATH may hold *); a .txt is cut into pieces, "

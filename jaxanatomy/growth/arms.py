@@ -24,8 +24,8 @@ ARMS = {
     "uniform_100": "every layer at every step, in all the steps: the paper's baseline",
     "growth_50": "the phases of Table 7 in fewer steps (the paper's '50 %' is 416 of 656)",
     "growth_100": "the phases of Table 7 in all the steps",
-    "clone_init_uniform": "control: the clones are made at once, then every layer trains",
-    "uniform_restarts": "control: uniform; the optimiser starts anew where growth_100's does",
+    "clone_init_uniform": "control: all clones are made at the start, then every layer trains",
+    "uniform_restarts": "control: uniform; the optimiser restarts where that of growth_100 does",
     "shuffled_phases": "control: the growing phases in a random order, with the same steps",
     "reversed_phases": "control: the growing phases in reverse order, with the same steps",
     "core_first_phases": "control: the core's phase first, the others reversed; the core trains in "

@@ -33,17 +33,18 @@ ALIGNED, RANDOM, FRESH = "aligned", "random_copies", "fresh_layers"
 _AS_LIDAS = {
     ALIGNED: "as lidas, but a new layer is the mean of its source and of the layer that follows "
     "it, neurons and heads matched first",
-    RANDOM: "control: in the places of the new layers of lidas, copies of any others than its own; "
-    "one draw for all seeds",
-    FRESH: "control: in the places of the new layers of lidas, layers with initial weights",
+    RANDOM: "control: as lidas, but the new layers are copies of random other layers; one draw for "
+    "all seeds",
+    FRESH: "control: as lidas, but new layers have initial weights",
 }
 _GROWING = {name: operator.help for name, operator in OPERATORS.items()} | _AS_LIDAS
 ARMS = {
     BASELINE: "all layers from the first step on",
     SHALLOW: "control: never more layers than a growing model starts with",
-    MEAN_DEPTH: "control: the constant depth that takes a growing model's FLOPs in as many steps",
+    MEAN_DEPTH: "control: the constant depth that comes nearest to a growing model's FLOPs in as "
+    "many steps",
     FLAT: "D layers from the first step to the last",
-    LN_SCALING: "the same, the outputs of the norms of layer l divided by sqrt(l)",
+    LN_SCALING: "the baseline with the outputs of the norms of layer l divided by sqrt(l)",
     **_GROWING,
     EXPAND: "D layers for P % of the steps, then all at once, each copied to the places above it "
     "(one-step expansion, arXiv 2511.04981)",

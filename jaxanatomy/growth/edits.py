@@ -15,7 +15,7 @@ LOOP, CUT, SWAP, EXIT = "loop", "cut", "swap", "exit"
 KINDS = {
     LOOP: "the middle block applied again",
     CUT: "without a layer",
-    SWAP: "two neighbouring blocks in each other's place",
+    SWAP: "two neighbouring blocks swapped",
     EXIT: "left after a layer, through the model's own final norm and head",
 }
 ONCE, TWICE, DAMPED = "once", "twice", "damped"

@@ -20,7 +20,7 @@ from jaxanatomy.growth.maps import GrowthMap, depths
 # What becomes of the optimiser's moments where a stage begins.
 MOMENTS = {
     **GROWN_MOMENTS,
-    "restart": "the optimiser starts anew, its count of steps too (AH section 4.6)",
+    "restart": "the optimiser restarts, its count of steps too (AH section 4.6)",
 }
 _LARGEST_EXACT = 64  # alpha; beyond it exact fractions grow long, and the last stage has all
 

@@ -12,9 +12,9 @@ from jaxanatomy.growth.maps import OPERATORS, GrowthMap, Sources, copy_after_its
 from jaxanatomy.interventions.variants import Step, Steps, Variant, baseline, closed
 
 NULLS = {
-    "random_layers": "null: in the places of the new layers, any layers of the model",
-    "random_order": "null: the same new layers, in another order",
-    "random_place": "null: blocks copied after themselves as by lidas, but anywhere",
+    "random_layers": "null: random layers of the model in the places of the new ones",
+    "random_order": "null: the same new layers in random order",
+    "random_place": "null: blocks copied after themselves as by lidas, but at random places",
 }
 
 

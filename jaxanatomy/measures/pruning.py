@@ -25,8 +25,8 @@ WAYS = {
     "one_shot": "the layers that cost least, each left out alone",
     "greedy": "one by one, each time the layer that costs least with the others gone",
     "contiguous": "the run of layers that costs least",
-    **{name: f"the layers of the lowest {name.replace('_', ' ')}" for name in PROXIES},
-    "angular_distance_run": "the run of layers of the lowest angular distance (Gromov et al. 2024)",
+    **{name: f"the layers with the lowest {name.replace('_', ' ')}" for name in PROXIES},
+    "angular_distance_run": "the run with the lowest angular distance (Gromov et al. 2024)",
     f"{RANDOM}K": "the first layers of random order K",
 }
 FLOAT32 = 4  # bytes

@@ -103,7 +103,7 @@ class Proposed(RoleArm):
 
 ARMS: Mapping[str, RoleArm] = {
     UNIFORM: Baseline("one weight decay for all matrices: the baseline"),
-    AGAIN: RoleArm("the same from the same first weights, its text in another order", order=1),
+    AGAIN: RoleArm("the same from the same initial weights, its text in another order", order=1),
     "none": Undecayed("no weight decay"),
     "random_policy": Proposed("a decay for each matrix of each layer, drawn anew", learns=False),
     "learned_policy": Proposed("the same, proposed by a policy that learns (LR section 5)"),
