@@ -57,6 +57,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.questions = 40  # of each of their tasks
     config.data.num_fewshot = 0  # examples before each question; five in the paper
 
+    # Held-out rows, in the shares of the mixture, on which trained models are edited and is read
+    # how deep they compute; 0: nothing is read.
+    config.depth_sequences = 16
+
     config.steps = 500  # of the baseline
     config.batch_size = 16  # sequences of a batch
     # Tried for each arm, side by side; deep arms take 1.5e-3, others 3e-3. One rate alone is taken
