@@ -77,7 +77,7 @@ def _primitives(row: Row) -> Row:
 
 FINALS = Rows("depth_growth", _finals)
 _compared = functools.partial(compared, FINALS)
-_SETTING = Setting(
+SETTING = Setting(
     FINALS,
     prefix="",
     unit=NATS,
@@ -224,5 +224,5 @@ CLAIMS = (
         printed("primitives", LN_LIDAS, LN_SCALING, _LN_MIDAS),
         _compared((LN_LIDAS,), accuracy_less(LN_SCALING), ALL.above(0.0), (_LN_MIDAS,)),
     ),
-    *depth_claims(_SETTING),
+    *depth_claims(SETTING),
 )

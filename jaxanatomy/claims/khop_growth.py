@@ -49,7 +49,7 @@ MARGIN = 10.0  # percent of the loss: half of what the five default arms can sho
 _MATCHES = f"to {MARGIN:g} % of it, and is not told to be higher"
 _TEXT = "on text, in nats: {}"
 _EQUAL = tuple(arm + EQUAL_FLOPS for arm in GROWN)
-_SETTING = Setting(
+SETTING = Setting(
     FINALS,
     prefix="khop_",
     unit=POINTS,
@@ -192,7 +192,7 @@ CLAIMS = (
         "on text: almost the loss of constant depth with about 80 % less compute",
         compared(FINALS, _expanded, loss_above(BASELINE), not_above(ANY, MARGIN)),
     ),
-    *depth_claims(_SETTING),
+    *depth_claims(SETTING),
     Claim(
         "khop_looping_helps_grown_models",
         "GL abstract (arXiv 2602.16490)",

@@ -153,6 +153,7 @@ def arms(experiment, less, baseline, others, fields=lambda generator, arm: {}, s
                     "final_nll": float(mean_U.mean()),
                     "eval_nll": float(mean_U.mean()),
                     "reason": None,
+                    "layers": 2 if arm == "shallow" else 6,
                     "seconds": 100.0,
                     "flops": 1e15,
                     "exact_completions": 10,
