@@ -48,17 +48,9 @@ def get_config(variant: str = "") -> ConfigDict:
     # Time of a step beside its layers, in layers; of _equal_seconds. Here FLOPs of the head.
     config.step_overhead = 2.5
 
-    config.data = ConfigDict()
-    config.data.tokenizer = "offline:4096"
-    config.data.mixture = "offline"  # or "0.8 offline, 0.2 hops", "0.7 offline, 0.3 my/*.txt"
-    config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
-    config.data.held_out_sequences = 32  # of each source, to evaluate on
-    config.data.tasks = ("primitives",)  # asked at the end: sources made by rule, as "hops"
-    config.data.questions = 40  # of each of their tasks
-    config.data.num_fewshot = 0  # examples before each question; five in the paper
-
-    # Held-out rows, in the shares of the mixture, on which trained models are edited and is read
-    # how deep they compute; 0: nothing is read.
+    config.data = _data()
+    # Held-out rows, in the mixture's shares, on which edits of trained models are scored and is read
+    # how deep they compute; 0: neither.
     config.depth_sequences = 16
 
     config.steps = 500  # of the baseline
@@ -85,6 +77,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     return config
+
+
+def _data() -> ConfigDict:
+    """What is read, and what is asked."""
+    data = ConfigDict()
+    data.tokenizer = "offline:4096"
+    data.mixture = "offline"  # or "0.8 offline, 0.2 hops", "0.7 offline, 0.3 my/*.txt"
+    data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
+    data.held_out_sequences = 32  # of each source, to evaluate on
+    data.tasks = ("primitives",)  # asked at the end: sources made by rule, as "hops"
+    data.questions = 40  # of each of their tasks
+    data.num_fewshot = 0  # examples before each question; five in the paper
+    return data
 
 
 def _model() -> ConfigDict:

@@ -36,17 +36,7 @@ def enter_depth(setting, make, least, far):
         return make((), **{edit: lambda arm: amount * (arm in arms)})
 
     def reads(names, true, nothing=0.0, arms=GROWN, layers=1.0, more=(), is_false=False):
-        """Worlds of readings of some arms, of which those of all others are 0.
-
-        Args:
-          names: Of the readings.
-          true: What they are where the claim is.
-          nothing: Where nothing happens.
-          arms: Which have them.
-          layers: How much of it each layer has, where a reading has a value of each.
-          more: Arms that are not in every world.
-          is_false: As of `Worlds`.
-        """
+        """Readings of some arms, `layers` times them where each layer has one; of others 0."""
 
         def world(value):
             of = [(name, lambda arm: value * (arm in arms) * layers) for name in names]
