@@ -1,5 +1,7 @@
 """How arms compute on the page of depth growth: of runs that read their models, and of others."""
 
+import dataclasses
+
 import pytest
 import run_files
 from report.depth_growth_rows import ARMS, curve_rows, final_rows, with_readings
@@ -27,7 +29,8 @@ def test_models_that_were_read_have_their_sections_and_others_are_named():
     assert not {*READ} & {*titles(old)}
     said = f"Not read at their end, so that edits and depth lack them: {', '.join(ARMS)}."
     assert model_readings.unread(old).startswith(said)
-    record = RunRecord("run", [with_readings(row) for row in rows], {"depth_sequences": 16}, {}, {})
+    record = RunRecord.of_rows(map(with_readings, rows))
+    record = dataclasses.replace(record, config={"depth_sequences": 16})
     assert [title for title in titles(record) if title in READ] == READ
     assert model_readings.unread(record) == ""
     assert "on 16 rows of held-out text" in words.read_on(record)
