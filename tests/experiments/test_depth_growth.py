@@ -225,18 +225,16 @@ def test_trained_models_are_read_on_some_of_the_held_out_rows(tokenizer, tmp_pat
     kinds = Counter(edit["kind"] for edit in final["edited"])
     assert kinds == {"loop": 3, "cut": 4, "swap": 4, "reverse": 1, "exit": 3}
     assert len(final["depth"]["influence"]) == 4
-    # The same rows again, of the model that is left, each prediction counting alike.
     config = config_files.shipped("depth_growth")
+    config.depth_sequences = 3
     config.data.update(tokenizer=f"file:{tokenizer}", mixture=depth_growth_run.MIXTURE)
     config.data.update(held_out_sequences=4, questions=2)
     config.model.update(vocab_size=depth_growth_run.ENTRIES, context_length=depth_growth_run.LENGTH)
     plan = depth_plan(config)
-    held_out = plan.pipeline(0, 3).held_out(4)
-    (first, second) = held_out.values()
-    token_BT = np.concatenate([first[0].token_BT[[0, 2]], second[0].token_BT[[0]]])
-    config.depth_sequences = 3
-    rows = depth_plan(config).model_reader.editor.eval_set.rows
-    np.testing.assert_array_equal(np.concatenate([row.token_BT for row in rows]), token_BT)
+    (first,), (second,) = plan.pipeline(0, 3).held_out(4).values()
+    expected = np.concatenate([first.token_BT[[0, 2]], second.token_BT[[0]]])
+    rows = plan.model_reader.editor.eval_set.rows
+    np.testing.assert_array_equal(np.concatenate([row.token_BT for row in rows]), expected)
     assert all(0 < edit["whole_nll"] < 10 for edit in final["edited"])
     assert len({edit["whole_nll"] for edit in final["edited"]}) == 1
 
