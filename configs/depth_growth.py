@@ -49,8 +49,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.step_overhead = 2.5
 
     config.data = _data()
-    # Held-out rows, in the mixture's shares, on which edits of trained models are scored and is read
-    # how deep they compute; 0: neither.
+    # Held-out rows, in the mixture's shares, on which trained models are edited and their depth is
+    # read; 0: neither.
     config.depth_sequences = 16
 
     config.steps = 500  # of the baseline
