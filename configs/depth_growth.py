@@ -48,14 +48,10 @@ def get_config(variant: str = "") -> ConfigDict:
     # For arms _equal_seconds: time of a step outside its layers, in layers; here the head's FLOPs.
     config.step_overhead = 2.5
 
-    config.data = ConfigDict()
-    config.data.tokenizer = "offline:4096"
-    config.data.mixture = "offline"  # or "0.8 offline, 0.2 hops", "0.7 offline, 0.3 my/*.txt"
-    config.data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
-    config.data.held_out_sequences = 32  # of each source, to evaluate on
-    config.data.tasks = ("primitives",)  # asked at the end: generated sources, such as "hops"
-    config.data.questions = 40  # of each of their tasks
-    config.data.num_fewshot = 0  # examples before each question; five in the paper
+    config.data = _data()
+    # Held-out rows, in the mixture's shares, on which trained models are edited and their depth is
+    # read; 0: neither.
+    config.depth_sequences = 16
 
     config.steps = 500  # of the baseline
     config.batch_size = 16  # sequences of a batch
@@ -80,6 +76,19 @@ def get_config(variant: str = "") -> ConfigDict:
     config.save_models = True  # each trained model as a Hugging Face folder, below models/
     config.tensorboard = False  # beside metrics.jsonl; needs the [tensorboard] extra
     return config
+
+
+def _data() -> ConfigDict:
+    """What is read, and what is asked."""
+    data = ConfigDict()
+    data.tokenizer = "offline:4096"
+    data.mixture = "offline"  # or "0.8 offline, 0.2 hops", "0.7 offline, 0.3 my/*.txt"
+    data.cooldown_mixture = ""  # from the start of the cooldown on; empty: the same
+    data.held_out_sequences = 32  # of each source, to evaluate on
+    data.tasks = ("primitives",)  # asked at the end: generated sources, such as "hops"
+    data.questions = 40  # of each of their tasks
+    data.num_fewshot = 0  # examples before each question; five in the paper
+    return data
 
 
 def _model() -> ConfigDict:

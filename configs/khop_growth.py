@@ -4,8 +4,8 @@
     python -m experiments.khop_growth --config=configs/khop_growth.py:depths --workdir=runs/hops
 
 The first grows to six layers at 24 hops, against constant depth and a model that stays shallow,
-each at three learning rates on a tuning seed, then five seeds at the best: half an hour on two
-cores. The second has constant depths at 8 hops: a quarter of an hour. `:all` is the first with
+each at three learning rates on a tuning seed, then five seeds at the best: 19 minutes on two
+cores. The second has constant depths at 8 hops: nine minutes. `:all` is the first with
 every kind of arm, 32 in all, an hour and 40 minutes, but not every combination: blocks of one, two
 and three layers (growing by four does not reach six), LN-scaling with LIDAS only
 (`ln_scaling_midas` can be named), equal seconds for LIDAS and two layers only. At 24 hops no arm

@@ -27,6 +27,7 @@ TIMES = ("seconds", "tokens_per_second", "mfu")
 FIELDS = {
     "data.held_out_sequences": 4,
     "data.questions": 2,
+    "depth_sequences": 0,
     "steps": STEPS,
     "batch_size": ROWS,
     "model.vocab_size": ENTRIES,

@@ -67,11 +67,10 @@ def look_rows(arm, seed):
             yield {**place, "hash": f"roles {row['hash']}", **looked}
 
 
-def edits_of(arm, loss, looped, cut, swapped):
-    """What a final row has of edits."""
+def lost_of(arm, cut, swapped, across):
+    """What is lost by each edit of a model, by kind, name and layers."""
     layers = layers_of(arm)[-1]
-    lost = {("loop", name, (2, 3)): 0.0 for name in LOOPS}
-    lost |= {("cut", f"layer/{layer}", (layer,)): cut for layer in range(layers)}
+    lost = {("cut", f"layer/{layer}", (layer,)): cut for layer in range(layers)}
     lost |= {("exit", f"layer/{layer}", (layer,)): cut for layer in range(layers - 1)}
     lost |= {
         ("swap", f"span/{first}-{first + 2 * width - 1}", tuple(range(first, first + 2 * width))): (
@@ -80,6 +79,18 @@ def edits_of(arm, loss, looped, cut, swapped):
         for width in (1, 2)
         for first in range(layers - 2 * width + 1)
     }
+    return lost | {
+        ("reverse", f"span/{first}-{first + 3}", tuple(range(first, first + 4))): (
+            swapped + across * (first % 2)
+        )
+        for first in range(layers - 3)
+    }
+
+
+def edits_of(arm, loss, looped, cut, swapped, across=0.0):
+    """What a final row has of edits."""
+    lost = {("loop", name, (2, 3)): 0.0 for name in LOOPS}
+    lost |= lost_of(arm, cut, swapped, across)
     times = dict(zip((("loop", name) for name in LOOPS), looped, strict=False))
     return [
         {
@@ -137,6 +148,7 @@ def final_row(
     rate=RATES[1],
     cut=0.1,
     swapped=0.2,
+    across=0.0,
     depth=None,
 ):
     """A final row of the mean losses of the held-out sequences.
@@ -144,7 +156,8 @@ def final_row(
     Args:
       looped: How many times the loss is what it is without, of each of `LOOPS`.
       cut: Accuracy lost without a layer, and where the model is left early.
-      swapped: Accuracy lost where blocks are exchanged.
+      swapped: Accuracy lost where blocks are exchanged or layers reversed.
+      across: Lost besides where layers are reversed from inside a block of two on.
       depth: Readings that are not those of `depth_of`.
     """
     loss = float(np.mean(unit_U))
@@ -178,7 +191,7 @@ def final_row(
         lost = ("eval_nll", "nll_by_hop", "accuracy", "accuracy_by_hop", "right_by_hop", "unit_nll")
         row |= dict.fromkeys(lost)
     if purpose == "main":
-        row["edited"] = None if reason else edits_of(arm, loss, looped, cut, swapped)
+        row["edited"] = None if reason else edits_of(arm, loss, looped, cut, swapped, across)
         row["depth"] = None if reason else depth_of(arm, **(depth or {}))
     return row
 

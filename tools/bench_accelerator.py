@@ -151,6 +151,7 @@ TINY_GROWTH = (
     "--config.train.checkpoint_every=4",
     "--config.data.held_out_sequences=2",
     "--config.data.questions=2",
+    "--config.depth_sequences=2",
     "--config.save_models=false",
 )
 

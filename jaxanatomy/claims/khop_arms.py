@@ -1,7 +1,5 @@
 """Arms on k-hop tasks: what claims read of their final rows, and when these decide nothing.
 
-That an arm matches another has a rule of its own (`NotAbove`).
-
 Losses are compared as ratios, seed by seed (`measures.arms.Losses`). Nothing is decided where fewer
 than three seeds were trained, where both arms answer nearly everything, and where a learning rate
 was not tuned or lies at the edge of those that were tried.
@@ -11,20 +9,12 @@ from collections.abc import Sequence
 
 from jaxanatomy.claims import arms as trained
 from jaxanatomy.claims.arms import against, finals, require_tuned, rows_by_seed
+from jaxanatomy.claims.depth_arms import less_than, readings, with_values
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
-from jaxanatomy.claims.rules import Count, Rule
 from jaxanatomy.growth.edits import ONCE
 from jaxanatomy.measures.arms import finals_by_arm, living
-from jaxanatomy.measures.depth_arms import depth_readings
-from jaxanatomy.measures.edited import (
-    LATE,
-    PAIRS,
-    is_late_cut,
-    is_swap_of_pairs,
-    loop_changes,
-    share_lost,
-)
+from jaxanatomy.measures.edited import loop_changes
 from jaxanatomy.measures.khop_growth import (
     SATURATED,
     TUNED_BY,
@@ -34,51 +24,22 @@ from jaxanatomy.measures.khop_growth import (
 )
 from jaxanatomy.measures.seed_spread import seed_spread
 from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.words import PERCENT, PLAIN, POINTS
+from jaxanatomy.words import PERCENT, POINTS
 
+LOOPED = "looped"
 DEPTHS = 3  # constant ones that a claim about each of them needs: two are one comparison
-
-
-class NotAbove(Rule):
-    """Parts lie below a margin above 0, and none is told to lie above 0, however little."""
-
-    def meets(self, estimate: Estimate) -> bool:
-        """Whether the interval ends below the margin, and reaches 0."""
-        return super().meets(estimate) and estimate.low <= 0
-
-    def misses(self, estimate: Estimate) -> bool:
-        """Whether the whole interval lies above 0, inside the margin or beyond it."""
-        return estimate.low > 0
-
-    def words(self, unit: str) -> str:
-        """As of `Rule`."""
-        return f"{super().words(unit)} and reaches 0; it fails if it lies above 0"
-
-
-def not_above(count: Count, margin: float) -> Rule:
-    """So many parts are not higher than what they are compared with, to a margin."""
-    return NotAbove(count, high=margin)
 
 
 def _finals(table: Table) -> list[Row]:
     """Final rows with what seeds do to them, and why they decide nothing."""
     by_arm = finals_by_arm(table.record.rows)
     saturated = {arm: is_saturated(living(seeds).values()) for arm, seeds in by_arm.items()}
-    changes = {
-        "accuracy": accuracies(by_arm),
-        "looped": loop_changes(by_arm, ONCE),
-        LATE: share_lost(by_arm, is_late_cut),
-        PAIRS: share_lost(by_arm, is_swap_of_pairs),
-        **depth_readings(by_arm),
-    }
-    spreads = {
-        "loops": seed_spread(changes["looped"], of_difference=False),
-        **{name: seed_spread(own, of_difference=True) for name, own in changes.items()},
-    }
+    looped = loop_changes(by_arm, ONCE)
+    values = {"accuracy": accuracies(by_arm), LOOPED: looped, **readings(by_arm)}
+    loops = seed_spread(looped, of_difference=False)
     return [
-        {**row, "saturated": saturated[row["arm"]], "spreads": spreads, "nll": row["eval_nll"]}
-        | {name: own.get(row["arm"], {}).get(row["seed"]) for name, own in changes.items()}
-        for row in finals(table, TUNED_BY)
+        {**row, "saturated": saturated[row["arm"]], "loops": loops, "nll": row["eval_nll"]}
+        for row in with_values(finals(table, TUNED_BY), values)
     ]
 
 
@@ -114,7 +75,7 @@ def accuracy_above(other: str) -> Quantity:
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
         _require_room(own, its)
-        return _less_than(own, its, "accuracy", level).map(lambda each: 100 * each)
+        return less_than(own, its, "accuracy", level).map(lambda each: 100 * each)
 
     words = "the accuracy over all hops less that of {other}"
     return against(other, words, POINTS, of, "accuracy")
@@ -124,10 +85,10 @@ def looped() -> Quantity:
     """What the loss of an arm does when its middle block is applied once more."""
 
     def read(part: Part, level: float) -> Estimate:
-        rows = rows_by_seed(part, "looped")
+        rows = rows_by_seed(part, LOOPED)
         require_tuned(rows)
-        changes = [row["looped"] for row in rows]
-        spread = rows[0]["spreads"]["loops"]
+        changes = [row[LOOPED] for row in rows]
+        spread = rows[0]["loops"]
         return spread.mean(changes, (rows[0]["arm"],), level).degradation_percent()
 
     words = "the change of held-out loss with the middle block applied once more"
@@ -138,37 +99,10 @@ def looped_above(other: str) -> Quantity:
     """The same against what it does to another arm."""
 
     def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        return _less_than(own, its, "looped", level).degradation_percent()
+        return less_than(own, its, LOOPED, level).degradation_percent()
 
     words = "the change of held-out loss with the middle block applied once more, over {other}'s"
-    return against(other, words, PERCENT, of, "looped")
-
-
-def lost_above(other: str, edit: str) -> Quantity:
-    """How much more of its knowledge than another an arm loses by an edit, `LATE` or `PAIRS`."""
-
-    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        return _less_than(own, its, edit, level).map(lambda each: 100 * each)
-
-    words = f"the {edit}, of what is right beyond guessing, less that of {{other}}"
-    return against(other, words, POINTS, of, edit)
-
-
-def reads_above(other: str, reading: str) -> Quantity:
-    """A reading of `measures.depth_arms` less that of another arm."""
-
-    def of(own: Sequence[Row], its: Sequence[Row], level: float) -> Estimate:
-        return _less_than(own, its, reading, level)
-
-    return against(other, f"the {reading} less that of {{other}}", PLAIN, of, reading)
-
-
-def _less_than(own: Sequence[Row], its: Sequence[Row], field: str, level: float) -> Estimate:
-    """A field of one arm less that of another, seed by seed."""
-    require_tuned(own, its)
-    less = [row[field] - paired[field] for row, paired in zip(own, its, strict=True)]
-    arms = own[0]["arm"], its[0]["arm"]
-    return own[0]["spreads"][field].mean(less, arms, level)
+    return against(other, words, PERCENT, of, LOOPED)
 
 
 def constant_depths(table: Table) -> list[str]:

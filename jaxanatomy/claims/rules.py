@@ -104,6 +104,22 @@ class Differs(Rule):
         return f"excludes 0 {self.count.words}; it fails if each lies within {bounds}"
 
 
+class NotAbove(Rule):
+    """Parts lie below a margin above 0, and none is told to lie above 0, however little."""
+
+    def meets(self, estimate: Estimate) -> bool:
+        """Whether the interval ends below the margin, and reaches 0."""
+        return super().meets(estimate) and estimate.low <= 0
+
+    def misses(self, estimate: Estimate) -> bool:
+        """Whether the whole interval lies above 0, inside the margin or beyond it."""
+        return estimate.low > 0
+
+    def words(self, unit: str) -> str:
+        """As of `Rule`."""
+        return f"{super().words(unit)} and reaches 0; it fails if it lies above 0"
+
+
 @dataclasses.dataclass(frozen=True)
 class Count:
     """How many parts a rule needs.
@@ -137,6 +153,11 @@ MOST = Count("in more than half", lambda parts: parts // 2 + 1)
 def any_differs(low: float, high: float) -> Rule:
     """Some part differs from 0; differences between the bounds mean nothing."""
     return Differs(ANY, low, high)
+
+
+def not_above(count: Count, margin: float) -> Rule:
+    """So many parts are not higher than what they are compared with, to a margin."""
+    return NotAbove(count, high=margin)
 
 
 def every(answers: Iterable[Answer]) -> Answer:

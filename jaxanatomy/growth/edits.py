@@ -1,7 +1,7 @@
 """What is done to trained models at inference, to see how they use their depth.
 
-Layers are left out, exchanged or applied again, or the model is left early (DG section 4); looping
-is of arXiv 2602.16490.
+Layers are left out, exchanged, reversed or applied again, or the model is left early (DG section
+4); looping is of arXiv 2602.16490.
 """
 
 import dataclasses
@@ -11,11 +11,12 @@ from jaxanatomy.growth.maps import lidas
 from jaxanatomy.interventions.changes import parse_variants
 from jaxanatomy.interventions.variants import Step, Steps, Variant
 
-LOOP, CUT, SWAP, EXIT = "loop", "cut", "swap", "exit"
+LOOP, CUT, SWAP, REVERSE, EXIT = "loop", "cut", "swap", "reverse", "exit"
 KINDS = {
     LOOP: "the middle block applied again",
     CUT: "without a layer",
     SWAP: "two neighbouring blocks swapped",
+    REVERSE: "the layers of two blocks in reverse order",
     EXIT: "left after a layer, through the model's own final norm and head",
 }
 ONCE, TWICE, DAMPED = "once", "twice", "damped"
@@ -30,7 +31,7 @@ class Edit:
     Attributes:
       kind: One of `KINDS`.
       name: Of loops `ONCE`, `TWICE` or `DAMPED`, else as in the grammar of variants.
-      layers: That are repeated, left out or exchanged; of an exit the last one that is applied.
+      layers: That are repeated, left out, exchanged or reversed; of an exit the last one applied.
       steps: The model afterwards.
     """
 
@@ -50,7 +51,7 @@ def edits(config: ModelConfig, block: int) -> list[Edit]:
 
     Args:
       config: The model.
-      block: Layers of the block that is applied again.
+      block: Layers of the block that is applied again; twice as many are reversed.
     """
     layers = range(config.num_layers)
     found = []
@@ -68,6 +69,10 @@ def edits(config: ModelConfig, block: int) -> list[Edit]:
             _named(config, SWAP, tuple(range(first, first + 2 * width)))
             for width in SWAPPED
             for first in range(len(layers) - 2 * width + 1)
+        ]
+        found += [
+            _named(config, REVERSE, tuple(range(first, first + 2 * block)))
+            for first in range(len(layers) - 2 * block + 1)
         ]
         found += [_named(config, EXIT, (layer,)) for layer in layers[:-1]]
     return found

@@ -14,6 +14,7 @@ from jaxanatomy.records import Row
 
 SCORE = "depth score"
 EXITS = "agreement of late exits"
+OVERLAP = "overlap of late exits"
 SIMILARITY = "mean cosine of blocks"
 SYMMETRY = "symmetry of blocks"
 PERIOD = "periodicity of FFN weights"
@@ -50,20 +51,25 @@ def _of_inner_blocks(
     return read
 
 
-def _late_exits(row: Row) -> float | None:
-    """Of exits after layers of the second half, the share of answers that are the final ones."""
-    own = [
-        edit["agreement"]
-        for edit in row.get("edited") or ()
-        if edit["kind"] == EXIT and 2 * edit["layers"][0] >= row["layers"]
-    ]
-    return float(np.mean(own)) if own else None
+def _of_late_exits(field: str) -> Callable[[Row], float | None]:
+    """A share that exits after layers of the second half have, on average."""
+
+    def read(row: Row) -> float | None:
+        own = [
+            edit[field]
+            for edit in row.get("edited") or ()
+            if edit["kind"] == EXIT and 2 * edit["layers"][0] >= row["layers"] and field in edit
+        ]
+        return float(np.mean(own)) if own else None
+
+    return read
 
 
 # By name what is read of a final row, and whether only of a model that has learnt its task.
 READINGS: Mapping[str, tuple[Callable[[Row], float | None], bool]] = {
     SCORE: (_of_depth("depth_score"), True),
-    EXITS: (_late_exits, True),
+    EXITS: (_of_late_exits("agreement"), True),
+    OVERLAP: (_of_late_exits("overlap"), True),
     SIMILARITY: (_of_depth("block_similarity"), False),
     SYMMETRY: (_of_depth("block_symmetry"), False),
     PERIOD: (_of_depth("block_periodicity"), False),

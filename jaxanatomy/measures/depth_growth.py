@@ -15,6 +15,8 @@ from jaxanatomy.measures.arms import (
     family_level,
     finals_by_arm,
 )
+from jaxanatomy.measures.depth_arms import summarise_depth
+from jaxanatomy.measures.edited import summarise_edits, summarise_loops
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.statistics import seeds_interval, wilson_interval
 from jaxanatomy.measures.tuning import losses_by_rate
@@ -137,14 +139,16 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
       second of arms that grow, at equal steps, else None, those of the loss as wide as the
       choice of the arms' rates leaves them; and
       `accuracy_by_task`, of each task `mean` over seeds, its `ci95` over questions (see
-      `_answered`), `chance` and number of `questions`. What cannot be had is None.
+      `_answered`), `chance` and number of `questions`; `loops` and `edits`, of
+      `measures.edited`. What cannot be had is None; nothing is there of models that were not read.
       `level`: of the intervals of differences, so that those of one measure hold all at once
-      with 95 %. `tuning`: held-out loss by arm and learning rate, in pairs.
+      with 95 %. `depth`: how deep arms compute, of `depth_arms.summarise_depth`. `tuning`:
+      held-out loss by arm and learning rate, in pairs.
     """
     rows = list(rows)
     by_arm, losses = finals_by_arm(rows), Losses.of(rows, TUNED_BY)
     level = family_level(len(comparisons(by_arm)))
-    arms = {}
+    loops, edits, arms = summarise_loops(by_arm), summarise_edits(by_arm), {}
     for arm, seeds in by_arm.items():
         first = next(iter(seeds.values()))
         arms[arm] = {
@@ -155,9 +159,11 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
                 task: _answered([row["accuracy_by_task"][task] for row in seeds.values()])
                 for task in first["accuracy_by_task"]
             },
+            "loops": loops[arm],
+            "edits": edits[arm],
         }
     tuning = {arm: list(rates.items()) for arm, rates in losses_by_rate(rows, TUNED_BY).items()}
-    return {"arms": arms, "level": level, "tuning": tuning}
+    return {"arms": arms, "level": level, "depth": summarise_depth(by_arm), "tuning": tuning}
 
 
 def _compared(field: str, arm: str, losses: Losses, level: float) -> dict[str, Any]:

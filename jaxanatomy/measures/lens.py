@@ -75,7 +75,7 @@ class Final(NamedTuple):
 
 def final(streams: Sequence[jax.Array], context: Context) -> Final:
     """What `lens_metrics` needs of the unedited model, whose last stream is [1, R, T, D]."""
-    x_1PD, log_p_1PV = _read_out(streams[0], context)
+    x_1PD, log_p_1PV = read_out(streams[0], context)
     return Final(x_1PD, log_p_1PV, jax.lax.top_k(log_p_1PV, TOP)[1])
 
 
@@ -89,13 +89,11 @@ def lens_metrics(streams: tuple[jax.Array, Final], context: Context) -> dict[str
     log_p_PV, best_P5 = unedited.log_p_1PV[0], unedited.best_1P5[0]
 
     def of_one(x_RTD: jax.Array) -> dict[str, jax.Array]:
-        x_1PD, log_q_1PV = _read_out(x_RTD[None], context)
+        x_1PD, log_q_1PV = read_out(x_RTD[None], context)
         log_q_PV = log_q_1PV[0]
         ratio_PV = log_q_PV - log_p_PV
         differs_P = (x_1PD != unedited.x_1PD).any(axis=-1)[0]
-        of_best_P5 = jnp.take_along_axis(log_q_PV, best_P5, axis=-1)
-        rank_P5 = (log_q_PV[:, None] > of_best_P5[:, :, None]).sum(axis=-1)
-        rank_P5 = jnp.where(jnp.isnan(of_best_P5), TOP, rank_P5)  # nothing is likelier than NaN
+        rank_P5 = ranks(log_q_PV, best_P5)
         return {
             "kl": differs_P * _divergence(log_p_PV, ratio_PV),
             "kl_reverse": differs_P * _divergence(log_q_PV, -ratio_PV),
@@ -108,7 +106,14 @@ def lens_metrics(streams: tuple[jax.Array, Final], context: Context) -> dict[str
     return jax.lax.map(of_one, x_CRTD)
 
 
-def _read_out(x_CRTD: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
+def ranks(log_q_PV: jax.Array, token_PK: jax.Array) -> jax.Array:
+    """How many tokens are likelier than each of some, [P, K]; of what is NaN `TOP`."""
+    own_PK = jnp.take_along_axis(log_q_PV, token_PK, axis=-1)
+    rank_PK = (log_q_PV[:, None] > own_PK[:, :, None]).sum(axis=-1)
+    return jnp.where(jnp.isnan(own_PK), TOP, rank_PK)  # nothing is likelier than NaN
+
+
+def read_out(x_CRTD: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
     """Streams [C, P, D] and log probabilities [C, P, V] at the predicted positions."""
     x_CPD = _predicted(x_CRTD, context)
     scores_CPV = model.logits(context.config, context.head, x_CPD, context.dtype)

@@ -76,3 +76,16 @@ def require_whole_batches(config: ConfigDict, *names: str) -> None:
                 f"{name} must be a multiple of batch_size; got {config[name]} and "
                 f"{config.batch_size}; change one of them"
             )
+
+
+def require_some_held_out(depth_sequences: int, held_out_sequences: int) -> None:
+    """Refuses to read depth on more sequences than are held out.
+
+    Raises:
+      InputError: They are more.
+    """
+    if depth_sequences > held_out_sequences:
+        raise InputError(
+            f"depth_sequences must be some of the held-out sequences; got {depth_sequences} of "
+            f"{held_out_sequences}; lower it"
+        )

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.choices import Scoring, pack_choices
 from jaxanatomy.data.corpora import GENERATED, tasks_of
-from jaxanatomy.data.mixture import MixtureSchedule, parse_mixture
+from jaxanatomy.data.mixture import MixtureSchedule, dealt, parse_mixture
 from jaxanatomy.data.pipeline import Pipeline, Repeated
 from jaxanatomy.data.questions import Question, questions
 from jaxanatomy.data.sequences import require_length
@@ -22,10 +22,13 @@ from jaxanatomy.growth.stages import total_steps
 from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
 from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.progress import announced
+from jaxanatomy.train.arm_fields import require_some_held_out
 from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
 from jaxanatomy.train.evaluation import HeldOut, Scorer, answers, on_text
+from jaxanatomy.train.model_reader import ModelReader
 from jaxanatomy.train.points import Evaluation
+from jaxanatomy.train.text_rows import TextRows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +87,21 @@ class DepthPlan(ArmPlan):
         return on_text({name: HeldOut(pipeline.shares[name], found[name]) for name in found})
 
     @functools.cached_property
+    def model_reader(self) -> ModelReader | None:
+        """What is read of trained models, on rows in the shares of the mixture; None: nothing."""
+        count = self.config.depth_sequences
+        if not count:
+            return None
+        schedule = mixtures(self.config, self.config.steps)
+        # Of one process: each reads all rows.
+        pipeline = Pipeline(
+            schedule, self.tokenizer, batch_size=1, seq_len=self.config.model.context_length
+        )
+        found = pipeline.held_out(self.config.data.held_out_sequences)
+        rows = TextRows.of(found, dealt(count, schedule.mixtures[0][1].units))
+        return ModelReader.of(self.config.block, rows, rows, self.options.dtype)
+
+    @functools.cached_property
     def data(self) -> dict[str, Any]:
         """What the batches of all steps depend on; reads and encodes the text."""
         with announced("reading and encoding the text"):
@@ -94,17 +112,20 @@ class DepthPlan(ArmPlan):
         return {"layers": self._layers(arm, point), **point_fields(point, at)}
 
     def final_fields(self, trained: Trained) -> list[Fields]:
-        """The last losses; what each seed of the results answers."""
+        """The last losses; of results what each seed answers, its edits and its depth."""
         point = trained.point
         place = {"layers": self._layers(trained.arm, point), "step": point.step}
         found = [{**place, **final_fields(point, at)} for at in range(len(trained.trials))]
         if trained.purpose != MAIN:
             return found
         right_MQ = answers(trained.setup, trained.end, trained.params, self.scoring)
-        return [
-            fields | answer_fields(self.asked, right_Q, not reason)
-            for fields, right_Q, reason in zip(found, right_MQ, point.reason, strict=True)
+        answered = [
+            answer_fields(self.asked, right_Q, not reason)
+            for right_Q, reason in zip(right_MQ, point.reason, strict=True)
         ]
+        unread = [{"edited": None, "depth": None}] * len(found)
+        read = self.model_reader.fields(trained) if self.model_reader else unread
+        return [own | more | last for own, more, last in zip(found, answered, read, strict=True)]
 
     def _layers(self, arm: str, point: Evaluation) -> int:
         return self.arms[arm][point.stage].config.num_layers
@@ -166,6 +187,8 @@ def _check_numbers(config: ConfigDict) -> None:
             "model.context_length must be at least 2, a token and the one to be predicted; got "
             f"{config.model.context_length}"
         )
+    require_whole("depth_sequences", config.depth_sequences, 0)
+    require_some_held_out(config.depth_sequences, config.data.held_out_sequences)
     if config.data.cooldown_mixture and round(config.cooldown * config.steps) == 0:
         raise InputError(
             f"data.cooldown_mixture={config.data.cooldown_mixture!r} needs a cooldown of a step at "

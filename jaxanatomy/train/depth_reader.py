@@ -1,7 +1,6 @@
 """How deep trained models compute (DG section 4).
 
-All of it but the weights is read on the first `depth_sequences` of the held-out sequences, not on
-all that models are scored on (`hop_plan.HopPlan.depth_reader`).
+All of it but the weights is read on `depth_sequences` of the held-out sequences.
 """
 
 import dataclasses
@@ -10,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
@@ -21,9 +19,9 @@ from jaxanatomy.measures import effects
 from jaxanatomy.measures.contribution import PERIODIC
 from jaxanatomy.measures.depth_score import depth_score
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.readings import OVER_ALL, contributions, logits
+from jaxanatomy.measures.readings import OVER_ALL, contributions
 from jaxanatomy.sweep import Measured, Sweep, SweepOptions
-from jaxanatomy.train.hops import HopScorer
+from jaxanatomy.train.eval_set import EvalSet
 
 CONVENTION = "paper"
 LATER, LATER_LOCAL, ATTENTION = "later", "later_local", "attention"
@@ -36,16 +34,16 @@ EFFECTS = {  # spread, what is silent, and when (DG Figures 5a, 5b and 7b)
 
 @dataclasses.dataclass(frozen=True)
 class DepthReader:
-    """Reads models on held-out sequences.
+    """Reads models on sequences that nothing is trained on.
 
     Attributes:
       block: Layers of the blocks that are compared; the same for every arm, so that arms compare.
-      scorer: Of the sequences.
+      eval_set: The sequences.
       dtype: Of the operands of matrix products.
     """
 
     block: int
-    scorer: HopScorer
+    eval_set: EvalSet
     dtype: str = "float32"
 
     def read(self, config: ModelConfig, params: tree.Params) -> dict[str, Any]:
@@ -57,7 +55,7 @@ class DepthReader:
 
         Returns:
           `influence`, of each layer how much the answers at later tokens change when it writes
-          nothing at earlier ones (L2 over all answers of a position; the largest over positions and
+          nothing at earlier ones (`EvalSet.answer_changes`; the largest over positions and
           boundaries, mean over sequences), and its `depth_score`; `effects`, of each of `EFFECTS`
           [source, target], how much later layers' contributions change, means;
           `first_attention`, the mean effect of the attention of the first layer of each block that
@@ -68,7 +66,7 @@ class DepthReader:
         parts, *changes = (_run(sweep, params) for sweep in self._sweeps(config))
         silent = {name: _variants(config, name) for name in EFFECTS}
         measured = dict(zip(EFFECTS, changes, strict=True))
-        change_EL = self._changes(measured[LATER]["logits"], silent[LATER])
+        change_EL = self._changes(measured[LATER], silent[LATER])
         effect = {
             name: each["mean"]
             for name, own in measured.items()
@@ -87,36 +85,28 @@ class DepthReader:
     @functools.cache  # noqa: B019 (a plan has one, as long as it lives)
     def _sweeps(self, config: ModelConfig) -> list[Sweep]:
         """Of the model, and of each of `EFFECTS`; compiled once for each architecture."""
-        clean, text = baseline(config.num_layers), self.scorer.windows()
+        clean, text = baseline(config.num_layers), self.eval_set.windows()
         added = {name: contributions(reduction=OVER_ALL)[name] for name in PERIODIC}
         found = [Sweep(config, [clean], text, added, SweepOptions(self.dtype))]
         for name in EFFECTS:
             variants = [clean, *_variants(config, name)]
-            answers = {"logits": logits()} if name == LATER else {}
+            answers = self.eval_set.answer_readings if name == LATER else {}
             options = SweepOptions(self.dtype, chunk_size=len(variants))
             readings = {"effect": effects.LAYER_CHANGE, **answers}
             found.append(Sweep(config, variants, text, readings, options))
         return found
 
-    def _changes(self, scores: Measured, variants: Sequence[Variant]) -> np.ndarray:
+    def _changes(self, measured: Mapping[str, Measured], variants: Sequence[Variant]) -> np.ndarray:
         """The largest change of each sequence's answers by silent layer, [E, L]."""
-        clean_BTKQ = self._answers(scores[BASELINE])
-        position_T = np.arange(clean_BTKQ.shape[1])
+        document_N, position_N = measured["effect"].documents, measured["effect"].positions
+        moved = self.eval_set.answer_changes(measured)
         found: dict[int, np.ndarray] = {}
         for variant in variants:
             source, boundary = (variant.labels[name] for name in ("source", "boundary"))
-            moved_BTKQ = self._answers(scores[variant.name]) - clean_BTKQ
-            where_T = effects.eligible(CONVENTION, boundary).select(position_T[None])[0]
-            change_B = np.sqrt((moved_BTKQ**2).sum((2, 3)))[:, where_T].max(axis=1)
-            found[source] = np.maximum(found.get(source, change_B), change_B)
+            where_N = effects.eligible(CONVENTION, boundary).select(position_N[None])[0]
+            change_E = found.setdefault(source, np.zeros(1 + document_N.max()))
+            np.maximum.at(change_E, document_N[where_N], moved[variant.name][where_N])
         return np.stack([found[layer] for layer in sorted(found)], axis=1)
-
-    def _answers(self, logit_NV: np.ndarray) -> np.ndarray:
-        """What a model answers [B, T, K, Q], probabilities; 0 where nothing is asked."""
-        task, label_BTK = self.scorer.task, self.scorer.batch().label_BTK
-        used_NV = logit_NV[:, : task.hops * task.alphabet].astype(np.float64)
-        answer_BTKQ = softmax(used_NV.reshape(*label_BTK.shape, task.alphabet), axis=-1)
-        return answer_BTKQ * (label_BTK >= 0)[..., None]
 
     def _first_attention(self, effect_LL: np.ndarray | None) -> float | None:
         layers = 0 if effect_LL is None else len(effect_LL)

@@ -14,12 +14,12 @@ from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.measures.tuning import MAIN
-from jaxanatomy.train.arm_fields import require_whole_batches
+from jaxanatomy.train.arm_fields import require_some_held_out, require_whole_batches
 from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields
-from jaxanatomy.train.depth_reader import DepthReader
-from jaxanatomy.train.edited import Editor
+from jaxanatomy.train.hop_answers import HopAnswers
 from jaxanatomy.train.hops import HopLoss, HopScorer, NumberStream, Sequences
+from jaxanatomy.train.model_reader import ModelReader
 from jaxanatomy.train.points import Evaluation
 
 _GUESSING_SEED = 0
@@ -72,19 +72,11 @@ class HopPlan(ArmPlan):
         return guessing(self.task, jax.random.key(_GUESSING_SEED)).tolist()
 
     @functools.cached_property
-    def editor(self) -> Editor:
-        """What is done to trained models at inference.
-
-        Every arm is looped by blocks of `config.block` layers, also one with another block of its
-        own (`lidas_b3`): arms compare only if the same is done to them.
-        """
-        return Editor(self.config.block, self.held_out, self.options.dtype)
-
-    @functools.cached_property
-    def depth_reader(self) -> DepthReader:
-        """What is read of how deep trained models compute; in equal blocks, as of `editor`."""
+    def model_reader(self) -> ModelReader:
+        """What is read of trained models: edits on all held-out sequences, depth on the first."""
         first = dataclasses.replace(self.held_out, sequences=self.config.depth_sequences)
-        return DepthReader(self.config.block, first, self.options.dtype)
+        sets = HopAnswers(self.held_out), HopAnswers(first)
+        return ModelReader.of(self.config.block, *sets, self.options.dtype)
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[NumberStream]:
         """The sequences of a seed, the same in every arm."""
@@ -110,12 +102,8 @@ class HopPlan(ArmPlan):
         found = [self._scores(trained, at) for at in range(len(trained.trials))]
         if trained.purpose != MAIN:
             return found
-        end = trained.end.config
-        for fields, params in zip(found, trained.models, strict=True):
-            alive = params is not None
-            fields["edited"] = self.editor.score(end, params) if alive else None
-            fields["depth"] = self.depth_reader.read(end, params) if alive else None
-        return found
+        read = self.model_reader.fields(trained)
+        return [fields | own for fields, own in zip(found, read, strict=True)]
 
     def _scores(self, trained: Trained, at: int) -> Fields:
         """What a final row has of one seed before its model is looked at."""
@@ -162,11 +150,7 @@ def hop_plan(config: ConfigDict, dry_run: bool = False) -> HopPlan:
         )
     fields = depth_arm_fields(config, model, task.seq_len, dry_run)
     require_whole_batches(config, "held_out_sequences", "depth_sequences")
-    if config.depth_sequences > config.held_out_sequences:
-        raise InputError(
-            f"depth_sequences must be some of the held-out sequences; got {config.depth_sequences} "
-            f"of {config.held_out_sequences}; lower it"
-        )
+    require_some_held_out(config.depth_sequences, config.held_out_sequences)
     plan = HopPlan(**fields, task=task, init=config.init)
     plan.held_out.require_answers()
     return plan

@@ -10,8 +10,8 @@ from claims.worlds_khop import DEPTHS, FAR, LIMIT, hops
 
 from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED
 from jaxanatomy.claims.evidence import Evidence
-from jaxanatomy.claims.khop_arms import FINALS, not_above
-from jaxanatomy.claims.rules import ALL
+from jaxanatomy.claims.khop_arms import FINALS
+from jaxanatomy.claims.rules import ALL, not_above
 from jaxanatomy.measures.edited import LATE
 from jaxanatomy.measures.statistics import Estimate
 
@@ -201,7 +201,7 @@ def test_what_an_arm_does_not_know_it_cannot_lose(id, logs, lost):
     record = evidence(BY_ID[id], hops(logs, **lost), 0).records["khop_growth"]
     found = finding(record, id)
     assert found.verdict == UNMEASURED
-    assert "has no share lost" in found.reason
+    assert "has no cost of" in found.reason
 
 
 def test_the_share_is_of_what_is_right_beyond_guessing():

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 from claims import (  # noqa: F401  enter worlds
+    worlds_depth,
     worlds_depth_use,
     worlds_importance,
     worlds_khop,

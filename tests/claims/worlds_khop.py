@@ -3,12 +3,13 @@
 import math
 
 import khop_growth_run as run
-import numpy as np
 from claims.worlds import WORLDS, Worlds, record
+from claims.worlds_depth import SPREAD, enter_depth, noisy
 
-from jaxanatomy.claims.khop_growth import DEEPER, LEAST, MARGIN
+from jaxanatomy.claims.depth_arms import LEAST
+from jaxanatomy.claims.khop_growth import MARGIN, SETTING
 
-SEEDS, SPREAD = 3, 0.05
+SEEDS = 3
 LOSS = math.log(0.1)  # of all arms that do nothing
 # Intervals of these eight reach some four spreads.
 OTHERS = ("baseline", "midas", "lidas", "shallow", "fresh_layers", "aligned", "stack_top", "flat_3")
@@ -25,7 +26,8 @@ def hops(logs, looped=lambda arm: 0.0, depth=(), spread=SPREAD, **lost):
       depth: Readings of how deep arms compute, each a name and a function of the arm: a number, or
         one for each layer.
       spread: Of the log losses over seeds; of sequences twice as much.
-      lost: Functions of the arm: accuracy lost if a layer is `cut`, if blocks are `swapped`.
+      lost: Functions of the arm: accuracy lost if a layer is `cut`, if blocks are `swapped`,
+        and besides if layers are reversed `across` blocks.
     """
 
     def make(generator, reach):
@@ -36,17 +38,12 @@ def hops(logs, looped=lambda arm: 0.0, depth=(), spread=SPREAD, **lost):
             rows += run.tuning_rows(arm)
             for seed, unit_U in enumerate(loss_SU):
                 change = looped(arm) + SPREAD * generator.normal()
-                less = {name: of(arm) + SPREAD * generator.normal() for name, of in lost.items()}
+                less = {name: noisy(generator, of(arm)) for name, of in lost.items()}
                 less["depth"] = {name: noisy(generator, of(arm)) for name, of in depth}
                 rows.append(run.final_row(arm, seed, unit_U, (math.exp(change),), **less))
         return {"khop_growth": record(rows, seeds=[*range(SEEDS)], block=6)}
 
     return make
-
-
-def noisy(generator, value):
-    """A value, or one for each layer, with what a seed does to it."""
-    return (value + SPREAD * generator.normal(size=np.shape(value))).tolist()
 
 
 def add(id, true, nothing, is_false=False):
@@ -94,68 +91,7 @@ add(
 )
 # Accuracy that is lost at the threshold, a share of what is right beyond guessing.
 LEAST_LOST = LEAST / 100 * (sum(run.accuracies(math.exp(LOSS))) / run.HOPS - run.GUESSED)
-
-
-def lost(edit, amount):
-    """Of grown arms, by an edit."""
-    return hops({}, **{edit: lambda arm: amount * (arm in ("midas", "lidas"))})
-
-
-for id_, edit, sign in (
-    ("grown_models_need_late_layers", "cut", 1),
-    ("grown_models_keep_swapped_blocks", "swapped", -1),
-):
-    WORLDS[f"khop_{id_}"] = Worlds(lost(edit, sign * FAR), lost(edit, sign * LEAST_LOST))
 WORLDS["khop_looping_helps_grown_models"] = Worlds(
     hops({}, lambda arm: -2 * FAR * (arm in ("midas", "lidas"))), hops({})
 )
-
-
-def reads(names, true, nothing=0.0, arms=("midas", "lidas"), layers=1.0, more=(), is_false=False):
-    """Worlds of readings of some arms, of which those of all others are 0.
-
-    Args:
-      names: Of the readings.
-      true: What they are where the claim is.
-      nothing: Where nothing happens.
-      arms: Which have them.
-      layers: How much of it each layer has, where a reading has a value of each.
-      more: Arms that are not in every world.
-      is_false: As of `Worlds`.
-    """
-
-    def world(value):
-        of = [(name, lambda arm: value * (arm in arms) * layers) for name in names]
-        return hops(dict.fromkeys(more, 0.0), depth=of)
-
-    return Worlds(world(true), world(nothing), is_false)
-
-
-IS_FIRST = np.arange(6) % 2 == 0  # of a block of two layers
-SCALED = ("ln_scaling", "ln_scaling_lidas")
-
-
-WORLDS |= {
-    "khop_grown_models_have_higher_depth_scores": reads(["depth_score"], FAR),
-    # A model whose score is higher by the margin has a higher one, as some draws tell.
-    "khop_ln_scaling_no_deeper": reads(
-        ["depth_score"], -FAR, DEEPER, SCALED[:1], more=SCALED, is_false=True
-    ),
-    "khop_growth_deepens_ln_scaling": reads(["depth_score"], FAR, arms=SCALED[1:], more=SCALED),
-    "khop_blocks_of_grown_models_are_alike": reads(["block_similarity"], FAR),
-    "khop_lidas_blocks_more_alike_than_midas": reads(["block_similarity"], FAR, arms=("lidas",)),
-    "khop_lidas_blocks_more_symmetric_than_midas": reads(["block_symmetry"], FAR, arms=("lidas",)),
-    "khop_first_attention_of_blocks_does_more_in_lidas": reads(
-        ["first_attention"], FAR, arms=("lidas",)
-    ),
-    "khop_attention_repeats_in_grown_models": reads(
-        ["attention_norm_periodicity", "attention_cosine_periodicity"], FAR
-    ),
-    # A difference of two layers, each with noise of its own.
-    "khop_attention_rises_within_blocks": reads(["attention_norm"], 2 * FAR, layers=~IS_FIRST),
-    "khop_first_attention_of_blocks_less_aligned_in_midas": reads(
-        ["attention_cosine"], -FAR, arms=("midas",), layers=1.0 * IS_FIRST
-    ),
-    # An exit loses what a layer that is left out does.
-    "khop_grown_models_finish_later": Worlds(lost("cut", FAR), lost("cut", LEAST / 100)),
-}
+enter_depth(SETTING, lambda more, **read: hops(dict.fromkeys(more, 0.0), **read), LEAST_LOST, FAR)

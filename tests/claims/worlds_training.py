@@ -153,6 +153,7 @@ def arms(experiment, less, baseline, others, fields=lambda generator, arm: {}, s
                     "final_nll": float(mean_U.mean()),
                     "eval_nll": float(mean_U.mean()),
                     "reason": None,
+                    "layers": 2 if arm == "shallow" else 6,
                     "seconds": 100.0,
                     "flops": 1e15,
                     "exact_completions": 10,
@@ -243,8 +244,8 @@ MEAN = math.e * math.exp(0.045)  # of the held-out losses
 
 
 def lower(limit, side):
-    """Log losses for a difference of `limit` nats, or two reaches to one side of it."""
-    return lambda reach: -(limit / MEAN) + 2.2 * side * spread_of(reach)
+    """Log losses for a difference of `limit` nats, or two reaches of nats to one side of it."""
+    return lambda reach: -(limit / MEAN) - math.log1p(-2.2 * side * spread_of(reach))
 
 
 def add_deep(id, limit, side, arms_, baseline="baseline"):

@@ -47,6 +47,8 @@ FINAL_FIELDS = (CURVE_FIELDS - {"stage", "loss"}) | {
     "unit_tokens",
     "unit_right",
     "unit_questions",
+    "edited",
+    "depth",
 }
 
 
@@ -212,6 +214,29 @@ def test_another_config_or_text_in_the_same_workdir_is_refused(
     assert done.err.count("\n") == 1
     assert "its config.block is 2, now it is 1; choose another workdir" in done.err
     assert rows_of(finished[0]) == before
+
+
+def test_trained_models_are_read_on_some_of_the_held_out_rows(tokenizer, tmp_path, command):
+    """Half of the mixture each: of three rows two of the first source and one of the second."""
+    workdir = tmp_path / "run"
+    more = {"arms": "baseline", "seeds": "0", "steps": 3, "depth_sequences": 3}
+    assert command(*flags(workdir, tokenizer, **more)).status == 0
+    (final,) = (row for row in rows_of(workdir) if row["kind"] == "final")
+    kinds = Counter(edit["kind"] for edit in final["edited"])
+    assert kinds == {"loop": 3, "cut": 4, "swap": 4, "reverse": 1, "exit": 3}
+    assert len(final["depth"]["influence"]) == 4
+    config = config_files.shipped("depth_growth")
+    config.depth_sequences = 3
+    config.data.update(tokenizer=f"file:{tokenizer}", mixture=depth_growth_run.MIXTURE)
+    config.data.update(held_out_sequences=4, questions=2)
+    config.model.update(vocab_size=depth_growth_run.ENTRIES, context_length=depth_growth_run.LENGTH)
+    plan = depth_plan(config)
+    (first,), (second,) = plan.pipeline(0, 3).held_out(4).values()
+    expected = np.concatenate([first.token_BT[[0, 2]], second.token_BT[[0]]])
+    rows = plan.model_reader.editor.eval_set.rows
+    np.testing.assert_array_equal(np.concatenate([row.token_BT for row in rows]), expected)
+    assert all(0 < edit["whole_nll"] < 10 for edit in final["edited"])
+    assert len({edit["whole_nll"] for edit in final["edited"]}) == 1
 
 
 class KilledError(Exception):

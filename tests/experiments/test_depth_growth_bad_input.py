@@ -158,6 +158,14 @@ EARLY = {
         ["optimiser.weight_decay must be finite and 0 or above", "got -1.0"],
     ),
     "a beta2 of 1": ({"optimiser.beta2": 1.0}, ["beta2 must be at least 0 and below 1; got 1.0"]),
+    "depth on more rows than are held out": (
+        {"depth_sequences": 5},
+        ["depth_sequences must be some of the held-out sequences; got 5 of 4; lower it"],
+    ),
+    "depth on less than nothing": (
+        {"depth_sequences": -1},
+        ["depth_sequences must be a whole number, 0 or above; got -1"],
+    ),
     "a negative peak": ({"train.peak_flops": -1.0}, ["peak_flops must be the FLOP/s", "got -1.0"]),
     "parts that do not divide": (
         {"train.grad_accum_steps": 3},

@@ -125,6 +125,7 @@ def test_rows_are_of_every_arm_seed_and_hop(finished):
             *(("loop", name) for name in ("once", "twice", "damped")),
             *(("cut", f"layer/{layer}") for layer in range(4)),
             *(("swap", f"span/{span}") for span in ("0-1", "1-2", "2-3", "0-3")),
+            ("reverse", "span/0-3"),
             *(("exit", f"layer/{layer}") for layer in range(3)),
         ]
         depth = final["depth"]

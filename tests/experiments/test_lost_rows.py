@@ -66,6 +66,7 @@ FLAGS = {
         "--config.eval_every=5",
         "--config.batch_size=4",
         "--config.data.held_out_sequences=4",
+        "--config.depth_sequences=2",
         "--config.model.vocab_size=400",
         "--config.model.num_layers=4",
         "--config.model.hidden_size=16",

@@ -41,7 +41,7 @@ def asked(accuracy):
 
 def final(arm, seed, nll, accuracy, reason="", mfu=None, purpose="main", rate=0.1):
     labels = {"kind": "final", "arm": arm, "seed": seed, "step": 9, "tokens": 90, "flops": 900}
-    labels |= {"purpose": purpose, "learning_rate": rate}
+    labels |= {"purpose": purpose, "learning_rate": rate, "layers": 4}
     values = {"seconds": 1.0 + seed, "chance": 0.2, "eval_nll": nll, "accuracy": accuracy}
     values |= {"tokens_per_second": 90.0 / (1 + seed), "mfu": mfu}
     values |= {"accuracy_by_task": {"copying": asked(accuracy), "math": asked(0.5)}}

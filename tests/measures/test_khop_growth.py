@@ -143,7 +143,7 @@ def test_edits_are_means_over_seeds_with_their_range():
     edits = summarise(rows)["arms"]["lidas"]["edits"]
     names = [(edit["kind"], edit["name"]) for edit in edits]
     assert names[:2] == [("cut", "layer/0"), ("cut", "layer/1")]
-    assert len(names) == 6 + 5 + 5 + 3
+    assert len(names) == 6 + 5 + 5 + 3 + 3
     clean_SK = np.array([run.accuracies(loss) for loss in LOSSES["lidas"]])
     lost_S = np.array([0.1, 0.2, 0.3])
     right_S = clean_SK.mean(axis=1) - lost_S

@@ -1,5 +1,7 @@
 """Rows and steps of a small run of depth growth, literal: for tests of its report."""
 
+import khop_growth_run
+
 from jaxanatomy.train.metrics import NO_PEAK
 
 TASKS = ("copying_real", "assignment_basic_0")
@@ -100,3 +102,41 @@ def lines():
                     "tokens_per_second": 2000.0,
                     "reason": NO_PEAK,
                 }
+
+
+def text_edits(arm, loss, cut=0.1, swapped=0.2, across=0.0):
+    """What a final row has of edits, on text: nats that each costs, and shares of tokens."""
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "layers": [*at],
+            "eval_nll": loss + less,
+            "whole_nll": loss,
+            "accuracy": 0.5,
+            "agreement": 1 - less,
+            "overlap": 1 - less,
+        }
+        for (kind, name, at), less in khop_growth_run.lost_of(arm, cut, swapped, across).items()
+    ]
+
+
+def with_readings(row):
+    """A final row of a model of six layers that was read at its end; loops cost nothing."""
+    if row["kind"] != "final":
+        return row
+    if row["reason"]:
+        return row | {"edited": None, "depth": None}
+    loops = [
+        {
+            "kind": "loop",
+            "name": name,
+            "layers": [2, 3],
+            **dict.fromkeys(("eval_nll", "whole_nll"), row["eval_nll"]),
+            **dict.fromkeys(("accuracy", "agreement", "overlap"), 0.5),
+        }
+        for name in khop_growth_run.LOOPS
+    ]
+    cut = 0.25 if row["arm"] == "midas" else 0.125
+    edited = [*loops, *text_edits("midas", row["eval_nll"], cut=cut)]
+    return row | {"layers": 6, "edited": edited, "depth": khop_growth_run.depth_of("midas")}

@@ -106,7 +106,7 @@ def ended(arm, *ends):
     asked = {"accuracy": None, "chance": 0.1, "questions": 40}
     own = {"kind": "final", "arm": arm, "step": 8, "tokens": 80, "flops": 8, "seconds": 4.0}
     own |= {"accuracy": None, "chance": 0.1, "tokens_per_second": 20.0, "mfu": None}
-    own |= {"purpose": "main", "learning_rate": 0.1}
+    own |= {"purpose": "main", "learning_rate": 0.1, "layers": 4}
     return [
         own
         | units(end, None)

@@ -14,6 +14,7 @@ from jaxanatomy.report import terminal, write_report
 from jaxanatomy.report.arms import diverged
 from jaxanatomy.report.khop_growth import rows as tidy
 from jaxanatomy.report.khop_growth import words
+from jaxanatomy.report.model_readings import rows as read
 from jaxanatomy.report.views import Table
 from jaxanatomy.train.depth_reader import EFFECTS
 
@@ -172,19 +173,20 @@ DEPTHS = {2: "shallow", 4: "flat_4", 6: "baseline"}
 
 
 def test_loops_are_drawn_with_their_intervals(record):
-    (row,) = (row for row in tidy.loops(record) if row["arm"] == "lidas")
+    (row,) = (row for row in read.loops(record) if row["arm"] == "lidas")
     assert {name: row[name].value for name in ("once", "twice", "damped")} == pytest.approx(
         {"once": 1.1, "twice": 1.5, "damped": 1.0}
     )
 
 
 def test_edits_are_shown_by_layer_and_exits_end_with_the_whole_model(record):
-    rows = [row for row in tidy.edits(record) if row["arm"] == "lidas"]
+    rows = [row for row in read.edits(record) if row["arm"] == "lidas"]
     panels = [row["panel"] for row in rows]
     assert list(dict.fromkeys(panels)) == [
         "without a layer",
         "layer exchanged with the next",
         "block of 2 with the next",
+        "4 layers in reverse order",
         "left after a layer",
     ]
     assert [row["layer"] for row in rows if row["panel"] == panels[0]] == [*range(6)]
@@ -198,7 +200,7 @@ def test_edits_are_shown_by_layer_and_exits_end_with_the_whole_model(record):
 
 def test_many_arms_are_shown_in_families_with_the_baseline_in_each():
     arms = ("baseline", "flat_3", "lidas", "random_copies", "lidas_b1", "expand_1_at_50")
-    assert [tidy.family(arm) for arm in arms[1:]] == [
+    assert [read.family(arm) for arm in arms[1:]] == [
         tidy.FLAT,
         "growth and controls",
         "growth and controls",
@@ -206,17 +208,17 @@ def test_many_arms_are_shown_in_families_with_the_baseline_in_each():
         "one-step expansion",
     ]
     many = (*arms, "midas", "flat_2", "flat_1", "lidas_b3")
-    rows = tidy.in_families([{"arm": arm} for arm in many])
+    rows = read.in_families([{"arm": arm} for arm in many])
     panels = {row["panel"]: [] for row in rows}
     for row in rows:
         panels[row["panel"]].append(row["arm"])
     assert panels["one-step expansion"] == ["baseline", "expand_1_at_50"]
     assert panels[tidy.FLAT] == ["baseline", "flat_3", "flat_2", "flat_1"]
-    assert {row["panel"] for row in tidy.in_families([{"arm": arm} for arm in arms])} == {""}
+    assert {row["panel"] for row in read.in_families([{"arm": arm} for arm in arms])} == {""}
 
 
 def test_every_arm_has_a_family():
-    assert len({tidy.family(arm) for arm in ARMS if arm.islower()}) == 2
+    assert len({read.family(arm) for arm in ARMS if arm.islower()}) == 2
 
 
 def shown(record):
@@ -263,7 +265,7 @@ def test_every_figure_is_drawn(tmp_path):
 
 
 def test_how_deep_arms_compute_is_that_of_the_summary(record):
-    rows = tidy.depth_differences(record)
+    rows = read.depth_differences(record)
     summary = {(row["reading"], row["arm"]): row for row in summarise(record.rows)["depth"]}
     assert len(rows) == sum("difference" in row for row in summary.values())
     for row in rows:
@@ -271,14 +273,14 @@ def test_how_deep_arms_compute_is_that_of_the_summary(record):
         assert (row["less"].value, row["less"].low) == (own["mean"], own["low"])
     finals = [row for row in record.rows if row["kind"] == "final" and row["purpose"] == "main"]
     lidas = [row["depth"] for row in finals if row["arm"] == "lidas"]
-    profile = {(row["arm"], row["layer"]): row for row in tidy.depth_profile(record)}
+    profile = {(row["arm"], row["layer"]): row for row in read.depth_profile(record)}
     influence = [own["influence"][3] for own in lidas]
     assert profile["lidas", 3]["influence"].value == pytest.approx(np.mean(influence))
     assert ("shallow", 2) not in profile
     for name in EFFECTS:
-        cells = [row for row in tidy.effects(name, record) if row["panel"] == "lidas"]
+        cells = [row for row in read.effects(name, record) if row["panel"] == "lidas"]
         assert len(cells) == 6 * 5 / 2
-    assert {row["panel"] for row in tidy.similarities(record)} == {
+    assert {row["panel"] for row in read.similarities(record)} == {
         "baseline",
         "midas",
         "lidas",

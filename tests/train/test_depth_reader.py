@@ -11,6 +11,7 @@ from jaxanatomy.data.depth_tasks import KHop
 from jaxanatomy.forensics import blocks
 from jaxanatomy.model import rope
 from jaxanatomy.train.depth_reader import EFFECTS, DepthReader
+from jaxanatomy.train.hop_answers import HopAnswers
 from jaxanatomy.train.hops import HopScorer
 
 TASK = KHop(alphabet=3, seq_len=12, hops=4)
@@ -24,7 +25,7 @@ PARAMS = jax.tree.map(lambda leaf: np.asarray(5 * leaf), model.init(CONFIG, jax.
 
 @pytest.fixture(scope="module")
 def found():
-    return DepthReader(2, SCORER).read(CONFIG, PARAMS)
+    return DepthReader(2, HopAnswers(SCORER)).read(CONFIG, PARAMS)
 
 
 def apply(layer, x_BTD, gate=None):
@@ -120,7 +121,7 @@ def test_current_effects_are_of_attention_that_is_silent_at_every_token(found):
 
 def test_the_first_attention_is_of_blocks_between_the_first_and_the_last(found):
     assert found["first_attention"] is None  # two blocks of two layers
-    single = DepthReader(1, SCORER).read(CONFIG, PARAMS)
+    single = DepthReader(1, HopAnswers(SCORER)).read(CONFIG, PARAMS)
     effect_LL = single["effects"]["attention"]
     of_layer = np.mean(effect_LL[1][2:]), effect_LL[2][3]
     assert single["first_attention"] == pytest.approx(np.mean(of_layer))
@@ -155,7 +156,7 @@ def test_blocks_are_compared_by_their_ffn_weights(found):
 def test_a_shallow_model_has_what_it_can_have(layers):
     config = CONFIG.with_layers(CONFIG.layers[:layers])
     params = tree.with_layers(PARAMS, PARAMS["layers"][:layers])
-    found = DepthReader(2, SCORER).read(config, params)
+    found = DepthReader(2, HopAnswers(SCORER)).read(config, params)
     assert len(found["influence"]) == layers
     assert found["depth_score"] is not None
     assert set(found["effects"]) == (set(EFFECTS) if layers == 2 else set())

@@ -10,10 +10,11 @@ import pytest
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import KHop
-from jaxanatomy.growth.edits import edits, middle_block
+from jaxanatomy.growth.edits import REVERSE, edits, middle_block
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.model import rope
 from jaxanatomy.train.edited import Editor
+from jaxanatomy.train.hop_answers import HopAnswers
 from jaxanatomy.train.hops import HopLoss, HopScorer, Sequences, batch_of_numbers
 from jaxanatomy.train.optimiser import Optimiser
 from jaxanatomy.train.schedule import WarmupStableDecay
@@ -45,7 +46,7 @@ def scores_of(sources):
 
 @pytest.fixture(scope="module")
 def found():
-    rows = Editor(2, SCORER).score(CONFIG, PARAMS)
+    rows = Editor(2, HopAnswers(SCORER)).score(CONFIG, PARAMS)
     return {f"{row['kind']}/{row['name']}": row for row in rows}
 
 
@@ -56,6 +57,7 @@ ORDERS = {
     "cut/layer/3": (0, 1, 2),
     "swap/span/1-2": (0, 2, 1, 3),
     "swap/span/0-3": (2, 3, 0, 1),
+    "reverse/span/0-3": (3, 2, 1, 0),
     "exit/layer/1": (0, 1),
 }
 
@@ -119,6 +121,16 @@ def test_a_damped_repeat_adds_half_of_the_change(found):
 
 def test_a_shallow_model_has_the_edits_that_it_can_have():
     assert [middle_block(6, 2), middle_block(5, 2), middle_block(4, 1)] == [(2, 3), (2, 3), (2,)]
+    six = CONFIG.with_layers((CONFIG.layers[0],) * 6)
+    reversed_ = {
+        block: [edit.layers for edit in edits(six, block) if edit.kind == REVERSE]
+        for block in (1, 2, 3)
+    }
+    assert reversed_ == {
+        1: [(first, first + 1) for first in range(5)],
+        2: [(0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)],
+        3: [(0, 1, 2, 3, 4, 5)],
+    }
     names = {
         layers: [f"{edit.kind}/{edit.name}" for edit in edits(config, block=2)]
         for layers in (1, 2)
@@ -127,4 +139,4 @@ def test_a_shallow_model_has_the_edits_that_it_can_have():
     loops = ["loop/once", "loop/twice", "loop/damped"]
     cuts = ["cut/layer/0", "cut/layer/1", "swap/span/0-1", "exit/layer/0"]
     assert names == {1: [], 2: [*loops, *cuts]}
-    assert Editor(2, SCORER).score(CONFIG.with_layers(CONFIG.layers[:1]), PARAMS) == []
+    assert Editor(2, HopAnswers(SCORER)).score(CONFIG.with_layers(CONFIG.layers[:1]), PARAMS) == []

@@ -1,7 +1,7 @@
 """The page of depth growth: which arm ends better, and which is cheaper."""
 
 from jaxanatomy.growth.depth_arms import SHALLOW
-from jaxanatomy.report import role_courses, style
+from jaxanatomy.report import model_readings, role_courses, style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import (
     BOTH,
@@ -168,6 +168,27 @@ SOURCES = v.Table(
     "Held-out loss at the end by source, mean over seeds, nats per token",
     cells=(ARM, v.Column("{}", "loss.*", ".3f")),
 )
+EDITS = model_readings.edits(
+    v.Axis("rise", "rise of the loss (nats per token)"), "On rows of held-out text"
+)
+EXITS = v.Curves(
+    "exits",
+    model_readings.rows.exits,
+    columns=2,
+    x=v.Axis("layer", "left after layer", "names"),
+    y=(
+        v.Axis("overlap", "share of the five likeliest tokens", limits=(0, 1)),
+        v.Axis("agreement", "share of the likeliest tokens", limits=(0, 1)),
+    ),
+    series=OPERATORS,
+    dashes=LOOKS,
+    band="y",
+    size=(3.6, 2.7),
+    caption=(
+        "That are those of the whole model (DG Figure 1B), through its own final norm and head; "
+        "means over seeds and their ranges."
+    ),
+)
 
 PAGE = Page(
     "Depth growth",
@@ -182,6 +203,7 @@ PAGE = Page(
         "on more tokens.",
         diverged,
         words.unmeasured,
+        model_readings.unread,
         DIFFERENCES,
         ARMS,
         costs_table(rows.arms),
@@ -197,6 +219,7 @@ PAGE = Page(
         BESIDE_SHALLOW,
     ),
     Section("Curves", CURVES),
+    *model_readings.sections(EDITS, EXITS, read_on=words.read_on),
     Section(
         "Learning rates",
         "Each arm's seeds take the rate of its lowest loss. Where arms differ by less than their "

@@ -46,6 +46,16 @@ def unmeasured(record: RunRecord) -> str:
     return f"Whether depth is needed was not measured: the arms of this run lack {SHALLOW}."
 
 
+def read_on(record: RunRecord) -> str:
+    """What depth is read on."""
+    count = record.config.get("depth_sequences")
+    some = f"{count:,} rows" if count else "rows"
+    return (
+        f"The analyses of DG section 4 on the models that the arms leave, on {some} of held-out "
+        "text in the shares of the mixture. A block has as many layers as a growth step adds."
+    )
+
+
 def _differences(arms: Mapping[str, Any], other: str) -> dict[str, Estimate | None]:
     """The difference of each arm's loss from another's; None without an interval."""
     found = {name: arm["eval_nll"][other] for name, arm in arms.items()}

@@ -1,10 +1,9 @@
 """The page of growth where depth matters: does it pay, where, and against what."""
 
 import dataclasses
-import functools
 
 from jaxanatomy.measures.khop_growth import SATURATED
-from jaxanatomy.report import role_courses, style
+from jaxanatomy.report import model_readings, role_courses, style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import (
     COLOURS,
@@ -145,42 +144,8 @@ BESIDE_FLAT = v.Curves(
         "shallow. Lines of those of its depths that the run has a constant arm of."
     ),
 )
-LOOPS = v.Strip(
-    "loops",
-    rows.loops,
-    place=v.Axis("arm", scale="names"),
-    measure=v.Axis("once", "times the loss without", "log"),
-    marks=(
-        v.Mark("once", "once more", "o", style.PAPER, -0.2),
-        v.Mark("twice", "twice more", "s", style.CROSS),
-        v.Mark("damped", "once more, at half strength", "D", style.MUTED, 0.2),
-    ),
-    spans=(
-        v.Span("once", "", style.PAPER, shift=-0.2),
-        v.Span("twice", "", style.CROSS),
-        v.Span("damped", "", style.MUTED, shift=0.2),
-    ),
-    levels=(v.Level(1.0),),
-    caption=(
-        "Left of 1 the model is better with its middle block applied again, of as many layers in "
-        "every arm (block of the config), also where the name says another size. Intervals are "
-        "over seeds, and hold for all of this figure at once."
-    ),
-)
-EDITS = v.Curves(
-    "edits",
-    rows.edits,
-    columns=4,
-    x=v.Axis("layer", "layer", "names"),
-    y=v.Axis("right", "share of answers that are right", limits=(0, 1)),
-    series=OPERATORS,
-    dashes=LOOKS,
-    band="right",
-    size=(2.6, 2.7),
-    caption=(
-        "All hops alike; means over seeds and their ranges. Of exchanged blocks the layer is the "
-        "first of the two; a model is left through its own final norm and head."
-    ),
+EDITS = model_readings.edits(
+    v.Axis("right", "share of answers that are right", limits=(0, 1)), "All hops alike"
 )
 EXITS = v.Heatmap(
     "exits",
@@ -191,103 +156,6 @@ EXITS = v.Heatmap(
     cell=v.Axis("right", "share of answers that are right", limits=(0, 1)),
     numbers=False,
     caption="At the last layer the whole model; means over seeds.",
-)
-DEPTH = v.Strip(
-    "depth_differences",
-    rows.depth_differences,
-    columns=2,
-    size=(4.4, 1.7),
-    place=v.Axis("arm", scale="names"),
-    measure=v.Axis("less", "less the baseline's"),
-    marks=(v.Mark("less"),),
-    spans=(v.Span("less"),),
-    levels=(v.Level(0.0),),
-    share=False,
-    caption=(
-        "h is the stream before a layer, a what its attention adds. Differences seed by seed; "
-        "intervals are over seeds and hold for all arms of a panel at once. Arms of another depth "
-        "are left out; of those that answer less than a quarter of what guessing leaves only the "
-        "weights are compared."
-    ),
-)
-DEPTH_TABLE = v.Table(
-    "depth_readings",
-    rows.depth_values,
-    "How deep trained models compute, mean over seeds",
-    cells=(
-        v.Column("reading", "reading"),
-        ARM,
-        v.Column("mean, lowest and highest seed", "value", ".3g"),
-        v.Column("less the baseline's (95 %)", "less", "+.3g"),
-    ),
-    note=(
-        "Depth score: the layer, counted from 0, at which what layers do for answers at later "
-        "tokens stands on average. Late exits: the share of answers, left after a layer of the "
-        "second half, that are the final ones. Symmetry: 1 where blocks mirrored at the centre "
-        "are as alike as each other, about 0 by chance. Periodicity: how much more alike layers a "
-        "block apart are than layers one more or one less apart. Effect of first attention: what "
-        "later layers change without that of a block's first layer, cos(a, h) of it, and how much "
-        "more |a| / |h| the last layer of a block has than the first: means over inner blocks. "
-        "Blocks are of as many layers in every arm."
-    ),
-    printed=True,
-)
-DEPTH_PROFILE = v.Curves(
-    "depth_profile",
-    rows.depth_profile,
-    columns=3,
-    x=v.Axis("layer", "layer", "names"),
-    y=tuple(v.Axis(field, label) for field, label in rows.PROFILE.items()),
-    series=OPERATORS,
-    dashes=LOOKS,
-    band="y",
-    size=(3.2, 2.5),
-    caption=(
-        "Means over seeds and their ranges; h is the stream before the layer, a what attention "
-        "writes, m what the MLP writes (DG Figure 4)."
-    ),
-)
-SIMILARITY = v.Heatmap(
-    "block_similarity",
-    rows.similarities,
-    columns=3,
-    x=v.Axis("layer", "first layer of a block"),
-    y=v.Axis("other", "first layer"),
-    cell=v.Axis("value", "cosine of two blocks' FFN weights", "diverging"),
-    numbers=False,
-    caption=(
-        "Blocks of as many layers as a growth step adds (DG Figure 7a), but of as many in arms "
-        "whose names say another size (_b1, _b3), so that arms compare; means over seeds."
-    ),
-)
-EFFECTS = tuple(
-    v.Heatmap(
-        f"effects_{name}",
-        functools.partial(rows.effects, name),
-        columns=3,
-        x=v.Axis("layer", "effect at layer"),
-        y=v.Axis("other", "silenced"),
-        cell=v.Axis("value", label),
-        numbers=False,
-        caption=f"{caption}; means over seeds.",
-    )
-    for name, label, caption in (
-        (
-            "later",
-            "mean relative change at later tokens",
-            "A layer writes nothing up to a boundary, and layers pass the change on (DG Figure 5a)",
-        ),
-        (
-            "later_local",
-            "mean relative change at later tokens",
-            "The same, but each later layer sees that change alone (DG Figure 5b)",
-        ),
-        (
-            "attention",
-            "mean relative change at all tokens",
-            "The attention of a layer writes nothing at all (DG Figure 7b)",
-        ),
-    )
 )
 TUNING = v.Table(
     "rates",
@@ -309,6 +177,7 @@ PAGE = Page(
         words.saturated,
         words.edges,
         diverged,
+        model_readings.unread,
         RATIOS,
         ARMS,
         MEANING,
@@ -323,30 +192,7 @@ PAGE = Page(
         BY_COST,
     ),
     Section("Curves", CURVES, BESIDE_FLAT),
-    Section(
-        "The middle block applied again",
-        "Nothing is trained for it. A model whose layers were copied from each other might take "
-        "one more pass as one more layer (arXiv 2602.16490); what flat models make of it is the "
-        "control.",
-        LOOPS,
-    ),
-    Section(
-        "Which layers a trained model needs",
-        "Nothing is trained for this either. A model that uses its depth loses answers without its "
-        "late layers; one whose blocks are copies of each other might not mind their order (DG "
-        "sections 4.1 and 4.2).",
-        EDITS,
-        EXITS,
-    ),
-    Section(
-        "How deep trained models compute",
-        words.read_on,
-        DEPTH,
-        DEPTH_TABLE,
-        DEPTH_PROFILE,
-        *EFFECTS,
-        SIMILARITY,
-    ),
+    *model_readings.sections(EDITS, EXITS, read_on=words.read_on),
     Section(
         "Learning rates",
         "Each arm's seeds take the rate of its lowest loss, tuned on seeds of their own.",

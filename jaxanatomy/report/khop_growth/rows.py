@@ -1,32 +1,24 @@
 """The tidy rows of growth where depth matters: what its tables and figures are made of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm, grows
-from jaxanatomy.growth.edits import EXIT, KINDS, SWAP
-from jaxanatomy.measures.arms import finals_by_arm, living, seed_range
+from jaxanatomy.growth.depth_arms import BASELINE, Arm, grows
+from jaxanatomy.growth.edits import EXIT
+from jaxanatomy.measures.arms import seed_range
 from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
 from jaxanatomy.measures.statistics import Estimate, wilson_interval
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared
 from jaxanatomy.report.arms import arm_order, cost_fields, looks
 from jaxanatomy.report.common import estimate_of, known, once, tuned
+from jaxanatomy.report.model_readings.rows import FLAT, MANY, family, in_families, living_seeds
 from jaxanatomy.report.views import Row
 
-MANY = 9  # arms that one panel can show
 GUESSING = "guessing"
-FLAT = "constant depth"
 ITS = "the arm itself"
-PROFILE = {
-    "influence": "change of later answers without it",
-    "attention_norm": "attention: |a| / |h|",
-    "attention_cosine": "attention: cosine of a and h",
-    "mlp_norm_after_attention": "MLP: |m| / |h + a|",
-    "mlp_cosine_after_attention": "MLP: cosine of m and h + a",
-}
 
 
 @once
@@ -66,13 +58,6 @@ def ratios(record: RunRecord) -> list[Row]:
         own = known({field: ratio, "interval": ratio})
         panels.setdefault(panel, []).append({"arm": row["arm"], "panel": panel, **lines, **own})
     return [row for rows in panels.values() for row in rows]
-
-
-@once
-def living_seeds(record: RunRecord) -> dict[str, list[Row]]:
-    """The final rows of each arm's seeds that did not diverge; arms without one are left out."""
-    found = {arm: [*living(own).values()] for arm, own in finals_by_arm(record.rows).items()}
-    return {arm: rows for arm, rows in found.items() if rows}
 
 
 def by_hop(record: RunRecord) -> list[Row]:
@@ -164,35 +149,6 @@ def beside_flat(record: RunRecord) -> list[Row]:
     return rows
 
 
-def loops(record: RunRecord) -> list[Row]:
-    """How many times the loss is what it was with the middle block applied again."""
-    return [
-        {"arm": arm, **{name: estimate_of(loop["change"]) for name, loop in has["loops"].items()}}
-        for arm, has in summary(record)["arms"].items()
-        if has["loops"]
-    ]
-
-
-@once
-def edits(record: RunRecord) -> list[Row]:
-    """What is right after each edit, at the first layer that it touches; of exits the last."""
-    rows = [
-        {"layer": edit["layers"][0], "edit": edit["kind"], "panel": edit_panel(edit)}
-        | {"right": estimate_of(edit["accuracy"]), **looks(arm)}
-        for arm, has in summary(record)["arms"].items()
-        for edit in has["edits"]
-    ]
-    return sorted(rows, key=lambda row: [*KINDS].index(row["edit"]))
-
-
-def edit_panel(edit: Mapping[str, Any]) -> str:
-    """What was done, for a title."""
-    if edit["kind"] != SWAP:
-        return KINDS[edit["kind"]].partition(",")[0]
-    width = len(edit["layers"]) // 2
-    return "layer exchanged with the next" if width == 1 else f"block of {width} with the next"
-
-
 def exits(record: RunRecord) -> list[Row]:
     """What is right by hop of a model that is left after each layer; whole after the last."""
     rows = []
@@ -213,105 +169,6 @@ def rates(record: RunRecord) -> list[Row]:
     return tuned(record.rows, TUNED_BY, summary(record)["arms"])
 
 
-def in_families(rows: Sequence[Row]) -> list[Row]:
-    """Rows of arms in panels of their families, the baseline in each; one panel for few arms."""
-    order = arm_order(rows)
-    families = {arm: family(arm) if len(order) > MANY else "" for arm in order}
-    found = []
-    for panel in dict.fromkeys(families.values()):
-        found += [
-            {**row, "panel": panel}
-            for row in rows
-            if row["arm"] == BASELINE or families[row["arm"]] == panel
-        ]
-    return found
-
-
-def family(arm: str) -> str:
-    """The arms that an arm is shown among."""
-    parsed = Arm.parse(arm)
-    if not parsed.grows:
-        return FLAT
-    if parsed.base == EXPAND:
-        return "one-step expansion"
-    return "growth with other settings" if parsed.changes else "growth and controls"
-
-
 def some_hops(hops: int) -> list[int]:
     """A quarter, a half, three quarters and all of the hops."""
     return sorted({-(-hops * part // 4) for part in (1, 2, 3, 4)}) if hops else []
-
-
-def depth_differences(record: RunRecord) -> list[Row]:
-    """How far each reading of an arm is from the baseline's, in a panel of each reading."""
-    return [
-        known({"arm": row["arm"], "panel": row["reading"], "less": estimate_of(row["difference"])})
-        for row in summary(record)["depth"]
-        if "difference" in row
-    ]
-
-
-def depth_values(record: RunRecord) -> list[Row]:
-    """Each reading of each arm, and its difference from the baseline's."""
-    return [
-        known(
-            {
-                "arm": row["arm"],
-                "reading": row["reading"],
-                "value": estimate_of(row["value"]),
-                "less": estimate_of(row.get("difference")),
-            }
-        )
-        for row in summary(record)["depth"]
-    ]
-
-
-@once
-def read_of_depth(record: RunRecord) -> dict[str, list[Row]]:
-    """What was read of each living seed, by arm."""
-    return {
-        arm: [row["depth"] for row in seeds if row.get("depth")]
-        for arm, seeds in living_seeds(record).items()
-    }
-
-
-def depth_profile(record: RunRecord) -> list[Row]:
-    """What each layer does and adds: means over seeds and their ranges, a field of each."""
-    rows = []
-    for arm, found in read_of_depth(record).items():
-        for layer in range(len(found[0]["influence"]) if found else 0):
-            own = {
-                name: estimate_of(seed_range([each[name][layer] for each in found]))
-                for name in PROFILE
-            }
-            rows.append({"layer": layer, **own, **looks(arm)})
-    return in_families(rows)
-
-
-def similarities(record: RunRecord) -> list[Row]:
-    """The cosine of every two blocks of `block` layers that share none: means over seeds."""
-    size = record.config.get("block", 1)
-    return _matrices(record, lambda own: own.get("similarity"), lambda a, b: abs(a - b) >= size)
-
-
-def effects(name: str, record: RunRecord) -> list[Row]:
-    """One of the effects of what is silent on later layers: means over seeds."""
-    return _matrices(record, lambda own: own["effects"].get(name), lambda a, b: b > a)
-
-
-def _matrices(
-    record: RunRecord,
-    read: Callable[[Row], Any],
-    shown: Callable[[int, int], bool],
-) -> list[Row]:
-    rows = []
-    for arm, found in read_of_depth(record).items():
-        own = [matrix for matrix in map(read, found) if matrix]
-        if own:
-            mean_LL = np.mean(np.array(own, float), axis=0)
-            rows += [
-                {"panel": arm, "layer": b, "other": a, "value": float(value)}
-                for (a, b), value in np.ndenumerate(mean_LL)
-                if shown(a, b)
-            ]
-    return rows
