@@ -232,6 +232,16 @@ def test_the_page_has_roles_beside_those_of_the_untrained_model(finished, made):
     assert {*PROBE_FEATURES} & {*ROUTED} <= shown
     wide = next(row for row in page.curves(record) if (row["model"], row["layer"]) == ("model", 2))
     assert {"co_magnitude_cv", "sink_mass", "gate_proj.spectral_norm_to_peers"} <= wide.keys()
+    fit = {
+        row["metric"]: row["value"]
+        for row in record.rows
+        if (row["model"], row["layer"], row.get("component")) == (made.model, 2, "down_proj")
+    }
+    tail = wide["down_proj.alpha"]
+    assert tail.value == fit["alpha"]
+    assert tail.high - tail.value == pytest.approx(
+        1.96 * (fit["alpha"] - 1) / fit["alpha_tail"] ** 0.5
+    )
 
 
 @pytest.mark.slow
