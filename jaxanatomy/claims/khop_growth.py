@@ -22,6 +22,7 @@ from jaxanatomy.claims.khop_arms import (
     not_above,
     reads_above,
 )
+from jaxanatomy.claims.role_courses import COURSE_CLAIMS
 from jaxanatomy.claims.rows import Table
 from jaxanatomy.claims.rules import ALL, ANY
 from jaxanatomy.growth.depth_arms import (
@@ -303,4 +304,5 @@ CLAIMS = (
             compared(FINALS, _trained(*GROWN), looped_above(BASELINE), ALL.below(0.0)),
         ),
     ),
+    *COURSE_CLAIMS,
 )
