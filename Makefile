@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/atlas
 
-.PHONY: atlas anatomy test slow worlds model lint format parity harness bench bench-recovery bench-train bench-input clean
+.PHONY: atlas anatomy test slow worlds model lint format parity harness bench bench-recovery bench-train bench-overheads clean
 
 atlas: model
 	$(PY) -m experiments.importance --config=configs/importance.py --workdir=$(WORKDIR)
@@ -76,8 +76,8 @@ bench-train: $(VENV)/.torch
 	$(PY) -m pip install --quiet -e ".[bench]"
 	$(PY) tools/bench_train.py
 
-bench-input: $(VENV)/.installed
-	$(PY) tools/bench_input.py
+bench-overheads: $(VENV)/.installed
+	for config in growth_small khop_growth role_moves; do $(PY) tools/bench_overheads.py --config $$config || exit 1; done
 
 clean:
 	rm -rf $(VENV)

@@ -32,5 +32,5 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     if variant == "all":
         config.runs += ("runs/depth_use", "runs/recovery", "runs/developmental", "runs/depth")
-        config.runs += ("runs/khop", "runs/role_moves", "runs/flops", "runs/grown")
+        config.runs += ("runs/khop", "runs/role_moves", "runs/alarms", "runs/flops", "runs/grown")
     return config

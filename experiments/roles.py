@@ -25,6 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxanatomy import checkpoints, cli, config_fields, report, runs
+from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import SOURCES, TEXTS, load_text
 from jaxanatomy.errors import InputError, require_unique, require_whole
 from jaxanatomy.forensics import layer_features, roles
@@ -166,11 +167,18 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(model, others, null, _study(config, model) if config.text else None)
 
 
-def _difference(one: Any, other: Any) -> str:
-    """The fields of two architectures that differ, for a message."""
-    names = [f.name for f in dataclasses.fields(one)]
-    found = [name for name in names if getattr(one, name) != getattr(other, name)]
-    return f" (they differ in {', '.join(found)})"
+def _difference(one: ModelConfig, other: ModelConfig) -> str:
+    """Where two architectures differ, for a message; of layers the first that do."""
+    found = []
+    for name in (field.name for field in dataclasses.fields(one)):
+        own, its = getattr(one, name), getattr(other, name)
+        if own != its and name == "layers":
+            pairs = (pair for pair in zip(own, its, strict=False) if pair[0] != pair[1])
+            shapes = next(pairs, None)
+            own, its = (each.summary for each in shapes) if shapes else map(len, (own, its))
+        if own != its:
+            found.append(f"{name}: {own} against {its}")
+    return f" (they differ in {'; '.join(found)})"
 
 
 def _study(config: ConfigDict, source: Source) -> Study:

@@ -134,6 +134,11 @@ def components(block: BlockParams, names: Iterable[str] | None = None) -> dict[s
     }
 
 
+def not_finite(node: PyTree) -> list[str]:
+    """The paths of the leaves that hold NaN or Inf, in the order of `to_leaves`."""
+    return [path for path, leaf in to_leaves(node).items() if not np.isfinite(leaf).all()]
+
+
 def unembedding(params: Params) -> Array:
     """The (V, D) matrix of the head: the embedding itself when they are tied."""
     return params.get("unembed", params["embed"])["embedding"]

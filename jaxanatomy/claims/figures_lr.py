@@ -13,6 +13,7 @@ ABOUT = 0.1  # relative difference of two counts that are approximately the same
 LAST_DIGIT = 0.05  # half of the last digit of a printed factor
 
 _SECTION5, _SECTION6 = paper_table("lr_section5"), paper_table("lr_section6")
+_SECTION7 = paper_table("lr_section7")
 _SECTION8, _SECTION9 = paper_table("lr_section8"), paper_table("lr_section9")
 
 CLAIMS: list[Claim] = []
@@ -70,6 +71,19 @@ def _saturated_share_is_possible() -> Check:
     measured = f"{layer['saturated']} of {layer['neurons']:,} are {share:.1f} %"
     reason = f"{sigmas} standard deviations above their mean lie {most:.0f} of them at most"
     return layer["saturated"] <= most, measured, reason
+
+
+@_claim(
+    "LR section 7",
+    "Layers of the reward-driven model differ ten times as much in attention's share as the "
+    "baseline's.",
+    "standard deviations 0.13 and 0.014, 'ten times the baseline'",
+    f"The ratio of the two is ten within {ABOUT:.0%}.",
+)
+def _ten_times_the_baseline() -> Check:
+    spread = _SECTION7["write_ratio_std"]
+    times = spread["reward_driven"] / spread["vanilla"]
+    return math.isclose(times, 10, rel_tol=ABOUT), f"{times:.1f} times", ""
 
 
 @_claim(

@@ -30,6 +30,7 @@ from jaxanatomy.claims.khop_arms import (
     loss_above,
     loss_above_shallower,
 )
+from jaxanatomy.claims.role_courses import COURSE_CLAIMS
 from jaxanatomy.claims.rows import Table
 from jaxanatomy.claims.rules import ALL, ANY, not_above
 from jaxanatomy.growth.depth_arms import (
@@ -204,4 +205,5 @@ CLAIMS = (
             compared(FINALS, those_trained(*GROWN), looped_above(BASELINE), ALL.below(0.0)),
         ),
     ),
+    *COURSE_CLAIMS,
 )

@@ -31,6 +31,7 @@ MATRIX_FEATURES = {
     "largest_weight": "largest magnitude of an entry",
     "alpha": "exponent of the power law in the tail of the spectrum",
     "alpha_error": "standard error of alpha, (alpha - 1) / sqrt(n)",
+    "alpha_span": "largest less least alpha with half to twice as many eigenvalues in the tail",
     "alpha_tail": "n, eigenvalues in the tail",
     "alpha_distance": "Kolmogorov and Smirnov's distance of that law",
 }
@@ -110,6 +111,7 @@ def matrix_features(kernel: tree.Array) -> dict[str, float]:
         "spectral_norm": float(sigma_R[0]),
         "alpha": tail.alpha,
         "alpha_error": tail.error,
+        "alpha_span": tail.span,
         "alpha_tail": tail.tail,
         "alpha_distance": tail.distance,
     }

@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import math
 import threading
 from typing import NamedTuple
 
@@ -128,7 +129,8 @@ class PowerLaw(NamedTuple):
 
     Attributes:
       alpha: Its exponent; NaN where fewer than three values are above 0.
-      error: Standard error of the exponent, (alpha - 1) / sqrt(tail).
+      error: Standard error of the exponent, (alpha - 1) / sqrt(tail), of this cut.
+      span: The largest less the least exponent of cuts that leave half to twice as many values.
       distance: Kolmogorov and Smirnov's, of the fit from the values.
       least: The smallest value that the law is about.
       tail: How many values that are.
@@ -136,6 +138,7 @@ class PowerLaw(NamedTuple):
 
     alpha: float
     error: float
+    span: float
     distance: float
     least: float
     tail: int
@@ -146,7 +149,8 @@ def power_law(values: np.ndarray) -> PowerLaw:
 
     Clauset, Shalizi and Newman (2009, SIAM Review 51): the maximum-likelihood exponent of the
     values from each one on, of which the fit with the least distance counts. The error takes the
-    cut as given, and that the tail is a power law at all: both make it too small.
+    cut as given, and that the tail is a power law at all: both make it too small. How far the
+    exponent hangs on the cut is its span.
 
     Args:
       values: Eigenvalues of W^T W, in any order; those of 1e-12 of the largest, or less, are 0 to
@@ -156,16 +160,23 @@ def power_law(values: np.ndarray) -> PowerLaw:
     values = values[values > 1e-12 * values[-1]]
     count = len(values)
     if count < 3 or values[0] == values[-1]:
-        return PowerLaw(*[float("nan")] * 4, tail=count)
+        return PowerLaw(*[float("nan")] * 5, tail=count)
     log_N = np.log(values)
     tail_N = count - np.arange(count - 1)
     above_N = np.cumsum(log_N[::-1])[::-1][:-1] - tail_N * log_N[:-1]
     shape_N = np.divide(tail_N, above_N, out=np.full(count - 1, np.inf), where=above_N > 0)
-    best = PowerLaw(float("nan"), float("nan"), np.inf, float("nan"), 0)
-    for start, (shape, tail) in enumerate(zip(shape_N, tail_N, strict=True)):
-        law_N = 1 - np.exp(-shape * (log_N[start:] - log_N[start]))
-        distance = float(np.abs(law_N - np.arange(tail) / tail).max())
-        if np.isfinite(shape) and distance < best.distance:
-            error = float(shape / np.sqrt(tail))
-            best = PowerLaw(1 + float(shape), error, distance, float(values[start]), int(tail))
-    return best
+    distance_N = np.full(count - 1, np.inf)
+    for start in np.flatnonzero(np.isfinite(shape_N)):
+        law_N = 1 - np.exp(-shape_N[start] * (log_N[start:] - log_N[start]))
+        distance_N[start] = np.abs(law_N - np.arange(tail_N[start]) / tail_N[start]).max()
+    best = int(distance_N.argmin())
+    shape, tail = float(shape_N[best]), int(tail_N[best])
+    near_N = shape_N[np.isfinite(shape_N) & (2 * tail_N >= tail) & (tail_N <= 2 * tail)]
+    return PowerLaw(
+        alpha=1 + shape,
+        error=shape / math.sqrt(tail),
+        span=float(np.ptp(near_N)),
+        distance=float(distance_N[best]),
+        least=float(values[best]),
+        tail=tail,
+    )

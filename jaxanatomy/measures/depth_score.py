@@ -26,7 +26,7 @@ import numpy as np
 from jaxanatomy.measures.arms import family_level
 from jaxanatomy.measures.effects import FUTURE, PROPAGATED
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import Estimate, ratio_intervals, student_quantile
+from jaxanatomy.measures.statistics import Estimate, jackknife_interval, student_quantile
 from jaxanatomy.records import Row
 
 EFFECTS = {
@@ -61,7 +61,7 @@ def depth_score(change_EL: np.ndarray, level: float = 0.95) -> Estimate:
     value = _score(change_EL)
     if math.isnan(value):
         return Estimate(value)
-    return _jackknife(value, _scores_without_each(change_EL), level)
+    return jackknife_interval(value, _scores_without_each(change_EL), level)
 
 
 def depth_score_difference(
@@ -104,7 +104,7 @@ def depth_score_beyond_draws(
     if math.isnan(value):
         return Estimate(value)
     without_DE = np.stack([_scores_without_each(each) for each in null_DEL])
-    found = _jackknife(value, _scores_without_each(own_EL) - without_DE.mean(axis=0), level)
+    found = jackknife_interval(value, _scores_without_each(own_EL) - without_DE.mean(axis=0), level)
     draws = len(null_DEL)
     if draws < 2:
         return found
@@ -127,19 +127,6 @@ def _scores_without_each(change_EL: np.ndarray) -> np.ndarray:
     left_E = total_E.sum() - total_E
     scores_E = np.full(len(total_E), np.nan)
     return np.divide(moment_E.sum() - moment_E, left_E, out=scores_E, where=left_E > 0)
-
-
-def _jackknife(value: float, without_E: np.ndarray, level: float) -> Estimate:
-    """A value with the interval of its pseudo-values, E value - (E - 1) value without each.
-
-    They are centred on the value: the jackknife's correction of bias is left out.
-    """
-    examples = len(without_E)
-    if examples < 2 or not np.isfinite(without_E).all():
-        return Estimate(value)
-    pseudo_E = value + (examples - 1) * (without_E.mean() - without_E)
-    ((_, low, high),) = ratio_intervals(pseudo_E[None], np.ones(examples), level)
-    return Estimate(value, float(low), float(high))
 
 
 def changes(rows: Iterable[Row], effect: str) -> dict[tuple[str, str], np.ndarray]:

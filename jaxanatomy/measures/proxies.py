@@ -118,32 +118,45 @@ def between(x_SPD: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def of_layers(params: tree.Params) -> dict[str, list[float]]:
-    """The proxies that need no text, of each layer; NaN where one is not defined."""
+def of_layers(params: tree.Params) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The proxies that need no text, of each layer; NaN where one is not defined.
+
+    Returns:
+      Values [L], and of those that are fitted standard errors [L], by proxy.
+    """
     layers = params["layers"]
     spectra = [[matrix_features(tree.get(block, name)) for name in SPECTRAL] for block in layers]
     sizes = [co_magnitude(block) for block in layers]
 
-    def mean(metric: str) -> np.ndarray:
-        return np.array([[each[metric] for each in own] for own in spectra]).mean(axis=1)
+    def each(metric: str) -> np.ndarray:
+        return np.array([[own[metric] for own in layer] for layer in spectra])
 
     with np.errstate(invalid="ignore"):
         variation = [size_F.std() / size_F.mean() for size_F in sizes]
-    return {
-        "effective_rank": mean("effective_rank").tolist(),
-        "heavy_tail": (-mean("alpha")).tolist(),
-        "co_magnitude_cv": variation,
-        "earliness": [-float(layer) for layer in range(len(layers))],
+    values = {
+        "effective_rank": each("effective_rank").mean(axis=1),
+        "heavy_tail": -each("alpha").mean(axis=1),
+        "co_magnitude_cv": np.array(variation),
+        "earliness": -np.arange(float(len(layers))),
     }
+    return values, {"heavy_tail": np.linalg.norm(each("alpha_error"), axis=1) / len(SPECTRAL)}
 
 
 def weight_rows(params: tree.Params, cuts: Sequence[Cut]) -> list[Row]:
-    """Rows of kind "proxy" that no text decides: sums over the layers of each cut."""
-    return [
-        _row(name, (start, size), sum(value_L[start : start + size]))
-        for name, value_L in of_layers(params).items()
-        for start, size in cuts
-    ]
+    """Rows of kind "proxy" that no text decides: sums over the layers of each cut.
+
+    One that is fitted has its standard `error`: layers are fitted each by itself.
+    """
+    values, errors = of_layers(params)
+    rows = []
+    for name, value_L in values.items():
+        for start, size in cuts:
+            own = slice(start, start + size)
+            row = _row(name, (start, size), value_L[own].sum())
+            if name in errors:
+                row["error"] = finite(np.linalg.norm(errors[name][own]))
+            rows.append(row)
+    return rows
 
 
 def _row(proxy: str, cut: Cut, value: float) -> Row:

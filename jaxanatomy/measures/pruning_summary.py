@@ -62,7 +62,8 @@ def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Returns:
       By `proxy`, `size`, `damage` (nll, kl) and `ends` (whether cuts with the first or the last
       layer are among them) `spearman`, `ci` (over documents) and `p`; `verdict`, the weakest of
-      the four looks at a proxy and size; see `proxy_audit`.
+      the four looks at a proxy and size; see `proxy_audit`. Of a proxy that is fitted `error`, its
+      own standard error (rms over the cuts) as a share of the deviation of its values.
     """
     (baseline,) = [row for row in rows if row["kind"] == BASELINE]
     found = []
@@ -72,6 +73,7 @@ def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
         looks = _looks(cuts, baseline, {name: _quantity(own, name) for name in PROXIES})
         for name in PROXIES:
             verdict = weakest([found_there[name].verdict for found_there in looks.values()])
+            error = _own_error([row for row in own if row.get("proxy") == name])
             found += [
                 {
                     "proxy": name,
@@ -82,10 +84,20 @@ def audit(rows: Sequence[Row]) -> list[dict[str, Any]]:
                     "ci": found_there[name].correlation.ends,
                     "p": finite(found_there[name].p),
                     "verdict": verdict,
+                    **error,
                 }
                 for (damage, ends), found_there in looks.items()
             ]
     return found
+
+
+def _own_error(rows: Sequence[Row]) -> dict[str, float | None]:
+    """What the fit of a proxy alone makes of its order: about 1, and that is noise."""
+    if "error" not in rows[0]:
+        return {}
+    value_V, error_V = (np.array([row[f] for row in rows], float) for f in ("value", "error"))
+    spread = value_V.std()
+    return {"error": finite(np.sqrt((error_V**2).mean()) / spread) if spread else None}
 
 
 def _looks(

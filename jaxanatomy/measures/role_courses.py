@@ -20,11 +20,14 @@ import numpy as np
 
 from jaxanatomy.measures.arms import stopped
 from jaxanatomy.measures.losses import finite
+from jaxanatomy.measures.statistics import Estimate, jackknife_interval
 from jaxanatomy.measures.tuning import CURVE, ROLES, of_purpose
 from jaxanatomy.records import Row
 
 ORDERS, KEY = 5000, 0  # of seeds, drawn where there are more
 _ALL_ORDERS_TO = 7  # seeds
+# Looks in the order of steps, by arm and seed.
+Courses = Mapping[tuple[str, int], Sequence[Row]]
 
 
 def settled(rows: Iterable[Row]) -> dict[int, int]:
@@ -76,12 +79,10 @@ def coincidence(change_SI: np.ndarray, fall_SI: np.ndarray) -> Coincidence:
     together_SS = own_SI @ its_SI.T
     order_OS = _orders(seeds)
     found_O = together_SS[order_OS, np.arange(seeds)].sum(axis=1)
-    size = (own_SI**2).sum()
-    slope = found_O[0] / size if size else math.nan
-    scale = math.sqrt(size * (its_SI**2).sum())
+    scale = math.sqrt((own_SI**2).sum() * (its_SI**2).sum())
     as_well = found_O >= found_O[0] - 1e-9 * scale
     return Coincidence(
-        fall_percent=float(100 * -np.expm1(-slope)),
+        fall_percent=_percent(_slope(change_SI, fall_SI)),
         correlation=float(found_O[0] / scale) if scale else math.nan,
         raw=_correlation(change_SI.ravel(), fall_SI.ravel()),
         p=float(as_well.mean()) if scale else math.nan,
@@ -89,11 +90,81 @@ def coincidence(change_SI: np.ndarray, fall_SI: np.ndarray) -> Coincidence:
     )
 
 
+def fall_interval(change_SI: np.ndarray, fall_SI: np.ndarray, level: float) -> Estimate:
+    """`Coincidence.fall_percent` with the jackknife's interval over seeds; NaN where none differ.
+
+    Args:
+      change_SI: As of `coincidence`, three seeds or more.
+      fall_SI: Likewise.
+      level: Coverage.
+    """
+    seeds = len(change_SI)
+    without_S = [
+        _slope(*(np.delete(each, seed, axis=0) for each in (change_SI, fall_SI)))
+        for seed in range(seeds)
+    ]
+    found = jackknife_interval(_slope(change_SI, fall_SI), np.array(without_S), level)
+    return found.map(_percent)
+
+
+def _slope(change_SI: np.ndarray, fall_SI: np.ndarray) -> float:
+    """The fall for each layer that changes, both beside the mean over seeds; NaN without any."""
+    own_SI, its_SI = (each - each.mean(axis=0) for each in (change_SI, fall_SI))
+    size = (own_SI**2).sum()
+    return float((own_SI * its_SI).sum() / size) if size else math.nan
+
+
+def _percent(slope: float) -> float:
+    return float(100 * -np.expm1(-slope))
+
+
+def commitment(looks: Sequence[Row], share: float) -> tuple[float, float] | None:
+    """How far the roles of a model have come after a share of its steps.
+
+    Args:
+      looks: Of one model, in the order of their steps; those of its last stage count that were
+        taken by the features of the last look.
+      share: Of the steps to the last look.
+
+    Returns:
+      The share of layers whose last role stands from there on, and by how much the share of layers
+      that change from look to look is larger before than after; None where there are no two
+      intervals before, or after.
+    """
+    last = looks[-1]
+    own = [
+        look
+        for look in looks
+        if look["stage"] == last["stage"] and look["features"].keys() == last["features"].keys()
+    ]
+    until = share * last["step"]
+    changes = ([], [])
+    for one, two in itertools.pairwise(own):
+        changes[two["step"] > until].append(_changed(one, two) / len(last["roles"]))
+    if min(map(len, changes)) < 2:
+        return None
+    after = [look["roles"] for look in own if look["step"] > until]
+    before = [look["roles"] for look in own if look["step"] <= until][-1]
+    stays_L = [
+        all(roles[layer] == role for roles in (before, *after))
+        for layer, role in enumerate(last["roles"])
+    ]
+    return float(np.mean(stays_L)), float(np.mean(changes[0]) - np.mean(changes[1]))
+
+
 def looks(rows: Sequence[Row]) -> list[Row]:
     """The looks of a run's results, those of seeds apart that have stopped."""
     found = of_purpose(rows, ROLES)
     lost = stopped(rows) if found else ()
     return [row for row in found if (row["arm"], row["seed"]) not in lost]
+
+
+def courses_of(rows: Sequence[Row]) -> Courses:
+    """The looks of a run's results by arm and seed, in the order of their steps."""
+    found: dict[tuple[str, int], list[Row]] = {}
+    for row in looks(rows):
+        found.setdefault((row["arm"], row["seed"]), []).append(row)
+    return {key: sorted(own, key=lambda row: row["step"]) for key, own in found.items()}
 
 
 def summarise_courses(rows: Iterable[Row]) -> dict[str, Any]:
@@ -105,21 +176,10 @@ def summarise_courses(rows: Iterable[Row]) -> dict[str, Any]:
       `intervals` and `changes`; None where fewer than two seeds have two looks.
     """
     rows = list(rows)
-    courses = _courses(rows)
+    courses = courses_of(rows)
     if not courses:
         return {}
     return {"roles": {"settled": _settled(courses), "coincidence": _coincidence(rows, courses)}}
-
-
-# Looks in the order of steps, by arm and seed.
-Courses = Mapping[tuple[str, int], Sequence[Row]]
-
-
-def _courses(rows: Sequence[Row]) -> Courses:
-    found: dict[tuple[str, int], list[Row]] = {}
-    for row in looks(rows):
-        found.setdefault((row["arm"], row["seed"]), []).append(row)
-    return {key: sorted(own, key=lambda row: row["step"]) for key, own in found.items()}
 
 
 def _settled(courses: Courses) -> list[dict[str, Any]]:
@@ -140,7 +200,27 @@ def _settled(courses: Courses) -> list[dict[str, Any]]:
 
 
 def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None:
-    """Over all arms; of the seeds that every arm has, whose courses are dealt out together."""
+    beside = _beside(rows, courses)
+    if beside is None:
+        return None
+    seeds, change_SI, fall_SI = beside
+    found = dataclasses.asdict(coincidence(change_SI, fall_SI))
+    sizes = {"seeds": len(seeds), "intervals": change_SI.shape[1], "changes": int(change_SI.sum())}
+    return {name: finite(value) for name, value in found.items()} | sizes
+
+
+def changes_and_falls(rows: Sequence[Row]) -> tuple[list[int], np.ndarray, np.ndarray] | None:
+    """What `coincidence` compares, of a run: the seeds, changes and falls [S, I].
+
+    Over all arms; of the seeds that every arm has, whose courses are dealt out together. None where
+    fewer than two seeds have two looks.
+    """
+    return _beside(rows, courses_of(rows))
+
+
+def _beside(
+    rows: Sequence[Row], courses: Courses
+) -> tuple[list[int], np.ndarray, np.ndarray] | None:
     losses = {_place(row): row["eval_nll"] for row in of_purpose(rows, CURVE)}
     arms = dict.fromkeys(arm for arm, _ in courses)
     seeds = [
@@ -149,15 +229,7 @@ def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None
         if all((arm, seed) in courses for arm in arms)
     ]
     by_seed = [[courses[arm, seed] for arm in arms] for seed in seeds]
-    pairs = [
-        [
-            (one, two)
-            for looks in own
-            for one, two in itertools.pairwise(looks)
-            if one["stage"] == two["stage"] and one["features"].keys() == two["features"].keys()
-        ]
-        for own in by_seed
-    ]
+    pairs = [[pair for looks in own for pair in _intervals(looks)] for own in by_seed]
     there = all(_place(look) in losses for own in pairs for pair in own for look in pair)
     if len(seeds) < 2 or len({len(own) for own in pairs}) > 1 or not (pairs[0] and there):
         return None  # or the run has not come so far
@@ -165,9 +237,16 @@ def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None
     fall_SI = [
         [math.log(losses[_place(one)] / losses[_place(two)]) for one, two in own] for own in pairs
     ]
-    found = dataclasses.asdict(coincidence(np.array(change_SI, float), np.array(fall_SI)))
-    sizes = {"seeds": len(seeds), "intervals": len(pairs[0]), "changes": int(np.sum(change_SI))}
-    return {name: finite(value) for name, value in found.items()} | sizes
+    return seeds, np.array(change_SI, float), np.array(fall_SI)
+
+
+def _intervals(looks: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Each look with the next one of the same stage, by the same features."""
+    return [
+        (one, two)
+        for one, two in itertools.pairwise(looks)
+        if one["stage"] == two["stage"] and one["features"].keys() == two["features"].keys()
+    ]
 
 
 def _changed(one: Row, two: Row) -> int:

@@ -236,6 +236,21 @@ def draws_interval(
     return Estimate(float(mean), float(mean) - half, float(mean) + half)
 
 
+def jackknife_interval(value: float, without_E: np.ndarray, level: float) -> Estimate:
+    """A value with the interval of its pseudo-values, E value - (E - 1) value without each.
+
+    Tukey 1958, Ann. Math. Statist. 29, 614.
+
+    They are centred on the value: the jackknife's correction of bias is left out.
+    """
+    examples = len(without_E)
+    if examples < 2 or not np.isfinite(without_E).all():
+        return Estimate(value)
+    pseudo_E = value + (examples - 1) * (without_E.mean() - without_E)
+    ((_, low, high),) = ratio_intervals(pseudo_E[None], np.ones(examples), level)
+    return Estimate(value, float(low), float(high))
+
+
 def wilson_interval(share: float, count: int, level: float = 0.95) -> Estimate:
     """Wilson's score interval of a share: where the true one may lie, inside 0 to 1.
 

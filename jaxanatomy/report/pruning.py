@@ -66,7 +66,9 @@ def verdicts(record: RunRecord) -> list[v.Row]:
         name = NAMES[look["proxy"]]
         sizes.setdefault((name, look["verdict"]), set()).add(look["size"])
         if look["size"] == 1:
-            row = found.setdefault(name, {"proxy": name, "verdict": look["verdict"]})
+            labels = {"proxy": name, "verdict": look["verdict"]}
+            error = {"error": look["error"]} if "error" in look else {}
+            row = found.setdefault(name, labels | error)
             field = f"{look['damage']}_{'all' if look['ends'] else 'inner'}"
             row[field] = estimate(look["spearman"], look["ci"])
             row[f"{field}_p"] = look["p"]
@@ -215,13 +217,16 @@ TRUST = v.Table(
         _correlation("with KL, inner layers", "kl_inner"),
         v.Column("p", "kl_inner_p", ".3f", null="too few layers"),
         _correlation("with KL, all layers", "kl_all"),
+        v.Column("its own error / its spread over layers", "error", ".2f", null="undefined"),
     ),
     note=(
         f"Intervals over documents, together {1 - ERROR:.0%} for all proxies. p: how often the "
         "best of all proxies agrees as well when they are turned around the depth of the model. "
         f"Trusted: p at most {ERROR:g} and the whole interval above {STRONG:g}, for both readings "
         "of the damage, with and without the ends; each length by itself. A proxy that does no "
-        "better than earliness says no more than how deep a layer lies."
+        "better than earliness says no more than how deep a layer lies. Its own error: the "
+        "standard error of what is fitted, of heavy tail (alpha − 1) / √n; near 1 the order of "
+        "layers is noise."
     ),
     printed=True,
 )

@@ -3,6 +3,7 @@
 from jaxanatomy.forensics.roles import MARGIN, ROLES, ROUTED, ROUTING, TIE, defined, z_scores
 from jaxanatomy.measures.probe import PROBE_FEATURES
 from jaxanatomy.measures.roles import features, name_of, of_kind, with_peers
+from jaxanatomy.measures.statistics import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import estimate, once
@@ -44,6 +45,7 @@ SHOWN = {
     "down_proj.stuck_share": "stuck share of down_proj",
     **{name: name.replace("_", " ") for name in PROBE_FEATURES if name in ROUTED},
 }
+ERRORS = 1.96  # standard errors on either side, of a 95 % interval
 LOGARITHMIC = ("peak_over_mean", "co_magnitude_cv", "write_total")
 
 
@@ -103,11 +105,16 @@ def curves(record: RunRecord) -> list[v.Row]:
     """A row for each layer and model with every feature as a field."""
     found: dict[tuple, dict] = {}
     for model, name in models(record).items():
-        for feature, value_L in tables(record)[model].items():
+        own = tables(record)[model]
+        for feature, value_L in own.items():
+            error_L = own.get(f"{feature}_error")
             for layer, value in enumerate(value_L.tolist()):
                 row = found.setdefault((name, layer), {"model": name, "layer": layer})
                 if feature in SHOWN and value == value:
                     row[feature] = value
+                    if error_L is not None:
+                        half = ERRORS * float(error_L[layer])
+                        row[feature] = Estimate(value, value - half, value + half)
     for model, name in models(record).items():
         for row in of_kind(record.rows, "feature", model):
             feature = name_of(row["component"], row["metric"])
@@ -260,13 +267,14 @@ CURVES = v.Curves(
         for name, label in SHOWN.items()
     ),
     series=v.Palette("model", {MODEL: MEASURED, UNTRAINED: NULL}),
+    band="y",
     size=(3.6, 2.3),
     caption=(
         "One giant neuron inflates the standard deviation, so that the count above three of them "
         "is lowest where one neuron is 50 times the mean; the robust count is over medians. The "
         "untrained model shows the share of parameters, the null of attention's shares. Peers: "
         "the median of the same matrix in all other layers. Bands: 95 % over the documents of "
-        "the probe."
+        "the probe; of alpha by its standard error."
     ),
 )
 FEATURES = v.Table(
@@ -281,7 +289,8 @@ FEATURES = v.Table(
     ),
     note=(
         "Alpha: exponent of the power law in the tail of a spectrum, with its standard error "
-        "(alpha − 1) / √n, which takes the cut and the law for granted."
+        "(alpha − 1) / √n, which takes the cut and the law for granted. Alpha span: how far it "
+        "moves where the cut leaves half to twice as many values."
     ),
     folded=True,
 )

@@ -64,7 +64,10 @@ def layer_rows(
 
 
 def summary_of(rows: Sequence[Row]) -> dict[str, Any]:
-    """One look as fields of one row: `roles`, `margins`, and the routed `features`, by layer."""
+    """One look as fields of one row: `roles`, `margins`, and the routed `features`, by layer.
+
+    All are empty of a model whose weights are not finite, which has no rows.
+    """
     own = [row for row in rows if row["kind"] == "role"]
     known = defined(roles.features(rows, None))
     return {
@@ -110,7 +113,9 @@ class RoleWatch:
         whole = setup.placement.fetch((state.params, *moments_of(state.moments)))
         for at in range(len(setup.seeds)):
             params, first, second = setup.model_of(whole, at)
-            rows = layer_rows(state.stage.config, params, first, second, ROUTED_SPECTRA)
+            rows = []
+            if not tree.not_finite(params):
+                rows = layer_rows(state.stage.config, params, first, second, ROUTED_SPECTRA)
             self._emit(state, at, summary_of(rows))
         took, since = time.perf_counter() - began, began - self._ended
         if self._ended and took > SHARE * since and not self._told:

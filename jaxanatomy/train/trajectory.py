@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 
+from jaxanatomy import tree
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.components import MIN_LAYERS
 from jaxanatomy.forensics.momentum import moments_of
@@ -20,13 +21,15 @@ from jaxanatomy.progress import LOG
 from jaxanatomy.records import Row
 from jaxanatomy.train.layer_roles import layer_rows
 from jaxanatomy.train.snapshots import read_snapshot
+from jaxanatomy.weights.tensors import shorten
 from jaxanatomy.weights.training_steps import choose_step, saved_steps
 
 
 def trajectory(folder: Path, seed: int | None = None) -> Iterator[list[Row]]:
     """What stands in each whole checkpoint of a run, in the order of steps.
 
-    Steps at which a model that grows had fewer than four layers are left out.
+    Steps at which a model that grows had fewer than four layers are left out, and those at which
+    its weights were not finite.
 
     Roles are those of the weights and the optimiser's state alone; a probe text would need a pass
     through every checkpoint.
@@ -50,7 +53,8 @@ def trajectory(folder: Path, seed: int | None = None) -> Iterator[list[Row]]:
     if not read:
         raise InputError(
             f"expected whole checkpoints of a training run, of {MIN_LAYERS} layers or more; "
-            f"{folder} has none"
+            f"{folder} has none; give RUN/checkpoints/ARM/SEEDS of a run that kept them "
+            "(--config.train.keep_checkpoints=true)"
         )
 
 
@@ -65,4 +69,8 @@ def _rows(folder: Path, step: int, seed: int | None) -> list[Row]:
     at = choose_step(snapshot.meta, seed, folder, step).at
     whole = snapshot.params, *moments_of(snapshot.moments)
     own = whole if at is None else jax.tree.map(lambda leaf: leaf[at], whole)
+    broken = tree.not_finite(own[0])
+    if broken:
+        LOG.warning("step %d is skipped: NaN or Inf in %s", step, shorten(broken))
+        return []
     return [{"step": step, **row} for row in layer_rows(snapshot.config, *own)]

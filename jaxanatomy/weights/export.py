@@ -86,13 +86,14 @@ def as_dtype(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
             leaf: np.asarray(array).astype(dtype, copy=False)
             for leaf, array in tree.to_leaves(checkpoint.params).items()
         }
-    broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
+    params = tree.from_leaves(leaves)
+    broken = tree.not_finite(params)
     if broken:
         raise InputError(
             f"the changed weights must be finite as {dtype}; NaN or Inf in "
             f"{', '.join(broken[:4])}; take dtype float32 or another change"
         )
-    return dataclasses.replace(checkpoint, params=tree.from_leaves(leaves))
+    return dataclasses.replace(checkpoint, params=params)
 
 
 def stored_arrays(leaves: dict[str, Any], config: ModelConfig) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from jaxanatomy.weights.tokenizer_files import is_local_name
 INDEX = "model.safetensors.index.json"
 _DTYPES = ("F64", "F32", "F16", "BF16")
 _ADAPTER = "adapter_config.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def open_folder(folder: Path, model_id: str) -> Source:
@@ -75,7 +75,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [single]
     if (folder / INDEX).exists():
         return _indexed_files(folder / INDEX)
-    pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]
+    pickles = [path.name for pattern in PICKLES for path in folder.glob(pattern)]
     if pickles:
         raise InputError(
             f"{folder} has its weights only as a pickle ({pickles[0]}), which can run code when "

@@ -6,6 +6,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.progress import announced
 from jaxanatomy.weights import folder, hub, random_init, sources
 from jaxanatomy.weights.checkpoint import Checkpoint, Source
+from jaxanatomy.weights.folder import PICKLES
 from jaxanatomy.weights.sources import DEFAULT_MODEL, ModelId
 
 
@@ -37,6 +38,8 @@ def open_model(model_id: str = DEFAULT_MODEL) -> Source:
     if parsed.kind == "random":
         return random_init.random_source(open_model(parsed.name), model_id)
     path = fetch(model_id)
+    if parsed.kind in ("file", "orbax") and path.is_dir():
+        _require_weights(parsed, path)
     if parsed.kind == "orbax":
         from jaxanatomy.weights import orbax_io  # slow: Orbax
 
@@ -52,6 +55,33 @@ def open_model(model_id: str = DEFAULT_MODEL) -> Source:
     from jaxanatomy.weights import gguf  # slow
 
     return gguf.open_gguf(path, model_id, parsed.pin)
+
+
+def _require_weights(parsed: ModelId, folder: Path) -> None:
+    """Names a model where a folder has none of its kind, but another, or some below it."""
+    if _HOLDS[parsed.kind](folder):
+        return
+    places = [folder, *(path for depth in _BELOW for path in sorted(folder.glob(depth)))]
+    kinds = sorted(_HOLDS, key=lambda kind: kind != parsed.kind)
+    model = next((f"{kind}:{path}" for kind in kinds for path in places if _HOLDS[kind](path)), "")
+    if model:
+        raise InputError(
+            f"{parsed.text} must be a folder with a model of this kind; it has none itself; take "
+            f"{model}, or another one that lies there"
+        )
+
+
+def _has_weights(folder: Path) -> bool:
+    patterns = ("*.safetensors*", "*.gguf", *PICKLES)
+    return any(path.is_file() for pattern in patterns for path in folder.glob(pattern))
+
+
+def _has_steps(folder: Path) -> bool:
+    return any(path.parent.name.isdecimal() for path in folder.glob("*/params"))
+
+
+_HOLDS = {"file": _has_weights, "orbax": _has_steps}
+_BELOW = ("*", "*/*", "*/*/*")  # RUN/models/ARM_SEED, RUN/checkpoints/ARM/SEEDS
 
 
 def fetch(model_id: str = DEFAULT_MODEL) -> Path:

@@ -202,9 +202,7 @@ def _read_params(
         raise _damaged(folder, error) from error
     with np.errstate(over="ignore"):  # what does not fit is named
         params = jax.tree.map(lambda array: array.astype(dtype, copy=False), kept.model(params))
-    leaves = tree.to_leaves(params)
-    broken = [leaf for leaf, array in leaves.items() if not np.isfinite(array).all()]
-    tensors.require_finite(broken, str(folder), dtype)
+    tensors.require_finite(tree.not_finite(params), str(folder), dtype)
     return params
 
 

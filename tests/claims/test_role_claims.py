@@ -1,4 +1,4 @@
-"""What must not meet the claims about moving roles and registers, beside their two worlds."""
+"""What must not meet the claims about roles of models that train, beside their two worlds."""
 
 import math
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import role_moves_run as run
 from claims.worlds import BY_ID, evidence
+from claims.worlds_role_courses import MUST_NOT_HOLD as COURSES
 from claims.worlds_role_moves import MUST_NOT_HOLD as MOVES
 from claims.worlds_role_shape import MUST_NOT_HOLD as SHAPES
 
@@ -15,7 +16,8 @@ from jaxanatomy.measures.arms import finals_by_arm
 from jaxanatomy.measures.role_moves import UNIFORM, lost_positions, rank_changes
 
 DRAWS = 20
-WORLDS = {(id, name): make for id, own in (MOVES | SHAPES).items() for name, make in own.items()}
+MUST_NOT_HOLD = MOVES | SHAPES | COURSES
+WORLDS = {(id, name): make for id, own in MUST_NOT_HOLD.items() for name, make in own.items()}
 
 
 @pytest.mark.parametrize(("id", "name"), WORLDS)

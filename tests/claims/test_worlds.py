@@ -5,10 +5,12 @@ from collections import Counter
 
 import pytest
 from claims import (  # noqa: F401  enter worlds
+    worlds_alarms,
     worlds_depth,
     worlds_depth_use,
     worlds_importance,
     worlds_khop,
+    worlds_role_courses,
     worlds_role_moves,
     worlds_role_shape,
     worlds_roles,

@@ -51,6 +51,24 @@ def reshaped(learned, again, moved=0.3):
     return make
 
 
+def apart(times):
+    """A run in which learned decay sets layers so many times as far apart as the baseline has."""
+
+    def make(generator, reach):
+        del reach
+        rows = []
+        for arm in ARMS:
+            for seed in range(SEEDS):
+                noise_L = generator.normal(size=run.LAYERS)
+                share_L = 0.45 + 0.01 * (times if arm == LEARNED else 1) * noise_L
+                row = run.final_row(arm, seed, np.ones(run.UNITS), run.scores(generator))
+                row["features"]["attention_share_energy"] = share_L.tolist()
+                rows.append(row)
+        return {"role_moves": record(rows, seeds=[*range(SEEDS)])}
+
+    return make
+
+
 WORLDS["learned_decay_moves_roles"] = Worlds(moved(**{LEARNED: (0.0, 0.2)}), moved())
 WORLDS["learned_decay_lowers_loss"] = Worlds(moved(**{LEARNED: (-FAR, 0.0)}), moved())
 # Both are better than the baseline, and neither than the other.
@@ -62,6 +80,7 @@ WORLDS["saturated_positions_conserved"] = Worlds(
     reshaped((0.95, 0.95, 0.5), ORDER), reshaped(ORDER, ORDER)
 )
 WORLDS["effective_ranks_stay"] = Worlds(reshaped((0.3, 0.3, 0.5), ORDER), reshaped(ORDER, ORDER))
+WORLDS["learned_decay_sets_layers_apart"] = Worlds(apart(100.0), apart(1.0))
 # What changes nothing keeps everything, positions may be lost and not gained again, ranks may leave
 # their bounds without leaving those of another order: by claim what must not meet it.
 MUST_NOT_HOLD = {

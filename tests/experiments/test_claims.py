@@ -51,7 +51,7 @@ def test_every_claim_becomes_a_row(make_run, command, tmp_path):
     record = read_run(tmp_path / "claims")
     assert [row["claim"] for row in record] == [claim.id for claim in CLAIMS]
     assert record.provenance["weights_sha256"] == "1" * 64
-    assert record.summary["verdicts"]["figures"]["holds"] == 4
+    assert record.summary["verdicts"]["figures"]["holds"] == 5
     assert [run["finished"] for run in record.summary["runs"]] == [True]
     assert (record.folder / "report.html").exists()
 

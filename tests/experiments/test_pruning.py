@@ -164,6 +164,19 @@ def test_the_page_and_the_summary_are_those_of_the_rows(finished):
     assert {(found["proxy"], found["size"]) for found in record.summary["audit"]} == {
         (name, size) for name in PROXIES for size in (1, 2)
     }
+    tail = [row for row in of_kind(finished[0], "proxy") if row["proxy"] == "heavy_tail"]
+    for size in (1, 2):
+        own = [row for row in tail if row["size"] == size]
+        noise = np.mean([row["error"] ** 2 for row in own]) ** 0.5
+        share = noise / np.std([row["value"] for row in own])
+        looks = [each for each in record.summary["audit"] if each["size"] == size]
+        errors = {each["proxy"]: each["error"] for each in looks if "error" in each}
+        assert errors == {"heavy_tail": pytest.approx(share)}
+        if size == 1:
+            shown = {row["proxy"]: row.get("error") for row in page.verdicts(record)}
+            assert {name: each for name, each in shown.items() if each} == {
+                "heavy tail": errors["heavy_tail"]
+            }
     # Three layers are too few to tell anything from chance.
     assert {found["verdict"] for found in record.summary["audit"]} == {"cannot tell"}
     filled = html.fill(page.PAGE, record)

@@ -232,6 +232,16 @@ def test_the_page_has_roles_beside_those_of_the_untrained_model(finished, made):
     assert {*PROBE_FEATURES} & {*ROUTED} <= shown
     wide = next(row for row in page.curves(record) if (row["model"], row["layer"]) == ("model", 2))
     assert {"co_magnitude_cv", "sink_mass", "gate_proj.spectral_norm_to_peers"} <= wide.keys()
+    fit = {
+        row["metric"]: row["value"]
+        for row in record.rows
+        if (row["model"], row["layer"], row.get("component")) == (made.model, 2, "down_proj")
+    }
+    tail = wide["down_proj.alpha"]
+    assert tail.value == fit["alpha"]
+    assert tail.high - tail.value == pytest.approx(
+        1.96 * (fit["alpha"] - 1) / fit["alpha_tail"] ** 0.5
+    )
 
 
 @pytest.mark.slow
@@ -311,6 +321,7 @@ def test_steps_of_a_run_beside_each_other(steps, command, tmp_path):
         (("--config.text=", MOMENTUM), "momentum=3 needs gradients of a text; got text=''; name"),
         (("--config.model={tiny}",), "roles need at least 4 layers to compare; this model has 3"),
         (("--config.others={tiny}",), r"must have one architecture; .*they differ in .*layers"),
+        (("--config.others={wide}",), r"layers: 4 heads.*FFN width 24 against 4 .*FFN width 32\)"),
         (("--config.others={model}",), "each of model and others may come once"),
         (("--config.others={copy}",), "each of the weights that are compared may come once"),
         (("--config.others=orbax:{steps}@40",), "step 40; it has those of 10, 20, 30; name one"),
@@ -323,7 +334,12 @@ def test_bad_input_is_refused_in_a_line(start, made, tiny, steps, tmp_path, flag
     params["layers"][3]["mlp"]["up_proj"]["kernel"][0, 0] = np.nan
     broken = dataclasses.replace(made.checkpoint, params=params)
     weights.export_hf(broken, tmp_path / "broken") if "{broken}" in flags[0] else None
-    names = {name: f"file:{tmp_path / name}" for name in ("copy", "broken")}
+    wider = CONFIG.with_layers([dataclasses.replace(each, ffn_width=32) for each in CONFIG.layers])
+    wide = dataclasses.replace(
+        made.checkpoint, config=wider, params=random_params(wider, np.float32)
+    )
+    weights.export_hf(wide, tmp_path / "wide") if "{wide}" in flags[0] else None
+    names = {name: f"file:{tmp_path / name}" for name in ("copy", "broken", "wide")}
     names |= {"tiny": tiny.model, "model": made.model, "steps": steps}
     done = start(tmp_path / "run", *(flag.format(**names) for flag in flags))
     assert done.status == 2

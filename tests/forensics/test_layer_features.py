@@ -52,15 +52,18 @@ def test_a_power_law_is_found_with_its_error_and_where_it_begins():
 
 def test_an_exponent_is_the_naive_one():
     values = np.sort(np.random.default_rng(4).lognormal(size=60))
-    best = (np.inf,)
+    best, alphas = (np.inf,), {}
     for start in range(59):
         tail, n = values[start:], 60 - start
-        alpha = 1 + n / sum(np.log(x / tail[0]) for x in tail)
+        alpha = alphas[n] = 1 + n / sum(np.log(x / tail[0]) for x in tail)
         law = [1 - (x / tail[0]) ** (1 - alpha) for x in tail]
         best = min(best, (max(abs(law[i] - i / n) for i in range(n)), alpha, tail[0], n))
     found = power_law(values[::-1])
     assert (found.distance, found.alpha, found.least) == pytest.approx(best[:3], rel=1e-10)
     assert found.tail == best[3]
+    near = [alpha for n, alpha in alphas.items() if found.tail / 2 <= n <= 2 * found.tail]
+    assert found.span == pytest.approx(max(near) - min(near), rel=1e-10)
+    assert found.span > found.error  # of no power law the cut decides more than the fit
 
 
 @pytest.mark.parametrize("values", [[0, 0, 0], [1, 1, 1, 1], [3, 0, 0]])

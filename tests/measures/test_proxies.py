@@ -80,21 +80,24 @@ def test_of_a_text_against_a_loop(name, rows, streams):
 
 
 def test_of_weights_against_numpy(params):
-    found = proxies.of_layers(params)
+    found, errors = proxies.of_layers(params)
     for layer, block in enumerate(params["layers"]):
-        ranks, alphas = [], []
+        ranks, alphas, squares = [], [], []
         for name in ("o_proj", "gate_proj", "down_proj"):
             singular = np.linalg.svd(tree.get(block, name).astype(np.float64), compute_uv=False)
             share = singular / singular.sum()
             ranks.append(np.exp(-(share * np.log(share)).sum()))
-            alphas.append(power_law(singular**2).alpha)
+            tail = power_law(singular**2)
+            alphas.append(tail.alpha)
+            squares.append((tail.alpha - 1) ** 2 / tail.tail)
         assert found["effective_rank"][layer] == pytest.approx(np.mean(ranks), rel=1e-5)
         assert found["heavy_tail"][layer] == pytest.approx(-np.mean(alphas), rel=1e-5)
+        assert errors["heavy_tail"][layer] == pytest.approx(np.sqrt(sum(squares)) / 3, rel=1e-5)
         gate, up = tree.get(block, "gate_proj"), tree.get(block, "up_proj")
         size = np.sqrt((gate**2).sum(axis=0)) * np.sqrt((up**2).sum(axis=0))
         variation = size.std() / size.mean()
         assert found["co_magnitude_cv"][layer] == pytest.approx(variation, rel=1e-5)
-    assert found["earliness"] == [0, -1, -2, -3, -4]
+    assert found["earliness"].tolist() == [0, -1, -2, -3, -4]
 
 
 def test_of_weights_a_cut_has_the_sum_over_its_layers(params):
@@ -103,6 +106,10 @@ def test_of_weights_a_cut_has_the_sum_over_its_layers(params):
     for name in proxies.OF_WEIGHTS:
         whole = sum(by_cut[name, layer, 1] for layer in (1, 2, 3))
         assert by_cut[name, 1, 3] == pytest.approx(whole)
+    error = {(row["proxy"], row["start"], row["size"]): row.get("error") for row in rows}
+    assert {name for (name, *_), each in error.items() if each} == {"heavy_tail"}
+    squares = sum(error["heavy_tail", layer, 1] ** 2 for layer in (1, 2, 3))
+    assert error["heavy_tail", 1, 3] == pytest.approx(np.sqrt(squares))
 
 
 def test_a_layer_of_zeros_has_no_order(params):

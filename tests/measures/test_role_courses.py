@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from jaxanatomy.measures.role_courses import coincidence, settled, summarise_courses
+from jaxanatomy.measures.role_courses import (
+    changes_and_falls,
+    coincidence,
+    commitment,
+    fall_interval,
+    settled,
+    summarise_courses,
+)
 
 LOOKS = 16
 
@@ -70,9 +77,32 @@ def test_a_planted_coincidence_is_found(seeds):
     assert np.median([each.fall_percent for each in found]) == pytest.approx(9.5, abs=1.5)
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+def test_intervals_of_falls_cover_what_they_say_where_nothing_happens(seeds):
+    rng = np.random.default_rng(3)
+    worlds = [a_world(rng, seeds, 0.0) for _ in range(600)]
+    for level in (0.95, 0.99):
+        found = [fall_interval(*world, level) for world in worlds]
+        missed = np.mean([each.low > 0 or each.high < 0 for each in found])
+        assert missed < 1 - level + 3 * math.sqrt((1 - level) / 600)
+        above = np.mean([each.low > 0 for each in found])
+        assert above < (1 - level) / 2 + 3 * math.sqrt((1 - level) / 2 / 600)
+
+
+def test_a_planted_fall_lies_in_its_interval_and_the_value_is_that_of_the_coincidence():
+    rng = np.random.default_rng(4)
+    worlds = [a_world(rng, 5, 0.1) for _ in range(200)]
+    found = [fall_interval(*world, 0.95) for world in worlds]
+    truth = 100 * (1 - math.exp(-0.1))
+    assert np.mean([each.low <= truth <= each.high for each in found]) > 0.9
+    for each, world in zip(found, worlds, strict=True):
+        assert each.value == pytest.approx(coincidence(*world).fall_percent)
+
+
 def test_equal_seeds_say_nothing():
     found = coincidence(np.ones((3, 4)), np.ones((3, 4)))
     assert all(math.isnan(each) for each in (found.fall_percent, found.correlation, found.p))
+    assert math.isnan(fall_interval(np.ones((3, 4)), np.ones((3, 4)), 0.95).value)
 
 
 def looks(arm, seed, courses, losses, stage=0, first=0):
@@ -119,3 +149,32 @@ def test_a_summary_compares_looks_of_one_stage_and_of_seeds_that_go_on():
     assert summarise_courses([row for row in rows if row["kind"] == "curve"]) == {}
     alone = summarise_courses([row for row in rows if row["seed"] == 0])["roles"]
     assert alone["coincidence"] is None
+
+
+def test_layers_are_committed_whose_role_stays_and_changes_are_counted_before_and_after():
+    # A look every ten steps to 80: looks at 0 to 30 are before, intervals from 30 on after.
+    courses = ("abbbbbbbb", "aabbbbbbb", "aaaaaaaab", "babababaa", "aaaabbbbb")
+    rows = [row for row in looks("baseline", 0, courses, [1.0] * 9) if row["kind"] == "roles"]
+    committed, fewer = commitment(rows, 0.4)
+    assert committed == 2 / 5  # the last layer has its role from step 40 on
+    before, after = (2 / 5, 2 / 5, 1 / 5), (2 / 5, 1 / 5, 1 / 5, 1 / 5, 1 / 5)
+    assert fewer == pytest.approx(np.mean(before) - np.mean(after))
+    # Roles by other features than the last look's are no changes, nor is what came before it grew.
+    rows[0]["features"] = {"coupling": []}
+    assert commitment(rows, 0.4)[1] == pytest.approx(np.mean(before[1:]) - np.mean(after))
+    rows[1]["stage"] = 7
+    rows[2]["stage"] = 7
+    assert commitment(rows, 0.4) is None
+    assert commitment(rows[:1], 0.4) is None
+
+
+def test_changes_and_falls_are_those_of_the_summary():
+    rows = [
+        *looks("lidas", 0, ("aaa", "aab"), (4.0, 2.0, 1.0)),
+        *looks("lidas", 1, ("abb", "aaa"), (4.0, 1.0, 1.0)),
+    ]
+    seeds, change_SI, fall_SI = changes_and_falls(rows)
+    assert seeds == [0, 1]
+    assert change_SI.tolist() == [[0, 1], [1, 0]]
+    np.testing.assert_allclose(fall_SI, np.log([[2, 2], [4, 1]]))
+    assert changes_and_falls(rows[:1]) is None

@@ -41,12 +41,13 @@ def naive_spectrum(W):
     s = np.linalg.svd(W, compute_uv=False)
     p = s / s.sum()
     rank = np.exp(-sum(x * np.log(x) for x in p if x > 0))
-    values, best = np.sort(s**2), (np.inf, 0.0, 0)
+    values, best, alphas = np.sort(s**2), (np.inf, 0.0, 0), {}
     for i in range(len(values) - 1):
         tail = values[i:]
-        alpha = 1 + len(tail) / np.log(tail / tail[0]).sum()
+        alpha = alphas[len(tail)] = 1 + len(tail) / np.log(tail / tail[0]).sum()
         law = 1 - (tail / tail[0]) ** (1 - alpha)
         best = min(best, (np.abs(law - np.arange(len(tail)) / len(tail)).max(), alpha, len(tail)))
+    near = [alpha for n, alpha in alphas.items() if best[2] / 2 <= n <= 2 * best[2]]
     return {
         "effective_rank": rank,
         "spectral_norm": s[0],
@@ -54,6 +55,7 @@ def naive_spectrum(W):
         "largest_weight": np.abs(W).max(),
         "alpha": best[1],
         "alpha_error": (best[1] - 1) / np.sqrt(best[2]),
+        "alpha_span": max(near) - min(near),
         "alpha_tail": best[2],
         "alpha_distance": best[0],
     }

@@ -21,7 +21,7 @@ from jaxanatomy.growth.stages import Stage
 from jaxanatomy.measures import roles
 from jaxanatomy.train import layer_roles, snapshots
 from jaxanatomy.train import trajectory as module
-from jaxanatomy.train.callbacks import Every
+from jaxanatomy.train.callbacks import Every, Response
 from jaxanatomy.train.layer_roles import RoleWatch
 from jaxanatomy.train.setup import Setup
 from jaxanatomy.train.trajectory import trajectory
@@ -106,8 +106,34 @@ def test_half_written_and_damaged_steps_are_skipped_with_a_message(copy, tmp_pat
     assert "step 4 is skipped" in told
     assert "step 6 is skipped" in told
     assert "half-written" in told
-    with pytest.raises(InputError, match=r"of 4 layers or more; .* has none"):
+    with pytest.raises(InputError, match=r"of 4 layers or more; .* has none; give RUN/checkpoints"):
         list(trajectory(tmp_path / "nothing"))
+
+
+def test_a_model_that_is_not_finite_has_no_roles_and_the_other_seed_has(tmp_path, caplog):
+    """Its weights are lost in the last step before a look, of which its loss tells at the next."""
+    looks = {}
+
+    def lose(state):
+        if state.step != 4:
+            return None
+        path = "layers/0/attention/q_proj/kernel"
+        leaves = tree.to_leaves(state.params)
+        lost = leaves | {path: leaves[path].at[1, 2].set(np.inf)}
+        return Response(params=tree.from_leaves(lost))
+
+    def look(state, at, found):
+        looks[state.step, state.setup.seeds[at]] = found
+
+    stages = (Stage(growing_run.config(4), 4),)
+    callbacks = [Every(4, lose), *RoleWatch(4, look).callbacks(), *watching()]
+    growing_run.make(SEEDS, stages=stages).train(tmp_path, callbacks)
+    assert looks[4, 3] == {"roles": [], "margins": [], "features": {}}
+    assert [len(looks[step, 0]["roles"]) for step in (0, 4)] == [4, 4]
+    assert [rows[0]["step"] for rows in trajectory(tmp_path, 3)] == [2]
+    assert [rows[0]["step"] for rows in trajectory(tmp_path, 0)] == [2, 4]
+    (told,) = (each for each in caplog.messages if "skipped" in each)
+    assert told == "step 4 is skipped: NaN or Inf in layers/0/attention/q_proj/kernel"
 
 
 def test_one_checkpoint_is_in_memory_at_a_time(copy, monkeypatch):

@@ -1,3 +1,4 @@
+import shutil
 import threading
 
 import jax
@@ -92,3 +93,39 @@ def test_paths_that_are_no_models_are_refused(tmp_path):
             weights.load(f"file:{tmp_path / name}")
     assert weights.is_cached(f"file:{tmp_path}")
     assert not weights.is_cached(f"orbax:{tmp_path / 'absent'}")
+
+
+@pytest.fixture
+def run(checkpoint, write_folder, tmp_path):
+    """The folder of a run: a config of its own, a model and steps below."""
+    folder = tmp_path / "run"
+    (folder / "models").mkdir(parents=True)
+    (folder / "config.json").write_text('{"config": {}}')
+    shutil.copytree(write_folder(checkpoint), folder / "models" / "lidas_0")
+    (folder / "checkpoints" / "lidas").mkdir(parents=True)
+    weights.save_orbax(checkpoint, folder / "checkpoints" / "lidas" / "0_1")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("file:{run}", "file:{run}/models/lidas_0"),
+        ("orbax:{run}", "orbax:{run}/checkpoints/lidas/0_1"),
+        ("file:{run}/models", "file:{run}/models/lidas_0"),
+        ("orbax:{run}/checkpoints", "orbax:{run}/checkpoints/lidas/0_1"),
+        ("file:{run}/checkpoints/lidas/0_1", "orbax:{run}/checkpoints/lidas/0_1"),
+        ("orbax:{run}/models/lidas_0", "file:{run}/models/lidas_0"),
+        ("random:file:{run}", "file:{run}/models/lidas_0"),
+    ],
+)
+def test_a_folder_that_is_no_model_of_its_kind_names_one_that_is(run, given, named):
+    given, named = (text.format(run=run) for text in (given, named))
+    with pytest.raises(InputError) as error:
+        weights.open_model(given)
+    own = given.removeprefix("random:")
+    assert str(error.value) == (
+        f"{own} must be a folder with a model of this kind; it has none itself; take {named}, or "
+        "another one that lies there"
+    )
+    assert weights.open_model(named).config.num_layers > 0
