@@ -145,7 +145,8 @@ BESIDE_FLAT = v.Curves(
     ),
 )
 EDITS = model_readings.edits(
-    v.Axis("right", "share of answers that are right", limits=(0, 1)), "All hops alike"
+    v.Axis("right", "share of answers that are right", limits=(0, 1)),
+    "All hops alike; a model is left through its own final norm and head",
 )
 EXITS = v.Heatmap(
     "exits",

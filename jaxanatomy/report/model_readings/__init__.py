@@ -4,6 +4,7 @@ DG section 4: Figures 1 and 3 to 7 as far as small models carry them.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
@@ -136,16 +137,19 @@ EFFECTS = tuple(
 )
 
 
-def edits(y: v.Axis, lead: str) -> v.Curves:
+def edits(
+    y: v.Axis, lead: str, made: Callable[[RunRecord], Sequence[v.Row]] = rows.edits
+) -> v.Curves:
     """What each edit does, in a panel of each kind.
 
     Args:
       y: What is drawn, a field of `rows.edits`.
       lead: The caption's first words.
+      made: Which of these rows.
     """
     return v.Curves(
         "edits",
-        rows.edits,
+        made,
         columns=4,
         x=v.Axis("layer", "layer", "names"),
         y=y,
@@ -155,7 +159,7 @@ def edits(y: v.Axis, lead: str) -> v.Curves:
         size=(2.6, 2.7),
         caption=(
             f"{lead}; means over seeds and their ranges. Of exchanged blocks and reversed layers "
-            "the layer is the first; a model is left through its own final norm and head."
+            "the layer is the first."
         ),
     )
 

@@ -82,6 +82,11 @@ def edits(record: RunRecord) -> list[Row]:
     return sorted(rows, key=lambda row: [*KINDS].index(row["edit"]))
 
 
+def edits_within(record: RunRecord) -> list[Row]:
+    """Edits of the layers behind the first, without exits: what is small beside those."""
+    return [row for row in edits(record) if row["layer"] > 0 and row["edit"] != EXIT]
+
+
 def edit_panel(edit: Mapping[str, Any]) -> str:
     """What was done, for a title."""
     if edit["kind"] == REVERSE:
