@@ -14,6 +14,7 @@ from scipy.special import softmax
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data import branches
 from jaxanatomy.forensics import blocks
 from jaxanatomy.forensics.gram import Moments, gram
 from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
@@ -72,7 +73,9 @@ class DepthReader:
         effect = {
             name: each["mean"]
             for name, own in measured.items()
-            for each in effects.heatmaps(effects.effect_rows(own, silent[name], text="")).values()
+            for each in effects.heatmaps(
+                effects.effect_rows(own, silent[name], places=_places(name), text="")
+            ).values()
         }
         added = {name: parts[name][BASELINE].astype(float).tolist() for name in PERIODIC}
         return {
@@ -95,28 +98,27 @@ class DepthReader:
             answers = {"logits": logits()} if name == LATER else {}
             options = SweepOptions(self.dtype, chunk_size=len(variants))
             readings = {"effect": effects.LAYER_CHANGE, **answers}
-            found.append(Sweep(config, variants, text, readings, options))
+            branched = effects.branched(config, text, CONVENTION, _places(name))
+            found.append(Sweep(config, variants, branched, readings, options))
         return found
 
     def _changes(self, scores: Measured, variants: Sequence[Variant]) -> np.ndarray:
         """The largest change of each sequence's answers by silent layer, [E, L]."""
-        clean_BTKQ = self._answers(scores[BASELINE])
-        position_T = np.arange(clean_BTKQ.shape[1])
-        found: dict[int, np.ndarray] = {}
-        for variant in variants:
-            source, boundary = (variant.labels[name] for name in ("source", "boundary"))
-            moved_BTKQ = self._answers(scores[variant.name]) - clean_BTKQ
-            where_T = effects.eligible(CONVENTION, boundary).select(position_T[None])[0]
-            change_B = np.sqrt((moved_BTKQ**2).sum((2, 3)))[:, where_T].max(axis=1)
-            found[source] = np.maximum(found.get(source, change_B), change_B)
-        return np.stack([found[layer] for layer in sorted(found)], axis=1)
+        clean_NKQ, read_N = self._answers(scores, BASELINE), scores.branches > branches.TRUNK
+        change_EL = np.zeros((self.scorer.sequences, len(variants)))
+        for variant, change_E in zip(variants, change_EL.T, strict=True):
+            moved_NKQ = self._answers(scores, variant.name) - clean_NKQ
+            change_N = np.sqrt((moved_NKQ**2).sum((1, 2)))
+            np.maximum.at(change_E, scores.documents[read_N], change_N[read_N])
+        return change_EL
 
-    def _answers(self, logit_NV: np.ndarray) -> np.ndarray:
-        """What a model answers [B, T, K, Q], probabilities; 0 where nothing is asked."""
-        task, label_BTK = self.scorer.task, self.scorer.batch().label_BTK
-        used_NV = logit_NV[:, : task.hops * task.alphabet].astype(np.float64)
-        answer_BTKQ = softmax(used_NV.reshape(*label_BTK.shape, task.alphabet), axis=-1)
-        return answer_BTKQ * (label_BTK >= 0)[..., None]
+    def _answers(self, scores: Measured, variant: str) -> np.ndarray:
+        """What a model answers at each token [N, K, Q], probabilities; 0 where nothing is asked."""
+        task = self.scorer.task
+        label_NK = self.scorer.batch().label_BTK[scores.documents, scores.positions]
+        used_NV = scores[variant][:, : task.hops * task.alphabet].astype(np.float64)
+        answer_NKQ = softmax(used_NV.reshape(*label_NK.shape, task.alphabet), axis=-1)
+        return answer_NKQ * (label_NK >= 0)[..., None]
 
     def _first_attention(self, effect_LL: np.ndarray | None) -> float | None:
         layers = 0 if effect_LL is None else len(effect_LL)
@@ -141,10 +143,15 @@ class DepthReader:
 
 
 def _variants(config: ModelConfig, effect: str) -> list[Variant]:
-    spread, part, when = EFFECTS[effect]
+    spread, part, _ = EFFECTS[effect]
     if spread == effects.LOCAL and config.num_layers < 2:
         return []  # nothing comes later
-    return effects.effect_variants(config, spread, parts=(part,), whens=(when,))
+    return effects.effect_variants(config, spread, parts=(part,))
+
+
+def _places(effect: str) -> tuple[effects.Place, ...]:
+    *_, when = EFFECTS[effect]
+    return effects.places((when,))
 
 
 def _run(sweep: Sweep, params: tree.Params) -> dict[str, Measured]:
