@@ -218,21 +218,19 @@ def _add_effects(
     """Plans the effects of all parts in all conventions."""
     text = load_text(config.text)
     boundaries = tuple(map(str, config.boundaries)) if effects.FUTURE in whens else ()
-    units = functools.partial(effects.units, num_layers=study.config.num_layers)
+    places = effects.places(whens, boundaries)
+    units = functools.partial(effects.units, places=places, num_layers=study.config.num_layers)
+    rows = functools.partial(effects.effect_rows, places=places)
     for convention in config.conventions:
         effects.require_boundaries(boundaries, convention, study.batches(text))
+        batches = effects.branched(study.config, study.batches(text), convention, places)
         for spread in spreads:
             variants = effects.effect_variants(
-                study.config,
-                spread,
-                convention=convention,
-                parts=tuple(config.parts),
-                whens=tuple(whens),
-                boundaries=boundaries,
+                study.config, spread, convention=convention, parts=tuple(config.parts)
             )
-            readings = effects.readings(spread)
-            rows, part = effects.effect_rows, {"units": units, "baseline": False}
-            study.add([StudyPart(text, variants, readings, rows=rows, **part)])
+            read = {"readings": effects.readings(spread), "batches": batches}
+            made = {"rows": rows, "units": units, "baseline": False}
+            study.add([StudyPart(text, variants, **read, **made)])
 
 
 if __name__ == "__main__":

@@ -207,6 +207,11 @@ class ModelConfig:
     def max_heads(self) -> int:
         return max(shape.num_heads for shape in self.layers)
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether a layer sees a window of so many tokens, counted as they lie in a row."""
+        return any(shape.window is not None for shape in self.layers)
+
     def with_layers(self, layers: Iterable[LayerShape]) -> "ModelConfig":
         return dataclasses.replace(self, layers=tuple(layers))
 

@@ -108,10 +108,8 @@ class Scorer:
         return complete_tokens(*changed, prompts, steps)
 
     def _sweep(self, pairs: Sequence[Pair]) -> None:
-        layers = self.model.config.layers
-        batches = pack_sequences(
-            [Scored(*pair) for pair in pairs], share=all(each.window is None for each in layers)
-        )
+        share = not self.model.config.has_windows
+        batches = pack_sequences([Scored(*pair) for pair in pairs], share=share)
         variants = list(self.variants.values())
         sweep = Sweep(self.model.config, variants, batches, READINGS, self._options)
         sweep.compile(self._placed)

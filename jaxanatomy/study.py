@@ -41,6 +41,7 @@ class StudyPart:
       text: The text, or questions.
       variants: The variants; a baseline among them gives its labels to the baseline's row.
       readings: What is read of each, by name.
+      batches: The text as these variants read it; None: as the study packs it.
       settings: What decides the rows besides the readings' names; goes into their hashes.
       rows: Makes rows of what was read, in the order of the variants and their units; called as
         `rows.rows_of_readings`.
@@ -53,6 +54,7 @@ class StudyPart:
     text: Text | Questions
     variants: Sequence[Variant]
     readings: Mapping[str, Reading] = dataclasses.field(default_factory=lambda: LOSSES)
+    batches: Sequence[TextBatch] | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Callable[..., list[Row]] = rows_of_readings
     units: Callable[[Variant], Sequence[str]] = lambda variant: ("",)
@@ -120,7 +122,7 @@ class Study:
             sweep = Sweep(
                 self.config,
                 sort_by_shared_prefix(part.variants),
-                self.batches(part.text),
+                self.batches(part.text) if part.batches is None else part.batches,
                 part.readings,
                 self._settings.options,
                 anchor=anchor if part.baseline else None,
@@ -310,7 +312,7 @@ def pack_text(model: Checkpoint | Source, text: Text | Questions, **packing: Any
         "vocab_size": model.config.vocab_size,
     }
     if isinstance(text, Questions):
-        share = all(layer.window is None for layer in model.config.layers)
+        share = not model.config.has_windows
         return pack_questions(text, required_tokenizer(model), **limits, share=share)
     if not isinstance(text, Text):
         raise InputError(

@@ -130,7 +130,7 @@ def naive_trace(config: ModelConfig, params, steps, batch: TextBatch):
 
 def naive_points(config, params, step, batch: TextBatch, x, inside: bool = True) -> dict:
     """What stands at the points of one step from a stream [R, T, D]; at the last one at least."""
-    selected = step.positions.select(batch.position_RT)[..., None]
+    selected = step.positions.select(batch)[..., None]
     if isinstance(step, Combination):
         start = None if step.from_text else x
         terms = [(c, naive_stream(config, params, each, batch, start)) for c, each in step.terms]

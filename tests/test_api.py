@@ -183,7 +183,7 @@ def test_a_measure_may_not_take_the_name_of_a_field(name):
 
 
 def test_positions_may_not_take_a_built_in_name():
-    mine = ja.Positions("all", lambda position_RT: position_RT == 0)
+    mine = ja.Positions("all", lambda text: text.position_RT == 0)
     with pytest.raises(InputError, match="'all' belongs to built-in positions"):
         ja.ablations(MODEL, positions=[mine])
 

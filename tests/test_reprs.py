@@ -42,7 +42,7 @@ SHOWN = {
         BATCH,
         "TextBatch(token_RT=int32[1, 16], position_RT=int32[1, 16], segment_RT=int32[1, 16], "
         "predict_P=int32[12], target_P=int32[12], document_P=int32[12], first_P=bool[12], "
-        "end_RT=None)",
+        "end_RT=None, branch_RT=None)",
     ),
     "packed text": (
         PackedText((BATCH,) * 2, LeftOut(5)),

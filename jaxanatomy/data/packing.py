@@ -45,6 +45,8 @@ class TextBatch:
       first_P: bool, whether it is the first prediction of its document.
       end_RT: int32, where sequences share a beginning (`prefixes.pack_sequences`): the index in
         the row before which later tokens see this one. None: those of its window do.
+      branch_RT: int32, where later tokens stand several times (`branches.branch`): from 1 on in
+        the branches of a window, else 0 or below. None: each token stands once.
     """
 
     token_RT: np.ndarray
@@ -55,6 +57,7 @@ class TextBatch:
     document_P: np.ndarray
     first_P: np.ndarray
     end_RT: np.ndarray | None = None
+    branch_RT: np.ndarray | None = None
 
     __repr__ = repr_in_one_line
 
@@ -144,12 +147,18 @@ def pack_windows(
     require_counts(row_length=counted, tokens_per_batch=tokens_per_batch)
     lengths = [len(window.token) for window in windows]
     T = _row_length(row_length, lengths)
-    rows = best_fit(lengths, T)
-    num_batches = _ceil_div(len(rows), max(1, tokens_per_batch // T))
-    R = _ceil_div(len(rows), num_batches)
-    groups = [rows[start : start + R] for start in range(0, len(rows), R)]
+    groups = group_rows(best_fit(lengths, T), T, tokens_per_batch)
     P = max(sum(windows[w].num_targets for row in group for w in row) for group in groups)
-    return tuple(_batch(windows, group, R, T, P) for group in groups)
+    return tuple(_batch(windows, group, len(groups[0]), T, P) for group in groups)
+
+
+def group_rows(
+    rows: Sequence[Sequence[int]], row_length: int, tokens_per_batch: int
+) -> list[Sequence[Sequence[int]]]:
+    """The rows of each batch: spread evenly, in the first of them as many as in any."""
+    num_batches = _ceil_div(len(rows), max(1, tokens_per_batch // row_length))
+    R = _ceil_div(len(rows), num_batches)
+    return [rows[start : start + R] for start in range(0, len(rows), R)]
 
 
 def best_fit(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -213,7 +222,7 @@ def _row_length(row_length: int | str | None, lengths: Sequence[int]) -> int:
     if row_length is None:
         return total if total <= SINGLE_ROW_TOKENS else longest
     if row_length == FITTED:
-        return _least_work(lengths)
+        return fitted_row_length(lengths)
     if row_length < longest:
         raise InputError(
             f"row_length must be at least the longest window, {longest} tokens; got {row_length}; "
@@ -222,7 +231,7 @@ def _row_length(row_length: int | str | None, lengths: Sequence[int]) -> int:
     return row_length
 
 
-def _least_work(lengths: Sequence[int]) -> int:
+def fitted_row_length(lengths: Sequence[int]) -> int:
     """The row length, up to twice the longest window, at which a layer has least to do.
 
     Longer rows leave less padding, and take attention over more keys.

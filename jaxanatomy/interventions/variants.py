@@ -16,47 +16,41 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy import tree
+from jaxanatomy.data.packing import TextBatch
 
 
 @dataclasses.dataclass(frozen=True)
 class Positions:
-    """Which token positions an edit or a gate acts on.
+    """Which tokens an edit or a gate acts on.
 
-    Positions count from 0 inside each window of text; a document that is not longer than
-    a window is one window.
+    Positions, `text.position_RT`, count from 0 inside each window of text; a document that is
+    not longer than a window is one window.
 
     Attributes:
       name: As it stands in names of variants and in rows.
-      select: Maps positions inside their windows, int [R, T], to a bool mask [R, T].
+      select: Maps a batch of text to a bool mask [R, T].
     """
 
     name: str
-    select: Callable[[np.ndarray], np.ndarray]
+    select: Callable[[TextBatch], np.ndarray]
 
 
-ALL = Positions("all", lambda position_RT: np.ones_like(position_RT, dtype=bool))
-FIRST = Positions("first", lambda position_RT: position_RT == 0)
-OTHERS = Positions("others", lambda position_RT: position_RT > 0)
+ALL = Positions("all", lambda text: np.ones_like(text.position_RT, dtype=bool))
+FIRST = Positions("first", lambda text: text.position_RT == 0)
+OTHERS = Positions("others", lambda text: text.position_RT > 0)
 POSITIONS = {positions.name: positions for positions in (ALL, FIRST, OTHERS)}
 
 
 @functools.cache
 def up_to(last: int) -> Positions:
     """Positions 0 .. `last` of each window."""
-    return Positions(f"up_to_{last}", lambda position_RT: position_RT <= last)
+    return Positions(f"up_to_{last}", lambda text: text.position_RT <= last)
 
 
 @functools.cache
 def after(last: int) -> Positions:
     """Positions above `last` of each window."""
-    return Positions(f"after_{last}", lambda position_RT: position_RT > last)
-
-
-def window_lengths(position_RT: np.ndarray) -> np.ndarray:
-    """The tokens T of the window that each position lies in; positions count from 0 in each."""
-    (starts,) = np.nonzero(position_RT.ravel() == 0)
-    lengths = np.diff(starts, append=position_RT.size)
-    return np.repeat(lengths, lengths).reshape(position_RT.shape)
+    return Positions(f"after_{last}", lambda text: text.position_RT > last)
 
 
 @dataclasses.dataclass(frozen=True)

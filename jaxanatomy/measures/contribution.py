@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxanatomy.forensics import blocks
-from jaxanatomy.interventions.variants import OTHERS
 from jaxanatomy.measures.layer_means import layer_means
 from jaxanatomy.measures.readings import contributions
 from jaxanatomy.records import Row
@@ -45,7 +44,7 @@ def contribution_rows(measured: Mapping[str, Measured], variant: str) -> list[Ro
         for positions in POSITIONS:
             counted_N = np.ones(len(each.positions), bool)
             if positions == "others":
-                counted_N = OTHERS.select(each.positions)
+                counted_N = each.positions > 0
             labels = {"kind": "contribution", "metric": name, "positions": positions}
             rows += layer_means(each, variant, labels, counted_N)
     return rows

@@ -13,13 +13,17 @@ how far the contribution of each later layer moves, and how far the predicted di
 Convention `paper`: erased at positions 0 .. t, read from t + 1 on. Convention `as_published`, of
 the code that the paper builds on (Csordás et al. 2025, arXiv 2505.13898): position 0 is never
 erased; for future effects erased at 1 .. t - 1, read from t on.
+
+A variant is a source. One stream has its current and all its future effects, each at a place of
+the text: what is erased up to a boundary is, up to there, what is erased at all tokens. So the
+source is silent in the trunk of each prompt, where current effects are read, and not in the
+branches from each boundary on, where future ones are (`branched`, `data.branches`).
 """
 
-import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +31,10 @@ import numpy as np
 
 from jaxanatomy import model
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data import branches
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.errors import InputError, choose, require_unique
 from jaxanatomy.interventions.variants import (
-    ALL,
-    OTHERS,
     Combination,
     Positions,
     Step,
@@ -39,7 +42,6 @@ from jaxanatomy.interventions.variants import (
     Variant,
     baseline_steps,
     closed,
-    window_lengths,
 )
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.records import Row
@@ -57,6 +59,7 @@ CURRENT, FUTURE = "current", "future"
 WHENS = (CURRENT, FUTURE)
 BOUNDARIES = ("1/4", "1/2", "3/4")  # of the tokens of a prompt
 SMALLEST = 1e-6  # what a contribution's norm counts at least
+Place = tuple[str, str | None]  # when, and the boundary of a future effect
 
 
 def layer_change(streams: Sequence[jax.Array], context: Context) -> jax.Array:
@@ -99,38 +102,50 @@ def readings(spread: str) -> dict[str, Reading]:
     return both if spread == PROPAGATED else {"effect": LAYER_CHANGE}
 
 
-def boundary_at(position_RT: np.ndarray, boundary: str) -> np.ndarray:
-    """The boundary t in each position's window: "1/4" is T // 4 of its T tokens, "12" is 12."""
-    above, _, below = boundary.partition("/")
-    if not below:
-        return np.full_like(position_RT, int(above))
-    return window_lengths(position_RT) * int(above) // int(below)
+def places(
+    whens: Iterable[str] = WHENS, boundaries: Iterable[str] = BOUNDARIES
+) -> tuple[Place, ...]:
+    """Where effects are read: current ones once, future ones at each boundary.
 
-
-@functools.cache
-def erased(convention: str, boundary: str | None) -> Positions:
-    """Where a source writes nothing; without a boundary of current effects.
-
-    They are positions of tokens in their windows, the same for all channels of a token.
+    Raises:
+      InputError: A when is unknown.
     """
-    if convention == "paper":
-        if boundary is None:
-            return ALL
-        return Positions(f"up_to_{boundary}", lambda p_RT: p_RT <= boundary_at(p_RT, boundary))
-    if boundary is None:
-        return OTHERS
-    name = f"others_before_{boundary}"
-    return Positions(name, lambda p_RT: (p_RT > 0) & (p_RT < boundary_at(p_RT, boundary)))
+    of = {CURRENT: (None,), FUTURE: tuple(boundaries)}
+    return tuple((when, each) for when in whens for each in of[choose("when", when, WHENS)])
 
 
-@functools.cache
-def eligible(convention: str, boundary: str | None) -> Positions:
-    """Where effects are read."""
-    if boundary is None:
-        return ALL
-    if convention == "paper":
-        return Positions(f"after_{boundary}", lambda p_RT: p_RT > boundary_at(p_RT, boundary))
-    return Positions(f"from_{boundary}", lambda p_RT: p_RT >= boundary_at(p_RT, boundary))
+def branched(
+    config: ModelConfig, batches: Sequence[TextBatch], convention: str, places: Sequence[Place]
+) -> tuple[TextBatch, ...]:
+    """Prompts as effects are read: with a branch for each place that has a boundary."""
+    starts = [
+        functools.partial(_read_from, convention, boundary)
+        for _, boundary in places
+        if boundary is not None
+    ]
+    whole = len(starts) < len(places)
+    return branches.branch(batches, starts, whole=whole, share=not config.has_windows)
+
+
+def _branch_of(places: Sequence[Place]) -> dict[Place, int]:
+    """Where each place is read: the trunk, or the branches in their order."""
+    numbers = itertools.count(1)
+    return {place: branches.TRUNK if place[1] is None else next(numbers) for place in places}
+
+
+def _read_from(convention: str, boundary: str, tokens: int) -> int:
+    """The first position that is read: "1/4" is a boundary at T // 4 of T tokens, "12" at 12."""
+    above, _, below = boundary.partition("/")
+    t = tokens * int(above) // int(below) if below else int(above)
+    return t + 1 if convention == "paper" else t
+
+
+ERASED = {
+    "paper": Positions("trunk", branches.is_trunk),
+    "as_published": Positions(
+        "others_of_trunk", lambda text: branches.is_trunk(text) & (text.position_RT > 0)
+    ),
+}
 
 
 def require_boundaries(
@@ -152,47 +167,35 @@ def require_boundaries(
                 "a boundary is a part of a prompt below 1 as in '1/4', or the index of a token "
                 f"as in '12'; got {boundary!r}"
             )
+    lengths = {window: len(token_T) for window, token_T in branches.windows(batches).items()}
+    least = {"paper": 1, "as_published": 2}[convention]  # position 0 is erased, or 1 is
     prompts = set()
-    for batch in batches:
-        for prompt, own_RT in _windows(batch):
-            if prompt in prompts:
+    for prompt, window in _prompts(batches):
+        if prompt in prompts:
+            raise InputError(
+                f"a prompt must fit into one window; prompt {prompt} does not; raise "
+                "packing.window or shorten it"
+            )
+        prompts.add(prompt)
+        for boundary in boundaries:
+            if not least <= _read_from(convention, boundary, lengths[window]) < lengths[window]:
                 raise InputError(
-                    f"a prompt must fit into one window; prompt {prompt} does not; raise "
-                    "packing.window or shorten it"
+                    f"boundary {boundary} needs a token to erase and one to read in every "
+                    f"prompt; prompt {prompt} has {lengths[window]} tokens; leave it out or "
+                    "choose another boundary"
                 )
-            prompts.add(prompt)
-            for boundary, kind in itertools.product(boundaries, (erased, eligible)):
-                if not (kind(convention, boundary).select(batch.position_RT) & own_RT).any():
-                    raise InputError(
-                        f"boundary {boundary} needs a token to erase and one to read in every "
-                        f"prompt; prompt {prompt} has {own_RT.sum()} tokens; leave it out or "
-                        "choose another boundary"
-                    )
 
 
-def _windows(batch: TextBatch) -> Iterator[tuple[int, np.ndarray]]:
-    """For each window that is predicted its document, and where it lies, bool [R, T]."""
-    window_P = batch.segment_RT.ravel()[batch.predict_P]
-    known_P = batch.document_P >= 0
-    pairs = dict(zip(window_P[known_P].tolist(), batch.document_P[known_P].tolist(), strict=True))
-    for window, document in pairs.items():
-        yield document, batch.segment_RT == window
-
-
-@dataclasses.dataclass(frozen=True)
-class _Erasure:
-    """What a variant erases; the labels of its rows."""
-
-    convention: str
-    part: str
-    spread: str
-    when: str
-    boundary: str | None
-    source: int
-
-    @property
-    def name(self) -> str:
-        return "/".join(str(each) for each in dataclasses.astuple(self) if each is not None)
+def _prompts(batches: Sequence[TextBatch]) -> list[tuple[int, int]]:
+    """The document and the window of each window that is predicted."""
+    found = {}
+    for batch in batches:
+        known_P = batch.document_P >= 0
+        window_P = batch.segment_RT.ravel()[batch.predict_P[known_P]]
+        found |= dict.fromkeys(
+            zip(batch.document_P[known_P].tolist(), window_P.tolist(), strict=True)
+        )
+    return list(found)
 
 
 def effect_variants(
@@ -201,18 +204,14 @@ def effect_variants(
     *,
     convention: str = "paper",
     parts: Iterable[str] = tuple(PARTS),
-    whens: Iterable[str] = WHENS,
-    boundaries: Iterable[str] = BOUNDARIES,
 ) -> list[Variant]:
-    """One variant for each source, part and boundary, to be read by `readings(spread)`.
+    """One variant for each source and part, to be read by `readings(spread)` of `branched` text.
 
     Args:
       config: The model.
       spread: One of `SPREADS`.
       convention: One of `CONVENTIONS`.
       parts: Of `PARTS`: what writes nothing.
-      whens: Of `WHENS`.
-      boundaries: Of future effects.
 
     Raises:
       InputError: A name is unknown, or local effects are asked of a model of one layer.
@@ -223,22 +222,16 @@ def effect_variants(
             f"local effects need two layers or more; got {config.num_layers}; leave {LOCAL!r} out "
             "of spreads"
         )
-    choose("convention", convention, CONVENTIONS)
-    whens = [choose("when", when, WHENS) for when in whens]
-    places = [(when, boundary) for when in whens for boundary in _of(when, boundaries)]
+    where = ERASED[choose("convention", convention, CONVENTIONS)]
+    make = _local if spread == LOCAL else _propagated
+    clean, found = baseline_steps(config.num_layers), []
     sources = range(config.num_layers - (spread == LOCAL))  # the last layer has none after it
-    found = []
-    for source, part, (when, boundary) in itertools.product(sources, parts, places):
-        erasure = _Erasure(convention, choose("part", part, PARTS), spread, when, boundary, source)
-        where = erased(convention, boundary)
-        make = _local if spread == LOCAL else _propagated
-        steps = make(baseline_steps(config.num_layers), source, part, where)
-        found.append(Variant(erasure.name, steps, labels=dataclasses.asdict(erasure)))
+    for source, part in itertools.product(sources, parts):
+        labels = {"convention": convention, "part": choose("part", part, PARTS), "spread": spread}
+        name = "/".join((*labels.values(), str(source)))
+        steps = make(clean, source, part, where)
+        found.append(Variant(name, steps, labels={**labels, "source": source}))
     return found
-
-
-def _of(when: str, boundaries: Iterable[str]) -> tuple[str | None, ...]:
-    return (None,) if when == CURRENT else tuple(boundaries)
 
 
 def _propagated(clean: Steps, source: int, part: str, where: Positions) -> Steps:
@@ -266,41 +259,47 @@ def _local(clean: Steps, source: int, part: str, where: Positions) -> Steps:
     return tuple(steps)
 
 
-def units(variant: Variant, num_layers: int) -> list[str]:
+def units(variant: Variant, places: Sequence[Place], num_layers: int) -> list[str]:
     """What the rows of a variant are of: each later layer, and the output if it is read."""
     labels = variant.labels
     later = [f"target {layer}" for layer in range(labels["source"] + 1, num_layers)]
-    return later + ["output"] * (labels["spread"] == PROPAGATED)
+    later += ["output"] * (labels["spread"] == PROPAGATED)
+    return [" ".join((*filter(None, place), each)) for place in places for each in later]
 
 
 def effect_rows(
-    measured: Mapping[str, Measured], variants: Sequence[Variant], *, text: str
+    measured: Mapping[str, Measured],
+    variants: Sequence[Variant],
+    *,
+    places: Sequence[Place],
+    text: str,
 ) -> list[Row]:
-    """Rows of kind "effect", one for each variant and later layer, and of kind "output".
+    """Rows of kind "effect", one for each variant, place and later layer, and of kind "output".
 
     Args:
       measured: What `Sweep.run` returned of `readings`.
       variants: Of `effect_variants`.
+      places: Those that the text was `branched` for.
       text: Name of the text.
 
     Returns:
-      Rows with the labels of their variant, `target` (None for the output), `value`, the largest
-      change over prompts and eligible positions; `mean`, the mean over prompts of the mean over
-      eligible positions; `examples`, the largest of each prompt. What is not finite is None.
+      Rows with the labels of their variant, `when`, `boundary`, `target` (None for the output),
+      `value`, the largest change over prompts and eligible positions; `mean`, the mean over
+      prompts of the mean over eligible positions; `examples`, the largest of each prompt. What is
+      not finite is None.
     """
     effect = measured["effect"]
+    read = {place: effect.branches == branch for place, branch in _branch_of(places).items()}
     rows = []
-    for variant in variants:
-        labels = {**variant.labels, "text": text}
-        where = eligible(labels["convention"], labels["boundary"])
-        counted_N = where.select(effect.positions[None])[0]
-        document_N = effect.documents[counted_N]
-        later = effect[variant.name][labels["source"] + 1 :, counted_N]
-        for target, value_N in enumerate(later, start=labels["source"] + 1):
+    for variant, ((when, boundary), read_N) in itertools.product(variants, read.items()):
+        labels = {**variant.labels, "when": when, "boundary": boundary, "text": text}
+        document_N, source = effect.documents[read_N], labels["source"]
+        later = effect[variant.name][source + 1 :, read_N]
+        for target, value_N in enumerate(later, start=source + 1):
             found = _over_prompts(value_N, document_N)
             rows.append({"kind": "effect", **labels, "target": target, **found})
         if "output" in measured:
-            found = _over_prompts(measured["output"][variant.name][counted_N], document_N)
+            found = _over_prompts(measured["output"][variant.name][read_N], document_N)
             rows.append({"kind": "output", **labels, "target": None, **found})
     return rows
 

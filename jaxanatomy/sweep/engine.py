@@ -326,11 +326,9 @@ class Sweep:
         sizes, gates, mixtures = self._sizes, [], []
         for batch, plan in zip(per_lane, self.plans[chunk], strict=True):
             columns = self.config.max_heads + 2
-            gates.append(programs.gate_table(plan.gates, sizes.gates, columns, batch.position_RT))
+            gates.append(programs.gate_table(plan.gates, sizes.gates, columns, batch))
             mixtures.append(
-                programs.mixture_tables(
-                    plan.mixtures, sizes.mixtures, sizes.terms, batch.position_RT
-                )
+                programs.mixture_tables(plan.mixtures, sizes.mixtures, sizes.terms, batch)
             )
         inputs = self.lanes.put([text_inputs(batch) for batch in per_lane])
         pool, text = self._programs[PREPARE](self._head, *inputs)

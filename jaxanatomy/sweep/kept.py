@@ -27,12 +27,14 @@ class Places:
       segment_N: Its window; ascends in the order of the text.
       document_N: Its document.
       position_N: Its position in the window.
+      branch_N: Its branch (`TextBatch.branch_RT`), 0 where there are none.
     """
 
     index_N: np.ndarray
     segment_N: np.ndarray
     document_N: np.ndarray
     position_N: np.ndarray
+    branch_N: np.ndarray
 
 
 def places(batch: TextBatch, kind: str, reduction: Reduction) -> Places:
@@ -57,7 +59,7 @@ def places(batch: TextBatch, kind: str, reduction: Reduction) -> Places:
         counted_X = np.isin(np.arange(len(segment_X)), predict_P)
     else:
         chosen = POSITIONS.get(reduction.where, reduction.where)
-        counted_X = np.asarray(chosen.select(batch.position_RT)).ravel()
+        counted_X = np.asarray(chosen.select(batch)).ravel()
     counted = counted_X[token]
     index, token = index[counted], token[counted]
     document_of = dict(
@@ -67,7 +69,8 @@ def places(batch: TextBatch, kind: str, reduction: Reduction) -> Places:
     document = np.array([document_of[each] for each in segment.tolist()], np.int32)
     if kind == PREDICTIONS:
         document = batch.document_P[index]
-    return Places(index, segment, document, position_X[token])
+    branch = 0 * segment if batch.branch_RT is None else batch.branch_RT.ravel()[token]
+    return Places(index, segment, document, position_X[token], branch)
 
 
 class Kept:
@@ -236,7 +239,9 @@ class Kept:
             every = self._places(self._kind)
             documents = np.concatenate([each.document_N for each in every])
             positions = np.concatenate([each.position_N for each in every])
-            return {"documents": documents[self._order], "positions": positions[self._order]}
+            branches = np.concatenate([each.branch_N for each in every])
+            found = {"documents": documents, "positions": positions, "branches": branches}
+            return {name: values[self._order] for name, values in found.items()}
         if reduction.how != "everything" and reduction.per == "document":
             return {"documents": np.arange(self._num_documents)}
         return {}

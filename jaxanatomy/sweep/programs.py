@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
+from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.model import rope
 from jaxanatomy.sweep.plan import Gate, Mixture
 from jaxanatomy.sweep.reading import MeasureFunction
@@ -237,18 +238,18 @@ def mix_points(clean: Points, edited: Points, mixture: jax.Array, masks: jax.Arr
     }
 
 
-def gate_table(gates: list[Gate], count: int, columns: int, position_RT: np.ndarray) -> np.ndarray:
+def gate_table(gates: list[Gate], count: int, columns: int, batch: TextBatch) -> np.ndarray:
     """Factors on sublayer outputs, float32 [count, R, T, A]; 1 is open.
 
     Args:
       gates: Factors and positions of each row.
       count: Rows of the table; those beyond `gates` are open.
       columns: A: the most heads of any layer, and one for each sublayer.
-      position_RT: Position of each token in its document.
+      batch: The text.
     """
-    table = np.ones((count, *position_RT.shape, columns), np.float32)
+    table = np.ones((count, *batch.token_RT.shape, columns), np.float32)
     for row, gate in zip(table, gates, strict=False):
-        selected_RT = gate.positions.select(position_RT)
+        selected_RT = gate.positions.select(batch)
         sublayers = ((columns - 2, gate.attention), (columns - 1, gate.mlp))
         for column, factor in (*gate.heads, *sublayers):
             row[selected_RT, column] = factor
@@ -256,17 +257,17 @@ def gate_table(gates: list[Gate], count: int, columns: int, position_RT: np.ndar
 
 
 def mixture_tables(
-    mixtures: list[Mixture], count: int, columns: int, position_RT: np.ndarray
+    mixtures: list[Mixture], count: int, columns: int, batch: TextBatch
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients, float32 [count, columns], and positions, bool [count, R, T], of mixtures.
 
     Rows beyond `mixtures` select nothing.
     """
     coefficients = np.zeros((count, columns), np.float32)
-    masks = np.zeros((count, *position_RT.shape), bool)
+    masks = np.zeros((count, *batch.token_RT.shape), bool)
     for row, mask_RT, mixture in zip(coefficients, masks, mixtures, strict=False):
         row[: len(mixture.coefficients)] = mixture.coefficients
-        mask_RT[...] = mixture.positions.select(position_RT)
+        mask_RT[...] = mixture.positions.select(batch)
     return coefficients, masks
 
 

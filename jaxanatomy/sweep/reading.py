@@ -281,6 +281,8 @@ class Measured:
         document in the text.
       positions: Along "position" or "prediction": the position in the window, for predictions
         that from which they are made.
+      branches: Along "position" or "prediction": the branch (`data.branches`), 0 where a text
+        has none.
     """
 
     values: np.ndarray
@@ -289,6 +291,7 @@ class Measured:
     layers: np.ndarray | None = None
     documents: np.ndarray | None = None
     positions: np.ndarray | None = None
+    branches: np.ndarray | None = None
 
     def __repr__(self) -> str:
         sizes = zip(self.dims, self.values.shape, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
+from jaxanatomy.data import branches
 from jaxanatomy.forensics import blocks
 from jaxanatomy.forensics.gram import Moments, gram
 from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
@@ -70,7 +71,9 @@ class DepthReader:
         effect = {
             name: each["mean"]
             for name, own in measured.items()
-            for each in effects.heatmaps(effects.effect_rows(own, silent[name], text="")).values()
+            for each in effects.heatmaps(
+                effects.effect_rows(own, silent[name], places=_places(name), text="")
+            ).values()
         }
         added = {name: parts[name][BASELINE].astype(float).tolist() for name in PERIODIC}
         return {
@@ -93,20 +96,19 @@ class DepthReader:
             answers = self.eval_set.answer_readings if name == LATER else {}
             options = SweepOptions(self.dtype, chunk_size=len(variants))
             readings = {"effect": effects.LAYER_CHANGE, **answers}
-            found.append(Sweep(config, variants, text, readings, options))
+            branched = effects.branched(config, text, CONVENTION, _places(name))
+            found.append(Sweep(config, variants, branched, readings, options))
         return found
 
     def _changes(self, measured: Mapping[str, Measured], variants: Sequence[Variant]) -> np.ndarray:
         """The largest change of each sequence's answers by silent layer, [E, L]."""
-        document_N, position_N = measured["effect"].documents, measured["effect"].positions
+        effect = measured["effect"]
+        read_N = effect.branches > branches.TRUNK
         moved = self.eval_set.answer_changes(measured)
-        found: dict[int, np.ndarray] = {}
-        for variant in variants:
-            source, boundary = (variant.labels[name] for name in ("source", "boundary"))
-            where_N = effects.eligible(CONVENTION, boundary).select(position_N[None])[0]
-            change_E = found.setdefault(source, np.zeros(1 + document_N.max()))
-            np.maximum.at(change_E, document_N[where_N], moved[variant.name][where_N])
-        return np.stack([found[layer] for layer in sorted(found)], axis=1)
+        change_EL = np.zeros((1 + effect.documents.max(), len(variants)))
+        for variant, change_E in zip(variants, change_EL.T, strict=True):
+            np.maximum.at(change_E, effect.documents[read_N], moved[variant.name][read_N])
+        return change_EL
 
     def _first_attention(self, effect_LL: np.ndarray | None) -> float | None:
         layers = 0 if effect_LL is None else len(effect_LL)
@@ -131,10 +133,15 @@ class DepthReader:
 
 
 def _variants(config: ModelConfig, effect: str) -> list[Variant]:
-    spread, part, when = EFFECTS[effect]
+    spread, part, _ = EFFECTS[effect]
     if spread == effects.LOCAL and config.num_layers < 2:
         return []  # nothing comes later
-    return effects.effect_variants(config, spread, parts=(part,), whens=(when,))
+    return effects.effect_variants(config, spread, parts=(part,))
+
+
+def _places(effect: str) -> tuple[effects.Place, ...]:
+    *_, when = EFFECTS[effect]
+    return effects.places((when,))
 
 
 def _run(sweep: Sweep, params: tree.Params) -> dict[str, Measured]:

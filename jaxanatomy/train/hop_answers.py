@@ -54,9 +54,10 @@ class HopAnswers:
     def answer_changes(self, measured: Mapping[str, Measured]) -> dict[str, np.ndarray]:
         """L2 over all answers of a position that are asked for."""
         found = measured["logits"]
-        clean_BTKQ, *others = map(self._answers, found.values)
-        moved = (answer_BTKQ - clean_BTKQ for answer_BTKQ in others)
-        changes = [np.sqrt((moved_BTKQ**2).sum((2, 3))).ravel() for moved_BTKQ in moved]
+        label_BTK = np.asarray(self.scorer.batch().label_BTK)
+        asked_NK = label_BTK[found.documents, found.positions] >= 0
+        clean_NKQ, *others = (self._answers(each, asked_NK) for each in found.values)
+        changes = [np.sqrt(((each - clean_NKQ) ** 2).sum((1, 2))) for each in others]
         return dict(zip(found.variants[1:], changes, strict=True))
 
     def _scores(self, logit_BTKQ: np.ndarray, clean_BTKQ: np.ndarray) -> dict[str, Any]:
@@ -74,11 +75,11 @@ class HopAnswers:
             "agreement": float(same_K.mean()),
         }
 
-    def _answers(self, logit_NV: np.ndarray) -> np.ndarray:
-        """What a model answers [B, T, K, Q], probabilities; 0 where nothing is asked."""
-        logit_BTKQ = self._by_question(logit_NV).astype(np.float64)
-        asked_BTK = self.scorer.batch().label_BTK >= 0
-        return softmax(logit_BTKQ, axis=-1) * asked_BTK[..., None]
+    def _answers(self, logit_NV: np.ndarray, asked_NK: np.ndarray) -> np.ndarray:
+        """What a model answers [N, K, Q], probabilities; 0 where nothing is asked."""
+        used_NV = logit_NV[:, : asked_NK.shape[1] * self.scorer.task.alphabet].astype(np.float64)
+        answer_NKQ = softmax(used_NV.reshape(*asked_NK.shape, -1), axis=-1)
+        return answer_NKQ * asked_NK[..., None]
 
     def _by_question(self, logit_NV: np.ndarray) -> np.ndarray:
         """Logits [B, T, K, Q]."""

@@ -85,12 +85,13 @@ def test_windows_of_a_long_document_literally(number_tokenizer):
 def test_rows_and_batches_have_one_shape_and_marked_padding(number_tokenizer):
     lengths = [5, 3, 9, 2, 7, 6, 4]
     batches = pack_numbered(lengths, number_tokenizer, row_length=10, tokens_per_batch=20)
-    arrays = [dataclasses.astuple(batch)[:-1] for batch in batches]
+    arrays = [dataclasses.astuple(batch)[:-2] for batch in batches]
     assert len({tuple(a.shape for a in each) for each in arrays}) == 1
     assert len(batches) > 1
     for batch in batches:
         assert batch.end_RT is None
-        for field in dataclasses.fields(TextBatch)[:-1]:
+        assert batch.branch_RT is None
+        for field in dataclasses.fields(TextBatch)[:-2]:
             expected = np.bool_ if field.name == "first_P" else np.int32
             assert getattr(batch, field.name).dtype == expected
         padding_RT = batch.segment_RT < 0

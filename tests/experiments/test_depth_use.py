@@ -210,7 +210,7 @@ def test_quick_and_dry_run(start, tmp_path):
     )
     done = start(tmp_path / "dry", *more, "--config.boundaries=4", "--dry_run")
     assert done.status == 0
-    assert "as_published/layer/propagated/future/4" in done.out
+    assert re.search(r"as_published/layer/propagated +layers 0-2", done.out)
     assert "random:" not in done.out
     assert not (tmp_path / "dry" / "rows.jsonl").exists()
 

@@ -62,7 +62,7 @@ def naive_block(block, x_TD, config=CONFIG, factors=()):
 
 def run_steps(steps, blocks, x_TD):
     """Steps on a naive forward: edits, gates and positions as `variants.Step` defines them."""
-    position_T = np.arange(len(x_TD))
+    text = types.SimpleNamespace(position_RT=np.arange(len(x_TD)))  # of one row
     for step in steps:
         clean, block = blocks[step.layer], blocks[step.layer]
         if step.edit is not None:
@@ -70,7 +70,7 @@ def run_steps(steps, blocks, x_TD):
             edited = step.edit.function(block, *sources, **dict(step.edit.arguments))
             chosen = {name: np.asarray(tree.get(edited, name)) for name in step.edit.scope}
             block = tree.replace(block, chosen)
-        here = step.positions.select(position_T)[:, None]
+        here = step.positions.select(text)[:, None]
         x_TD = np.where(
             here, naive_block(block, x_TD, factors=step.factors), naive_block(clean, x_TD)
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from naive import CONFIG, MIXED_SHAPES, naive_trace, random_params, text
 
 from jaxanatomy import model
+from jaxanatomy.config import LayerShape
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import baseline_steps
 from jaxanatomy.measures import effects
@@ -18,6 +20,7 @@ from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions
 
 BATCHES = [text(rows=2, seed=1), text(rows=2, seed=2, start=6)]
 DOCUMENTS = 12
+WINDOWED = CONFIG.with_layers([LayerShape(4, 2, 24, window=w) for w in (None, 3, 3, None)])
 BOUNDARIES = {"paper": ("1/4", "1/2", "1"), "as_published": ("1/2", "3")}
 
 
@@ -134,30 +137,46 @@ def expected_row(config, params, labels, target):
     return {"value": largest.max(), "mean": mean.mean(), "examples": largest}
 
 
-def run(config, params, spread, convention, readings, **options):
+def run(config, params, spread, convention, readings, whens=effects.WHENS):
     boundaries = BOUNDARIES[convention]
     effects.require_boundaries(boundaries, convention, BATCHES)
-    variants = effects.effect_variants(config, spread, convention=convention, boundaries=boundaries)
-    options = SweepOptions(**{"widths": (3, 1), "chunk_size": 20, **options})
-    sweep = Sweep(config, variants, BATCHES, readings, options)
+    places = effects.places(whens, boundaries)
+    text = effects.branched(config, BATCHES, convention, places)
+    variants = effects.effect_variants(config, spread, convention=convention)
+    sweep = Sweep(config, variants, text, readings, SweepOptions(widths=(3, 1), chunk_size=8))
     sweep.place(params)
     parts = [sweep.run(chunk) for chunk in range(len(sweep.chunks))]
-    return variants, {name: Measured.joined([part[name] for part in parts]) for name in readings}
+    measured = {name: Measured.joined([part[name] for part in parts]) for name in readings}
+    return variants, places, measured
+
+
+def unit(row):
+    """What a row is of, beside its variant."""
+    of = "output" if row["kind"] == "output" else f"target {row['target']}"
+    return " ".join(filter(None, (row["when"], row["boundary"], of)))
 
 
 @pytest.mark.parametrize("convention", effects.CONVENTIONS)
 @pytest.mark.parametrize("spread", effects.SPREADS)
 @pytest.mark.parametrize(
-    "config", [CONFIG, pytest.param(MIXED_SHAPES, marks=pytest.mark.slow)], ids=["grouped", "mixed"]
+    ("config", "whens"),
+    [
+        (CONFIG, effects.WHENS),
+        (CONFIG, (effects.FUTURE,)),
+        pytest.param(MIXED_SHAPES, effects.WHENS, marks=pytest.mark.slow),
+        pytest.param(WINDOWED, effects.WHENS, marks=pytest.mark.slow),
+    ],
+    ids=["grouped", "future", "mixed", "windowed"],
 )
-def test_effects_are_those_of_a_plain_loop(config, spread, convention):
+def test_effects_are_those_of_a_plain_loop(config, whens, spread, convention):
     params = random_params(config)
-    variants, measured = run(config, params, spread, convention, effects.readings(spread))
-    rows = effects.effect_rows(measured, variants, text="letters")
-    listed = [(v.labels, unit) for v in variants for unit in effects.units(v, config.num_layers)]
-    assert [unit for _, unit in listed] == [
-        "output" if row["kind"] == "output" else f"target {row['target']}" for row in rows
-    ]
+    readings = effects.readings(spread)
+    variants, places, measured = run(config, params, spread, convention, readings, whens)
+    rows = effects.effect_rows(measured, variants, places=places, text="letters")
+    L = config.num_layers
+    listed = [(v.labels, each) for v in variants for each in effects.units(v, places, L)]
+    assert [each for _, each in listed] == [unit(row) for row in rows]
+    assert len(set((row["source"], row["part"], unit(row)) for row in rows)) == len(rows)
     for number in np.random.default_rng(0).choice(len(rows), 16, replace=False):
         row = rows[number]
         assert row.items() >= listed[number][0].items()
@@ -170,28 +189,41 @@ def test_effects_are_those_of_a_plain_loop(config, spread, convention):
 def test_what_is_erased_are_tokens_with_all_their_channels(convention):
     params = random_params(CONFIG)
     point = {name: Reading(lambda s, c: s[0], name) for name in ("block_in", "block_out")}
-    variants, found = run(CONFIG, params, "propagated", convention, point)
+    variants, places, found = run(CONFIG, params, "propagated", convention, point)
+    along = found["block_in"]
     clean = [naive_trace(CONFIG, params, baseline_steps(CONFIG.num_layers), b) for b in BATCHES]
     masks = 0
-    for variant in (v for v in variants if v.labels["part"] == "layer" and v.labels["boundary"]):
+    layers = [variant for variant in variants if variant.labels["part"] == "layer"]
+    for variant, (number, (_, boundary)) in itertools.product(layers, enumerate(places)):
         source = variant.labels["source"]
-        before, after = (found[name][variant.name][source] for name in point)
+        sequence_N = read_as_one(along.documents, along.positions, along.branches, number)
+        before, after = (found[name][variant.name][source][sequence_N] for name in point)
         masks += 1
         erased_N, clean_ND = [], []
         for batch, trace in zip(BATCHES, clean, strict=True):
             real = batch.segment_RT >= 0
-            erased_N.append(naive_masks(batch, variant.labels)[0][real])
+            erased_N.append(naive_masks(batch, variant.labels | {"boundary": boundary})[0][real])
             clean_ND.append(np.asarray(trace[source][1]["block_out"])[real])
         erased_N, clean_ND = np.concatenate(erased_N), np.concatenate(clean_ND)
-        assert 0 < erased_N.sum() < len(erased_N)
+        assert (convention, boundary) == ("paper", None) or 0 < erased_N.sum() < len(erased_N)
         np.testing.assert_array_equal(after[erased_N], before[erased_N])
         np.testing.assert_allclose(after[~erased_N], clean_ND[~erased_N], rtol=1e-5, atol=1e-5)
         assert (np.abs(after - before)[~erased_N].max(axis=-1) > 1e-3).all()
-    assert masks == CONFIG.num_layers * len(BOUNDARIES[convention])
+    assert masks == CONFIG.num_layers * (1 + len(BOUNDARIES[convention]))
+
+
+def read_as_one(document_N, position_N, branch_N, branch):
+    """Where the tokens of each prompt stand as a branch has it, or (0) the trunk."""
+    found = []
+    for document in range(DOCUMENTS):
+        (own,) = np.nonzero((document_N == document) & (branch_N == branch))
+        trunk = (document_N == document) & (branch_N == 0) & (position_N < position_N[own[0]])
+        found += [*np.flatnonzero(trunk), *own]
+    return np.array(found)
 
 
 def test_local_effects_need_a_layer_application_for_each_pair_and_few_streams():
-    variants = effects.effect_variants(CONFIG, "local", whens=("current",), parts=("layer",))
+    variants = effects.effect_variants(CONFIG, "local", parts=("layer",))
     readings = effects.readings("local")
     options = SweepOptions(widths=(2, 1), pool_megabytes=1)
     sweep = Sweep(CONFIG, variants, BATCHES, readings, options)
@@ -271,7 +303,6 @@ def test_a_prompt_of_several_windows_is_refused():
     ("change", "message"),
     [
         ({"parts": ("layers",)}, "unknown part 'layers'; did you mean 'layer'"),
-        ({"whens": ("now",)}, "unknown when 'now'"),
         ({"convention": "published"}, "unknown convention 'published'"),
         ({"spread": "global"}, "unknown spread 'global'"),
     ],
@@ -281,8 +312,13 @@ def test_unknown_words_are_refused(change, message):
         effects.effect_variants(CONFIG, **{"spread": "local", **change})
 
 
+def test_an_unknown_when_is_refused():
+    with pytest.raises(InputError, match="unknown when 'now'"):
+        effects.places(("now",))
+
+
 def test_local_effects_of_one_layer_are_refused():
     one = dataclasses.replace(CONFIG, layers=CONFIG.layers[:1])
     with pytest.raises(InputError, match="local effects need two layers or more; got 1; leave"):
         effects.effect_variants(one, "local")
-    assert effects.effect_variants(one, "propagated", whens=("current",), parts=("mlp",))
+    assert effects.effect_variants(one, "propagated", parts=("mlp",))

@@ -63,9 +63,8 @@ def test_attention_on_registers_and_on_the_first_token_by_hand():
         for name, keys in (("attention_on_registers", own), ("attention_on_first", first)):
             expected = mean_CTS[:, t, keys].sum(axis=-1)
             np.testing.assert_allclose(found[name][:, 0, t], expected, rtol=1e-6)
-    position = np.array([[0, 1, 2, 3]])
     where = readings["attention_on_first"].reduction.where
-    assert where.select(position).tolist() == [[False, False, False, True]]
+    assert where.select(text).tolist() == [[False, False, False, True, False, False, False]]
 
 
 def moves(arm, seed, step, moved, far=0.3):

@@ -56,24 +56,22 @@ def largest(clean, other, start):
     return [float(relative(*pair)[start:].max()) for pair in zip(clean, other, strict=True)]
 
 
-def rows_of(checkpoint, spread, wanted):
+def rows_of(checkpoint, spread, wanted, places):
     """Our rows of the variants whose labels are wanted."""
     variants = [v for v in effects.effect_variants(checkpoint.config, spread) if wanted(v.labels)]
     batches = tokenise(checkpoint, load_text("depth_prompts"))
+    batches = effects.branched(checkpoint.config, batches, "paper", places)
     readings = effects.readings(spread)
     sweep = Sweep(checkpoint.config, variants, batches, readings)
     sweep.place(checkpoint.params)
     parts = [sweep.run(chunk) for chunk in range(len(sweep.chunks))]
     measured = {name: Measured.joined([part[name] for part in parts]) for name in readings}
-    return effects.effect_rows(measured, variants, text="depth_prompts")
+    return effects.effect_rows(measured, variants, places=places, text="depth_prompts")
 
 
 def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
-    rows = rows_of(
-        checkpoint,
-        "propagated",
-        lambda labels: (labels["part"], labels["when"]) == ("layer", "future"),
-    )
+    future = effects.places((effects.FUTURE,))
+    rows = rows_of(checkpoint, "propagated", lambda labels: labels["part"] == "layer", future)
     scores = {
         (row["over"], row["example"]): row["value"]
         for row in depth_score_rows(rows)
@@ -98,13 +96,7 @@ def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
 
 @pytest.mark.parametrize("spread", effects.SPREADS)
 def test_effects_on_later_layers_are_those_of_a_plain_loop(checkpoint, llama, prompts, spread):
-    rows = rows_of(
-        checkpoint,
-        spread,
-        lambda labels: (
-            (labels["boundary"], labels["part"]) in CASES and labels["source"] in SOURCES
-        ),
-    )
+    rows = rows_of(checkpoint, spread, lambda labels: labels["source"] in SOURCES, effects.places())
     run = erased if spread == "propagated" else local
     compared = 0
     for example, (boundary, part), source in itertools.product((1, 4), CASES, SOURCES):

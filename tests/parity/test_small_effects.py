@@ -61,15 +61,15 @@ def pair(request, tmp_path_factory):
     return llama.double(), ours
 
 
-def measure(ours, variants, readings):
+def measure(ours, variants, readings, batches=None):
     """What a sweep of some variants reads of the text."""
-    sweep = Sweep(ours.config, variants, tokenise(ours, TEXT), readings)
+    sweep = Sweep(ours.config, variants, batches or tokenise(ours, TEXT), readings)
     sweep.place(ours.params)
     parts = [sweep.run(chunk) for chunk in range(len(sweep.chunks))]
     return {name: Measured.joined([part[name] for part in parts]) for name in readings}
 
 
-def places(convention, boundary, tokens):
+def slices(convention, boundary, tokens):
     """Where a source is erased, and where is read, as slices of tokens."""
     if boundary is None:
         return slice(None) if convention == "paper" else slice(1, None), slice(None)
@@ -83,7 +83,7 @@ def naive_effects(llama, unedited, convention, spread, part, boundary, source):
     """Of each later layer, and the output, the largest change by prompt, and the mean."""
     found = {}
     for ids, (_, clean, p) in zip(PROMPTS, unedited, strict=True):
-        where, read = places(convention, boundary, ids.shape[1])
+        where, read = slices(convention, boundary, ids.shape[1])
         _, other, q = RUNS[spread](llama, ids, source, part, where)
         changes = {target: relative(clean[target], other[target]) for target in range(LAYERS)}
         if spread == "propagated":
@@ -100,9 +100,10 @@ def naive_effects(llama, unedited, convention, spread, part, boundary, source):
 def test_every_effect_and_heatmap_is_that_of_a_plain_loop(pair, convention, spread):
     llama, ours = pair
     variants = effects.effect_variants(ours.config, spread, convention=convention)
-    rows = effects.effect_rows(
-        measure(ours, variants, effects.readings(spread)), variants, text="small"
-    )
+    places = effects.places()
+    batches = effects.branched(ours.config, tokenise(ours, TEXT), convention, places)
+    measured = measure(ours, variants, effects.readings(spread), batches)
+    rows = effects.effect_rows(measured, variants, places=places, text="small")
     by_place = {}
     for row in rows:
         place = tuple(row[name] for name in ("part", "boundary", "source"))

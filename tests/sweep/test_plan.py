@@ -163,9 +163,9 @@ def test_a_name_given_twice_is_refused():
 
 
 def test_positions_of_one_name_and_two_functions_are_two_masks():
-    evens = Positions("mine", lambda position_RT: position_RT % 2 == 0)
-    odds = Positions("mine", lambda position_RT: position_RT % 2 == 1)
-    named_all = Positions("all", lambda position_RT: position_RT == 0)
+    evens = Positions("mine", lambda text: text.position_RT % 2 == 0)
+    odds = Positions("mine", lambda text: text.position_RT % 2 == 1)
+    named_all = Positions("all", lambda text: text.position_RT == 0)
     listed = [
         Variant(f"v{index}", replaced(BASE, edited(2, positions=positions)))
         for index, positions in enumerate((evens, odds, named_all, up_to(3), up_to(3)))

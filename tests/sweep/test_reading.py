@@ -78,7 +78,7 @@ def test_what_is_no_reading_is_refused(make, message):
         (Reading(same, "mlp_out", layers="3-9"), "layers of this model are 0 to 4; got 5"),
         (Reading(norms, reduction=mean(after(5))), r"'r': no token .* 'after_5'; .* has 6 tokens"),
         (
-            Reading(norms, reduction=mean(Positions("none", lambda position: position < 0))),
+            Reading(norms, reduction=mean(Positions("none", lambda text: text.position_RT < 0))),
             "no token of the text is at positions 'none'",
         ),
         (

@@ -158,6 +158,8 @@ def test_a_shallow_model_has_what_it_can_have(layers):
     params = tree.with_layers(PARAMS, PARAMS["layers"][:layers])
     found = DepthReader(2, HopAnswers(SCORER)).read(config, params)
     assert len(found["influence"]) == layers
-    assert found["depth_score"] is not None
+    # No token sees what the last layer writes at earlier ones.
+    assert found["influence"][-1] == pytest.approx(0, abs=1e-6)
+    assert layers == 1 or found["depth_score"] is not None
     assert set(found["effects"]) == (set(EFFECTS) if layers == 2 else set())
     assert "similarity" not in found
