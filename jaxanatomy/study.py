@@ -41,7 +41,6 @@ class StudyPart:
       text: The text, or questions.
       variants: The variants; a baseline among them gives its labels to the baseline's row.
       readings: What is read of each, by name.
-      batches: The text as these variants read it; None: as the study packs it.
       settings: What decides the rows besides the readings' names; goes into their hashes.
       rows: Makes rows of what was read, in the order of the variants and their units; called as
         `rows.rows_of_readings`.
@@ -49,17 +48,18 @@ class StudyPart:
       baseline: Whether the baseline is measured in every chunk and has a row.
       everywhere: Each of several processes measures all of it, because the parts that are
         added later are chosen by its rows.
+      batches: The text as these variants read it; None: as the study packs it.
     """
 
     text: Text | Questions
     variants: Sequence[Variant]
     readings: Mapping[str, Reading] = dataclasses.field(default_factory=lambda: LOSSES)
-    batches: Sequence[TextBatch] | None = None
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     rows: Callable[..., list[Row]] = rows_of_readings
     units: Callable[[Variant], Sequence[str]] = lambda variant: ("",)
     baseline: bool = True
     everywhere: bool = False
+    batches: Sequence[TextBatch] | None = None
 
     def __repr__(self) -> str:
         return f"StudyPart({self.text.name!r}, {len(self.variants)} variants)"

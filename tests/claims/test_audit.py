@@ -114,6 +114,7 @@ FIGURES = {
     "flattening_factors": ("holds", "L3 3.52, L4 6.59, L5 11.44"),
     "saturated_counts_add_up": ("does not hold", "14 lost, 9 gained: 18 before, 13 after"),
     "saturated_share_is_possible": ("does not hold", "609 of 3,504 are 17.4 %"),
+    "ten_times_the_baseline": ("holds", "9.3 times"),
     "norms_of_a_pathological_run": ("does not hold", "7 to 28 times"),
     "change_of_registers": ("does not hold", "5e-05"),
 }
