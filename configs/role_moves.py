@@ -3,7 +3,7 @@
     python -m experiments.role_moves --config=configs/role_moves.py --workdir=runs/role_moves
 
 Six layers of width 64 on English text from the Python installation, five seeds of each arm, 150,000
-tokens each: 22 minutes of CPU time for the thirteen arms. Weights are still near their initial
+tokens each: 12 minutes of CPU time for the thirteen arms. Weights are still near their initial
 values then, and decay has shrunk them by a tenth, so arms differ little.
 """
 
