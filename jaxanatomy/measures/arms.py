@@ -204,7 +204,8 @@ class Losses:
 
         The interval is that of `seed_spread`. Held-out units add what they make of the difference
         in all seeds alike; what seed and unit make together stands in the seeds' spread already.
-        It reaches further by what either arm may gain at another rate.
+        It reaches further by what either arm may gain at another rate. Where no variance can be
+        pooled it is that of the pair, as of `difference`.
 
         Args:
           arms: The arm, and the other.
@@ -225,11 +226,14 @@ class Losses:
         mean = float(sums_SU.sum() / seeds / tokens_U.sum())
         if min(seeds, units) < 2:
             return Estimate(mean), seeds
-        half = math.hypot(
-            self.spread.half_width(arms, seeds, level), _error_of_units(sums_SU, tokens_U, level)
-        )
+        if self.spread.pooled[1] < 1:  # all arms but one lack a seed
+            found = draws_interval(sums_SU, tokens_U, level)
+        else:
+            of_seeds = self.spread.half_width(arms, seeds, level)
+            half = math.hypot(of_seeds, _error_of_units(sums_SU, tokens_U, level))
+            found = Estimate(mean, mean - half, mean + half)
         own, other = (self.regret.get(arm, 0.0) for arm in arms)
-        return Estimate(mean, mean - half - own, mean + half + other), seeds
+        return Estimate(found.value, found.low - own, found.high + other), seeds
 
     def difference(
         self, arms: tuple[str, str], level: float = 0.95, values: str = "unit_nll"

@@ -11,8 +11,6 @@ than that of 1.0. So an interval is the wider one of two:
 - Each arm has its own variance and Welch's degrees of freedom, at an error of sqrt(0.05 a), where
   `a` is that of the interval: between the pair's alone, 0.05, and that of one pair among many.
 
-Where no variance can be pooled (all arms but one lack a seed) Welch's alone is taken.
-
 Found by simulation (`tests/measures/test_seed_spread.py`): 2 to 32 equal arms with three or
 five seeds, standard deviations up to five times as large in one, two, three, half, all but one of
 them or graded; of all runs 5 % at most tell any two apart. The first alone does so in up to 11 %,
@@ -59,18 +57,15 @@ class SeedSpread:
         own = [self.own[arm] for arm in arms]
         pooled, freedom = self.pooled
         total = sum(variance for variance, _ in own)
-        if min(each for _, each in own) < 1:
+        if freedom < 1 or min(each for _, each in own) < 1:
             return math.nan
-        welch = total**2 / sum(variance**2 / each for variance, each in own) if total else 1.0
-        error = math.sqrt(total / seeds)
-        if freedom < 1:
-            return student_quantile(level, welch) * error
         larger = sum(max(variance, pooled) for variance, _ in own)
-        alone = 1 - math.sqrt(ALONE * (1 - level))
-        return max(
-            student_quantile(level, freedom) * math.sqrt(larger / seeds),
-            student_quantile(alone, welch) * error,
-        )
+        width = student_quantile(level, freedom) * math.sqrt(larger / seeds)
+        if total > 0:
+            welch = total**2 / sum(variance**2 / each for variance, each in own)
+            alone = 1 - math.sqrt(ALONE * (1 - level))
+            width = max(width, student_quantile(alone, welch) * math.sqrt(total / seeds))
+        return width
 
     def mean(self, values: Sequence[float], arms: tuple[str, ...], level: float) -> Estimate:
         """The mean of values over seeds, with that interval; NaN where there is none."""

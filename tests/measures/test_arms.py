@@ -75,6 +75,25 @@ def test_where_all_arms_are_equal_one_in_twenty_runs_tells_some_apart_at_most(
     assert wrong <= 0.05 * WORLDS + 2 * math.sqrt(0.05 * 0.95 * WORLDS)
 
 
+@pytest.mark.parametrize("noisy", [0, 1])
+def test_where_one_of_two_arms_lacks_a_seed_equal_ones_are_not_told_apart(noisy):
+    """Nothing can be pooled; the arm that lacks one may be the noisier one."""
+    generator, wrong = np.random.default_rng(noisy), 0
+    for _ in range(WORLDS):
+        arms = [
+            row
+            for arm in range(2)
+            for row in rows(
+                str(arm),
+                3 + (1 + 4 * (arm == noisy)) * 0.05 * generator.normal(size=(3, 1)) * np.ones(8),
+                np.ones(8),
+            )
+            if (arm, row["seed"]) != (1, 0)
+        ]
+        wrong += told_apart(arms, 2, of_losses)
+    assert wrong <= 0.05 * WORLDS + 2 * math.sqrt(0.05 * 0.95 * WORLDS)
+
+
 @pytest.mark.parametrize("method", [of_pairs, of_losses])
 def test_arms_that_differ_are_told_apart(method):
     generator = np.random.default_rng(0)

@@ -114,11 +114,10 @@ def test_the_summary_pairs_seeds():
     assert uniform["final_nll"] == pytest.approx({"mean": 3, "low": 3 - half, "high": 3 + half})
     assert found["arms"]["growth_100"]["diverged_seeds"] == [2]
     assert found["arms"]["growth_100"]["final_nll"]["mean"] == 2.0
-    # One arm alone has all seeds, so nothing can be pooled: Welch's interval of the logs, times the
-    # mean loss of the two.
-    own, other = np.var(np.log([1.5, 2.5]), ddof=1), np.var(np.log([2.0, 3.0, 4.0]), ddof=1)
-    freedom = (own + other) ** 2 / (own**2 + other**2 / 2)
-    half = 2.25 * t.ppf(0.975, freedom) * math.sqrt((own + other) / 2)
+    # One arm alone has all seeds, so nothing can be pooled: Student's interval of the pairs of
+    # logs, times the mean loss of the two.
+    logs = np.log([1.5 / 2.0, 2.5 / 3.0])
+    half = 2.25 * t.ppf(0.975, 1) * np.std(logs, ddof=1) / math.sqrt(2)
     grown = found["differences"]["growth_100"]
     expected = {"mean": -0.5, "low": -0.5 - half, "high": -0.5 + half, "seeds": 2}
     assert grown["final_nll"] == pytest.approx(expected)
