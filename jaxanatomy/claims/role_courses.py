@@ -40,7 +40,8 @@ def _finals(table: Table) -> list[Row]:
 
 def _together(table: Table) -> list[Row]:
     """A row for each seed: layers that change, and falls of the loss, between two looks."""
-    found = changes_and_falls(table.record.rows)
+    rows = table.record.rows
+    found = changes_and_falls(rows, courses_of(rows))
     names = ("seed", "change_I", "fall_I")
     return [dict(zip(names, row, strict=True)) for row in zip(*found, strict=True)] if found else []
 

@@ -200,27 +200,27 @@ def _settled(courses: Courses) -> list[dict[str, Any]]:
 
 
 def _coincidence(rows: Sequence[Row], courses: Courses) -> dict[str, Any] | None:
-    beside = _beside(rows, courses)
-    if beside is None:
+    compared = changes_and_falls(rows, courses)
+    if compared is None:
         return None
-    seeds, change_SI, fall_SI = beside
+    seeds, change_SI, fall_SI = compared
     found = dataclasses.asdict(coincidence(change_SI, fall_SI))
     sizes = {"seeds": len(seeds), "intervals": change_SI.shape[1], "changes": int(change_SI.sum())}
     return {name: finite(value) for name, value in found.items()} | sizes
 
 
-def changes_and_falls(rows: Sequence[Row]) -> tuple[list[int], np.ndarray, np.ndarray] | None:
+def changes_and_falls(
+    rows: Sequence[Row], courses: Courses
+) -> tuple[list[int], np.ndarray, np.ndarray] | None:
     """What `coincidence` compares, of a run: the seeds, changes and falls [S, I].
 
     Over all arms; of the seeds that every arm has, whose courses are dealt out together. None where
     fewer than two seeds have two looks.
+
+    Args:
+      rows: Of the run.
+      courses: Their `courses_of`.
     """
-    return _beside(rows, courses_of(rows))
-
-
-def _beside(
-    rows: Sequence[Row], courses: Courses
-) -> tuple[list[int], np.ndarray, np.ndarray] | None:
     losses = {_place(row): row["eval_nll"] for row in of_purpose(rows, CURVE)}
     arms = dict.fromkeys(arm for arm, _ in courses)
     seeds = [

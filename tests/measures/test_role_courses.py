@@ -10,6 +10,7 @@ from jaxanatomy.measures.role_courses import (
     changes_and_falls,
     coincidence,
     commitment,
+    courses_of,
     fall_interval,
     settled,
     summarise_courses,
@@ -173,8 +174,8 @@ def test_changes_and_falls_are_those_of_the_summary():
         *looks("lidas", 0, ("aaa", "aab"), (4.0, 2.0, 1.0)),
         *looks("lidas", 1, ("abb", "aaa"), (4.0, 1.0, 1.0)),
     ]
-    seeds, change_SI, fall_SI = changes_and_falls(rows)
+    seeds, change_SI, fall_SI = changes_and_falls(rows, courses_of(rows))
     assert seeds == [0, 1]
     assert change_SI.tolist() == [[0, 1], [1, 0]]
     np.testing.assert_allclose(fall_SI, np.log([[2, 2], [4, 1]]))
-    assert changes_and_falls(rows[:1]) is None
+    assert changes_and_falls(rows[:1], courses_of(rows[:1])) is None
