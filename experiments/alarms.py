@@ -25,8 +25,8 @@ from jaxanatomy import cli, report, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data import facts
 from jaxanatomy.errors import InputError, choose, require_each_once, require_whole
-from jaxanatomy.measures.alarms import CALIBRATION, SCORE, summarise
-from jaxanatomy.measures.tuning import require_seeds
+from jaxanatomy.measures.arms.alarms import CALIBRATION, SCORE, summarise
+from jaxanatomy.measures.arms.tuning import require_seeds
 from jaxanatomy.progress import Progress
 from jaxanatomy.train.alarm_readings import KINDS, MIN_PEERS, PEER_KINDS
 from jaxanatomy.train.alarms import Alarms
@@ -41,6 +41,7 @@ from jaxanatomy.train.setup import TrainOptions
 MAY_CHANGE_ON_RESUME = (
     "faults",
     "seeds",
+    "healthy_seeds",
     "calibration_seeds",
     "intervals",
     "margin",
@@ -82,9 +83,10 @@ def describe() -> str:
 
 def _groups(config: ConfigDict) -> list[tuple[str, str, tuple[int, ...]]]:
     """(fault, purpose, seeds) of runs that train side by side."""
-    faults = [*TWINS, *config.faults]
-    groups = [(fault, CALIBRATION, config.calibration_seeds) for fault in TWINS]
-    return groups + [(fault, SCORE, config.seeds) for fault in faults]
+    healthy = (*config.seeds, *config.healthy_seeds)
+    groups = [(twin, CALIBRATION, config.calibration_seeds) for twin in TWINS]
+    groups += [(twin, SCORE, healthy) for twin in TWINS]
+    return groups + [(fault, SCORE, config.seeds) for fault in config.faults]
 
 
 def _train(plan, fault, purpose, seeds, results: runs.Run, progress: Progress) -> None:
@@ -128,7 +130,7 @@ def _plan(config: ConfigDict) -> tuple[FaultPlan, Any]:
     token_NT = facts.rows(told.train, words, length)
     orders = {
         seed: facts.batch_order(len(told.train), config.batch_size, config.steps, seed)
-        for seed in (*config.seeds, *config.calibration_seeds)
+        for seed in (*config.seeds, *config.healthy_seeds, *config.calibration_seeds)
     }
     pad = facts.SPECIAL.index(facts.PAD)
     plan = FaultPlan(
@@ -152,7 +154,11 @@ _VOCABULARY = 494  # words of the facts, as AH Table 6 has it
 def _check(config: ConfigDict) -> None:
     for name in ("faults", "seeds", "calibration_seeds", "intervals"):
         require_each_once(name, config[name])
-    require_seeds(config.seeds, config.calibration_seeds)
+    if config.healthy_seeds:
+        require_each_once("healthy_seeds", config.healthy_seeds)
+    require_seeds(
+        **{name: config[name] for name in ("seeds", "healthy_seeds", "calibration_seeds")}
+    )
     for fault in config.faults:
         choose("fault", fault, [name for name in FAULTS if name not in TWINS])
     for name in ("steps", "fault_step", "after", "batch_size"):

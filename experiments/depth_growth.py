@@ -27,8 +27,8 @@ from jaxanatomy.data.mixture import MIXTURES
 from jaxanatomy.data.vocabulary import TOKENIZERS
 from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
-from jaxanatomy.measures.depth_growth import summarise
-from jaxanatomy.measures.role_courses import summarise_courses
+from jaxanatomy.measures.arms.depth_growth import summarise
+from jaxanatomy.measures.arms.role_courses import summarise_courses
 from jaxanatomy.model import parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup

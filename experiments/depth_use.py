@@ -32,9 +32,10 @@ from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import InputError, require_each_once, require_unique, require_whole
 from jaxanatomy.forensics.blocks import require_enough_draws, sizes_of
 from jaxanatomy.forensics.structure import require_draws
-from jaxanatomy.measures import contribution, depth_use, effects, outliers
+from jaxanatomy.measures import depth_use
 from jaxanatomy.measures.depth_score import untrained_draws, untrained_id
 from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.readings import contribution, effects, outliers
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions, distributed

@@ -30,15 +30,15 @@ from jaxanatomy.errors import InputError, require_each_once, require_whole
 from jaxanatomy.growth.arms import ARMS, ArmSettings, arm_stages, core_steps
 from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, growth_transformer
 from jaxanatomy.growth.stages import total_flops, total_steps
-from jaxanatomy.measures.completions import complete
-from jaxanatomy.measures.developmental import (
+from jaxanatomy.measures.arms.developmental import (
     TUNED_BY,
     curve_fields,
     final_fields,
     note_lowest,
     summarise,
 )
-from jaxanatomy.measures.role_courses import summarise_courses
+from jaxanatomy.measures.arms.role_courses import summarise_courses
+from jaxanatomy.measures.completions import complete
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.arm_fields import check_trials, training_fields

@@ -28,7 +28,7 @@ from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
 from jaxanatomy.growth.variants import NULLS, growth_variants
-from jaxanatomy.measures.growth import summarise
+from jaxanatomy.measures.grow_checkpoint import summarise
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings

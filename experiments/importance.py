@@ -20,7 +20,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.scopes import SCOPES
-from jaxanatomy.measures.summary import summarise
+from jaxanatomy.measures.importance_summary import summarise
 from jaxanatomy.papers import table1_of
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions, distributed

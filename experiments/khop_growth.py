@@ -22,8 +22,8 @@ from jaxanatomy import cli, report, runs
 from jaxanatomy.data.depth_tasks import TASKS
 from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
-from jaxanatomy.measures.khop_growth import summarise
-from jaxanatomy.measures.role_courses import summarise_courses
+from jaxanatomy.measures.arms.khop_growth import summarise
+from jaxanatomy.measures.arms.role_courses import summarise_courses
 from jaxanatomy.model import INITS, parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup

@@ -33,18 +33,18 @@ from jaxanatomy.interventions.perturbations import perturbation_variants
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.sets import FORMS, MAIN_SETS, named_sets, parse_sets, split_sets
 from jaxanatomy.measures import manipulation as digest
-from jaxanatomy.measures import temperature
-from jaxanatomy.measures.attention import (
+from jaxanatomy.measures.losses import loss_rows
+from jaxanatomy.measures.manipulation import improved, map_degradation
+from jaxanatomy.measures.readings import temperature
+from jaxanatomy.measures.readings.attention import (
     COMPONENTS,
     SHIFTS,
     AttentionNoise,
     attention_rows,
     attention_variants,
 )
-from jaxanatomy.measures.losses import loss_rows
-from jaxanatomy.measures.manipulation import improved, map_degradation
+from jaxanatomy.measures.readings.temperature import checked_temperatures
 from jaxanatomy.measures.rows import rows_of_readings
-from jaxanatomy.measures.temperature import checked_temperatures
 from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import Reading, SweepOptions, distributed
 from jaxanatomy.weights import open_model

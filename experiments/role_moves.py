@@ -25,9 +25,9 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, report, runs
 from jaxanatomy.data.corpora import SOURCES
 from jaxanatomy.data.vocabulary import TOKENIZERS
-from jaxanatomy.measures.role_courses import summarise_courses
-from jaxanatomy.measures.role_moves import UNIFORM, summarise
-from jaxanatomy.measures.role_shape import summarise_shapes
+from jaxanatomy.measures.arms.role_courses import summarise_courses
+from jaxanatomy.measures.arms.role_moves import UNIFORM, summarise
+from jaxanatomy.measures.arms.role_shape import summarise_shapes
 from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.describe import describe_arms

@@ -30,8 +30,8 @@ from jaxanatomy.data.text import SOURCES, TEXTS, load_text
 from jaxanatomy.errors import InputError, require_unique, require_whole
 from jaxanatomy.forensics import layer_features, roles
 from jaxanatomy.forensics.momentum import MOMENTUM_FEATURES
-from jaxanatomy.measures import probe
 from jaxanatomy.measures import roles as measures
+from jaxanatomy.measures.readings import probe
 from jaxanatomy.model import block_shapes
 from jaxanatomy.progress import announced
 from jaxanatomy.records import Row, read_arrays

@@ -34,8 +34,8 @@ from jaxanatomy.data.text import SOURCES, TEXTS, Text, beginnings, hold_out, loa
 from jaxanatomy.data.windows import DEFAULT_WINDOW
 from jaxanatomy.errors import InputError, require_unique, require_whole
 from jaxanatomy.measures import tuned_lens as measures
-from jaxanatomy.measures.lens import TunedLens
-from jaxanatomy.measures.statistics import MIN_DOCUMENTS
+from jaxanatomy.measures.readings.lens import TunedLens
+from jaxanatomy.measures.statistics.estimates import MIN_DOCUMENTS
 from jaxanatomy.progress import format_duration
 from jaxanatomy.records import read_arrays
 from jaxanatomy.study import Study, StudyPart, StudySettings, required_tokenizer, tokenise

@@ -41,11 +41,12 @@ from jaxanatomy.interventions.variants import (
     closed,
     damped,
 )
-from jaxanatomy.measures import answers, readings
+from jaxanatomy.measures import answers
 from jaxanatomy.measures.completions import complete
-from jaxanatomy.measures.lens import TunedLens
-from jaxanatomy.measures.lens import load_lens as load_lens_of
-from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.measures.readings import ready as readings
+from jaxanatomy.measures.readings.lens import TunedLens
+from jaxanatomy.measures.readings.lens import load_lens as load_lens_of
+from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.measures.structure import all_rows
 from jaxanatomy.records import Row

@@ -52,7 +52,7 @@ def trajectory(folder: str | os.PathLike, seed: int | None = None) -> list[Row]:
 
     Returns:
       Rows with `step`; see `jaxanatomy.train.trajectory`; `settled` of
-      `jaxanatomy.measures.role_courses` says from which step on each layer's role stays.
+      `jaxanatomy.measures.arms.role_courses` says from which step on each layer's role stays.
 
     Raises:
       InputError: No whole checkpoint of four layers or more, no such seed.

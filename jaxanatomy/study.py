@@ -25,7 +25,7 @@ from jaxanatomy.data.questions import Questions
 from jaxanatomy.data.text import Text
 from jaxanatomy.errors import InputError, choose
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
-from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions, cost

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxanatomy.forensics.roles import ROLES, assign
-from jaxanatomy.measures.role_moves import PROPOSAL, RANKED
+from jaxanatomy.measures.arms.role_moves import PROPOSAL, RANKED
 from jaxanatomy.measures.roles import name_of_role
 
 LAYERS, UNITS = 6, 24

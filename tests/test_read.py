@@ -10,7 +10,7 @@ from test_api import BASE, BATCH, MODEL, OPTIONS, TEXT
 
 import jaxanatomy as ja
 from jaxanatomy import model as llama
-from jaxanatomy.measures.lens import TunedLens
+from jaxanatomy.measures.readings.lens import TunedLens
 
 
 def test_ready_readings_in_a_line_each():

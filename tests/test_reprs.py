@@ -11,7 +11,7 @@ from jaxanatomy import reprs
 from jaxanatomy.data.packing import PackedText
 from jaxanatomy.data.text import LeftOut, Text
 from jaxanatomy.interventions import cells
-from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.model import parameter_count
 from jaxanatomy.records import RunRecord
 from jaxanatomy.study import StudyPart

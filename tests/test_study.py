@@ -14,9 +14,9 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.variants import Step, Variant, baseline, baseline_steps, closed
 from jaxanatomy.measures.losses import loss_rows
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.measures.rows import rows_of_readings
-from jaxanatomy.measures.statistics import sampling_units
+from jaxanatomy.measures.statistics.estimates import sampling_units
 from jaxanatomy.study import Study, StudyPart, StudySettings, sort_by_shared_prefix, tokenise
 from jaxanatomy.sweep import Reading, SweepOptions
 from jaxanatomy.weights import Checkpoint, Source

@@ -33,7 +33,7 @@ import time
 from jaxanatomy import config_files, host
 from jaxanatomy.growth.depth_arms import BASELINE
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.measures.role_moves import UNIFORM
+from jaxanatomy.measures.arms.role_moves import UNIFORM
 from jaxanatomy.train.alarms import Watch
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.depth_plan import depth_plan

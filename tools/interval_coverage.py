@@ -2,9 +2,9 @@
 
     python -m tools.interval_coverage [--draws 2000]
 
-The choice of `jaxanatomy.measures.statistics.ratio_intervals` and of the simultaneous bands is
-read off this table. Populations: the documents of the default model's real losses, drawn with
-replacement, and laws of known mean with documents of unequal length.
+The choice of `ratio_intervals` (`jaxanatomy.measures.statistics.estimates`) and of the simultaneous
+bands is read off this table. Populations: the documents of the default model's real losses, drawn
+with replacement, and laws of known mean with documents of unequal length.
 """
 
 import argparse
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxanatomy.measures import ratio
-from jaxanatomy.measures.statistics import ratio_intervals, simultaneous_intervals
+from jaxanatomy.measures.statistics import ratio
+from jaxanatomy.measures.statistics.estimates import ratio_intervals, simultaneous_intervals
 
-LOSSES = Path(__file__).parents[1] / "tests/measures/document_losses.json"
+LOSSES = Path(__file__).parents[1] / "tests/measures/statistics/document_losses.json"
 LAYERS = 28
 MAP = 30  # layers of the maps in which nothing happens
 SKEWED = {

@@ -9,8 +9,8 @@ from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
-from jaxanatomy.measures.alarms import JUMPS, SCORE, Levels, scores
-from jaxanatomy.measures.statistics import Estimate, wilson_interval
+from jaxanatomy.measures.arms.alarms import JUMPS, SCORE, Levels, scores
+from jaxanatomy.measures.statistics.estimates import Estimate, wilson_interval
 from jaxanatomy.words import PLAIN
 
 LATE = "late_layers"

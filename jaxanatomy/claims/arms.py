@@ -13,9 +13,9 @@ from jaxanatomy.claims.core import Criterion
 from jaxanatomy.claims.quantities import Quantity, certain
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, Values
 from jaxanatomy.claims.rules import Rule
-from jaxanatomy.measures.arms import Losses
-from jaxanatomy.measures.statistics import Estimate, draws_interval, seeds_interval
-from jaxanatomy.measures.tuning import FINAL, losses_by_rate, of_purpose, rate_at_edge
+from jaxanatomy.measures.arms.finals import Losses
+from jaxanatomy.measures.arms.tuning import FINAL, losses_by_rate, of_purpose, rate_at_edge
+from jaxanatomy.measures.statistics.estimates import Estimate, draws_interval, seeds_interval
 from jaxanatomy.words import COUNT, NATS, PERCENT, PLAIN, POINTS
 
 SEEDS = 3  # fewer cannot tell

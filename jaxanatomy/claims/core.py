@@ -13,7 +13,7 @@ from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.quantities import Gather, Quantity
 from jaxanatomy.claims.rows import MissingError, Row, Rows, Table
 from jaxanatomy.claims.rules import Answer, Measured, Rule, every
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.words import first, interval
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "cannot tell"

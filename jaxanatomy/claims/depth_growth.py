@@ -1,6 +1,6 @@
 """DG section 3.2, Tables 1, 7 and 8: whether models that grow in depth end better or cheaper.
 
-How deep they compute, section 4, is `claims.depth_arms`.
+How deep they compute, section 4, is `claims.computed_depth`.
 
 The paper trains one model of each size and arm. Ours are a hundred times smaller, but there are
 several of each: a verdict needs an interval over seeds and held-out text.
@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxanatomy.claims.arms import accuracy_less, against, array_of, compared, finals, loss_less
-from jaxanatomy.claims.core import Claim
-from jaxanatomy.claims.depth_arms import (
+from jaxanatomy.claims.computed_depth import (
     GROWN,
     LIDAS,
     LN_LIDAS,
@@ -24,16 +23,17 @@ from jaxanatomy.claims.depth_arms import (
     unlike,
     with_values,
 )
+from jaxanatomy.claims.core import Claim
 from jaxanatomy.claims.quantities import certain
 from jaxanatomy.claims.rows import MissingError, Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.data.primitives import PAPER_PRIMITIVES
 from jaxanatomy.growth.depth_arms import BASELINE, EQUAL_FLOPS, LN_SCALING, MEAN_DEPTH, SHALLOW
-from jaxanatomy.measures.arms import finals_by_arm
-from jaxanatomy.measures.depth_arms import OVERLAP
-from jaxanatomy.measures.depth_growth import TUNED_BY
+from jaxanatomy.measures.arms.computed_depth import OVERLAP
+from jaxanatomy.measures.arms.depth_growth import TUNED_BY
+from jaxanatomy.measures.arms.finals import finals_by_arm
 from jaxanatomy.measures.guessing import guessing
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.words import COUNT, NATS
 

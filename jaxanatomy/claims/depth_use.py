@@ -17,7 +17,7 @@ from jaxanatomy.measures.depth_score import (
     untrained_draws,
 )
 from jaxanatomy.measures.depth_use import of_model
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.words import PERCENT
 
 PROMPTS, DRAWS = 3, 2  # fewer cannot tell

@@ -16,7 +16,7 @@ from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import exact
 from jaxanatomy.claims.rows import Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
-from jaxanatomy.measures.developmental import BASELINE, TUNED_BY
+from jaxanatomy.measures.arms.developmental import BASELINE, TUNED_BY
 from jaxanatomy.papers import paper_table
 from jaxanatomy.words import PERCENT
 

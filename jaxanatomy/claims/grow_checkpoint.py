@@ -6,7 +6,7 @@ from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import degradation
 from jaxanatomy.claims.rows import MissingError, Part, Rows, Table
 from jaxanatomy.claims.rules import ALL
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 
 GROWN_ROWS = Rows("grow_checkpoint").where(draw=None)
 _ELSEWHERE = Rows("grow_checkpoint").where(operator="random_place")

@@ -1,29 +1,29 @@
 """Arms on k-hop tasks: what claims read of their final rows, and when these decide nothing.
 
-Losses are compared as ratios, seed by seed (`measures.arms.Losses`). Nothing is decided where fewer
-than three seeds were trained, where both arms answer nearly everything, and where a learning rate
-was not tuned or lies at the edge of those that were tried.
+Losses are compared as ratios, seed by seed (`measures.arms.finals.Losses`). Nothing is decided
+where fewer than three seeds were trained, where both arms answer nearly everything, and where a
+learning rate was not tuned or lies at the edge of those that were tried.
 """
 
 from collections.abc import Sequence
 
 from jaxanatomy.claims import arms as trained
 from jaxanatomy.claims.arms import against, finals, require_tuned, rows_by_seed
-from jaxanatomy.claims.depth_arms import less_than, readings, with_values
+from jaxanatomy.claims.computed_depth import less_than, readings, with_values
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
-from jaxanatomy.growth.edits import ONCE
-from jaxanatomy.measures.arms import finals_by_arm, living
-from jaxanatomy.measures.edited import loop_changes
-from jaxanatomy.measures.khop_growth import (
+from jaxanatomy.growth.depth_edits import ONCE
+from jaxanatomy.measures.arms.depth_edits import loop_changes
+from jaxanatomy.measures.arms.finals import finals_by_arm, living
+from jaxanatomy.measures.arms.khop_growth import (
     SATURATED,
     TUNED_BY,
     accuracies,
     is_flat,
     is_saturated,
 )
-from jaxanatomy.measures.seed_spread import seed_spread
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
+from jaxanatomy.measures.statistics.seed_spread import seed_spread
 from jaxanatomy.words import PERCENT, POINTS
 
 LOOPED = "looped"

@@ -7,8 +7,7 @@ induction they need them (`claims.khop_arms`).
 from collections.abc import Sequence
 
 from jaxanatomy.claims.arms import compared, saved
-from jaxanatomy.claims.core import Claim
-from jaxanatomy.claims.depth_arms import (
+from jaxanatomy.claims.computed_depth import (
     GROWN,
     LEAST,
     LIDAS,
@@ -19,6 +18,7 @@ from jaxanatomy.claims.depth_arms import (
     those_trained,
     unlike,
 )
+from jaxanatomy.claims.core import Claim
 from jaxanatomy.claims.depth_growth import printed
 from jaxanatomy.claims.khop_arms import (
     DEPTHS,
@@ -43,7 +43,7 @@ from jaxanatomy.growth.depth_arms import (
     SHALLOW,
     Arm,
 )
-from jaxanatomy.measures.depth_arms import EXITS
+from jaxanatomy.measures.arms.computed_depth import EXITS
 from jaxanatomy.words import POINTS
 
 MARGIN = 10.0  # percent of the loss: half of what the five default arms can show, which is 21

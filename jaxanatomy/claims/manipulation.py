@@ -13,10 +13,10 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.registry import INTERVENTIONS
 from jaxanatomy.interventions.sets import PAPER, pairs
 from jaxanatomy.interventions.variants import BASELINE
-from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
 from jaxanatomy.measures.calibration import TOLERANCE_PERCENT, at_temperature
 from jaxanatomy.measures.manipulation import VIABLE_PERCENT, improved
-from jaxanatomy.measures.statistics import Estimate, paired_difference
+from jaxanatomy.measures.readings.attention import COMPONENTS, LOCAL, PROPAGATED
+from jaxanatomy.measures.statistics.estimates import Estimate, paired_difference
 from jaxanatomy.papers import NEAR, paper_table
 from jaxanatomy.words import PERCENT, percent
 

@@ -7,7 +7,7 @@ from jaxanatomy.claims.rules import ALL, ANY, MOST, Rule
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.function_test import prediction_sets
 from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.words import PLAIN, percent, plain
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxanatomy.claims.rows import Key, MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import Measured
-from jaxanatomy.measures.statistics import (
+from jaxanatomy.measures.statistics.estimates import (
     Estimate,
     draws_interval,
     paired_difference,

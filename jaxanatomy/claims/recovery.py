@@ -24,7 +24,7 @@ from jaxanatomy.claims.quantities import (
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table, every_layer
 from jaxanatomy.claims.rules import ALL, Rule, any_differs
 from jaxanatomy.measures.recovery import curves
-from jaxanatomy.measures.statistics import Estimate, paired_difference
+from jaxanatomy.measures.statistics.estimates import Estimate, paired_difference
 from jaxanatomy.papers import paper_table
 from jaxanatomy.words import PERCENT, PLAIN
 

@@ -15,13 +15,13 @@ from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.growth.depth_arms import BASELINE
-from jaxanatomy.measures.role_courses import (
+from jaxanatomy.measures.arms.role_courses import (
     changes_and_falls,
     commitment,
     courses_of,
     fall_interval,
 )
-from jaxanatomy.measures.statistics import Estimate, seeds_interval
+from jaxanatomy.measures.statistics.estimates import Estimate, seeds_interval
 from jaxanatomy.words import COUNT, PERCENT, PLAIN
 
 EARLY = 0.3  # of the steps: LR's 30,000 of 100,000

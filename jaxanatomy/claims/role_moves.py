@@ -15,9 +15,8 @@ from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.role_shape import SHAPE_CLAIMS
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
-from jaxanatomy.measures import ratio
-from jaxanatomy.measures.arms import Losses, finals_by_arm
-from jaxanatomy.measures.role_moves import (
+from jaxanatomy.measures.arms.finals import Losses, finals_by_arm
+from jaxanatomy.measures.arms.role_moves import (
     AGAIN,
     UNIFORM,
     WITHIN,
@@ -28,7 +27,8 @@ from jaxanatomy.measures.role_moves import (
     positions,
     rank_changes,
 )
-from jaxanatomy.measures.statistics import Estimate, seeds_interval, student_quantile
+from jaxanatomy.measures.statistics import ratio
+from jaxanatomy.measures.statistics.estimates import Estimate, seeds_interval, student_quantile
 from jaxanatomy.words import COUNT, PERCENT, PLAIN
 
 LEARNED, RANDOM = "learned_policy", "random_policy"

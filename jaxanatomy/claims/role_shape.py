@@ -15,11 +15,11 @@ from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
 from jaxanatomy.data.registers import LEARNED
 from jaxanatomy.growth.widths import WIDE_LATE
-from jaxanatomy.measures.registers import FREQUENT, REGISTERS, last_moves, times_less
-from jaxanatomy.measures.role_moves import UNIFORM
-from jaxanatomy.measures.role_shape import CV, spread
-from jaxanatomy.measures.skips import BY_ROLE, placements
-from jaxanatomy.measures.statistics import Estimate, seeds_interval
+from jaxanatomy.measures.arms.registers import FREQUENT, REGISTERS, last_moves, times_less
+from jaxanatomy.measures.arms.role_moves import UNIFORM
+from jaxanatomy.measures.arms.role_shape import CV, spread
+from jaxanatomy.measures.arms.skips import BY_ROLE, placements
+from jaxanatomy.measures.statistics.estimates import Estimate, seeds_interval
 from jaxanatomy.words import COUNT, PLAIN
 
 LESS = 2.0  # times less than what would be no finding: noise, and other tokens

@@ -28,7 +28,7 @@ from jaxanatomy.forensics.roles import ROLES
 from jaxanatomy.measures.depth_score import changes
 from jaxanatomy.measures.proxy_audit import turns
 from jaxanatomy.measures.roles import of_kind
-from jaxanatomy.measures.statistics import (
+from jaxanatomy.measures.statistics.estimates import (
     Estimate,
     effective_pairs,
     spearman_interval,

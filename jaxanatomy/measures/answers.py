@@ -10,9 +10,9 @@ from jaxanatomy import model, tree
 from jaxanatomy.data.questions import Questions
 from jaxanatomy.interventions.variants import BASELINE, Variant
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.nll import predictions
-from jaxanatomy.measures.shares import paired_share_difference
-from jaxanatomy.measures.statistics import Estimate, ratio_intervals, wilson_interval
+from jaxanatomy.measures.readings.nll import predictions
+from jaxanatomy.measures.statistics.estimates import Estimate, ratio_intervals, wilson_interval
+from jaxanatomy.measures.statistics.shares import paired_share_difference
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Context, Measured, Reading
 

@@ -1,6 +1,6 @@
 """Whether a change that lowers the perplexity does more than a temperature does.
 
-Works on rows of kind "temperature" (`jaxanatomy.measures.temperature`). Temperatures are
+Works on rows of kind "temperature" (`jaxanatomy.measures.readings.temperature`). Temperatures are
 fitted on one text and judged on another: fitted on the text itself even a temperature
 that means nothing would gain.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import paired_difference, perplexity
+from jaxanatomy.measures.statistics.estimates import paired_difference, perplexity
 from jaxanatomy.records import Row
 
 NEIGHBOURS = 4

@@ -13,7 +13,7 @@ import numpy as np
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import degradation_percent, seeds_interval
+from jaxanatomy.measures.statistics.estimates import degradation_percent, seeds_interval
 from jaxanatomy.records import Row
 
 STRATEGY = "perturb"

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxanatomy.measures.arms import family_level
-from jaxanatomy.measures.effects import FUTURE, PROPAGATED
+from jaxanatomy.measures.arms.finals import family_level
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import Estimate, jackknife_interval, student_quantile
+from jaxanatomy.measures.readings.effects import FUTURE, PROPAGATED
+from jaxanatomy.measures.statistics.estimates import Estimate, jackknife_interval, student_quantile
 from jaxanatomy.records import Row
 
 EFFECTS = {

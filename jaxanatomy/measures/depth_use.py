@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxanatomy.forensics.blocks import repeats
 from jaxanatomy.interventions.variants import Variant
-from jaxanatomy.measures import contribution, lens, outliers
 from jaxanatomy.measures.depth_score import depth_difference_rows, depth_score_rows
-from jaxanatomy.measures.effects import heatmaps
+from jaxanatomy.measures.readings import contribution, lens, outliers
+from jaxanatomy.measures.readings.effects import heatmaps
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE, Variant
-from jaxanatomy.measures.statistics import (
+from jaxanatomy.measures.statistics.estimates import (
     Estimate,
     degradation_percent,
     perplexity,

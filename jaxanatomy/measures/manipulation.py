@@ -8,9 +8,9 @@ from typing import Any
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE
-from jaxanatomy.measures.attention import LOCAL
 from jaxanatomy.measures.calibration import calibrated
 from jaxanatomy.measures.compounding import compounding
+from jaxanatomy.measures.readings.attention import LOCAL
 from jaxanatomy.records import Row
 
 MAP = "neighbour_mean"

@@ -14,9 +14,9 @@ from jaxanatomy.forensics.prediction import (
     gaussian_like,
     sample_component,
 )
-from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import draws_interval, paired_difference, z_score
+from jaxanatomy.measures.statistics.draws import median_draw
+from jaxanatomy.measures.statistics.estimates import draws_interval, paired_difference, z_score
 from jaxanatomy.records import Row
 
 _MEAN_FIELDS = (

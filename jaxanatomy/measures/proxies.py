@@ -18,8 +18,8 @@ from jaxanatomy import tree
 from jaxanatomy.forensics.layer_features import co_magnitude, matrix_features
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.nll import clean, nll_and_kl, predicted_streams
-from jaxanatomy.measures.statistics import sampling_units
+from jaxanatomy.measures.readings.nll import clean, nll_and_kl, predicted_streams
+from jaxanatomy.measures.statistics.estimates import sampling_units
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Beside, Context, Measured, Reading
 from jaxanatomy.sweep.reading import END

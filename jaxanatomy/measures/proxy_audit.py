@@ -22,7 +22,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxanatomy.measures.statistics import Estimate, rank_correlations
+from jaxanatomy.measures.statistics.estimates import Estimate, rank_correlations
 
 ERROR = 0.05  # chance that some proxy of those looked at is called better than chance by chance
 STRONG = 0.5  # what a proxy's correlation must exceed, by its whole interval, to be trusted

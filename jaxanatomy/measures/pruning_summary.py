@@ -7,11 +7,11 @@ import numpy as np
 
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.many_looks import differences
 from jaxanatomy.measures.proxies import PROXIES
 from jaxanatomy.measures.proxy_audit import ERROR, Agreement, Quantity, agreements, weakest
 from jaxanatomy.measures.pruning import NONE, PLAN, RANDOM, REMOVAL
-from jaxanatomy.measures.statistics import paired_difference
+from jaxanatomy.measures.statistics.estimates import paired_difference
+from jaxanatomy.measures.statistics.many_looks import differences
 from jaxanatomy.records import Row
 
 DAMAGES = {"nll": "unit_nll", "kl": "unit_kl"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.losses import finite, unit_sums
-from jaxanatomy.measures.statistics import (
+from jaxanatomy.measures.statistics.estimates import (
     draws_interval,
     paired_difference,
     perplexity,

@@ -8,7 +8,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import BASELINE, Variant
 from jaxanatomy.measures.importance import importance_rows
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.statistics import Estimate, ratio_intervals, sampling_units
+from jaxanatomy.measures.statistics.estimates import Estimate, ratio_intervals, sampling_units
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured
 

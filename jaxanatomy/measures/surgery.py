@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxanatomy.interventions.variants import BASELINE
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.many_looks import differences, may_be_smallest
-from jaxanatomy.measures.statistics import Estimate, simultaneous_intervals
+from jaxanatomy.measures.statistics.estimates import Estimate, simultaneous_intervals
+from jaxanatomy.measures.statistics.many_looks import differences, may_be_smallest
 from jaxanatomy.records import Row
 
 CUT = "cut"

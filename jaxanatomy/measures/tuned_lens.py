@@ -12,8 +12,8 @@ from jaxanatomy.data.questions import Questions
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import Variant
 from jaxanatomy.measures import answers
-from jaxanatomy.measures.layer_means import layer_means
-from jaxanatomy.measures.lens import (
+from jaxanatomy.measures.readings.layer_means import layer_means
+from jaxanatomy.measures.readings.lens import (
     METRICS,
     OF_MEAN,
     TunedLens,
@@ -21,7 +21,7 @@ from jaxanatomy.measures.lens import (
     likeliest_readings,
     through,
 )
-from jaxanatomy.measures.statistics import wilson_interval
+from jaxanatomy.measures.statistics.estimates import wilson_interval
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Context, Measured, Reading
 

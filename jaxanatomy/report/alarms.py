@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxanatomy.measures.alarms import (
+from jaxanatomy.measures.arms.alarms import (
     ALL,
     CLEAN_FAULTS,
     EVERY_FAULT,
@@ -13,7 +13,7 @@ from jaxanatomy.measures.alarms import (
     SIMPLEST,
     WEIGHTS,
 )
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import estimate, known

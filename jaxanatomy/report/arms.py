@@ -15,8 +15,8 @@ from jaxanatomy.growth.depth_arms import (
     Arm,
     describe,
 )
-from jaxanatomy.measures.arms import stopped
-from jaxanatomy.measures.tuning import CURVE, of_purpose
+from jaxanatomy.measures.arms.finals import stopped
+from jaxanatomy.measures.arms.tuning import CURVE, of_purpose
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import ARM, known, over_seeds
@@ -74,7 +74,7 @@ def arm_order(rows: Iterable[Row]) -> list[str]:
 
 
 def cost_fields(name: str, arm: Row) -> Row:
-    """What `measures.arms.account` has of an arm, and how many of its seeds are `kept`."""
+    """What `measures.arms.finals.account` has of an arm, and how many of its seeds are `kept`."""
     fields = ("learning_rate", "steps", "tokens", "flops", "seconds", "tokens_per_second", "mfu")
     kept = len(arm["seeds"]) - len(arm["diverged"])
     found = known({field: arm[field] for field in fields})

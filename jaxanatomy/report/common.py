@@ -7,8 +7,8 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import losses_by_rate
+from jaxanatomy.measures.arms.tuning import losses_by_rate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.views import Axis, Column, Curves, Row

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.forensics.blocks import repeats
-from jaxanatomy.measures import contribution, lens, outliers
 from jaxanatomy.measures.depth_use import removed_weights
-from jaxanatomy.measures.effects import CURRENT, FUTURE, LOCAL, PROPAGATED, heatmaps
+from jaxanatomy.measures.readings import contribution, lens, outliers
+from jaxanatomy.measures.readings.effects import CURRENT, FUTURE, LOCAL, PROPAGATED, heatmaps
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import LAYER, estimate, once

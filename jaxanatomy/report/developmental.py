@@ -5,10 +5,10 @@ from typing import Any
 
 from jaxanatomy.data.facts import facts
 from jaxanatomy.growth.arms import ARMS
-from jaxanatomy.measures import developmental as measures
-from jaxanatomy.measures.arms import family_level
-from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
+from jaxanatomy.measures.arms import developmental as measures
+from jaxanatomy.measures.arms.finals import family_level
+from jaxanatomy.measures.arms.tuning import CURVE, FINAL, of_purpose
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import role_courses, style

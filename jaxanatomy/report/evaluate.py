@@ -5,8 +5,8 @@ from statistics import fmean
 import numpy as np
 
 from jaxanatomy.interventions.variants import BASELINE
-from jaxanatomy.measures.shares import paired_share_difference
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
+from jaxanatomy.measures.statistics.shares import paired_share_difference
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v

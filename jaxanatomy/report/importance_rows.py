@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxanatomy.interventions.variants import BASELINE
-from jaxanatomy.measures.draws import draws_degradation, draws_range, median_draw
 from jaxanatomy.measures.importance import categorise
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.many_looks import MapLooks, look_at_map
+from jaxanatomy.measures.statistics.draws import draws_degradation, draws_range, median_draw
+from jaxanatomy.measures.statistics.many_looks import MapLooks, look_at_map
 from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style

@@ -5,13 +5,13 @@ import statistics
 from collections.abc import Iterator
 
 from jaxanatomy.measures.importance import CATEGORIES
-from jaxanatomy.measures.many_looks import MapLooks
-from jaxanatomy.measures.statistics import (
+from jaxanatomy.measures.statistics.estimates import (
     BLOCK_TOKENS,
     MIN_DOCUMENTS,
     degradation_percent,
     paired_difference,
 )
+from jaxanatomy.measures.statistics.many_looks import MapLooks
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.common import interval
 from jaxanatomy.report.importance_rows import (

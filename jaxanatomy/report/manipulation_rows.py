@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.interventions.sets import MAIN_SETS
-from jaxanatomy.measures.attention import LOCAL
 from jaxanatomy.measures.importance import categorise
 from jaxanatomy.measures.manipulation import ROUNDING_PERCENT
-from jaxanatomy.measures.statistics import Estimate, degradation_percent, paired_difference
+from jaxanatomy.measures.readings.attention import LOCAL
+from jaxanatomy.measures.statistics.estimates import (
+    Estimate,
+    degradation_percent,
+    paired_difference,
+)
 from jaxanatomy.papers import find, is_near
 from jaxanatomy.ranges import is_numbers
 from jaxanatomy.records import RunRecord
@@ -317,7 +321,7 @@ def _settled(row: Row) -> str:
 
 
 def _nats(row: Row) -> float:
-    """The inverse of `measures.statistics.degradation_percent`."""
+    """The inverse of `measures.statistics.estimates.degradation_percent`."""
     return math.log1p(value(row, "change") / 100)
 
 

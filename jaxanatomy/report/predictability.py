@@ -3,8 +3,8 @@
 from typing import Any
 
 from jaxanatomy import tree
-from jaxanatomy.measures.draws import median_draw
 from jaxanatomy.measures.predictability import summarise
+from jaxanatomy.measures.statistics.draws import median_draw
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jaxanatomy.measures.proxies import PROXIES
 from jaxanatomy.measures.proxy_audit import BETTER, ERROR, STRONG, TRUSTED, VERDICTS
 from jaxanatomy.measures.pruning import RANDOM, REMOVAL
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.ranges import write_ranges
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style

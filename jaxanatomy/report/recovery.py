@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from jaxanatomy.measures.recovery import BASELINE, FINAL, curves, gaps_to_control
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v

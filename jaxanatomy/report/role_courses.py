@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxanatomy.measures.role_courses import looks, summarise_courses
+from jaxanatomy.measures.arms.role_courses import looks, summarise_courses
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import ARM, once
@@ -14,7 +14,7 @@ from jaxanatomy.words import percent, plain
 
 @once
 def found(record: RunRecord) -> Mapping[str, Any]:
-    """What `measures.role_courses.summarise_courses` has."""
+    """What `measures.arms.role_courses.summarise_courses` has."""
     return summarise_courses(record.rows).get("roles", {})
 
 

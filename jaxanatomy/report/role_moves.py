@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jaxanatomy.measures.arms import finals_by_arm, living, seed_range, stopped
-from jaxanatomy.measures.role_moves import AGAIN, PROPOSAL, STUCK, UNIFORM, WITHIN
-from jaxanatomy.measures.tuning import CURVE, of_purpose
+from jaxanatomy.measures.arms.finals import finals_by_arm, living, seed_range, stopped
+from jaxanatomy.measures.arms.role_moves import AGAIN, PROPOSAL, STUCK, UNIFORM, WITHIN
+from jaxanatomy.measures.arms.tuning import CURVE, of_purpose
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import role_courses
 from jaxanatomy.report import views as v

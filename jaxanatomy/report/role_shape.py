@@ -3,13 +3,13 @@
 import numpy as np
 
 from jaxanatomy.data.registers import KINDS
-from jaxanatomy.measures.arms import finals_by_arm, living
-from jaxanatomy.measures.registers import FREQUENT, KIND, ON_FIRST, ON_REGISTERS, REGISTERS
-from jaxanatomy.measures.role_moves import UNIFORM
-from jaxanatomy.measures.role_shape import CV, SHAPES
-from jaxanatomy.measures.skips import ORDERS
-from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import of_purpose
+from jaxanatomy.measures.arms.finals import finals_by_arm, living
+from jaxanatomy.measures.arms.registers import FREQUENT, KIND, ON_FIRST, ON_REGISTERS, REGISTERS
+from jaxanatomy.measures.arms.role_moves import UNIFORM
+from jaxanatomy.measures.arms.role_shape import CV, SHAPES
+from jaxanatomy.measures.arms.skips import ORDERS
+from jaxanatomy.measures.arms.tuning import of_purpose
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v

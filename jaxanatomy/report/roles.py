@@ -1,9 +1,9 @@
 """The page of the roles experiment: which role each layer has, on what evidence, beside chance."""
 
 from jaxanatomy.forensics.roles import MARGIN, ROLES, ROUTED, ROUTING, TIE, defined, z_scores
-from jaxanatomy.measures.probe import PROBE_FEATURES
+from jaxanatomy.measures.readings.probe import PROBE_FEATURES
 from jaxanatomy.measures.roles import features, name_of, of_kind, with_peers
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.common import estimate, once

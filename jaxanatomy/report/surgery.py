@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxanatomy.measures.statistics import BLOCK_TOKENS, MIN_DOCUMENTS
+from jaxanatomy.measures.statistics.estimates import BLOCK_TOKENS, MIN_DOCUMENTS
 from jaxanatomy.measures.surgery import CUT, baselines, looked_at, operations
 from jaxanatomy.ranges import write_ranges
 from jaxanatomy.records import RunRecord

@@ -1,7 +1,7 @@
 """The page of the tuned lens: both lenses at every layer, and what they read of a prompt."""
 
-from jaxanatomy.measures import lens
-from jaxanatomy.measures.statistics import BLOCK_TOKENS, MIN_DOCUMENTS
+from jaxanatomy.measures.readings import lens
+from jaxanatomy.measures.statistics.estimates import BLOCK_TOKENS, MIN_DOCUMENTS
 from jaxanatomy.measures.tuned_lens import DIFFERENCE, LENSES, LOGIT, TUNED
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v

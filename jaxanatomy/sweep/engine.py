@@ -27,7 +27,7 @@ from jaxanatomy.ranges import parse_layers
 from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import PREPARE, Compiler, Sizes, cast, text_inputs
 from jaxanatomy.sweep.devices import Lanes, choose_devices
-from jaxanatomy.sweep.edits import Editor
+from jaxanatomy.sweep.edited_weights import Editor
 from jaxanatomy.sweep.inside import Inside, program_keys
 from jaxanatomy.sweep.kept import Kept
 from jaxanatomy.sweep.options import SweepOptions

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from jaxanatomy.errors import InputError, choose, require_whole
-from jaxanatomy.measures.alarms import JUMPS, WINDOW, jumps
+from jaxanatomy.measures.arms.alarms import JUMPS, WINDOW, jumps
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.progress import LOG
 from jaxanatomy.train.alarm_readings import (

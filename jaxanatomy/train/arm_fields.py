@@ -6,7 +6,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxanatomy.errors import InputError, require_each_once, require_whole
-from jaxanatomy.measures.tuning import require_seeds
+from jaxanatomy.measures.arms.tuning import require_seeds
 from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.mesh import Placement, training_devices
 from jaxanatomy.train.optimiser import Optimiser
@@ -52,7 +52,7 @@ def check_trials(config: ConfigDict) -> None:
     tunes = ("tuning_seeds",) if len(config.learning_rates) > 1 else ()
     for name in ("arms", "seeds", "learning_rates", *tunes):
         require_each_once(name, config[name])
-    require_seeds(config.seeds, config.tuning_seeds)
+    require_seeds(seeds=config.seeds, tuning_seeds=config.tuning_seeds)
     require_whole("batch_size", config.batch_size)
     require_whole("eval_every", config.eval_every)
     require_whole("roles_every", config.roles_every, 0)

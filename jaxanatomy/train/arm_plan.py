@@ -15,7 +15,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.roles import require_layers
 from jaxanatomy.growth.stages import Stage, total_steps
-from jaxanatomy.measures.tuning import MAIN, TUNING, choose_rate
+from jaxanatomy.measures.arms.tuning import MAIN, TUNING, choose_rate
 from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.callbacks import Every, RunState
 from jaxanatomy.train.evaluation import Scorer
@@ -37,7 +37,7 @@ class Trial:
     """One model that an arm trains.
 
     Attributes:
-      purpose: `measures.tuning.TUNING` or `MAIN`.
+      purpose: `measures.arms.tuning.TUNING` or `MAIN`.
       learning_rate: Of the plateau.
       seed: Of initial weights and of the order of the data.
     """

@@ -19,8 +19,13 @@ from jaxanatomy.data.sequences import require_length
 from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer, tokenizer_sha256
 from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.growth.stages import total_steps
-from jaxanatomy.measures.depth_growth import TUNED_BY, answer_fields, final_fields, point_fields
-from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.measures.arms.depth_growth import (
+    TUNED_BY,
+    answer_fields,
+    final_fields,
+    point_fields,
+)
+from jaxanatomy.measures.arms.tuning import MAIN
 from jaxanatomy.progress import announced
 from jaxanatomy.train.arm_fields import require_some_held_out
 from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial

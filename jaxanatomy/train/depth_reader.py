@@ -16,11 +16,11 @@ from jaxanatomy.data import branches
 from jaxanatomy.forensics import blocks
 from jaxanatomy.forensics.gram import Moments, gram
 from jaxanatomy.interventions.variants import BASELINE, Variant, baseline
-from jaxanatomy.measures import effects
-from jaxanatomy.measures.contribution import PERIODIC
 from jaxanatomy.measures.depth_score import depth_score
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.readings import OVER_ALL, contributions
+from jaxanatomy.measures.readings import effects
+from jaxanatomy.measures.readings.contribution import PERIODIC
+from jaxanatomy.measures.readings.ready import OVER_ALL, contributions
 from jaxanatomy.sweep import Measured, Sweep, SweepOptions
 from jaxanatomy.train.eval_set import EvalSet
 

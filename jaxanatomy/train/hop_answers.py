@@ -10,7 +10,7 @@ from scipy.special import softmax
 
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.readings import logits
+from jaxanatomy.measures.readings.ready import logits
 from jaxanatomy.sweep import Measured, Reading
 from jaxanatomy.train.hops import HopScorer, answer_scores
 

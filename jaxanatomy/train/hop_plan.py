@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import TASKS, DepthTask, guessing
 from jaxanatomy.errors import InputError, choose
+from jaxanatomy.measures.arms.tuning import MAIN
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.tuning import MAIN
 from jaxanatomy.train.arm_fields import require_some_held_out, require_whole_batches
 from jaxanatomy.train.arm_plan import ArmPlan, Fields, Trained, Trial
 from jaxanatomy.train.depth_arm_fields import depth_arm_fields

@@ -6,8 +6,8 @@ from typing import Any
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.train.arm_plan import Fields, Trained
+from jaxanatomy.train.depth_edits import Editor
 from jaxanatomy.train.depth_reader import DepthReader
-from jaxanatomy.train.edited import Editor
 from jaxanatomy.train.eval_set import EvalSet
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxanatomy.measures.arms.role_moves import PROPOSAL, STUCK
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.role_moves import PROPOSAL, STUCK
 from jaxanatomy.progress import LOG
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors

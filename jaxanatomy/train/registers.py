@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.data.registers import Registers, prepend
-from jaxanatomy.measures.registers import adam_paths, movement
+from jaxanatomy.measures.arms.registers import adam_paths, movement
 from jaxanatomy.train.callbacks import Every, RunState
 from jaxanatomy.train.evaluation import HeldOut
 from jaxanatomy.train.loss import Batch, LanguageModelLoss

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxanatomy import tree
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.role_moves import AGAIN, UNIFORM
+from jaxanatomy.measures.arms.role_moves import AGAIN, UNIFORM
 from jaxanatomy.train.arm_plan import Emit, Trial
 from jaxanatomy.train.callbacks import Every, Response, RunState
 from jaxanatomy.train.evaluation import score

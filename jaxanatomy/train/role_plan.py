@@ -15,9 +15,9 @@ from jaxanatomy.data.vocabulary import check_vocabulary, load_tokenizer
 from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.forensics.roles import require_layers
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.measures.depth_growth import final_fields, point_fields
-from jaxanatomy.measures.role_moves import TUNED_BY, UNIFORM, layer_fields
-from jaxanatomy.measures.tuning import MAIN
+from jaxanatomy.measures.arms.depth_growth import final_fields, point_fields
+from jaxanatomy.measures.arms.role_moves import TUNED_BY, UNIFORM, layer_fields
+from jaxanatomy.measures.arms.tuning import MAIN
 from jaxanatomy.model import INITS
 from jaxanatomy.train.arm_fields import check_trials, require_whole_batches, training_fields
 from jaxanatomy.train.arm_plan import ArmPlan, Emit, Fields, Trained, Trial

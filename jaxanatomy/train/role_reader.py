@@ -17,11 +17,12 @@ from jaxanatomy.data.packing import TextBatch, pack_windows
 from jaxanatomy.data.windows import Window
 from jaxanatomy.forensics.roles import ROLES, assign, defined, role_scores
 from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
-from jaxanatomy.measures import probe, roles
+from jaxanatomy.measures import roles
+from jaxanatomy.measures.arms.registers import attention_readings
+from jaxanatomy.measures.arms.skips import PASSTHROUGH, all_sets
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.readings import losses
-from jaxanatomy.measures.registers import attention_readings
-from jaxanatomy.measures.skips import PASSTHROUGH, all_sets
+from jaxanatomy.measures.readings import probe
+from jaxanatomy.measures.readings.ready import losses
 from jaxanatomy.sweep import Sweep, SweepOptions
 from jaxanatomy.train.role_documents import DocumentRows, halves
 

@@ -12,7 +12,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.registers import KINDS, Registers
 from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.growth.widths import ORDERS, relative_widths, variable_width
-from jaxanatomy.measures.registers import FREQUENT, KIND, REGISTERS
+from jaxanatomy.measures.arms.registers import FREQUENT, KIND, REGISTERS
 from jaxanatomy.train.arm_plan import Emit, Fields, Trial
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.loss import LanguageModelLoss

@@ -9,9 +9,9 @@ import numpy as np
 from jaxanatomy.data.packing import TextBatch, pack_windows
 from jaxanatomy.data.sequences import TokenBatch
 from jaxanatomy.data.windows import Window
-from jaxanatomy.measures.effects import OUTPUT_CHANGE
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.next_token import SCORES
+from jaxanatomy.measures.readings.effects import OUTPUT_CHANGE
+from jaxanatomy.measures.readings.next_token import SCORES
 from jaxanatomy.sweep import Measured, Reading
 
 OUTPUT = "output"

@@ -15,8 +15,8 @@ import jax
 
 from jaxanatomy import runs
 from jaxanatomy.growth.stages import total_steps
+from jaxanatomy.measures.arms.tuning import ALARM, CURVE, FINAL, MAIN, ROLES, TUNING, diverged
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.tuning import ALARM, CURVE, FINAL, MAIN, ROLES, TUNING, diverged
 from jaxanatomy.progress import Progress
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train.alarms import Alarm, Watch

@@ -25,7 +25,7 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.packing import TextBatch
 from jaxanatomy.errors import InputError, require_whole
-from jaxanatomy.measures.lens import TunedLens, require_same_weights
+from jaxanatomy.measures.readings.lens import TunedLens, require_same_weights
 from jaxanatomy.train.loop import Trace, TrainState, run_steps, start
 from jaxanatomy.train.optimiser import Optimiser, make
 from jaxanatomy.train.snapshots import Snapshot, Snapshots

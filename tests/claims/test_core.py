@@ -26,7 +26,7 @@ from jaxanatomy.claims.quantities import (
 )
 from jaxanatomy.claims.rows import MissingError, Part, Rows, inner_layers
 from jaxanatomy.claims.rules import ALL, ANY
-from jaxanatomy.measures.statistics import Estimate, paired_difference, spearman_interval
+from jaxanatomy.measures.statistics.estimates import Estimate, paired_difference, spearman_interval
 from jaxanatomy.records import RunRecord
 
 ROWS = Rows("importance").where(intervention="zero")

@@ -12,8 +12,8 @@ from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.khop_arms import FINALS
 from jaxanatomy.claims.rules import ALL, not_above
-from jaxanatomy.measures.edited import LATE
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.arms.depth_edits import LATE
+from jaxanatomy.measures.statistics.estimates import Estimate
 
 ID = "khop_lidas_matches_loss"
 

@@ -12,8 +12,8 @@ from claims.worlds_role_shape import MUST_NOT_HOLD as SHAPES
 
 from jaxanatomy.claims.audit import error_of
 from jaxanatomy.claims.core import HOLDS
-from jaxanatomy.measures.arms import finals_by_arm
-from jaxanatomy.measures.role_moves import UNIFORM, lost_positions, rank_changes
+from jaxanatomy.measures.arms.finals import finals_by_arm
+from jaxanatomy.measures.arms.role_moves import UNIFORM, lost_positions, rank_changes
 
 DRAWS = 20
 MUST_NOT_HOLD = MOVES | SHAPES | COURSES

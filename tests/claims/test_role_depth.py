@@ -5,7 +5,7 @@ import pytest
 
 from jaxanatomy.claims.audit import CLAIMS, error_of
 from jaxanatomy.claims.roles import agreement, beyond_depth
-from jaxanatomy.measures.statistics import effective_pairs, spearman, spearman_interval
+from jaxanatomy.measures.statistics.estimates import effective_pairs, spearman, spearman_interval
 
 LAYERS, DRAWS = np.arange(30), 600
 ERROR = min(error_of(claim) for claim in CLAIMS if "roles" in claim.needs)

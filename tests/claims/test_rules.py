@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxanatomy.claims.rules import ALL, ANY, MOST, Measured, any_differs, every
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 
 DRAWS = 1000
 

@@ -3,7 +3,7 @@
 import numpy as np
 from claims.worlds import WORLDS, Worlds, record
 
-from jaxanatomy.measures.alarms import SCORE
+from jaxanatomy.measures.arms.alarms import SCORE
 
 SEEDS, STEPS, FAULT, LEAD = 20, 80, 40, 5
 SHIPPED = {"spectral": [10.0, 30.0, 100.0], "loss_jump": [6.0, 12.0, 24.0]}

@@ -6,7 +6,7 @@ from claims.worlds import WORLDS, Worlds
 from claims.worlds_training import deep, same
 from report.depth_growth_rows import text_edits
 
-from jaxanatomy.claims.depth_arms import LEAST
+from jaxanatomy.claims.computed_depth import LEAST
 from jaxanatomy.claims.depth_growth import SETTING
 
 SPREAD = 0.05  # of readings and costs over seeds
@@ -22,7 +22,7 @@ def noisy(generator, value):
 
 
 def enter_depth(setting, make, least, far):
-    """Enters the two worlds of each of `claims.depth_arms.depth_claims`.
+    """Enters the two worlds of each of `claims.computed_depth.depth_claims`.
 
     Args:
       setting: Of the claims.

@@ -6,7 +6,7 @@ import khop_growth_run as run
 from claims.worlds import WORLDS, Worlds, record
 from claims.worlds_depth import SPREAD, enter_depth, noisy
 
-from jaxanatomy.claims.depth_arms import LEAST
+from jaxanatomy.claims.computed_depth import LEAST
 from jaxanatomy.claims.khop_growth import MARGIN, SETTING
 
 SEEDS = 3

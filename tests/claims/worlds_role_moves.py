@@ -5,7 +5,7 @@ import role_moves_run as run
 from claims.worlds import WORLDS, Worlds, record
 
 from jaxanatomy.claims.role_moves import LEARNED, RANDOM
-from jaxanatomy.measures.role_moves import AGAIN, UNIFORM
+from jaxanatomy.measures.arms.role_moves import AGAIN, UNIFORM
 
 ARMS = (UNIFORM, AGAIN, "none", RANDOM, LEARNED)
 SEEDS, FAR, SATURATED = 5, 0.2, 80

@@ -6,7 +6,7 @@ import numpy as np
 from claims.worlds import WORLDS, Worlds, record
 
 from jaxanatomy.claims.role_shape import LESS
-from jaxanatomy.measures.skips import all_sets
+from jaxanatomy.measures.arms.skips import all_sets
 
 SEEDS, LAYERS, MOST = 5, 6, 3
 STEPS, RATE = 15_000, 1e-5

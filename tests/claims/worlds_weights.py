@@ -8,8 +8,8 @@ from jaxanatomy.claims import manipulation, predictability, structure
 from jaxanatomy.forensics.prediction import READINGS, targets
 from jaxanatomy.interventions.function_test import prediction_sets
 from jaxanatomy.interventions.sets import PAPER, pairs
-from jaxanatomy.measures.attention import COMPONENTS, LOCAL, PROPAGATED
-from jaxanatomy.measures.temperature import TEMPERATURES
+from jaxanatomy.measures.readings.attention import COMPONENTS, LOCAL, PROPAGATED
+from jaxanatomy.measures.readings.temperature import TEMPERATURES
 from jaxanatomy.papers import NEAR, paper_table
 
 LAYERS = (3, 5, 6, 12, 14, 17, 19)

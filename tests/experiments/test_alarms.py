@@ -14,6 +14,7 @@ STEPS, FAULT, AFTER = 16, 8, 5
 FIELDS = {
     "faults": ",".join(name for name in FAULTS if name not in TWINS),
     "seeds": "0,1",
+    "healthy_seeds": "200,201,202",
     "calibration_seeds": "100,101",
     "intervals": "1,3",
     "steps": STEPS,
@@ -44,7 +45,7 @@ def finished(tmp_path_factory, command):
 @pytest.mark.slow
 def test_every_run_is_read_at_every_step_and_faults_change_what_follows(finished):
     rows = {(r["fault"], r["purpose"], r["seed"]): r for r in run_files.read_rows(finished)}
-    assert len(rows) == 2 * (2 + len(FAULTS))
+    assert len(rows) == 2 * (2 + len(FAULTS)) + 3 * len(TWINS)
     for (fault, _, seed), row in rows.items():
         first = 0 if fault == "no_warmup" else FAULT
         steps = STEPS if fault in TWINS else first + AFTER
@@ -78,6 +79,11 @@ def test_every_run_is_read_at_every_step_and_faults_change_what_follows(finished
         for fault in (*FAULTS, "all faults", "all but corrupted batches")
         if fault not in TWINS
     }
+    # Further healthy runs count as such, and as nothing else.
+    assert {row["runs"] for row in summary["detection"] if row["fault"] in FAULTS} == {2}
+    assert {(row["seeds"], row["steps"]) for row in summary["false_alarms"]} == {
+        (5, 5 * (STEPS + STEPS - FAULT))
+    }
     assert (finished / "report.html").exists()
 
 
@@ -103,7 +109,12 @@ def test_the_longest_interval_is_the_one_that_ships():
         ({"faults": "earthquake"}, "unknown fault 'earthquake'"),
         ({"faults": "healthy"}, "unknown fault 'healthy'"),
         ({"seeds": "0"}, "seeds and calibration_seeds must be two or more each"),
-        ({"calibration_seeds": "1,2"}, "must have none in common"),
+        (
+            {"calibration_seeds": "1,2"},
+            "seeds and calibration_seeds must have none in common; got [1] in both",
+        ),
+        ({"healthy_seeds": "101,102"}, "healthy_seeds and calibration_seeds must have none"),
+        ({"healthy_seeds": "200,200"}, "healthy_seeds must name at least one, each once"),
         ({"after": 9}, "must end within the schedule of 16 steps"),
         ({"margin": 0.5}, "margin must be 1 or more"),
         ({"intervals": "0,1"}, "intervals"),

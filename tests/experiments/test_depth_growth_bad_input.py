@@ -151,7 +151,7 @@ EARLY = {
     ),
     "a seed that tunes and counts": (
         {"tuning_seeds": "1"},
-        ["seeds and tuning_seeds must have none in common; got (0, 1) and (1,)"],
+        ["seeds and tuning_seeds must have none in common; got [1] in both"],
     ),
     "negative decay": (
         {"optimiser.weight_decay": -1.0},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import run_files
 
-from jaxanatomy.measures.effects import heatmaps
+from jaxanatomy.measures.readings.effects import heatmaps
 from jaxanatomy.records import read_arrays, read_run
 from jaxanatomy.report import depth_scores, html
 from jaxanatomy.report import depth_use as page

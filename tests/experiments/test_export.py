@@ -15,7 +15,7 @@ from jaxanatomy import tree, weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.changes import combined_steps
 from jaxanatomy.interventions.variants import Variant
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.model import parameter_count
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep

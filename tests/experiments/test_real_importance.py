@@ -10,7 +10,7 @@ from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.variants import baseline
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep, SweepOptions
 

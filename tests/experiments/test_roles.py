@@ -18,7 +18,7 @@ from jaxanatomy.forensics.layer_features import LAYER_FEATURES, MATRIX_FEATURES,
 from jaxanatomy.forensics.momentum import MOMENTUM_FEATURES
 from jaxanatomy.forensics.roles import ROLES, ROUTED, ROUTING
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.measures.probe import PROBE_FEATURES
+from jaxanatomy.measures.readings.probe import PROBE_FEATURES
 from jaxanatomy.records import read_arrays, read_run
 from jaxanatomy.report import html
 from jaxanatomy.report import roles as page

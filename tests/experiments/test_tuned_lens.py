@@ -12,7 +12,7 @@ from configs.tuned_lens import get_config
 from experiments import tuned_lens
 from jaxanatomy.data.text import hold_out, load_text
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.lens import load_lens
+from jaxanatomy.measures.readings.lens import load_lens
 from jaxanatomy.records import read_run
 from jaxanatomy.report import tuned_lens as page
 from jaxanatomy.weights import open_model

@@ -9,7 +9,7 @@ from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import GrowthMap, growth_map
 from jaxanatomy.growth.variants import growth_steps, growth_variants, null_maps
 from jaxanatomy.interventions.variants import baseline, closed
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import Sweep
 
 

@@ -21,7 +21,7 @@ from jaxanatomy.interventions.variants import (
     closed,
     damped,
 )
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 PARAMS = random_params(CONFIG)

@@ -17,7 +17,7 @@ from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.noise import noise_like, recovery_noise
 from jaxanatomy.interventions.scopes import SCOPES, scope_components
 from jaxanatomy.interventions.variants import Step, baseline_steps
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 OTHER = CONFIG.with_layers(

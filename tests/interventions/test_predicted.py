@@ -12,7 +12,7 @@ from jaxanatomy.interventions.function_test import prediction_sets, prediction_v
 from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.predicted import predicted, predicted_noise
 from jaxanatomy.interventions.variants import Step, Variant, baseline_steps
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 N = 5

@@ -21,7 +21,7 @@ from jaxanatomy.interventions.sets import PAPER
 from jaxanatomy.interventions.sources import Outside
 from jaxanatomy.interventions.variants import Step, baseline, baseline_steps
 from jaxanatomy.interventions.where import together
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep.plan import Plan
 
 DEEP = CONFIG.with_layers(CONFIG.layers[:1] * 8)

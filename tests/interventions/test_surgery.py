@@ -8,7 +8,7 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.surgery import surgery_variants
 from jaxanatomy.interventions.variants import Step, damped
-from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.sweep.plan import Plan
 from jaxanatomy.sweep.reading import probes_of
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.calibration import calibrated, fit_temperature, nll_at
-from jaxanatomy.measures.statistics import ratio_intervals
+from jaxanatomy.measures.statistics.estimates import ratio_intervals
 
 DOCUMENTS, TOKENS, V = 20, 40, 12
 TEMPERATURES = tuple(2 ** (step / 4) for step in range(-4, 13))  # 0.5 to 8

@@ -7,9 +7,10 @@ from naive import CONFIG, log_softmax, naive_trace, random_params, text
 from jaxanatomy import model, tree
 from jaxanatomy.forensics import blocks
 from jaxanatomy.interventions.variants import baseline, baseline_steps
-from jaxanatomy.measures import contribution, depth_use, lens, outliers
-from jaxanatomy.measures.layer_means import layer_means
-from jaxanatomy.measures.statistics import ratio_intervals
+from jaxanatomy.measures import depth_use
+from jaxanatomy.measures.readings import contribution, lens, outliers
+from jaxanatomy.measures.readings.layer_means import layer_means
+from jaxanatomy.measures.statistics.estimates import ratio_intervals
 from jaxanatomy.sweep import Measured, Sweep, SweepOptions
 
 L = CONFIG.num_layers

@@ -18,7 +18,7 @@ from jaxanatomy.measures.proxy_audit import (
     turns,
     weakest,
 )
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 
 LAYERS, UNITS = 30, 16
 

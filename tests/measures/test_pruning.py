@@ -9,7 +9,7 @@ from naive import CONFIG
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures import decoding_speed, pruning, pruning_summary
 from jaxanatomy.measures.proxies import PROXIES
-from jaxanatomy.measures.statistics import paired_difference, spearman
+from jaxanatomy.measures.statistics.estimates import paired_difference, spearman
 
 DAMAGE = {0: 9.0, 1: 0.3, 2: 0.1, 3: 0.2, 4: None}  # None: not finite, the worst
 

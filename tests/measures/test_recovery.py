@@ -16,7 +16,7 @@ from jaxanatomy.measures.recovery import (
     steps_to,
     steps_to_control,
 )
-from jaxanatomy.measures.statistics import spearman
+from jaxanatomy.measures.statistics.estimates import spearman
 
 DOCUMENT_P = np.repeat(np.arange(6), 4)
 

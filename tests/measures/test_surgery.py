@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxanatomy.measures.statistics import ratio_intervals, simultaneous_intervals
+from jaxanatomy.measures.statistics.estimates import ratio_intervals, simultaneous_intervals
 from jaxanatomy.measures.surgery import looked_at, summarise
 
 TOKENS = (9, 12, 7, 10, 11, 8, 9, 14, 10, 10)

@@ -10,8 +10,8 @@ from jaxanatomy import model
 from jaxanatomy.data.questions import Question, Questions
 from jaxanatomy.interventions.variants import baseline, baseline_steps
 from jaxanatomy.measures import tuned_lens
-from jaxanatomy.measures.lens import TunedLens
-from jaxanatomy.measures.statistics import ratio_intervals, simultaneous_intervals
+from jaxanatomy.measures.readings.lens import TunedLens
+from jaxanatomy.measures.statistics.estimates import ratio_intervals, simultaneous_intervals
 from jaxanatomy.sweep import Sweep
 
 L, D = CONFIG.num_layers, CONFIG.hidden_size

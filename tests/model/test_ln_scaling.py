@@ -16,7 +16,7 @@ from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import growth_map
 from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.variants import Step, Variant, baseline, closed
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.model import rope
 from jaxanatomy.model.modules import RMSNorm
 from jaxanatomy.sweep import Sweep

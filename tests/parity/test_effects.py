@@ -12,8 +12,8 @@ from parity_marks import PARITY
 
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
-from jaxanatomy.measures import effects
 from jaxanatomy.measures.depth_score import depth_score_rows
+from jaxanatomy.measures.readings import effects
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Measured, Sweep
 

@@ -14,7 +14,7 @@ from jaxanatomy.data.text import Text
 from jaxanatomy.forensics.layer_features import fingerprints, layer_features
 from jaxanatomy.forensics.roles import coupling
 from jaxanatomy.interventions.variants import baseline
-from jaxanatomy.measures import probe
+from jaxanatomy.measures.readings import probe
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 

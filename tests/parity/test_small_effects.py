@@ -16,7 +16,7 @@ from parity_marks import PARITY
 from jaxanatomy import weights
 from jaxanatomy.data.text import Text
 from jaxanatomy.interventions.variants import BASELINE, baseline
-from jaxanatomy.measures import contribution, effects, lens
+from jaxanatomy.measures.readings import contribution, effects, lens
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Measured, Sweep
 

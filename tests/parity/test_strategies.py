@@ -11,7 +11,7 @@ from parity_marks import PARITY
 from jaxanatomy import weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.changes import parse_variants
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 

@@ -2,7 +2,7 @@
 
 from measures.test_alarms import CALIBRATION, FAULT, HEALTHY, SHIPPED, run
 
-from jaxanatomy.measures.alarms import ALL, CLEAN_FAULTS, EVERY_FAULT, SIMPLEST, summarise
+from jaxanatomy.measures.arms.alarms import ALL, CLEAN_FAULTS, EVERY_FAULT, SIMPLEST, summarise
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import alarms
 

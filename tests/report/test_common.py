@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.common import estimate, in_panels, once, told
 

@@ -17,8 +17,8 @@ from report.depth_growth_rows import (
 )
 
 from jaxanatomy.growth import depth_arms
-from jaxanatomy.measures.arms import Losses
-from jaxanatomy.measures.depth_growth import summarise
+from jaxanatomy.measures.arms.depth_growth import summarise
+from jaxanatomy.measures.arms.finals import Losses
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import arms, html, terminal, views, write_report
 from jaxanatomy.report import depth_growth as page

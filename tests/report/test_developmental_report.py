@@ -7,8 +7,8 @@ import pytest
 
 from jaxanatomy.data.facts import facts
 from jaxanatomy.growth.arms import ARMS
-from jaxanatomy.measures.arms import Losses
-from jaxanatomy.measures.developmental import summarise
+from jaxanatomy.measures.arms.developmental import summarise
+from jaxanatomy.measures.arms.finals import Losses
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import developmental as page
 from jaxanatomy.report import html, terminal, views

@@ -6,8 +6,8 @@ import pytest
 import run_files
 
 from jaxanatomy.growth.depth_arms import ARMS
-from jaxanatomy.measures.khop_growth import summarise
-from jaxanatomy.measures.statistics import wilson_interval
+from jaxanatomy.measures.arms.khop_growth import summarise
+from jaxanatomy.measures.statistics.estimates import wilson_interval
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import khop_growth as page
 from jaxanatomy.report import terminal, write_report

@@ -12,7 +12,7 @@ import jaxanatomy as ja
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.grid import PLAIN
 from jaxanatomy.interventions.sets import MAIN_SETS
-from jaxanatomy.measures.statistics import Estimate, paired_difference
+from jaxanatomy.measures.statistics.estimates import Estimate, paired_difference
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, manipulation_names, terminal, views
 from jaxanatomy.report import manipulation as page

@@ -6,7 +6,7 @@ import pytest
 import run_files
 from report.depth_growth_rows import ARMS, curve_rows, final_rows, with_readings
 
-from jaxanatomy.measures.depth_growth import summarise
+from jaxanatomy.measures.arms.depth_growth import summarise
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import depth_growth as page
 from jaxanatomy.report import html, model_readings, write_report

@@ -8,7 +8,7 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.measures.predictability import summarise, weight_rows
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, terminal, views
 from jaxanatomy.report import predictability as page

@@ -14,7 +14,7 @@ from jaxanatomy.measures.recovery import (
     final_row,
     recovery_against_importance,
 )
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.records import RunRecord, read_run
 from jaxanatomy.report import html, style, terminal, views, write_report

@@ -3,7 +3,7 @@
 import numpy as np
 import role_moves_run as run
 
-from jaxanatomy.measures.role_moves import AGAIN, UNIFORM, summarise
+from jaxanatomy.measures.arms.role_moves import AGAIN, UNIFORM, summarise
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import role_moves
 

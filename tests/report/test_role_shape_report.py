@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxanatomy.measures.role_moves import UNIFORM
-from jaxanatomy.measures.role_shape import summarise_shapes
-from jaxanatomy.measures.skips import all_sets
+from jaxanatomy.measures.arms.role_moves import UNIFORM
+from jaxanatomy.measures.arms.role_shape import summarise_shapes
+from jaxanatomy.measures.arms.skips import all_sets
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import role_shape
 

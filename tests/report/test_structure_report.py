@@ -7,7 +7,7 @@ from jaxanatomy.checksums import CHECKSUM, arrays_checksum
 from jaxanatomy.forensics import structure
 from jaxanatomy.forensics.blocks import FFN_PARTS
 from jaxanatomy.forensics.gram import gram
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.measures.structure import ffn_blocks, structure_arrays, structure_rows
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, terminal, views

@@ -20,7 +20,7 @@ from jaxanatomy.interventions.variants import (
     closed,
     damped,
 )
-from jaxanatomy.measures.nll import LOSSES
+from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.sweep import (
     Beside,
     Measured,

@@ -7,9 +7,9 @@ from jax import export
 from naive import CONFIG, MIXED_SHAPES, random_params, text
 
 from jaxanatomy.interventions.cells import ablations
-from jaxanatomy.measures.attention import SHIFTS
-from jaxanatomy.measures.nll import LOSSES, nll
-from jaxanatomy.measures.readings import lens_kl
+from jaxanatomy.measures.readings.attention import SHIFTS
+from jaxanatomy.measures.readings.nll import LOSSES, nll
+from jaxanatomy.measures.readings.ready import lens_kl
 from jaxanatomy.sweep import Reading, Sweep, SweepOptions
 from jaxanatomy.sweep.compilation import PREPARE, Compiler, Sizes
 from jaxanatomy.sweep.devices import Lanes

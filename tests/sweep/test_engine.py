@@ -35,7 +35,7 @@ from jaxanatomy.interventions.variants import (
     damped,
     up_to,
 )
-from jaxanatomy.measures.nll import LOSSES, nll
+from jaxanatomy.measures.readings.nll import LOSSES, nll
 from jaxanatomy.sweep import Beside, Measured, Sweep, SweepOptions
 
 L = CONFIG.num_layers

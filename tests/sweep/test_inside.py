@@ -32,7 +32,7 @@ from jaxanatomy.interventions.variants import (
     closed,
     damped,
 )
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import (
     EVERYTHING,
     Beside,

@@ -17,7 +17,7 @@ from jaxanatomy.interventions.variants import (
     damped,
     up_to,
 )
-from jaxanatomy.measures.nll import LOSSES, nll
+from jaxanatomy.measures.readings.nll import LOSSES, nll
 from jaxanatomy.sweep.plan import OPEN, Apply, Combine, Mixture, Plan
 
 L = CONFIG.num_layers

@@ -7,7 +7,7 @@ import pytest
 
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.interventions.variants import Step, Variant, baseline
-from jaxanatomy.measures import readings
+from jaxanatomy.measures.readings import ready
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 CONFIG = ModelConfig.uniform(3, 4, 2, 24, vocab_size=50, hidden_size=16, head_dim=4)
@@ -16,7 +16,7 @@ CONFIG = ModelConfig.uniform(3, 4, 2, 24, vocab_size=50, hidden_size=16, head_di
 @pytest.mark.parametrize("points", [False, True])
 def test_no_program_copies_the_pool(points):
     variants = [baseline(3)] + [Variant(f"without/{n}", (Step(n),)) for n in range(3)]
-    read = readings.contributions() if points else {"losses": readings.losses()}
+    read = ready.contributions() if points else {"losses": ready.losses()}
     sweep = Sweep(CONFIG, variants, [naive.text(rows=2)], read, SweepOptions())
     sweep.compile()
     slots = sweep.pool_bytes // (naive.text(rows=2).token_RT.size * CONFIG.hidden_size * 4)

@@ -12,7 +12,7 @@ from jaxanatomy.interventions.variants import (
     baseline,
     baseline_steps,
 )
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import (
     Beside,
     Measured,

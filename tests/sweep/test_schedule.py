@@ -15,7 +15,7 @@ from jaxanatomy.interventions.variants import (
     baseline_steps,
     closed,
 )
-from jaxanatomy.measures.nll import LOSSES, nll
+from jaxanatomy.measures.readings.nll import LOSSES, nll
 from jaxanatomy.sweep import Beside, Reading
 from jaxanatomy.sweep.plan import Apply, Combine, Plan, Read
 from jaxanatomy.sweep.schedule import schedule, split

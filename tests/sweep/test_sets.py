@@ -5,7 +5,7 @@ from naive import CONFIG, naive_nll, random_params, text
 from jaxanatomy.interventions.grid import manipulation_grid
 from jaxanatomy.interventions.perturbations import perturbation_variants
 from jaxanatomy.interventions.variants import baseline, baseline_steps
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 INNER = {1: 3.0, 2: 1.0, 3: 2.0}

@@ -10,7 +10,7 @@ from jaxanatomy.interventions.materialise import materialise
 from jaxanatomy.interventions.registry import INTERVENTIONS
 from jaxanatomy.interventions.variants import baseline, baseline_steps
 from jaxanatomy.interventions.where import together
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import Sweep, SweepOptions
 
 L = 8

@@ -12,7 +12,7 @@ from growing_run import OPTIONS, config, watching
 
 from jaxanatomy import tree
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.measures.role_moves import PROPOSAL, STUCK
+from jaxanatomy.measures.arms.role_moves import PROPOSAL, STUCK
 from jaxanatomy.train import proposals
 from jaxanatomy.train.callbacks import Every
 from jaxanatomy.train.optimiser import COLUMNS

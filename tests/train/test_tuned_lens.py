@@ -16,7 +16,7 @@ from jaxanatomy.data.packing import pack_windows
 from jaxanatomy.data.windows import Window
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions.variants import baseline, baseline_steps
-from jaxanatomy.measures.lens import METRICS, TunedLens, lens_readings
+from jaxanatomy.measures.readings.lens import METRICS, TunedLens, lens_readings
 from jaxanatomy.sweep import Sweep
 from jaxanatomy.train.optimiser import Optimiser, make
 from jaxanatomy.train.tuned_lens import LensSettings, _each_lens, example, step_flops, train

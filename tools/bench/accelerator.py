@@ -22,7 +22,7 @@ from jaxanatomy.data.text import load_text
 from jaxanatomy.growth.flops import step_flops
 from jaxanatomy.growth.smollm import MODELS
 from jaxanatomy.interventions.cells import main_map
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep, SweepOptions
 from jaxanatomy.train.loop import run_steps, start

@@ -13,8 +13,8 @@ from jaxanatomy import host, weights
 from jaxanatomy.data.text import load_text
 from jaxanatomy.interventions.cells import main_map
 from jaxanatomy.interventions.variants import baseline
-from jaxanatomy.measures.nll import LOSSES
-from jaxanatomy.measures.readings import contributions, lens_kl
+from jaxanatomy.measures.readings.nll import LOSSES
+from jaxanatomy.measures.readings.ready import contributions, lens_kl
 from jaxanatomy.study import tokenise
 from jaxanatomy.sweep import Sweep
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from jaxanatomy.data.corpora import TASKS
 from jaxanatomy.growth.depth_arms import shallow_beside
-from jaxanatomy.measures.depth_growth import TUNED_BY, summarise
+from jaxanatomy.measures.arms.depth_growth import TUNED_BY, summarise
+from jaxanatomy.measures.arms.tuning import FINAL, of_purpose
 from jaxanatomy.measures.guessing import guessing
-from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import FINAL, of_purpose
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order, cost_fields, looks
 from jaxanatomy.report.common import complete, estimate, estimate_of, flat, known, once, tuned

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, grows
-from jaxanatomy.measures.statistics import Estimate
-from jaxanatomy.measures.tuning import CURVE, FINAL, of_purpose
+from jaxanatomy.measures.arms.tuning import CURVE, FINAL, of_purpose
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order
 from jaxanatomy.report.common import estimate_of, grouped, interval, told

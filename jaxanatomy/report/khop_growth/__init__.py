@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxanatomy.measures.khop_growth import SATURATED
+from jaxanatomy.measures.arms.khop_growth import SATURATED
 from jaxanatomy.report import model_readings, role_courses, style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import (

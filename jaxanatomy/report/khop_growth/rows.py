@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.growth.depth_arms import BASELINE, Arm, grows
-from jaxanatomy.growth.edits import EXIT
-from jaxanatomy.measures.arms import seed_range
-from jaxanatomy.measures.khop_growth import TUNED_BY, is_flat, summarise
-from jaxanatomy.measures.statistics import Estimate, wilson_interval
+from jaxanatomy.growth.depth_edits import EXIT
+from jaxanatomy.measures.arms.finals import seed_range
+from jaxanatomy.measures.arms.khop_growth import TUNED_BY, is_flat, summarise
+from jaxanatomy.measures.statistics.estimates import Estimate, wilson_interval
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared
 from jaxanatomy.report.arms import arm_order, cost_fields, looks

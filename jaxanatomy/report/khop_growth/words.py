@@ -1,8 +1,8 @@
 """The sentences of growth where depth matters: no more than its intervals say."""
 
 from jaxanatomy.growth.depth_arms import grows
-from jaxanatomy.measures.khop_growth import SATURATED
-from jaxanatomy.measures.tuning import CURVE, of_purpose
+from jaxanatomy.measures.arms.khop_growth import SATURATED
+from jaxanatomy.measures.arms.tuning import CURVE, of_purpose
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order
 from jaxanatomy.report.common import grouped

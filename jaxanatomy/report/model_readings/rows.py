@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.growth.depth_arms import BASELINE, EXPAND, Arm
-from jaxanatomy.growth.edits import EXIT, KINDS, REVERSE, SWAP
-from jaxanatomy.measures.arms import finals_by_arm, living, seed_range
-from jaxanatomy.measures.depth_arms import summarise_depth
-from jaxanatomy.measures.edited import summarise_edits, summarise_loops
+from jaxanatomy.growth.depth_edits import EXIT, KINDS, REVERSE, SWAP
+from jaxanatomy.measures.arms.computed_depth import summarise_depth
+from jaxanatomy.measures.arms.depth_edits import summarise_edits, summarise_loops
+from jaxanatomy.measures.arms.finals import finals_by_arm, living, seed_range
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order, looks
 from jaxanatomy.report.common import estimate_of, known, once

@@ -20,7 +20,7 @@ import optax
 from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.data.packing import TextBatch
-from jaxanatomy.measures.nll import nll
+from jaxanatomy.measures.readings.nll import nll
 from jaxanatomy.sweep import programs
 from jaxanatomy.sweep.compilation import ProgramKey, abstract_block, abstract_head, text_inputs
 from jaxanatomy.sweep.devices import Lanes

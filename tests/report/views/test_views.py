@@ -10,7 +10,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.statistics import Estimate
+from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, views
 from jaxanatomy.report.sections import Page, Section
