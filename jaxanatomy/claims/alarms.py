@@ -9,7 +9,7 @@ from jaxanatomy.claims.core import Claim, Criterion
 from jaxanatomy.claims.quantities import Quantity
 from jaxanatomy.claims.rows import MissingError, Part, Row, Rows, Table
 from jaxanatomy.claims.rules import ALL
-from jaxanatomy.measures.arms.alarms import JUMPS, SCORE, Levels, scores
+from jaxanatomy.measures.arms.alarms import OF_LOSS, SCORE, Levels, scores
 from jaxanatomy.measures.statistics.estimates import Estimate, wilson_interval
 from jaxanatomy.words import PLAIN
 
@@ -27,7 +27,7 @@ def _late(table: Table) -> list[Row]:
     scored = [*faulty, *(row for row in runs if (row["fault"], row["seed"]) in twins)]
     shipped = table.record.config.get("shipped") or {}
     found: dict[int, Row] = {}
-    for kinds in (SPECTRAL, tuple(JUMPS)):
+    for kinds in (SPECTRAL, OF_LOSS):
         levels: Levels = {kind: shipped[kind][0] for kind in kinds if shipped.get(kind)}
         for row in scores(scored, {"": levels}, interval=1):
             if row["doubled"] is not None:
@@ -54,7 +54,7 @@ def _before(kinds: tuple[str, ...], words: str) -> Quantity:
 
 
 _BY_WEIGHTS = _before(SPECTRAL, "an alarm of spectral norms")
-_BY_LOSS = _before(tuple(JUMPS), "an alarm of the loss or of the gradient's norm")
+_BY_LOSS = _before(OF_LOSS, "an alarm of the loss or of the gradient's norm")
 RUNS = Rows("alarms", _late).at(fault=(LATE,))
 
 CLAIMS = (

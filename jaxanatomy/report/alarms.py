@@ -130,7 +130,7 @@ def headline(record: RunRecord) -> str | None:
         )
     return (
         f"{told} False alarms in 10,000 of the {false['steps']:,} healthy steps: "
-        f"{plain(rate.value, 1)} ({plain(rate.low, 1)} to {plain(rate.high, 1)}, as if steps were "
+        f"{plain(rate.value, 2)} ({plain(rate.low, 2)} to {plain(rate.high, 2)}, as if steps were "
         f"independent); seeds with any: {_percent(affected)} of {false['seeds']}."
     )
 
@@ -230,7 +230,8 @@ PAGE = Page(
             size=(2.9, 2.3),
             caption=(
                 "Mean over places of the first check; bands: Wilson's 95 %, seeds as units. A "
-                "small model is lost within a few steps. One that has grown is checked at once."
+                "small model is lost within a few steps. One that has grown is checked at once; "
+                "jumps of the loss, the gradient and the update are looked for at every step."
             ),
         ),
     ),
@@ -245,7 +246,7 @@ PAGE = Page(
             cells=(
                 v.Column("detector", "detector"),
                 v.Column("healthy steps", "steps", ","),
-                v.Column("a check every {} steps", "every.*", ".1f"),
+                v.Column("a check every {} steps", "every.*", ".2f"),
                 v.Column("seeds", "seeds"),
                 v.Column("share of seeds, every {} steps", "affected.*", ".2f"),
             ),

@@ -31,6 +31,7 @@ KINDS = {
     "dead": "how many times weaker than its peers' a layer's update is, or what it writes",
     "loss_jump": "loss of a step, in standard deviations of its log over 50 steps before",
     "gradient_jump": "the same of the gradient's norm, before clipping",
+    "update_jump": "the same of the norm of what the step changes",
 }
 NON_FINITE = "non_finite"
 DEAD = "dead"

@@ -55,7 +55,7 @@ class Alarms:
     above what healthy runs of `experiments.alarms` reach, those of `spectral` are LR's.
 
     Attributes:
-      every: Steps between checks; 0: no alarms.
+      every: Steps between checks; 0: no alarms. Jumps are told where the call of their step ends.
       spectral: Levels, as `KINDS` says of what; and so the others.
       update_growth: Likewise.
       update_size: Likewise.
@@ -64,6 +64,7 @@ class Alarms:
       dead: Likewise.
       loss_jump: Likewise.
       gradient_jump: Likewise.
+      update_jump: Likewise.
       actions: What is done at each level, of `ACTIONS`.
     """
 
@@ -77,6 +78,7 @@ class Alarms:
     dead: Levels = (1e2, 1e3, 1e4)
     loss_jump: Levels = (6.0, 12.0, 24.0)
     gradient_jump: Levels = (10.0, 20.0, 40.0)
+    update_jump: Levels = (10.0, 20.0, 40.0)
     actions: tuple[str, ...] = (WARN, WARN, WARN)
 
     def __post_init__(self):
@@ -154,7 +156,7 @@ class Watch:
         """
         self._alarms, self._emit = alarms, emit
         self._memory: dict[str, Any] = {"standing": {}, "stage": 0, "largest": None}
-        self._memory |= {"steps": [], "fresh": 0}
+        self._memory |= {"steps": [], "jumps": None}
 
     def callbacks(self) -> list[Every]:
         """For the trainer; none where there are no alarms."""
@@ -163,27 +165,38 @@ class Watch:
         check = Every(self._alarms.every, self._check, at_ends=True, memory=self._memory)
         return [Every(None, self.note), check]
 
-    def note(self, state: RunState) -> None:
-        """Remembers the loss and the gradient norm of the steps of a call."""
-        both_EMS = np.stack([state.steps.loss_EM, state.steps.norm_EM], axis=-1).tolist()
-        self._memory["steps"] += [[list(map(finite, own)) for own in one] for one in both_EMS]
-        self._memory["fresh"] += len(both_EMS)
+    def note(self, state: RunState) -> Response:
+        """Tells jumps at the steps of a call; a layer is slowed for them at the next check."""
+        memory = self._memory
+        step_EMS = np.stack([state.steps.series[of] for of in JUMPS.values()], axis=-1)
+        memory["steps"] += [[list(map(finite, own)) for own in one] for one in step_EMS.tolist()]
+        seen_EMS = np.array(memory["steps"], float)
+        fresh = len(seen_EMS) - len(step_EMS)
+        jump_EX = jumps(seen_EMS.reshape(len(seen_EMS), -1), fresh)[fresh:]
+        jump_MS = np.fmax.reduce(jump_EX, axis=0).reshape(step_EMS.shape[1:])
+        before = memory["jumps"]
+        largest_MS = jump_MS if before is None else np.fmax(jump_MS, np.array(before, float))
+        memory["jumps"] = [list(map(finite, own)) for own in largest_MS.tolist()]
+        memory["steps"] = memory["steps"][-WINDOW:]
+        raised = self.judge(state, self._jumps(jump_MS))
+        self._announce(state, raised)
+        return Response(stop=self._stopped_by(raised))
 
     def read(self, state: RunState) -> Readings:
-        """What is read of a run at a check."""
+        """What is read of a run at a check, the largest jumps since the one before among it."""
         memory = self._memory
         largest = memory["largest"]
         found, change_ML = readings(state, None if largest is None else np.array(largest))
         if change_ML is not None:
             own = np.nanmax(np.where(np.isfinite(change_ML), change_ML, 0), axis=1)
             memory["largest"] = np.fmax(own, largest if largest is not None else 0).tolist()
-        if memory["fresh"]:
-            step_EMS = np.array(memory["steps"], float)
-            jump_EX = jumps(step_EMS.reshape(len(step_EMS), -1))[-memory["fresh"] :]
-            jump_MS = np.fmax.reduce(jump_EX, axis=0).reshape(step_EMS.shape[1:])
-            found |= {(kind, of): jump_MS[:, [at]] for at, (kind, of) in enumerate(JUMPS.items())}
-        memory["steps"], memory["fresh"] = memory["steps"][-WINDOW:], 0
+        if memory["jumps"] is not None:
+            found |= self._jumps(np.array(memory["jumps"], float))
+            memory["jumps"] = None
         return found
+
+    def _jumps(self, jump_MS: np.ndarray) -> Readings:
+        return {(kind, of): jump_MS[:, [at]] for at, (kind, of) in enumerate(JUMPS.items())}
 
     def _check(self, state: RunState) -> Response | None:
         memory = self._memory
@@ -195,24 +208,34 @@ class Watch:
         if memory["stage"] != state.at:  # layers have other numbers
             memory["stage"], memory["standing"] = state.at, {}
         found = self.judge(state, self.read(state))
-        new = [each for each in found if each.level > memory["standing"].get(each.place, 0)]
+        self._announce(state, found)
+        memory["standing"] = {alarm.place: alarm.level for alarm in found}
+        counts = collections.Counter(alarm.seed for alarm in found)
+        acting = [alarm for alarm in found if self._action(alarm) == ACT]
+        return Response(
+            log={"alarms": [counts[seed] for seed in range(len(state.setup.seeds))]},
+            stop=self._stopped_by(found),
+            moments=slowed(state, acting) if self._alarms.acts else None,
+        )
+
+    def _announce(self, state: RunState, found: Sequence[Alarm]) -> None:
+        """Tells of those that are new or have reached a higher level; from now on they stand."""
+        standing = self._memory["standing"]
+        new = [alarm for alarm in found if alarm.level > standing.get(alarm.place, 0)]
         for alarm in new:
-            self._emit(state, alarm, self._alarms.actions[alarm.level - 1])
+            self._emit(state, alarm, self._action(alarm))
+        standing |= {alarm.place: alarm.level for alarm in new}
         if new:
             worst = max(new, key=lambda alarm: (alarm.level, alarm.value))
             seed, more = state.setup.seeds[worst.seed], f", and {len(new) - 1} more"
             told = f"alarm at step {state.step}, seed {seed}: {worst}"
             LOG.warning("%s%s", told, more if len(new) > 1 else "")
-        memory["standing"] = {alarm.place: alarm.level for alarm in found}
-        counts = collections.Counter(alarm.seed for alarm in found)
-        doing = collections.defaultdict(list)
-        for alarm in found:
-            doing[self._alarms.actions[alarm.level - 1]].append(alarm)
-        return Response(
-            log={"alarms": [counts[seed] for seed in range(len(state.setup.seeds))]},
-            stop={alarm.seed: f"alarm: {alarm}" for alarm in doing[STOP]},
-            moments=slowed(state, doing[ACT]) if self._alarms.acts else None,
-        )
+
+    def _action(self, alarm: Alarm) -> str:
+        return self._alarms.actions[alarm.level - 1]
+
+    def _stopped_by(self, found: Sequence[Alarm]) -> dict[int, str]:
+        return {alarm.seed: f"alarm: {alarm}" for alarm in found if self._action(alarm) == STOP}
 
     def _tell(self, state: RunState) -> None:
         """Where a stage begins with too few layers, which alarms that turns off."""

@@ -18,6 +18,7 @@ from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.growth.maps import growth_map
 from jaxanatomy.growth.stages import Stage
+from jaxanatomy.measures.arms.alarms import JUMPS
 from jaxanatomy.measures.losses import finite
 from jaxanatomy.train.alarm_readings import readings
 from jaxanatomy.train.callbacks import Every, Response, RunState
@@ -280,13 +281,13 @@ class _Recorder:
     def __init__(self, seeds: int, steps: int):
         self._steps = steps
         self._read: dict[str, np.ndarray] = {}
-        self._loss_EM, self._norm_EM = [], []
+        self._steps_EM: dict[str, list[np.ndarray]] = {name: [] for name in JUMPS.values()}
         self._seeds = seeds
 
     def record(self, state: RunState) -> Response | None:
         if state.steps is not None:
-            self._loss_EM += [*state.steps.loss_EM]
-            self._norm_EM += [*state.steps.norm_EM]
+            for of, seen_EM in self._steps_EM.items():
+                seen_EM += [*state.steps.series[of]]
         found, change_ML = readings(state)
         if change_ML is not None:
             found["update_growth", ""] = change_ML
@@ -307,6 +308,8 @@ class _Recorder:
 
         return {
             "series": {kind: plain(series_EM[:, at]) for kind, series_EM in self._read.items()},
-            "loss": plain([loss_M[at] for loss_M in self._loss_EM]),
-            "gradient": plain([norm_M[at] for norm_M in self._norm_EM]),
+            **{
+                of: plain([each_M[at] for each_M in seen_EM])
+                for of, seen_EM in self._steps_EM.items()
+            },
         }

@@ -45,17 +45,19 @@ class TrainState(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What was seen at each step of a chunk, before it was taken; float32, [E] or [E, M].
+    """What was seen at each step of a chunk; float32, [E] or [E, M].
 
     NaN for steps that were not run, and for a replica that is no longer alive.
 
     Attributes:
-      loss: Of the batch.
+      loss: Of the batch, before the step.
       gradient_norm: Global norm of its gradient, before clipping.
+      update_norm: Global norm of what the step takes from the parameters.
     """
 
     loss: jax.Array
     gradient_norm: jax.Array
+    update_norm: jax.Array
 
     __repr__ = repr_in_one_line
 
@@ -116,7 +118,7 @@ def run_steps(
         return (state, trace) if place is None else place((state, trace))
 
     nothing = jnp.full(rates.shape, jnp.nan, jnp.float32)
-    return jax.lax.fori_loop(0, count, body, (state, Trace(nothing, nothing)))
+    return jax.lax.fori_loop(0, count, body, (state, Trace(nothing, nothing, nothing)))
 
 
 def _step(
@@ -136,7 +138,8 @@ def _step(
     params = jax.tree.map(
         lambda leaf, change: jnp.where(alive, leaf - rate * change, leaf), state.params, update
     )
-    seen = Trace(value, norm.astype(jnp.float32))
+    change_norm = rate * optax.tree.norm(update)
+    seen = Trace(value, norm.astype(jnp.float32), change_norm.astype(jnp.float32))
     seen = jax.tree.map(lambda value: jnp.where(state.alive, value, jnp.nan), seen)
     return TrainState(params, moments, alive), seen
 

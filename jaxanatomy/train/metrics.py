@@ -6,10 +6,10 @@
     lines = read_metrics(run.folder)
 
 A line has `arm`, `seed`, `stage`, `step` (steps done, this one included), `learning_rate`,
-`loss` and `gradient_norm` (before the step, and before clipping), `tokens`, `flops` and
-`seconds` (so far, as in the rows of a run), `tokens_per_second` and `mfu` of the call that
-the step was in, and `reason`, which says why something is null; after the last step of a call
-also what callbacks before this one had to log.
+`loss` and `gradient_norm` (before the step, and before clipping), `update_norm` (of what the step
+takes from the parameters), `tokens`, `flops` and `seconds` (so far, as in the rows of a run),
+`tokens_per_second` and `mfu` of the call that the step was in, and `reason`, which says why
+something is null; after the last step of a call also what callbacks before this one had to log.
 
 A run that was killed resumes from a checkpoint before its last lines. The first lines of the
 new start take their place, so that every step is there once.
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from jaxanatomy.errors import InputError
+from jaxanatomy.measures.losses import finite
 from jaxanatomy.plain_json import parse_json, to_json
 from jaxanatomy.storage import append_bytes, replacing
 from jaxanatomy.train.points import DIVERGED, Evaluation, StepMetrics
@@ -29,7 +30,7 @@ from jaxanatomy.train.points import DIVERGED, Evaluation, StepMetrics
 METRICS = "metrics.jsonl"
 BOARD = "tensorboard"
 NO_PEAK = "mfu: the peak of this device is not known, set train.peak_flops"
-_CHARTS = ("loss", "gradient_norm", "learning_rate", "tokens_per_second", "mfu")
+_CHARTS = ("loss", "gradient_norm", "update_norm", "learning_rate", "tokens_per_second", "mfu")
 
 Line = dict[str, Any]
 
@@ -118,9 +119,9 @@ class Metrics:
         """The lines of one seed."""
         back = np.arange(len(steps.rate_EM))[::-1]
         for index, before in enumerate(back.tolist()):
-            found = [float(each[index, at]) for each in (steps.loss_EM, steps.norm_EM)]
-            loss, norm = (value if np.isfinite(value) else None for value in found)
-            reasons = [DIVERGED] if None in (loss, norm) else []
+            found = [each[index, at] for each in (steps.loss_EM, steps.norm_EM, steps.update_EM)]
+            loss, norm, update = map(finite, found)
+            reasons = [DIVERGED] if None in (loss, norm, update) else []
             reasons += [] if steps.mfu is not None else [NO_PEAK]
             yield {
                 "arm": self._arm,
@@ -130,6 +131,7 @@ class Metrics:
                 "learning_rate": float(steps.rate_EM[index, at]),
                 "loss": loss,
                 "gradient_norm": norm,
+                "update_norm": update,
                 "tokens": steps.account.tokens - before * steps.step_tokens,
                 "flops": steps.account.flops - before * steps.step_flops,
                 "seconds": steps.account.seconds - before * steps.step_seconds,

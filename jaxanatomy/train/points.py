@@ -42,6 +42,7 @@ class StepMetrics:
       rate_EM: The learning rate of each step and seed.
       loss_EM: The loss before each step, of each seed; NaN for one that has stopped.
       norm_EM: The global norm of each step's gradient before clipping; NaN likewise.
+      update_EM: The global norm of what each step took from the parameters; NaN likewise.
       account: What the run has taken after the last of them.
       step_tokens: Of each step.
       step_flops: Of each step and seed.
@@ -54,11 +55,17 @@ class StepMetrics:
     rate_EM: np.ndarray
     loss_EM: np.ndarray
     norm_EM: np.ndarray
+    update_EM: np.ndarray
     account: Account
     step_tokens: int
     step_flops: int
     step_seconds: float
     mfu: float | None
+
+    @property
+    def series(self) -> dict[str, np.ndarray]:
+        """What is known of every step, [E, M]: "loss", "gradient" and "update"."""
+        return {"loss": self.loss_EM, "gradient": self.norm_EM, "update": self.update_EM}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -319,6 +319,7 @@ class Trainer:
             rate_EM=rates_EM,
             loss_EM=trace.loss,
             norm_EM=trace.gradient_norm,
+            update_EM=trace.update_norm,
             account=self._account,
             step_tokens=tokens,
             step_flops=flops,

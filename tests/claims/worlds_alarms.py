@@ -39,8 +39,9 @@ def _run(generator, seed, fault, shown, jumping):
         gradient_E[FAULT + LEAD] *= 1e4 if generator.random() < jumping else 1
     place = {"hash": "", "fault": fault, "twin": "healthy_grown", "purpose": SCORE, "seed": seed}
     place |= {"fault_step": FAULT, "corrupted": 0, "grown": True}
-    series = {"spectral": spectral_E.tolist()}
-    return place | {"series": series, "loss": loss_E.tolist(), "gradient": gradient_E.tolist()}
+    steps = {"loss": loss_E, "gradient": gradient_E, "update": np.ones(STEPS)}
+    place |= {name: values_E.tolist() for name, values_E in steps.items()}
+    return place | {"series": {"spectral": spectral_E.tolist()}}
 
 
 # Where half of the runs are told that is no finding; some draws tell that they are fewer or more.

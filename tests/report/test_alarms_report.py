@@ -1,6 +1,6 @@
 """The page of alarms: what its rows and its headline say, of a summary made by rule."""
 
-from measures.test_alarms import CALIBRATION, FAULT, HEALTHY, SHIPPED, run
+from measures.arms.test_alarms import CALIBRATION, FAULT, HEALTHY, SHIPPED, run
 
 from jaxanatomy.measures.arms.alarms import ALL, CLEAN_FAULTS, EVERY_FAULT, SIMPLEST, summarise
 from jaxanatomy.records import RunRecord
@@ -35,7 +35,7 @@ def test_the_headline_has_the_shares_of_all_detectors():
     assert "100 % (84 to 100) of them: weights and updates alone find 100 % (84 to 100), " in told
     assert "jumps of the loss and of the gradient alone 0 % (0 to 16)." in told
     assert (
-        "10,000 of the 1,600 healthy steps: 0.0 (0.0 to 24.0, as if steps were independent); "
+        "10,000 of the 1,600 healthy steps: 0.00 (0.00 to 23.95, as if steps were independent); "
         in told
     )
     assert told.endswith("seeds with any: 0 % (0 to 16) of 20.")

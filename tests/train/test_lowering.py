@@ -57,7 +57,7 @@ def test_arguments_are_those_of_a_run(monkeypatch, tmp_path, seeds):
     def spy(*arguments, **options):
         calls.append((arguments, options, *map(described, arguments[2:-1])))
         assert jax.config.jax_default_matmul_precision == "highest"
-        return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 2)
+        return arguments[2], Trace(*[np.zeros(arguments[5].shape)] * 3)
 
     monkeypatch.setattr(trainer, "run_steps", spy)
     scored = np.zeros((len(seeds), ROWS, LENGTH)), np.ones((ROWS, LENGTH))

@@ -19,7 +19,8 @@ def steps(first, losses_EM, **changes):
     loss_EM = np.array(losses_EM, np.float32)
     rate_EM = 0.1 * np.arange(first, done)[:, None] * np.arange(1, loss_EM.shape[1] + 1)
     values = {"stage": 0, "first": first, "rate_EM": rate_EM}
-    values |= {"loss_EM": loss_EM, "norm_EM": 2 * loss_EM, "mfu": 0.5, "step_seconds": 0.5}
+    values |= {"loss_EM": loss_EM, "norm_EM": 2 * loss_EM, "update_EM": loss_EM / 2}
+    values |= {"mfu": 0.5, "step_seconds": 0.5}
     values["account"] = Account(10 * done, 7 * done, 0.5 * done)
     return StepMetrics(**{**values, "step_tokens": 10, "step_flops": 7, **changes})
 
@@ -48,6 +49,7 @@ def test_a_line_has_what_was_known_after_its_step(tmp_path):
         "loss": 1.5,
         "mfu": None,
         "gradient_norm": 3.0,
+        "update_norm": 0.75,
         "tokens": 40,
         "flops": 28,
         "seconds": 2.0,

@@ -19,7 +19,9 @@ from jaxanatomy.measures.statistics.estimates import Estimate, wilson_interval
 from jaxanatomy.records import Row
 
 CALIBRATION, SCORE = "calibration", "score"
-JUMPS = {"loss_jump": "loss", "gradient_jump": "gradient"}  # of which series of a run
+# Of which series of a run; they are looked for at every step.
+JUMPS = {"loss_jump": "loss", "gradient_jump": "gradient", "update_jump": "update"}
+OF_LOSS = ("loss_jump", "gradient_jump")
 GROWTH = "update_growth"
 ALL, WEIGHTS, SIMPLEST = "all alarms", "weights and updates", "loss and gradient jumps"
 SHIPPED = "all, levels as shipped"
@@ -31,13 +33,14 @@ WINDOW, FEWEST = 50, 10  # steps before one that it is compared with
 STEADY = 0.05  # a spread of the log below which a series is not resolved
 
 
-def jumps(step_ES: np.ndarray) -> np.ndarray:
+def jumps(step_ES: np.ndarray, first: int = 0) -> np.ndarray:
     """How far each step of some series stands out, in standard deviations of their logarithms.
 
     Each step is compared with up to 50 before it; NaN with fewer than 10 of those.
 
     Args:
       step_ES: Series S, such as the loss of each seed, oldest step first.
+      first: The first step that is asked for; NaN for those before.
 
     Returns:
       [E, S].
@@ -45,7 +48,7 @@ def jumps(step_ES: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         log_ES = np.log(step_ES)
     found_ES = np.full(step_ES.shape, np.nan)
-    for at in range(FEWEST, len(log_ES)):
+    for at in range(max(first, FEWEST), len(log_ES)):
         before_ES = log_ES[max(at - WINDOW, 0) : at]
         spread_S = np.maximum(before_ES.std(axis=0), STEADY)
         found_ES[at] = (log_ES[at] - before_ES.mean(axis=0)) / spread_S
@@ -56,8 +59,8 @@ def detectors(chosen: Levels, shipped: Levels) -> dict[str, Levels]:
     """The kinds of alarm that each detector has, with their levels."""
     return {
         ALL: chosen,
-        WEIGHTS: {kind: level for kind, level in chosen.items() if kind not in JUMPS},
-        SIMPLEST: {kind: level for kind, level in chosen.items() if kind in JUMPS},
+        WEIGHTS: {kind: level for kind, level in chosen.items() if kind not in OF_LOSS},
+        SIMPLEST: {kind: level for kind, level in chosen.items() if kind in OF_LOSS},
         SHIPPED: shipped,
     }
 
@@ -95,18 +98,15 @@ class Reading:
         """Steps that no other healthy run of the seed has."""
         return len(next(iter(self.series.values()))) - 1 - self.since
 
-    def checks(self, interval: int, offset: int) -> np.ndarray:
-        """The steps after which there is a check, [K]."""
+    def checks(self, kind: str, interval: int, offset: int) -> np.ndarray:
+        """The steps after which a kind is looked for, [K]: of jumps every one."""
         steps = len(next(iter(self.series.values())))
+        interval, offset = (1, 0) if kind in JUMPS else (interval, offset)
         return np.unique([*range(offset or interval, steps, interval), *self.always])
 
     def at(self, kind: str, check_K: np.ndarray) -> np.ndarray:
         """What is read at checks, [K]."""
-        series_E = self.series[kind]
-        if kind in JUMPS:  # the largest since the check before
-            parts = np.split(series_E[: check_K[-1] + 1], check_K[:-1] + 1)
-            return np.array([np.fmax.reduce(part, initial=np.nan) for part in parts])
-        value_K = series_E[check_K]
+        value_K = self.series[kind][check_K]
         if kind != GROWTH:
             return value_K
         before_K = np.fmax.accumulate(np.concatenate([[np.nan], value_K[:-1]]))
@@ -114,8 +114,9 @@ class Reading:
 
     def onsets(self, levels: Levels, interval: int, offset: int) -> list[tuple[int, str]]:
         """(step, kind) where a level is reached that was not at the check before, in order."""
-        check_K, found = self.checks(interval, offset), []
+        found = []
         for kind, level in levels.items():
+            check_K = self.checks(kind, interval, offset)
             on_K = self.at(kind, check_K) >= level
             begun_K = on_K & ~np.concatenate([[False], on_K[:-1]])
             found += [(int(step), kind) for step in check_K[begun_K]]
@@ -137,7 +138,7 @@ def calibrated(
 
     def highest(kind: str, reading: Reading) -> float:
         places = [(interval, at) for interval in intervals for at in offsets(interval)]
-        read = [np.fmax.reduce(reading.at(kind, reading.checks(*each))) for each in places]
+        read = [np.fmax.reduce(reading.at(kind, reading.checks(kind, *each))) for each in places]
         return float(np.fmax.reduce(read, initial=0.0))
 
     most = {kind: max(highest(kind, each) for each in healthy) for kind in kinds}

@@ -1,5 +1,7 @@
 """Scores of alarms against a walk step by step, and where faults do nothing at all."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -25,12 +27,12 @@ from jaxanatomy.measures.arms.alarms import (
 from jaxanatomy.measures.statistics.estimates import wilson_interval
 
 STEPS, FAULT = 80, 40
-KINDS = ("spectral", "update_growth", "loss_jump", "gradient_jump")
+KINDS = ("spectral", "update_growth", "loss_jump", "gradient_jump", "update_jump")
 SHIPPED = dict.fromkeys(KINDS, 10.0)
 
 
-def run(seed, fault="healthy", purpose="score", planted=None, loss=None, corrupted=0):
-    """A row of noise; `planted` (kind, first step, value) and the course of the loss after."""
+def run(seed, fault="healthy", purpose="score", planted=None, loss=None, corrupted=0, update=None):
+    """A row of noise; `planted` (kind, first step, value), what loss and update are times after."""
     rng = np.random.default_rng((seed, purpose == "score"))
     series = {
         "spectral": 1.5 + 0.05 * rng.normal(size=STEPS + 1),
@@ -38,11 +40,14 @@ def run(seed, fault="healthy", purpose="score", planted=None, loss=None, corrupt
     }
     losses = np.exp(0.05 * rng.normal(size=STEPS))
     gradients = np.exp(0.2 * rng.normal(size=STEPS))
+    updates = np.exp(0.1 * rng.normal(size=STEPS))
     if planted is not None:
         kind, first, value = planted
         series[kind][first:] = value
     for at, times in (loss or {}).items():
         losses[at:] *= times
+    for at, times in (update or {}).items():
+        updates[at:] *= times
     return {
         "kind": "run",
         "fault": fault,
@@ -55,6 +60,7 @@ def run(seed, fault="healthy", purpose="score", planted=None, loss=None, corrupt
         "series": {kind: values.tolist() for kind, values in series.items()},
         "loss": losses.tolist(),
         "gradient": gradients.tolist(),
+        "update": updates.tolist(),
     }
 
 
@@ -211,6 +217,17 @@ def test_what_is_planted_is_found_by_its_detector_with_its_lead():
     assert by_place[1, "all faults", ALL]["before"] == 0.5
     # With a check every ten steps it is seen at the next one: in eight of ten places in time.
     assert by_place[10, "weights", WEIGHTS]["before"] == pytest.approx(0.8, abs=0.05)
+    # Jumps are looked for at every step.
+    assert by_place[10, "jumping", SIMPLEST]["flagged"] == 1.0
+
+
+def test_a_jump_of_the_update_is_of_the_updates_and_not_of_the_loss():
+    rows = [run(seed, "spike", update={FAULT: 30.0}, loss={FAULT + 2: 3.0}) for seed in range(20)]
+    _, by_place = summary(rows)
+    for interval in (1, 10):
+        row = by_place[interval, "spike", WEIGHTS]
+        assert (row["before"], row["lead"], row["first"]) == (1.0, 1, ["update_jump"])
+    assert by_place[1, "spike", SIMPLEST]["before"] <= 0.1
 
 
 def test_onsets_are_those_of_a_walk_over_checks():
@@ -232,14 +249,10 @@ def test_onsets_are_those_of_a_walk_over_checks():
             assert reading.onsets(levels, interval, offset) == sorted(found)
 
 
-def test_a_check_sees_the_jumps_since_the_one_before_and_none_after_it():
-    for jump in (43, 50, 75):  # step 75 comes after the last of the checks at 10, 20, ... 70
+def test_a_jump_is_seen_when_its_step_is_done_whatever_the_interval():
+    for jump, interval in itertools.product((43, 50, 79), (1, 10, 100)):
         row = run(3, loss={jump: 30.0})
-        row["loss"], row["gradient"] = row["loss"][:79], row["gradient"][:79]
-        row["series"] = {kind: values[:80] for kind, values in row["series"].items()}
-        found = Reading.of(row).onsets({"loss_jump": 10.0}, 10, 0)
-        # The jump of a step, counted from 0, is known when it is done.
-        assert found == ([(-(-(jump + 1) // 10) * 10, "loss_jump")] if jump < 75 else [])
+        assert Reading.of(row).onsets({"loss_jump": 10.0}, interval, 0) == [(jump + 1, "loss_jump")]
 
 
 def test_a_kind_that_is_off_is_in_no_detector():
