@@ -131,5 +131,5 @@ def regrets(rows: Iterable[Row], measure: str, spread: SeedSpread) -> dict[str, 
             for rate, other in by_rate.items()
             if rate != taken[arm] and other is not None
         ]
-        found[arm] = max(0.0, *gaps) if gaps else 0.0
+        found[arm] = float(np.max([0.0, *gaps]))  # `max` would pass over NaN
     return found

@@ -86,6 +86,10 @@ def test_what_tuning_leaves_open():
     assert found == pytest.approx(noise / 2 - math.log(1.1))
     quiet = SeedSpread(dict.fromkeys("abcde", (0.01**2, 4)), (0.01**2, 16))
     assert regrets(rows, "loss", quiet)["a"] == 0.0
+    # Where nothing is pooled nobody knows what one draw of each rate leaves open.
+    unknown = SeedSpread(dict.fromkeys("abcde", (0.1**2, 1)), (math.nan, 0))
+    found = regrets(rows, "loss", unknown)
+    assert [arm for arm, regret in found.items() if math.isnan(regret)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("worse", "noise"), [(0.05, 0.03), (0.1, 0.06), (0.15, 0.06)])
