@@ -78,7 +78,10 @@ class Optimiser:
                     f"optimiser.{name} must be at least 0 and below 1; got {getattr(self, name)}"
                 )
         for name in ("decay_factors", "rate_factors"):
-            parsed = tuple(_parse_factor(name, each) for each in getattr(self, name))
+            given = getattr(self, name)
+            if not isinstance(given, Iterable) or isinstance(given, str):
+                raise InputError(f"optimiser.{name} must hold items PATTERN=FACTOR; got {given!r}")
+            parsed = tuple(_parse_factor(name, each) for each in given)
             object.__setattr__(self, name, parsed)
 
     @property
@@ -295,15 +298,15 @@ def _names(path: tuple, leaf: Any, first_layers: tuple[int, ...]) -> list[str]:
 
 def _parse_factor(field: str, given: str | tuple[str, float]) -> tuple[str, float]:
     """A pattern and its factor, each checked."""
-    pattern, factor = given.rpartition("=")[::2] if isinstance(given, str) else given
     try:
+        pattern, factor = given.rpartition("=")[::2] if isinstance(given, str) else given
         re.compile(pattern)
         factor = float(factor)
     except re.error as error:
         raise InputError(
             f"optimiser.{field} must hold regular expressions; {pattern!r}: {error}"
         ) from error
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"optimiser.{field} must be PATTERN=FACTOR; got {given!r}") from error
     require_positive(f"optimiser.{field} of {pattern!r}", factor, or_zero=True)
     return pattern, factor

@@ -130,6 +130,12 @@ def test_equal_settings_are_one_object_also_for_models_of_other_depths():
         ({"rate_factors": (("layers/[", 1.0),)}, "must hold regular expressions; 'layers/['"),
         ({"rate_factors": (("embed/.*", -1.0),)}, "rate_factors of 'embed/.*' must be finite"),
         ({"decay_factors": ("embed/.*",)}, "must be PATTERN=FACTOR; got 'embed/.*'"),
+        ({"decay_factors": (0.5,)}, "must be PATTERN=FACTOR; got 0.5"),
+        ({"decay_factors": ((1, 2),)}, "must be PATTERN=FACTOR; got (1, 2)"),
+        ({"rate_factors": ((),)}, "must be PATTERN=FACTOR; got ()"),
+        ({"rate_factors": (("embed/.*", None),)}, "must be PATTERN=FACTOR; got ('embed/.*', None)"),
+        ({"rate_factors": "embed/.*=2"}, "must hold items PATTERN=FACTOR; got 'embed/.*=2'"),
+        ({"rate_factors": None}, "must hold items PATTERN=FACTOR; got None"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(fields, words):
