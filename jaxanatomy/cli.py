@@ -7,7 +7,7 @@ An experiment is a module with `run(config, workdir)`, and if it likes
 heavy is imported before the flags and the config are known to be good, and an experiment's
 module only then; `python -m experiments.NAME` imports it first.
 
-Exit status: 0 done; 2 bad input or a full disk, one line on stderr; 130 interrupted, by
+Exit status: 0 done; 2 bad input, a full disk or memory, one line on stderr; 130 interrupted, by
 Ctrl-C or SIGTERM; 1 anything else, a lost peer of a run of several processes among it.
 """
 
@@ -38,6 +38,7 @@ The page of a run, drawn again into its folder, or one page of several runs of o
 
 flags:
   --workdir=DIR  folder for the page and its figures; of one run by default its own"""
+_NO_MEMORY = "RESOURCE_EXHAUSTED"  # as XLA's errors begin
 _INTERRUPTED = "interrupted; start it again with the same --workdir to continue"
 
 
@@ -141,7 +142,7 @@ def _status(command: Callable[[], None], interrupted: str, debug: bool) -> int:
 
 @contextlib.contextmanager
 def _told_when_full() -> Iterator[None]:
-    """A full disk, wherever it is met, is for the user to mend."""
+    """A full disk or memory, wherever it is met, is for the user to mend."""
     try:
         yield
     except OSError as error:
@@ -151,6 +152,14 @@ def _told_when_full() -> Iterator[None]:
         raise InputError(
             f"expected room on the disk{where}; {error.strerror}; make room and start again with "
             "the same --workdir, and the run goes on"
+        ) from error
+    except (MemoryError, RuntimeError) as error:  # of Python and NumPy; of a device
+        what = str(error).partition("\n")[0]
+        if not isinstance(error, MemoryError) and not what.startswith(_NO_MEMORY):
+            raise
+        raise InputError(
+            f"expected room in memory; {what or 'there is too little'}; ask for less in the "
+            "config, such as smaller batches or fewer layers, or take a machine with more"
         ) from error
 
 

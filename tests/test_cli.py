@@ -34,6 +34,12 @@ def run(config, workdir):
         raise ZeroDivisionError("broken")
     if config.mode == "full":
         raise OSError(errno.ENOSPC, "No space left on device", "runs/rows.jsonl")
+    if config.mode == "memory":
+        raise MemoryError
+    if config.mode == "array":
+        raise MemoryError("Unable to allocate 745. GiB")
+    if config.mode == "device":
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\\nBuffers: ...")
     if config.mode == "interrupt":
         os.kill(os.getpid(), signal.SIGINT)
     workdir.mkdir()
@@ -189,6 +195,21 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(clone, capsys):
     assert ends_with_error(capsys, "demo", "--workdir=never", "--config.mode=full") == (
         "expected room on the disk for runs/rows.jsonl; No space left on device; make room and "
         "start again with the same --workdir, and the run goes on"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "what"),
+    [
+        ("memory", "there is too little"),
+        ("array", "Unable to allocate 745. GiB"),
+        ("device", "RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."),
+    ],
+)
+def test_too_little_memory_is_one_line_that_says_what_to_lower(clone, capsys, mode, what):
+    assert ends_with_error(capsys, "demo", "--workdir=never", f"--config.mode={mode}") == (
+        f"expected room in memory; {what}; ask for less in the config, such as smaller batches or "
+        "fewer layers, or take a machine with more"
     )
 
 
