@@ -40,12 +40,13 @@ def require_unique(kind: str, names: Sequence) -> None:
 
     Args:
       kind: What is listed, for the message.
-      names: What can be hashed and printed.
+      names: What can be printed.
 
     Raises:
       InputError: A repetition.
     """
-    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    counts = collections.Counter(map(_hashable, names))
+    repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise InputError(
             f"each of {kind} may come once; repeated: {', '.join(map(str, repeated))}; leave the "
@@ -84,5 +85,14 @@ def require_positive(name: str, value: float, or_zero: bool = False, remedy: str
 
 def require_each_once(name: str, values: Collection) -> None:
     """Refuses a list that is empty or names something twice."""
-    if not values or len(set(values)) < len(values):
+    if not values or len(set(map(_hashable, values))) < len(values):
         raise InputError(f"{name} must name at least one, each once; got {values}")
+
+
+def _hashable(value: Any) -> Any:
+    """The value, or how it reads: a user may write a list where a word is expected."""
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return value

@@ -8,6 +8,7 @@ from jaxanatomy.errors import (
     choose,
     require_each_once,
     require_positive,
+    require_unique,
     require_whole,
 )
 
@@ -73,8 +74,15 @@ def test_positive_numbers_are_finite():
             require_positive("sigma", value, or_zero=True)
 
 
-@pytest.mark.parametrize("values", [(), ("a", "b", "a")])
+@pytest.mark.parametrize("values", [(), ("a", "b", "a"), ([1], [1])])
 def test_lists_name_something_and_nothing_twice(values):
     require_each_once("arms", ("a", "b"))
     with pytest.raises(InputError, match="arms must name at least one, each once; got"):
         require_each_once("arms", values)
+
+
+def test_a_list_where_a_word_is_expected_is_no_traceback():
+    require_each_once("arms", ([1], {"a": 2}))
+    require_unique("arms", [[1], {"a": 2}])
+    with pytest.raises(InputError, match=r"each of arms may come once; repeated: \[1\]"):
+        require_unique("arms", [[1], [1]])
