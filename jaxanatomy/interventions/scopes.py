@@ -63,5 +63,5 @@ def scope_components(config: ModelConfig, layer: int, scope: str) -> tuple[str, 
 
 def head_index(scope: str) -> int | None:
     """The head of a scope `head_i`, or None for any other scope."""
-    match = re.fullmatch(r"head_(\d+)", scope)
+    match = re.fullmatch(r"head_(\d+)", str(scope))  # a config may hold a number
     return int(match.group(1)) if match else None

@@ -97,6 +97,8 @@ def parse(text: str) -> ModelId:
     Raises:
       InputError: It has no kind, an unknown kind, or a form that its kind does not have.
     """
+    if not isinstance(text, str):
+        raise InputError(f"a model id is text, such as 'file:PATH'; got {text!r}; write one")
     kind, colon, rest = text.partition(":")
     if not colon:
         raise InputError(f"a model id starts with its kind; got {text!r}; {_hint(text)}")

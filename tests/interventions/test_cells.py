@@ -226,6 +226,8 @@ def test_layers_of_different_shapes_are_named():
         ({"interventions": ["matched_noise#0"]}, "from 1 after .*; got 'matched_noise#0'"),
         ({"interventions": ["matched_nose#1"]}, "did you mean 'matched_noise'"),
         ({"scopes": ["attn"]}, "did you mean 'attention'"),
+        ({"scopes": [5]}, "unknown scope 5; known: layer"),
+        ({"scopes": [["mlp"]]}, r"unknown scope \['mlp'\]"),
         ({"scopes": ["head_4"]}, "query heads of this model are 0 to 3; got 'head_4'"),
         ({"positions": ["frist"]}, "did you mean 'first'"),
         ({"layers": [5]}, "layers of this model are 0 to 4; got 5"),

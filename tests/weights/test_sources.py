@@ -46,6 +46,12 @@ def test_a_malformed_id_is_refused_with_the_closest_form(text, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("given", [5, None, True, ["file:a"], {}])
+def test_what_is_no_text_is_no_model_id(given):
+    with pytest.raises(InputError, match="a model id is text, such as 'file:PATH'; got"):
+        parse(given)
+
+
 def test_a_bare_path_that_exists_is_recognised(tmp_path):
     with pytest.raises(InputError, match=r"did you mean 'file:"):
         parse(str(tmp_path))
