@@ -20,6 +20,7 @@ source is silent in the trunk of each prompt, where current effects are read, an
 branches from each boundary on, where future ones are (`branched`, `data.branches`).
 """
 
+import fractions
 import functools
 import itertools
 import re
@@ -154,11 +155,12 @@ def require_boundaries(
     """Refuses boundaries that leave a prompt nothing to erase or nothing to read.
 
     Raises:
-      InputError: A boundary of another form or given twice; a prompt that is too short for it, or
-        longer than a window.
+      InputError: A boundary of another form or given twice, perhaps in other words, as 1/4 and 2/8
+        are; a prompt that is too short for it, or longer than a window.
     """
     choose("convention", convention, CONVENTIONS)
     require_unique("boundaries", boundaries)
+    known: dict[tuple[bool, fractions.Fraction], str] = {}
     for boundary in boundaries:
         part = re.fullmatch(r"(\d{1,9})/(\d{1,9})", boundary)
         index = re.fullmatch(r"\d{1,9}", boundary)
@@ -167,6 +169,9 @@ def require_boundaries(
                 "a boundary is a part of a prompt below 1 as in '1/4', or the index of a token "
                 f"as in '12'; got {boundary!r}"
             )
+        same = known.setdefault((part is None, fractions.Fraction(boundary)), boundary)
+        if same != boundary:
+            raise InputError(f"boundaries {same} and {boundary} are the same one; leave one out")
     lengths = {window: len(token_T) for window, token_T in branches.windows(batches).items()}
     least = {"paper": 1, "as_published": 2}[convention]  # position 0 is erased, or 1 is
     prompts = set()

@@ -284,6 +284,8 @@ def test_changes_of_which_a_layer_is_missing_are_left_out():
         (("9" * 20,), "paper", "got '9{20}'"),
         (("1/" + "9" * 20,), "paper", "got '1/9{20}'"),
         (("1/4", "1/4"), "paper", "boundaries"),
+        (("1/4", "2/8"), "paper", "boundaries 1/4 and 2/8 are the same one"),
+        (("1", "01"), "paper", "boundaries 1 and 01 are the same one"),
         (("1/4",), "papers", "unknown convention 'papers'; did you mean 'paper'"),
     ],
 )
