@@ -17,7 +17,7 @@ from jaxanatomy.data.choices import Scoring
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.callbacks import RunState
 from jaxanatomy.train.loss import Batch
-from jaxanatomy.train.points import Evaluation, HeldOutRows
+from jaxanatomy.train.points import DIVERGED, Evaluation, HeldOutRows
 from jaxanatomy.train.setup import Setup
 
 
@@ -51,12 +51,16 @@ def on_text(held_out: Mapping[str, HeldOut]) -> Scorer:
 
 
 def evaluating(scorer: Scorer, emit: Callable[[Evaluation], Any]) -> Callable[[RunState], None]:
-    """A callback that scores a model on each source and emits an `Evaluation`."""
+    """A callback that scores a model on each source and emits an `Evaluation`.
+
+    A seed whose held-out loss is not finite has diverged, even if its last step had a finite one.
+    """
 
     def evaluate(state: RunState) -> None:
         units = scorer(state.setup, state.stage, state.params)
         nll = {name: np.array(each.mean()) for name, each in units.items()}
         mean_M = sum(each.share * nll[name] for name, each in units.items())
+        lost_M = (~np.isfinite(mean_M)).tolist()
         # Every process has the same numbers; losses are those of whole batches.
         some = len(state.loss_EM) > 0
         loss = np.mean(state.loss_EM, axis=0).tolist() if some else [None] * len(mean_M)
@@ -69,8 +73,14 @@ def evaluating(scorer: Scorer, emit: Callable[[Evaluation], Any]) -> Callable[[R
                 eval_nll=mean_M.tolist(),
                 by_source={name: nll_M.tolist() for name, nll_M in nll.items()},
                 units=units,
-                reason=list(state.reasons),
-                stopped=list(state.stopped),
+                reason=[
+                    own or (DIVERGED if lost else "")
+                    for own, lost in zip(state.reasons, lost_M, strict=True)
+                ],
+                stopped=[
+                    state.step if own is None and lost else own
+                    for own, lost in zip(state.stopped, lost_M, strict=True)
+                ],
             )
         )
 

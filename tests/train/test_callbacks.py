@@ -1,5 +1,8 @@
 """Functions that watch a run: what they see, when, and what they may do; data made in the step."""
 
+import math
+import types
+
 import growing_run
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,9 @@ from growing_run import LENGTH, ROWS, VOCABULARY, Counting, watching
 from jaxanatomy import tree
 from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.callbacks import Every, Response
+from jaxanatomy.train.evaluation import evaluating
 from jaxanatomy.train.loss import batch_of
+from jaxanatomy.train.points import DIVERGED, HeldOutRows
 
 
 class KilledError(Exception):
@@ -135,3 +140,24 @@ def test_places_are_where_a_run_calls():
                             assert not one.due(step, start, step == end)
                     start = end
                 assert list(one.places(stages)) == places
+
+
+def test_a_seed_whose_held_out_loss_is_not_finite_has_diverged():
+    """Its last step may have had a finite loss; the parameters after it have none."""
+    units = {"text": HeldOutRows(1.0, [2, 2], [[1.0, 3.0], [1.0, math.nan], [1.0, math.inf]])}
+    state = types.SimpleNamespace(
+        setup=None,
+        stage=None,
+        params=None,
+        at=0,
+        step=7,
+        account=None,
+        loss_EM=[],
+        reasons=["", "", "stopped by the policy"],
+        stopped=[None, None, 5],
+    )
+    found = []
+    evaluating(lambda *_: units, found.append)(state)
+    assert found[0].eval_nll[0] == 1.0
+    assert found[0].reason == ["", DIVERGED, "stopped by the policy"]
+    assert found[0].stopped == [None, 7, 5]
