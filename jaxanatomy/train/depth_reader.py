@@ -47,7 +47,7 @@ class DepthReader:
     eval_set: EvalSet
     dtype: str = "float32"
 
-    def read(self, config: ModelConfig, params: tree.Params) -> dict[str, Any]:
+    def read(self, config: ModelConfig, params: tree.Params) -> dict[str, Any] | None:
         """What layers do for later tokens, what they add, and how alike blocks of them are.
 
         Args:
@@ -63,11 +63,16 @@ class DepthReader:
           is neither the first nor the last, None without one; of each layer the contributions in
           `contribution.PERIODIC`. Where two blocks fit, of the FFN weights `similarity` [block,
           block] and the scores of `blocks.SCORES`, and `NAME_periodicity` of each contribution.
+          None of a model whose streams or answers are not finite.
         """
         parts, *changes = (_run(sweep, params) for sweep in self._sweeps(config))
         silent = {name: _variants(config, name) for name in EFFECTS}
         measured = dict(zip(EFFECTS, changes, strict=True))
         change_EL = self._changes(measured[LATER], silent[LATER])
+        added_NL = [parts[name][BASELINE].astype(float) for name in PERIODIC]
+        if not (np.isfinite(change_EL).all() and np.isfinite(added_NL).all()):
+            return None
+        added = {name: own.tolist() for name, own in zip(PERIODIC, added_NL, strict=True)}
         effect = {
             name: each["mean"]
             for name, own in measured.items()
@@ -75,7 +80,6 @@ class DepthReader:
                 effects.effect_rows(own, silent[name], places=_places(name), text="")
             ).values()
         }
-        added = {name: parts[name][BASELINE].astype(float).tolist() for name in PERIODIC}
         return {
             "influence": change_EL.mean(axis=0).tolist(),
             "depth_score": finite(depth_score(change_EL).value),
@@ -101,13 +105,18 @@ class DepthReader:
         return found
 
     def _changes(self, measured: Mapping[str, Measured], variants: Sequence[Variant]) -> np.ndarray:
-        """The largest change of each sequence's answers by silent layer, [E, L]."""
+        """The largest change of each sequence's answers by silent layer, [E, L].
+
+        A sequence without a window, all of whose documents are of one token, is none.
+        """
         effect = measured["effect"]
         read_N = effect.branches > branches.TRUNK
         moved = self.eval_set.answer_changes(measured)
-        change_EL = np.zeros((1 + effect.documents.max(), len(variants)))
+        there_E, sequence_N = np.unique(effect.documents, return_inverse=True)
+        change_EL = np.zeros((len(there_E), len(variants)))
         for variant, change_E in zip(variants, change_EL.T, strict=True):
-            np.maximum.at(change_E, effect.documents[read_N], moved[variant.name][read_N])
+            with np.errstate(invalid="ignore"):
+                np.maximum.at(change_E, sequence_N[read_N], moved[variant.name][read_N])
         return change_EL
 
     def _first_attention(self, effect_LL: np.ndarray | None) -> float | None:

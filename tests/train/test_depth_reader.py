@@ -163,3 +163,10 @@ def test_a_shallow_model_has_what_it_can_have(layers):
     assert layers == 1 or found["depth_score"] is not None
     assert set(found["effects"]) == (set(EFFECTS) if layers == 2 else set())
     assert "similarity" not in found
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e30])
+def test_a_model_that_is_not_finite_has_no_depth(scale):
+    """At 1e19 answers are NaN; at 1e30 norms make all of them alike, and cosines are NaN."""
+    params = jax.tree.map(lambda leaf: np.float32(scale) * leaf, PARAMS)
+    assert DepthReader(2, HopAnswers(SCORER)).read(CONFIG, params) is None

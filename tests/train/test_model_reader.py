@@ -141,6 +141,15 @@ def test_the_depth_score_is_of_predicted_distributions_at_later_tokens(found):
     assert found["depth"]["depth_score"] == pytest.approx(score, rel=1e-5)
 
 
+def test_a_row_whose_documents_are_of_one_token_counts_nowhere(found):
+    blank = packed_row(np.arange(T + 1), np.ones(T + 1, bool))
+    first = TokenBatch(**{name: each[None] for name, each in blank.items()})
+    rows = TextRows([first, *ROWS.rows])
+    read = ModelReader.of(2, rows, rows, "float32").read(CONFIG, PARAMS)["depth"]
+    for name in ("influence", "depth_score", "attention_norm"):
+        assert read[name] == pytest.approx(found["depth"][name], rel=1e-5, abs=1e-7), name
+
+
 def test_effects_are_means_over_the_later_tokens_of_a_row(found):
     parts = []
     for part in (1, 2, 3):

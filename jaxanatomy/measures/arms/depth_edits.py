@@ -58,14 +58,14 @@ def is_reversal(edit: Row, layers: int, *, inside: bool) -> bool:
 
 
 def loop_changes(by_arm: Finals, name: str) -> BySeed:
-    """The log of how many times the loss is with a loop what it is without."""
+    """The log of how many times the loss is with a loop what it is without, where both have one."""
     found: BySeed = {}
     for arm, seeds in by_arm.items():
         for seed, row in living(seeds).items():
             for edit in row.get("edited") or ():
-                if (edit["kind"], edit["name"]) == (LOOP, name) and edit["eval_nll"]:
-                    change = math.log(edit["eval_nll"] / _whole_nll(edit, row))
-                    found.setdefault(arm, {})[seed] = change
+                ends = edit["eval_nll"], _whole_nll(edit, row)
+                if (edit["kind"], edit["name"]) == (LOOP, name) and all(ends):
+                    found.setdefault(arm, {})[seed] = math.log(ends[0] / ends[1])
     return found
 
 
@@ -128,7 +128,7 @@ def rise(edit: Row) -> float | None:
     return None if None in ends else ends[0] - ends[1]
 
 
-def _whole_nll(edit: Row, row: Row) -> float:
+def _whole_nll(edit: Row, row: Row) -> float | None:
     """The loss of the whole model on what an edit was scored on: on text not all of it."""
     return edit["whole_nll"] if "whole_nll" in edit else row["eval_nll"]
 

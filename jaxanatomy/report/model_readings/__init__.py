@@ -205,5 +205,5 @@ def unread(record: RunRecord) -> str:
         return ""
     return (
         f"Not read at their end, so that edits and depth lack them: {listed(names)}. Their rows "
-        "are of an earlier version, or depth_sequences is 0."
+        "are of an earlier version, depth_sequences is 0, or what was read is not finite."
     )

@@ -79,6 +79,8 @@ def test_a_seed_whose_loss_is_not_finite_has_no_cost():
 def test_loops_are_held_against_the_whole_model_on_the_same_rows():
     found = loop_changes(finals_by_arm(rows_of([edit("loop", [2, 3], 2.0, "once")])), "once")
     assert found == {"baseline": {0: pytest.approx(math.log(4 / 2))}}
+    lost = edit("loop", [2, 3], 2.0, "once", whole_nll=None)
+    assert loop_changes(finals_by_arm(rows_of([lost])), "once") == {}
 
 
 def test_edits_of_text_are_means_over_seeds_with_their_range():
