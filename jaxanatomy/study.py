@@ -29,6 +29,7 @@ from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.records import Row
 from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions, cost
+from jaxanatomy.sweep.devices import choose_devices
 from jaxanatomy.weights import Checkpoint, Source
 from jaxanatomy.weights.tokenizer import Tokenizer
 
@@ -96,8 +97,10 @@ class Study:
         """Tokenises and plans; reads no weights.
 
         Raises:
-          InputError: The model has no tokenizer, or a text or variant does not fit it.
+          InputError: The model has no tokenizer, a text or variant does not fit it, or there are
+            not as many devices as are asked for.
         """
+        choose_devices(settings.options.devices, useful=1)  # parts may come after long work
         self._source, self._settings = source, settings
         self._parts: list[StudyPart] = []
         self.sweeps: list[Sweep] = []

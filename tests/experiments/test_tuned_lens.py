@@ -190,6 +190,7 @@ def test_a_lens_is_refused_by_another_model(finished, tiny, copy_model, tmp_path
         (("--config.tasks=copying_real,copying_real",), "each of task may come once"),
         (("--config.questions=0",), "questions must be"),
         (("--config.optimiser.name=adam",), "unknown optimiser 'adam'"),
+        (("--config.sweep.devices=99",), "sweep.devices=99, but this process has"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_trained(start, tmp_path, flags, message):
