@@ -160,6 +160,17 @@ def test_intervals_hold_however_alike_the_runs_of_a_seed_are(share, alike):
     assert alike < 1 or narrow <= 0.8 * 400
 
 
+@pytest.mark.parametrize("alike", [0.2, 0.5])
+def test_intervals_of_shares_near_one_cover_where_seeds_differ(alike):
+    generator, share, within = np.random.default_rng(0), 0.95, 0
+    of_seed = (1 - alike) / alike  # beta-binomial, with that correlation in a seed
+    for _ in range(600):
+        own_S = generator.beta(share * of_seed, (1 - share) * of_seed, 20)
+        found = clustered_share(generator.binomial(6, own_S), np.full(20, 6))
+        within += found.low <= share <= found.high
+    assert within >= (0.95 - 2 * (0.95 * 0.05 / 600) ** 0.5) * 600
+
+
 def test_runs_of_a_seed_that_all_come_out_alike_are_worth_one():
     assert clustered_share([3] * 20, [3] * 20).ends == wilson_interval(1.0, 20).ends
     assert clustered_share([1, 0] * 10, [1] * 20).ends == wilson_interval(0.5, 20).ends
