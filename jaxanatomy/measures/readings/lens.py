@@ -107,9 +107,15 @@ def lens_metrics(streams: tuple[jax.Array, Final], context: Context) -> dict[str
 
 
 def ranks(log_q_PV: jax.Array, token_PK: jax.Array) -> jax.Array:
-    """How many tokens are likelier than each of some, [P, K]; of what is NaN `TOP`."""
+    """How many tokens come before each of some, [P, K]: likelier ones, and of equals the first.
+
+    Of what is NaN `TOP`.
+    """
     own_PK = jnp.take_along_axis(log_q_PV, token_PK, axis=-1)
-    rank_PK = (log_q_PV[:, None] > own_PK[:, :, None]).sum(axis=-1)
+    other_P1V, own_PK1 = log_q_PV[:, None], own_PK[:, :, None]
+    first_PKV = jnp.arange(log_q_PV.shape[1])[None, None] < token_PK[:, :, None]
+    ahead_PKV = (other_P1V > own_PK1) | ((other_P1V == own_PK1) & first_PKV)
+    rank_PK = ahead_PKV.sum(axis=-1)
     return jnp.where(jnp.isnan(own_PK), TOP, rank_PK)  # nothing is likelier than NaN
 
 
