@@ -15,9 +15,12 @@ import sys
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Halves the time of compiling again; later versions have no such flag.
+# The first halves the time of compiling again; the second has each program compiled in one piece:
+# there are as many test processes as cores. Later versions may have no such flags.
 if os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") and importlib.metadata.version("jax") < "0.11":
-    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = (
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    )
 
 import jax
 import pytest
@@ -52,11 +55,19 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(reason)
 
 
+def pytest_collection_finish():
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def freed_memory_goes_back():
-    """Programs keep what they free for their next call (`host.py`); tests do not."""
+    """Programs keep what they free for their next call (`host.py`); tests do not.
+
+    What a file's tests leave for good, compiled programs above all, is not looked through again.
+    """
     yield
     gc.collect()
+    gc.freeze()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
 
