@@ -135,8 +135,10 @@ def largest_t(residual_VU: np.ndarray, level: float) -> float:
     units = min(units, _MOST_UNITS)
     largest = []
     for portion in range(_DRAWS // _PORTION):
-        drawn_SUV = _normal(portion, units, len(factor_KV)) @ factor_KV
-        mean_SV, square_SV = drawn_SUV.mean(axis=1), np.square(drawn_SUV).mean(axis=1)
+        drawn_USV = _normal(portion, units, len(factor_KV)) @ factor_KV
+        drawn_USV = drawn_USV.reshape(units, _PORTION, -1)
+        mean_SV = drawn_USV.mean(axis=0)
+        square_SV = np.square(drawn_USV, out=drawn_USV).mean(axis=0)
         variance_SV = (square_SV - mean_SV**2) / (units - 1)
         largest.append((mean_SV**2 / variance_SV).max(axis=1))
     return math.sqrt(np.quantile(np.concatenate(largest), level))
@@ -144,5 +146,7 @@ def largest_t(residual_VU: np.ndarray, level: float) -> float:
 
 @functools.lru_cache(maxsize=2 * _DRAWS // _PORTION)
 def _normal(portion: int, units: int, ranks: int) -> np.ndarray:
+    """[units * _PORTION, ranks]: for one product of matrices, and means over the first axis."""
     generator = np.random.default_rng([_KEY, portion, units, ranks])
-    return generator.standard_normal((_PORTION, units, ranks), np.float32)
+    drawn_SUK = generator.standard_normal((_PORTION, units, ranks), np.float32)
+    return drawn_SUK.swapaxes(0, 1).reshape(-1, ranks)
