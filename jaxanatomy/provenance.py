@@ -64,7 +64,7 @@ def import_closure(path: Path, package: Path = _PACKAGE) -> set[Path]:
     waiting = [path]
     while waiting:
         text = (file := waiting.pop()).read_text(encoding="utf-8")
-        names = set(_imports(text)) if file.suffix == ".py" else set()
+        names = _imports(text) if file.suffix == ".py" else ()
         new = {each for name in names for each in _sources(name, package)}
         if file.name == "__init__.py" and "import_module" in text and file.parent != package:
             new |= set(file.parent.glob("*.py"))
@@ -84,14 +84,16 @@ def _find(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin else None
 
 
-def _imports(text: str) -> Iterator[str]:
+@functools.cache
+def _imports(text: str) -> frozenset[str]:
     """The modules of the package that a source names, and what may be modules."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in found if name.startswith("jaxanatomy."))
 
 
 def _sources(name: str, package: Path) -> Iterator[Path]:
