@@ -11,7 +11,7 @@ import pytest
 from parity_marks import PARITY
 
 from jaxanatomy import weights
-from jaxanatomy.data.text import load_text
+from jaxanatomy.data.text import Text, load_text
 from jaxanatomy.measures.depth_score import depth_score_rows
 from jaxanatomy.measures.readings import effects
 from jaxanatomy.study import tokenise
@@ -45,10 +45,13 @@ def llama(checkpoint, tmp_path_factory):
     return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-@pytest.fixture(scope="module")
-def prompts(checkpoint):
+def some_prompts(examples):
     documents = load_text("depth_prompts").documents
-    return [torch.tensor([checkpoint.tokenizer.encode(document)]) for document in documents]
+    return Text("depth_prompts", tuple(documents[at] for at in examples))
+
+
+def ids_of(checkpoint, text):
+    return [torch.tensor([checkpoint.tokenizer.encode(document)]) for document in text.documents]
 
 
 def largest(clean, other, start):
@@ -56,10 +59,10 @@ def largest(clean, other, start):
     return [float(relative(*pair)[start:].max()) for pair in zip(clean, other, strict=True)]
 
 
-def rows_of(checkpoint, spread, wanted, places):
-    """Our rows of the variants whose labels are wanted."""
+def rows_of(checkpoint, text, spread, wanted, places):
+    """Our rows on a text of the variants whose labels are wanted."""
     variants = [v for v in effects.effect_variants(checkpoint.config, spread) if wanted(v.labels)]
-    batches = tokenise(checkpoint, load_text("depth_prompts"))
+    batches = tokenise(checkpoint, text)
     batches = effects.branched(checkpoint.config, batches, "paper", places)
     readings = effects.readings(spread)
     sweep = Sweep(checkpoint.config, variants, batches, readings)
@@ -69,17 +72,18 @@ def rows_of(checkpoint, spread, wanted, places):
     return effects.effect_rows(measured, variants, places=places, text="depth_prompts")
 
 
-def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
+def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama):
+    """Of two prompts; `test_real_depth_use.py` has the published figure, the mean over all."""
+    text = some_prompts((0, 4))
     future = effects.places((effects.FUTURE,))
-    rows = rows_of(checkpoint, "propagated", lambda labels: labels["part"] == "layer", future)
+    rows = rows_of(checkpoint, text, "propagated", lambda labels: labels["part"] == "layer", future)
     scores = {
         (row["over"], row["example"]): row["value"]
         for row in depth_score_rows(rows)
         if row["effect"] == "output"
     }
-    assert scores["mean", None] == pytest.approx(9.59, abs=0.005)
-    for example in (0, 4):
-        ids, change_L = prompts[example], np.zeros(LAYERS)
+    for example, ids in enumerate(ids_of(checkpoint, text)):
+        change_L = np.zeros(LAYERS)
         _, _, clean = watched(llama, ids)
         for part, source in itertools.product(BOUNDARIES.values(), range(LAYERS)):
             last = int(ids.shape[1] * part)
@@ -95,12 +99,14 @@ def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama, prompts):
 
 
 @pytest.mark.parametrize("spread", effects.SPREADS)
-def test_effects_on_later_layers_are_those_of_a_plain_loop(checkpoint, llama, prompts, spread):
-    rows = rows_of(checkpoint, spread, lambda labels: labels["source"] in SOURCES, effects.places())
+def test_effects_on_later_layers_are_those_of_a_plain_loop(checkpoint, llama, spread):
+    text = some_prompts((1, 4))
+    wanted = lambda labels: labels["source"] in SOURCES  # noqa: E731
+    rows = rows_of(checkpoint, text, spread, wanted, effects.places())
     run = erased if spread == "propagated" else local
     compared = 0
-    for example, (boundary, part), source in itertools.product((1, 4), CASES, SOURCES):
-        ids = prompts[example]
+    prompts = enumerate(ids_of(checkpoint, text))
+    for (example, ids), (boundary, part), source in itertools.product(prompts, CASES, SOURCES):
         last = ids.shape[1] - 1 if boundary is None else int(ids.shape[1] * BOUNDARIES[boundary])
         start = 0 if boundary is None else last + 1
         _, clean, _ = watched(llama, ids)
