@@ -117,13 +117,14 @@ def plain_loop(seed):
     total = sum(stage.steps for stage in STAGES)
     rates = SCHEDULE.rates(total)
     stream = Counting(100 + seed)
-    params = model.init(STAGES[0].config, jax.random.key(seed))
+    params = jax.jit(model.init, static_argnums=0)(STAGES[0].config, jax.random.key(seed))
+    score = jax.jit(mean_loss, static_argnums=0)
     optimiser = optax.inject_hyperparams(
         lambda learning_rate: optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(learning_rate, weight_decay=0.01)
         )
     )(0.0)
-    moments, losses, scores, step = optimiser.init(params), [], [], 0
+    moments, losses, scores, step = jax.jit(optimiser.init)(params), [], [], 0
     for stage in STAGES:
         if stage.growth:
             sources = stage.growth.sources
@@ -141,7 +142,7 @@ def plain_loop(seed):
             params = optax.apply_updates(params, update)
             losses.append(float(loss))
             sources = evaluation().values()
-            both = [mean_loss(stage.config, params, *each.batches) for each in sources]
+            both = [score(stage.config, params, *each.batches) for each in sources]
             scores.append(float(np.average(both, weights=[each.share for each in sources])))
             step += 1
     return losses, scores

@@ -1,5 +1,7 @@
 """A tiny model, a tiny packed text and a naive forward: the oracle of the sweep tests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +77,26 @@ def text(documents: int = 3, rows: int = 1, seed: int = 0, start: int = 0) -> Te
         document_P=flat[predict_P],
         first_P=position_RT.reshape(-1)[predict_P] == 0,
     )
+
+
+def after_layer(config, layer, block, x_BTD, position_BT, segment_BT, gate_BTA=None):
+    """The stream after one layer with these parameters; a gate opens its heads and, last, its MLP.
+
+    Layers of one shape share a program: operation by operation, each would be one of its own.
+    """
+    module = model.block(config, layer)
+    return _applied(config, module, block, x_BTD, position_BT, segment_BT, gate_BTA)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _applied(config, module, block, x_BTD, position_BT, segment_BT, gate_BTA):
+    tables, bias_BTS = rope.tables(config, position_BT), model.attention_bias(segment_BT)
+    return module.apply({"params": block}, x_BTD, tables, bias_BTS, gate_BTA)[0]
+
+
+# The same of what reads the last stream, and of a whole forward pass.
+logits = jax.jit(model.logits, static_argnums=0)
+forward = jax.jit(model.forward, static_argnums=0)
 
 
 def probes(**readings) -> tuple[Probe, ...]:
@@ -156,15 +178,15 @@ def naive_points(config, params, step, batch: TextBatch, x, inside: bool = True)
 
 def _points(config, params, layer: int, x, batch: TextBatch, gate_RTA, inside: bool) -> dict:
     """The points of one layer; sublayers apart by closing the other one."""
-    tables = rope.tables(config, jnp.asarray(batch.position_RT))
-    bias = model.attention_bias(jnp.asarray(batch.segment_RT))
-    module = model.block(config, layer)
-    after = module.apply({"params": params}, x, tables, bias, gate_RTA)[0]
+    apply = functools.partial(
+        after_layer, config, layer, params, x, batch.position_RT, batch.segment_RT
+    )
+    after = apply(gate_RTA)
     if not inside:
         return {"block_out": after}
     no_mlp_RTA = gate_RTA.copy()
     no_mlp_RTA[..., -1] = 0
-    middle = module.apply({"params": params}, x, tables, bias, no_mlp_RTA)[0]
+    middle = apply(no_mlp_RTA)
     return {
         "block_in": x,
         "attention": naive_attention(config, params, layer, x, batch),
@@ -218,7 +240,7 @@ def naive_kl(config: ModelConfig, params, steps, batch: TextBatch) -> np.ndarray
     """KL(unedited model || variant) at each prediction, summed over whole logits in float64."""
     unedited = [Step(layer) for layer in range(config.num_layers)]
     log_p_PV, log_q_PV = (
-        log_softmax(model.logits(config, params, naive_stream(config, params, each, batch)), batch)
+        log_softmax(logits(config, params, naive_stream(config, params, each, batch)), batch)
         for each in (unedited, steps)
     )
     # Each term is 0 or above, so that a small sum keeps its digits.
@@ -236,6 +258,6 @@ def log_softmax(scores, batch: TextBatch) -> np.ndarray:
 def naive_nll(config: ModelConfig, params, steps, batch: TextBatch) -> np.ndarray:
     """Loss of each prediction from whole logits."""
     x = naive_stream(config, params, steps, batch)
-    scores = model.logits(config, params, x)
+    scores = logits(config, params, x)
     log_probability = jax.nn.log_softmax(scores.reshape(-1, config.vocab_size))
     return -np.asarray(log_probability[batch.predict_P, batch.target_P])

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
@@ -12,7 +13,6 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import KHop
 from jaxanatomy.growth.depth_edits import REVERSE, edits, middle_block
 from jaxanatomy.growth.stages import Stage
-from jaxanatomy.model import rope
 from jaxanatomy.train.depth_edits import Editor
 from jaxanatomy.train.hop_answers import HopAnswers
 from jaxanatomy.train.hops import HopLoss, HopScorer, Sequences, batch_of_numbers
@@ -25,7 +25,7 @@ SCORER = HopScorer(TASK, sequences=8, batch_size=4)
 CONFIG = ModelConfig.uniform(
     4, 2, 2, 24, vocab_size=13, hidden_size=16, context_length=10, tie_embeddings=False
 )
-PARAMS = jax.tree.map(lambda leaf: np.asarray(5 * leaf), model.init(CONFIG, jax.random.key(3)))
+PARAMS = naive.random_params(CONFIG, seed=3)
 
 
 def scores_of(sources):
@@ -72,17 +72,20 @@ def test_an_edited_model_is_the_one_of_these_layers(found):
     assert found["exit/layer/2"]["eval_nll"] == pytest.approx(found["cut/layer/3"]["eval_nll"])
 
 
+def after_layer(layer, x_BTD):
+    position_BT = np.broadcast_to(np.arange(10), x_BTD.shape[:2])
+    one_BT = np.ones_like(position_BT)
+    return naive.after_layer(CONFIG, layer, PARAMS["layers"][layer], x_BTD, position_BT, one_BT)
+
+
 def answers(sources):
     """The likeliest answers [B, T, K] of the model of these layers."""
     token_BT = jnp.asarray(SCORER.batch().token_BT)
-    tables = rope.tables(CONFIG, jnp.broadcast_to(jnp.arange(10), token_BT.shape))
-    bias_BTS = model.attention_bias(jnp.ones_like(token_BT))
     x_BTD = model.embed(PARAMS, token_BT)
     for layer in sources:
-        params = {"params": PARAMS["layers"][layer]}
-        x_BTD = model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS)[0]
-    logits_BTV = model.logits(CONFIG, PARAMS, x_BTD)[..., :12]
-    return np.asarray(logits_BTV.reshape(*token_BT.shape, 4, 3).argmax(-1))
+        x_BTD = after_layer(layer, x_BTD)
+    logits_BTV = np.asarray(naive.logits(CONFIG, PARAMS, x_BTD))[..., :12]
+    return logits_BTV.reshape(*token_BT.shape, 4, 3).argmax(-1)
 
 
 def test_an_edit_agrees_with_the_whole_model_where_their_answers_are_the_same(found):
@@ -98,17 +101,13 @@ def test_a_damped_repeat_adds_half_of_the_change(found):
     batches = [batch_of_numbers(TASK, numbers) for numbers in SCORER.numbers()]
     nll_K = answered_K = 0
     for token_BT, label_BTK in batches:
-        position_BT = jnp.broadcast_to(jnp.arange(10), token_BT.shape)
-        tables = rope.tables(CONFIG, position_BT)
-        bias_BTS = model.attention_bias(jnp.ones_like(token_BT))
-
-        def run(x_BTD, layer, tables=tables, bias_BTS=bias_BTS):
-            params = {"params": PARAMS["layers"][layer]}
-            return model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS)[0]
-
-        x_BTD = run(run(run(model.embed(PARAMS, token_BT), 0), 1), 2)
-        x_BTD = run(x_BTD + 0.5 * (run(run(x_BTD, 1), 2) - x_BTD), 3)
-        logits_BTKQ = model.logits(CONFIG, PARAMS, x_BTD)[..., :12].reshape(*label_BTK.shape, 3)
+        x_BTD = model.embed(PARAMS, token_BT)
+        for layer in (0, 1, 2):
+            x_BTD = after_layer(layer, x_BTD)
+        again_BTD = after_layer(2, after_layer(1, x_BTD))
+        x_BTD = after_layer(3, x_BTD + 0.5 * (again_BTD - x_BTD))
+        logits_BTV = naive.logits(CONFIG, PARAMS, x_BTD)[..., :12]
+        logits_BTKQ = logits_BTV.reshape(*label_BTK.shape, 3)
         log_BTKQ = np.asarray(jax.nn.log_softmax(logits_BTKQ, -1), np.float64)
         there = label_BTK >= 0
         picked = np.take_along_axis(log_BTKQ, np.maximum(label_BTK, 0)[..., None], -1)[..., 0]

@@ -1,7 +1,7 @@
 """What is read of how deep a trained model computes, against plain loops over its layers."""
 
-import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
@@ -9,7 +9,6 @@ from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import KHop
 from jaxanatomy.forensics import blocks
-from jaxanatomy.model import rope
 from jaxanatomy.train.depth_reader import EFFECTS, DepthReader
 from jaxanatomy.train.hop_answers import HopAnswers
 from jaxanatomy.train.hops import HopScorer
@@ -20,7 +19,7 @@ L = 4
 CONFIG = ModelConfig.uniform(
     L, 2, 2, 24, vocab_size=13, hidden_size=16, context_length=12, tie_embeddings=False
 )
-PARAMS = jax.tree.map(lambda leaf: np.asarray(5 * leaf), model.init(CONFIG, jax.random.key(3)))
+PARAMS = naive.random_params(CONFIG, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +29,9 @@ def found():
 
 def apply(layer, x_BTD, gate=None):
     """The stream after a layer; `gate` opens its heads and, last, its MLP."""
-    position_BT = jnp.broadcast_to(jnp.arange(12), x_BTD.shape[:2])
-    bias_BTS = model.attention_bias(jnp.ones_like(position_BT))
-    params = {"params": PARAMS["layers"][layer]}
-    tables = rope.tables(CONFIG, position_BT)
-    return model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS, gate)[0]
+    position_BT = np.broadcast_to(np.arange(12), x_BTD.shape[:2])
+    one_BT, block = np.ones_like(position_BT), PARAMS["layers"][layer]
+    return naive.after_layer(CONFIG, layer, block, x_BTD, position_BT, one_BT, gate)
 
 
 def trace(silent=None, up_to=None):
@@ -48,7 +45,7 @@ def trace(silent=None, up_to=None):
         if layer == silent:
             after_BTD = jnp.where(jnp.arange(12)[:, None] <= up_to, x_BTD, after_BTD)
         streams.append(after_BTD)
-    logit_BTV = np.asarray(model.logits(CONFIG, PARAMS, streams[-1]), np.float64)
+    logit_BTV = np.asarray(naive.logits(CONFIG, PARAMS, streams[-1]), np.float64)
     answer = np.exp(logit_BTV[..., :12].reshape(*batch.label_BTK.shape, 3))
     answer /= answer.sum(-1, keepdims=True)
     return [np.asarray(each, np.float64) for each in streams], answer

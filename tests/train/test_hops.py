@@ -5,10 +5,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
-from jaxanatomy import model, tree
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.depth_tasks import Automaton, KHop
 from jaxanatomy.errors import InputError
@@ -25,7 +26,7 @@ TASK = KHop(alphabet=3, seq_len=10, hops=4)
 CONFIG = ModelConfig.uniform(
     2, 2, 2, 24, vocab_size=13, hidden_size=16, context_length=16, tie_embeddings=False
 )
-PARAMS = model.init(CONFIG, jax.random.key(0))
+PARAMS = naive.random_params(CONFIG)
 PARAMS = tree.with_layers(PARAMS, tree.stack(PARAMS["layers"]))
 LOSS = HopLoss(TASK, CONFIG)
 
@@ -38,7 +39,7 @@ def batch(step=0, seed=5, rows=6):
 
 def by_hand(params, found):
     """Cross-entropies and hits, position by position, from the logits of a plain forward."""
-    logits_BTV = np.asarray(model.forward(CONFIG, params, found.token_BT), np.float64)
+    logits_BTV = np.asarray(naive.forward(CONFIG, params, found.token_BT), np.float64)
     nll, right, answered = (np.zeros(TASK.hops) for _ in range(3))
     for (b, t, k), label in np.ndenumerate(np.asarray(found.label_BTK)):
         if label < 0:
@@ -53,7 +54,7 @@ def by_hand(params, found):
 def test_loss_is_the_mean_over_questions_of_means_over_positions():
     found = batch()
     nll_K, _, answered_K = by_hand(PARAMS, found)
-    value = LOSS(PARAMS, nothing_frozen(PARAMS), found)
+    value = jax.jit(LOSS)(PARAMS, nothing_frozen(PARAMS), found)
     np.testing.assert_allclose(value, (nll_K / answered_K).mean(), rtol=1e-5)
     assert answered_K.min() > 0
     assert len(set(answered_K)) > 1  # another weighting would give another loss
@@ -93,7 +94,7 @@ def test_processes_score_the_rows_of_one():
 
 def test_rows_that_no_question_reads_have_no_gradient():
     trained, frozen = split(PARAMS, [True], True)
-    gradient = jax.grad(lambda part: LOSS(part, frozen, batch()))(trained)
+    gradient = jax.jit(jax.grad(LOSS))(trained, frozen, batch())
     unembedding = np.asarray(tree.unembedding(merge(gradient, frozen)))
     assert not unembedding[12:].any()
     assert all(row.any() for row in unembedding[:12])

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from jaxanatomy.train.loss import (
 
 SHAPES = (LayerShape(4, 2, 24), LayerShape(4, 2, 8), LayerShape(4, 2, 8), LayerShape(4, 2, 8))
 CONFIG = ModelConfig(vocab_size=19, hidden_size=16, head_dim=8, layers=SHAPES)
-PARAMS = model.init(CONFIG, jax.random.key(0))
+PARAMS = naive.random_params(CONFIG)
 ENDS = tuple(name for name in PARAMS if name != "layers")
 TOKEN_BT = jax.random.randint(jax.random.key(1), (3, 7), 1, 19)
 BATCH = batch_of(TOKEN_BT.at[1, 4:].set(0), pad=0)

@@ -2,15 +2,14 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
 from jaxanatomy import model, tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.sequences import TokenBatch, packed_row
-from jaxanatomy.model import rope
 from jaxanatomy.train.model_reader import ModelReader
 from jaxanatomy.train.text_rows import TextRows
 
@@ -19,7 +18,7 @@ WHOLE = tuple(range(L))
 CONFIG = ModelConfig.uniform(
     L, 2, 2, 24, vocab_size=V, hidden_size=16, context_length=T, tie_embeddings=True
 )
-PARAMS = jax.tree.map(lambda leaf: np.asarray(5 * leaf), model.init(CONFIG, jax.random.key(3)))
+PARAMS = naive.random_params(CONFIG, seed=3)
 # Where documents begin in each row of 12 tokens: one of 12, of 5 and 7, of 1 and 11, of 2, 2 and 8.
 STARTS = ((0,), (0, 5), (0, 1), (0, 2, 4))
 
@@ -56,19 +55,18 @@ def trace(token, sources, silent=None, up_to=None):
     One of them may write nothing up to a position.
     """
     token_BT = jnp.asarray([token])
-    position_BT = jnp.arange(token_BT.shape[1])[None]
-    tables = rope.tables(CONFIG, position_BT)
-    bias_BTS = model.attention_bias(jnp.ones_like(position_BT))
+    position_BT = np.arange(token_BT.shape[1])[None]
+    one_BT = np.ones_like(position_BT)
     x_BTD = model.embed(PARAMS, token_BT)
     streams = [x_BTD]
     for layer in sources:
-        params = {"params": PARAMS["layers"][layer]}
-        after_BTD = model.block(CONFIG, layer).apply(params, x_BTD, tables, bias_BTS)[0]
+        block = PARAMS["layers"][layer]
+        after_BTD = naive.after_layer(CONFIG, layer, block, x_BTD, position_BT, one_BT)
         if layer == silent:
             after_BTD = jnp.where(position_BT[..., None] <= up_to, x_BTD, after_BTD)
         x_BTD = after_BTD
         streams.append(x_BTD)
-    (logit_TV,) = np.asarray(model.logits(CONFIG, PARAMS, x_BTD), np.float64)
+    (logit_TV,) = np.asarray(naive.logits(CONFIG, PARAMS, x_BTD), np.float64)
     log_TV = logit_TV - np.log(np.exp(logit_TV).sum(-1, keepdims=True))
     return np.array(streams, np.float64)[:, 0], log_TV
 

@@ -3,11 +3,12 @@
 import growing_run
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import optax
 import pytest
 
-from jaxanatomy import model, tree
+from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.errors import InputError
 from jaxanatomy.train.loss import split
@@ -25,7 +26,7 @@ MATRIX = "layers/1/attention/q_proj/kernel"
 
 
 def whole(stack=tree.stack):
-    params = model.init(CONFIG, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: leaf / 10, naive.random_params(CONFIG))
     return tree.with_layers(params, stack(params["layers"]))
 
 
@@ -40,8 +41,13 @@ def by_name(params):
 
 def updates(settings, params, gradient=None):
     optimiser = make(settings, params)
-    gradient = jax.tree.map(jnp.zeros_like, params) if gradient is None else gradient
-    return optimiser.update(gradient, optimiser.init(params), params)[0]
+    gradient = jax.tree.map(np.zeros_like, params) if gradient is None else gradient
+
+    @jax.jit
+    def first(gradient, params):
+        return optimiser.update(gradient, optimiser.init(params), params)[0]
+
+    return first(gradient, params)
 
 
 @pytest.mark.parametrize("stack", [tree.stack, tree.stack_each])

@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import naive
 import numpy as np
 import pytest
 
@@ -12,7 +13,6 @@ from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.registers import Registers, prepend
 from jaxanatomy.forensics.roles import ROLES, assign, role_scores
 from jaxanatomy.measures import roles
-from jaxanatomy.model import rope
 from jaxanatomy.train.loss import Batch
 from jaxanatomy.train.role_documents import DocumentRows
 from jaxanatomy.train.role_reader import RoleReader, document_text, row_text
@@ -21,7 +21,7 @@ T, L, WORDS = 9, 4, 13
 CONFIG = ModelConfig.uniform(
     L, 2, 2, 24, vocab_size=WORDS + 4, hidden_size=16, context_length=16, tie_embeddings=False
 )
-PARAMS = jax.tree.map(lambda leaf: np.asarray(5 * leaf), model.init(CONFIG, jax.random.key(3)))
+PARAMS = naive.random_params(CONFIG, seed=3)
 TOKENS = np.random.default_rng(0).integers(0, WORDS, (8, T + 1)).astype(np.int32)
 ONES = np.ones((4, T), np.float32)
 BATCHES = [Batch(rows[:, :-1], rows[:, 1:], ONES) for rows in (TOKENS[:4], TOKENS[4:])]
@@ -34,13 +34,12 @@ ROWS = DocumentRows.of(BATCHES, DOCUMENTS)
 
 def streams(token_BT, layers=range(L)):
     """The stream before the first layer and after each, and attention weights [B, H, T, S]."""
-    position_BT = jnp.broadcast_to(jnp.arange(token_BT.shape[1]), token_BT.shape)
-    tables = rope.tables(CONFIG, position_BT)
-    bias_BTS = model.attention_bias(jnp.zeros_like(token_BT))
+    position_BT = np.broadcast_to(np.arange(token_BT.shape[1]), token_BT.shape)
+    zero_BT = np.zeros_like(position_BT)
     found = [model.embed(PARAMS, jnp.asarray(token_BT))]
     for layer in layers:
-        params = {"params": PARAMS["layers"][layer]}
-        found.append(model.block(CONFIG, layer).apply(params, found[-1], tables, bias_BTS)[0])
+        block = PARAMS["layers"][layer]
+        found.append(naive.after_layer(CONFIG, layer, block, found[-1], position_BT, zero_BT))
     return found
 
 
@@ -55,7 +54,7 @@ def parts(half):
 def mean_loss(half, layers):
     found = []
     for row in parts(half):
-        logits_TV = model.logits(CONFIG, PARAMS, streams(row[None, :-1], layers)[-1])[0]
+        logits_TV = naive.logits(CONFIG, PARAMS, streams(row[None, :-1], layers)[-1])[0]
         log_TV = np.asarray(jax.nn.log_softmax(logits_TV), np.float64)
         found += (-log_TV[np.arange(len(row) - 1), row[1:]]).tolist()
     return np.mean(found)
