@@ -62,8 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             for fault, purpose, seeds in groups:
                 _train(plan, fault, purpose, seeds, results, progress)
         shipped = {kind: config.shipped[kind][0] for kind in KINDS if config.shipped[kind]}
-        results.write_summary(summarise(results.rows, shipped, config.intervals, config.margin))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows, shipped, config.intervals, config.margin))
 
 
 def dry_run(config: ConfigDict) -> str:

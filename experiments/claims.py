@@ -36,8 +36,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     with runs.Run.open(workdir, there["config"], there["provenance"]) as results:
         # Not appended: when a run has got further, its claims replace the older ones.
         results.replace(made["config"], made["provenance"], rows)
-        results.write_summary(claims.summarise(evidence, rows))
-        report.conclude(results.folder)
+        report.conclude(results, claims.summarise(evidence, rows))
 
 
 def _models(made: list[Mapping[str, Any]]) -> dict[str, Any]:

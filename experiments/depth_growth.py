@@ -29,7 +29,6 @@ from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
 from jaxanatomy.measures.arms.depth_growth import summarise
 from jaxanatomy.measures.arms.role_courses import summarise_courses
-from jaxanatomy.model import parameter_count
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.depth_plan import depth_plan
@@ -37,7 +36,6 @@ from jaxanatomy.train.describe import describe_arms
 from jaxanatomy.train.memory import describe_runs
 from jaxanatomy.train.trials import train_arms
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
     "arms",
     "seeds",
@@ -53,13 +51,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
     plan = depth_plan(config)
 
     def provenance() -> dict[str, Any]:
-        return runs.provenance(
-            "depth_growth",
-            architecture=plan.model.to_dict(),
-            parameters=parameter_count(plan.model),
-            tokenizer_sha256=plan.tokenizer_sha256,
-            data=plan.data,  # text is read here, once the workdir is known to be good
-        )
+        data = plan.data  # text is read here, once the workdir is known to be good
+        return plan.provenance(tokenizer_sha256=plan.tokenizer_sha256, data=data)
 
     with runs.Run.open(
         workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
@@ -67,8 +60,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         train_arms(plan, results)
         if process:
             return
-        results.write_summary(summarise(results.rows) | summarise_courses(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows) | summarise_courses(results.rows))
         if config.save_models:
             print(f"models: {results.path('models')}/ARM_SEED")
 

@@ -38,11 +38,10 @@ from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.readings import contribution, effects, outliers
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.sweep import distributed
 from jaxanatomy.weights import Source, describe_model_ids, open_model
 from jaxanatomy.weights.random_init import random_blocks, random_params
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 RANDOM = "random:"
 
@@ -51,23 +50,15 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes arrays, summary, figures and report."""
     process, processes = distributed.start(**config.distributed)
     studies, draws = _studies(config, process, processes)
-    every = [*studies, *draws]
-    with runs.Run.open(
-        workdir,
-        config.to_dict(),
-        _provenance(config, studies),
-        ignore=MAY_CHANGE_ON_RESUME,
-        process_index=process,
-        process_count=processes,
-    ) as results:
+    first, *others = every = [*studies, *draws]
+    weights = _others_provenance(config, studies)
+    with first.opened(workdir, config, MAY_CHANGE_ON_RESUME, **weights) as results:
         for study in every:
             study.measure(results)
-        distributed.wait_for_all("depth_use: all rows are written")
-        if process > 0:
+        if not first.gathered(results, *others):
             return
-        results.merge_parts([row_hash for study in every for row_hash in study.row_order()])
         text = load_text(config.text)
-        _measure_removals(config, studies[0], text, results)
+        _measure_removals(config, first, text, results)
         for study in every:
             for row in depth_use.score_rows(results.rows, study.model):
                 key = {field: row[field] for field in depth_use.SCORE_KEY}
@@ -79,8 +70,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         results.write_arrays(
             **depth_use.arrays([row for row in results.rows if row["model"] in whole])
         )
-        results.write_summary(depth_use.summarise(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, depth_use.summarise(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -109,13 +99,8 @@ def _studies(
         require_each_once("boundaries", tuple(config.boundaries))
     require_draws(config.null_draws, config.seed, name="null_draws")
     require_whole("super_weights", config.super_weights, least=0)
-    settings = StudySettings(
-        experiment="depth_use",
-        packing={**config.packing.to_dict(), "row_length": FITTED},  # prompts are short
-        options=SweepOptions(**config.sweep),
-        processes=processes,
-        process=process,
-    )
+    packing = {**config.packing, "row_length": FITTED}  # prompts are short
+    settings = StudySettings.of("depth_use", config.sweep, packing, process, processes)
     count = _untrained_count(config)
     sources = [open_model(model_id) for model_id in (config.model, *config.others)]
     sources += [_untrained(config.model, draw) for draw in range(count)]
@@ -171,12 +156,11 @@ def _measure_removals(config: ConfigDict, study: Study, text: Text, results: run
         study.measure(results)
 
 
-def _provenance(config: ConfigDict, studies: Sequence[Study]) -> dict[str, Any]:
-    """What `runs.Run.open` records: of the model, and the weights that stand beside it."""
-    found = studies[0].provenance()
+def _others_provenance(config: ConfigDict, studies: Sequence[Study]) -> dict[str, Any]:
+    """The weights that stand beside the model."""
     others = zip(config.others, studies[1:], strict=False)  # after them comes the untrained one
     own = {model: study.provenance()["weights_sha256"] for model, study in others}
-    return found | ({"others_sha256": own} if own else {})
+    return {"others_sha256": own} if own else {}
 
 
 def _append_differences(studies: Sequence[Study], text: Text, results: runs.Run) -> None:

@@ -30,13 +30,7 @@ from jaxanatomy.errors import InputError, require_each_once, require_whole
 from jaxanatomy.growth.arms import ARMS, ArmSettings, arm_stages, core_steps
 from jaxanatomy.growth.phases import CORE_READINGS, NOT_YET_GROWN, growth_transformer
 from jaxanatomy.growth.stages import total_flops, total_steps
-from jaxanatomy.measures.arms.developmental import (
-    TUNED_BY,
-    curve_fields,
-    final_fields,
-    note_lowest,
-    summarise,
-)
+from jaxanatomy.measures.arms import developmental
 from jaxanatomy.measures.arms.role_courses import summarise_courses
 from jaxanatomy.measures.completions import complete
 from jaxanatomy.model import parameter_count
@@ -48,7 +42,6 @@ from jaxanatomy.train.evaluation import HeldOut, Scorer, on_text, score
 from jaxanatomy.train.points import Evaluation
 from jaxanatomy.train.trials import train_arms
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = ("arms", *setup.MAY_CHANGE_ON_RESUME)
 _PAD = facts.SPECIAL.index(facts.PAD)
 
@@ -56,16 +49,12 @@ _PAD = facts.SPECIAL.index(facts.PAD)
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
     plan = _plan(config)
-    provenance = runs.provenance(
-        "developmental",
-        architecture=plan.model.to_dict(),
-        parameters=parameter_count(plan.model),
-        data_sha256=plan.facts.sha256,
-    )
+    provenance = plan.provenance(data_sha256=plan.facts.sha256)
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         train_arms(plan, results)
-        results.write_summary(summarise(results.rows) | summarise_courses(results.rows))
-        report.conclude(results.folder)
+        report.conclude(
+            results, developmental.summarise(results.rows) | summarise_courses(results.rows)
+        )
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -112,7 +101,7 @@ class _Plan(ArmPlan):
     orders: Mapping[int, np.ndarray]
 
     experiment = "developmental"
-    tuned_by = TUNED_BY
+    tuned_by = developmental.TUNED_BY
     always_tunes = True
     evaluates_by_stage = True
 
@@ -132,11 +121,11 @@ class _Plan(ArmPlan):
 
     def curve_fields(self, arm: str, trial: Trial, point: Evaluation, at: int) -> Fields:
         """Losses, and what they took; tokens are those that were predicted."""
-        return self._spent(trial, point) | curve_fields(point, at)
+        return self._spent(trial, point) | developmental.curve_fields(point, at)
 
     def note(self, point: Evaluation, memory: Fields) -> None:
         """The lowest validation loss of each seed."""
-        note_lowest(point, memory)
+        developmental.note_lowest(point, memory)
 
     def final_fields(self, trained: Trained) -> list[Fields]:
         """Last and lowest loss, the training loss, and what is written after the prompts."""
@@ -153,7 +142,7 @@ class _Plan(ArmPlan):
                     "stage": end.name,
                     "step": point.step,
                     **self._spent(trial, point),
-                    **final_fields(point, at, trained.memory, told[at]),
+                    **developmental.final_fields(point, at, trained.memory, told[at]),
                     "completions": written,
                     "exact_completions": exact,
                     "core_steps": core_steps(self.arms[trained.arm]),

@@ -31,7 +31,6 @@ from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions, distributed
 from jaxanatomy.weights import describe_model_ids, open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 HARNESS = "lm_eval:"  # before the name of a task of lm-evaluation-harness, or of its .yaml
 
@@ -43,23 +42,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     _require_alone(config, processes)
     study, harness = _study(config, process, processes), _harness(config)
     _require_answerable(config, harness)
-    with runs.Run.open(
-        workdir,
-        config.to_dict(),
-        study.provenance() | _harness_provenance(config, harness),
-        ignore=MAY_CHANGE_ON_RESUME,
-        process_index=process,
-        process_count=processes,
-    ) as results:
+    asked = _harness_provenance(config, harness)
+    with study.opened(workdir, config, MAY_CHANGE_ON_RESUME, **asked) as results:
         study.measure(results)
-        distributed.wait_for_all("evaluate: all rows are written")
-        if process > 0:
+        if not study.gathered(results):
             return
-        results.merge_parts(study.row_order())
         for rows in _harness_rows(config, harness, results):
             results.append(rows)
-        results.write_summary(answers.summarise(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, answers.summarise(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -88,12 +78,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1) -> Study:
         require_whole("questions", config.questions)
     source = open_model(config.model)
     variants = parse_variants(source.config, split_names(config.variants))
-    settings = StudySettings(
-        experiment="evaluate",
-        options=SweepOptions(**config.sweep),
-        processes=processes,
-        process=process,
-    )
+    settings = StudySettings.of("evaluate", config.sweep, process=process, processes=processes)
     parts = []
     for name in (each for each in config.tasks if not each.startswith(HARNESS)):
         asked = load_questions(name, config.questions, config.seed)

@@ -11,14 +11,13 @@ costs in perplexity, measured on the tensors as written.
 """
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import api, cli, runs
+from jaxanatomy import api, changed, cli, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import Text, load_text
 from jaxanatomy.interventions.changes import combined_steps, split_names
@@ -28,13 +27,11 @@ from jaxanatomy.interventions.scopes import SCOPES
 from jaxanatomy.interventions.variants import Step, Steps, Variant
 from jaxanatomy.model import parameter_count
 from jaxanatomy.study import tokenise
-from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
-from jaxanatomy.weights.export import as_dtype, export_hf
+from jaxanatomy.weights import Checkpoint, Source, describe_model_ids, open_model
 from jaxanatomy.weights.hf_config import to_config
 from jaxanatomy.weights.recipes import llama_quantize_command, mergekit_config
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
-FOLDER = "model"
 MERGEKIT = "mergekit.yml"  # beside it, where layers are chosen and none is changed
 
 
@@ -49,10 +46,8 @@ def run(config: ConfigDict, workdir: Path) -> None:
         data_sha256={plan.text.name: plan.text.sha256} if plan.text else {},
     )
     with runs.Run.open(workdir, config.to_dict(), provenance) as results:
-        folder = results.path(FOLDER)
-        original = plan.source.load()
-        if not folder.exists():  # it appears whole, so what is there is complete
-            _write(plan, original, folder)
+        original, variant = plan.source.load(), Variant("changed", plan.steps)
+        folder = changed.write_folder(results, lambda: api.apply(original, variant), plan.dtype)
         summary = _summary(plan, original, folder)
         results.write_summary(summary)
         recipe = _mergekit(config, plan)
@@ -122,51 +117,30 @@ def _plan(config: ConfigDict) -> _Plan:
     names = split_names(config.variants)
     steps = combined_steps(source.config, names, config.layers or None)
     steps = remaining_steps(source.config, steps)
-    changed = materialised_config(source.config, steps)
-    to_config(changed)  # refuses what a Hugging Face folder cannot express
+    made = materialised_config(source.config, steps)
+    to_config(made)  # refuses what a Hugging Face folder cannot express
     if text is not None:
         tokenise(source, text)
-    return _Plan(source, tuple(names), steps, changed, dtype, text)
-
-
-def _write(plan: _Plan, original: Checkpoint, folder: Path) -> None:
-    """Changes the weights and writes them in the dtype that is asked for."""
-    for stale in folder.parent.glob(f".{FOLDER}.part-*"):
-        shutil.rmtree(stale)  # of a killed run: this one holds the lock
-    changed = api.apply(original, Variant("changed", plan.steps))
-    export_hf(as_dtype(changed, plan.dtype), folder)
+    return _Plan(source, tuple(names), steps, made, dtype, text)
 
 
 def _facts(plan: _Plan) -> dict[str, Any]:
     return {
         "variants": list(plan.variants),
         "layers": [step.layer for step in plan.steps],
-        "layers_before": plan.source.config.num_layers,
-        "layers_after": plan.config.num_layers,
-        "parameters_before": parameter_count(plan.source.config),
-        "parameters_after": parameter_count(plan.config),
+        **changed.sizes(plan.source.config, plan.config),
     }
 
 
 def _summary(plan: _Plan, original: Checkpoint, folder: Path) -> dict[str, Any]:
     """What was changed and what it costs; the folder is read back for both."""
-    weights = folder / "model.safetensors"
-    summary = _facts(plan) | {
-        "folder": FOLDER,
-        "dtype": str(plan.dtype),
-        "bytes": weights.stat().st_size,
-        "sha256": cache.file_sha256(weights),
-    }
-    written = load(f"file:{folder}")
+    _, found = changed.compare(original, folder, plan.dtype, plan.text)
+    summary = _facts(plan) | found
     if plan.text is None:
         return summary
-    before, after = (api.sweep(model, [], plan.text)[0] for model in (original, written))
-    summary |= {"text": plan.text.name, "tokens": before["tokens"]}
-    summary |= {"ppl_before": before["ppl"], "ppl_after": after["ppl"]}
-    summary["degradation_percent"] = None
-    if None in (before["ppl"], after["ppl"]):
-        return summary | {"reason": before.get("reason") or after["reason"]}
-    return summary | {"degradation_percent": 100 * (after["ppl"] / before["ppl"] - 1)}
+    before, after = (found[f"ppl_{when}"] for when in ("before", "after"))
+    is_known = None not in (before, after)
+    return summary | {"degradation_percent": 100 * (after / before - 1) if is_known else None}
 
 
 def _is_choice(plan: _Plan) -> bool:

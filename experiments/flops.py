@@ -47,8 +47,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     rows = [row for model in plan for row in model.rows()]
     with runs.Run.open(workdir, config.to_dict(), provenance) as results:
         results.append(rows)
-        results.write_summary(summarise(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -13,7 +13,6 @@ The folder is `model` in the workdir; `rows.jsonl` has one row for each map and 
 
 import dataclasses
 import functools
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxanatomy import api, cli, config_fields, model, report, runs
+from jaxanatomy import changed, cli, config_fields, model, report
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import InputError, require_whole
@@ -32,32 +31,23 @@ from jaxanatomy.measures.grow_checkpoint import summarise
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions
-from jaxanatomy.weights import Checkpoint, Source, cache, describe_model_ids, load, open_model
-from jaxanatomy.weights.export import as_dtype, export_hf
+from jaxanatomy.weights import Checkpoint, Source, describe_model_ids, open_model
 from jaxanatomy.weights.hf_config import to_config
 from jaxanatomy.weights.tensors import DTYPES, parse_dtype
 
-FOLDER = "model"
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Measures every map, writes the folder, reads it back, then summary and report."""
     plan = _plan(config)
-    with runs.Run.open(
-        workdir, config.to_dict(), plan.study.provenance(), MAY_CHANGE_ON_RESUME
-    ) as results:
+    with plan.study.opened(workdir, config, MAY_CHANGE_ON_RESUME) as results:
         plan.study.measure(results)
-        folder = results.path(FOLDER)
         original = plan.source.load()
-        if not folder.exists():  # it appears whole, so what is there is complete
-            _write(plan, original, folder)
+        folder = changed.write_folder(results, lambda: _grown(plan, original), plan.dtype)
         summary = _facts(plan) | _written(plan, original, folder)
         summary["texts"] = summarise(results.rows, plan.operator)
-        results.write_summary(summary)
-        report.conclude(results.folder)
+        report.conclude(results, summary)
     print(f"model: {folder}")
     print(f"load it: transformers.AutoModelForCausalLM.from_pretrained({str(folder)!r})")
 
@@ -132,10 +122,7 @@ def _plan(config: ConfigDict) -> _Plan:
     growth = growth_map(config.operator, *size)
     grown = grown_config(source.config, growth)
     to_config(grown)  # refuses what a Hugging Face folder cannot express
-    settings = StudySettings(
-        experiment="grow_checkpoint",
-        options=SweepOptions(**config.sweep),
-    )
+    settings = StudySettings.of("grow_checkpoint", config.sweep)
     variants, absent = growth_variants(
         source.config, config.operator, *size[1:], config.null_draws, config.seed
     )
@@ -144,13 +131,9 @@ def _plan(config: ConfigDict) -> _Plan:
     return _Plan(source, config.operator, growth, grown, dtype, texts, study, absent)
 
 
-def _write(plan: _Plan, original: Checkpoint, folder: Path) -> None:
-    """Grows the weights and writes them in the dtype that is asked for."""
-    for stale in folder.parent.glob(f".{FOLDER}.part-*"):
-        shutil.rmtree(stale)  # of a killed run: this one holds the lock
+def _grown(plan: _Plan, original: Checkpoint) -> Checkpoint:
     params, _ = grow(plan.growth, original.params)
-    grown = dataclasses.replace(original, config=plan.config, params=params)
-    export_hf(as_dtype(grown, plan.dtype), folder)
+    return dataclasses.replace(original, config=plan.config, params=params)
 
 
 def _facts(plan: _Plan) -> dict[str, Any]:
@@ -159,10 +142,7 @@ def _facts(plan: _Plan) -> dict[str, Any]:
         "sources": list(plan.growth.sources),
         "inserted": list(plan.growth.inserted),
         "zeroed": list(plan.growth.zeroed),
-        "layers_before": plan.source.config.num_layers,
-        "layers_after": plan.config.num_layers,
-        "parameters_before": model.parameter_count(plan.source.config),
-        "parameters_after": model.parameter_count(plan.config),
+        **changed.sizes(plan.source.config, plan.config),
         "absent": plan.absent,
     }
 
@@ -170,25 +150,13 @@ def _facts(plan: _Plan) -> dict[str, Any]:
 def _written(plan: _Plan, original: Checkpoint, folder: Path) -> dict[str, Any]:
     """The folder as it reads: hash, perplexity on the first text, and how logits moved."""
     text = plan.texts[0]
-    weights = folder / "model.safetensors"
-    written = load(f"file:{folder}")
-    before, after = (api.sweep(each, [], text)[0] for each in (original, written))
+    written, found = changed.compare(original, folder, plan.dtype, text)
     token_BT = jnp.asarray(plan.study.batches(text)[0].token_RT[:1, :64])
     logits = [
         np.asarray(model.forward(each.config, each.params, token_BT))
         for each in (original, written)
     ]
-    return {
-        "folder": FOLDER,
-        "dtype": str(plan.dtype),
-        "bytes": weights.stat().st_size,
-        "sha256": cache.file_sha256(weights),
-        "text": text.name,
-        "tokens": before["tokens"],
-        "ppl_before": before["ppl"],
-        "ppl_after": after["ppl"],
-        "largest_change_of_a_logit": float(np.abs(logits[1] - logits[0]).max()),
-    }
+    return found | {"largest_change_of_a_logit": float(np.abs(logits[1] - logits[0]).max())}
 
 
 if __name__ == "__main__":

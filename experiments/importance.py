@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy import cli, config_fields, report
 from jaxanatomy.data.text import SOURCES, TEXTS, load_text
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
@@ -23,10 +23,9 @@ from jaxanatomy.interventions.scopes import SCOPES
 from jaxanatomy.measures.importance_summary import summarise
 from jaxanatomy.papers import table1_of
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.sweep import distributed
 from jaxanatomy.weights import describe_model_ids, open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 
@@ -34,26 +33,16 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     process, processes = distributed.start(**config.distributed)
     study = _study(config, process, processes)
-    with runs.Run.open(
-        workdir,
-        config.to_dict(),
-        study.provenance(),
-        ignore=MAY_CHANGE_ON_RESUME,
-        process_index=process,
-        process_count=processes,
-    ) as results:
+    with study.opened(workdir, config, MAY_CHANGE_ON_RESUME) as results:
         study.measure(results)
-        distributed.wait_for_all("importance: all rows are written")
-        if process > 0:
+        if not study.gathered(results):
             return
-        results.merge_parts(study.row_order())
         published = table1_of({**config.to_dict(), **study.config.to_dict()})
         by_text = {
             text: summarise([row for row in results.rows if row["text"] == text], published)
             for text in dict.fromkeys(row["text"] for row in results.rows)
         }
-        results.write_summary({"texts": by_text})
-        report.conclude(results.folder)
+        report.conclude(results, {"texts": by_text})
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -83,13 +72,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
         first, others = cells.protocol_cells(source.config, config.draws), main_map
     else:
         first = others = main_map
-    settings = StudySettings(
-        experiment="importance",
-        packing=config.packing.to_dict(),
-        options=SweepOptions(**config.sweep),
-        processes=processes,
-        process=process,
-    )
+    settings = StudySettings.of("importance", config.sweep, config.packing, process, processes)
     parts = [StudyPart(texts[0], first), *(StudyPart(text, others) for text in texts[1:])]
     return Study(source, parts, settings)
 

@@ -24,7 +24,7 @@ from jaxanatomy.growth.depth_arms import ARMS, OPTIONS
 from jaxanatomy.growth.stages import MOMENTS
 from jaxanatomy.measures.arms.khop_growth import summarise
 from jaxanatomy.measures.arms.role_courses import summarise_courses
-from jaxanatomy.model import INITS, parameter_count
+from jaxanatomy.model import INITS
 from jaxanatomy.sweep import distributed
 from jaxanatomy.train import setup
 from jaxanatomy.train.describe import describe_arms
@@ -32,7 +32,6 @@ from jaxanatomy.train.hop_plan import hop_plan
 from jaxanatomy.train.memory import describe_runs
 from jaxanatomy.train.trials import train_arms
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
     "arms",
     "seeds",
@@ -46,20 +45,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
     process, processes = distributed.start(**config.distributed)
     plan = hop_plan(config)
-    provenance = runs.provenance(
-        "khop_growth",
-        architecture=plan.model.to_dict(),
-        parameters=parameter_count(plan.model),
-        data=plan.identity,
-    )
+    provenance = plan.provenance(data=plan.identity)
     with runs.Run.open(
         workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME, process, processes
     ) as results:
         train_arms(plan, results)
         if process:
             return
-        results.write_summary(summarise(results.rows) | summarise_courses(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows) | summarise_courses(results.rows))
         if config.save_models:
             print(f"models: {results.path('models')}/ARM_SEED")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy import cli, config_fields, report
 from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.interventions.grid import (
@@ -35,21 +35,13 @@ from jaxanatomy.interventions.sets import FORMS, MAIN_SETS, named_sets, parse_se
 from jaxanatomy.measures import manipulation as digest
 from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.manipulation import improved, map_degradation
-from jaxanatomy.measures.readings import temperature
-from jaxanatomy.measures.readings.attention import (
-    COMPONENTS,
-    SHIFTS,
-    AttentionNoise,
-    attention_rows,
-    attention_variants,
-)
+from jaxanatomy.measures.readings import attention, temperature
 from jaxanatomy.measures.readings.temperature import checked_temperatures
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import Reading, SweepOptions, distributed
+from jaxanatomy.sweep import Reading, distributed
 from jaxanatomy.weights import open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 
@@ -58,28 +50,18 @@ def run(config: ConfigDict, workdir: Path) -> None:
     process, processes = distributed.start(**config.distributed)
     study = _study(config, process, processes)
     _check(config, study.config)
-    with runs.Run.open(
-        workdir,
-        config.to_dict(),
-        study.provenance(),
-        ignore=MAY_CHANGE_ON_RESUME,
-        process_index=process,
-        process_count=processes,
-    ) as results:
+    with study.opened(workdir, config, MAY_CHANGE_ON_RESUME) as results:
         study.measure(results)
         variants = _grid(config, study.config, results.rows)
         if _has_map(config):
             study.add(_parts(study.config, variants))
             study.measure(results)
-        distributed.wait_for_all("manipulation: the grid is measured")
-        if process > 0:
+        if not study.gathered(results):
             return
-        results.merge_parts(study.row_order())
         study.add(_calibration_parts(config, study.config, variants, results.rows))
         study.add(_attention_parts(config, study))
         study.measure(results)
-        results.write_summary(_summary(config, study.config, results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, _summary(config, study.config, results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -113,13 +95,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     if not config.texts:
         raise InputError("texts must name at least one text; got none; 'sentences' is one")
     source = open_model(config.model)
-    settings = StudySettings(
-        experiment="manipulation",
-        packing=config.packing.to_dict(),
-        options=SweepOptions(**config.sweep),
-        processes=processes,
-        process=process,
-    )
+    settings = StudySettings.of("manipulation", config.sweep, config.packing, process, processes)
     has_map = _has_map(config)
     variants = dict.fromkeys(config.texts, _map(config, source.config))
     if not has_map:
@@ -225,8 +201,8 @@ def _calibration_parts(config: ConfigDict, model, variants, rows):
 def _attention_parts(config: ConfigDict, study: Study):
     """How far noise on queries or keys moves the attention, on the first text."""
     settings = [  # None: noise alone, the other end of the scale
-        AttentionNoise(component, alpha, seed)
-        for component in COMPONENTS
+        attention.AttentionNoise(component, alpha, seed)
+        for component in attention.COMPONENTS
         for alpha in (*config.attention.alphas, None)
         for seed in config.attention.seeds
     ]
@@ -236,9 +212,9 @@ def _attention_parts(config: ConfigDict, study: Study):
     return [
         StudyPart(
             text,
-            attention_variants(study.config, settings),
-            readings=SHIFTS,
-            rows=functools.partial(attention_rows, batches=study.batches(text)),
+            attention.attention_variants(study.config, settings),
+            readings=attention.SHIFTS,
+            rows=functools.partial(attention.attention_rows, batches=study.batches(text)),
             baseline=False,
             everywhere=True,  # only process 0 is left
         )

@@ -27,10 +27,8 @@ from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.predictability import component_rows, summarise
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 
 
@@ -38,13 +36,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     source = _open(config)
     study = _study(config, source)
-    with runs.Run.open(
-        workdir, config.to_dict(), study.provenance(), MAY_CHANGE_ON_RESUME
-    ) as results:
+    with study.opened(workdir, config, MAY_CHANGE_ON_RESUME) as results:
         _measure_weights(config, source, results)
         study.measure(results)
-        results.write_summary(summarise(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -96,11 +91,7 @@ def _study(config: ConfigDict, source):
         )
     _components(config, source.config)
     variants = prediction_variants(source.config, config.set_sizes) if config.texts else []
-    settings = StudySettings(
-        experiment="predictability",
-        packing=config.packing.to_dict(),
-        options=SweepOptions(**config.sweep),
-    )
+    settings = StudySettings.of("predictability", config.sweep, config.packing)
     rows = functools.partial(rows_of_readings, make=loss_rows)
     parts = [StudyPart(load_text(name), variants, rows=rows) for name in config.texts]
     return Study(source, parts, settings)

@@ -34,7 +34,6 @@ from jaxanatomy.study import Study, StudyPart, StudySettings
 from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.weights import describe_model_ids, open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "timing_rounds")
 
 
@@ -55,10 +54,10 @@ def run(config: ConfigDict, workdir: Path) -> None:
         study.add([_judgement(plan, chosen)])
         study.measure(results)
         results.append(_seconds_rows(config, plan, chosen, results))
-        results.write_summary(
-            pruning_summary.summarise(results.rows, plan.selection.name, plan.judgement.name)
+        report.conclude(
+            results,
+            pruning_summary.summarise(results.rows, plan.selection.name, plan.judgement.name),
         )
-        report.conclude(results.folder)
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -120,9 +119,7 @@ def _plan(config: ConfigDict) -> _Plan:
     source = open_model(config.model)
     sizes = pruning.parse_sizes(source.config, config.sizes)
     cuts = pruning.runs_of(source.config.num_layers, sizes)
-    settings = StudySettings(
-        "pruning", packing=config.packing.to_dict(), options=SweepOptions(**config.sweep)
-    )
+    settings = StudySettings.of("pruning", config.sweep, config.packing)
     parts = [
         _part(selection, source.config, pruning.removals(source.config, cuts)),
         StudyPart(

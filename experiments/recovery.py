@@ -29,16 +29,8 @@ from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
 from jaxanatomy.errors import InputError, require_positive, require_whole
 from jaxanatomy.growth.budgets import budget, recovery_shares
 from jaxanatomy.interventions import cells
+from jaxanatomy.measures import recovery
 from jaxanatomy.measures.losses import finite
-from jaxanatomy.measures.recovery import (
-    check_thresholds,
-    curves,
-    evaluation_fields,
-    final_row,
-    gaps_to_control,
-    noise_spread,
-    recovery_against_importance,
-)
 from jaxanatomy.papers import paper_table, table1_of
 from jaxanatomy.progress import format_duration
 from jaxanatomy.ranges import parse_layers
@@ -50,7 +42,6 @@ from jaxanatomy.train.recovery.options import RecoveryOptions
 from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica, recovery_step_flops
 from jaxanatomy.weights import describe_model_ids, open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (
     "train.devices",
     "train.backend",
@@ -72,8 +63,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         plan.study.measure(results)
         _measure_curves(config, plan, results)
         results.append(_final_rows(config, plan, results.rows))
-        results.write_summary(_summary(config, plan, results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, _summary(config, plan, results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -151,7 +141,7 @@ def _plan(config: ConfigDict) -> _Plan:
     for name, least in (("num_seeds", 1), ("num_noise_seeds", 0), ("batch_tokens", 2)):
         require_whole(name, config[name], least)
     require_positive("sigma", config.sigma, or_zero=True, remedy="AH has 0.5")
-    check_thresholds(config.thresholds)
+    recovery.check_thresholds(config.thresholds)
     steps = StepPlan(config.steps, config.eval_every, config.checkpoint_every)
     optimiser, options = Optimiser(**config.optimiser), RecoveryOptions(**config.train)
     source, text = open_model(config.model), load_text(config.eval_text)
@@ -256,7 +246,7 @@ class _CurveRows:
             row = {"hash": self._hash(point.replica, point.step), **self._labels(point.replica)}
             row |= {"train_text": self._plan.train_text.name, "step": point.step}
             row |= {"loss": finite(point.loss)}
-            row |= evaluation_fields(point.nll_P, self._document_P)
+            row |= recovery.evaluation_fields(point.nll_P, self._document_P)
             row |= {"reason": point.reason} if point.reason else {}
             rows.append(row | {"text": self._plan.text.name})
         return rows
@@ -293,13 +283,13 @@ class _CurveRows:
 
 def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
     """What each curve that trained comes to."""
-    found = curves(rows)
+    found = recovery.curves(rows)
     finals = []
     for (layer, seed), curve in found.items():
         if len(curve) < 2 and "reason" not in curve[-1]:
             continue  # noise that was measured and not trained
         control = None if seed is None else found.get((layer, None))
-        row = final_row(curve, control, _baseline_ppl(rows), config.thresholds)
+        row = recovery.final_row(curve, control, _baseline_ppl(rows), config.thresholds)
         what = {"kind": row["kind"], "curve": [point["hash"] for point in curve]}
         what |= {"control": [point["hash"] for point in control or ()]}
         what |= {"thresholds": list(config.thresholds)}
@@ -332,9 +322,9 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
             for row in finals
             if "reason" in row
         ],
-        "noise": noise_spread(rows),
-        "gaps": gaps_to_control(rows),
-        "importance": recovery_against_importance(finals, degradation, last),
+        "noise": recovery.noise_spread(rows),
+        "gaps": recovery.gaps_to_control(rows),
+        "importance": recovery.recovery_against_importance(finals, degradation, last),
         "shares": shares,
         "budget": budget(shares, groups, table["steps_per_layer"]),
     }

@@ -28,32 +28,24 @@ from jaxanatomy.data.vocabulary import TOKENIZERS
 from jaxanatomy.measures.arms.role_courses import summarise_courses
 from jaxanatomy.measures.arms.role_moves import UNIFORM, summarise
 from jaxanatomy.measures.arms.role_shape import summarise_shapes
-from jaxanatomy.model import parameter_count
 from jaxanatomy.train import setup
 from jaxanatomy.train.describe import describe_arms
 from jaxanatomy.train.role_arms import ARMS
 from jaxanatomy.train.role_plan import role_plan
 from jaxanatomy.train.trials import train_arms
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = ("arms", "seeds", *setup.MAY_CHANGE_ON_RESUME)
 
 
 def run(config: ConfigDict, workdir: Path) -> None:
     """Trains what is not trained yet, then writes summary, figures and report."""
     plan = role_plan(config, ARMS)
-    provenance = runs.provenance(
-        "role_moves",
-        architecture=plan.model.to_dict(),
-        parameters=parameter_count(plan.model),
-        data=plan.text.identity,
-    )
+    provenance = plan.provenance(data=plan.text.identity)
     with runs.Run.open(workdir, config.to_dict(), provenance, MAY_CHANGE_ON_RESUME) as results:
         train_arms(plan, results)
         what = {name: arm.help for name, arm in ARMS.items()}
         summary = summarise(results.rows, what) | summarise_shapes(results.rows, UNIFORM)
-        results.write_summary(summary | summarise_courses(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, summary | summarise_courses(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:

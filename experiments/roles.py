@@ -36,11 +36,9 @@ from jaxanatomy.model import block_shapes
 from jaxanatomy.progress import announced
 from jaxanatomy.records import Row, read_arrays
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions
 from jaxanatomy.train import role_moments
 from jaxanatomy.weights import Source, describe_model_ids, open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = config_fields.SWEEP_MAY_CHANGE
 RANDOM = "random:"
 
@@ -64,8 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
             _append(source, rows, results, **of)
         models = [source.id for source in (plan.model, *plan.others)]
         null = plan.null and plan.null.id
-        results.write_summary(measures.summarise(results.rows, models, null))
-        report.conclude(results.folder)
+        report.conclude(results, measures.summarise(results.rows, models, null))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -183,11 +180,7 @@ def _difference(one: ModelConfig, other: ModelConfig) -> str:
 
 def _study(config: ConfigDict, source: Source) -> Study:
     """The probe of a model; its weights go with it."""
-    settings = StudySettings(
-        experiment="roles",
-        packing=config.packing.to_dict(),
-        options=SweepOptions(**config.sweep),
-    )
+    settings = StudySettings.of("roles", config.sweep, config.packing)
     units = functools.partial(probe.probe_units, num_layers=source.config.num_layers)
     rows = probe.probe_rows
     part = StudyPart(load_text(config.text), [], probe.READINGS, rows=rows, units=units)

@@ -57,8 +57,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     )
     with runs.Run.open(workdir, config.to_dict(), provenance) as results:
         _measure(plan, results)
-        results.write_summary(summarise(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jaxanatomy import cli, config_fields, report, runs
+from jaxanatomy import cli, config_fields, report
 from jaxanatomy.data.text import SOURCES, TEXTS, load_text
 from jaxanatomy.errors import require_each_once
 from jaxanatomy.interventions.registry import describe_interventions
@@ -24,10 +24,9 @@ from jaxanatomy.measures.losses import loss_rows
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.measures.surgery import summarise
 from jaxanatomy.study import Study, StudyPart, StudySettings
-from jaxanatomy.sweep import SweepOptions, distributed
+from jaxanatomy.sweep import distributed
 from jaxanatomy.weights import describe_model_ids, open_model
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "distributed")
 
 
@@ -35,24 +34,14 @@ def run(config: ConfigDict, workdir: Path) -> None:
     """Measures what is not measured yet, then writes summary, figures and report."""
     process, processes = distributed.start(**config.distributed)
     study = _study(config, process, processes)
-    with runs.Run.open(
-        workdir,
-        config.to_dict(),
-        study.provenance(),
-        ignore=MAY_CHANGE_ON_RESUME,
-        process_index=process,
-        process_count=processes,
-    ) as results:
+    with study.opened(workdir, config, MAY_CHANGE_ON_RESUME) as results:
         study.measure(results)
-        distributed.wait_for_all("surgery: all rows are written")
-        if process > 0:
+        if not study.gathered(results):
             return
-        results.merge_parts(study.row_order())
         documents = {
             text.name: study.count_documents(text) for text in map(load_text, config.texts)
         }
-        results.write_summary(summarise(results.rows, documents))
-        report.conclude(results.folder)
+        report.conclude(results, summarise(results.rows, documents))
 
 
 def dry_run(config: ConfigDict) -> str:
@@ -79,13 +68,7 @@ def _study(config: ConfigDict, process: int = 0, processes: int = 1) -> Study:
     variants = surgery_variants(
         source.config, config.cut, config.repeat, config.damping, config.swap, config.reverse
     )
-    settings = StudySettings(
-        experiment="surgery",
-        packing=config.packing.to_dict(),
-        options=SweepOptions(**config.sweep),
-        processes=processes,
-        process=process,
-    )
+    settings = StudySettings.of("surgery", config.sweep, config.packing, process, processes)
     rows = functools.partial(rows_of_readings, make=loss_rows)
     parts = [StudyPart(load_text(text), variants, rows=rows) for text in config.texts]
     return Study(source, parts, settings)

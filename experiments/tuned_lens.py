@@ -45,7 +45,6 @@ from jaxanatomy.train.tuned_lens import LensSettings, step_flops, train
 from jaxanatomy.weights import Source, describe_model_ids, open_model
 from jaxanatomy.weights.tokenizer import Tokenizer
 
-# Fields of the config that decide no result: a run may go on with other values.
 MAY_CHANGE_ON_RESUME = (*config_fields.SWEEP_MAY_CHANGE, "checkpoint_every")
 
 
@@ -56,8 +55,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         lens = _lens(config, plan, results)
         plan.study.add(_parts(plan, lens))
         plan.study.measure(results)
-        results.write_summary(plan.counts() | measures.summarise(results.rows))
-        report.conclude(results.folder)
+        report.conclude(results, plan.counts() | measures.summarise(results.rows))
 
 
 def dry_run(config: ConfigDict) -> str:

@@ -7,15 +7,18 @@ with Run.open(workdir, config, study.provenance()) as run:
     study.measure(run)
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxanatomy import runs
 from jaxanatomy.config import ModelConfig
@@ -28,7 +31,7 @@ from jaxanatomy.interventions.variants import BASELINE, Step, Variant, baseline
 from jaxanatomy.measures.readings.nll import LOSSES
 from jaxanatomy.measures.rows import rows_of_readings
 from jaxanatomy.records import Row
-from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions, cost
+from jaxanatomy.sweep import Measured, Reading, Sweep, SweepOptions, cost, distributed
 from jaxanatomy.sweep.devices import choose_devices
 from jaxanatomy.weights import Checkpoint, Source
 from jaxanatomy.weights.tokenizer import Tokenizer
@@ -83,6 +86,18 @@ class StudySettings:
     options: SweepOptions = dataclasses.field(default_factory=SweepOptions)
     processes: int = 1
     process: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        experiment: str,
+        sweep: Mapping[str, Any],
+        packing: Mapping[str, Any] | None = None,
+        process: int = 0,
+        processes: int = 1,
+    ) -> "StudySettings":
+        """Those of the fields that configs share, `config_fields.sweep` and `packing`."""
+        return cls(experiment, dict(packing or {}), SweepOptions(**sweep), processes, process)
 
 
 class Study:
@@ -171,6 +186,20 @@ class Study:
                 for part in self._parts
             },
         )
+
+    def opened(
+        self, workdir: Path, config: ConfigDict, ignore: Sequence[str], **more: Any
+    ) -> contextlib.AbstractContextManager[runs.Run]:
+        """`runs.Run.open` for this process; `more` is provenance beside that of the study."""
+        own, made = self._settings, self.provenance() | more
+        return runs.Run.open(workdir, config.to_dict(), made, ignore, own.process, own.processes)
+
+    def gathered(self, run: runs.Run, *others: "Study") -> bool:
+        """Waits for the other processes; in the first, which takes their rows and goes on, true."""
+        distributed.wait_for_all(f"{self._settings.experiment}: all rows are written")
+        if self._settings.process == 0:
+            run.merge_parts([hash for study in (self, *others) for hash in study.row_order()])
+        return self._settings.process == 0
 
     def row_order(self) -> list[str]:
         """The hashes of all rows in the order in which one process writes them."""

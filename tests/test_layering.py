@@ -51,6 +51,7 @@ SURFACE = (
     "study",
     "checkpoints",
     "api",
+    "changed",
     "config_fields",
     "config_files",
     "cli",

@@ -1,8 +1,9 @@
 """The report of one or several runs: one self-contained HTML page, and its figures as files."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxanatomy.errors import InputError
 from jaxanatomy.experiment import experiment_of
@@ -11,6 +12,7 @@ from jaxanatomy.records import RunRecord, as_written_now, read_run
 from jaxanatomy.report import html, views
 from jaxanatomy.report.sections import Page
 from jaxanatomy.report.terminal import printed
+from jaxanatomy.runs import Run
 from jaxanatomy.storage import replacing
 
 
@@ -53,10 +55,11 @@ def write_report(*workdirs: str | os.PathLike, to: str | os.PathLike | None = No
     return folder / "report.html"
 
 
-def conclude(workdir: str | os.PathLike) -> None:
-    """What an experiment does at its end: writes the page, prints its tables and its place."""
-    path = write_report(workdir)
-    record = read_run(workdir)
+def conclude(run: Run, summary: Mapping[str, Any]) -> None:
+    """What an experiment does at its end: writes summary and page, prints tables and its place."""
+    run.write_summary(summary)
+    path = write_report(run.folder)
+    record = read_run(run.folder)
     print("\n".join(filter(None, [printed(experiment_of(record).page, record), f"report: {path}"])))
 
 

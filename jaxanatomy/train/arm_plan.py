@@ -16,6 +16,7 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.forensics.roles import require_layers
 from jaxanatomy.growth.stages import Stage, total_steps
 from jaxanatomy.measures.arms.tuning import MAIN, TUNING, choose_rate
+from jaxanatomy.model import parameter_count
 from jaxanatomy.train.alarms import Alarms
 from jaxanatomy.train.callbacks import Every, RunState
 from jaxanatomy.train.evaluation import Scorer
@@ -181,6 +182,14 @@ class ArmPlan(abc.ABC):
             trial=dataclasses.asdict(trial),
             **more,
         )
+
+    def provenance(self, **data: Any) -> dict[str, Any]:
+        """What `runs.Run.open` records; `data` is what the batches depend on."""
+        model = {
+            "architecture": self.model.to_dict(),
+            "parameters": parameter_count(self.model),
+        }
+        return runs.provenance(self.experiment, **model, **data)
 
     @property
     def tuning(self) -> list[Trial]:
