@@ -5,7 +5,7 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views
 from jaxanatomy.report.sections import Page, Section, model_of, named, said
 
+_MOST_ROWS = 1000  # of a figure whose numbers the page holds
 _FIELD, _VALUE = views.Column("field", "field"), views.Column("value", "value")
 
 
@@ -54,12 +55,13 @@ class Grid:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure as the template wants it."""
+    """A figure as the template wants it; `csv` saves its numbers, "" where they are too many."""
 
     name: str
     figure: Figure
     title: str
     caption: str
+    csv: str
 
     @property
     def svg(self) -> str:
@@ -156,7 +158,8 @@ def _parts(view: views.View, rows: Sequence[views.Row]) -> Iterator[Grid | Pictu
         return
     drawn = views.draw(view, rows)
     figure = (drawn[0] if isinstance(drawn, tuple) else drawn).figure
-    yield Picture(view.name, figure, view.heading(rows), view.caption)
+    numbers = _csv(_drawn(view, rows), rows) if len(rows) <= _MOST_ROWS else ""
+    yield Picture(view.name, figure, view.heading(rows), view.caption, numbers)
 
 
 def _grid(view: views.Table, facet: str, rows: Sequence[views.Row]) -> Grid:
@@ -169,12 +172,31 @@ def _grid(view: views.Table, facet: str, rows: Sequence[views.Row]) -> Grid:
         for row in rows
     )
     caption = ": ".join(filter(None, [facet, view.heading(rows)]))
-    return Grid(view, caption, columns, cells, _csv(columns, rows) if view.name else "")
-
-
-def _csv(columns: Sequence[views.Column], rows: Sequence[views.Row]) -> str:
-    """A link that saves the fields of a table with all digits, intervals as fields of their own."""
     fields = dict.fromkeys(column.field for column in columns)
+    return Grid(view, caption, columns, cells, _csv(fields, rows) if view.name else "")
+
+
+def _drawn(view: views.View, rows: Sequence[views.Row]) -> list[str]:
+    """The fields of rows that a view names."""
+    named = {views.RUN, *_words(view)}
+    return [
+        field for field in dict.fromkeys(name for row in rows for name in row) if field in named
+    ]
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Every word in a view and in what it is made of."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _words(each)
+    elif dataclasses.is_dataclass(value):
+        yield from _words(tuple(vars(value).values()))
+
+
+def _csv(fields: Iterable[str], rows: Sequence[views.Row]) -> str:
+    """A link that saves some fields with all digits, intervals as fields of their own."""
     flat = [views.with_ends(row, fields) for row in rows]
     stream = io.StringIO()
     header = list(dict.fromkeys(name for row in flat for name in row))

@@ -212,9 +212,25 @@ class Bars(_Categories):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strip(_Categories):
-    """Points and spans beside each other, lying: what is compared stands at the left."""
+    """Points with their intervals and spans, lying: what is compared stands at the left.
+
+    Without marks there is one of the measure. A mark has a span of its own interval unless another
+    one is given for its field.
+    """
 
     upright = False
+
+    def __post_init__(self):
+        colour = "" if self.palette.field else style.INK
+        marks = self.marks or (Mark(self.measure.field, colour=colour),)
+        given = {span.field for span in self.spans}
+        own = (
+            Span(mark.field, colour=mark.colour or style.INK, shift=mark.shift)
+            for mark in marks
+            if mark.field not in given
+        )
+        object.__setattr__(self, "marks", marks)
+        object.__setattr__(self, "spans", (*self.spans, *own))
 
 
 def _look(mark: Mark, colour: str) -> dict[str, Any]:

@@ -94,8 +94,9 @@ class Heatmap(View):
             ink = style.CELL_PAPER if is_light_ink else style.CELL_INK
             self._number(ax, x, y, table[y, x], words.get((y, x), ""), ink)
         dots = [row for row in rows if row.get(self.dot)]
-        across_dots = [across[row[self.x.field]] + 0.5 for row in dots]
-        down_dots = [down[row[self.y.field]] + 0.5 for row in dots]
+        right, low = (0.9, 0.16) if self.numbers else (0.5, 0.5)  # beside a number
+        across_dots = [across[row[self.x.field]] + right for row in dots]
+        down_dots = [down[row[self.y.field]] + low for row in dots]
         ax.plot(across_dots, down_dots, ".", color=style.CELL_INK, markersize=2.4)
 
     def finish(self, panels: Sequence[Axes], rows: Sequence[Row]) -> None:

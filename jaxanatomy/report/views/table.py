@@ -16,8 +16,8 @@ class Column:
 
     Attributes:
       head: Its heading, with the unit.
-      field: Field of the rows; "loss.*" is a column for each field that so begins, with what
-        follows in the place of the {} of the heading, and of the * of `kind`.
+      field: Field of the rows; "rank.*.largest" is a column for each field that so begins and
+        ends, with what is between in the place of the {} of the heading, and of the * of `kind`.
       write: Words for a value: a function of it, or a format such as "+.2f"; text stays.
       kind: Field whose value colours the cell as a chip; "" for none.
       null: Words for null.
@@ -34,11 +34,11 @@ class Column:
     def of(self, rows: Sequence[Row]) -> list["Column"]:
         """The columns that it stands for in some rows; none where no row has the field."""
         fields = dict.fromkeys(field for row in rows for field in row)
-        if not self.field.endswith("*"):
+        start, star, end = self.field.partition("*")
+        if not star:
             return [self] if self.field in fields else []
-        start = self.field[:-1]
-        names = [field.removeprefix(start) for field in fields if field.startswith(start)]
-        return [self._with(name) for name in names]
+        own = [field for field in fields if field.startswith(start) and field.endswith(end)]
+        return [self._with(field.removeprefix(start).removesuffix(end)) for field in own]
 
     def _with(self, name: str) -> "Column":
         kind = self.kind.replace("*", name)

@@ -94,6 +94,18 @@ def test_the_legend_names_only_what_is_there():
     assert words == {"small", "95 % interval"}
 
 
+def test_a_strip_has_a_mark_of_its_measure_and_each_mark_its_interval():
+    rows = [{"arm": "a", "less": Estimate(0.2, 0.1, 0.3)}, {"arm": "b", "less": 0.5}]
+    measure, place = Axis("less", "less"), Axis("arm", scale="names")
+    ax = views.draw(Strip("strip", list, place=place, measure=measure), rows)
+    (interval,) = (line.get_segments()[0][:, 0].tolist() for line in ax.collections)
+    assert interval == [0.1, 0.3]
+    assert [line.get_xdata()[0] for line in ax.lines] == [0.2, 0.5]
+    marks, spans = (Mark("less", shift=0.2),), (Span("less", "given"),)
+    given = Strip("strip", list, place=place, measure=measure, marks=marks, spans=spans)
+    assert given.spans == spans
+
+
 def test_a_strip_lies_and_holds_spans_marks_and_words():
     rows = [
         {"matrix": "q_proj", "value": Estimate(0.2, 0.1, 0.3), "beside": "z = 3"},
@@ -302,6 +314,11 @@ class TestTable:
         columns = Column("{}", "v.*", ".0f", "kind.*").of([row])
         assert [column.text(row) for column in columns] == ["1 [0, 2]", "3"]
         assert [row.get(column.kind) for column in columns] == ["minor", None]
+
+    def test_what_tells_such_columns_apart_may_stand_within(self):
+        row = {"rank.gate.largest": 5, "rank.down.largest": 6, "rank.gate.layer": 1}
+        columns = Column("{} at most", "rank.*.largest").of([row])
+        assert [column.head for column in columns] == ["gate at most", "down at most"]
 
 
 @pytest.mark.parametrize(("value", "form"), [(-0.0004, "+.3f"), (-0.0, "+.3f"), (-0.4, "+,.0f")])
