@@ -1,7 +1,5 @@
 """The page of alarms: faults found before the loss has doubled, how long before, false alarms."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from jaxanatomy.measures.arms.alarms import (
@@ -13,12 +11,11 @@ from jaxanatomy.measures.arms.alarms import (
     SIMPLEST,
     WEIGHTS,
 )
-from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import estimate, known
+from jaxanatomy.report.common import joined, known, merged
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import label, listed, plain
+from jaxanatomy.words import label, listed
 
 COLOURS = {ALL: "#1B2026", WEIGHTS: "#1F5FA8", SIMPLEST: "#F0A23B", SHIPPED: "#9AA3AD"}
 TOGETHER = (EVERY_FAULT, CLEAN_FAULTS)  # rows of several faults, which come last
@@ -29,10 +26,8 @@ def detected(record: RunRecord) -> list[v.Row]:
     """A row for each fault, detector and interval."""
     return [
         {
-            **row,
+            **joined(row),
             "fault": row["fault"] if row["fault"] in TOGETHER else label(row["fault"]),
-            "before": estimate(row["before"], row["before_ci95"]),
-            "flagged": estimate(row["flagged"], row["flagged_ci95"]),
             "first": [label(kind) for kind in row["first"]],
         }
         for row in record.summary.get("detection", [])
@@ -48,16 +43,15 @@ def closest(record: RunRecord) -> list[v.Row]:
 
 def beside(record: RunRecord) -> list[v.Row]:
     """A row for each fault, those of several last, with the shares of all detectors."""
-    found: dict[str, v.Row] = {}
+    rows = []
     for row in sorted(closest(record), key=lambda row: row["fault"] in TOGETHER):
-        own = found.setdefault(
-            row["fault"], {"fault": row["fault"], "runs": row["runs"], "doubled": row["doubled"]}
-        )
+        own = {name: row[name] for name in ("fault", "runs", "doubled")}
         own[f"before.{row['detector']}"] = row["before"] or "no loss doubled"
         own[f"flagged.{row['detector']}"] = row["flagged"]
         if row["detector"] == ALL:
             own |= known({name: row[name] for name in ("lead", "delay", "first")})
-    return list(found.values())
+        rows.append(own)
+    return merged(rows, "fault")
 
 
 def by_interval(record: RunRecord) -> list[v.Row]:
@@ -68,14 +62,13 @@ def by_interval(record: RunRecord) -> list[v.Row]:
 
 def wrong(record: RunRecord) -> list[v.Row]:
     """False alarms in 10,000 steps, and seeds with any: a row for each detector."""
-    found: dict[str, v.Row] = {}
-    for row in record.summary.get("false_alarms", []):
-        own = found.setdefault(row["detector"], {"detector": row["detector"]})
-        own["steps"] = row["steps"]
-        own[f"every.{row['interval']}"] = estimate(row["per_10000"], row["per_10000_ci95"])
-        own["seeds"] = row["seeds"]
-        own[f"affected.{row['interval']}"] = estimate(row["affected"], row["affected_ci95"])
-    return list(found.values())
+    rows = [
+        {name: row[name] for name in ("detector", "steps", "seeds")}
+        | {f"every.{row['interval']}": row["per_10000"]}
+        | {f"affected.{row['interval']}": row["affected"]}
+        for row in map(joined, record.summary.get("false_alarms", []))
+    ]
+    return merged(rows, "detector")
 
 
 def levels(record: RunRecord) -> list[v.Row]:
@@ -108,46 +101,6 @@ def losses(record: RunRecord) -> list[v.Row]:
     ]
 
 
-def headline(record: RunRecord) -> str | None:
-    """The share found in time, and the false alarms."""
-    rows = {(row["fault"], row["detector"]): row for row in closest(record)}
-    every = rows.get((EVERY_FAULT, ALL))
-    if every is None or every["before"] is None:
-        return None
-    single = [fault for fault, name in rows if name == ALL and fault not in TOGETHER]
-    calm = [fault for fault in single if not rows[fault, ALL]["doubled"]]
-    never = f" (never: {listed(calm)})" if calm else ""
-    (false, *_) = [row for row in wrong(record) if row["detector"] == ALL]
-    rate, affected = (false[f"{name}.{every['interval']}"] for name in ("every", "affected"))
-    told = (
-        f"{every['doubled']} of {every['runs']} faults doubled the loss{never}. Alarms were "
-        f"raised before that for {_shares(rows, EVERY_FAULT)}."
-    )
-    clean = rows.get((CLEAN_FAULTS, ALL))
-    if clean is not None and clean["before"] is not None:
-        told += (
-            f" Of the {clean['doubled']} without a corrupted batch: {_shares(rows, CLEAN_FAULTS)}."
-        )
-    return (
-        f"{told} False alarms in 10,000 of the {false['steps']:,} healthy steps: "
-        f"{plain(rate.value, 2)} ({plain(rate.low, 2)} to {plain(rate.high, 2)}, as if steps were "
-        f"independent); seeds with any: {_percent(affected)} of {false['seeds']}."
-    )
-
-
-def as_shipped(record: RunRecord) -> str | None:
-    """What is found with the levels that ship, checked as seldom as was tried."""
-    rows = [row for row in detected(record) if row["before"] is not None]
-    rows = [row for row in rows if (row["fault"], row["detector"]) == (EVERY_FAULT, SHIPPED)]
-    if not rows:
-        return None
-    row = max(rows, key=lambda row: row["interval"])
-    return (
-        f"The levels as shipped, checked every {row['interval']} steps, find "
-        f"{_percent(row['before'])} in time."
-    )
-
-
 def left_out(record: RunRecord) -> str | None:
     """The kinds for which no level could be chosen."""
     kinds = record.summary.get("uncalibrated")
@@ -159,30 +112,12 @@ def left_out(record: RunRecord) -> str | None:
     )
 
 
-def _shares(rows: Mapping[tuple[str, str], v.Row], fault: str) -> str:
-    """Found in time by all alarms, and by parts of them."""
-    every, weights, simplest = (
-        _percent(rows[fault, name]["before"]) for name in (ALL, WEIGHTS, SIMPLEST)
-    )
-    return (
-        f"{every} of them: weights and updates alone find {weights}, jumps of the loss and of the "
-        f"gradient alone {simplest}"
-    )
-
-
-def _percent(share: Estimate) -> str:
-    low, high = (plain(100 * end, 0) for end in share.ends)
-    return f"{plain(100 * share.value, 0)} % ({low} to {high})"
-
-
 SERIES = v.Palette("detector", COLOURS, {name: name for name in COLOURS})
 PAGE = Page(
     "Alarms",
     "Faults put into training runs of a small model, and runs in which nothing happens.",
     Section(
         "Faults found in time",
-        headline,
-        as_shipped,
         "The loss has doubled when it is twice that of the twin, the same seed and data without "
         "the fault; a fault that never doubles it is in no share of those found in time. The loss "
         "of a batch with random targets does not count as doubled but does count as a jump, so "
@@ -250,6 +185,8 @@ PAGE = Page(
                 v.Column("seeds", "seeds"),
                 v.Column("share of seeds, every {} steps", "affected.*", ".2f"),
             ),
+            note="Intervals of the first as if steps were independent.",
+            printed=True,
         ),
         v.Table(
             "levels",

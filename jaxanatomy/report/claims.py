@@ -7,6 +7,7 @@ from jaxanatomy.claims.audit import CLAIMS, audit
 from jaxanatomy.claims.core import FAILS, HOLDS, UNDECIDED, UNMEASURED, VERDICTS
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.records import RunRecord
+from jaxanatomy.report.common import only
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.report.views import Column, Row, Table
 
@@ -27,23 +28,10 @@ def verdicts(record: RunRecord) -> list[Row]:
     ]
 
 
-def unmeasured(record: RunRecord) -> list[Row]:
-    """The claims that were not measured."""
-    return [row for row in verdicts(record) if row["verdict"] == UNMEASURED]
-
-
-def measured(record: RunRecord) -> list[Row]:
-    """The claims about models that were measured."""
-    return [row for row in _decided(record) if row["about"] == "model"]
-
-
-def summed(record: RunRecord) -> list[Row]:
-    """The claims about figures whose figures are there."""
-    return [row for row in _decided(record) if row["about"] == "figures"]
-
-
-def _decided(record: RunRecord) -> list[Row]:
-    return [row for row in verdicts(record) if row["verdict"] != UNMEASURED]
+unmeasured = only(verdicts, lambda row: row["verdict"] == UNMEASURED)
+decided = only(verdicts, lambda row: row["verdict"] != UNMEASURED)
+measured = only(decided, lambda row: row["about"] == "model")
+summed = only(decided, lambda row: row["about"] == "figures")
 
 
 def _coloured(row: Row) -> dict[str, Any]:
@@ -114,6 +102,7 @@ WHY, SOURCE = Column("what decided", "reason"), Column("source", "source")
 NULL, RULE = Column("null or control", "null"), Column("rule", "rule")
 TEXTS, NAME = Column("texts", "text"), Column("name", "claim")
 EVIDENCE = (*OVERVIEW, PRINTED, OURS, NULL, WHY, RULE, TEXTS, SOURCE, NAME)
+
 
 PAGE = Page(
     "Claims audit",

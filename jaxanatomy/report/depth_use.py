@@ -1,29 +1,21 @@
 """The page of the depth use experiment: the depth score and the effects of layers on later ones."""
 
-from collections.abc import Callable, Iterable
+import functools
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.forensics.blocks import repeats
-from jaxanatomy.measures.depth_use import removed_weights
+from jaxanatomy.measures.depth_score import changes, untrained_draws, untrained_id
+from jaxanatomy.measures.depth_use import of_model, removed_weights
 from jaxanatomy.measures.readings import contribution, lens, outliers
 from jaxanatomy.measures.readings.effects import CURRENT, FUTURE, LOCAL, PROPAGATED, heatmaps
 from jaxanatomy.records import RunRecord
+from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import LAYER, estimate, once
-from jaxanatomy.report.depth_scores import (
-    DIFFERENCES,
-    INFLUENCE,
-    MODELS,
-    PARTS,
-    SCORES,
-    TRAINED,
-    headline,
-    models,
-)
+from jaxanatomy.report.common import LAYER, by_layer, joined, merged, null_of, once
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import percent
+from jaxanatomy.words import percent, shortened
 
 METRICS = {
     "attention_norm": "attention: |a| / |h|",
@@ -42,7 +34,55 @@ METRICS = {
 }
 VERDICTS = {True: "yes", False: "no", None: "not known"}
 POSITIONS = {"all": "all tokens", "others": "without the first token"}
-Made = Callable[[RunRecord], list[v.Row]]
+MEASURED, NULL = "#AE2320", "#7FA9D2"
+TRAINED, RANDOM = "model", "untrained"
+PARTS = {"layer": "layer", "attention": "attention", "mlp": "MLP"}
+MODELS = v.Palette("model", {TRAINED: MEASURED, RANDOM: NULL})
+
+
+@once
+def models(record: RunRecord) -> dict[str, list[v.Row]]:
+    """The rows of the model, of others and of the untrained one; of its draws the first."""
+    given, *more = dict.fromkeys(row["model"] for row in record.rows)
+    further = {*untrained_draws(given, more)} - {untrained_id(given)}
+    names = {given: TRAINED, untrained_id(given): RANDOM}
+    return {
+        names.get(one, shortened(one)): of_model(record.rows, one)
+        for one in (given, *more)
+        if one not in further
+    }
+
+
+def of_kind(record: RunRecord, kind: str) -> list[v.Row]:
+    """The rows of a kind, with the name that each model has on the page."""
+    return [
+        joined(row) | {"model": model}
+        for model, rows in models(record).items()
+        for row in rows
+        if row["kind"] == kind
+    ]
+
+
+def differences(record: RunRecord) -> list[v.Row]:
+    """Depth scores of other models less that of the model."""
+    rows = of_kind(record, "depth_difference")
+    return [{k: row[k] for k in row if row[k] != []} for row in rows]
+
+
+def scores(record: RunRecord) -> list[v.Row]:
+    """The depth scores, the mean over prompts with its interval."""
+    return [row for row in of_kind(record, "depth_score") if row["example"] is None]
+
+
+def influence(record: RunRecord) -> list[v.Row]:
+    """For each layer and part the change of later predictions, mean over prompts."""
+    return [
+        {"layer": layer, "part": PARTS[part], "model": model, "change": change}
+        | {"panel": f"{PARTS[part]}, {convention}"}
+        for model, rows in models(record).items()
+        for (convention, part), change_EL in changes(rows, "output").items()
+        for layer, change in enumerate(change_EL.mean(axis=0).tolist())
+    ]
 
 
 @once
@@ -65,34 +105,25 @@ def cells(record: RunRecord) -> list[v.Row]:
 
 def profile(record: RunRecord, kind: str) -> list[v.Row]:
     """The means at each layer, a row for each layer and model with every metric as a field."""
-    found: dict[tuple, dict[str, Any]] = {}
-    for model, own in models(record).items():
-        for row in (row for row in own if row["kind"] == kind):
-            positions = POSITIONS.get(row.get("positions"), "")
-            key = (positions, model, row["layer"])
-            wide = found.setdefault(key, {"panel": positions, "model": model, "layer": key[2]})
-            wide[row["metric"]] = estimate(row["value"], row["ci95"])
-    return list(found.values())
+    rows = [
+        {"panel": POSITIONS.get(row.get("positions"), ""), "model": row["model"]}
+        | {"layer": row["layer"], row["metric"]: row["value"]}
+        for row in of_kind(record, kind)
+    ]
+    return merged(rows, "panel", "model", "layer")
 
 
-def contributions(record: RunRecord) -> list[v.Row]:
-    """Of contributions and of the norm of the stream."""
-    return profile(record, "contribution")
+contributions = functools.partial(profile, kind="contribution")
+lenses = functools.partial(profile, kind="lens")
 
 
 def periods(record: RunRecord) -> list[v.Row]:
     """Whether contributions repeat at the size of a block, beside the layers in random order."""
     return [
-        {name: row[name] for name in ("metric", "block", "value", "p")}
-        | {
-            "model": model,
-            "label": METRICS[row["metric"]],
-            "positions": POSITIONS[row["positions"]],
-        }
-        | {"null": estimate(row["null_value"], (row["null_low"], row["null_high"]))}
-        for model, rows in models(record).items()
-        for row in rows
-        if row["kind"] == "periodicity"
+        row
+        | {"label": METRICS[row["metric"]], "positions": POSITIONS[row["positions"]]}
+        | {"null": null_of(row)}
+        for row in of_kind(record, "periodicity")
     ]
 
 
@@ -105,27 +136,16 @@ def repeating(record: RunRecord) -> str:
     return f"Repeats itself: {'; '.join(found) or 'nothing'}." if rows else ""
 
 
-def lenses(record: RunRecord) -> list[v.Row]:
-    """Of the logit lens."""
-    return profile(record, "lens")
-
-
 def massive(record: RunRecord) -> list[v.Row]:
     """The largest entry of each layer's stream, of both models."""
-    return [
-        row | {"model": model}
-        for model, own in models(record).items()
-        for row in own
-        if row["kind"] == "massive" and row["rank"] == 0
-    ]
+    return [row for row in of_kind(record, "massive") if row["rank"] == 0]
 
 
 def removals(record: RunRecord) -> list[v.Row]:
     """Each candidate whose removal was measured, beside the most that a control of it costs."""
     found = []
     for row in (row for own in models(record).values() for row in removed_weights(own)):
-        change = estimate(row["degradation_percent"], row["ci95"])
-        wide = {**row, "change": change, "verdict": VERDICTS[row["is_super"]]}
+        wide = {**joined(row), "verdict": VERDICTS[row["is_super"]]}
         sets = {kind: [] for kind in outliers.CONTROLS}
         for each in row["controls"]:
             own_set = outliers.SIMILAR if each["control"] == outliers.NEAREST else each["control"]
@@ -137,21 +157,6 @@ def removals(record: RunRecord) -> list[v.Row]:
         wide["within"] = sum(each["control"] == outliers.SIMILAR for each in row["controls"])
         found.append(wide)
     return found
-
-
-def _curves(name: str, rows: Made, metrics: Iterable[str], caption: str) -> v.Curves:
-    logarithmic = ("perplexity", "residual_norm")
-    axes = [v.Axis(n, METRICS[n], "log" if n in logarithmic else "linear") for n in metrics]
-    return v.Curves(
-        name,
-        rows,
-        columns=3,
-        x=LAYER,
-        y=tuple(axes),
-        series=MODELS,
-        size=(3.6, 2.5),
-        caption=caption,
-    )
 
 
 def _heatmap(spread: str, when: str, field: str, label: str) -> v.Heatmap:
@@ -177,11 +182,69 @@ def _both(spread: str, when: str) -> tuple[v.Heatmap, v.Heatmap]:
     )
 
 
-CONTRIBUTIONS = _curves(
+SCORES = v.Table(
+    "depth_scores",
+    scores,
+    "Depth scores",
+    cells=(
+        v.Column("model", "model"),
+        v.Column("convention", "convention"),
+        v.Column("silenced", "part"),
+        v.Column("effect", "effect"),
+        v.Column("over prompts", "over"),
+        v.Column("score (95 %)", "value", ".2f", null="none"),
+    ),
+    note=(
+        "Effect: on the predicted distribution, or on the later layer that moves most. In any "
+        "transformer later layers do less for later tokens, as fewer layers with attention come "
+        "after them: what training has made of it is the difference from the untrained model."
+    ),
+    printed=True,
+)
+DIFFERENCES = v.Table(
+    "depth_differences",
+    differences,
+    "Depth scores less that of the model",
+    cells=(
+        v.Column("of", "model"),
+        v.Column("convention", "convention"),
+        v.Column("silenced", "part"),
+        v.Column("effect", "effect"),
+        v.Column("difference (95 %)", "value", "+.2f", null="none"),
+        v.Column("score of each draw", "draw_scores", ".2f", null="none"),
+    ),
+    note=(
+        "Paired by prompt; intervals of a line hold for all models of its kind at once. Of the "
+        "untrained model it is the mean over draws of its weights, and its interval holds for "
+        "other prompts and one more draw; of one draw alone for other prompts only. Of other "
+        "models it says how these checkpoints differ on other prompts. It is no verdict on the "
+        "ways in which they were trained: the unit of that is the training seed, of which a "
+        "checkpoint is one."
+    ),
+    printed=True,
+)
+INFLUENCE = v.Curves(
+    "influence",
+    influence,
+    columns=3,
+    x=LAYER,
+    y=v.Axis("change", "change of later predictions", limits=(0, None)),
+    series=MODELS,
+    levels=(v.Level(0.0, colour=style.MUTED),),
+    caption=(
+        "L2 of the change of the predicted distribution at tokens after the boundary, the largest "
+        "over boundaries and positions, mean over prompts. The score is the mean layer under it."
+    ),
+)
+CONTRIBUTIONS = by_layer(
     "contributions",
     contributions,
-    contribution.READINGS,
-    "Means over tokens. On the first token many models keep a sink, so it stands apart.",
+    {name: METRICS[name] for name in contribution.READINGS},
+    series=MODELS,
+    caption=(
+        "Means over tokens. On the first token many models keep a sink, so it stands apart. Bands: "
+        "95 % over prompts."
+    ),
 )
 PERIODS = v.Table(
     "periodicity",
@@ -203,12 +266,15 @@ PERIODS = v.Table(
     ),
     folded=True,
 )
-LENS = _curves(
+LENS = by_layer(
     "lens",
     lenses,
-    lens.METRICS,
-    "The head on the stream after each layer, with the model's own final norm; means over the "
-    "predictions of the prompts.",
+    {name: METRICS[name] for name in lens.METRICS},
+    series=MODELS,
+    caption=(
+        "The head on the stream after each layer, with the model's own final norm; means over the "
+        "predictions of the prompts. Bands: 95 % over prompts."
+    ),
 )
 MASSIVE = v.Table(
     "massive",
@@ -260,7 +326,7 @@ REMOVALS = v.Table(
 PAGE = Page(
     "Depth use",
     lambda record: f"{len(record.rows):,} effects, on {record.config.get('text', 'a text')}.",
-    Section("Depth score", headline, INFLUENCE, SCORES, DIFFERENCES),
+    Section("Depth score", INFLUENCE, SCORES, DIFFERENCES),
     Section(
         "Later tokens, passed on",
         "A source writes nothing up to a boundary; how much each later layer's contribution "

@@ -8,21 +8,17 @@ from jaxanatomy.growth.arms import ARMS
 from jaxanatomy.measures.arms import developmental as measures
 from jaxanatomy.measures.arms.finals import family_level
 from jaxanatomy.measures.arms.tuning import CURVE, FINAL, of_purpose
-from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.papers import paper_table
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import role_courses, style
 from jaxanatomy.report import views as v
+from jaxanatomy.report.arms import arms_and_seeds, rates
 from jaxanatomy.report.common import (
     ARM,
-    EDGE,
-    RATES,
     estimate_of,
-    interval,
     once,
     over_seeds,
-    told,
-    tuned,
+    sides,
 )
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import label, plain
@@ -74,7 +70,7 @@ def differences(record: RunRecord) -> list[v.Row]:
         level = family_level(len(compared))
         for name, found in measures.differences(record.rows, compared, other, level).items():
             row = {"arm": name, "other": other, "panel": f"against {other}", "level": level}
-            row |= {"compared": len(compared), "seeds": found["final_nll"]["seeds"]}
+            row["seeds"] = found["final_nll"]["seeds"]
             rows.append(row | {measure: estimate_of(each) for measure, each in found.items()})
     return rows
 
@@ -117,39 +113,12 @@ def completions(record: RunRecord) -> list[v.Row]:
 
 
 def verdict(record: RunRecord) -> str:
-    """What growth_100 does against each other arm, in words that the intervals allow."""
+    """On which side of growth_100 each other arm ends, and is at its best."""
     rows = [row for row in differences(record) if row["other"] == GROWTH]
-    said = []
-    for measure, when in (("final_nll", "At the end"), ("min_nll", "At its best")):
-        sides: dict[str, list[str]] = {}
-        for row in rows:
-            side, change = _against(row, measure)
-            sides.setdefault(side, []).append(row["arm"] + change)
-        parts = [f"{side} {', '.join(names)}" for side, names in sides.items()]
-        said.append(f"{when} growth_100 is {'; '.join(parts)}.")
-    return " ".join(said) if rows else ""
-
-
-def _against(row: v.Row, measure: str) -> tuple[str, str]:
-    """Where growth_100 stands against an arm, from that arm less it, and by how much."""
-    if row[measure] is None:
-        return "not measured against", ""
-    found = interval(row, measure)
-    turned = found and Estimate(-found.value, -found.high, -found.low)
-    return told(turned), f" ({plain(-v.value(row, measure), 3, '+')})"
-
-
-def intervals(record: RunRecord) -> str:
-    """What the intervals of differences are."""
-    rows = differences(record)
-    if not rows:
-        return ""
-    level, compared = rows[0]["level"], rows[0]["compared"]
-    return (
-        "Intervals of differences are over seeds and validation sentences together, at level "
-        f"{level:.2%}, so that all {compared} hold at once with 95 %, and reach further by what "
-        "another of the learning rates that were tried may gain; those that hold 0 are not told "
-        "apart."
+    return " ".join(
+        f"{when} the loss of other arms less that of {GROWTH}: {sides(rows, measure)}."
+        for measure, when in (("final_nll", "At the end"), ("min_nll", "At its best"))
+        if rows
     )
 
 
@@ -160,13 +129,6 @@ def remembered(record: RunRecord) -> str:
         "Greedy continuations of the prompts of AH Table 9, whose sentences were all trained on: "
         f"they show memory, not knowledge. Seed {seed}; ✓ stands for the sentence as it was taught."
     )
-
-
-def lead(record: RunRecord) -> str:
-    """How many arms and seeds."""
-    found = summary(record)
-    seeds = max((arm["seeds"] for arm in found.values()), default=0)
-    return f"{len(found)} arms, {seeds} seeds each."
 
 
 PLACES = ("step", "flops", "seconds")
@@ -205,25 +167,16 @@ STRIP = v.Strip(
     differences,
     place=v.Axis("arm", scale="names"),
     measure=v.Axis("final_nll", "← the arm is better · nats per token · the arm is worse →"),
-    spans=(v.Span("final_nll", shift=-0.15), v.Span("min_nll", colour=style.MUTED, shift=0.15)),
     marks=(
         v.Mark("final_nll", "at the end", "o", style.CROSS, -0.15),
         v.Mark("min_nll", "at its best", "s", style.PAPER, 0.15),
     ),
     levels=(v.Level(0.0),),
-    caption="An interval that holds 0 tells nothing apart.",
-)
-DIFFERENCES = v.Table(
-    "differences",
-    differences,
-    "difference of losses, nats per token",
-    cells=(
-        ARM,
-        v.Column("final", "final_nll", "+.3f"),
-        v.Column("lowest", "min_nll", "+.3f"),
-        v.Column("seeds", "seeds"),
+    caption=(
+        "Intervals are over seeds and validation sentences together, hold with 95 % for all of "
+        "this figure at once, and reach further by what another of the learning rates that were "
+        "tried may gain. One that holds 0 tells nothing apart."
     ),
-    note="Below 0: the arm is better.",
 )
 CURVES = v.Curves(
     "loss_curves",
@@ -265,12 +218,6 @@ BOTH = v.Curves(
         "and no more of their facts."
     ),
 )
-TUNING = v.Table(
-    "rates",
-    lambda record: tuned(record.rows, measures.TUNED_BY, summary(record)),
-    "Final validation loss of the tuning seeds by learning rate",
-    cells=RATES,
-)
 COMPLETIONS = v.Table(
     "completions",
     completions,
@@ -281,7 +228,7 @@ COMPLETIONS = v.Table(
 
 PAGE = Page(
     "Developmental training",
-    lead,
+    arms_and_seeds,
     Section(
         "Does growth win?",
         verdict,
@@ -294,19 +241,17 @@ PAGE = Page(
     ),
     Section(
         "Differences between arms",
-        intervals,
         "A model that knows its sentences by heart gets worse on their paraphrases, so a shorter "
         "or gentler schedule can win at the end without having learnt more. The lowest validation "
         "loss of each seed on its way stands beside the last one: a minimum over some twenty "
         "evaluations, to which arms with phases add one or two for each.",
         STRIP,
-        DIFFERENCES,
     ),
     Section("Loss curves", CURVES, BOTH),
-    Section(
-        "Learning rates",
-        f"Each arm's seeds take the rate of its lowest final validation loss. {EDGE}",
-        TUNING,
+    rates(
+        measures.TUNED_BY,
+        summary,
+        "Each arm's seeds take the rate of its lowest final validation loss.",
     ),
     Section("Completions", remembered, COMPLETIONS),
     role_courses.SECTION,

@@ -1,7 +1,5 @@
 """The page of the evaluate experiment: what the model answers, and what changes cost by task."""
 
-from statistics import fmean
-
 import numpy as np
 
 from jaxanatomy.interventions.variants import BASELINE
@@ -10,13 +8,11 @@ from jaxanatomy.measures.statistics.shares import paired_share_difference
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import estimate, grouped, once
+from jaxanatomy.report.common import counted, estimate, grouped, once, only
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import listed, plain
 
 LEVEL = 0.95
 ACCURACY = "accuracy"
-MOST_NAMED = 6  # tasks that the headline tells one by one
 
 
 @once
@@ -38,14 +34,6 @@ def _name(record: RunRecord, row: v.Row) -> str:
     """A task, with the metric where the harness has its own."""
     task = _task(record, row)
     return task if row["metric"] == ACCURACY else f"{task} ({row['metric']})"
-
-
-def _one_metric(rows: list[v.Row]) -> list[v.Row]:
-    """Of each task the rows of its first metric."""
-    first: dict[tuple[str, str], str] = {}
-    for row in rows:
-        first.setdefault((row["text"], row["task"]), row["metric"])
-    return [row for row in rows if first[row["text"], row["task"]] == row["metric"]]
 
 
 def _percent(found: Estimate) -> Estimate:
@@ -128,36 +116,15 @@ def figures(record: RunRecord) -> list[v.Row]:
     ]
 
 
-def headline(record: RunRecord) -> str | None:
-    """What was found, in two sentences; of a task of several metrics by the first."""
-    unchanged = _one_metric(reached(record))
-    tasks = [
-        f"{row['name']} {plain(row['accuracy'].value, 1)} % "
-        f"({plain(row['accuracy'].low, 1)} to {plain(row['accuracy'].high, 1)}"
-        + (f"; guessing {plain(row['chance'], 1)})" if row.get("chance") else ")")
-        for row in unchanged
-    ]
-    if not tasks:
-        return None
-    if len(tasks) > MOST_NAMED:
-        shares = [row["accuracy"].value for row in unchanged]
-        tasks = [f"{plain(fmean(shares), 1)} % as a mean over {len(tasks)} tasks"]
-    made = _one_metric(changes(record))
-    told = [row for row in made if row["told"] != "no"]
-    what = f"Unchanged, the model answers: {listed(tasks)}."
-    if not made:
-        return what
-    return (
-        f"{what} {len(told)} of {len(made)} changes are told apart from the unchanged model, with "
-        "bands that hold for all changes of a task at once."
+def headline(record: RunRecord) -> str:
+    """How many changes are told apart from the unchanged model."""
+    made = changes(record)
+    told = sum(row["told"] != "no" for row in made)
+    words = (
+        f"{told} of {len(made)} changes are told apart from the unchanged model, with bands that "
+        "hold for all changes of a task at once."
     )
-
-
-def lead(record: RunRecord) -> str:
-    """Tasks and changes."""
-    variants = {row["variant"] for row in record.rows} - {BASELINE}
-    tasks = {(row["text"], row["task"]) for row in record.rows}
-    return f"Tasks: {len(tasks)}. Changes of the model: {len(variants)}."
+    return words if made else ""
 
 
 REACHED = v.Strip(
@@ -200,7 +167,6 @@ CHANGES = v.Strip(
     listed_changes,
     place=v.Axis("variant", scale="names"),
     measure=v.Axis("change", "change of right answers (points)"),
-    marks=(v.Mark("change", colour=""),),
     spans=(
         v.Span("band", "holds for all changes of the task", style.FAINT, line=4.0),
         v.Span("change", "95 % interval, paired by item"),
@@ -215,14 +181,15 @@ CHANGES = v.Strip(
 )
 NATS = v.Strip(
     "nats",
-    lambda record: [row for row in listed_changes(record) if "nats" in row],
+    only(listed_changes, lambda row: "nats" in row),
     place=v.Axis("variant", scale="names"),
     measure=v.Axis("nats", "change of the right answer's loss (nats)"),
-    marks=(v.Mark("nats"),),
-    spans=(v.Span("nats", "95 % interval, paired by item"),),
     levels=(v.Level(0.0, colour=style.MUTED),),
     share=False,
-    caption="Says more than the accuracy does: it moves where no answer changes.",
+    caption=(
+        "Says more than the accuracy does: it moves where no answer changes. Intervals: 95 %, "
+        "paired by item."
+    ),
 )
 TABLE = v.Table(
     "changes_table",
@@ -267,10 +234,11 @@ FIGURES = v.Table(
 
 PAGE = Page(
     "Tasks",
-    lead,
-    Section("What it answers", headline, REACHED, UNCHANGED),
+    lambda record: counted(record.rows, tasks="task", variants="variant", texts="text"),
+    Section("What it answers", REACHED, UNCHANGED),
     Section(
         "What changes cost",
+        headline,
         "The same items under each change of the model, against the unchanged model.",
         HEAT,
         MAPS,

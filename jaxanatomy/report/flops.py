@@ -5,7 +5,7 @@ from jaxanatomy.measures.flops import ARMS, FLOOR, GROWN, REMAINDER, ROUNDINGS
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
 from jaxanatomy.report.claims import CLAIM, PRINTED, VERDICT, of_run
-from jaxanatomy.report.common import ARM, known
+from jaxanatomy.report.common import ARM, known, merged
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import petaflops
 
@@ -19,13 +19,13 @@ def costs(record: RunRecord) -> list[v.Row]:
 
 def stages(record: RunRecord) -> list[v.Row]:
     """The steps at each depth of a model, a field for each arm that grows and its rounding."""
-    found: dict[tuple, dict] = {}
-    for row in costs(record):
-        for layers, steps in row["stages"] if "rounding" in row else ():
-            own = {"panel": row["model"], "layers": layers}
-            wide = found.setdefault((row["model"], layers), own)
-            wide[f"{row['arm']}/{row['rounding']}"] = steps
-    return list(found.values())
+    rows = [
+        {"panel": row["model"], "layers": layers, f"{row['arm']}/{row['rounding']}": steps}
+        for row in costs(record)
+        if "rounding" in row
+        for layers, steps in row["stages"]
+    ]
+    return merged(rows, "panel", "layers")
 
 
 def words(record: RunRecord) -> list[v.Row]:

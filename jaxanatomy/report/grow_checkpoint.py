@@ -10,7 +10,7 @@ from jaxanatomy.growth.variants import NULLS
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import EFFECT, PPL, estimate
+from jaxanatomy.report.common import EFFECT, PPL, estimate, joined, perplexity_of
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import perplexity, shortened
 
@@ -28,12 +28,11 @@ def maps(record: RunRecord) -> list[v.Row]:
     ):
         name, base = row["operator"], bases.get(row["text"])
         kind = CHOSEN if name == record.config.get("operator") else OTHER
-        ends = base and row["ci95"] and [base * (1 + end / 100) for end in row["ci95"]]
         own = {"panel": row["text"], "map": name, "base": base}
         if name in NULLS:
             found.append(own | {"ppl": row["ppl"], "kind": NULL})
         else:
-            found.append(own | {"ppl": estimate(row["ppl"], ends), "kind": kind})
+            found.append(own | {"ppl": perplexity_of(row, base), "kind": kind})
     return found
 
 
@@ -46,8 +45,7 @@ def operators(record: RunRecord) -> list[v.Row]:
         for name, own in each["operators"].items():
             value, *ends = own["difference"]
             is_chosen = name == record.config.get("operator")
-            row = {"map": name, "ppl": own["ppl"], **shared}
-            row["change"] = estimate(own["degradation_percent"], own["ci95"])
+            row = {"map": name, **joined(own), **shared}
             row["difference"] = "the folder" if is_chosen else estimate(value, ends)
             found.append(row)
     return found
@@ -97,14 +95,12 @@ GROWTH = v.Strip(
     maps,
     place=v.Axis("map", scale="names"),
     measure=v.Axis("ppl", "perplexity", "log"),
-    marks=(v.Mark("ppl", colour=""),),
-    spans=(v.Span("ppl", "95 % interval"),),
     levels=(v.Level("base", "the model as it was", style.MUTED, dashed=True),),
     palette=v.Palette("kind", {CHOSEN: style.CROSS, OTHER: style.INK, NULL: style.MUTED}),
     share=False,
     caption=(
-        "Intervals are paired over documents against the model as it was; a draw of a null has "
-        "none."
+        "Intervals, 95 %, are paired over documents against the model as it was; a draw of a null "
+        "has none."
     ),
 )
 MAPS = v.Table(

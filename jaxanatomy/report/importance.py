@@ -1,16 +1,108 @@
 """The page of the importance experiment: what the model loses without each layer, and its parts."""
 
-from jaxanatomy.measures.importance import THRESHOLDS_PERCENT
+from collections.abc import Iterator
+from statistics import median
+
+from jaxanatomy.measures.importance import CATEGORIES, THRESHOLDS_PERCENT
+from jaxanatomy.measures.statistics import estimates as statistics
+from jaxanatomy.measures.statistics.many_looks import MapLooks
+from jaxanatomy.records import RunRecord
 from jaxanatomy.report import importance_rows as tidy
-from jaxanatomy.report import importance_words as words
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import CELL, CHANGE, HEAT, LAYER, PPL
-from jaxanatomy.report.importance_words import RANGES
+from jaxanatomy.report.common import CELL, CHANGE, HEAT, LAYER, PPL, counted, interval
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import label, signed
+from jaxanatomy.words import label, listed, plain, signed
 
-CATEGORIES = v.Palette("kind", {**style.CATEGORY_COLOURS, "better": style.BETTER}, RANGES)
+RANGES = {
+    "redundant": "redundant (below 10 %)",
+    "minor": "minor (10 to 30 %)",
+    "important": "important (30 to 100 %)",
+    "critical": "critical (100 % and above)",
+    "better": "anti-layer (all layers at once: below 0)",
+}
+
+
+def glance(record: RunRecord) -> list[v.Row]:
+    """A line for each finding, the words of each text as `words.NAME` where its rows allow it."""
+    rows: dict[str, dict[str, str]] = {}
+    for cells in tidy.texts(record):
+        correlation = _correlation(cells, record)
+        for finding, words in (*_findings(cells), *_looked_at_whole(cells.looks), *correlation):
+            own = rows.setdefault(finding, {"finding": finding})
+            own[f"words.{cells.panel or 'text'}"] = words
+    return list(rows.values())
+
+
+def _findings(cells: tidy.Cells) -> Iterator[tuple[str, str]]:
+    yield "baseline", tidy.baseline_words(cells)
+    for name in reversed(CATEGORIES):
+        own = [row for row in cells.inner.values() if tidy.category(row) == name]
+        unsettled = [row["layer"] for row in own if not tidy.is_settled(row)]
+        words = f"; not settled: {listed(unsettled)}" if unsettled else ""
+        yield RANGES[name], listed(row["layer"] for row in own) + words
+    boundary = sorted(cells.of(cells.main).keys() - cells.inner.keys())
+    if boundary:
+        yield "boundary layers, whose one neighbour was copied", listed(boundary)
+    found = {layer: interval(row, "change") for layer, row in cells.inner.items()}
+    undecided = [layer for layer, each in found.items() if each and each.low <= 0 <= each.high]
+    if any(found.values()):
+        yield "cannot be told from no effect (own interval holds 0)", listed(undecided)
+
+
+def _looked_at_whole(looks: MapLooks | None) -> Iterator[tuple[str, str]]:
+    if looks is None:
+        return
+    yield "settled by intervals that hold for all layers at once", listed(looks.settled)
+    yield "may be the most important", listed(looks.most)
+    yield "may be the least important", listed(looks.least)
+    yield "better without it (band of all layers below 0)", listed(looks.anti_layers)
+    least = looks.smallest_effect
+    if least:
+        one, picked = map(statistics.degradation_percent, (least.pointwise, least.simultaneous))
+        count = f"{plain(looks.chance_better, 1)} of {len(looks.band)} layers"
+        yield "as many better by chance, by their own intervals", count
+        yield (
+            "smallest effect that this text can show",
+            f"{plain(one, 1)} % ({plain(least.pointwise, 3)} nats) for a layer named beforehand, "
+            f"{plain(picked, 1)} % ({plain(least.simultaneous, 3)}) for one picked from the map; "
+            f"{looks.units} documents (blocks of {statistics.BLOCK_TOKENS} tokens if fewer than "
+            f"{statistics.MIN_DOCUMENTS})",
+        )
+
+
+def _correlation(cells: tidy.Cells, record: RunRecord) -> Iterator[tuple[str, str]]:
+    part = (record.summary.get("texts") or {}).get(cells.panel) or {}
+    found = part.get("rank_correlation") or {}
+    if found.get("value") is not None:
+        words = plain(found["value"])
+        if found.get("ci95"):
+            words += " (95 % interval {} to {})".format(*map(plain, found["ci95"]))
+        yield "rank correlation with AH Table 1", f"{words}, {found['layers']} layers"
+
+
+def skipped(record: RunRecord) -> str:
+    """How skipping a layer compares with its neighbour mean, by paired intervals."""
+    parts = []
+    for cells in tidy.texts(record):
+        found, zero = cells.ratios("zero"), cells.of("zero")
+        milder = [layer for layer, ratio in found.items() if ratio < 1]
+        apart = sum(
+            statistics.paired_difference(zero[layer], cells.inner[layer]).high < 0
+            for layer in milder
+        )
+        if found:
+            on = f"On {cells.panel} skipping" if cells.panel else "Skipping"
+            parts.append(
+                f"{on} the layer altogether gives a lower perplexity than its neighbour mean in "
+                f"{len(milder)} of {len(found)} layers (median ratio "
+                f"×{plain(median(found.values()))}); in {apart} of them the 95 % "
+                "interval of the difference over documents lies below 0, each by itself."
+            )
+    return " ".join(parts)
+
+
+PALETTE = v.Palette("kind", {**style.CATEGORY_COLOURS, "better": style.BETTER}, RANGES)
 EVERYWHERE, FIRST, OTHERS = "#C9D0D6", "#6A3D9A", "#E08A1E"
 INTERVENTION = v.Axis("intervention", scale="names", write=label)
 BOUNDARY = "boundary: one neighbour, copied"
@@ -22,7 +114,7 @@ IMPORTANCE = v.Bars(
     lambda rows: rows[0]["heading"],
     place=LAYER,
     measure=CHANGE,
-    palette=CATEGORIES,
+    palette=PALETTE,
     spans=(
         v.Span("band", "all layers at once", line=0.6),
         v.Span("change", "95 % interval of each layer", line=2.0),
@@ -53,7 +145,7 @@ DIVERGENCE = v.Bars(
     "KL divergence from the unedited model",
     place=LAYER,
     measure=v.Axis("kl", "KL divergence (nats per token)"),
-    palette=CATEGORIES,
+    palette=PALETTE,
     spans=(v.Span("kl", "95 % interval"),),
     hatched="boundary",
     hatch_label=BOUNDARY,
@@ -70,6 +162,7 @@ CONTROLS = v.Heatmap(
     x=NUMBER,
     y=INTERVENTION,
     cell=CELL,
+    dot="undecided",
     rule_below=tidy.NEIGHBOUR_MEAN,
     caption=f"{HEAT} Of what is random the median draw.",
 )
@@ -152,6 +245,7 @@ def scopes(intervention: str = tidy.NEIGHBOUR_MEAN, least: int = 1) -> v.Heatmap
         x=NUMBER,
         y=v.Axis("scope", scale="names", write=label),
         cell=CELL,
+        dot="undecided",
         rule_below="layer",
         caption=HEAT + (equal if intervention == "zero" else ""),
     )
@@ -166,13 +260,14 @@ def heads(intervention: str = "zero") -> v.Heatmap:
         x=NUMBER,
         y=v.Axis("scope", scale="names", write=label),
         cell=CELL,
+        dot="undecided",
         caption=f"{HEAT} Each head alone: its slice of the input of o_proj is edited.",
     )
 
 
 GLANCE = v.Table(
     "glance",
-    words.glance,
+    glance,
     "change of perplexity when a layer is replaced",
     cells=(v.Column("finding", "finding"), v.Column("{}", "words.*")),
     note=(
@@ -182,18 +277,19 @@ GLANCE = v.Table(
     ),
     prose=True,
 )
-VERDICT = (v.Column("layer", "layer"), v.Column("category", "verdict", kind="kind"))
 LAYERS = v.Table(
     "layers",
     tidy.layers,
     lambda rows: rows[0]["heading"],
     cells=(
-        *VERDICT,
+        v.Column("layer", "layer"),
+        v.Column("category", "verdict", kind="kind"),
         PPL,
         v.Column("change (%), 95 %", "change", signed),
         v.Column("zero (%)", "zero", signed),
         v.Column("first (%)", "first", signed),
         v.Column("others (%)", "others", signed),
+        v.Column("reason", "reason"),
     ),
     note=(
         "Zero is the layer skipped; first and others are the neighbour mean at the first token "
@@ -201,24 +297,11 @@ LAYERS = v.Table(
     ),
     printed=True,
 )
-MORE = v.Table(
-    "layers_more",
-    tidy.layers,
-    "all layers at once, and other readings",
-    cells=(
-        *VERDICT,
-        v.Column("change (%), all layers at once", "band", signed),
-        v.Column("without first predictions (%)", "without_first", signed),
-        v.Column("KL (nats), 95 %", "kl", ".4f"),
-        v.Column("AH Table 1 (%)", "paper", signed),
-        v.Column("reason", "reason"),
-    ),
-)
 
 PAGE = Page(
     "Layer importance",
-    words.lead,
-    Section("Which layers matter", words.extremes, GLANCE),
+    lambda record: counted(record.rows, variants="variant", layers="layer", texts="text"),
+    Section("Which layers matter", GLANCE),
     Section("Importance map", IMPORTANCE),
     Section("Distance from the unedited model", DIVERGENCE),
     Section(
@@ -226,7 +309,7 @@ PAGE = Page(
         "A neighbour mean is not a clean removal: it shrinks norms (two independent matrices "
         "average to 0.71 of the norm) and mixes neurons that do not correspond. The controls show "
         "how much of a layer's importance is due to that.",
-        words.skipped,
+        skipped,
         CONTROLS,
         RATIOS,
         DRAWS,
@@ -239,11 +322,6 @@ PAGE = Page(
         scopes(tidy.NEIGHBOUR_MEAN, 2),
         scopes("zero", 2),
     ),
-    Section(
-        "Heads",
-        "Heads that back each other up look harmless one by one.",
-        words.undecided_heads,
-        heads(),
-    ),
-    Section("All layers", LAYERS, MORE),
+    Section("Heads", "Heads that back each other up look harmless one by one.", heads()),
+    Section("All layers", LAYERS),
 )

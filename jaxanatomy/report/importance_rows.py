@@ -14,7 +14,7 @@ from jaxanatomy.measures.statistics.many_looks import MapLooks, look_at_map
 from jaxanatomy.papers import table1_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
-from jaxanatomy.report.common import estimate, in_panels, interval, once
+from jaxanatomy.report.common import estimate, in_panels, interval, once, only
 from jaxanatomy.report.views import Row, value
 from jaxanatomy.words import label, plain
 
@@ -86,17 +86,6 @@ class Cells:
     def looks(self) -> MapLooks | None:
         """What the map says looked at whole."""
         return look_at_map(list(self.inner.values()), self.baseline)
-
-    @property
-    def sinks(self) -> dict[int, tuple[float, float]]:
-        """Layers that act through the first token: both changes."""
-        first, others = (self.of(NEIGHBOUR_MEAN, "layer", at) for at in ("first", "others"))
-        pairs = {
-            layer: (value(first[layer], "change"), value(others[layer], "change"))
-            for layer in first
-            if layer in others
-        }
-        return {layer: pair for layer, pair in pairs.items() if is_sink(*pair)}
 
     def ratios(self, control: str) -> dict[int, float]:
         """Perplexity under a control over that under the neighbour mean, at inner layers."""
@@ -211,9 +200,7 @@ def _verdict(row: Row, looks: MapLooks | None) -> Row:
     return found
 
 
-def divergences(record: RunRecord) -> list[Row]:
-    """The rows of the map that hold the KL divergence from the unedited model."""
-    return [row for row in layers(record) if "kl" in row]
+divergences = only(layers, lambda row: "kl" in row)
 
 
 def edits(record: RunRecord, is_wanted: Callable[[str, str], bool], least: int = 1) -> list[Row]:

@@ -7,8 +7,7 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report import manipulation_rows as rows
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import CELL, CHANGE, EFFECT, HEAT, LAYER, PPL, interval
-from jaxanatomy.report.manipulation_names import NOISE, STRATEGIES
+from jaxanatomy.report.common import CELL, CHANGE, EFFECT, HEAT, LAYER, PPL, counted, tally
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import percent, perplexity, plain, signed
 
@@ -31,58 +30,16 @@ SET_COLOURS = {
     "paper, inner": "#D9660F",
     "AH Table 4": style.INK,
 }
-STRONG_DOSE = 0.7  # factors up to which scaling is no small change
 UNCHANGED = v.Level(0.0)
 METHOD = v.Column("strategy", "method")
-
-
-def survivors(record: RunRecord) -> str:
-    """How many strategies each main set survives."""
-    counts: dict[tuple, list[bool]] = {}
-    for row in rows.survival(record):
-        if row["method"] != "own SVD, full rank":  # changes nothing: a check, no strategy
-            for name in (field for field in row if field.startswith("change.")):
-                key = (row["panel"], name.removeprefix("change."))
-                counts.setdefault(key, []).append(v.value(row, name) < VIABLE_PERCENT)
-    parts = [
-        f"{sum(kept)} of {len(kept)} strategies on {panel or 'the text'}, set “{name}”"
-        for (panel, name), kept in counts.items()
-    ]
-    return f"Perplexity less than doubles, as point estimates: {'; '.join(parts)}." if parts else ""
-
-
-def worse_with_ends(record: RunRecord) -> str:
-    """Whether the paper's set is worse for its outermost layers, by the intervals."""
-    found: dict[str, list] = {}
-    for row in rows.outermost(record):
-        if row["alpha"] <= STRONG_DOSE:
-            found.setdefault(row["panel"], []).append(row)
-    return " ".join(
-        f"{panel + ': t' if panel else 'T'}he paper's set is worse with layers "
-        f"{' and '.join(map(str, own[0]['left']))} than without them at "
-        f"{sum(row['worse'] for row in own)} of {len(own)} factors up to {STRONG_DOSE:g}, by "
-        "the whole 95 % interval."
-        for panel, own in found.items()
-    )
 
 
 def better(record: RunRecord) -> str:
     """How many variants improve on the baseline, and how many of these beyond doubt."""
     found = rows.improvements(record)
-    changes = [interval(row, "change") for row in found]
-    sure = sum(each is not None and each.high < 0 for each in changes)
-    tried = sum(row["strategy"] != NOISE for row in rows.trials(record))
-    return (
-        f"{len(found)} of {tried} variants have a perplexity below the baseline's; for {sure} of "
-        "them the whole 95 % interval lies below it."
-    )
-
-
-def lead(record: RunRecord) -> str:
-    """What was measured."""
-    found = rows.trials(record)
-    texts = dict.fromkeys(row["panel"] for row in found if row["panel"])
-    return f"{len(found):,} changes of sets of layers{' on ' if texts else ''}{', '.join(texts)}."
+    tried = sum(row["strategy"] != rows.NOISE for row in rows.trials(record))
+    words = f"{len(found)} of {tried} variants have a perplexity below the baseline's"
+    return f"{'; '.join(filter(None, [words, tally(found, 'change', 'changes')]))}."
 
 
 WIDE = (10.4, 4.2)
@@ -116,12 +73,13 @@ SETS = v.Heatmap(
     x=v.Axis("shown", "set of layers", "names", write=lambda name: name.replace(" ", "\n")),
     y=v.Axis("method", scale="names"),
     cell=CELL,
+    dot="undecided",
     cell_width=0.52,
     rule_after="paper, inner",
     caption=(
         f"{HEAT} Right of the line: the k inner layers whose neighbour mean costs least, chosen "
-        "on the first text, where they therefore look a little better than they are. A cell has "
-        "no interval here; see the last table."
+        "on the first text, where they therefore look a little better than they are. Intervals are "
+        "in the last table."
     ),
 )
 PAIRS = v.Heatmap(
@@ -133,6 +91,7 @@ PAIRS = v.Heatmap(
     x=v.Axis("second", "second layer"),
     y=v.Axis("first", "first layer"),
     cell=CELL,
+    dot="undecided",
     caption=f"{HEAT} A pair's effect is not the sum of its layers' effects.",
 )
 COUNTS = v.Curves(
@@ -142,7 +101,7 @@ COUNTS = v.Curves(
     size=WIDE,
     x=v.Axis("count", "number of layers changed, the least important first"),
     y=CHANGE,
-    series=v.Palette("strategy", STRATEGY_COLOURS, STRATEGIES),
+    series=v.Palette("strategy", STRATEGY_COLOURS, rows.STRATEGIES),
     dashes=v.Dashes(
         "dose",
         {"second": (0, (3, 3))},
@@ -171,7 +130,7 @@ COMPOUNDING = v.Curves(
     caption=(
         "Gaussian noise, so many percent of each matrix's standard deviation; dots are single "
         "draws. Dashed, the null: the mean loss by one layer times the number of layers. Steeper: "
-        "errors compound; flatter: they cancel. What is not above 0 stands in the table alone. "
+        "errors compound; flatter: they cancel. What is not above 0 is in the CSV alone. "
         "Random noise says nothing about errors with a direction, such as those of predictions."
     ),
 )
@@ -284,19 +243,6 @@ RATIOS = v.Table(
         "up."
     ),
 )
-GROWTH = v.Table(
-    "compounding_draws",
-    rows.noise,
-    "Change by the number of layers with noise",
-    cells=(
-        v.Column("noise", "method"),
-        v.Column("layers", "count", "d"),
-        v.Column("of", "what"),
-        v.Column("change", "noised", percent),
-    ),
-    note="Additive: the mean of one layer, if losses add up.",
-    folded=True,
-)
 SHARES = v.Table(
     "attention",
     rows.attention_means,
@@ -330,10 +276,9 @@ CHOSEN = dataclasses.replace(EVERYTHING, name="chosen", rows=rows.chosen, printe
 
 PAGE = Page(
     "Layer manipulation",
-    lead,
+    lambda record: counted(rows.trials(record), methods="method", sets="set", texts="text"),
     Section(
         "What survives",
-        survivors,
         "AH section 4.4 finds one viable strategy, scaling by 0.9. The paper's set holds the first "
         "and the last layer, “paper, inner” does not; “measured” is at least nine inner layers "
         "whose neighbour mean costs least.",
@@ -341,7 +286,7 @@ PAGE = Page(
         LAYERS,
         CHOSEN,
     ),
-    Section("Dose and response", worse_with_ends, DOSES, OUTERMOST),
+    Section("Dose and response", DOSES, OUTERMOST),
     Section("Strategies on sets", SETS),
     Section("Pairs of layers", PAIRS, RANGES),
     Section("Number of layers", COUNTS),
@@ -354,7 +299,7 @@ PAGE = Page(
         "interval of what is left holds 0. Some variants improve by chance.",
         CALIBRATION,
     ),
-    Section("Does a small error compound?", COMPOUNDING, RATIOS, GROWTH),
+    Section("Does a small error compound?", COMPOUNDING, RATIOS),
     Section("Does 1 % redirect attention?", ATTENTION, SHARES),
     Section("All rows", EVERYTHING),
 )

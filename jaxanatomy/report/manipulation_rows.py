@@ -3,8 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,41 @@ from jaxanatomy.interventions.sets import MAIN_SETS
 from jaxanatomy.measures.importance import categorise
 from jaxanatomy.measures.manipulation import ROUNDING_PERCENT
 from jaxanatomy.measures.readings.attention import LOCAL
-from jaxanatomy.measures.statistics.estimates import (
-    Estimate,
-    degradation_percent,
-    paired_difference,
-)
+from jaxanatomy.measures.statistics.estimates import degradation_percent, paired_difference
 from jaxanatomy.papers import find, is_near
 from jaxanatomy.ranges import is_numbers
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.common import estimate, grouped, in_panels, interval, once, published
-from jaxanatomy.report.manipulation_names import (
-    NOISE,
-    SCALES,
-    count_of,
-    method_of,
-    method_order,
-    set_name,
-    set_order,
-    share,
+from jaxanatomy.report.common import (
+    estimate,
+    grouped,
+    in_panels,
+    interval,
+    median_range,
+    once,
+    published,
 )
 from jaxanatomy.report.views import Row, value
 
+# In the order of tables and figures: what AH tested first.
+STRATEGIES = {
+    "scale": "scale",
+    "scale_output": "scale outputs",
+    "zero": "zero",
+    "clone": "clone",
+    "clone_high": "clone high",
+    "clone_with_norms": "clone with norms",
+    "blend_2": "blend of 2",
+    "blend_4": "blend of 4",
+    "low_rank": "low rank",
+    "own_svd": "own SVD",
+    "predicted": "predicted",
+    "neighbour_mean": "neighbour mean",
+    "perturb": "noise",
+}
+SCALES = ("scale", "scale_output")
+NOISE = "perturb"
+RANKS = ("full", "half")
+FAMILIES = ("least", "layers", "even", "last", "random")
 PAPER_ALPHAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # AH section 3.5
 # AH Table 4 marks these rows "2 layers", and does not name the layers.
 PAPER_PAIRS = {
@@ -148,9 +161,7 @@ def outermost(record: RunRecord) -> list[Row]:
             outer, inner = own["paper"], own["paper_inner"]
             times = paired_difference(outer, inner).map(np.exp)
             row = {name: own[name]["ppl"] for name in own} | {"panel": panel, "alpha": alpha}
-            row["left"] = [each for each in outer["layers"] if each not in inner["layers"]]
-            lost = outer["ppl"] is None and inner["ppl"] is not None
-            found.append(row | {"times": times, "worse": lost or times.low > 1})
+            found.append(row | {"times": times})
     return found
 
 
@@ -193,7 +204,9 @@ def pair_ranges(record: RunRecord) -> list[Row]:
         wide = {"panel": own[0]["panel"], "method": own[0]["method"], "pairs": len(own)}
         outer = [row for row in own if ends & {*row["layers"]}]
         inner = [row for row in own if not ends & {*row["layers"]}]
-        wide |= {name: _range(some) for name, some in (("outer", outer), ("inner", inner)) if some}
+        for name, some in (("outer", outer), ("inner", inner)):
+            if some:
+                wide[name] = median_range([value(row, "change") for row in some])
         if printed := paper.get((own[0]["strategy"], None)):
             near = [is_near(value(row, "change"), printed) for row in outer + inner]
             wide |= {"paper": printed, "near": sum(near), "near_outer": sum(near[: len(outer)])}
@@ -325,7 +338,57 @@ def _nats(row: Row) -> float:
     return math.log1p(value(row, "change") / 100)
 
 
-def _range(rows: Iterable[Row]) -> Estimate:
-    """Median, least and most of the changes."""
-    values = [value(row, "change") for row in rows]
-    return Estimate(median(values), min(values), max(values))
+def dose_of(row: Row) -> float | str | None:
+    """A row's alpha, else its rank, else None."""
+    return row.get("rank") if row.get("alpha") is None else row["alpha"]
+
+
+def method_of(row: Row) -> str:
+    """A strategy with its dose: "scale × 0.9", "low rank, half rank"."""
+    strategy, dose = row["strategy"], dose_of(row)
+    words = STRATEGIES.get(strategy, strategy.replace("_", " "))
+    if dose is None:
+        return words
+    if strategy == NOISE:
+        return f"{words} of {share(dose)}"
+    if strategy in SCALES:
+        return f"{words} × {dose:g}"
+    return f"{words}, {dose} rank" if dose in RANKS else f"{words}, rank {dose:g}"
+
+
+def method_order(row: Row) -> tuple:
+    """Known strategies first, mild doses before strong ones."""
+    strategy, dose = row["strategy"], dose_of(row)
+    place = [*STRATEGIES, strategy].index(strategy)
+    if dose in RANKS:
+        return place, strategy, RANKS.index(dose), 0.0
+    return place, strategy, len(RANKS), -float(dose or 0.0)
+
+
+def set_order(name: str) -> tuple:
+    """The main sets first, then the families of sets, each by its numbers."""
+    if name in MAIN_SETS:
+        return 0, MAIN_SETS.index(name), ()
+    family = "layers" if is_numbers(name) else name.split("_")[0]
+    return 1, [*FAMILIES, family].index(family), tuple(map(int, re.findall(r"\d+", name)))
+
+
+def set_name(name: str) -> str:
+    """A set as tables have it: "paper, inner", "least 4", "layer 2", "2, 7"."""
+    if name == "paper_inner":
+        return "paper, inner"
+    if name.isdecimal():
+        return f"layer {name}"
+    return name.replace(",", ", ").replace("_", " ")
+
+
+def count_of(row: Row, family: str) -> int | None:
+    """4 for the set "least_4" of the family "least"; None for other sets."""
+    match = re.fullmatch(rf"{family}_(\d+)(_s\d+)?", row["set"])
+    return int(match[1]) if match else None
+
+
+def share(alpha: float | str | None) -> str:
+    """A size of noise: "1 %"."""
+    is_full = alpha in (None, "matched_noise")
+    return "matched noise" if is_full else f"{100 * float(alpha):g} %"

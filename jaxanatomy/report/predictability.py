@@ -12,14 +12,17 @@ from jaxanatomy.report.common import (
     COMPONENT,
     LAYER,
     by_component,
+    counted,
     estimate,
     grouped,
-    interval,
     once,
+    only,
+    perplexity_of,
     published,
+    tally,
 )
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import percent, perplexity, plain, spread
+from jaxanatomy.words import percent, perplexity
 
 READINGS = {
     "extrapolate": "extrapolate: fit l < t, score t",
@@ -87,15 +90,12 @@ def tested(record: RunRecord) -> list[v.Row]:
     found = []
     for row in sorted(rows, key=lambda row: (len(row["layers"]), row["layers"])):
         base = bases.get(row["text"])
-        ends = base and row["ci95"] and [base * (1 + end / 100) for end in row["ci95"]]
         own = {"panel": row["text"], "layer": row["layers"][0], "baseline": base}
-        found.append(row | own | {"ppl": estimate(row["ppl"], ends)})
+        found.append(row | own | {"ppl": perplexity_of(row, base)})
     return found
 
 
-def single(record: RunRecord) -> list[v.Row]:
-    """The function test on single layers."""
-    return [row for row in tested(record) if len(row["layers"]) == 1]
+single = only(tested, lambda row: len(row["layers"]) == 1)
 
 
 @once
@@ -117,47 +117,17 @@ def differences(record: RunRecord) -> list[v.Row]:
     return rows
 
 
-def against_noise(record: RunRecord) -> str:
-    """How each reading compares with noise, over the components."""
-    words = []
-    for reading in READINGS:
-        rows = [row for row in means(record) if row["reading"] == reading and row["r2"] is not None]
-        if rows:
-            inside = sum(row["null_low"] <= row["r2"] <= row["null_high"] for row in rows)
-            gain = max(row["r2"] - row["null_r2"] for row in rows)
-            words.append(
-                f"{reading}: R² {spread(row['r2'] for row in rows)} against "
-                f"{spread(row['null_r2'] for row in rows)} of noise, inside its band in {inside} "
-                f"of {len(rows)} matrices, at most {plain(gain, 3)} above"
-            )
-    return "; ".join(words) + "." if words else ""
-
-
 def counts(record: RunRecord) -> str:
     """In how many single layers predicting does better or worse than its two controls."""
-    words = []
-    for text in dict.fromkeys(row["panel"] for row in differences(record)):
-        rows = [row for row in differences(record) if row["panel"] == text]
-        rows = [row for row in rows if len(row["layers"]) == 1]
-        for field, control in (
-            ("less_zero", "deleting"),
-            ("less_noise", "noise of the error's size"),
-        ):
-            found = list(filter(None, (interval(row, field) for row in rows)))
-            if found:
-                words.append(
-                    f"On {text} predicting is worse than {control} in "
-                    f"{sum(each.low > 0 for each in found)} and better in "
-                    f"{sum(each.high < 0 for each in found)} of {len(rows)} single layers, by "
-                    "whole 95 % intervals."
-                )
-    return " ".join(words)
-
-
-def lead(record: RunRecord) -> str:
-    """How much was measured."""
-    components = dict.fromkeys(row["component"] for row in weights(record))
-    return f"{len(components)} matrices of each layer, {len(record.rows):,} rows."
+    rows = [row for row in differences(record) if len(row["layers"]) == 1]
+    controls = {"less_zero": "deleting", "less_noise": "noise of the error's size"}
+    found = [
+        f"Loss of predicting less that of {control}, single layers on {text}: {words}."
+        for (text,), own in grouped(rows, "panel").items()
+        for field, control in controls.items()
+        if (words := tally(own, field))
+    ]
+    return " ".join(found)
 
 
 R2 = v.Strip(
@@ -241,13 +211,12 @@ DIFFERENCES = v.Table(
 
 PAGE = Page(
     "Predictability of layers",
-    lead,
+    lambda record: counted(record.rows, components="component", readings="reading", texts="text"),
     Section(
         "Do weights foretell weights",
         "A ridge regression on l, l², sin(lπ/N) and cos(lπ/N) predicts each sampled parameter of "
         "layer t from the layers before it (AH section 3.3). The paper does not say on which "
         "layers it scores, so six readings of its text stand here.",
-        against_noise,
         "A high R² that noise has as well says nothing about weights: a regression that has seen "
         "its target fits noise in part, and sorted noise equals sorted noise.",
         R2,

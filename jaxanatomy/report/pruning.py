@@ -1,19 +1,15 @@
 """The page of pruning: which proxies may be trusted, what the plan costs, what it saves."""
 
-import statistics
-from collections.abc import Sequence
-
 from jaxanatomy.measures.proxies import PROXIES
-from jaxanatomy.measures.proxy_audit import BETTER, ERROR, STRONG, TRUSTED, VERDICTS
+from jaxanatomy.measures.proxy_audit import BETTER, ERROR, STRONG, TRUSTED
 from jaxanatomy.measures.pruning import RANDOM, REMOVAL
-from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.ranges import write_ranges
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import EFFECT, PPL, estimate
+from jaxanatomy.report.common import EFFECT, PPL, estimate, joined, median_range
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import label, listed, perplexity, shortened
+from jaxanatomy.words import label, perplexity, shortened
 
 RANDOM_WAY = "random"
 MEASURED = ("greedy", "one_shot", "contiguous")
@@ -129,25 +125,17 @@ def _by_way(record: RunRecord) -> list[v.Row]:
     for size in sorted({row["size"] for row in plan}):
         own = [row for row in plan if row["way"].startswith(RANDOM) and row["size"] == size]
         if own:
-            spread = {field: _spread(own, field) for field in ("ppl", "kl")}
+            spread = {f: median_range([row[f] for row in own]) for f in ("ppl", "kl")}
             rows.append({"way": RANDOM_WAY, "size": size, **spread})
     return rows
-
-
-def _spread(rows: Sequence[v.Row], field: str) -> Estimate | None:
-    """The median with the range; None where one is not finite."""
-    values = [row[field] for row in rows]
-    return None if None in values else Estimate(statistics.median(values), min(values), max(values))
 
 
 def plan(record: RunRecord) -> list[v.Row]:
     """Every choice with what it costs and saves, the cheapest of each number of layers first."""
     rows = [
         {
-            **row,
+            **joined(row),
             "way": NAMES[row["way"]],
-            "change": estimate(row["degradation_percent"], row["ci95"]),
-            "kl": estimate(row["kl"], row["kl_ci95"]),
             "mib": row["bytes_saved"] / MIB,
             "beaten": f"{row.get('random_beaten', 0)} of {row.get('random_orders', 0)}",
         }
@@ -159,43 +147,23 @@ def plan(record: RunRecord) -> list[v.Row]:
 
 def seconds(record: RunRecord) -> list[v.Row]:
     """Seconds a token by number of layers left out, and what is saved."""
-    return [
-        {
-            "size": row["size"],
-            **{
-                name: estimate(row[name], row[f"{name}_range"])
-                for what in ("decode_seconds", "prompt_seconds")
-                for name in (what, f"{what}_saved_percent")
-            },
-        }
-        for row in record.summary.get("seconds", [])
-    ]
+    return list(map(joined, record.summary.get("seconds", [])))
 
 
-def trust_headline(record: RunRecord) -> str | None:
-    """Which proxies may be trusted for single layers."""
-    found = verdicts(record)
-    if not found:
-        return None
-    text = record.summary["selection"]
-    named = {
-        verdict: [row["proxy"] for row in found if row["verdict"] == verdict]
-        for verdict in VERDICTS
-    }
-    return (
-        f"Single layers, on {shortened(text['text'])} ({text['units']} documents or blocks): "
-        + "; ".join(f"{verdict}: {listed(names)}" for verdict, names in named.items() if names)
-        + "."
-    )
+def lead(record: RunRecord) -> str:
+    """What chose, and what judged."""
+    found = []
+    for done, role in (("chosen", "selection"), ("judged", "judgement")):
+        text = shortened(str(record.config.get(f"{role}_text")))
+        units = record.summary.get(role, {}).get("units")
+        found.append(f"{done} on {text}" + (f" ({units} documents or blocks)" if units else ""))
+    return f"Layers {' and '.join(found)}."
 
 
 def plan_headline(record: RunRecord) -> str | None:
-    """What the unchanged model scores, on which text."""
+    """What the unchanged model scores on the text that chose nothing."""
     judged = record.summary.get("judgement")
-    return judged and (
-        f"The unchanged model's perplexity is {perplexity(judged['ppl'])} on "
-        f"{shortened(judged['text'])}, which chose nothing ({judged['units']} documents or blocks)."
-    )
+    return judged and f"The unchanged model's perplexity is {perplexity(judged['ppl'])}."
 
 
 def _correlation(head: str, field: str) -> v.Column:
@@ -319,11 +287,8 @@ SECONDS = v.Table(
 
 PAGE = Page(
     "Pruning",
-    lambda record: (
-        f"Layers chosen on {shortened(str(record.config.get('selection_text')))}, judged on "
-        f"{shortened(str(record.config.get('judgement_text')))}."
-    ),
-    Section("Which proxies may be trusted", trust_headline, TRUST, MAP, SCATTER),
+    lead,
+    Section("Which proxies may be trusted", TRUST, MAP, SCATTER),
     Section("A plan", plan_headline, PLAN, BEST, CHOICES),
     Section("What it saves", SECONDS),
 )

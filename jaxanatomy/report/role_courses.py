@@ -9,7 +9,7 @@ from jaxanatomy.report import views as v
 from jaxanatomy.report.common import ARM, once
 from jaxanatomy.report.roles import ROLE
 from jaxanatomy.report.sections import Section
-from jaxanatomy.words import percent, plain
+from jaxanatomy.words import percent
 
 
 @once
@@ -37,25 +37,6 @@ def chance(record: RunRecord) -> list[v.Row]:
     """How changes of roles go with falls of the loss."""
     own = found(record).get("coincidence")
     return [own] if own else []
-
-
-def headline(record: RunRecord) -> str | None:
-    """Whether more layers change where the loss falls further, at the same step of other seeds."""
-    own = found(record).get("coincidence")
-    if not own or own["p"] is None:
-        return None
-    if own["least_p"] > 0.05:
-        said = f"{own['seeds']} seeds are too few to tell that from chance"
-    elif own["p"] > 0.05:
-        said = "chance may account for it"
-    else:
-        said = "more than chance gives"
-    correlation, raw = plain(own["correlation"]), plain(own["raw"])
-    return (
-        "Beside the same looks of other seeds, changes of roles and falls of the loss have a "
-        f"correlation of {correlation} (with the trend of the runs {raw}); {said} "
-        f"(p = {plain(own['p'], 3)})."
-    )
 
 
 STRIP = v.Strip(
@@ -103,12 +84,12 @@ CHANCE = v.Table(
         "Losses fall and roles change most at the beginning, whatever causes either: the "
         "correlation with the trend is no finding. Beside other seeds: deviations from the mean of "
         "all seeds at the same look. p: how often as much where each seed's course of roles, as a "
-        "whole, stands beside the losses of another."
+        "whole, stands beside the losses of another; where the least p of so many seeds is above "
+        "0.05, they are too few to tell."
     ),
 )
 SECTION = Section(
     "Roles of layers over the run",
-    headline,
     "LR section 8: roles settle early, and late falls of the loss coincide with changes of roles.",
     STRIP,
     CHANCE,

@@ -1,19 +1,29 @@
 """The page of moving roles: which arms moved them, what became of neurons, ranks and the loss."""
 
+import functools
+
 import numpy as np
 
-from jaxanatomy.measures.arms.finals import finals_by_arm, living, seed_range, stopped
+from jaxanatomy.measures.arms.finals import finals_by_arm, living, seed_range
 from jaxanatomy.measures.arms.role_moves import AGAIN, PROPOSAL, STUCK, UNIFORM, WITHIN
-from jaxanatomy.measures.arms.tuning import CURVE, of_purpose
+from jaxanatomy.measures.arms.tuning import of_purpose
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import role_courses
 from jaxanatomy.report import views as v
-from jaxanatomy.report.arms import arm_order, cost_fields, costs_table, diverged
-from jaxanatomy.report.common import ARM, estimate_of, grouped, known, once, over_seeds
+from jaxanatomy.report.arms import cost_fields, costs_table, diverged, points
+from jaxanatomy.report.common import (
+    ARM,
+    by_layer,
+    entries,
+    estimate_of,
+    flattened,
+    grouped,
+    once,
+    sides,
+)
 from jaxanatomy.report.role_shape import REGISTERS_SECTION, SKIPS, WIDTHS
 from jaxanatomy.report.roles import ROLE
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import label, listed
 
 SERIES = v.Palette("arm", {UNIFORM: "#1B2026", AGAIN: "#9AA3AD"})
 PROFILE = {
@@ -24,20 +34,7 @@ PROFILE = {
 }
 
 
-def moves(record: RunRecord) -> list[v.Row]:
-    """A row for each arm but the baseline, with all that is held against it."""
-    rows = []
-    for row in record.summary.get("moves", []):
-        found = {name: estimate_of(row.get(name)) for name in ("loss_percent", "distance")}
-        found["beyond"] = estimate_of(row.get("beyond_null"))
-        if "changed" in row:
-            means = {"changed": row["changed"], **row["saturated"]}
-            found |= {name: own["mean"] for name, own in means.items()}
-            found["net"] = estimate_of(row["saturated"]["net"])
-        for name, rank in row.get("rank", {}).items():
-            found |= {f"rank.{name}": rank["largest"], f"within.{name}": rank["within"]}
-        rows.append({"arm": row["arm"], **known(found)})
-    return rows
+moves = entries("moves")  # of each arm but the baseline, what is held against it
 
 
 @once
@@ -78,20 +75,12 @@ def profile(record: RunRecord) -> list[v.Row]:
 def costs(record: RunRecord) -> list[v.Row]:
     """What each arm took, its loss, and what it is."""
     return [
-        {**cost_fields(name, arm), "loss": estimate_of(arm["eval_nll"]), "what": arm["what"]}
+        {**cost_fields(name, arm), **flattened({"loss": arm["eval_nll"], "what": arm["what"]})}
         for name, arm in record.summary.get("arms", {}).items()
     ]
 
 
-def curves(record: RunRecord) -> list[v.Row]:
-    """The held-out loss of each arm along its way: means and ranges over living seeds."""
-    rows, lost = of_purpose(record.rows, CURVE), stopped(record.rows)
-    rows = [row for row in rows if (row["arm"], row["seed"]) not in lost]
-    return [
-        point
-        for arm in arm_order(rows)
-        for point in over_seeds([r for r in rows if r["arm"] == arm], "eval_nll", ["step"])
-    ]
+curves = functools.partial(points, places=("step",))
 
 
 @once
@@ -118,16 +107,10 @@ def drift(record: RunRecord) -> list[v.Row]:
 
 def policies(record: RunRecord) -> list[v.Row]:
     """What each policy came to."""
+    words = "{tensor} of layer {layer}, seed {seed} ({proposals})"
     return [
-        known({"arm": arm, **own, "reward": own["reward"], "stuck": _stuck(own["stuck"])})
-        for arm, own in record.summary.get("policies", {}).items()
-    ]
-
-
-def _stuck(found: list[v.Row]) -> list[str]:
-    return [
-        f"{each['tensor']} of layer {each['layer']}, seed {each['seed']} ({each['proposals']})"
-        for each in found
+        row | {"stuck": [words.format(**each) for each in row["stuck"]]}
+        for row in entries("policies")(record)
     ]
 
 
@@ -137,18 +120,12 @@ def headline(record: RunRecord) -> str | None:
     if not rows:
         return None
 
-    def beyond(field: str, side: int) -> str:
-        found = {row["arm"]: getattr(row.get(field), "ends", None) for row in rows}
-        clear = [arm for arm, ends in found.items() if ends and min(side * e for e in ends) > 0]
-        return listed(map(label, clear)) if clear else "none"
-
-    moved = beyond("beyond", 1) if any("beyond" in row for row in rows) else "not measured"
-    return (
-        f"Roles moved further from the baseline than another order of the text moves them: "
-        f"{moved}. Held-out loss below the baseline's: {beyond('loss_percent', -1)}; above it: "
-        f"{beyond('loss_percent', 1)}. More saturated neurons: {beyond('net', 1)}; fewer: "
-        f"{beyond('net', -1)}."
-    )
+    said = {
+        "beyond_null": "Distance of roles from the baseline, beyond another order of the text",
+        "loss_percent": "Held-out loss less the baseline's",
+        "saturated.net": "Saturated neurons, gained less lost",
+    }
+    return " ".join(f"{words}: {sides(rows, field)}." for field, words in said.items())
 
 
 MOVES = v.Table(
@@ -159,17 +136,18 @@ MOVES = v.Table(
         ARM,
         v.Column("held-out loss (%)", "loss_percent", "+.2f"),
         v.Column("distance of roles", "distance", ".3f"),
-        v.Column("beyond another order", "beyond", "+.3f"),
+        v.Column("beyond another order", "beyond_null", "+.3f"),
         v.Column("layers of another role", "changed", ".1f"),
-        v.Column("saturated: lost", "lost", ".1f"),
-        v.Column("gained", "gained", ".1f"),
-        v.Column("kept", "kept", ".1f"),
-        v.Column("gained less lost", "net", "+.1f"),
+        v.Column("saturated: lost", "saturated.lost", ".1f"),
+        v.Column("gained", "saturated.gained", ".1f"),
+        v.Column("kept", "saturated.kept", ".1f"),
+        v.Column("gained less lost", "saturated.net", "+.1f"),
     ),
     note=(
         "Distance: root mean square difference of role scores (0 to 1) over roles and layers. "
         "Neurons have the same numbers in all arms of a seed, which begin alike. Means over seeds; "
-        "intervals hold for all arms at once with 95 %."
+        "intervals hold for all arms at once with 95 %; layers of another role and neurons lost, "
+        "gained and kept have the lowest and the highest seed."
     ),
     printed=True,
 )
@@ -179,8 +157,8 @@ RANKS = v.Table(
     "Effective ranks against the baseline's",
     cells=(
         ARM,
-        v.Column("{}: largest change of a layer", "rank.*", "+.2f"),
-        v.Column(f"{{}}: layers within {WITHIN:g}", "within.*"),
+        v.Column("{}: largest change of a layer", "rank.*.largest", "+.2f"),
+        v.Column(f"{{}}: layers within {WITHIN:g}", "rank.*.within"),
     ),
     note=(
         "The largest change is that of any layer in any seed; layers are within the bound in all "
@@ -198,13 +176,13 @@ STRIPS = v.Strip(
     palette=ROLE,
     caption="By the weights alone; an untrained model has roles, too.",
 )
-PROFILES = v.Curves(
+PROFILES = by_layer(
     "profile",
     profile,
+    PROFILE,
     columns=2,
-    x=v.Axis("layer", "layer"),
-    y=tuple(v.Axis(name, words) for name, words in PROFILE.items()),
     series=SERIES,
+    band="",
     size=(4.6, 2.6),
     caption="Means over seeds, of arms whose layers are as wide as the baseline's.",
 )

@@ -1,19 +1,17 @@
 """Sections of the page of roles that are moved: widths, registers, skip gates."""
 
-import numpy as np
-
 from jaxanatomy.data.registers import KINDS
-from jaxanatomy.measures.arms.finals import finals_by_arm, living
+from jaxanatomy.measures.arms.finals import finals_by_arm, living, seed_range
 from jaxanatomy.measures.arms.registers import FREQUENT, KIND, ON_FIRST, ON_REGISTERS, REGISTERS
 from jaxanatomy.measures.arms.role_moves import UNIFORM
-from jaxanatomy.measures.arms.role_shape import CV, SHAPES
+from jaxanatomy.measures.arms.role_shape import CV
 from jaxanatomy.measures.arms.skips import ORDERS
 from jaxanatomy.measures.arms.tuning import of_purpose
 from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import ARM, estimate_of, grouped, known
+from jaxanatomy.report.common import ARM, entries, estimate_of, grouped
 from jaxanatomy.report.sections import Section
 from jaxanatomy.words import label, plain
 
@@ -26,20 +24,9 @@ MOVES = {
 }
 
 
-def widths(record: RunRecord) -> list[v.Row]:
-    """What each arm of uneven layers is less that of equal ones."""
-    found = record.summary.get("widths") or {"arms": {}}
-    return [
-        known(
-            {
-                "arm": arm,
-                "widths": own["widths"],
-                **{name: estimate_of(own[name]) for name in SHAPES},
-                **own["strips"],
-            }
-        )
-        for arm, own in found["arms"].items()
-    ]
+# What each arm of uneven layers is less that of equal ones.
+widths = entries("widths", "arms")
+registers = entries("registers")  # what becomes of registers, a row for each arm
 
 
 def slope(record: RunRecord) -> str | None:
@@ -65,8 +52,8 @@ def by_layer(record: RunRecord) -> list[v.Row]:
         for layer, values in enumerate(zip(*own, strict=True)) if arm in shown else ():
             values = [value for value in values if value is not None]
             if values and len(shown) > 1:
-                mean = Estimate(float(np.mean(values)), min(values), max(values))
-                rows.append({"arm": arm, "layer": layer, "cv": mean})
+                found = estimate_of(seed_range(values))
+                rows.append({"arm": arm, "layer": layer, "cv": found})
     return rows
 
 
@@ -81,33 +68,18 @@ def moves(record: RunRecord) -> list[v.Row]:
         for name in (REGISTERS, FREQUENT):
             values = [row[name]["moved"] for row in own]
             if any(values):
-                mean = Estimate(float(np.mean(values)), min(values), max(values))
-                rows.append({**place, "rows": name, "moved": mean})
-    return rows
-
-
-def registers(record: RunRecord) -> list[v.Row]:
-    """What becomes of registers, a row for each arm."""
-    rows = []
-    for arm, own in (record.summary.get("registers") or {}).items():
-        row = {name: estimate_of(own.get(name)) for name in (ON_REGISTERS, ON_FIRST)}
-        for name in (REGISTERS, FREQUENT):
-            for field, found in own.get(name, {}).items():
-                row[f"{name}.{field}"] = estimate_of(found)
-        rows.append({"arm": arm, **known(row)})
+                found = estimate_of(seed_range(values))
+                rows.append({**place, "rows": name, "moved": found})
     return rows
 
 
 def placed(record: RunRecord) -> list[v.Row]:
     """What each order of skipping is worth."""
-    found = record.summary.get("skips") or {"orders": {}}
     return [
-        {
-            "order": label(name),
-            "share": estimate_of(own["share"]),
-            **{f"cost.{size}": cost for size, cost in enumerate(own["cost_K"], 1)},
-        }
-        for name, own in found["orders"].items()
+        row
+        | {"order": label(row["order"])}
+        | {f"cost.{size}": cost for size, cost in enumerate(row["cost_K"], 1)}
+        for row in entries("skips", "orders", key="order")(record)
     ]
 
 
@@ -138,9 +110,9 @@ WIDTHS = Section(
             ARM,
             v.Column("place of the CV, 0 first to 1 last", "centre", "+.3f"),
             v.Column("layers over which it is spread", "spread", "+.3f"),
-            v.Column("roles: distance to equal layers", "between", ".2f"),
-            v.Column("among seeds of one arm", "within", ".2f"),
-            v.Column("p", "p", ".3f"),
+            v.Column("roles: distance to equal layers", "strips.between", ".2f"),
+            v.Column("among seeds of one arm", "strips.within", ".2f"),
+            v.Column("p", "strips.p", ".3f"),
             v.Column("widths, over the mean", "widths", ".2f"),
         ),
         note=(

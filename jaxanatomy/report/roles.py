@@ -6,9 +6,9 @@ from jaxanatomy.measures.roles import features, name_of, of_kind, with_peers
 from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import estimate, once
+from jaxanatomy.report.common import by_layer, estimate, once
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import first, listed, percent, plain, shortened
+from jaxanatomy.words import first, listed, shortened
 
 MODEL, UNTRAINED = "model", "untrained"
 MEASURED, NULL = "#AE2320", "#7FA9D2"
@@ -46,7 +46,6 @@ SHOWN = {
     **{name: name.replace("_", " ") for name in PROBE_FEATURES if name in ROUTED},
 }
 ERRORS = 1.96  # standard errors on either side, of a 95 % interval
-LOGARITHMIC = ("peak_over_mean", "co_magnitude_cv", "write_total")
 
 
 @once
@@ -175,36 +174,24 @@ def moved(record: RunRecord) -> list[v.Row]:
 
 
 def headline(record: RunRecord) -> str | None:
-    """How many layers have which role, how stable that is, and what chance gives."""
+    """How many layers have which role, how many hang on one feature, and what chance gives."""
     found = record.summary.get("models", {})
     if not found:
         return None
     own, null = found[record.config["model"]], record.summary.get("null")
-    layers = len(own["roles"])
-    sentences = [
-        f"Roles: {_counted(own['counts'])}. Those of {len(own['fragile'])} of {layers} layers "
-        "change when some single feature is left out"
-        + (
-            f"; over draws of the probe's documents {percent(100 * own['stability']).lstrip('+')} "
-            "of the roles stay."
-            if own["stability"] is not None
-            else "; no text was read, so that features of a probe are missing."
-        )
-    ]
+    said = (
+        f"Roles: {_counted(own['counts'])}. Those of {len(own['fragile'])} of {len(own['roles'])} "
+        "layers change when some single feature is left out."
+    )
+    if own["stability"] is None:
+        said += " No text was read, so that features of a probe are missing."
     if null:
-        fragile = len(null["fragile"])
-        sentences.append(
-            f"The untrained model, whose layers differ by chance alone, gets by the same rule "
-            f"{_counted(null['counts'])}; {fragile} change without some single feature."
+        said += (
+            " The untrained model, whose layers differ by chance alone, gets by the same rule "
+            f"{_counted(null['counts'])}; {len(null['fragile'])} change without some single "
+            "feature."
         )
-    rank, cv = own["lowest_rank"], own["highest_cv"]
-    if rank and cv:
-        sentences.append(
-            f"The effective rank of o_proj is least in L{rank['layer']} "
-            f"({plain(rank['value'], 0)}), the CV of |gate| |up| largest in "
-            f"L{cv['layer']} ({plain(cv['value'], 3)})."
-        )
-    return " ".join(sentences)
+    return said
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -257,17 +244,11 @@ EVIDENCE = v.Heatmap(
     )
     + ".",
 )
-CURVES = v.Curves(
+CURVES = by_layer(
     "features",
     curves,
-    columns=3,
-    x=v.Axis("layer", "layer"),
-    y=tuple(
-        v.Axis(name, label, "log" if name in LOGARITHMIC else "linear")
-        for name, label in SHOWN.items()
-    ),
+    SHOWN,
     series=v.Palette("model", {MODEL: MEASURED, UNTRAINED: NULL}),
-    band="y",
     size=(3.6, 2.3),
     caption=(
         "One giant neuron inflates the standard deviation, so that the count above three of them "

@@ -1,7 +1,6 @@
 """The page of the structure experiment: delta correlations, cosines and PCA over layers."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -10,7 +9,16 @@ from jaxanatomy.measures.structure import repeating, side_of
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import COMPONENT, by_component, estimate, interval, once, published
+from jaxanatomy.report.common import (
+    COMPONENT,
+    by_component,
+    counted,
+    interval,
+    merged,
+    null_of,
+    once,
+    published,
+)
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.tree import MATRICES
 from jaxanatomy.words import listed, plain, spread
@@ -39,19 +47,15 @@ def beside_nulls(record: RunRecord) -> list[v.Row]:
     `gaussian` and `shuffled_layers` have their intervals over draws; `z` and `side` are against
     `gaussian`; of runs of the papers' model the published value is `paper`.
     """
-    paper = published(record, "table3_delta_correlation")
-    found: dict[tuple, dict[str, Any]] = {}
-    for row in record.rows:
-        if row["component"] == FFN:
-            continue
-        key = tuple(row[name] for name in KEY)
-        wide = found.setdefault(key, {name: row[name] for name in (*KEY, "value")})
-        wide[row["null"]] = estimate(row["null_value"], (row["null_low"], row["null_high"]))
+    paper, rows = published(record, "table3_delta_correlation"), []
+    for row in (row for row in record.rows if row["component"] != FFN):
+        wide = {name: row[name] for name in (*KEY, "value")} | {row["null"]: null_of(row)}
         if row["null"] == "gaussian":
             wide |= {"z": row["z"], "side": side_of(row)}
-        if key[1:] == (DELTA, None) and row["component"] in paper:
+        if (row["metric"], row["layer"]) == (DELTA, None) and row["component"] in paper:
             wide["paper"] = paper[row["component"]]
-    return sorted(found.values(), key=lambda row: MATRICES.index(row["component"]))
+        rows.append(wide)
+    return sorted(merged(rows, *KEY), key=lambda row: MATRICES.index(row["component"]))
 
 
 def means(record: RunRecord) -> list[v.Row]:
@@ -107,16 +111,14 @@ def spectra(record: RunRecord) -> list[v.Row]:
 
 def block_scores(record: RunRecord) -> list[v.Row]:
     """One row for each score and size of blocks, with its nulls beside it."""
-    found: dict[tuple, dict[str, Any]] = {}
-    for row in record.rows:
-        if row["component"] == FFN:
-            key = row["metric"], row["block"]
-            wide = found.setdefault(key, {"block": key[1], "label": BLOCK_SCORES[key[0]]})
-            wide["value"] = row["value"]
-            wide[row["null"]] = estimate(row["null_value"], (row["null_low"], row["null_high"]))
-            if row["null"] == "shuffled_layers":
-                wide["p"] = row["p"]
-    return list(found.values())
+    rows = [
+        {"metric": row["metric"], "block": row["block"], "label": BLOCK_SCORES[row["metric"]]}
+        | {"value": row["value"], row["null"]: null_of(row)}
+        | ({"p": row["p"]} if row["null"] == "shuffled_layers" else {})
+        for row in record.rows
+        if row["component"] == FFN
+    ]
+    return merged(rows, "metric", "block")
 
 
 def block_similarities(record: RunRecord) -> list[v.Row]:
@@ -164,45 +166,13 @@ def headline(record: RunRecord) -> str:
     )
 
 
-def exceptions(record: RunRecord) -> str:
-    """Which matrices lie outside their nulls."""
-    more, less = (
-        listed(
-            f"{row['component']} (by {plain(row['value'] - row['gaussian'].value, 4)})"
-            for row in means(record)
-            if row["side"] == side
-        )
-        for side in ("below", "above")
-    )
-    return f"More alternation than independent Gaussian layers: {more}. Less: {less}."
-
-
-def outside(record: RunRecord) -> str:
-    """How many layers of each component lie outside the Gaussian interval."""
-    counts: dict[str, list[bool]] = {}
-    for row in layers(record):
-        counts.setdefault(row["component"], []).append(row["side"] is not None)
-    parts = [f"{name} {sum(found)} of {len(found)}" for name, found in counts.items()]
-    return f"Layers outside their interval: {listed(parts)}; by chance one in twenty."
-
-
-def alike(record: RunRecord) -> str:
-    """The components whose layers resemble or oppose each other more than by chance."""
-    found = [
-        f"{row['component']} ({plain(row['value'], 4)}; Gaussian layers "
-        f"{plain(row['gaussian'].low, 4)} to {plain(row['gaussian'].high, 4)})"
-        for row in others(record)
-        if row["metric"] == "mean_cosine" and row["side"]
-    ]
-    return f"Mean cosine over all pairs outside that of Gaussian layers: {listed(found)}."
-
-
 MATRIX = v.Column("component", "component")
 VALUE = v.Column("measured", "value", "+.4f")
 NULLS = (
     v.Column("independent layers", "closed_form", "+.4f"),
     v.Column("Gaussian layers, 95 %", "gaussian", "+.4f"),
     v.Column("z", "z", "+.1f"),
+    v.Column("outside them", "side", null="no"),
     v.Column("random order, 95 %", "shuffled_layers", "+.4f"),
     v.Column("standardised", "standardised", "+.4f"),
     v.Column("untrained model", "random_init", "+.4f"),
@@ -256,7 +226,10 @@ RESIDUALS = by_component(
     dashes=v.Dashes("metric", {DELTA: ""}),
     band="null",
     levels=(v.Level(0.0),),
-    caption="Bands hold 95 % of Gaussian layers. The scale is fine.",
+    caption=(
+        "Bands hold 95 % of Gaussian layers: one layer in twenty is outside by chance. The scale "
+        "is fine."
+    ),
 )
 LAYERS = v.Table(
     "delta_correlation_layers",
@@ -274,6 +247,7 @@ COSINES = v.Heatmap(
     y=v.Axis("other"),
     cell=v.Axis("cosine", "cosine of two layers", "diverging"),
     numbers=False,
+    caption="Whether their mean is that of chance: mean cosine, in the last table.",
 )
 BLOCKS = v.Heatmap(
     "blocks",
@@ -334,7 +308,7 @@ OTHERS = v.Table(
 
 PAGE = Page(
     "Weight structure",
-    lambda record: f"{len(means(record))} matrices, {len(record.rows):,} readings.",
+    lambda record: counted(beside_nulls(record), components="component", metrics="metric"),
     Section(
         "Delta correlation",
         headline,
@@ -342,7 +316,6 @@ PAGE = Page(
         "opposite signs, so that layers which know nothing of each other give exactly −0.5 where "
         "their variances are equal. Weights that swing from layer to layer (AH section 4.3) would "
         "give values towards −1, weights that drift towards 0.",
-        exceptions,
         MEANS,
         DELTAS,
     ),
@@ -351,7 +324,6 @@ PAGE = Page(
         "The value at l correlates the change from layer l to l + 1 with that from l + 1 to l + 2. "
         "A layer larger than its neighbours weighs more in both and pushes it towards −1; less the "
         "mean of Gaussian layers of the same sizes, it does not.",
-        outside,
         RESIDUALS,
         LAYERS,
     ),
@@ -359,7 +331,6 @@ PAGE = Page(
         "Resemblance of layers",
         "An oscillation would show as a chessboard, a drift as a bright band along the diagonal. "
         "Independent layers show neither.",
-        alike,
         COSINES,
     ),
     Section(

@@ -10,7 +10,7 @@ from jaxanatomy.ranges import write_ranges
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import CELL, CHANGE, PPL, estimate, once
+from jaxanatomy.report.common import CELL, CHANGE, PPL, counted, joined, once, only
 from jaxanatomy.report.sections import Page, Section
 from jaxanatomy.words import percent, perplexity
 
@@ -60,28 +60,17 @@ def maps(record: RunRecord) -> list[v.Row]:
     return [row for own in _panels(record).values() if _has_every_length(own) for row in own]
 
 
-def curves(record: RunRecord) -> list[v.Row]:
-    """Skips, swaps and reversals of the lengths that DG has."""
-    rows = variants(record)
-    return [row for row in rows if row["op"] in CURVES and row["length"] in LENGTHS]
-
-
-def below(record: RunRecord) -> list[v.Row]:
-    """Variants with a lower perplexity than the unchanged model, the lowest first."""
-    found = [row for row in variants(record) if row["change"].value < 0]
-    return sorted(found, key=lambda row: row["change"].value)
+curves = only(variants, lambda row: row["op"] in CURVES and row["length"] in LENGTHS)
 
 
 def best(record: RunRecord, is_cut: bool) -> list[v.Row]:
     """The variant of each length that costs least, of a finished run."""
     return [
         {
-            **row,
+            **joined(row),
             "panel": panel,
             "operation": _words(op),
             "layers": _layers(row),
-            "change": estimate(row["degradation_percent"], row["ci95"]),
-            "kl": estimate(row["kl"], row["kl_ci95"]),
             **({"starts": write_ranges(row["may_be_best"])} if is_cut else {}),
         }
         for panel, op, digest in _digests(record)
@@ -98,26 +87,12 @@ def counts(record: RunRecord) -> list[v.Row]:
     ]
 
 
-def headline(record: RunRecord) -> str | None:
-    """The cheapest cut, which may be as cheap, and whether anything improves the model."""
-    sentences = []
-    for text, found in record.summary.get("texts", {}).items():
-        sentences.append(
-            f"Perplexity {perplexity(found['baseline_ppl'])} on {text} ({_extent(found)})."
-        )
-        for row in found["operations"].get(CUT, {}).get("best", [])[:1]:
-            sentences.append(_cheapest(row))
-        digests = found["operations"].values()
-        tried, lower, sure = (
-            sum(each[name] for each in digests) for name in ("variants", "below", "better")
-        )
-        sentences.append(
-            f"{lower or 'None'} of {tried:,} variants ha{'ve' if lower > 1 else 's'} a lower "
-            f"perplexity than the unchanged model, {sure or 'none'} by simultaneous intervals: "
-            "those of one operation hold together with probability 0.95, those of all operations "
-            "need not."
-        )
-    return " ".join(sentences) or None
+def headline(record: RunRecord) -> str:
+    """What the unchanged model scores, on how much text."""
+    return " ".join(
+        f"Perplexity {perplexity(found['baseline_ppl'])} on {text} ({_extent(found)})."
+        for text, found in record.summary.get("texts", {}).items()
+    )
 
 
 def _extent(found: Mapping[str, Any]) -> str:
@@ -129,22 +104,6 @@ def _extent(found: Mapping[str, Any]) -> str:
     if found["documents"] >= MIN_DOCUMENTS:
         return documents
     return f"{documents}; intervals over {units} of {BLOCK_TOKENS} tokens"
-
-
-def _cheapest(row: Mapping[str, Any]) -> str:
-    """The cut of one length that cost least, and those that may cost no more."""
-    ends, starts = row["ci95"], row["may_be_best"]
-    words = f", {percent(ends[0])} to {percent(ends[1])}" if ends else ""
-    runs = "layers" if row["size"] == 1 else f"runs of {row['size']} layers, by their first ones:"
-    return (
-        f"Cost least on this text when left out: {_layers(row)} "
-        f"({percent(row['degradation_percent'])}{words}); "
-        + (
-            f"not told apart from the cheapest: {runs} {write_ranges(starts)}."
-            if len(starts) > 1
-            else "all others of its length cost more (95 %)."
-        )
-    )
 
 
 def _digests(record: RunRecord) -> list[tuple[str, str, dict]]:
@@ -265,15 +224,6 @@ BEST_OTHERS = _best(
     "Of each length the change of order that costs least",
     False,
 )
-BELOW = v.Table(
-    "below",
-    below,
-    "Perplexity below the unchanged model's",
-    cells=(v.Column("variant", "variant"), PPL, EFFECT, KL),
-    note=SIMULTANEOUS,
-    facet="",
-    folded=True,
-)
 EVERYTHING = v.Table(
     "variants",
     variants,
@@ -285,13 +235,10 @@ EVERYTHING = v.Table(
 
 PAGE = Page(
     "Surgery",
-    lambda record: (
-        f"{len(variants(record)):,} changes of which layers are applied, and in which "
-        f"order, on {', '.join(baselines(record.rows))}."
-    ),
+    lambda record: counted(variants(record), changes="variant", operations="op", texts="text"),
     Section("What it costs", headline, COUNTS, CHANGES),
     Section("The cheapest cuts", BEST_CUTS, BEST_OTHERS),
     Section("Order", "The sizes of DG's figures.", ORDER),
     Section("How far predictions move", DIVERGENCES),
-    Section("Everything", BELOW, EVERYTHING),
+    Section("Everything", EVERYTHING),
 )

@@ -5,10 +5,10 @@ from jaxanatomy.measures.statistics.estimates import BLOCK_TOKENS, MIN_DOCUMENTS
 from jaxanatomy.measures.tuned_lens import DIFFERENCE, LENSES, LOGIT, TUNED
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import views as v
-from jaxanatomy.report.common import LAYER, estimate
+from jaxanatomy.report.common import LAYER, by_layer, estimate, joined, merged, tally
 from jaxanatomy.report.depth_use import METRICS
 from jaxanatomy.report.sections import Page, Section
-from jaxanatomy.words import label, layers, shortened
+from jaxanatomy.words import label, shortened
 
 COLOURS = {LOGIT: "#7FA9D2", TUNED: "#AE2320"}
 NAMES = {LOGIT: "logit lens", TUNED: "tuned lens"}
@@ -17,14 +17,13 @@ SHORTEST, LONGEST = 0x20, 0x52F  # characters that every font for figures has: u
 
 def readings(record: RunRecord) -> list[v.Row]:
     """A row for each lens and layer with every metric as a field."""
-    found: dict[tuple, v.Row] = {}
-    for row in record.rows:
-        if row["kind"] == "lens" and row["lens"] in LENSES:
-            wide = found.setdefault(
-                (row["lens"], row["layer"]), {"lens": row["lens"], "layer": row["layer"]}
-            )
-            wide[row["metric"]] = estimate(row["value"], row["ci95"])
-    return list(found.values())
+    rows = [
+        {"lens": row["lens"], "layer": row["layer"]}
+        | {row["metric"]: estimate(row["value"], row["ci95"])}
+        for row in record.rows
+        if row["kind"] == "lens" and row["lens"] in LENSES
+    ]
+    return merged(rows, "lens", "layer")
 
 
 def differences(record: RunRecord) -> list[v.Row]:
@@ -72,31 +71,28 @@ def answers(record: RunRecord) -> list[v.Row]:
             "panel": label(row["task"]),
             "lens": row["lens"],
             "layer": row["layer"],
-            "accuracy": estimate(row["accuracy"], row["accuracy_ci95"]),
+            "accuracy": row["accuracy"],
             "chance": row["chance"],
         }
-        for row in record.rows
+        for row in map(joined, record.rows)
         if row["kind"] == "answers"
     ]
 
 
 def headline(record: RunRecord) -> str | None:
-    """At how many layers the tuned lens is nearer, at which farther, on how much text."""
+    """What was measured, and what intervals are over."""
     summary = record.summary
     if not summary:
         return None
-    better, worse = summary["layers_better"], summary["layers_worse"]
-    lenses = len(summary["kl"][LOGIT]) - 1
     few = summary["held_out_documents"] < MIN_DOCUMENTS
-    others = sorted({*range(lenses)} - {*better, *worse})
+    differing = tally(differences(record), "difference", "layers")
     return (
-        f"On {summary['held_out_documents']} documents ({summary['held_out_predictions']:,} "
-        f"predictions) that no lens was trained on, the tuned lens is nearer to the final "
-        f"predictions than the logit lens at {len(better)} of {lenses} layers"
-        + (f", farther at {layers(worse)}" if worse else "")
-        + (f" (neither shown at {layers(others)})" if others else "")
-        + ", the last one, at which both are the model, apart. The 95 % intervals hold for all "
-        f"layers at once, paired by {f'block of {BLOCK_TOKENS} tokens' if few else 'document'}."
+        f"Measured on {summary['held_out_documents']} documents "
+        f"({summary['held_out_predictions']:,} predictions) that no lens was trained on. KL of the "
+        f"tuned lens less that of the logit lens: {differing}; the 95 % intervals hold for all "
+        "layers at once, paired by "
+        f"{f'block of {BLOCK_TOKENS} tokens' if few else 'document'}. At the last layer both are "
+        "the model."
     )
 
 
@@ -110,18 +106,11 @@ def lead(record: RunRecord) -> str:
     )
 
 
-CURVES = v.Curves(
+CURVES = by_layer(
     "lenses",
     readings,
-    columns=3,
-    x=v.Axis("layer", "layer"),
-    y=tuple(
-        v.Axis(name, METRICS[name], "log" if name == "perplexity" else "linear")
-        for name in lens.METRICS
-    ),
+    {name: METRICS[name] for name in lens.METRICS},
     series=v.Palette("lens", COLOURS, NAMES),
-    band="y",
-    size=(3.6, 2.5),
     caption="Means over the predictions of the documents held out; bands: 95 % over documents.",
 )
 DIFFERENCES = v.Curves(

@@ -11,7 +11,6 @@ import run_files
 
 from jaxanatomy.measures.readings.effects import heatmaps
 from jaxanatomy.records import read_arrays, read_run
-from jaxanatomy.report import depth_scores, html
 from jaxanatomy.report import depth_use as page
 
 FLAGS = (
@@ -121,28 +120,29 @@ def test_silencing_a_layer_for_the_next_one_is_the_same_passed_on_or_not(finishe
 
 def test_the_page_says_the_score_beside_the_untrained_one(finished):
     record = read_run(finished[0])
-    words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
-    assert re.search(r"The depth score .*is 0\.\d\d \(0\.\d\d to ", words)
     apart = [
         row["value"]
         for row in record.rows
         if row["kind"] == "depth_difference" and row["model"].startswith("random:")
         if (row["part"], row["effect"], row["convention"]) == ("layer", "output", "paper")
     ]
-    said = re.search(
-        r"That of the untrained model .*?; the mean of 2 draws of its weights is apart from the "
-        r"model's by ([+−][\d.]+) \(.* to .*, 95 % over prompts and draws\)",
-        words,
-    )
-    assert float(said[1].replace("−", "-")) == pytest.approx(*apart, abs=0.005)
     (row,) = [
         row
-        for row in depth_scores.differences(record)
+        for row in page.differences(record)
         if (row["part"], row["effect"], row["model"]) == ("layer", "output", "untrained")
     ]
+    assert [row["value"].value] == apart
+    assert row["value"].ends
+    (own,) = (
+        each
+        for each in page.scores(record)
+        if (each["part"], each["effect"], each["over"]) == ("layer", "output", "mean")
+        if (each["model"], each["convention"]) == ("model", "paper")
+    )
+    assert own["value"].low <= own["value"].value <= own["value"].high
     assert len(row["draw_scores"]) == 2
     assert row["draw_scores"][0] != row["draw_scores"][1]
-    assert not any("#" in model for model in depth_scores.models(record))
+    assert not any("#" in model for model in page.models(record))
     assert "Depth scores" in finished[1]
     assert "Single weights of down_proj, removed alone" in finished[1]
 
@@ -172,9 +172,7 @@ def test_tidy_rows_of_the_page_are_those_of_the_run(finished, tiny):
     cells = page.cells(record)
     assert len(cells) == 2 * 3 * 4 * PAIRS
     assert all(cell["shown"] == min(cell["value"], 1) for cell in cells)
-    influence = {
-        (r["model"], r["part"], r["layer"]): r["change"] for r in depth_scores.influence(record)
-    }
+    influence = {(r["model"], r["part"], r["layer"]): r["change"] for r in page.influence(record)}
     examples = [
         row["examples"]
         for row in own

@@ -87,8 +87,7 @@ def test_the_summary_and_the_page_are_those_of_the_rows(finished, tiny):
     words = " ".join(text for each in filled for text in each.text)
     assert re.search(r"Perplexity [\d.]+ on .* \(6 documents\)", words)
     below = sum(row["ppl"] < baseline["ppl"] for row in record.rows)
-    assert 0 < below == len(page.below(record))
-    assert f"{below} of {EVERY - 1} variants have a lower perplexity" in words
+    assert 0 < below == sum(row["below"] for row in page.counts(record))
     assert "Of each length the layers that cost least to leave out" in out
 
 
@@ -99,7 +98,6 @@ def test_maps_are_of_operations_tried_at_every_length(finished):
     assert panels == {"applied twice", *(p for p in panels if "second change" in p)}
     assert len(panels) == 3
     assert {row["op"] for row in page.curves(record)} == {"cut", "swap", "reverse"}
-    assert all(row["change"].value < 0 for row in page.below(record))
 
 
 @pytest.mark.slow
@@ -128,7 +126,6 @@ def test_two_texts_stand_in_panels_of_their_own(finished):
     }
     assert len(panels) == 2 * 6
     assert [row["panel"] for row in page.best(record, is_cut=True)][2:] == ["another"] * 2
-    assert page.headline(record).count("Cost least on this text when left out") == 2
 
 
 def test_dry_run_says_what_is_shared(start, tmp_path):
@@ -148,24 +145,14 @@ def test_a_text_too_short_for_intervals_has_a_page(finished):
     filled = html.fill(page.PAGE, record)
     words = " ".join(text for each in filled for text in each.text)
     assert "(1 document; intervals over 1 block of 64 tokens)" in words
-    cheapest = r"when left out: L\d \(\S+ %\); not told apart from the cheapest: layers 0-2\."
-    assert re.search(cheapest, words)
-    assert "none by simultaneous intervals: those of one operation hold together" in words
+    assert next(row["starts"] for row in page.best(record, is_cut=True)) == "0-2"
 
 
-def test_the_page_names_every_cut_that_may_be_the_cheapest(finished):
+def test_the_page_says_what_intervals_are_over(finished):
     record = read_run(finished[0])
     (found,) = record.summary["texts"].values()
-    best = found["operations"]["cut"]["best"][0]
-    best |= {"size": 1, "start": 2, "may_be_best": [0, 2, 3, 4]}
     found |= {"documents": 4, "units": 11}
-    assert "L2 (" in page.headline(record)
-    assert "not told apart from the cheapest: layers 0,2-4." in page.headline(record)
     assert "(4 documents; intervals over 11 blocks of 64 tokens)" in page.headline(record)
-    best |= {"size": 3, "may_be_best": [0, 2]}
-    assert "runs of 3 layers, by their first ones: 0,2." in page.headline(record)
-    best["may_be_best"] = [2]
-    assert "all others of its length cost more (95 %)." in page.headline(record)
 
 
 @pytest.mark.parametrize(

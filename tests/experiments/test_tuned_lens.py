@@ -116,7 +116,7 @@ def test_the_summary_counts_both_sides_of_the_split_and_the_page_says_so(finishe
         assert record.summary[f"{side}_documents"] == len(text.documents)
         tokens = sum(len(document) - 1 for document in text.documents)
         assert record.summary[f"{side}_predictions"] == tokens
-    assert "of 2 layers" in page.headline(record)
+    assert "of 3 layers" in page.headline(record)
     shown = {row["token"] for row in page.predictions(record)}
     assert "" not in shown
     assert "8  $" in {row["read"] for row in page.predictions(record)}

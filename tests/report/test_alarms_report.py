@@ -3,6 +3,7 @@
 from measures.arms.test_alarms import CALIBRATION, FAULT, HEALTHY, SHIPPED, run
 
 from jaxanatomy.measures.arms.alarms import ALL, CLEAN_FAULTS, EVERY_FAULT, SIMPLEST, summarise
+from jaxanatomy.measures.arms.alarms import SHIPPED as AS_SHIPPED
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import alarms
 
@@ -27,24 +28,6 @@ def test_a_fault_that_doubles_no_loss_has_no_share_found_in_time():
     assert rows["nothing"]["doubled"] == 0
 
 
-def test_the_headline_has_the_shares_of_all_detectors():
-    told = alarms.headline(RECORD)
-    assert told.startswith(
-        "20 of 40 faults doubled the loss (never: nothing). Alarms were raised before that for "
-    )
-    assert "100 % (84 to 100) of them: weights and updates alone find 100 % (84 to 100), " in told
-    assert "jumps of the loss and of the gradient alone 0 % (0 to 16)." in told
-    assert (
-        "10,000 of the 1,600 healthy steps: 0.00 (0.00 to 23.95, as if steps were independent); "
-        in told
-    )
-    assert told.endswith("seeds with any: 0 % (0 to 16) of 20.")
-    assert alarms.headline(RunRecord("run", [], {}, {}, {})) is None
-    calm = [row for row in ROWS if row["fault"] != "late"]
-    calm = RunRecord("run", calm, {}, {}, summarise(calm, SHIPPED, (1,), 1.25))
-    assert alarms.headline(calm) is None
-
-
 def test_losses_are_those_of_the_twin_before_the_fault():
     rows = [row for row in alarms.losses(RECORD) if row["panel"] == "late"]
     assert {row["ratio"] for row in rows if row["step"] < 12} == {1.0}
@@ -59,9 +42,9 @@ def test_corrupted_batches_are_told_apart_and_what_ships_is_told():
     rows = [*ROWS, *corrupted]
     record = RunRecord("run", rows, {}, {}, summarise(rows, SHIPPED, (1, 10), 1.25))
     assert list(row["fault"] for row in alarms.beside(record))[-2:] == [EVERY_FAULT, CLEAN_FAULTS]
-    told = alarms.headline(record)
-    assert "Of the 20 without a corrupted batch: 100 % (84 to 100) of them: " in told
-    assert "every 10 steps, find " in alarms.as_shipped(record)
+    clean = alarms.beside(record)[-1]
+    assert (clean["doubled"], clean[f"before.{ALL}"].value) == (20, 1)
+    assert f"before.{AS_SHIPPED}" in clean
 
 
 def test_kinds_without_a_level_are_named():

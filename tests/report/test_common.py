@@ -8,7 +8,19 @@ import pytest
 from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
-from jaxanatomy.report.common import estimate, in_panels, once, told
+from jaxanatomy.report.common import (
+    counted,
+    entries,
+    estimate,
+    flattened,
+    in_panels,
+    joined,
+    merged,
+    once,
+    only,
+    sides,
+    tally,
+)
 
 
 def row(model, text, nll=9.0, **more):
@@ -59,12 +71,53 @@ def test_a_figure_without_both_ends_stands_alone(ends):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (Estimate(-1.0, -2.0, -0.1), "better than"),
-        (Estimate(1.0, 0.1, 2.0), "worse than"),
-        (Estimate(1.0, 0.0, 2.0), "not told apart from"),
-        (Estimate(-1.0, -2.0, 0.0), "not told apart from"),
-        (None, "not told apart from"),
+        (Estimate(-1.0, -2.0, -0.1), "below 0: a"),
+        (Estimate(1.0, 0.1, 2.0), "above 0: a"),
+        (Estimate(1.0, 0.0, 2.0), "not told apart: a"),
+        (Estimate(-1.0, -2.0, 0.0), "not told apart: a"),
+        (None, "no interval: a"),
+        (1.0, "no interval: a"),
     ],
 )
 def test_arms_are_told_apart_by_intervals_clear_of_zero(found, words):
-    assert told(found) == words
+    assert sides([{"arm": "a", "less": found}], "less") == words
+
+
+def test_sides_and_counts_of_several_rows():
+    ends = {"a": (1, 2), "b": (3, 4), "c": (-1, 1)}
+    rows = [{"name": name, "x": Estimate(0.0, *own)} for name, own in ends.items()]
+    assert sides(rows, "x", zero=2.5, name="name") == "below 2.5: a, c; above 2.5: b"
+    assert tally(rows, "x") == "of 3 intervals 2 lie above 0 and 0 below"
+    assert (sides([], "x"), tally([{"x": 1.0}], "x")) == ("", "")
+
+
+def test_entries_of_a_summary_are_rows_of_figures_with_their_intervals():
+    figure = {"mean": 2.0, "low": 1.0, "high": 3.0, "seeds": 4}
+    arm = {"loss": figure, "gone": None, "rank": {"gate": {"largest": 5}}, "steps": [1, 2]}
+    summary = {"arms": {"a": arm}, "moves": [{"arm": "b", "loss": figure | {"ci95": None}}]}
+    record = RunRecord("run", [], {}, {}, summary)
+    own = {"loss": Estimate(2.0, 1.0, 3.0), "rank.gate.largest": 5, "steps": [1, 2]}
+    assert entries("arms", key="name")(record) == [{"name": "a", **own}]
+    assert entries("moves")(record) == [{"arm": "b", "loss": 2.0}]
+    assert entries("none", "such")(record) == []
+    less = {"less": figure}
+    assert flattened({"loss": {"mean": 1.0, "ci95": [0.5, 1.5], **less}}) == {
+        "loss": Estimate(1.0, 0.5, 1.5),
+        "loss.less": Estimate(2.0, 1.0, 3.0),
+    }
+
+
+def test_figures_of_rows_are_joined_with_their_intervals():
+    row = {"kl": 0.5, "kl_ci95": [0.25, 1.0], "degradation_percent": 3.0, "ci95": [-1.0, 5.0]}
+    found = joined(row)
+    assert (found["kl"], found["change"]) == (Estimate(0.5, 0.25, 1.0), Estimate(3.0, -1.0, 5.0))
+    assert found["undecided"]
+    assert not joined(row | {"ci95": [1.0, 5.0]})["undecided"]
+    assert joined({"s": 1.0, "s_range": None}) == {"s": 1.0}
+
+
+def test_rows_of_one_key_are_merged_and_some_are_left_out():
+    rows = [{"layer": 0, "a": 1}, {"layer": 1, "a": 2}, {"layer": 0, "b": 3}]
+    assert merged(rows, "layer") == [{"layer": 0, "a": 1, "b": 3}, {"layer": 1, "a": 2}]
+    assert only(lambda record: rows, lambda row: "b" in row)(None) == [rows[2]]
+    assert counted(rows, layers="layer", lots="b") == "2 layers, 1 lot."

@@ -12,7 +12,6 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report import html, plot, style, summary_table, terminal, views
 from jaxanatomy.report import importance as page
 from jaxanatomy.report import importance_rows as tidy
-from jaxanatomy.report import importance_words as words
 
 of_rows = RunRecord.of_rows
 
@@ -36,7 +35,7 @@ def bars(axes):
 
 def table(rows, summary=None):
     record = RunRecord(None, rows, {}, {}, summary or {})
-    return {row["finding"].split(" (")[0]: row for row in words.glance(record)}
+    return {row["finding"].split(" (")[0]: row for row in page.glance(record)}
 
 
 # The map
@@ -98,7 +97,6 @@ def test_what_is_not_finite_is_a_cross_and_said(rows, change):
     crosses = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "x"]
     assert crosses == [3]
     assert len(bars(axes)) == 4
-    assert "its perplexity is not finite" in words.extremes(of_rows(rows))
 
 
 def test_each_text_has_a_panel_of_one_scale(two_texts):
@@ -171,9 +169,6 @@ def test_the_looks_at_the_whole_map_are_said(rows):
 def test_texts_stand_side_by_side(two_texts):
     found = table(two_texts)
     assert found["redundant"]["words.paragraphs"].startswith("1, 2")
-    assert "words.paragraphs" not in found["act through the first token"]
-    expected = "layer 3: +30,600 % there alone, +12.0 % elsewhere"
-    assert found["act through the first token"]["words.sentences"] == expected
     assert "rank correlation with AH Table 1" not in found
 
 
@@ -277,7 +272,7 @@ def test_controls_are_not_claimed_beyond_a_paired_interval(rows, change):
     for units, count in (([68.0, 80.5], 0), ([69.0, 79.0], 1)):
         change(rows, "zero/layer/1", unit_nll=units)
         said = f"in 1 of 3 layers (median ratio ×1.08); in {count} of them the 95 % interval"
-        assert said in words.skipped(of_rows(rows))
+        assert said in page.skipped(of_rows(rows))
 
 
 # Positions, parts, heads
@@ -291,9 +286,6 @@ def test_the_first_token_has_both_readings_and_names_the_sink(rows, change):
         assert [views.value(row, field) for row in found] == own
     # Layer 0 acts at all tokens and is no sink.
     assert [row["written"] for row in found if "written" in row] == ["3"]
-    said = table(rows)["act through the first token"]["words.sentences"]
-    assert said.startswith("layer 3: ")
-    assert "layer 0" not in said
     everything = tidy.first_token(of_rows(rows))
     assert list(dict.fromkeys(row["panel"] for row in everything)) == [
         "sentences, whole layers: neighbour mean",
@@ -341,20 +333,6 @@ def test_sections_are_those_that_were_measured(rows, two_texts):
     ]
     main = wanted(rows, "neighbour_mean")
     assert titles(main) == ["Which layers matter", "Importance map", "All layers"]
-
-
-def test_extremes_are_told_apart_only_by_the_confidence_set(rows):
-    (cells,) = tidy.texts(of_rows(rows))
-    said = words.extremes(of_rows(rows))
-    assert said.startswith("On sentences: Layer 3 ")
-    assert ("Layer 3 matters most" in said) == (cells.looks.most == (3,))
-    assert ("Layer 1 matters least" in said) == (cells.looks.least == (1,))
-    units = [25 * math.log(20.0) + side for side in (-4.0, 4.5)]
-    (row,) = (row for row in rows if row["variant"] == "neighbour_mean/layer/2")
-    row["unit_nll"] = units
-    said = words.extremes(of_rows(rows))
-    assert "Layer 1 has the smallest effect" in said
-    assert said.endswith("it is not told apart from 2.")
 
 
 def test_the_terminal_has_a_line_for_each_layer(rows, two_texts):

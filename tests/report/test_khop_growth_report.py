@@ -13,7 +13,6 @@ from jaxanatomy.report import khop_growth as page
 from jaxanatomy.report import terminal, write_report
 from jaxanatomy.report.arms import diverged
 from jaxanatomy.report.khop_growth import rows as tidy
-from jaxanatomy.report.khop_growth import words
 from jaxanatomy.report.model_readings import rows as read
 from jaxanatomy.report.views import Table
 from jaxanatomy.train.depth_reader import EFFECTS
@@ -50,19 +49,18 @@ def cells(name, record, first):
 
 
 def test_the_headline_says_what_intervals_allow_by_what_arms_are_equal_in(record):
-    assert words.lead(record) == "khop, 4 hops: 7 arms, 3 seeds."
-    assert words.verdict(record) == (
-        "At equal steps, against baseline, not told apart: midas; more loss: lidas. "
-        "At equal FLOPs, against baseline, less loss: lidas_equal_flops. "
-        "At equal steps, against shallow, less loss: midas, lidas. "
-        "At equal FLOPs, against shallow_equal_flops, less loss: lidas_equal_flops."
+    assert page.lead(record) == "khop, 4 hops: 7 arms, 3 seeds."
+    assert page.verdict(record) == (
+        "Held-out loss, at equal steps, against baseline: above 1: lidas; not told apart: midas. "
+        "Held-out loss, at equal FLOPs, against baseline: below 1: lidas_equal_flops. "
+        "Held-out loss, at equal steps, against shallow: below 1: midas, lidas. "
+        "Held-out loss, at equal FLOPs, against shallow_equal_flops: below 1: lidas_equal_flops."
     )
-    assert (words.saturated(record), words.edges(record)) == ("", "")
 
 
 def test_the_smallest_difference_is_said_and_drawn(record):
     percent = summarise(record.rows)["smallest_difference_percent"]
-    assert f"can show is {percent:.0f} % of the loss" in words.smallest(record)
+    assert f"can show is {percent:.0f} % of the loss" in page.smallest(record)
     rows = tidy.ratios(record)
     assert {row["told"] for row in rows} == {1 + percent / 100}
     assert [row["least"] for row in rows] == pytest.approx([1 / row["told"] for row in rows])
@@ -82,19 +80,18 @@ def test_the_smallest_difference_is_said_and_drawn(record):
 def test_saturated_arms_are_named_and_nothing_is_said_of_a_pair_of_them():
     low = {arm: [each / 100 for each in LOSSES[arm]] for arm in ("baseline", "lidas")}
     record = RunRecord("run", rows_of(low | {"midas": (0.9, 0.91, 0.92)}), {}, {}, {})
-    assert words.verdict(record) == "At equal steps, against baseline, more loss: midas."
-    assert words.saturated(record).startswith(
-        "Saturated, with more than 99 % right at the last hop: baseline, lidas."
-    )
+    said = "Held-out loss, at equal steps, against baseline: above 1: midas."
+    assert page.verdict(record) == said
+    saturated = {arm: cells("arms", record, arm)["saturated"] for arm in (*low, "midas")}
+    assert saturated == {"baseline": "yes", "lidas": "yes", "midas": "–"}
     fields = {row["arm"]: "ratio" in row for row in tidy.ratios(record)}
     assert fields == {"lidas": False, "midas": True}
-    assert words.lead(record) == "3 arms, 3 seeds."
+    assert page.lead(record) == "3 arms, 3 seeds."
 
 
 def test_rates_at_the_edge_are_named():
     rows = [row for row in rows_of(LOSSES) if row.get("learning_rate") != run.RATES[0]]
     record = RunRecord("run", rows, {}, {}, {})
-    assert words.edges(record).endswith(f"better: {', '.join(LOSSES)}.")
     assert cells("rates", record, "midas")["at the edge of the grid"] == "yes"
 
 
@@ -137,7 +134,7 @@ def test_wilsons_interval_is_of_one_seed_and_counts_its_sequences(record):
 
 def test_the_page_says_on_how_much_depth_is_read(record):
     config = {"depth_sequences": 128, "held_out_sequences": 1024}
-    read_on = words.read_on(RunRecord("run", record.rows, config, {}, {}))
+    read_on = page.read_on(RunRecord("run", record.rows, config, {}, {}))
     assert read_on.endswith("on the first 128 of the 1,024 held-out sequences.")
 
 
@@ -238,7 +235,7 @@ def test_a_run_in_any_state_has_a_page(record):
     begun = [row for row in rows if (row["arm"], row["seed"]) == ("midas", 0)]
     alone = RunRecord.of_rows(begun)
     assert "Does growing pay?" in shown(alone)
-    assert (words.verdict(alone), words.smallest(alone)) == ("", "")
+    assert (page.verdict(alone), page.smallest(alone)) == ("", "")
     lost = RunRecord.of_rows(
         run.final_row(row["arm"], row["seed"], [1.0], reason="diverged")
         if row["kind"] == "final" and row["purpose"] == "main"
@@ -246,7 +243,7 @@ def test_a_run_in_any_state_has_a_page(record):
         for row in rows
     )
     assert shown(lost) == ["Does growing pay?", "Learning rates", "Costs"]
-    assert words.verdict(lost).startswith("At equal steps, against baseline, no interval: midas")
+    assert "at equal steps, against baseline: no interval: midas" in page.verdict(lost)
     assert diverged(lost).startswith("Diverged and left out: baseline, seed 0; baseline, seed 1;")
 
 
@@ -269,8 +266,8 @@ def test_how_deep_arms_compute_is_that_of_the_summary(record):
     summary = {(row["reading"], row["arm"]): row for row in summarise(record.rows)["depth"]}
     assert len(rows) == sum("difference" in row for row in summary.values())
     for row in rows:
-        own = summary[row["panel"], row["arm"]]["difference"]
-        assert (row["less"].value, row["less"].low) == (own["mean"], own["low"])
+        own = summary[row["reading"], row["arm"]]["difference"]
+        assert (row["difference"].value, row["difference"].low) == (own["mean"], own["low"])
     finals = [row for row in record.rows if row["kind"] == "final" and row["purpose"] == "main"]
     lidas = [row["depth"] for row in finals if row["arm"] == "lidas"]
     profile = {(row["arm"], row["layer"]): row for row in read.depth_profile(record)}

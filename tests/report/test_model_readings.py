@@ -10,7 +10,7 @@ from jaxanatomy.measures.arms.depth_growth import summarise
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import depth_growth as page
 from jaxanatomy.report import html, model_readings, write_report
-from jaxanatomy.report.depth_growth import words
+from jaxanatomy.report.depth_growth import read_on
 
 READ = [
     "The middle block applied again",
@@ -33,7 +33,7 @@ def test_models_that_were_read_have_their_sections_and_others_are_named():
     record = dataclasses.replace(record, config={"depth_sequences": 16})
     assert [title for title in titles(record) if title in READ] == READ
     assert model_readings.unread(record) == ""
-    assert "on 16 rows of held-out text" in words.read_on(record)
+    assert "on 16 rows of held-out text" in read_on(record)
     rises = {
         (row["arm"], row["layer"]): row["rise"].value
         for row in model_readings.rows.edits(record)

@@ -1,3 +1,4 @@
+import base64
 import html.parser
 import os
 import re
@@ -91,6 +92,16 @@ def test_the_page_is_whole_and_stands_alone(two_texts, make_run):
     assert {tag for tag, _ in found.tags}.isdisjoint({"link", "iframe", "object"})
     assert "url(" not in path.read_text(encoding="utf-8").replace("url(#", "")
     assert (folder / "figures" / "importance.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_offers_the_numbers_that_it_draws(rows, make_run):
+    found = read(write_report(make_run(rows)))
+    links = {each["download"]: each["href"] for _, each in found.tags if "download" in each}
+    content = base64.b64decode(links["importance.csv"].partition(",")[2]).decode()
+    head, *lines = content.splitlines()
+    assert {"layer", "change", "change_low", "change_high"} <= {*head.split(",")}
+    assert not {"hash", "nll", "unit_nll"} & {*head.split(",")}
+    assert len(lines) == 5
 
 
 def test_the_same_rows_give_the_same_bytes(rows, make_run):

@@ -21,10 +21,9 @@ def record(arms=PLANTED):
 
 def test_the_headline_names_the_arms_that_stand_out():
     told = role_moves.headline(record())
-    assert "another order of the text moves them: learned policy. " in told
-    assert "below the baseline's: learned policy; above it: none." in told
-    calm = role_moves.headline(record(ARMS))
-    assert "another order of the text moves them: none. " in calm
+    assert "another order of the text: above 0: learned_policy; " in told
+    assert "less the baseline's: below 0: learned_policy; " in told
+    assert "above 0" not in role_moves.headline(record(ARMS)).partition("Saturated")[0]
     assert role_moves.headline(RunRecord("run", [], {}, {}, {})) is None
 
 

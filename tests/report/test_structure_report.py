@@ -85,16 +85,13 @@ def test_it_says_that_minus_one_half_is_no_finding(record):
     assert "A delta correlation of −0.5 alone is no finding." in words_of(record)
 
 
-def test_planted_structure_is_named_and_independent_layers_are_not(record, tmp_path):
-    (more,) = (s for s in words_of(record).split(". ") if s.startswith("More alternation than"))
-    (less,) = (s for s in words_of(record).split(". ") if s.startswith("Less: "))
-    assert "v_proj" in more
-    assert "o_proj" in less
-    assert "o_proj" not in more
-    assert "v_proj" not in less
-    words = words_of(make_record(tmp_path, {"q_proj": noise(4)}))
-    assert "More alternation than independent Gaussian layers: none. Less: none." in words
-    assert "outside that of Gaussian layers: none." in words
+def test_planted_structure_is_outside_and_independent_layers_are_not(record, tmp_path):
+    (column,) = (column for column in page.NULLS if column.field == "side")
+    found = {row["component"]: column.text(row) for row in page.means(record)}
+    assert (found["v_proj"], found["o_proj"], found["q_proj"]) == ("below", "above", "no")
+    noise_alone = make_record(tmp_path, {"q_proj": noise(4)})
+    rows = [*page.means(noise_alone), *page.others(noise_alone)]
+    assert {column.text(row) for row in rows if row["metric"] != "pca_effective_rank"} == {"no"}
 
 
 def test_the_tidy_rows_hold_every_null_beside_its_value(record):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxanatomy.measures.statistics.estimates import Estimate
+from jaxanatomy.measures.tuned_lens import DIFFERENCE
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import tuned_lens as page
 from jaxanatomy.report import views
@@ -52,19 +53,14 @@ def test_a_band_may_be_that_of_each_panel():
     )
 
 
-@pytest.mark.parametrize(
-    ("better", "worse", "words"),
-    [
-        ([0, 1, 2], [], "at 3 of 3 layers, the last one"),
-        ([0], [2], "at 1 of 3 layers, farther at L2 (neither shown at L1), the last one"),
-        ([], [0, 1, 2], "at 0 of 3 layers, farther at L0, L1, L2, the last one"),
-    ],
-)
-def test_a_layer_at_which_the_tuned_lens_is_worse_is_named(better, worse, words):
-    summary = {"held_out_documents": 5, "held_out_predictions": 90, "kl": {"logit": [1.0] * 4}}
-    summary |= {"layers_better": better, "layers_worse": worse}
-    found = page.headline(RunRecord(Path(), [], {}, {}, summary))
-    assert words in found
-    assert found.endswith("paired by document.")
-    found = page.headline(RunRecord(Path(), [], {}, {}, summary | {"held_out_documents": 4}))
-    assert found.endswith("paired by block of 64 tokens.")
+@pytest.mark.parametrize(("documents", "units"), [(5, "document"), (4, "block of 64 tokens")])
+def test_the_headline_counts_layers_and_says_what_intervals_are_over(documents, units):
+    summary = {"held_out_documents": documents, "held_out_predictions": 90}
+    rows = [
+        {"kind": "lens", "lens": DIFFERENCE, "metric": "kl", "layer": layer}
+        | {"value": 0.5 * sum(ends), "ci95": ends}
+        for layer, ends in enumerate(([-2.0, -1.0], [-1.0, 1.0], [-3.0, -2.0], [1.0, 2.0]))
+    ]
+    found = page.headline(RunRecord(Path(), rows, {}, {}, summary))
+    assert "of 4 layers 1 lie above 0 and 2 below; " in found
+    assert f"paired by {units}. " in found

@@ -1,41 +1,56 @@
 """The page of depth growth: which arm ends better, and which is cheaper."""
 
-from jaxanatomy.growth.depth_arms import SHALLOW
-from jaxanatomy.report import model_readings, role_courses, style
+from jaxanatomy.growth.depth_arms import BASELINE, SHALLOW, grows
+from jaxanatomy.measures.arms.depth_growth import TUNED_BY
+from jaxanatomy.measures.arms.tuning import FINAL, of_purpose
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import arms, model_readings, role_courses, style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.arms import (
-    BOTH,
-    EQUAL,
-    FROM_ZERO,
-    GROWN,
-    LOOKS,
-    MEANING,
-    OPERATORS,
-    PLACES,
-    PLAIN,
-    SCALED,
-    STEPS,
-    costs_table,
-    curves,
-    diverged,
-)
-from jaxanatomy.report.common import ARM, EDGE, RATES
-from jaxanatomy.report.depth_growth import rows, words
+from jaxanatomy.report.common import ARM, only, sides
+from jaxanatomy.report.depth_growth import rows
 from jaxanatomy.report.sections import Page, Section
+
+
+def verdict(record: RunRecord) -> str:
+    """On which side of the baseline each arm ends, as far as the intervals allow."""
+    if BASELINE not in rows.summary(record)["arms"]:
+        return "The baseline is not finished: nothing to compare with yet."
+    others = [row for row in rows.arms(record) if row["arm"] != BASELINE]
+    return f"Held-out loss less that of the baseline: {sides(others, 'eval_nll.less_baseline')}."
+
+
+def unmeasured(record: RunRecord) -> str:
+    """A hint where growing arms lack their control."""
+    found = arms.arm_order(of_purpose(record.rows, FINAL))
+    if SHALLOW in found or not any(map(grows, found)):
+        return ""
+    return f"Whether depth is needed was not measured: the arms of this run lack {SHALLOW}."
+
+
+def read_on(record: RunRecord) -> str:
+    """What depth is read on."""
+    count = record.config.get("depth_sequences")
+    some = f"{count:,} rows" if count else "rows"
+    return (
+        f"The analyses of DG section 4 on the models that the arms leave, on {some} of held-out "
+        "text in the shares of the mixture. A block has as many layers as a growth step adds."
+    )
+
 
 TRAINED = (3.1, 3.4)
 LEVEL = v.Column("level of differences", "level", ".2%")
 DIFFERENCES = v.Strip(
     "differences",
-    lambda record: [row for row in rows.arms(record) if "loss_less" in row],
+    only(rows.arms, lambda row: "eval_nll.less_baseline" in row),
     place=v.Axis("arm", scale="names"),
-    measure=v.Axis("loss_less", "held-out loss less that of the baseline (nats per token)"),
-    marks=(v.Mark("loss_less"),),
-    spans=(v.Span("loss_less", "interval"),),
+    measure=v.Axis(
+        "eval_nll.less_baseline", "held-out loss less that of the baseline (nats per token)"
+    ),
     levels=(v.Level(0.0),),
     caption=(
         "Intervals are over seeds and the held-out rows that both arms share, and hold with 95 % "
-        "for all differences of their kind on this page at once."
+        "for all differences of their kind on this page at once; one needs two seeds that diverged "
+        "neither here nor in the baseline."
     ),
 )
 ARMS = v.Table(
@@ -46,10 +61,10 @@ ARMS = v.Table(
         ARM,
         v.Column("seeds", "kept"),
         v.Column("rate", "learning_rate", "g"),
-        v.Column("held-out loss", "loss", ".3f"),
-        v.Column("loss less baseline", "loss_less", "+.3f"),
+        v.Column("held-out loss", "eval_nll", ".3f"),
+        v.Column("loss less baseline", "eval_nll.less_baseline", "+.3f"),
         v.Column("accuracy", "accuracy", ".3f"),
-        v.Column("accuracy less baseline", "accuracy_less", "+.3f"),
+        v.Column("accuracy less baseline", "accuracy.less_baseline", "+.3f"),
         v.Column("chance", "chance", ".3f"),
         v.Column("guessing", "guessing", ".3f"),
         LEVEL,
@@ -70,22 +85,16 @@ BESIDE_SHALLOW = v.Table(
     cells=(
         ARM,
         v.Column("control", "control"),
-        v.Column(f"loss less {SHALLOW}", "loss_less", "+.3f"),
-        v.Column(f"accuracy less {SHALLOW}", "accuracy_less", "+.3f"),
+        v.Column(f"loss less {SHALLOW}", "eval_nll.less_shallow", "+.3f"),
+        v.Column(f"accuracy less {SHALLOW}", "accuracy.less_shallow", "+.3f"),
         LEVEL,
     ),
     printed=True,
 )
-CURVES = v.Curves(
+CURVES = arms.courses(
     "curves",
-    curves,
-    x=PLACES,
+    arms.curves,
     y=v.Axis("loss", "held-out loss (nats per token)", holds=0.92),
-    series=OPERATORS,
-    dashes=LOOKS,
-    band="loss",
-    point="grown",
-    point_label=GROWN,
     size=TRAINED,
     caption=(
         "Means over seeds and their ranges; a point stands where a model has just grown, before "
@@ -93,20 +102,17 @@ CURVES = v.Curves(
         "seed that has diverged is in no line."
     ),
 )
-TRAINING = v.Curves(
+TRAINING = arms.courses(
     "training",
     rows.training,
-    x=STEPS,
+    x=arms.STEPS,
     y=(
         v.Axis("loss", "training loss (nats per token)"),
-        v.Axis("gradient_norm", "gradient norm", limits=FROM_ZERO),
-        v.Axis("learning_rate", "learning rate", limits=FROM_ZERO),
-        v.Axis("tokens_per_second", "thousand tokens per second", unit=1e3, limits=FROM_ZERO),
+        v.Axis("gradient_norm", "gradient norm", limits=arms.FROM_ZERO),
+        v.Axis("learning_rate", "learning rate", limits=arms.FROM_ZERO),
+        v.Axis("tokens_per_second", "thousand tokens per second", unit=1e3, limits=arms.FROM_ZERO),
     ),
-    series=OPERATORS,
-    dashes=LOOKS,
-    point="grown",
-    point_label=GROWN,
+    band="",
     size=TRAINED,
     caption=(
         "Means over seeds, and over each hundredth of the steps. Loss and gradient norm are before "
@@ -114,32 +120,24 @@ TRAINING = v.Curves(
         "computes more, so that tokens per second fall."
     ),
 )
-TUNING = v.Table(
-    "rates",
-    rows.rates,
-    "Held-out loss of the tuning seeds at the end by learning rate",
-    cells=RATES,
-    note=EDGE,
-    printed=True,
-)
 ANSWERS = v.Strip(
     "answers",
     rows.answers,
     place=v.Axis("task", scale="names"),
     spread="spread",
     per_place=0.8,
-    measure=v.Axis(PLAIN, "share of questions answered", limits=(-0.03, 1.03)),
+    measure=v.Axis(arms.PLAIN, "share of questions answered", limits=(-0.03, 1.03)),
     marks=(
-        v.Mark(PLAIN, "a seed", "o", ""),
-        v.Mark(SCALED, SCALED, "o", "", hollow=True),
-        v.Mark(EQUAL, EQUAL, "D", ""),
-        v.Mark(BOTH, BOTH, "D", "", hollow=True),
+        v.Mark(arms.PLAIN, "a seed", "o", ""),
+        v.Mark(arms.SCALED, arms.SCALED, "o", "", hollow=True),
+        v.Mark(arms.EQUAL, arms.EQUAL, "D", ""),
+        v.Mark(arms.BOTH, arms.BOTH, "D", "", hollow=True),
     ),
     spans=(
         v.Span("guessing", "guessing at best", "#C2855A", 0.8),
         v.Span("chance", "chance", style.MUTED, 0.8),
     ),
-    palette=OPERATORS,
+    palette=arms.OPERATORS,
     caption="A point for each seed; arms in the order of the tables.",
 )
 ANSWERED = v.Table(
@@ -182,8 +180,8 @@ EXITS = v.Curves(
         v.Axis("overlap", "share of the five likeliest tokens", limits=(0, 1)),
         v.Axis("agreement", "share of the likeliest tokens", limits=(0, 1)),
     ),
-    series=OPERATORS,
-    dashes=LOOKS,
+    series=arms.OPERATORS,
+    dashes=arms.LOOKS,
     band="y",
     size=(3.6, 2.7),
     caption=(
@@ -194,26 +192,25 @@ EXITS = v.Curves(
 
 PAGE = Page(
     "Depth growth",
-    words.lead,
+    arms.arms_and_seeds,
     Section(
         "Does growth win?",
-        words.verdict,
+        verdict,
         "All arms have the same seeds, data in the same order and a learning rate without breaks, "
         "tuned for each arm on seeds of their own where the config has several. All but the "
         "controls (shallow, mean_depth) have the same architecture at the end. At equal steps an "
         "arm that grows has read as many tokens with fewer FLOPs; arms of equal FLOPs train longer "
         "on more tokens.",
-        diverged,
-        words.unmeasured,
+        arms.diverged,
+        unmeasured,
         model_readings.unread,
         DIFFERENCES,
         ARMS,
-        costs_table(rows.arms),
-        MEANING,
+        arms.costs_table(rows.arms),
+        arms.MEANING,
     ),
     Section(
         "Is depth needed?",
-        words.shallow_verdict,
         "A model that grows is shallow for most of its steps. If it ends better than the baseline, "
         "either depth is better added late, or it is not needed at all: the arm 'shallow' never "
         "has more layers than a growing model begins with. Below 0, the layers that were added are "
@@ -221,12 +218,13 @@ PAGE = Page(
         BESIDE_SHALLOW,
     ),
     Section("Curves", CURVES),
-    *model_readings.sections(EDITS, EXITS, read_on=words.read_on),
-    Section(
-        "Learning rates",
+    *model_readings.sections(EDITS, EXITS, read_on=read_on),
+    arms.rates(
+        TUNED_BY,
+        lambda record: rows.summary(record)["arms"],
         "Each arm's seeds take the rate of its lowest loss. Where arms differ by less than their "
         "own columns do, a comparison at one rate would have said little.",
-        TUNING,
+        printed=True,
     ),
     Section("Every step", TRAINING),
     Section(

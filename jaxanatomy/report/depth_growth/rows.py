@@ -7,13 +7,19 @@ import numpy as np
 
 from jaxanatomy.data.corpora import TASKS
 from jaxanatomy.growth.depth_arms import shallow_beside
-from jaxanatomy.measures.arms.depth_growth import TUNED_BY, summarise
+from jaxanatomy.measures.arms.depth_growth import summarise
 from jaxanatomy.measures.arms.tuning import FINAL, of_purpose
 from jaxanatomy.measures.guessing import guessing
 from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order, cost_fields, looks
-from jaxanatomy.report.common import complete, estimate, estimate_of, flat, known, once, tuned
+from jaxanatomy.report.common import (
+    complete,
+    estimate,
+    flat,
+    flattened,
+    once,
+)
 from jaxanatomy.report.views import Row
 from jaxanatomy.train.metrics import read_metrics
 
@@ -34,12 +40,7 @@ def arms(record: RunRecord) -> list[Row]:
         tasks = arm["accuracy_by_task"].items()
         guessed = [guessing(task, each["chance"]) for task, each in tasks]
         row |= {"chance": arm["chance"], "guessing": float(np.mean(guessed))}
-        loss, accuracy = arm["eval_nll"], arm["accuracy"]
-        found = {
-            "loss": estimate(loss["mean"], loss["ci95"]),
-            "accuracy": estimate(accuracy["mean"], accuracy["ci95"]),
-        }
-        rows.append(row | known(found | _less(arm, "less_baseline")))
+        rows.append(row | _measured(arm))
     return rows
 
 
@@ -47,17 +48,15 @@ def beside_shallow(record: RunRecord) -> list[Row]:
     """What grown arms lose less than the one that never has more layers than at their start."""
     level = summary(record)["level"]
     return [
-        {"arm": name, "control": shallow_beside(name), "level": level}
-        | known(_less(arm, "less_shallow"))
+        {"arm": name, "control": shallow_beside(name), "level": level} | _measured(arm)
         for name, arm in summary(record)["arms"].items()
         if arm["eval_nll"]["less_shallow"]
     ]
 
 
-def _less(arm: Row, other: str) -> Row:
-    """Differences from another arm; none for what is compared with itself."""
-    measures = {"loss_less": "eval_nll", "accuracy_less": "accuracy"}
-    return {name: estimate_of(arm[measure][other]) for name, measure in measures.items()}
+def _measured(arm: Row) -> Row:
+    """Loss and accuracy of an arm, and what they are less those of others."""
+    return flattened({measure: arm[measure] for measure in ("eval_nll", "accuracy")})
 
 
 def training(record: RunRecord) -> list[Row]:
@@ -140,11 +139,6 @@ def sources(record: RunRecord) -> list[Row]:
         means = {name: float(np.mean(each)) for name, each in known_of.items() if each}
         found.append({"arm": arm, **flat({"loss": means}, "loss")})
     return found
-
-
-def rates(record: RunRecord) -> list[Row]:
-    """The loss of each learning rate that was tried."""
-    return tuned(record.rows, TUNED_BY, summary(record)["arms"])
 
 
 def _mean(rows: Collection[Row], field: str) -> float:

@@ -2,27 +2,58 @@
 
 import dataclasses
 
-from jaxanatomy.measures.arms.khop_growth import SATURATED
-from jaxanatomy.report import model_readings, role_courses, style
+from jaxanatomy.growth.depth_arms import grows
+from jaxanatomy.measures.arms.khop_growth import SATURATED, TUNED_BY
+from jaxanatomy.records import RunRecord
+from jaxanatomy.report import arms, model_readings, role_courses, style
 from jaxanatomy.report import views as v
-from jaxanatomy.report.arms import (
-    COLOURS,
-    GROWN,
-    LOOKS,
-    MEANING,
-    OPERATORS,
-    PLACES,
-    costs_table,
-    diverged,
-)
-from jaxanatomy.report.common import ARM, EDGE, RATES
-from jaxanatomy.report.khop_growth import rows, words
+from jaxanatomy.report.common import ARM, grouped, sides
+from jaxanatomy.report.khop_growth import rows
 from jaxanatomy.report.sections import Page, Section
+from jaxanatomy.words import plain
+
+
+def lead(record: RunRecord) -> str:
+    """The task, and how many arms and seeds."""
+    task = record.config.get("task") or {}
+    asked = f"{task['name']}, {task['hops']} hops: " if {"name", "hops"} <= task.keys() else ""
+    return f"{asked}{arms.arms_and_seeds(record)}"
+
+
+def verdict(record: RunRecord) -> str:
+    """Which growing arms have more loss and which less, by what they are compared with."""
+    found = [row for row in rows.ratios(record) if grows(row["arm"]) and "saturated" not in row]
+    parts = [
+        f"{panel}: {sides(own, 'ratio', 1.0)}" for (panel,), own in grouped(found, "panel").items()
+    ]
+    return f"Held-out loss, {'. Held-out loss, '.join(parts)}." if parts else ""
+
+
+def smallest(record: RunRecord) -> str:
+    """What the run can show."""
+    found = rows.summary(record)["smallest_difference_percent"]
+    if found is None:
+        return ""
+    return (
+        f"The smallest difference between two arms that this run can show is {plain(found, 0)} % "
+        "of the loss: one of that size is told in about half of such runs."
+    )
+
+
+def read_on(record: RunRecord) -> str:
+    """What depth is read on."""
+    first, of = (record.config.get(f"{name}_sequences") for name in ("depth", "held_out"))
+    some = f"the first {first:,} of the {of:,}" if first and of else "the first"
+    return (
+        f"The analyses of DG section 4 on the models that the arms leave, on {some} held-out "
+        "sequences."
+    )
+
 
 WRONG = v.Axis("wrong", "share of answers that are wrong", "log")
 RATIO = "times the other's held-out loss"
-LOOKS = v.Dashes("look", {**LOOKS.styles, rows.GUESSING: (0, (1, 2))}, LOOKS.names)
-ARMS_AND_GUESSING = v.Palette("operator", {**COLOURS, rows.GUESSING: style.MUTED})
+LOOKS = v.Dashes("look", {**arms.LOOKS.styles, rows.GUESSING: (0, (1, 2))}, arms.LOOKS.names)
+ARMS_AND_GUESSING = v.Palette("operator", {**arms.COLOURS, rows.GUESSING: style.MUTED})
 RATIOS = v.Strip(
     "ratios",
     rows.ratios,
@@ -32,7 +63,6 @@ RATIOS = v.Strip(
         v.Mark("ratio"),
         v.Mark("saturated", "both arms are saturated: nothing is claimed", hollow=True),
     ),
-    spans=(v.Span("interval"),),
     levels=(
         v.Level(1.0),
         v.Level("told", "the smallest difference that this run can show", style.MUTED, True),
@@ -55,7 +85,7 @@ ARMS = v.Table(
         v.Column("layers", "layers"),
         v.Column("seeds", "kept"),
         v.Column("rate", "learning_rate", "g"),
-        v.Column("held-out loss", "loss", ".3g"),
+        v.Column("held-out loss", "eval_nll", ".3g"),
         v.Column("times the baseline's", "ratio", ".3g"),
         v.Column("right, all hops", "accuracy", ".3f"),
         v.Column("saturated", "saturated"),
@@ -102,7 +132,7 @@ BY_COST = v.Curves(
         v.Axis("flops", "TFLOP of matrix products", unit=1e12),
     ),
     y=WRONG,
-    series=v.Palette("series", {**COLOURS, rows.FLAT: style.INK}),
+    series=v.Palette("series", {**arms.COLOURS, rows.FLAT: style.INK}),
     dashes=v.Dashes("points", {True: ""}),
     band="wrong",
     point="always",
@@ -115,28 +145,20 @@ BY_COST = v.Curves(
     ),
 )
 LOSS = v.Axis("loss", "held-out loss (nats)", "log")
-CURVES = v.Curves(
+CURVES = arms.courses(
     "curves",
     rows.curves,
-    x=PLACES,
     y=LOSS,
-    series=OPERATORS,
-    dashes=LOOKS,
-    band="loss",
-    point="grown",
-    point_label=GROWN,
     size=(3.1, 3.0),
     caption="Means over seeds and their ranges. A seed that has diverged is in no line.",
 )
-BESIDE_FLAT = v.Curves(
+BESIDE_FLAT = arms.courses(
     "beside_flat",
     rows.beside_flat,
-    x=PLACES[0],
+    x=arms.PLACES[0],
     y=LOSS,
+    dashes=v.Dashes(),
     series=v.Palette("depth", {rows.ITS: style.CROSS}),
-    band="loss",
-    point="grown",
-    point_label=GROWN,
     columns=3,
     size=(3.4, 2.7),
     caption=(
@@ -158,30 +180,19 @@ EXITS = v.Heatmap(
     numbers=False,
     caption="At the last layer the whole model; means over seeds.",
 )
-TUNING = v.Table(
-    "rates",
-    rows.rates,
-    "Held-out loss of the tuning seeds at the end by learning rate",
-    cells=tuple(
-        dataclasses.replace(each, write=".3g") if each.field == "loss.*" else each for each in RATES
-    ),
-    note=EDGE,
-)
 
 PAGE = Page(
     "Growth where depth matters",
-    words.lead,
+    lead,
     Section(
         "Does growing pay?",
-        words.verdict,
-        words.smallest,
-        words.saturated,
-        words.edges,
-        diverged,
+        verdict,
+        smallest,
+        arms.diverged,
         model_readings.unread,
         RATIOS,
         ARMS,
-        MEANING,
+        arms.MEANING,
     ),
     Section(
         "Where the advantage lies",
@@ -193,13 +204,14 @@ PAGE = Page(
         BY_COST,
     ),
     Section("Curves", CURVES, BESIDE_FLAT),
-    *model_readings.sections(EDITS, EXITS, read_on=words.read_on),
-    Section(
-        "Learning rates",
+    *model_readings.sections(EDITS, EXITS, read_on=read_on),
+    arms.rates(
+        TUNED_BY,
+        lambda record: rows.summary(record)["arms"],
         "Each arm's seeds take the rate of its lowest loss, tuned on seeds of their own.",
-        TUNING,
+        ".3g",
     ),
-    Section("Costs", costs_table(rows.arms)),
+    Section("Costs", arms.costs_table(rows.arms)),
     role_courses.SECTION,
     title="Growing in depth where depth matters",
 )

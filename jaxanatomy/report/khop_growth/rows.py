@@ -8,12 +8,12 @@ import numpy as np
 from jaxanatomy.growth.depth_arms import BASELINE, Arm, grows
 from jaxanatomy.growth.depth_edits import EXIT
 from jaxanatomy.measures.arms.finals import seed_range
-from jaxanatomy.measures.arms.khop_growth import TUNED_BY, is_flat, summarise
+from jaxanatomy.measures.arms.khop_growth import is_flat, summarise
 from jaxanatomy.measures.statistics.estimates import Estimate, wilson_interval
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import arms as shared
 from jaxanatomy.report.arms import arm_order, cost_fields, looks
-from jaxanatomy.report.common import estimate_of, known, once, tuned
+from jaxanatomy.report.common import estimate_of, flattened, known, once
 from jaxanatomy.report.model_readings.rows import FLAT, MANY, family, in_families, living_seeds
 from jaxanatomy.report.views import Row
 
@@ -33,15 +33,10 @@ def arms(record: RunRecord) -> list[Row]:
     ratios = {row["arm"]: row for row in found["comparisons"] if row["other"] == BASELINE}
     rows = []
     for name, arm in found["arms"].items():
-        more = {
-            "layers": arm["layers"],
-            "loss": estimate_of(arm["eval_nll"]),
-            "accuracy": estimate_of(arm["accuracy"]),
-            "ratio": estimate_of(ratios.get(name)),
-            "saturated": arm["saturated"] or None,
-            "edge": arm["rate_at_edge"] or None,
-        }
-        rows.append({**cost_fields(name, arm), **known(more)})
+        own = {measure: arm[measure] for measure in ("layers", "eval_nll", "accuracy")}
+        own |= {"ratio": estimate_of(ratios.get(name))}
+        own |= {"saturated": arm["saturated"] or None, "edge": arm["rate_at_edge"] or None}
+        rows.append({**cost_fields(name, arm), **flattened(own)})
     return rows
 
 
@@ -55,7 +50,7 @@ def ratios(record: RunRecord) -> list[Row]:
         ratio, field = estimate_of(row), "saturated" if row["saturated"] else "ratio"
         panel = f"at {row['at']}, against {row['other']}"
         panel += "" if grows(row["arm"]) else f": {FLAT}"
-        own = known({field: ratio, "interval": ratio})
+        own = known({field: ratio})
         panels.setdefault(panel, []).append({"arm": row["arm"], "panel": panel, **lines, **own})
     return [row for rows in panels.values() for row in rows]
 
@@ -162,11 +157,6 @@ def exits(record: RunRecord) -> list[Row]:
                 for hop, right in enumerate(right_K, 1)
             ]
     return rows
-
-
-def rates(record: RunRecord) -> list[Row]:
-    """The loss of each learning rate that was tried."""
-    return tuned(record.rows, TUNED_BY, summary(record)["arms"])
 
 
 def some_hops(hops: int) -> list[int]:

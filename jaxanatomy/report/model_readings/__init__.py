@@ -10,7 +10,7 @@ from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
 from jaxanatomy.report import views as v
 from jaxanatomy.report.arms import LOOKS, OPERATORS
-from jaxanatomy.report.common import ARM
+from jaxanatomy.report.common import ARM, by_layer
 from jaxanatomy.report.model_readings import rows
 from jaxanatomy.report.sections import Section, Words
 from jaxanatomy.words import listed
@@ -25,11 +25,6 @@ LOOPS = v.Strip(
         v.Mark("twice", "twice more", "s", style.CROSS),
         v.Mark("damped", "once more, at half strength", "D", style.MUTED, 0.2),
     ),
-    spans=(
-        v.Span("once", "", style.PAPER, shift=-0.2),
-        v.Span("twice", "", style.CROSS),
-        v.Span("damped", "", style.MUTED, shift=0.2),
-    ),
     levels=(v.Level(1.0),),
     caption=(
         "Left of 1 the model is better with its middle block applied again, of as many layers in "
@@ -40,12 +35,11 @@ LOOPS = v.Strip(
 DEPTH = v.Strip(
     "depth_differences",
     rows.depth_differences,
+    facet="reading",
     columns=2,
     size=(4.4, 1.7),
     place=v.Axis("arm", scale="names"),
-    measure=v.Axis("less", "less the baseline's"),
-    marks=(v.Mark("less"),),
-    spans=(v.Span("less"),),
+    measure=v.Axis("difference", "less the baseline's"),
     levels=(v.Level(0.0),),
     share=False,
     caption=(
@@ -63,7 +57,7 @@ DEPTH_TABLE = v.Table(
         v.Column("reading", "reading"),
         ARM,
         v.Column("mean, lowest and highest seed", "value", ".3g"),
-        v.Column("less the baseline's (95 %)", "less", "+.3g"),
+        v.Column("less the baseline's (95 %)", "difference", "+.3g"),
     ),
     note=(
         "Depth score: the layer, counted from 0, at which what layers do for answers at later "
@@ -78,15 +72,13 @@ DEPTH_TABLE = v.Table(
     ),
     printed=True,
 )
-DEPTH_PROFILE = v.Curves(
+DEPTH_PROFILE = by_layer(
     "depth_profile",
     rows.depth_profile,
-    columns=3,
+    rows.PROFILE,
     x=v.Axis("layer", "layer", "names"),
-    y=tuple(v.Axis(field, label) for field, label in rows.PROFILE.items()),
     series=OPERATORS,
     dashes=LOOKS,
-    band="y",
     size=(3.2, 2.5),
     caption=(
         "Means over seeds and their ranges; h is the stream before the layer, a what attention "

@@ -15,7 +15,7 @@ from jaxanatomy.measures.arms.depth_edits import summarise_edits, summarise_loop
 from jaxanatomy.measures.arms.finals import finals_by_arm, living, seed_range
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report.arms import arm_order, looks
-from jaxanatomy.report.common import estimate_of, known, once
+from jaxanatomy.report.common import estimate_of, flattened, once, only
 from jaxanatomy.report.views import Row
 
 MANY = 9  # arms that one panel can show
@@ -60,7 +60,7 @@ def unread(record: RunRecord) -> list[str]:
 def loops(record: RunRecord) -> list[Row]:
     """How many times the loss is what it was with the middle block applied again."""
     return [
-        {"arm": arm, **{name: estimate_of(loop["change"]) for name, loop in own.items()}}
+        {"arm": arm} | {name: estimate_of(loop["change"]) for name, loop in own.items()}
         for arm, own in readings(record)["loops"].items()
         if own
     ]
@@ -82,9 +82,8 @@ def edits(record: RunRecord) -> list[Row]:
     return sorted(rows, key=lambda row: [*KINDS].index(row["edit"]))
 
 
-def edits_within(record: RunRecord) -> list[Row]:
-    """Edits of the layers behind the first, without exits: what is small beside those."""
-    return [row for row in edits(record) if row["layer"] > 0 and row["edit"] != EXIT]
+# Edits of the layers behind the first, without exits: what is small beside those.
+edits_within = only(edits, lambda row: row["layer"] > 0 and row["edit"] != EXIT)
 
 
 def edit_panel(edit: Mapping[str, Any]) -> str:
@@ -126,28 +125,13 @@ def family(arm: str) -> str:
     return "growth with other settings" if parsed.changes else "growth and controls"
 
 
-def depth_differences(record: RunRecord) -> list[Row]:
-    """How far each reading of an arm is from the baseline's, in a panel of each reading."""
-    return [
-        known({"arm": row["arm"], "panel": row["reading"], "less": estimate_of(row["difference"])})
-        for row in readings(record)["depth"]
-        if "difference" in row
-    ]
-
-
 def depth_values(record: RunRecord) -> list[Row]:
-    """Each reading of each arm, and its difference from the baseline's."""
-    return [
-        known(
-            {
-                "arm": row["arm"],
-                "reading": row["reading"],
-                "value": estimate_of(row["value"]),
-                "less": estimate_of(row.get("difference")),
-            }
-        )
-        for row in readings(record)["depth"]
-    ]
+    """Each reading of each arm, and its `difference` from the baseline's."""
+    return list(map(flattened, readings(record)["depth"]))
+
+
+# Those of arms that have a baseline beside them.
+depth_differences = only(depth_values, lambda row: "difference" in row)
 
 
 @once

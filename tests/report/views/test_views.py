@@ -94,18 +94,6 @@ def test_the_legend_names_only_what_is_there():
     assert words == {"small", "95 % interval"}
 
 
-def test_a_strip_has_a_mark_of_its_measure_and_each_mark_its_interval():
-    rows = [{"arm": "a", "less": Estimate(0.2, 0.1, 0.3)}, {"arm": "b", "less": 0.5}]
-    measure, place = Axis("less", "less"), Axis("arm", scale="names")
-    ax = views.draw(Strip("strip", list, place=place, measure=measure), rows)
-    (interval,) = (line.get_segments()[0][:, 0].tolist() for line in ax.collections)
-    assert interval == [0.1, 0.3]
-    assert [line.get_xdata()[0] for line in ax.lines] == [0.2, 0.5]
-    marks, spans = (Mark("less", shift=0.2),), (Span("less", "given"),)
-    given = Strip("strip", list, place=place, measure=measure, marks=marks, spans=spans)
-    assert given.spans == spans
-
-
 def test_a_strip_lies_and_holds_spans_marks_and_words():
     rows = [
         {"matrix": "q_proj", "value": Estimate(0.2, 0.1, 0.3), "beside": "z = 3"},
