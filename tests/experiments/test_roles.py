@@ -276,7 +276,7 @@ def test_weights_alone_need_no_tokenizer(made, command, tmp_path):
     assert {row["stability"] for row in record.rows if row["kind"] == "role"} == {None}
     assert not {row.get("metric") for row in record.rows} & {*MOMENTUM_FEATURES}
     words = " ".join(text for each in html.fill(page.PAGE, record) for text in each.text)
-    assert "no text was read" in words
+    assert "No text was read" in words
 
 
 @pytest.fixture(scope="module")
