@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 from jaxanatomy import changed, cli, config_fields, model, report
 from jaxanatomy.config import ModelConfig
-from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_texts
 from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.growth.apply import grow, grown_config
 from jaxanatomy.growth.maps import OPERATORS, GrowthMap, growth_map
@@ -105,9 +105,7 @@ class _Plan:
 
 
 def _plan(config: ConfigDict) -> _Plan:
-    if not config.texts:
-        raise InputError("texts must name at least one text; got none; 'sentences' is one")
-    texts = tuple(load_text(name) for name in config.texts)
+    texts = load_texts(config.texts)
     for name, least in (("null_draws", 1), ("seed", 0)):
         require_whole(name, config[name], least)
     dtype = parse_dtype(config.dtype)

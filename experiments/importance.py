@@ -15,7 +15,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report
-from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, load_texts
 from jaxanatomy.errors import InputError
 from jaxanatomy.interventions import cells
 from jaxanatomy.interventions.registry import describe_interventions
@@ -52,9 +52,7 @@ def dry_run(config: ConfigDict) -> str:
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     """All cells on the first text, the main map on the others; what is listed on every text."""
-    if not config.texts:
-        raise InputError("texts must name at least one text; got none; 'sentences' is one")
-    texts = [load_text(name) for name in config.texts]
+    texts = load_texts(config.texts)
     source = open_model(config.model)
     if config.cells not in ("protocol", "map"):
         raise InputError(f"cells must be 'protocol' or 'map'; got {config.cells!r}; choose one")

@@ -19,7 +19,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report
-from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, Text, load_text, require_texts
 from jaxanatomy.errors import InputError, choose, require_whole
 from jaxanatomy.interventions.grid import (
     is_chosen_by_map,
@@ -92,8 +92,7 @@ def describe() -> str:
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1):
     """On every text the map of neighbour means; the grid at once if no set is chosen by it."""
-    if not config.texts:
-        raise InputError("texts must name at least one text; got none; 'sentences' is one")
+    require_texts(config.texts)
     source = open_model(config.model)
     settings = StudySettings.of("manipulation", config.sweep, config.packing, process, processes)
     has_map = _has_map(config)

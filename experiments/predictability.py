@@ -18,7 +18,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report, runs, tree
-from jaxanatomy.data.text import SOURCES, TEXTS, load_text
+from jaxanatomy.data.text import SOURCES, TEXTS, load_texts
 from jaxanatomy.errors import InputError, require_whole
 from jaxanatomy.forensics.components import of_one_shape, require_comparable
 from jaxanatomy.forensics.prediction import READINGS, targets
@@ -93,7 +93,8 @@ def _study(config: ConfigDict, source):
     variants = prediction_variants(source.config, config.set_sizes) if config.texts else []
     settings = StudySettings.of("predictability", config.sweep, config.packing)
     rows = functools.partial(rows_of_readings, make=loss_rows)
-    parts = [StudyPart(load_text(name), variants, rows=rows) for name in config.texts]
+    texts = load_texts(config.texts) if config.texts else ()
+    parts = [StudyPart(text, variants, rows=rows) for text in texts]
     return Study(source, parts, settings)
 
 

@@ -43,6 +43,8 @@ from jaxanatomy.train.recovery.trainer import RecoveryTrainer, Replica, recovery
 from jaxanatomy.weights import describe_model_ids, open_model
 
 MAY_CHANGE_ON_RESUME = (
+    "num_seeds",
+    "num_noise_seeds",
     "train.devices",
     "train.backend",
     "train.tokens_per_call",
@@ -90,8 +92,8 @@ class _Plan:
       text: The evaluation text.
       train_text: The training text.
       train: Its batches.
-      groups: Replicas that train, as they train together.
-      others: Groups of replicas whose noise is measured, and that do not train.
+      trained: Replicas that train, those of neighbouring layers beside each other.
+      others: Replicas whose noise is measured, and that do not train.
       steps: When to do what.
       optimiser: Of every replica.
       options: How to run.
@@ -102,8 +104,8 @@ class _Plan:
     text: Text
     train_text: Text
     train: Sequence[TextBatch]
-    groups: list[list[Replica]]
-    others: list[list[Replica]]
+    trained: list[Replica]
+    others: list[Replica]
     steps: StepPlan
     optimiser: Optimiser
     options: RecoveryOptions
@@ -115,17 +117,22 @@ class _Plan:
         hashes = {self.text.name: self.text.sha256, self.train_text.name: self.train_text.sha256}
         return {**found, "data_sha256": hashes}
 
+    def groups(self, replicas: Sequence[Replica]) -> list[Sequence[Replica]]:
+        """Those that train, or are measured, together."""
+        size = self.options.group_size
+        return [replicas[start : start + size] for start in range(0, len(replicas), size)]
+
     def describe(self) -> str:
         """Replicas, work and expected time."""
-        replicas = [replica for group in self.groups for replica in group]
-        work = self.steps.total * recovery_step_flops(self.study.config, replicas, self.train[0])
+        work = self.steps.total * recovery_step_flops(
+            self.study.config, self.trained, self.train[0]
+        )
         seconds = work / (cost.EFFICIENCY * cost.measure_peak())
-        noisy = sum(replica.noise for replica in replicas)
-        others = sum(map(len, self.others))
+        noisy = sum(replica.noise for replica in self.trained)
         lines = [
             f"recovery on {self.train_text.name}: {noisy} replicas with noise, "
-            f"{len(replicas) - noisy} without, in {len(self.groups)} groups",
-            f"  without training                 {others} more replicas with noise",
+            f"{len(self.trained) - noisy} without, in {len(self.groups(self.trained))} groups",
+            f"  without training                 {len(self.others)} more replicas with noise",
             f"  steps                            {self.steps.total}, evaluated every "
             f"{self.steps.eval_every} on {self.text.name}",
             f"  matrix products                  {work / 1e12:,.2f} TFLOP",
@@ -155,13 +162,13 @@ def _plan(config: ConfigDict) -> _Plan:
         options=SweepOptions(dtype=options.dtype, precision=options.precision),
     )
     variants = cells.main_map(source.config) if config.importance else []
-    groups, others = _replicas(config, layers)
+    trained, others = _replicas(config, layers)
     return _Plan(
         study=Study(source, [StudyPart(text, variants)], settings),
         text=text,
         train_text=train_text,
         train=train,
-        groups=groups,
+        trained=trained,
         others=others,
         steps=steps,
         optimiser=optimiser,
@@ -170,8 +177,8 @@ def _plan(config: ConfigDict) -> _Plan:
     )
 
 
-def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
-    """Groups of neighbouring layers that train, and groups whose noise is measured alone."""
+def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list[Replica], list[Replica]]:
+    """Replicas that train, and those whose noise is measured alone."""
     seeds = max(config.num_seeds, config.num_noise_seeds)
     noisy = [[Replica(layer, layer + SEED_STRIDE * j) for j in range(seeds)] for layer in layers]
     controls = [[Replica(layer)] if config.controls else [] for layer in layers]
@@ -180,25 +187,20 @@ def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
         for control, own in zip(controls, noisy, strict=True)
         for replica in (*control, *own[: config.num_seeds])
     ]
-    others = [replica for own in noisy for replica in own[config.num_seeds :]]
-    size = config.train.group_size
-    return tuple(
-        [each[start : start + size] for start in range(0, len(each), size)]
-        for each in (trained, others)
-    )
+    return trained, [replica for own in noisy for replica in own[config.num_seeds :]]
 
 
 def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
     """The rows of all curves that are not there yet, group by group."""
     rows = _CurveRows(config, plan)
-    groups = [group for group in plan.groups if not rows.complete(group, results)]
-    others = [group for group in plan.others if not rows.started(group, results)]
-    if not groups and not others:
+    # Where a run was killed, whole groups are done, and what is left falls into the same ones.
+    left = [replica for replica in plan.trained if not rows.complete([replica], results)]
+    others = [replica for replica in plan.others if not rows.started([replica], results)]
+    if not left and not others:
         return
-    replicas = [replica for group in (*plan.groups, *plan.others) for replica in group]
     trainer = RecoveryTrainer(
         plan.study.config,
-        {replica.layer for replica in replicas},
+        {replica.layer for replica in (*left, *others)},
         plan.train,
         plan.study.batches(plan.text),
         plan.optimiser,
@@ -208,12 +210,12 @@ def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
         loading = pool.submit(plan.study.load)
         trainer.compile()
         trainer.place(loading.result().params)
-    for group in others:
+    for group in plan.groups(others):
         results.append(rows.of(noised_points(trainer, group, config.sigma)))
-    total = len(groups) * plan.steps.total
-    with runs.Progress(total, "training") as progress:
+    groups = plan.groups(left)
+    with runs.Progress(len(groups) * plan.steps.total, "training") as progress:
         for group in groups:
-            folder = results.path("checkpoints") / f"group_{plan.groups.index(group)}"
+            folder = results.path("checkpoints") / rows.name(group)
             train_curves(
                 trainer,
                 group,
@@ -250,6 +252,11 @@ class _CurveRows:
             row |= {"reason": point.reason} if point.reason else {}
             rows.append(row | {"text": self._plan.text.name})
         return rows
+
+    def name(self, group) -> str:
+        """Of a group's checkpoints: of others nothing can go on from them."""
+        hashes = [self._hash(replica, 0) for replica in group]
+        return f"group_{runs.row_hash(replicas=hashes)}"
 
     def started(self, group, results) -> bool:
         """Whether all replicas of a group have their first point."""

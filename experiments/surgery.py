@@ -16,8 +16,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from jaxanatomy import cli, config_fields, report
-from jaxanatomy.data.text import SOURCES, TEXTS, load_text
-from jaxanatomy.errors import require_each_once
+from jaxanatomy.data.text import SOURCES, TEXTS, load_texts
 from jaxanatomy.interventions.registry import describe_interventions
 from jaxanatomy.interventions.surgery import surgery_variants
 from jaxanatomy.measures.losses import loss_rows
@@ -38,9 +37,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
         study.measure(results)
         if not study.gathered(results):
             return
-        documents = {
-            text.name: study.count_documents(text) for text in map(load_text, config.texts)
-        }
+        documents = {text.name: study.count_documents(text) for text in load_texts(config.texts)}
         report.conclude(results, summarise(results.rows, documents))
 
 
@@ -63,14 +60,13 @@ def describe() -> str:
 
 def _study(config: ConfigDict, process: int = 0, processes: int = 1) -> Study:
     """All variants on every text."""
-    require_each_once("texts", tuple(config.texts))
     source = open_model(config.model)
     variants = surgery_variants(
         source.config, config.cut, config.repeat, config.damping, config.swap, config.reverse
     )
     settings = StudySettings.of("surgery", config.sweep, config.packing, process, processes)
     rows = functools.partial(rows_of_readings, make=loss_rows)
-    parts = [StudyPart(load_text(text), variants, rows=rows) for text in config.texts]
+    parts = [StudyPart(text, variants, rows=rows) for text in load_texts(config.texts)]
     return Study(source, parts, settings)
 
 

@@ -21,7 +21,7 @@ from jaxanatomy.claims.core import UNMEASURED, Claim, Criterion, Finding
 from jaxanatomy.claims.evidence import Evidence
 from jaxanatomy.claims.importance import HARM, SKIPPED
 from jaxanatomy.claims.quantities import Gather, Quantity, exact, printed, rank_correlation
-from jaxanatomy.claims.recovery import END, GAP
+from jaxanatomy.claims.recovery import GAP, LAST, POINTS
 from jaxanatomy.claims.rows import Part, Row, Rows, Table, every_layer
 from jaxanatomy.claims.rules import ALL, Measured, Rule, any_differs
 from jaxanatomy.forensics.roles import ROLES
@@ -229,6 +229,10 @@ def _later_tokens(table: Table) -> list[Row]:
 LATER = Rows("depth_use", _later_tokens).where(convention="paper", part="layer")
 CHANGE = exact("change", words="the change of later predictions when the layer writes nothing")
 
+# One draw of noise a layer will do: layers are the units, and draws of several have nothing to do
+# with each other.
+TRAINED = POINTS.where(when=LAST)
+
 
 def _foretells(over: Rows, quantity: Quantity, rule: Rule, *roles: str) -> Foretells:
     return Foretells(roles or ROLES, over.at(layer=every_layer), quantity, rule)
@@ -264,6 +268,6 @@ CLAIMS = (
         "A layer's role predicts how far it recovers from noise: some role's score goes with what "
         "is left to heal.",
         "'it predicts how the model responds to interventions', without a figure",
-        _foretells(END, GAP, any_differs(-WEAK, WEAK)),
+        _foretells(TRAINED, GAP, any_differs(-WEAK, WEAK)),
     ),
 )

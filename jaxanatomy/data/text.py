@@ -138,6 +138,23 @@ def hold_out(text: Text, share: float, purpose: str = "held out") -> tuple[Text,
     return Text(text.name, others), Text(f"{text.name} ({purpose})", held_out)
 
 
+def load_texts(names: Sequence[str]) -> tuple[Text, ...]:
+    """`load_text` of each.
+
+    Raises:
+      InputError: As `load_text`; or there is none, or one is named twice.
+    """
+    require_texts(names)
+    return tuple(load_text(name) for name in names)
+
+
+def require_texts(names: Sequence[str]) -> None:
+    """Refuses a list without a text, or with one twice."""
+    if not names:
+        raise InputError("texts must name at least one text; got none; 'sentences' is one")
+    require_unique("texts", names)
+
+
 def load_text(source: str | os.PathLike) -> Text:
     """Loads a text.
 

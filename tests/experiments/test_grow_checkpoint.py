@@ -182,6 +182,7 @@ def test_the_list_names_operators_and_nulls(command):
         ({"null_draws": 0}, "null_draws must be a whole number, 1 or above; got 0"),
         ({"dtype": "float8"}, "float8"),
         ({"texts": ""}, "texts must name at least one text"),
+        ({"texts": "sentences,sentences"}, "each of texts may come once; repeated: sentences"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(fields, said, tiny, command, tmp_path):

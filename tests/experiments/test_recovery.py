@@ -1,6 +1,7 @@
 """The recovery experiment from the command line, on a tiny model of three layers."""
 
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,27 @@ def test_a_killed_run_goes_on_to_the_same_curves(
     assert command(*flags(tiny, workdir)).status == 0
     assert done[0] == 2
     assert by_hash(workdir) == by_hash(finished[0])
+
+
+def test_seeds_are_added_to_a_finished_run_and_nothing_trains_again(
+    finished, tiny, tmp_path, command, monkeypatch
+):
+    workdir, train, trained = tmp_path / "run", recovery.RecoveryTrainer.step, set()
+    shutil.copytree(finished[0], workdir)
+    before = by_hash(workdir)
+
+    def counting(self, group, number):
+        trained.update(group.replicas)
+        return train(self, group, number)
+
+    monkeypatch.setattr(recovery.RecoveryTrainer, "step", counting)
+    assert command(*flags(tiny, workdir, "--config.num_seeds=2")).status == 0
+    assert trained == {recovery.Replica(layer, layer + 1000) for layer in range(3)}
+    after = by_hash(workdir)
+    assert {hash: after[hash] for hash in before} == before
+    added = [row for hash, row in after.items() if hash not in before]
+    assert {(row["layer"], row["seed"]) for row in added} == {(n, n + 1000) for n in range(3)}
+    assert sorted(row["layer"] for row in added if row.get("kind") == "final") == [0, 1, 2]
 
 
 @pytest.mark.slow

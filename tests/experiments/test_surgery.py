@@ -167,8 +167,11 @@ def test_the_page_says_what_intervals_are_over(finished):
             tuple(f"--config.{op}=" for op in ("cut", "repeat", "damping", "swap", "reverse")),
             "needs lengths of cut, repeat, swap or reverse; got none",
         ),
-        (("--config.texts=",), "texts must name at least one, each once"),
-        (("--config.texts=sentences,sentences",), "texts must name at least one, each once"),
+        (("--config.texts=",), "texts must name at least one text"),
+        (
+            ("--config.texts=sentences,sentences",),
+            "each of texts may come once; repeated: sentences",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_a_line(start, tmp_path, flags, message):

@@ -1,5 +1,6 @@
 """What is read of how deep a trained model computes, against plain loops over its layers."""
 
+import jax
 import jax.numpy as jnp
 import naive
 import numpy as np
