@@ -4,8 +4,9 @@
 
 All 30 layers, each with noise and, as a control, without, 200 steps on `paragraphs`,
 evaluated on the ten sentences; and four noise seeds of every layer without training: about 480
-TFLOP, an hour on two cores. The 13 layers of AH Table 5, with two noise seeds that train, 40
-minutes:
+TFLOP, an hour on two cores. Started again with `--config.num_seeds=2` it trains a second noise seed
+of each layer, too, half an hour more; what is claimed of single layers needs two. The 13 layers of
+AH Table 5, with two noise seeds that train, 40 minutes:
 
     python -m experiments.recovery --config=configs/recovery.py:paper --workdir=runs/table5
 
