@@ -22,9 +22,9 @@ RECORD = RunRecord("run", ROWS, {}, {}, summarise(ROWS, SHIPPED, (1, 10), 1.25))
 def test_a_fault_that_doubles_no_loss_has_no_share_found_in_time():
     rows = {row["fault"]: row for row in alarms.beside(RECORD)}
     assert list(rows) == ["late", "nothing", EVERY_FAULT]
-    assert rows["late"][f"before.{ALL}"].value == 1
+    assert rows["late"][f"before.{ALL} (every 1)"].value == 1
     assert rows["late"]["lead"] == 7
-    assert rows["nothing"][f"before.{SIMPLEST}"] == "no loss doubled"
+    assert rows["nothing"][f"before.{SIMPLEST} (every 1)"] == "no loss doubled"
     assert rows["nothing"]["doubled"] == 0
 
 
@@ -43,8 +43,8 @@ def test_corrupted_batches_are_told_apart_and_what_ships_is_told():
     record = RunRecord("run", rows, {}, {}, summarise(rows, SHIPPED, (1, 10), 1.25))
     assert list(row["fault"] for row in alarms.beside(record))[-2:] == [EVERY_FAULT, CLEAN_FAULTS]
     clean = alarms.beside(record)[-1]
-    assert (clean["doubled"], clean[f"before.{ALL}"].value) == (20, 1)
-    assert f"before.{AS_SHIPPED}" in clean
+    assert (clean["doubled"], clean[f"before.{ALL} (every 1)"].value) == (20, 1)
+    assert f"before.{AS_SHIPPED} (every 10)" in clean
 
 
 def test_kinds_without_a_level_are_named():
