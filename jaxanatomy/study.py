@@ -129,11 +129,7 @@ class Study:
         return f"Study({self._source!r}, {self._parts})"
 
     def add(self, parts: Sequence[StudyPart]) -> None:
-        """Plans further parts, which `measure` then measures beside the first.
-
-        Raises:
-          InputError: as the constructor.
-        """
+        """Plans further parts, for `measure` beside the first; raises what the constructor does."""
         for part in parts:
             named = [variant for variant in part.variants if variant.name == BASELINE]
             anchor = named[0] if named else baseline(self.config.num_layers)

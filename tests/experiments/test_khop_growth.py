@@ -173,7 +173,7 @@ def test_roles_are_kept_over_the_run_and_compared_with_the_losses(finished):
     assert len(role_courses.courses(record)) == len(found) * 4
     filled = html.fill(PAGE, record)
     text = " ".join(text for each in filled for text in each.text)
-    assert "2 seeds are too few to tell that from chance" in text
+    assert "late falls of the loss coincide with changes of roles" in text
 
 
 def test_steps_of_an_arm_are_models_where_they_are_kept(finished):
