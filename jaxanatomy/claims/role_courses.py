@@ -22,6 +22,7 @@ from jaxanatomy.measures.arms.role_courses import (
     fall_interval,
 )
 from jaxanatomy.measures.statistics.estimates import Estimate, seeds_interval
+from jaxanatomy.measures.statistics.shares import clustered_share
 from jaxanatomy.words import COUNT, PERCENT, PLAIN
 
 EARLY = 0.3  # of the steps: LR's 30,000 of 100,000
@@ -58,17 +59,20 @@ def _of_looks(words: str, of: Callable[[Sequence[Row]], float]) -> Quantity:
     return Quantity(words, PLAIN, read)
 
 
-def _committed(which: int) -> Callable[[Sequence[Row]], float]:
-    """One of the two of `commitment`."""
+def _commitment(looks: Sequence[Row]) -> tuple[float, float]:
+    found = commitment(looks, EARLY)
+    if found is None:
+        why = f"fewer than two intervals between looks before or after {EARLY:.0%} of the steps"
+        raise MissingError(f"{why}; {_LOOKS} lower")
+    return found
 
-    def of(looks: Sequence[Row]) -> float:
-        found = commitment(looks, EARLY)
-        if found is None:
-            why = f"fewer than two intervals between looks before or after {EARLY:.0%} of the steps"
-            raise MissingError(f"{why}; {_LOOKS} lower")
-        return found[which]
 
-    return of
+def _stay(part: Part, level: float) -> Estimate:
+    """The share of layers; those of one seed are not independent."""
+    looks_S = [row["looks"] for row in rows_by_seed(part, "looks")]
+    layers_S = np.array([len(looks[-1]["roles"]) for looks in looks_S])
+    stay_S = np.array([_commitment(looks)[0] for looks in looks_S])
+    return clustered_share(stay_S * layers_S, layers_S, level)
 
 
 def _log_spread(looks: Sequence[Row]) -> float:
@@ -118,9 +122,7 @@ COURSE_CLAIMS = (
             compared(
                 LOOKED,
                 (BASELINE,),
-                _of_looks(
-                    f"the share of layers whose role stays from {EARLY:.0%} on", _committed(0)
-                ),
+                Quantity(f"the share of layers whose role stays from {EARLY:.0%} on", PLAIN, _stay),
                 ALL.above(0.5),
             ),
             compared(
@@ -129,7 +131,7 @@ COURSE_CLAIMS = (
                 _of_looks(
                     f"the share of layers that change between two looks before {EARLY:.0%}, less "
                     "that after,",
-                    _committed(1),
+                    lambda looks: _commitment(looks)[1],
                 ),
                 ALL.above(0.0),
             ),

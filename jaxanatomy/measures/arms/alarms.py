@@ -8,15 +8,14 @@ data without the fault. Letters here: E steps done, from 0; K checks.
 import collections
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.statistics import ratio
-from jaxanatomy.measures.statistics.estimates import Estimate, student_quantile, wilson_interval
+from jaxanatomy.measures.statistics.estimates import wilson_interval
+from jaxanatomy.measures.statistics.shares import clustered_share
 from jaxanatomy.records import Row
 
 CALIBRATION, SCORE = "calibration", "score"
@@ -204,30 +203,6 @@ def scores(rows: Sequence[Row], found_by: Mapping[str, Levels], interval: int) -
                 }
             )
     return found
-
-
-def clustered_share(hits_S: np.ndarray, runs_S: np.ndarray) -> Estimate:
-    """A share of runs, its interval for other seeds: runs of one seed are not independent.
-
-    Wilson's, with as many trials as have the variance between seeds (the runs over their design
-    effect: Rao and Scott 1992, Biometrics 48), fewer as that is known of few seeds (the squared
-    ratio of the normal quantile to Student's: Korn and Graubard 1998, Survey Methodology 24). No
-    more than there are runs; no fewer than if all runs of a seed came out alike (Kish 1965), which
-    is taken where seeds do not differ. Holds in 91 to 98 % of simulated worlds of 10 and 20 seeds
-    (shares of 0.5 to 0.95, correlations in a seed of 0 to 0.8), without Student's quantile in as
-    few as 87 %, Wilson's over runs in as few as 73 %.
-
-    Args:
-      hits_S: Runs of each seed that succeeded; fractions where a run is looked at repeatedly.
-      runs_S: Runs of each seed.
-    """
-    runs_S = np.asarray(runs_S, np.float64)
-    (share,), (error,), _ = ratio.linearise(np.asarray(hits_S)[None], runs_S)
-    trials = fewest = runs_S.sum() ** 2 / (runs_S**2).sum()
-    if error > 0:
-        known = (student_quantile(0.95, math.inf) / student_quantile(0.95, len(runs_S) - 1)) ** 2
-        trials = np.clip(known * share * (1 - share) / error**2, fewest, runs_S.sum())
-    return wilson_interval(float(share), int(trials))
 
 
 def detection(scored: Iterable[Row]) -> list[Row]:

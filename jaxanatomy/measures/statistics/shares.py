@@ -1,11 +1,37 @@
-"""How far two shares of the same items differ."""
+"""Shares: of runs that come several to a seed, and how far two of the same items differ."""
 
 import math
 
 import numpy as np
 
 from jaxanatomy.errors import InputError
-from jaxanatomy.measures.statistics.estimates import Estimate, wilson_interval
+from jaxanatomy.measures.statistics import ratio
+from jaxanatomy.measures.statistics.estimates import Estimate, student_quantile, wilson_interval
+
+
+def clustered_share(hits_S: np.ndarray, runs_S: np.ndarray, level: float = 0.95) -> Estimate:
+    """A share of runs, its interval for other seeds: runs of one seed are not independent.
+
+    Wilson's, with as many trials as have the variance between seeds (the runs over their design
+    effect: Rao and Scott 1992, Biometrics 48), fewer as that is known of few seeds (the squared
+    ratio of the normal quantile to Student's: Korn and Graubard 1998, Survey Methodology 24). No
+    more than there are runs; no fewer than if all runs of a seed came out alike (Kish 1965), which
+    is taken where seeds do not differ. Holds in 91 to 98 % of simulated worlds of 10 and 20 seeds
+    (shares of 0.5 to 0.95, correlations in a seed of 0 to 0.8), without Student's quantile in as
+    few as 87 %, Wilson's over runs in as few as 73 %.
+
+    Args:
+      hits_S: Runs of each seed that succeeded; fractions where a run is looked at repeatedly.
+      runs_S: Runs of each seed, or layers of its model.
+      level: Coverage.
+    """
+    runs_S = np.asarray(runs_S, np.float64)
+    (share,), (error,), _ = ratio.linearise(np.asarray(hits_S)[None], runs_S)
+    trials = fewest = runs_S.sum() ** 2 / (runs_S**2).sum()
+    if error > 0:
+        known = student_quantile(level, math.inf) / student_quantile(level, len(runs_S) - 1)
+        trials = np.clip(known**2 * share * (1 - share) / error**2, fewest, runs_S.sum())
+    return wilson_interval(float(share), int(trials), level)
 
 
 def paired_share_difference(

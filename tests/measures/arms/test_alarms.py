@@ -14,7 +14,6 @@ from jaxanatomy.measures.arms.alarms import (
     WEIGHTS,
     Reading,
     calibrated,
-    clustered_share,
     detection,
     detectors,
     doubled_at,
@@ -135,47 +134,6 @@ def test_where_nothing_happens_seeds_with_an_alarm_are_few():
     assert row["steps"] == 200 * (2 * STEPS - FAULT)
     assert row["affected"] <= 0.01
     assert row["per_10000"] <= 1
-
-
-@pytest.mark.parametrize(("share", "alike"), [(0.75, 0.0), (0.75, 0.3), (0.9, 1.0)])
-def test_intervals_hold_however_alike_the_runs_of_a_seed_are(share, alike):
-    """400 worlds of 20 seeds with one to four runs each.
-
-    Wilson's over runs holds 73 % where runs of a seed are all the same; at 0.3 it holds 88 %, which
-    so few worlds do not tell from 90.
-    """
-    rng, held, narrow = np.random.default_rng(0), 0, 0
-    for _ in range(400):
-        runs_S = rng.integers(1, 5, 20)
-        if 0 < alike < 1:
-            spread = 1 / alike - 1
-            hits_S = rng.binomial(runs_S, rng.beta(share * spread, (1 - share) * spread, 20))
-        else:
-            hits_S = runs_S * (rng.random(20) < share) if alike else rng.binomial(runs_S, share)
-        found = clustered_share(hits_S, runs_S)
-        over_runs = wilson_interval(hits_S.sum() / runs_S.sum(), int(runs_S.sum()))
-        held += found.low <= share <= found.high
-        narrow += over_runs.low <= share <= over_runs.high
-    assert held >= 0.92 * 400
-    assert alike < 1 or narrow <= 0.8 * 400
-
-
-@pytest.mark.parametrize("alike", [0.2, 0.5])
-def test_intervals_of_shares_near_one_cover_where_seeds_differ(alike):
-    generator, share, within = np.random.default_rng(0), 0.95, 0
-    of_seed = (1 - alike) / alike  # beta-binomial, with that correlation in a seed
-    for _ in range(600):
-        own_S = generator.beta(share * of_seed, (1 - share) * of_seed, 20)
-        found = clustered_share(generator.binomial(6, own_S), np.full(20, 6))
-        within += found.low <= share <= found.high
-    assert within >= (0.95 - 2 * (0.95 * 0.05 / 600) ** 0.5) * 600
-
-
-def test_runs_of_a_seed_that_all_come_out_alike_are_worth_one():
-    assert clustered_share([3] * 20, [3] * 20).ends == wilson_interval(1.0, 20).ends
-    assert clustered_share([1, 0] * 10, [1] * 20).ends == wilson_interval(0.5, 20).ends
-    # Seeds of unlike size, after Kish: 25 / 17 of them.
-    assert clustered_share([4, 1], [4, 1]).low == wilson_interval(1.0, 1).low
 
 
 def test_faults_on_clean_batches_have_a_row_of_their_own():
