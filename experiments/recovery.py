@@ -92,8 +92,8 @@ class _Plan:
       text: The evaluation text.
       train_text: The training text.
       train: Its batches.
-      trained: Replicas that train, those of neighbouring layers beside each other.
-      others: Replicas whose noise is measured, and that do not train.
+      groups: Replicas that train, as they train together: the same ones if seeds are added.
+      others: Groups of replicas whose noise is measured, and that do not train.
       steps: When to do what.
       optimiser: Of every replica.
       options: How to run.
@@ -104,8 +104,8 @@ class _Plan:
     text: Text
     train_text: Text
     train: Sequence[TextBatch]
-    trained: list[Replica]
-    others: list[Replica]
+    groups: list[list[Replica]]
+    others: list[list[Replica]]
     steps: StepPlan
     optimiser: Optimiser
     options: RecoveryOptions
@@ -117,22 +117,17 @@ class _Plan:
         hashes = {self.text.name: self.text.sha256, self.train_text.name: self.train_text.sha256}
         return {**found, "data_sha256": hashes}
 
-    def groups(self, replicas: Sequence[Replica]) -> list[Sequence[Replica]]:
-        """Those that train, or are measured, together."""
-        size = self.options.group_size
-        return [replicas[start : start + size] for start in range(0, len(replicas), size)]
-
     def describe(self) -> str:
         """Replicas, work and expected time."""
-        work = self.steps.total * recovery_step_flops(
-            self.study.config, self.trained, self.train[0]
-        )
+        replicas = [replica for group in self.groups for replica in group]
+        work = self.steps.total * recovery_step_flops(self.study.config, replicas, self.train[0])
         seconds = work / (cost.EFFICIENCY * cost.measure_peak())
-        noisy = sum(replica.noise for replica in self.trained)
+        noisy = sum(replica.noise for replica in replicas)
+        others = sum(map(len, self.others))
         lines = [
             f"recovery on {self.train_text.name}: {noisy} replicas with noise, "
-            f"{len(self.trained) - noisy} without, in {len(self.groups(self.trained))} groups",
-            f"  without training                 {len(self.others)} more replicas with noise",
+            f"{len(replicas) - noisy} without, in {len(self.groups)} groups",
+            f"  without training                 {others} more replicas with noise",
             f"  steps                            {self.steps.total}, evaluated every "
             f"{self.steps.eval_every} on {self.text.name}",
             f"  matrix products                  {work / 1e12:,.2f} TFLOP",
@@ -162,13 +157,13 @@ def _plan(config: ConfigDict) -> _Plan:
         options=SweepOptions(dtype=options.dtype, precision=options.precision),
     )
     variants = cells.main_map(source.config) if config.importance else []
-    trained, others = _replicas(config, layers)
+    groups, others = _replicas(config, layers)
     return _Plan(
         study=Study(source, [StudyPart(text, variants)], settings),
         text=text,
         train_text=train_text,
         train=train,
-        trained=trained,
+        groups=groups,
         others=others,
         steps=steps,
         optimiser=optimiser,
@@ -177,30 +172,36 @@ def _plan(config: ConfigDict) -> _Plan:
     )
 
 
-def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list[Replica], list[Replica]]:
-    """Replicas that train, and those whose noise is measured alone."""
+def _replicas(config: ConfigDict, layers: list[int]) -> tuple[list, list]:
+    """Groups of neighbouring layers that train, and groups whose noise is measured alone.
+
+    No group has two seeds, so that those of one stay as they are when others are added.
+    """
     seeds = max(config.num_seeds, config.num_noise_seeds)
-    noisy = [[Replica(layer, layer + SEED_STRIDE * j) for j in range(seeds)] for layer in layers]
+    noisy = [[Replica(layer, layer + SEED_STRIDE * j) for layer in layers] for j in range(seeds)]
     controls = [[Replica(layer)] if config.controls else [] for layer in layers]
-    trained = [
+    first = [
         replica
-        for control, own in zip(controls, noisy, strict=True)
-        for replica in (*control, *own[: config.num_seeds])
+        for control, own in zip(controls, noisy[0], strict=True)
+        for replica in (*control, own)
     ]
-    return trained, [replica for own in noisy for replica in own[config.num_seeds :]]
+    trained, size = config.num_seeds, config.train.group_size
+    return tuple(
+        [own[start : start + size] for own in parts for start in range(0, len(own), size)]
+        for parts in ([first, *noisy[1:trained]], noisy[trained:])
+    )
 
 
 def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
     """The rows of all curves that are not there yet, group by group."""
     rows = _CurveRows(config, plan)
-    # Where a run was killed, whole groups are done, and what is left falls into the same ones.
-    left = [replica for replica in plan.trained if not rows.complete([replica], results)]
-    others = [replica for replica in plan.others if not rows.started([replica], results)]
-    if not left and not others:
+    groups = [group for group in plan.groups if not rows.complete(group, results)]
+    others = [group for group in plan.others if not rows.started(group, results)]
+    if not groups and not others:
         return
     trainer = RecoveryTrainer(
         plan.study.config,
-        {replica.layer for replica in (*left, *others)},
+        {replica.layer for group in (*groups, *others) for replica in group},
         plan.train,
         plan.study.batches(plan.text),
         plan.optimiser,
@@ -210,12 +211,11 @@ def _measure_curves(config: ConfigDict, plan: _Plan, results) -> None:
         loading = pool.submit(plan.study.load)
         trainer.compile()
         trainer.place(loading.result().params)
-    for group in plan.groups(others):
+    for group in others:
         results.append(rows.of(noised_points(trainer, group, config.sigma)))
-    groups = plan.groups(left)
     with runs.Progress(len(groups) * plan.steps.total, "training") as progress:
         for group in groups:
-            folder = results.path("checkpoints") / rows.name(group)
+            folder = results.path("checkpoints") / f"group_{plan.groups.index(group)}"
             train_curves(
                 trainer,
                 group,
@@ -252,11 +252,6 @@ class _CurveRows:
             row |= {"reason": point.reason} if point.reason else {}
             rows.append(row | {"text": self._plan.text.name})
         return rows
-
-    def name(self, group) -> str:
-        """Of a group's checkpoints: of others nothing can go on from them."""
-        hashes = [self._hash(replica, 0) for replica in group]
-        return f"group_{runs.row_hash(replicas=hashes)}"
 
     def started(self, group, results) -> bool:
         """Whether all replicas of a group have their first point."""

@@ -299,7 +299,7 @@ def test_the_summary_and_report_have_every_arm(finished):
         ("--config.steps=3", "3 steps are too few for 6 phases"),
         ("--config.seeds=0,0", "seeds must name at least one, each once; got (0, 0)"),
         ("--config.seeds=-1", "whole numbers, 0 or above, below 2^32; got -1"),
-        ("--config.tuning_seeds=1", "have none in common; got (0, 1) and (1,)"),
+        ("--config.tuning_seeds=1", "have none in common; got [1] in both"),
         ("--config.learning_rates=0.0", "a learning rate must be finite and above 0"),
         ("--config.batch_size=481", "at most the 480 sentences to learn; got 481"),
         ("--config.shuffle_seed=-1", "shuffle_seed must be a whole number, 0 or above; got -1"),
