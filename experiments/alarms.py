@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from jaxanatomy import cli, report, runs
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.data import facts
-from jaxanatomy.errors import InputError, choose, require_each_once, require_whole
+from jaxanatomy.errors import InputError, choose, require_each_once, require_unique, require_whole
 from jaxanatomy.measures.arms.alarms import CALIBRATION, SCORE, summarise
 from jaxanatomy.measures.arms.tuning import require_seeds
 from jaxanatomy.progress import Progress
@@ -153,8 +153,7 @@ _VOCABULARY = 494  # words of the facts, as AH Table 6 has it
 def _check(config: ConfigDict) -> None:
     for name in ("faults", "seeds", "calibration_seeds", "intervals"):
         require_each_once(name, config[name])
-    if config.healthy_seeds:
-        require_each_once("healthy_seeds", config.healthy_seeds)
+    require_unique("healthy_seeds", config.healthy_seeds)  # there may be none
     require_seeds(
         **{name: config[name] for name in ("seeds", "healthy_seeds", "calibration_seeds")}
     )

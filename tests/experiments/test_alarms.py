@@ -114,7 +114,7 @@ def test_the_longest_interval_is_the_one_that_ships():
             "seeds and calibration_seeds must have none in common; got [1] in both",
         ),
         ({"healthy_seeds": "101,102"}, "healthy_seeds and calibration_seeds must have none"),
-        ({"healthy_seeds": "200,200"}, "healthy_seeds must name at least one, each once"),
+        ({"healthy_seeds": "200,200"}, "each of healthy_seeds may come once; repeated: 200"),
         ({"after": 9}, "must end within the schedule of 16 steps"),
         ({"margin": 0.5}, "margin must be 1 or more"),
         ({"intervals": "0,1"}, "intervals"),
