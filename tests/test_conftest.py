@@ -1,5 +1,7 @@
 """The shared fixtures do what their users rely on."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -42,3 +44,28 @@ def test_run_python_treats_warnings_as_errors(run_python):
     result = run_python("import warnings; warnings.warn('mind')", check=False)
     assert result.returncode == 1
     assert "UserWarning: mind" in result.stderr
+
+
+COMPILE = """
+import sys
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+compilation_cache.set_cache_dir(sys.argv[1])
+print(int(jax.jit(lambda x: 3 * x)(14)))
+"""
+
+
+def test_half_an_entry_of_the_compilation_cache_is_compiled_again(run_python, tmp_path):
+    assert run_python(COMPILE, tmp_path / "cache") == "42\n"
+    entries = [*(tmp_path / "cache").glob("*-cache")]
+    assert entries
+    for entry in entries:
+        entry.write_bytes(entry.read_bytes()[:-20])
+    result = run_python(COMPILE, tmp_path / "cache", check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "42\n", "")
+
+
+def test_half_an_entry_of_the_compilation_cache_fails_no_test():
+    warnings.warn("Error reading persistent compilation cache entry for 'f': cut off", stacklevel=1)
