@@ -57,4 +57,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.scan_layers = True
     config.train.steps_per_call = 50
     config.train.checkpoint_every = 250
+    config.train.data_workers = 4
     return config

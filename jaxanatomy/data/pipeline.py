@@ -53,6 +53,7 @@ class Pipeline:
         seed: int = 0,
         process_index: int = 0,
         process_count: int = 1,
+        workers: int = 0,
     ):
         """Opens every source, and tokenises those that the cache has not.
 
@@ -64,6 +65,7 @@ class Pipeline:
           seed: Of the order of rows, and of what is made by rule.
           process_index: Which of the processes this is, from 0.
           process_count: Processes that share each batch; process i reads the i-th part of its rows.
+          workers: Processes that make batches; 0: threads of this one, which share its Python.
 
         Raises:
           InputError: A source is unknown, missing, empty or too short; `batch_size` cannot be
@@ -79,6 +81,7 @@ class Pipeline:
         self.local_batch_size = batch_size // process_count
         self._schedule, self._tokenizer, self._seed = schedule, tokenizer, seed
         self._process_index, self._process_count = process_index, process_count
+        self._workers = workers
         self._corpora = {
             name: open_corpus(name) for name in schedule.sources if name not in GENERATED
         }
@@ -163,11 +166,15 @@ class Pipeline:
                 )
 
     def read(self, step: int) -> Iterator[TokenRow]:
-        """This process's part of the batches from a step on, prefetched in threads."""
+        """This process's part of the batches from a step on, prefetched."""
         first = step * self._process_count + self._process_index
         mine = self._batches[first :: self._process_count]
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCHED)
-        return iter(mine.to_iter_dataset(options))
+        read = mine.to_iter_dataset(options)
+        if self._workers:
+            shared = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=PREFETCHED)
+            read = read.mp_prefetch(shared)
+        return iter(read)
 
     def _training_rows(self, name: str) -> grain.MapDataset:
         rows = grain.MapDataset.source(self._rows_of(name, "train"))

@@ -125,11 +125,16 @@ class TokenStream:
     """
 
     def __init__(self, folder: Path, source: str, split: Split, size: Mapping[str, int]):
+        self._arguments = folder, source, split, size
         part = "source" if split == "train" else "the held-out part of source"
         self.name = f"{part} {source!r}"
         self.num_documents, self.num_tokens = size["documents"], size["tokens"]
         self._records = tfds.builder_from_directory(folder).as_data_source(split=split)
         self._block = functools.lru_cache(CACHED_BLOCKS)(self._read)
+
+    def __reduce__(self):
+        """Processes that make batches open the files for themselves."""
+        return TokenStream, self._arguments
 
     def span(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens `start` to `stop` of the stream, counted from 0.

@@ -1,7 +1,9 @@
 import json
+import multiprocessing
 
 import numpy as np
 import pytest
+from absl import flags
 
 from jaxanatomy.data import corpora
 from jaxanatomy.data.bpe import END, train
@@ -177,6 +179,19 @@ def test_a_run_goes_on_with_another_number_of_hosts(make):
     assert_equal(take(make().batches(state), 5), expected[3:])
     (last,) = take(make(process_index=3, process_count=4).batches(state), 1)
     assert_equal([last], [[leaf[3:] for leaf in expected[3]]])
+
+
+def test_workers_make_the_batches_that_threads_make(make):
+    flags.FLAGS.mark_as_parsed()  # as in every experiment
+    expected = take(make().batches(), 9)
+    batches = make(workers=2).batches()
+    assert_equal(take(batches, 4), expected[:4])
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    state = batches.state()
+    batches.close()
+    assert_equal(take(make(workers=3).batches(state), 5), expected[4:])
+    assert not multiprocessing.active_children()
 
 
 def test_later_mixtures_may_change_and_earlier_ones_may_not(make):

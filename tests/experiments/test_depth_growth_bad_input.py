@@ -166,6 +166,7 @@ EARLY = {
         {"depth_sequences": -1},
         ["depth_sequences must be a whole number, 0 or above; got -1"],
     ),
+    "workers below none": ({"train.data_workers": -1}, ["data_workers", "0 or above; got -1"]),
     "a negative peak": ({"train.peak_flops": -1.0}, ["peak_flops must be the FLOP/s", "got -1.0"]),
     "parts that do not divide": (
         {"train.grad_accum_steps": 3},
