@@ -18,6 +18,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus, with_commit
 from jaxanatomy.data.mixture import Dealer, MixtureSchedule
@@ -172,6 +173,8 @@ class Pipeline:
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCHED)
         read = mine.to_iter_dataset(options)
         if self._workers:
+            if not flags.FLAGS.is_parsed():  # grain's own, which it gives its processes
+                flags.FLAGS.mark_as_parsed()
             shared = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=PREFETCHED)
             read = read.mp_prefetch(shared)
         return iter(read)

@@ -3,7 +3,6 @@ import multiprocessing
 
 import numpy as np
 import pytest
-from absl import flags
 
 from jaxanatomy.data import corpora
 from jaxanatomy.data.bpe import END, train
@@ -182,7 +181,6 @@ def test_a_run_goes_on_with_another_number_of_hosts(make):
 
 
 def test_workers_make_the_batches_that_threads_make(make):
-    flags.FLAGS.mark_as_parsed()  # as in every experiment
     expected = take(make().batches(), 9)
     batches = make(workers=2).batches()
     assert_equal(take(batches, 4), expected[:4])
