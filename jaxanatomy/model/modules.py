@@ -81,12 +81,16 @@ class Attention(nn.Module):
 
     The products run over batch x key-value group, the queries of a group stacked
     along the token axis, so that each is one large matrix product.
+
+    `fused` names the implementation of `jax.nn.dot_product_attention` that is used instead where
+    nobody asks for the weights: one that never writes them to memory. Empty: none.
     """
 
     shape: LayerShape
     head_dim: int
     norm_epsilon: float
     dtype: jnp.dtype
+    fused: str = ""
 
     @nn.compact
     def __call__(
@@ -103,7 +107,8 @@ class Attention(nn.Module):
         Args:
           x_BTD: Normalised residual stream.
           rope: Tables of `rope.tables` for the tokens of x.
-          bias_BTS: Added to the scores, 0 or a large negative number; B may be 1.
+          bias_BTS: Added to the scores, 0 or a large negative number; B may be 1. Without a cache
+            no token sees a later one.
           gate_BTA: Factors on the output of each query head, then on the bias of o_proj, which
             belongs to no head; None for ones.
           cache: Keys and values of length S to write this call's into, when decoding.
@@ -111,7 +116,6 @@ class Attention(nn.Module):
         """
         B, T, D = x_BTD.shape
         H, K, d = self.shape.num_heads, self.shape.num_kv_heads, self.head_dim
-        G = H // K
         q_BTHd = self._linear("q_proj", H * d)(x_BTD).reshape(B, T, H, d)
         k_BSKd = self._linear("k_proj", K * d)(x_BTD).reshape(B, T, K, d)
         v_BSKd = self._linear("v_proj", K * d)(x_BTD).reshape(B, T, K, d)
@@ -128,6 +132,31 @@ class Attention(nn.Module):
         if self.shape.window is not None and self.shape.window < S:
             bias_BTS = self._windowed(bias_BTS, 0 if cache is None else cache_index, T)
 
+        if self.fused and cache is None and not self.is_mutable_collection("attention"):
+            out_BTHd = self._fused(q_BTHd, k_BSKd, v_BSKd, bias_BTS)
+        else:
+            out_BTHd = self._attend(q_BTHd, k_BSKd, v_BSKd, bias_BTS)
+        bias_gate_BT1 = None
+        if gate_BTA is not None:
+            out_BTHd = out_BTHd * gate_BTA[..., :H, None]
+            bias_gate_BT1 = gate_BTA[..., H:]
+        out_BTD = self._linear("o_proj", D)(out_BTHd.reshape(B, T, H * d), bias_gate_BT1)
+        return out_BTD, (k_BSKd, v_BSKd)
+
+    def _fused(
+        self, q_BTHd: jax.Array, k_BSKd: jax.Array, v_BSKd: jax.Array, bias_BTS: jax.Array
+    ) -> jax.Array:
+        q, k, v, bias = (x.astype(self.dtype) for x in (q_BTHd, k_BSKd, v_BSKd, bias_BTS[:, None]))
+        out_BTHd = jax.nn.dot_product_attention(
+            q, k, v, bias, scale=1.0, is_causal=True, implementation=self.fused
+        )
+        return out_BTHd.astype(jnp.float32)
+
+    def _attend(
+        self, q_BTHd: jax.Array, k_BSKd: jax.Array, v_BSKd: jax.Array, bias_BTS: jax.Array
+    ) -> jax.Array:
+        (B, T, H, d), (S, K) = q_BTHd.shape, k_BSKd.shape[1:3]
+        G = H // K
         q = q_BTHd.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B * K, G * T, d)
         k = k_BSKd.transpose(0, 2, 3, 1).reshape(B * K, d, S)
         v = v_BSKd.transpose(0, 2, 1, 3).reshape(B * K, S, d)
@@ -140,13 +169,7 @@ class Attention(nn.Module):
             share_BKGTS = weight_BKGTS / weight_BKGTS.sum(axis=-1, keepdims=True)
             self.sow("attention", "value", share_BKGTS.reshape(B, H, T, S))
         out = self._batched(weight_BKGTS.reshape(B * K, G * T, S), v) / total
-        out_BTHd = out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
-        bias_gate_BT1 = None
-        if gate_BTA is not None:
-            out_BTHd = out_BTHd * gate_BTA[..., :H, None]
-            bias_gate_BT1 = gate_BTA[..., H:]
-        out_BTD = self._linear("o_proj", D)(out_BTHd.reshape(B, T, H * d), bias_gate_BT1)
-        return out_BTD, (k_BSKd, v_BSKd)
+        return out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
 
     def _linear(self, name: str, features: int) -> Linear:
         return Linear(features, self.dtype, name in self.shape.biases, name=name)
@@ -188,6 +211,7 @@ class Block(nn.Module):
     head_dim: int
     norm_epsilon: float
     dtype: jnp.dtype = jnp.float32
+    fused: str = ""  # see `Attention`
 
     @nn.compact
     def __call__(
@@ -214,7 +238,7 @@ class Block(nn.Module):
         attention_gate = None if gate_BTA is None else gate_BTA[..., :-1]
         h_BTD = RMSNorm(self.norm_epsilon, name="attention_norm")(x_BTD)
         attention = Attention(
-            self.shape, self.head_dim, self.norm_epsilon, self.dtype, name="attention"
+            self.shape, self.head_dim, self.norm_epsilon, self.dtype, self.fused, name="attention"
         )
         a_BTD, cache = attention(h_BTD, rope, bias_BTS, attention_gate, cache, cache_index)
         self.sow("attention_out", "value", a_BTD)
@@ -229,9 +253,24 @@ class Block(nn.Module):
         return x_BTD, cache
 
 
-def block(config: ModelConfig, layer: int, dtype: jnp.dtype = jnp.float32) -> Block:
+def block(
+    config: ModelConfig, layer: int, dtype: jnp.dtype = jnp.float32, fused: str = ""
+) -> Block:
     """The module that applies layer `layer` of a model."""
-    return Block(config.layers[layer], config.head_dim, config.norm_epsilon, dtype)
+    return Block(config.layers[layer], config.head_dim, config.norm_epsilon, dtype, fused)
+
+
+def fused_attention(head_dim: int, tokens: int, dtype: jnp.dtype) -> str:
+    """The fused implementation that the device has for these shapes; empty where none.
+
+    cuDNN's takes bfloat16, an even number of tokens and heads up to 128 wide in eights, from
+    compute capability 8.0 on.
+    """
+    device = jax.local_devices()[0]
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
+        return ""
+    fits = dtype == jnp.bfloat16 and tokens % 2 == 0 and head_dim % 8 == 0 and head_dim <= 128
+    return "cudnn" if fits and float(device.compute_capability) >= 8 else ""
 
 
 def apply_with_points(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.model import head, rope
-from jaxanatomy.model.modules import KERNEL_INIT, KERNEL_STD, MASKED, block
+from jaxanatomy.model.modules import KERNEL_INIT, KERNEL_STD, MASKED, block, fused_attention
 
 # What a layer keeps for its gradient; the rest is computed again on the way back.
 REMAT = {
@@ -173,8 +173,9 @@ def _through_layers(
     """The stream after the last layer, and by stack what `keep` makes of it after each layer."""
     tables, bias_BTS = rope.tables(config, position_BT), attention_bias(segment_BT)
     x_BTD, kept, layer = embed(params, token_BT), [], 0
+    fused = fused_attention(config.head_dim, token_BT.shape[1], dtype)
     for stacked in stacks(config, params):
-        module = block(config, layer, dtype)
+        module = block(config, layer, dtype, fused)
 
         def step(x_BTD, params, module=module):
             params = params if gather is None else gather(params)

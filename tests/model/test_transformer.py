@@ -1,6 +1,7 @@
 """The whole forward: stacked or not, packed or alone, layers of several shapes."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from naive import CONFIG, MIXED_SHAPES, naive_stream, random_params, text
 from jaxanatomy import model, tree
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.interventions.variants import baseline_steps
+from jaxanatomy.model import modules
 
 SMOLLM2_135M = ModelConfig.uniform(
     num_layers=30,
@@ -104,6 +106,59 @@ def test_bfloat16_is_near_float32_and_gives_float32():
     rough = model.forward(CONFIG, params, TOKEN_BT, dtype=jnp.bfloat16)
     assert rough.dtype == jnp.float32
     assert 1e-3 < np.abs(rough - exact).max() < 0.1 * np.abs(exact).max()
+
+
+@CONFIG_OF
+def test_fused_attention_gives_the_same_streams_and_gradients(config, monkeypatch):
+    params = random_params(config)
+    segment_BT = jnp.asarray([[0] * 4 + [1] * 5, [2] * 9])
+
+    def stream(params):
+        return model.hidden(config, params, TOKEN_BT, segment_BT=segment_BT)
+
+    def norm(params):
+        return (stream(params) ** 2).sum()
+
+    expected, gradient = stream(params), jax.grad(norm)(params)
+    fused, called = jax.nn.dot_product_attention, []
+
+    def counted(*arguments, **options):
+        called.append(options["implementation"])
+        return fused(*arguments, **options)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", counted)
+    monkeypatch.setattr(model.transformer, "fused_attention", lambda *shapes: "xla")
+    np.testing.assert_allclose(stream(params), expected, rtol=0, atol=2e-5)
+    assert set(called) == {"xla"}
+    jax.tree.map(
+        lambda own, other: np.testing.assert_allclose(own, other, rtol=2e-3, atol=2e-3),
+        jax.grad(norm)(params),
+        gradient,
+    )
+
+
+@pytest.mark.parametrize(
+    ("platform", "version", "capability", "shapes", "found"),
+    [
+        ("gpu", "cuda 13000", "9.0", (64, 2048, jnp.bfloat16), "cudnn"),
+        ("gpu", "cuda 13000", "10.3", (128, 2, jnp.bfloat16), "cudnn"),
+        ("gpu", "cuda 13000", "9.0", (64, 2048, jnp.float32), ""),
+        ("gpu", "cuda 13000", "9.0", (64, 2047, jnp.bfloat16), ""),
+        ("gpu", "cuda 13000", "9.0", (60, 2048, jnp.bfloat16), ""),
+        ("gpu", "cuda 13000", "9.0", (136, 2048, jnp.bfloat16), ""),
+        ("gpu", "cuda 13000", "7.5", (64, 2048, jnp.bfloat16), ""),
+        ("gpu", "rocm 60300", "gfx942", (64, 2048, jnp.bfloat16), ""),
+        ("tpu", "TFRT", "", (64, 2048, jnp.bfloat16), ""),
+        ("cpu", "cpu", "", (64, 2048, jnp.bfloat16), ""),
+    ],
+)
+def test_which_devices_and_shapes_have_fused_attention(
+    platform, version, capability, shapes, found, monkeypatch
+):
+    client = types.SimpleNamespace(platform_version=version)
+    device = types.SimpleNamespace(platform=platform, client=client, compute_capability=capability)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    assert modules.fused_attention(*shapes) == found
 
 
 @pytest.mark.parametrize("given", [4, 6])
