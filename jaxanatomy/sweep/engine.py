@@ -101,7 +101,8 @@ class Sweep:
         widths = self.options.widths_for(tokens, devices[0].platform)
         slots = self.options.pool_megabytes * 2**20 // (tokens * config.hidden_size * 4)
         slots = max(slots, widths[0] + 2)
-        self.schedules = [schedule(plans, widths, slots) for plans in self.plans]
+        overhead = self.options.overhead_for(tokens, devices[0].platform)
+        self.schedules = [schedule(plans, widths, slots, overhead) for plans in self.plans]
         self._sizes = Sizes.of(every_plan, self.schedules)
         self._compiler = Compiler(config, self.options, self.lanes, batches[0], self._sizes, probes)
         self._programs: dict[tuple, Callable] = {}

@@ -5,11 +5,15 @@ import dataclasses
 import jax.numpy as jnp
 
 from jaxanatomy.errors import InputError, choose, require_whole
+from jaxanatomy.sweep.schedule import CALL_OVERHEAD
 
 BACKENDS = ("shard_map", "pmap")
 SPLITS = ("auto", "streams", "rows")
 DTYPES = ("float32", "bfloat16")
 PRECISIONS = ("default", "high", "highest", "bfloat16", "tensorfloat32", "float32")
+
+# What an accelerator takes through a layer while the host starts a call; as seen on an H200.
+CALL_OVERHEAD_TOKENS = 4_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +61,23 @@ class SweepOptions:
         return jnp.dtype(self.dtype)
 
     def widths_for(self, tokens: int, platform: str) -> tuple[int, ...]:
-        """The widths of calls over streams of `tokens` tokens each, widest first."""
+        """The widths of calls over streams of `tokens` tokens each, widest first.
+
+        Each is a third of the one before, down to 1: on a CPU, which starts calls at no cost, after
+        the first third; elsewhere from where starting a call is what takes the time.
+        """
         if self.widths is not None:
             return tuple(sorted(set(self.widths), reverse=True))
         wanted = self.tokens_per_call or (1_000 if platform == "cpu" else 16_384)
-        widest = max(1, round(wanted / tokens))
-        return tuple(sorted({widest, max(1, widest // 3), 1}, reverse=True))
+        widths = [min(max(1, round(wanted / tokens)), self.chunk_size)]
+        widths.append(max(1, widths[0] // 3))
+        while platform != "cpu" and widths[-1] > max(1, CALL_OVERHEAD_TOKENS / tokens):
+            widths.append(max(1, widths[-1] // 3))
+        return tuple(sorted({*widths, 1}, reverse=True))
+
+    def overhead_for(self, tokens: int, platform: str) -> float:
+        """What starting a call costs, in streams of `tokens` tokens; see `schedule.split`.
+
+        Half a millisecond on an accelerator, as a layer is three dozen kernels.
+        """
+        return CALL_OVERHEAD if platform == "cpu" else CALL_OVERHEAD_TOKENS / tokens

@@ -26,7 +26,7 @@ from jaxanatomy.config import LayerShape
 from jaxanatomy.interventions.variants import Edit
 from jaxanatomy.sweep.plan import ROOT, Apply, Combine, Plan, parents
 
-# Cost of starting a call, in units of one more stream: what padding is weighed against.
+# What starting a call costs on a CPU, in units of one more stream: padding is weighed against it.
 CALL_OVERHEAD = 0.35
 Weights = tuple[int, Edit | None]
 
@@ -95,7 +95,9 @@ class Schedule:
         return sum(len(lane.rows) for c in self.calls if c.kind == "apply" for lane in c.lanes)
 
 
-def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedule:
+def schedule(
+    plans: Sequence[Plan], widths: Sequence[int], slots: int, overhead: float = CALL_OVERHEAD
+) -> Schedule:
     """Orders the plans of all lanes into calls.
 
     Args:
@@ -103,6 +105,7 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
       widths: The widths that programs are compiled for; 1 among them.
       slots: Streams to keep at most; exceeded only if a single path needs more, or if reads
         share a stream: the nodes that lead to it are kept besides, until they are used up.
+      overhead: See `split`.
     """
     if min(widths) != 1:
         raise ValueError(f"widths must include 1; got {tuple(widths)}")
@@ -113,7 +116,7 @@ def schedule(plans: Sequence[Plan], widths: Sequence[int], slots: int) -> Schedu
         lead, chosen = _choose(lanes, widths[0])
         most = max(len(nodes) for _, nodes in chosen)
         # Far above the widest there is nothing to weigh.
-        width = widths[0] if most > 2 * widths[0] else split(most, widths)[0]
+        width = widths[0] if most > 2 * widths[0] else split(most, widths, overhead)[0]
         work = tuple(
             lane.run(key, nodes[:width]) if nodes else LaneWork()
             for lane, (key, nodes) in zip(lanes, chosen, strict=True)

@@ -17,6 +17,7 @@ from jaxanatomy.interventions.variants import (
 )
 from jaxanatomy.measures.readings.nll import LOSSES, nll
 from jaxanatomy.sweep import Beside, Reading
+from jaxanatomy.sweep.options import SweepOptions
 from jaxanatomy.sweep.plan import Apply, Combine, Plan, Read
 from jaxanatomy.sweep.schedule import schedule, split
 
@@ -209,3 +210,27 @@ def test_a_wide_layer_of_many_streams_is_scheduled_without_recursion():
 def test_widths_without_one_are_refused():
     with pytest.raises(ValueError, match="must include 1"):
         schedule([Plan(CONFIG, [baseline(L)], probes(nll=nll))], (4, 2), 10)
+
+
+@pytest.mark.parametrize(
+    ("platform", "tokens", "expected"),
+    [
+        ("cpu", 95, (11, 3, 1)),
+        ("cpu", 2000, (1,)),
+        # A third at a time while a call is more than its start.
+        ("gpu", 95, (172, 57, 19, 1)),
+        ("gpu", 930, (18, 6, 2, 1)),
+        ("tpu", 20_000, (1,)),
+        # No call has more streams than a chunk has variants.
+        ("gpu", 8, (256, 85, 1)),
+    ],
+)
+def test_widths_of_calls_follow_the_device(platform, tokens, expected):
+    assert SweepOptions().widths_for(tokens, platform) == expected
+
+
+def test_an_accelerator_would_rather_pad_than_start_another_call():
+    options = SweepOptions()
+    widths = options.widths_for(930, "gpu")
+    assert split(15, widths, options.overhead_for(930, "gpu")) == (18,)
+    assert split(15, widths, options.overhead_for(930, "cpu")) == (6, 6, 2, 1)

@@ -46,13 +46,13 @@ class RecoveryOptions:
         """`dtype` as JAX has it."""
         return jnp.dtype(self.dtype)
 
-    def widths_for(self, tokens: int, platform: str) -> tuple[int, ...]:
-        """The widths of calls over streams of `tokens` tokens each, widest first.
+    def widths_for(self, tokens: int, slots: int, platform: str) -> tuple[int, ...]:
+        """The widths of calls over up to `slots` streams of `tokens` tokens each, widest first.
 
         Closer together than a sweep's: the streams of neighbouring layers differ by few,
         and a call forward and back costs more to pad than to start.
         """
         wanted = self.tokens_per_call or (1_000 if platform == "cpu" else 16_384)
-        widest = max(1, round(wanted / tokens))
+        widest = max(1, min(slots, round(wanted / tokens)))
         parts = {widest, 2 * widest // 3, widest // 2, widest // 4, 1}
         return tuple(sorted(parts - {0}, reverse=True))

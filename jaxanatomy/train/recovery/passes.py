@@ -59,9 +59,7 @@ class Passes:
         self._trained, self._slots, self._optimiser = sorted(set(trained)), slots, optimiser
         tokens = self.batches[0].token_RT.size
         (platform,) = {device.platform for device in lanes.sharding.device_set}
-        widths = options.widths_for(tokens, platform)
-        # No call is wider than there are streams, rounded up.
-        self._widths = tuple(w for w in widths if w < 2 * slots)
+        self._widths = options.widths_for(tokens, slots, platform)
         self._compiler = StreamPrograms(
             config, options, lanes, batches[0], self._trained[-1] + 1, slots, optimiser
         )
