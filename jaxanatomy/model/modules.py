@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from jaxanatomy.config import LayerShape, ModelConfig
 from jaxanatomy.model import rope as rope_lib
+from jaxanatomy.model.products import fused_attention, product
 
 POINTS = {
     "block_in": "the residual stream before the layer, [B, T, D]",
@@ -63,11 +64,7 @@ class Linear(nn.Module):
         # Over rows: the gradient of the kernel then sums over one axis, where over two the
         # compiler transposes both of its operands first (a sixth of a layer's time on a CPU).
         row_PD = x.reshape(-1, x.shape[-1])
-        y_PF = jnp.matmul(
-            row_PD.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
+        y_PF = product(row_PD, kernel, self.dtype)
         y = y_PF.reshape(*x.shape[:-1], self.features)
         if not self.use_bias:
             return y
@@ -146,11 +143,9 @@ class Attention(nn.Module):
     def _fused(
         self, q_BTHd: jax.Array, k_BSKd: jax.Array, v_BSKd: jax.Array, bias_BTS: jax.Array
     ) -> jax.Array:
-        q, k, v, bias = (x.astype(self.dtype) for x in (q_BTHd, k_BSKd, v_BSKd, bias_BTS[:, None]))
-        out_BTHd = jax.nn.dot_product_attention(
-            q, k, v, bias, scale=1.0, is_causal=True, implementation=self.fused
-        )
-        return out_BTHd.astype(jnp.float32)
+        sees_BTS = jnp.broadcast_to(bias_BTS == 0, (len(q_BTHd), *bias_BTS.shape[1:]))
+        q, k, v = (x.astype(self.dtype) for x in (q_BTHd, k_BSKd, v_BSKd))
+        return fused_attention(self.fused, q, k, v, sees_BTS).astype(jnp.float32)
 
     def _attend(
         self, q_BTHd: jax.Array, k_BSKd: jax.Array, v_BSKd: jax.Array, bias_BTS: jax.Array
@@ -160,7 +155,7 @@ class Attention(nn.Module):
         q = q_BTHd.reshape(B, T, K, G, d).transpose(0, 2, 3, 1, 4).reshape(B * K, G * T, d)
         k = k_BSKd.transpose(0, 2, 3, 1).reshape(B * K, d, S)
         v = v_BSKd.transpose(0, 2, 1, 3).reshape(B * K, S, d)
-        score_BKGTS = self._batched(q, k).reshape(B, K, G, T, S) + bias_BTS[:, None, None]
+        score_BKGTS = product(q, k, self.dtype).reshape(B, K, G, T, S) + bias_BTS[:, None, None]
         # The division by the sum comes after the product with v: d columns, not S.
         top = jax.lax.stop_gradient(score_BKGTS.max(axis=-1, keepdims=True))
         weight_BKGTS = jnp.exp(score_BKGTS - top)
@@ -168,7 +163,7 @@ class Attention(nn.Module):
         if self.is_mutable_collection("attention"):
             share_BKGTS = weight_BKGTS / weight_BKGTS.sum(axis=-1, keepdims=True)
             self.sow("attention", "value", share_BKGTS.reshape(B, H, T, S))
-        out = self._batched(weight_BKGTS.reshape(B * K, G * T, S), v) / total
+        out = product(weight_BKGTS.reshape(B * K, G * T, S), v, self.dtype) / total
         return out.reshape(B, K, G, T, d).transpose(0, 3, 1, 2, 4).reshape(B, T, H, d)
 
     def _linear(self, name: str, features: int) -> Linear:
@@ -179,11 +174,6 @@ class Attention(nn.Module):
         query_T1, key_1S = first + jnp.arange(T)[:, None], jnp.arange(bias_BTS.shape[-1])[None]
         near_1TS = (query_T1 - key_1S < self.shape.window)[None]
         return jnp.where(near_1TS, bias_BTS, MASKED)
-
-    def _batched(self, left: jax.Array, right: jax.Array) -> jax.Array:
-        return jnp.matmul(
-            left.astype(self.dtype), right.astype(self.dtype), preferred_element_type=jnp.float32
-        )
 
 
 class MLP(nn.Module):
@@ -258,19 +248,6 @@ def block(
 ) -> Block:
     """The module that applies layer `layer` of a model."""
     return Block(config.layers[layer], config.head_dim, config.norm_epsilon, dtype, fused)
-
-
-def fused_attention(head_dim: int, tokens: int, dtype: jnp.dtype) -> str:
-    """The fused implementation that the device has for these shapes; empty where none.
-
-    cuDNN's takes bfloat16, an even number of tokens and heads up to 128 wide in eights, from
-    compute capability 8.0 on.
-    """
-    device = jax.local_devices()[0]
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
-        return ""
-    fits = dtype == jnp.bfloat16 and tokens % 2 == 0 and head_dim % 8 == 0 and head_dim <= 128
-    return "cudnn" if fits and float(device.compute_capability) >= 8 else ""
 
 
 def apply_with_points(

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxanatomy import tree
 from jaxanatomy.config import ModelConfig
 from jaxanatomy.model import head, rope
-from jaxanatomy.model.modules import KERNEL_INIT, KERNEL_STD, MASKED, block, fused_attention
+from jaxanatomy.model.modules import KERNEL_INIT, KERNEL_STD, MASKED, block
+from jaxanatomy.model.products import fused_implementation
 
 # What a layer keeps for its gradient; the rest is computed again on the way back.
 REMAT = {
@@ -173,7 +174,7 @@ def _through_layers(
     """The stream after the last layer, and by stack what `keep` makes of it after each layer."""
     tables, bias_BTS = rope.tables(config, position_BT), attention_bias(segment_BT)
     x_BTD, kept, layer = embed(params, token_BT), [], 0
-    fused = fused_attention(config.head_dim, token_BT.shape[1], dtype)
+    fused = fused_implementation(config.head_dim, token_BT.shape[1], dtype)
     for stacked in stacks(config, params):
         module = block(config, layer, dtype, fused)
 

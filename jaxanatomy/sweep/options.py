@@ -60,19 +60,21 @@ class SweepOptions:
         """`dtype` as JAX has it."""
         return jnp.dtype(self.dtype)
 
-    def widths_for(self, tokens: int, platform: str) -> tuple[int, ...]:
-        """The widths of calls over streams of `tokens` tokens each, widest first.
+    def widths_for(self, tokens: int, streams: int, platform: str) -> tuple[int, ...]:
+        """The widths of calls over up to `streams` streams of `tokens` tokens, widest first.
 
-        Each is a third of the one before, down to 1: on a CPU, which starts calls at no cost, after
-        the first third; elsewhere from where starting a call is what takes the time.
+        Each is a third of the one before, then 1: on a CPU, which starts calls at no cost, after
+        the first third; elsewhere where starting a call takes longer than the call.
         """
         if self.widths is not None:
             return tuple(sorted(set(self.widths), reverse=True))
-        wanted = self.tokens_per_call or (1_000 if platform == "cpu" else 16_384)
-        widths = [min(max(1, round(wanted / tokens)), self.chunk_size)]
-        widths.append(max(1, widths[0] // 3))
-        while platform != "cpu" and widths[-1] > max(1, CALL_OVERHEAD_TOKENS / tokens):
-            widths.append(max(1, widths[-1] // 3))
+        is_cpu = platform == "cpu"
+        wanted = self.tokens_per_call or (1_000 if is_cpu else 16_384)
+        widths = [max(1, min(streams, round(wanted / tokens)))]
+        if is_cpu:
+            return tuple(sorted({*widths, max(1, widths[0] // 3), 1}, reverse=True))
+        while widths[-1] // 3 * tokens >= CALL_OVERHEAD_TOKENS:
+            widths.append(widths[-1] // 3)
         return tuple(sorted({*widths, 1}, reverse=True))
 
     def overhead_for(self, tokens: int, platform: str) -> float:

@@ -213,24 +213,24 @@ def test_widths_without_one_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("platform", "tokens", "expected"),
+    ("platform", "tokens", "streams", "expected"),
     [
-        ("cpu", 95, (11, 3, 1)),
-        ("cpu", 2000, (1,)),
-        # A third at a time while a call is more than its start.
-        ("gpu", 95, (172, 57, 19, 1)),
-        ("gpu", 930, (18, 6, 2, 1)),
-        ("tpu", 20_000, (1,)),
-        # No call has more streams than a chunk has variants.
-        ("gpu", 8, (256, 85, 1)),
+        ("cpu", 95, 257, (11, 3, 1)),
+        ("cpu", 95, 4, (4, 1)),
+        ("cpu", 2000, 257, (1,)),
+        # A third at a time while a call takes longer than its start.
+        ("gpu", 95, 257, (172, 57, 1)),
+        ("gpu", 95, 29, (29, 1)),
+        ("gpu", 930, 257, (18, 6, 1)),
+        ("tpu", 20_000, 257, (1,)),
+        ("gpu", 8, 1, (1,)),
     ],
 )
-def test_widths_of_calls_follow_the_device(platform, tokens, expected):
-    assert SweepOptions().widths_for(tokens, platform) == expected
+def test_widths_of_calls_follow_the_device(platform, tokens, streams, expected):
+    assert SweepOptions().widths_for(tokens, streams, platform) == expected
 
 
 def test_an_accelerator_would_rather_pad_than_start_another_call():
     options = SweepOptions()
-    widths = options.widths_for(930, "gpu")
-    assert split(15, widths, options.overhead_for(930, "gpu")) == (18,)
-    assert split(15, widths, options.overhead_for(930, "cpu")) == (6, 6, 2, 1)
+    assert split(15, (18, 6, 2, 1), options.overhead_for(930, "gpu")) == (18,)
+    assert split(15, (18, 6, 2, 1), options.overhead_for(930, "cpu")) == (6, 6, 2, 1)
