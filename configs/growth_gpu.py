@@ -53,9 +53,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 64
     config.learning_rates = (1e-3, 2e-3, 4e-3)
     config.eval_every = 250
+    config.depth_sequences = 0  # the trained models are saved: depth_use reads them afterwards
     config.train.dtype = "bfloat16"
     config.train.scan_layers = True
     config.train.steps_per_call = 50
-    config.train.checkpoint_every = 250
+    config.train.checkpoint_every = 500
     config.train.data_workers = 4
     return config

@@ -34,6 +34,7 @@ from jaxanatomy.weights.random_init import random_params
 
 REFERENCE = pathlib.Path(__file__).parents[2] / "tests" / "reference" / "smollm2_importance.json"
 TINY = {"hidden_size": 64, "head_dim": 16, "vocab_size": 512, "context_length": 512}
+SENTENCES = "sentences"  # of the reference values
 REPEATS = 5
 
 
@@ -78,7 +79,7 @@ def product(options):
 def exactness(options):
     """The map in float32 against independent figures, or a CPU's of the same machine."""
     model, what = open_model(options)
-    found = list(_map(model, "float32")[1]().values())
+    found = list(_map(model, SENTENCES, "float32")[1]().values())
     if what == weights.DEFAULT_MODEL:
         reference = json.loads(REFERENCE.read_text())
         expected = [reference["baseline_ppl"], *reference["neighbour_mean_ppl"].values()]
@@ -94,7 +95,7 @@ def cpu_map(options):
     model, what = open_model(options)
     if what == weights.DEFAULT_MODEL:
         return {"ppl": None}
-    return {"ppl": list(_map(model, "float32")[1]().values())}
+    return {"ppl": list(_map(model, SENTENCES, "float32")[1]().values())}
 
 
 def map_float32(options):
@@ -165,9 +166,9 @@ def _tiny(layers):
     return ModelConfig.uniform(layers, 4, 2, 128, **TINY)
 
 
-def _map(model, dtype):
+def _map(model, text, dtype):
     """The planned sweep of the importance map, and a function that runs it: perplexities."""
-    batches = tokenise(model, load_text("sentences"))
+    batches = tokenise(model, load_text(text))
     variants = main_map(model.config)
     sweep = Sweep(model.config, variants, batches, {"nll": nll}, SweepOptions(dtype=dtype))
     sweep.compile()
@@ -186,7 +187,7 @@ def _map(model, dtype):
 
 def _timed_map(options, dtype):
     model, what = open_model(options)
-    sweep, perplexities = _map(model, dtype)
+    sweep, perplexities = _map(model, SENTENCES if options.tiny else "paragraphs", dtype)
     found = perplexities()
     (options.out / f"ppl_{dtype}.json").write_text(json.dumps(found))
     seconds = _seconds(perplexities)
