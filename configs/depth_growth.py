@@ -9,7 +9,7 @@ tunes nothing and takes less than half of that. `growth_small` is this config un
 the other configs of the experiment start from it:
 
     configs/growth_tiny.py    four arms of 2 million parameters
-    configs/growth_gpu.py     one GPU, an estimated 40 minutes
+    configs/growth_gpu.py     one GPU, an estimated half an hour
     configs/smollm_360m.py    the paper's models on a pod; --dry_run needs none
     configs/smollm_1p7b.py
 """

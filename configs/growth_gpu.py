@@ -13,9 +13,9 @@ An estimate, not yet measured: 20 million parameters; 16,384 tokens a step, 2.2 
 seed; 1,000 steps, 16 million tokens, two in five of them k-hop induction and chains of variables
 as text, one in four reasoning primitives. An arm is three rates tuned on one seed, then three
 seeds: 13.5 PFLOP, two and a half minutes at 90 TFLOP/s, a tenth of an H100's peak in bfloat16.
-It reads 66 million tokens, those of equal FLOPs 82, and one process makes 225,000 a second
-(measured on a CPU): five to six minutes. With a minute and a half to compile, evaluate and start
-a leg takes six to eight. 29 GB of memory on paper; --config.train.remat=dots where there is less.
+It reads 66 million tokens, those of equal FLOPs 82. One process makes 400,000 a second (measured
+on a CPU): four processes for each seed keep up. With a minute and a half to compile, evaluate and
+start a leg takes about four. 29 GB of memory on paper; --config.train.remat=dots needs less.
 The question is whether any task rises above guessing, which at one hop is right two times in three,
 not one in four.
 """
