@@ -18,8 +18,8 @@ from typing import Any
 
 import grain
 import numpy as np
-from absl import flags
 
+from jaxanatomy.data import workers
 from jaxanatomy.data.corpora import GENERATED, Corpus, open_corpus, with_commit
 from jaxanatomy.data.mixture import Dealer, MixtureSchedule
 from jaxanatomy.data.questions import Split
@@ -42,6 +42,7 @@ class Pipeline:
       batch_size: Rows B of a global batch.
       seq_len: Tokens T of a row.
       local_batch_size: Rows of a batch that this process reads.
+      num_workers: Processes that make batches.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Pipeline:
         seed: int = 0,
         process_index: int = 0,
         process_count: int = 1,
-        workers: int = 0,
+        num_workers: int = 0,
     ):
         """Opens every source, and tokenises those that the cache has not.
 
@@ -66,7 +67,7 @@ class Pipeline:
           seed: Of the order of rows, and of what is made by rule.
           process_index: Which of the processes this is, from 0.
           process_count: Processes that share each batch; process i reads the i-th part of its rows.
-          workers: Processes that make batches; 0: threads of this one, which share its Python.
+          num_workers: Processes that make batches; 0: threads of this one, which share its Python.
 
         Raises:
           InputError: A source is unknown, missing, empty or too short; `batch_size` cannot be
@@ -82,7 +83,7 @@ class Pipeline:
         self.local_batch_size = batch_size // process_count
         self._schedule, self._tokenizer, self._seed = schedule, tokenizer, seed
         self._process_index, self._process_count = process_index, process_count
-        self._workers = workers
+        self.num_workers = num_workers
         self._corpora = {
             name: open_corpus(name) for name in schedule.sources if name not in GENERATED
         }
@@ -172,11 +173,8 @@ class Pipeline:
         mine = self._batches[first :: self._process_count]
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=PREFETCHED)
         read = mine.to_iter_dataset(options)
-        if self._workers:
-            if not flags.FLAGS.is_parsed():  # grain's own, which it gives its processes
-                flags.FLAGS.mark_as_parsed()
-            shared = grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=PREFETCHED)
-            read = read.mp_prefetch(shared)
+        if self.num_workers:
+            read = workers.share_out(read, self.num_workers, PREFETCHED)
         return iter(read)
 
     def _training_rows(self, name: str) -> grain.MapDataset:
@@ -215,10 +213,19 @@ class Batches:
         self._rows: grain.DatasetIterator | None = None  # reading begins with the first batch
 
     def next(self) -> TokenBatch:
-        """The batch of this step, this process's rows, arrays [B, T] on the host."""
+        """The batch of this step, this process's rows, arrays [B, T] on the host.
+
+        Raises:
+          InputError: A worker was killed.
+        """
         if self._rows is None:
             self._rows = self._pipeline.read(self.step)
-        batch = TokenBatch(**next(self._rows))
+        try:
+            batch = TokenBatch(**next(self._rows))
+        except RuntimeError as error:
+            if not self._pipeline.num_workers:
+                raise
+            raise workers.lost(error) from error
         self.step += 1
         return batch
 

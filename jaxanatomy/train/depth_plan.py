@@ -68,7 +68,7 @@ class DepthPlan(ArmPlan):
             seed=seed,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            workers=self.options.data_workers,
+            num_workers=self.options.data_workers,
         )
 
     def streams(self, arm: str, trials: Sequence[Trial]) -> list[Repeated]:
