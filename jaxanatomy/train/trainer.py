@@ -8,7 +8,8 @@ stage says otherwise the moments go with them, and step count, learning rate and
 nothing had happened. Steps run in chunks of one compiled program for each stage; while the
 devices compute, the next chunk is read. The state is saved every so many steps. A run that was
 killed reads its architecture first, then its arrays, and resumes to the same losses, bit for bit
-on the same devices.
+on the same devices where these repeat themselves: a CPU does, a GPU's sums may not (XLA's flag
+xla_gpu_deterministic_ops).
 
 Several seeds may train side by side, with a leading axis M on every array.
 """
