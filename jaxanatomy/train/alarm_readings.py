@@ -88,7 +88,9 @@ def readings(
         written = [_over_peers(size_MCL[:, names.index(name)]) for name in tree.WRITING]
         found |= {(DEAD, "update"): quiet_ML, (DEAD, "write"): 1 / np.fmax(*written)}
         if largest_M is not None:
-            found["update_growth", ""] = change_ML / largest_M[:, None]
+            # Where no layer has learnt before, as at a rate of 0, there is nothing to compare with.
+            before_M = np.where(largest_M > 0, largest_M, np.nan)
+            found["update_growth", ""] = change_ML / before_M[:, None]
     return found, change_ML
 
 

@@ -245,6 +245,21 @@ def test_a_spike_of_the_learning_rate_is_a_jump_of_the_update(tmp_path):
     assert (step, alarm.kind, alarm.tensor) == (23, "update_jump", "update")
 
 
+class Waiting(WarmupStableDecay):
+    """A schedule whose first five steps change nothing."""
+
+    def rates(self, steps):
+        return np.where(np.arange(steps) < 5, 0, super().rates(steps)).astype(np.float32)
+
+
+def test_updates_have_not_grown_where_there_were_none_before(tmp_path):
+    alarms = Alarms(every=2, spectral=(), **OFF | {"update_growth": (5.0, 15.0, 50.0)})
+    waiting = Waiting(0.01, warmup=0.0, cooldown=0.0)
+    emitted, counts, _ = run(tmp_path, alarms, stages=LONG, schedule=waiting)
+    assert emitted == []
+    assert len(counts) == 20
+
+
 def test_a_seed_that_diverged_is_told_once_also_where_the_other_grows(tmp_path):
     def plant(state):
         if state.step != 3:
