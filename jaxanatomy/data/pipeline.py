@@ -225,6 +225,7 @@ class Batches:
         except RuntimeError as error:
             if not self._pipeline.num_workers:
                 raise
+            self.close()  # the others would go on without the batch that was lost
             raise workers.lost(error) from error
         self.step += 1
         return batch

@@ -204,6 +204,18 @@ def test_a_worker_that_is_killed_is_said_and_not_waited_for(make):
         take(batches, 40)
 
 
+def test_a_batch_lost_with_its_worker_is_made_again(make):
+    expected, batches = take(make().batches(), 40), make(num_workers=2).batches()
+    next(batches)
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(InputError, match="a process that makes batches ended"):
+        take(batches, 40)
+    lost = batches.step
+    assert 0 < lost < 39
+    assert_equal(take(batches, 2), expected[lost : lost + 2])
+    batches.close()
+
+
 ORPHANS = """
 import multiprocessing, os, signal, sys
 from jaxanatomy.data import bpe
