@@ -56,7 +56,8 @@ class Alarms:
     above what healthy runs of `experiments.alarms` reach, those of `spectral` are LR's.
 
     Attributes:
-      every: Steps between checks; 0: no alarms. Jumps are told where the call of their step ends.
+      every: Steps between checks; 0: no alarms. Jumps are told where the call of their step ends,
+        one of a kind and level between two checks.
       spectral: Levels, as `KINDS` says of what; and so the others.
       update_growth: Likewise.
       update_size: Likewise.
@@ -211,7 +212,9 @@ class Watch:
             memory["stage"], memory["standing"] = state.at, own
         found = self.judge(state, self.read(state))
         self._announce(state, found)
-        memory["standing"] = {alarm.place: alarm.level for alarm in found}
+        # The jumps are over, and told: the next one is another.
+        lasting = (alarm for alarm in found if alarm.kind not in JUMPS)
+        memory["standing"] = {alarm.place: alarm.level for alarm in lasting}
         counts = collections.Counter(alarm.seed for alarm in found)
         acting = [alarm for alarm in found if self._action(alarm) == ACT]
         return Response(

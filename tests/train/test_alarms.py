@@ -227,12 +227,18 @@ def test_a_jump_stops_a_run_at_its_step_and_slows_it_at_the_next_check(tmp_path)
 
 
 class Spiked(WarmupStableDecay):
-    """A schedule with one step at thirty times its rate."""
+    """A schedule with steps at thirty times their rate."""
+
+    at = (20,)
 
     def rates(self, steps):
         rate_E = super().rates(steps)
-        rate_E[20] *= 30
+        rate_E[list(self.at)] *= 30
         return rate_E
+
+
+class SpikedAgain(Spiked):
+    at = (18, 28, 38, 48)
 
 
 def test_a_spike_of_the_learning_rate_is_a_jump_of_the_update(tmp_path):
@@ -243,6 +249,20 @@ def test_a_spike_of_the_learning_rate_is_a_jump_of_the_update(tmp_path):
     emitted, *_ = run(tmp_path / "spiked", alarms, stages=LONG, schedule=Spiked(**flat))
     step, _, alarm, _ = emitted[0]  # told where the call of step 21 ends
     assert (step, alarm.kind, alarm.tensor) == (23, "update_jump", "update")
+
+
+def test_a_jump_is_told_again_in_the_next_interval_and_once_in_one(tmp_path):
+    alarms = dataclasses.replace(JUMPING, gradient_jump=(), update_jump=(3.0, 1e5, 1e6))
+    options = dataclasses.replace(UNSAVED, steps_per_call=1)
+    schedule, stages = (
+        SpikedAgain(0.01, warmup=0.0, cooldown=0.0),
+        [dataclasses.replace(LONG[0], steps=70)],
+    )
+    emitted, counts, _ = run(tmp_path, alarms, stages=stages, schedule=schedule, options=options)
+    assert [(step, a.kind) for step, _, a, _ in emitted] == [
+        (step, "update_jump") for step in (19, 29, 49)
+    ]
+    assert counts == {20: [1], 40: [1], 60: [1]}
 
 
 class Waiting(WarmupStableDecay):
