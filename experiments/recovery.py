@@ -262,7 +262,7 @@ class _CurveRows:
         diverged = {
             (row["layer"], row["seed"]): row["step"]
             for row in results.rows
-            if "kind" not in row and str(row.get("reason")).startswith("diverged")
+            if "kind" not in row and recovery.has_diverged([row])
         }
 
         def steps(replica) -> list[int]:
@@ -288,8 +288,8 @@ def _final_rows(config: ConfigDict, plan: _Plan, rows) -> list[dict[str, Any]]:
     found = recovery.curves(rows)
     finals = []
     for (layer, seed), curve in found.items():
-        if len(curve) < 2 and "reason" not in curve[-1]:
-            continue  # noise that was measured and not trained
+        if not recovery.has_ended(curve, plan.steps.total):
+            continue  # noise that does not train, or no longer since it was killed
         control = None if seed is None else found.get((layer, None))
         row = recovery.final_row(curve, control, _baseline_ppl(rows), config.thresholds)
         what = {"kind": row["kind"], "curve": [point["hash"] for point in curve]}
@@ -325,7 +325,7 @@ def _summary(config: ConfigDict, plan: _Plan, rows) -> dict[str, Any]:
             if "reason" in row
         ],
         "noise": recovery.noise_spread(rows),
-        "gaps": recovery.gaps_to_control(rows),
+        "gaps": recovery.gaps_to_control(recovery.of_ended(rows, plan.steps.total)),
         "importance": recovery.recovery_against_importance(finals, degradation, last),
         "shares": shares,
         "budget": budget(shares, groups, table["steps_per_layer"]),

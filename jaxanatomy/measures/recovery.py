@@ -121,6 +121,22 @@ def curves(rows: Iterable[Row]) -> dict[tuple[int, int | None], list[Row]]:
     return {key: sorted(found[key], key=lambda row: row["step"]) for key in sorted(found, key=_key)}
 
 
+def has_diverged(curve: Sequence[Row]) -> bool:
+    """Whether a curve ends where it stopped being finite."""
+    return str(curve[-1].get("reason")).startswith("diverged")
+
+
+def has_ended(curve: Sequence[Row], steps: int) -> bool:
+    """Whether a curve has all of its training, or has diverged."""
+    return curve[-1]["step"] >= steps or has_diverged(curve)
+
+
+def of_ended(rows: Iterable[Row], steps: int) -> list[Row]:
+    """The points of the curves that have ended: not of a seed that was killed and left out."""
+    ended = (curve for curve in curves(rows).values() if has_ended(curve, steps))
+    return [row for curve in ended for row in curve]
+
+
 def final_row(
     curve: Sequence[Row],
     control: Sequence[Row] | None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxanatomy.measures.recovery import BASELINE, FINAL, curves, gaps_to_control
+from jaxanatomy.measures.recovery import BASELINE, FINAL, curves, gaps_to_control, of_ended
 from jaxanatomy.measures.statistics.estimates import Estimate
 from jaxanatomy.records import RunRecord
 from jaxanatomy.report import style
@@ -52,10 +52,12 @@ def gaps(record: RunRecord) -> list[v.Row]:
 
     `gap` is their mean with its interval, `seeds_range` reaches from the lowest to the highest.
     """
+    # A run that has not come to its summary shows its curves as far as they are.
+    rows = of_ended(record.rows, record.summary.get("steps", 0))
     return [
         {"layer": layer, **found, "gap": estimate(found["mean"], found["ci95"])}
         | {"seeds_range": Estimate(found["mean"], found["low"], found["high"])}
-        for layer, found in gaps_to_control(record.rows).items()
+        for layer, found in gaps_to_control(rows).items()
     ]
 
 

@@ -325,7 +325,6 @@ def _edited_like(lead: _Key, key: _Key) -> bool:
     return key.edited and key.variety == lead.variety
 
 
-@functools.cache
 def split(count: int, widths: tuple[int, ...], overhead: float = CALL_OVERHEAD) -> tuple[int, ...]:
     """The widths, largest first, that take `count` streams at the least cost.
 
@@ -334,11 +333,22 @@ def split(count: int, widths: tuple[int, ...], overhead: float = CALL_OVERHEAD) 
       widths: Widths to choose from, each as often as needed.
       overhead: Cost of starting a call, in units of one more stream.
     """
-    options = []
-    for width in widths:
-        rest = split(count - width, widths, overhead) if count > width else ()
-        options.append(tuple(sorted((width, *rest), reverse=True)))
-    return min(options, key=lambda option: sum(option) + overhead * len(option))
+    best = _splits(widths, overhead)
+    while len(best) <= count:
+        rests = [best[max(len(best) - width, 0)] for width in widths]
+        options = [
+            tuple(sorted((width, *rest), reverse=True))
+            for width, rest in zip(widths, rests, strict=True)
+        ]
+        best.append(min(options, key=lambda option: sum(option) + overhead * len(option)))
+    return best[count]
+
+
+@functools.cache
+def _splits(widths: tuple[int, ...], overhead: float) -> list[tuple[int, ...]]:
+    """What `split` has found so far, for each number of streams from 0 on."""
+    del widths, overhead
+    return [()]
 
 
 def _ancestors(plan: Plan, nodes: Iterable[int]) -> frozenset[int]:

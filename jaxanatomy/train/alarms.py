@@ -44,6 +44,7 @@ ACTIONS = {
     STOP: "the seed stops",
 }
 CUT, SLOWEST = 0.1, 1e-3
+OF_NONE = "/None/"  # in the place of an alarm of no layer
 Levels = tuple[float, ...]
 
 
@@ -205,8 +206,9 @@ class Watch:
         grown = state.steps is None and state.at > 0
         if not grown and (not state.step or state.step % self._alarms.every):
             return None  # where a stage ends there is nothing new
-        if memory["stage"] != state.at:  # layers have other numbers
-            memory["stage"], memory["standing"] = state.at, {}
+        if memory["stage"] != state.at:  # layers have other numbers; what is of no layer stays
+            own = {place: level for place, level in memory["standing"].items() if OF_NONE in place}
+            memory["stage"], memory["standing"] = state.at, own
         found = self.judge(state, self.read(state))
         self._announce(state, found)
         memory["standing"] = {alarm.place: alarm.level for alarm in found}

@@ -67,19 +67,26 @@ class Metrics:
 
     def log(self, state: Any) -> None:
         """A callback: writes the steps of the call that has ended; see `callbacks.RunState`."""
-        self.write(state.steps, state.log)
+        self.write(state.steps, state.log, state.reasons)
 
-    def write(self, steps: StepMetrics, more: Mapping[str, Any] | None = None) -> None:
+    def write(
+        self,
+        steps: StepMetrics,
+        more: Mapping[str, Any] | None = None,
+        stopped: Sequence[str] = (),
+    ) -> None:
         """Appends a line for each step and seed, in one system call, and syncs.
 
         Args:
           steps: Of a call.
           more: Fields of the last step's lines, each a value or one for each seed.
+          stopped: Of each seed why it has stopped, empty while it goes on; without, a seed whose
+            figures are not finite is said to have diverged.
         """
         self._begin(steps.first)
         lines = []
         for at in range(len(self._seeds)):
-            lines += self._lines(steps, at)
+            lines += self._lines(steps, at, stopped[at] if stopped else "")
             for name, value in (more or {}).items():
                 lines[-1][name] = value if np.ndim(value) == 0 else value[at]
         append_bytes(self._path, "".join(to_json(line) + "\n" for line in lines).encode())
@@ -115,13 +122,13 @@ class Metrics:
                 for seed in self._seeds
             ]
 
-    def _lines(self, steps: StepMetrics, at: int) -> Iterator[Line]:
+    def _lines(self, steps: StepMetrics, at: int, stopped: str) -> Iterator[Line]:
         """The lines of one seed."""
         back = np.arange(len(steps.rate_EM))[::-1]
         for index, before in enumerate(back.tolist()):
             found = [each[index, at] for each in (steps.loss_EM, steps.norm_EM, steps.update_EM)]
             loss, norm, update = map(finite, found)
-            reasons = [DIVERGED] if None in (loss, norm, update) else []
+            reasons = [stopped or DIVERGED] if None in (loss, norm, update) else []
             reasons += [] if steps.mfu is not None else [NO_PEAK]
             yield {
                 "arm": self._arm,

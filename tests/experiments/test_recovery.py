@@ -213,6 +213,36 @@ def test_seeds_are_added_to_a_finished_run_and_nothing_trains_again(
     assert sorted(row["layer"] for row in added if row.get("kind") == "final") == [0, 1, 2]
 
 
+def test_a_seed_that_was_killed_and_is_not_asked_for_any_more_comes_to_nothing(
+    finished, tiny, tmp_path, command, monkeypatch
+):
+    workdir, step = tmp_path / "run", recovery.RecoveryTrainer.step
+    shutil.copytree(finished[0], workdir)
+
+    def dying(self, group, number):
+        if number == 4:
+            raise KilledError
+        return step(self, group, number)
+
+    def finals():
+        rows = (row for row in rows_of(workdir) if row.get("kind") == "final")
+        return sorted((row["layer"], row["seed"], row["steps"]) for row in rows if row["noise"])
+
+    monkeypatch.setattr(recovery.RecoveryTrainer, "step", dying)
+    assert command(*flags(tiny, workdir, "--config.num_seeds=2")).status == 1
+    monkeypatch.setattr(recovery.RecoveryTrainer, "step", step)
+    assert command(*flags(tiny, workdir)).status == 0
+    summary, expected = run_files.read_summary(workdir), run_files.read_summary(finished[0])
+    for name in ("gaps", "shares", "importance", "budget"):
+        assert summary[name] == expected[name], name
+    assert finals() == [(layer, layer, 6) for layer in range(3)]
+    # Asked for again it goes on where it was.
+    assert command(*flags(tiny, workdir, "--config.num_seeds=2")).status == 0
+    assert finals() == sorted((n, n + 1000 * seed, 6) for n in range(3) for seed in (0, 1))
+    gaps = run_files.read_summary(workdir)["gaps"]
+    assert {(gap["seeds"], gap["step"]) for gap in gaps.values()} == {(2, 6)}
+
+
 @pytest.mark.slow
 def test_sigkill_between_rows_and_checkpoint(finished, tiny, tmp_path):
     workdir = tmp_path / "run"

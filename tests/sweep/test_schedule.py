@@ -207,6 +207,15 @@ def test_a_wide_layer_of_many_streams_is_scheduled_without_recursion():
     assert result.distinct == result.executed == plan.applications == 1100 * L
 
 
+@pytest.mark.parametrize("count", [999, 1999, 2000])
+def test_a_thousand_streams_are_split_without_recursion(count):
+    options = SweepOptions()
+    widths = options.widths_for(8, 1000, "gpu")
+    assert widths == (1000, 1)
+    expected = (1000,) * -(-count // 1000)
+    assert split(count, widths, options.overhead_for(8, "gpu")) == expected
+
+
 def test_widths_without_one_are_refused():
     with pytest.raises(ValueError, match="must include 1"):
         schedule([Plan(CONFIG, [baseline(L)], probes(nll=nll))], (4, 2), 10)

@@ -16,6 +16,7 @@ from jaxanatomy.growth.stages import Stage
 from jaxanatomy.train.alarm_readings import KINDS, readings, spectral_norms
 from jaxanatomy.train.alarms import ACT, STOP, WARN, Alarms, Watch
 from jaxanatomy.train.callbacks import Every, Response
+from jaxanatomy.train.metrics import Metrics, read_metrics
 from jaxanatomy.train.optimiser import COLUMNS, with_layer_factors
 from jaxanatomy.train.schedule import WarmupStableDecay
 
@@ -244,6 +245,20 @@ def test_a_spike_of_the_learning_rate_is_a_jump_of_the_update(tmp_path):
     assert (step, alarm.kind, alarm.tensor) == (23, "update_jump", "update")
 
 
+def test_a_seed_that_diverged_is_told_once_also_where_the_other_grows(tmp_path):
+    def plant(state):
+        if state.step != 3:
+            return None
+        one = scaled(state.params, 1, "down_proj", np.inf)
+        return Response(
+            params=jax.tree.map(lambda new, old: old.at[1].set(new[1]), one, state.params)
+        )
+
+    emitted, counts, _ = run(tmp_path, SPECTRAL, Every(1, plant), seeds=(0, 3))
+    assert [(step, at, a.seed, a.kind) for step, at, a, _ in emitted] == [(4, 0, 1, "non_finite")]
+    assert counts == {2: [0, 0], 4: [0, 1], 6: [0, 1], 8: [0, 1], 10: [0, 1]}
+
+
 def test_a_seed_stops_and_the_other_goes_on(tmp_path):
     def plant(state):
         if state.step != 7:
@@ -256,9 +271,14 @@ def test_a_seed_stops_and_the_other_goes_on(tmp_path):
     points = []
     alarms = dataclasses.replace(SPECTRAL, actions=(WARN, STOP, STOP))
     watch = Watch(alarms, lambda *_: None).callbacks()
-    callbacks = [Every(1, plant), *watch, *watching(points.append)]
-    growing_run.make(seeds=(0, 3)).train(tmp_path, callbacks)
+    with Metrics(tmp_path, "arm", (0, 3)) as metrics:
+        log = Every(None, metrics.log)
+        callbacks = [Every(1, plant), *watch, log, *watching(points.append)]
+        growing_run.make(seeds=(0, 3)).train(tmp_path / "run", callbacks)
     assert points[-1].stopped == [None, 8]
+    after = [each["reason"] for each in read_metrics(tmp_path) if each["loss"] is None]
+    assert len(after) == 3
+    assert all(each.startswith("alarm: spectral of down_proj in layer 2: ") for each in after)
     assert points[-1].reason[1].startswith("alarm: spectral of down_proj in layer 2: ")
 
 

@@ -63,6 +63,15 @@ def test_a_line_has_what_was_known_after_its_step(tmp_path):
     assert places(tmp_path) == [("midas", 4, 4), ("midas", 4, 5), ("midas", 9, 4), ("midas", 9, 5)]
 
 
+def test_a_seed_that_was_stopped_says_why_and_not_that_it_diverged(tmp_path):
+    with Metrics(tmp_path, "midas", [4, 9]) as metrics:
+        stopped = ["", "alarm: spectral of q_proj in layer 2: 31"]
+        metrics.write(steps(0, [[1.5, 2.5]]), stopped=stopped)
+        metrics.write(steps(1, [[1.0, np.nan]]), stopped=stopped)
+    reasons = {(line["seed"], line["step"]): line["reason"] for line in read_metrics(tmp_path)}
+    assert reasons == {(4, 1): "", (4, 2): "", (9, 1): "", (9, 2): stopped[1]}
+
+
 def test_a_gradient_that_is_not_finite_is_null_and_says_so(tmp_path):
     with Metrics(tmp_path, "midas", [0]) as metrics:
         metrics.write(steps(0, [[1.0]], norm_EM=np.array([[np.inf]])))

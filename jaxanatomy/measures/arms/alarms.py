@@ -36,7 +36,8 @@ STEADY = 0.05  # a spread of the log below which a series is not resolved
 def jumps(step_ES: np.ndarray, first: int = 0) -> np.ndarray:
     """How far each step of some series stands out, in standard deviations of their logarithms.
 
-    Each step is compared with up to 50 before it; NaN with fewer than 10 of those.
+    Each step is compared with up to 50 before it, those that are 0 or not finite left out; NaN with
+    fewer than 10.
 
     Args:
       step_ES: Series S, such as the loss of each seed, oldest step first.
@@ -45,13 +46,18 @@ def jumps(step_ES: np.ndarray, first: int = 0) -> np.ndarray:
     Returns:
       [E, S].
     """
+    found_ES = np.full(step_ES.shape, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         log_ES = np.log(step_ES)
-    found_ES = np.full(step_ES.shape, np.nan)
-    for at in range(max(first, FEWEST), len(log_ES)):
-        before_ES = log_ES[max(at - WINDOW, 0) : at]
-        spread_S = np.maximum(before_ES.std(axis=0), STEADY)
-        found_ES[at] = (log_ES[at] - before_ES.mean(axis=0)) / spread_S
+        is_known_ES = np.isfinite(log_ES)
+        for at in range(max(first, FEWEST), len(log_ES)):
+            window = slice(max(at - WINDOW, 0), at)
+            before_ES, known_ES = log_ES[window], is_known_ES[window]
+            count_S = known_ES.sum(axis=0)
+            mean_S = before_ES.sum(axis=0, where=known_ES) / count_S
+            square_S = np.square(before_ES - mean_S).sum(axis=0, where=known_ES) / count_S
+            jump_S = (log_ES[at] - mean_S) / np.maximum(np.sqrt(square_S), STEADY)
+            found_ES[at] = np.where(count_S >= FEWEST, jump_S, np.nan)
     return found_ES
 
 

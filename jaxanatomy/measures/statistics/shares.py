@@ -8,6 +8,9 @@ from jaxanatomy.errors import InputError
 from jaxanatomy.measures.statistics import ratio
 from jaxanatomy.measures.statistics.estimates import Estimate, student_quantile, wilson_interval
 
+# A standard error below this is rounding: seeds do not differ.
+ROUNDED = 1e-12
+
 
 def clustered_share(hits_S: np.ndarray, runs_S: np.ndarray, level: float = 0.95) -> Estimate:
     """A share of runs, its interval for other seeds: runs of one seed are not independent.
@@ -28,7 +31,7 @@ def clustered_share(hits_S: np.ndarray, runs_S: np.ndarray, level: float = 0.95)
     runs_S = np.asarray(runs_S, np.float64)
     (share,), (error,), _ = ratio.linearise(np.asarray(hits_S)[None], runs_S)
     trials = fewest = runs_S.sum() ** 2 / (runs_S**2).sum()
-    if error > 0:
+    if error > ROUNDED:
         known = student_quantile(level, math.inf) / student_quantile(level, len(runs_S) - 1)
         trials = np.clip(known**2 * share * (1 - share) / error**2, fewest, runs_S.sum())
     return wilson_interval(float(share), int(trials), level)

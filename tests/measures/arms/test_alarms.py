@@ -249,6 +249,17 @@ def test_jumps_are_deviations_from_the_steps_before():
     np.testing.assert_allclose(steady[10:], 0, atol=1e-12)
 
 
+def test_a_step_of_zero_or_not_finite_does_not_hide_the_jumps_after_it():
+    step_ES = np.exp(np.random.default_rng(0).normal(size=(70, 3)))
+    step_ES[30] = (0.0, np.nan, np.inf)
+    found, left = jumps(step_ES), np.log(np.delete(step_ES, 30, axis=0))
+    np.testing.assert_array_equal(found[30], [-np.inf, np.nan, np.inf])
+    before = left[10:59]  # of step 60, the 50 before it but one
+    np.testing.assert_allclose(found[60], (left[59] - before.mean(0)) / before.std(0))
+    few = jumps(np.where(np.arange(12)[:, None] < 3, 0.0, np.ones((12, 1))))
+    assert np.isnan(few).all()
+
+
 def test_a_loss_has_doubled_against_the_twin_and_not_on_corrupted_batches():
     twin = run(0)
     assert doubled_at(run(0, "x", loss={FAULT + 3: 2.01}), twin) == FAULT + 3

@@ -100,5 +100,8 @@ def test_intervals_of_shares_near_one_cover_where_seeds_differ(alike):
 def test_runs_of_a_seed_that_all_come_out_alike_are_worth_one():
     assert clustered_share([3] * 20, [3] * 20).ends == wilson_interval(1.0, 20).ends
     assert clustered_share([1, 0] * 10, [1] * 20).ends == wilson_interval(0.5, 20).ends
+    # 7 / 25 in float64, times 25, is not 7: no difference between seeds.
+    assert clustered_share([7] * 3, [25] * 3).ends == wilson_interval(7 / 25, 3).ends
+    assert clustered_share([15] * 20, [22] * 20).ends == wilson_interval(15 / 22, 20).ends
     # Seeds of unlike size, after Kish: 25 / 17 of them.
     assert clustered_share([4, 1], [4, 1]).low == wilson_interval(1.0, 1).low
