@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 PY := $(VENV)/bin/python
+# Most modules of what is installed are never imported; Python compiles those that are.
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
 WORKDIR ?= runs/atlas
 
 .PHONY: atlas anatomy test slow worlds model lint format parity harness bench bench-recovery bench-train bench-overheads clean
@@ -61,19 +63,19 @@ parity: model $(VENV)/.torch
 
 # lm-evaluation-harness on models and their variants; .ci/run leaves out its many dependencies.
 harness: model $(VENV)/.torch
-	$(PY) -m pip install --quiet -e ".[eval]"
+	$(PIP_INSTALL) -e ".[eval]"
 	$(PY) -m pytest tests/parity/test_harness.py
 
 bench: model $(VENV)/.torch
-	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PIP_INSTALL) -e ".[bench]"
 	$(PY) tools/bench_sweep.py
 
 bench-recovery: model $(VENV)/.torch
-	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PIP_INSTALL) -e ".[bench]"
 	$(PY) tools/bench_recovery.py
 
 bench-train: $(VENV)/.torch
-	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PIP_INSTALL) -e ".[bench]"
 	$(PY) tools/bench_train.py
 
 bench-overheads: $(VENV)/.installed
@@ -86,9 +88,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "jaxanatomy needs Python 3.11 or newer; $(PYTHON) is older or missing: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(PIP_INSTALL) -e ".[test]"
 	@touch $@
 
 $(VENV)/.torch: $(VENV)/.installed
-	$(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(PIP_INSTALL) "$(TORCH)"
 	@touch $@

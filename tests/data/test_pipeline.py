@@ -1,8 +1,4 @@
 import json
-import multiprocessing
-import signal
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,75 +177,6 @@ def test_a_run_goes_on_with_another_number_of_hosts(make):
     assert_equal(take(make().batches(state), 5), expected[3:])
     (last,) = take(make(process_index=3, process_count=4).batches(state), 1)
     assert_equal([last], [[leaf[3:] for leaf in expected[3]]])
-
-
-def test_workers_make_the_batches_that_threads_make(make):
-    expected = take(make().batches(), 9)
-    batches = make(num_workers=2).batches()
-    assert_equal(take(batches, 4), expected[:4])
-    children = multiprocessing.active_children()
-    assert len(children) == 2
-    state = batches.state()
-    batches.close()
-    assert_equal(take(make(num_workers=3).batches(state), 5), expected[4:])
-    assert not multiprocessing.active_children()
-
-
-def test_a_worker_that_is_killed_is_said_and_not_waited_for(make):
-    batches = make(num_workers=2).batches()
-    next(batches)
-    for child in multiprocessing.active_children():
-        child.kill()
-    with pytest.raises(InputError, match="a process that makes batches ended"):
-        take(batches, 40)
-
-
-def test_a_batch_lost_with_its_worker_is_made_again(make):
-    expected, batches = take(make().batches(), 40), make(num_workers=2).batches()
-    next(batches)
-    multiprocessing.active_children()[0].kill()
-    with pytest.raises(InputError, match="a process that makes batches ended"):
-        take(batches, 40)
-    lost = batches.step
-    assert 0 < lost < 39
-    assert_equal(take(batches, 2), expected[lost : lost + 2])
-    batches.close()
-
-
-ORPHANS = """
-import multiprocessing, os, signal, sys
-from jaxanatomy.data import bpe
-from jaxanatomy.data.mixture import MixtureSchedule, parse_mixture
-from jaxanatomy.data.pipeline import Pipeline
-
-if __name__ == "__main__":
-    schedule = MixtureSchedule(((0, parse_mixture("arithmetic")),))
-    tokenizer = bpe.train(["0 1 2 3 4 5 6 7 8 9 + - ="], 300)
-    batches = Pipeline(schedule, tokenizer, batch_size=2, seq_len=64, num_workers=2).batches()
-    for _ in range(4):
-        next(batches)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def is_running(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"  # ended, though nobody has asked how
-
-
-def test_workers_end_with_the_process_that_reads(run_python):
-    killed = run_python(ORPHANS, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    pids = [int(pid) for pid in killed.stdout.split()]
-    assert len(pids) == 2
-    end = time.monotonic() + 30
-    while any(map(is_running, pids)) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not any(map(is_running, pids))
 
 
 def test_later_mixtures_may_change_and_earlier_ones_may_not(make):

@@ -74,7 +74,7 @@ def rows_of(checkpoint, text, spread, wanted, places):
 
 def test_the_depth_score_is_that_of_a_plain_loop(checkpoint, llama):
     """Of two prompts; `test_real_depth_use.py` has the published figure, the mean over all."""
-    text = some_prompts((0, 4))
+    text = some_prompts((2, 4))
     future = effects.places((effects.FUTURE,))
     rows = rows_of(checkpoint, text, "propagated", lambda labels: labels["part"] == "layer", future)
     scores = {
