@@ -34,14 +34,16 @@ def _rounded_product(left, right, dtype):
 
 
 def _forward(left, right, dtype):
-    return _product(left, right, dtype), (left.astype(dtype), right.astype(dtype), left, right)
+    kept = left.astype(dtype), right.astype(dtype)
+    likes = jnp.zeros((), left.dtype), jnp.zeros((), right.dtype)  # of the gradients
+    return _product(*kept, dtype), (kept, likes)
 
 
 def _backward(dtype, residuals, above):
-    left, right, *given = residuals
+    (left, right), likes = residuals
     above = above.astype(dtype)
     gradients = _product(above, right.mT, dtype), _product(left.mT, above, dtype)
-    return tuple(each.astype(own.dtype) for each, own in zip(gradients, given, strict=True))
+    return tuple(each.astype(like.dtype) for each, like in zip(gradients, likes, strict=True))
 
 
 _rounded_product.defvjp(_forward, _backward)
