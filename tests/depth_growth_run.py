@@ -135,7 +135,7 @@ def dying(method, is_reached):
 def die_at(place, arm, step):
     """Kills this process when a step of an arm has been written, or its checkpoint begun."""
 
-    def written(log, steps, more):
+    def written(log, steps, *_):
         return log._arm == arm and steps.first + len(steps.rate_EM) >= step
 
     def begun(saved, snapshot):

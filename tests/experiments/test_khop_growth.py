@@ -220,10 +220,9 @@ def test_sigkill_across_growth_gives_the_same_rows(finished, tmp_path, command, 
 def test_two_devices_and_two_processes_give_the_rows_of_one(finished, tmp_path, run_python):
     arms = "baseline,lidas,aligned"
     expected = {(row["arm"], row["seed"]): row for row in rows_of(finished, "final")}
-    looks = {}  # and no depth, which every process reads by itself
+    looks = {}
     for name, options in (("devices", {"devices": 2}), ("processes", {"processes": 2})):
-        argv = flags(tmp_path / name, arms=arms, depth_sequences=0)
-        start(run_python, *argv, **{"devices": 1} | options)
+        start(run_python, *flags(tmp_path / name, arms=arms), **{"devices": 1} | options)
         looks[name] = rows_of(tmp_path / name, "roles")
         finals = rows_of(tmp_path / name, "final")
         assert len(finals) == 6
