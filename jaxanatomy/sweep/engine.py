@@ -98,7 +98,7 @@ class Sweep:
         every_plan = [plan for plans in self.plans for plan in plans]
         self._require_each_layer_once(every_plan)
         tokens = batches[0].token_RT.size
-        most = max(len(part) for chunk in self.chunks for part in self._parts(chunk))
+        most = max(len(plan.outputs) for plan in every_plan)
         widths = self.options.widths_for(tokens, most, devices[0].platform)
         slots = self.options.pool_megabytes * 2**20 // (tokens * config.hidden_size * 4)
         slots = max(slots, widths[0] + 2)

@@ -68,10 +68,8 @@ class SweepOptions:
         """
         if self.widths is not None:
             return tuple(sorted(set(self.widths), reverse=True))
-        is_cpu = platform == "cpu"
-        wanted = self.tokens_per_call or (1_000 if is_cpu else 16_384)
-        widths = [max(1, min(streams, round(wanted / tokens)))]
-        if is_cpu:
+        widths = [widest_call(self.tokens_per_call, tokens, streams, platform)]
+        if platform == "cpu":
             return tuple(sorted({*widths, max(1, widths[0] // 3), 1}, reverse=True))
         while widths[-1] // 3 * tokens >= CALL_OVERHEAD_TOKENS:
             widths.append(widths[-1] // 3)
@@ -83,3 +81,12 @@ class SweepOptions:
         Half a millisecond on an accelerator, as a layer is three dozen kernels.
         """
         return CALL_OVERHEAD if platform == "cpu" else CALL_OVERHEAD_TOKENS / tokens
+
+
+def widest_call(wanted: int | None, tokens: int, streams: int, platform: str) -> int:
+    """Of up to `streams` streams of `tokens` tokens, how many make about `wanted` tokens.
+
+    None: 1,000 tokens on a CPU, 16,384 elsewhere.
+    """
+    wanted = wanted or (1_000 if platform == "cpu" else 16_384)
+    return max(1, min(streams, round(wanted / tokens)))

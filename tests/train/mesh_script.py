@@ -32,7 +32,7 @@ def one_process(folder):
     own = Placement.over(jax.devices()[:1])
     for seeds in ((0,), (0, 3)):
         one = growing_run.train(f"{folder}/one{seeds}", placement=own, seeds=seeds)
-        for fsdp_shards in (1, 8) if len(seeds) == 1 else (8,):
+        for fsdp_shards in (1, 8):
             placement = Placement.over(fsdp_shards=fsdp_shards, min_sharded_size=1)
             found = growing_run.train(
                 f"{folder}/{fsdp_shards}{seeds}", placement=placement, seeds=seeds

@@ -256,7 +256,7 @@ def test_a_run_that_is_killed_at_any_step_goes_on_to_the_same_numbers(tmp_path, 
 def test_several_devices_train_the_same_as_one(run_python):
     printed = run_python(Path(__file__).parent / "mesh_script.py", devices=8, timeout=600)
     lines = [line.split() for line in printed.splitlines()]
-    assert [line[0] for line in lines] == ["1", "8", "8"]  # shards; two seeds at the end
+    assert [line[0] for line in lines] == ["1", "8", "1", "8"]  # shards; two seeds at the end
     for _, losses, scores in lines:
         assert float(losses) < 1e-5
         assert float(scores) < 1e-5

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from jaxanatomy.errors import choose, require_whole
-from jaxanatomy.sweep.options import BACKENDS, DTYPES, PRECISIONS
+from jaxanatomy.sweep.options import BACKENDS, DTYPES, PRECISIONS, widest_call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,6 @@ class RecoveryOptions:
         Closer together than a sweep's: the streams of neighbouring layers differ by few,
         and a call forward and back costs more to pad than to start.
         """
-        wanted = self.tokens_per_call or (1_000 if platform == "cpu" else 16_384)
-        widest = max(1, min(slots, round(wanted / tokens)))
+        widest = widest_call(self.tokens_per_call, tokens, slots, platform)
         parts = {widest, 2 * widest // 3, widest // 2, widest // 4, 1}
         return tuple(sorted(parts - {0}, reverse=True))
